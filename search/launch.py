@@ -1,0 +1,233 @@
+"""A launch from end to end: open or create the study, check the cluster, run, and say how it ended."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from search import lease, study_spec
+from search.cluster_spec import Address, Cluster, Local
+from search.records import Fingerprint, Records
+from search.study_spec import StudySpec
+from trainables.errors import SpecError
+from trainables.storage import Storage
+
+Say = Callable[[str], None]
+
+COMPLETE, NO_FEASIBLE_POINT, TRIALS_FAILED, INTERRUPTED = 0, 3, 4, 130
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a launch ended: the command's exit code and the last line it prints."""
+
+    exit_code: int
+    message: str
+
+
+@dataclass
+class Interrupt:
+    """Signals that end a launch: the first is noted, a second Ctrl-C ends it at once."""
+
+    signal: int | None = None
+    _old: dict[int, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Take SIGINT, SIGTERM and SIGHUP for the length of a `with` block."""
+        for number in map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+            self._old[number] = signal.signal(number, self._note)
+        try:
+            yield
+        finally:
+            for number, handler in self._old.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+def prepare(spec: StudySpec, storage: Storage) -> tuple[StudySpec, bool]:
+    """Compare a study with the one that is stored under its name; return the one to run and whether it exists.
+
+    What a stored study may not change silently is refused; its budget may grow.
+
+    Raises:
+        SpecError: the stored study searches or measures something else.
+    """
+    if not Records.exist(storage):
+        return spec, False
+    stored = Records.open(storage).spec
+    spec = _with_precision(spec, stored.recipe.train.precision)
+    if differences := study_spec.changes(stored, spec):
+        listed = "\n".join(f"  {line}" for line in differences)
+        raise SpecError(
+            f"{storage.location} holds a study that differs from this one:\n{listed}\n"
+            "its points and new ones could not be compared; launch under another --name"
+        )
+    return spec, True
+
+
+def _with_precision(spec: StudySpec, precision: str) -> StudySpec:
+    """Write down what `auto` stands for, so that keys do not depend on where a trial runs."""
+    train = spec.recipe.train
+    if train.precision != "auto":
+        return spec
+    recipe = spec.recipe.model_copy(update={"train": train.model_copy(update={"precision": precision})})
+    return spec.model_copy(update={"recipe": recipe})
+
+
+def launch(spec: StudySpec, cluster: Cluster, storage: Storage, *, view: Callable[[Any], None], say: Say) -> Ending:
+    """Run the study in `storage` on the cluster until its budget is spent or somebody stops it.
+
+    `view` is given a `search.driver.Snapshot` about once a second.
+
+    Raises:
+        SpecError, StorageError, ClusterError, StudyBusy: before any trial starts.
+    """
+    spec, _ = prepare(spec, storage)
+    fresh = not storage.exists("")
+    try:
+        with lease.acquire(storage) as held:
+            if held.message:
+                say(held.message)
+            return _run(spec, cluster, storage, held, view, say)
+    finally:
+        if fresh and storage.local and not storage.names(""):
+            os.rmdir(storage.local)
+
+
+def _run(
+    spec: StudySpec, cluster: Cluster, storage: Storage, held: lease.Lease, view: Callable[[Any], None], say: Say
+) -> Ending:
+    from search import ray_cluster
+
+    interrupt = Interrupt()
+    with ray_cluster.connected(cluster, code_paths(cluster, spec.plugins)) as connection, interrupt.caught():
+        if connection.nodes > 1 and storage.local:
+            say(f"storage {storage.location} must be a directory that all {connection.nodes} nodes share")
+
+        def told_to_stop() -> bool:
+            return interrupt.signal is not None or lease.stop_requested(storage)
+
+        found = ray_cluster.ask_worker(cluster, spec, storage.location, gone=told_to_stop, say=say)
+        if found is None:
+            return Ending(_stopped(interrupt.signal), "stopped before the first trial")
+        records = _records(_with_precision(spec, found["precision"]), storage, found)
+        # Everything that loads Optuna comes after the checks, which answer faster without it.
+        from search import ray_runner
+        from search.driver import Driver
+
+        driver = Driver(records, cluster.gpus_per_trial)
+        say(
+            f"{spec.name}: {spec.budget.trials} trials, {connection.capacity} at once on {found['device']}, "
+            f"{found['precision']}; {found['train']} training and {found['validation']} validation images; "
+            f"in {storage.location}"
+        )
+        if connection.dashboard:
+            say(f"Ray dashboard: {connection.dashboard}")
+
+        def gone() -> bool:
+            held.check()
+            return told_to_stop() or driver.stop_reason() is not None
+
+        try:
+            ray_runner.run(driver, cluster, connection.capacity, storage.location, view=view, gone=gone)
+        except KeyboardInterrupt:
+            return Ending(
+                INTERRUPTED, f"interrupted; `robustsearch launch` with the same study goes on in {storage.location}"
+            )
+        return _ending(driver, storage, interrupt.signal)
+
+
+def _records(spec: StudySpec, storage: Storage, found: dict[str, Any]) -> Records:
+    """Create the study, or open it and refuse other data.
+
+    Raises:
+        SpecError: the data are not those that the study was made with.
+    """
+    if not Records.exist(storage):
+        fingerprint = Fingerprint(data_hash=found["fingerprint"], shape=found["shape"], classes=found["classes"])
+        return Records.create(storage, spec, fingerprint)
+    records = Records.open(storage)
+    if records.fingerprint.data_hash != found["fingerprint"]:
+        raise SpecError(
+            f"the data differ from those {storage.location} was made with (fingerprint {found['fingerprint'][:12]}, "
+            f"not {records.fingerprint.data_hash[:12]}); its points and new ones could not be compared"
+        )
+    if spec != records.spec:
+        records.replace_spec(spec)
+    return records
+
+
+def _stopped(signal_number: int | None) -> int:
+    return 128 + signal_number if signal_number else INTERRUPTED
+
+
+def _ending(driver: Any, storage: Storage, signal_number: int | None) -> Ending:
+    snapshot = driver.snapshot()
+    state = f"{snapshot.complete} of {snapshot.target} trials complete, {snapshot.failed} failed"
+    if signal_number is not None or lease.stop_requested(storage):
+        return Ending(
+            _stopped(signal_number),
+            f"stopped: {state}; `robustsearch launch` with the same study goes on in {storage.location}",
+        )
+    reason = driver.stop_reason()
+    ended = f"{reason}: " if reason else ""
+    if snapshot.failed and not snapshot.complete:
+        return Ending(TRIALS_FAILED, f"too many trials failed: {state}; {reason or 'see `robustsearch status`'}")
+    if not snapshot.front:
+        return Ending(NO_FEASIBLE_POINT, f"{ended}no feasible point: {state}; `robustsearch front` lists the nearest")
+    return Ending(
+        COMPLETE,
+        f"{ended}{state}; {snapshot.points} points, {snapshot.front} on the front, "
+        f"hypervolume {snapshot.hypervolume:.4f}, {snapshot.elapsed:.0f} s",
+    )
+
+
+def code_paths(cluster: Cluster, plugins: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the packages and modules that travel to the workers: plug-ins, and `trainables` where it is shipped.
+
+    Raises:
+        SpecError: a plug-in cannot be found.
+    """
+    names = [plugin.split(".")[0] for plugin in plugins]
+    if isinstance(cluster, Address) and cluster.code == "ship":
+        names.append("trainables")
+    found = []
+    for name in dict.fromkeys(names):
+        module = importlib.util.find_spec(name)
+        if module is None or not (module.origin or module.submodule_search_locations):
+            raise SpecError(f"plug-in module {name!r} is not importable here")
+        folders = list(module.submodule_search_locations or ())
+        path = Path(folders[0] if folders else str(module.origin))
+        if name == "trainables" or isinstance(cluster, Local) or "site-packages" not in path.parts:
+            found.append(str(path))
+    return tuple(found)
+
+
+def resized(spec: StudySpec, trials: str | None, stored: int | None) -> StudySpec:
+    """Apply `--trials`: a number, or `+N` more than the stored study's budget. Trials that have run stay.
+
+    Raises:
+        SpecError: not a positive number.
+    """
+    if trials is None:
+        return spec if stored is None else _budget(spec, max(spec.budget.trials, stored))
+    text = trials.removeprefix("+")
+    if not text.isdecimal() or int(text) == 0:
+        raise SpecError(f"--trials {trials}: expected a positive number such as 20, or +20 for so many more")
+    total = int(text) + ((stored or 0) if trials.startswith("+") else 0)
+    return _budget(spec, total)
+
+
+def _budget(spec: StudySpec, trials: int) -> StudySpec:
+    return spec.model_copy(update={"budget": spec.budget.model_copy(update={"trials": trials})})

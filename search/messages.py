@@ -1,0 +1,30 @@
+"""Messages on stderr and JSON on stdout, without control characters."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Write control characters as escapes, so that no text from a file drives the terminal; lines and tabs stay."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def say(message: str) -> None:
+    """Print a message on stderr."""
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+def emit(data: Any) -> None:
+    """Print JSON on stdout."""
+    print(json.dumps(data, indent=1, allow_nan=False))
+
+
+def failed(message: str, exit_code: int) -> dict[str, Any]:
+    """Return the part of a command's JSON that says why it does not exit with 0; nothing where it does."""
+    return {"error": {"message": message, "exit_code": exit_code}} if exit_code else {}

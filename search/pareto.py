@@ -1,0 +1,67 @@
+"""The front: which points no other point beats, and how much they cover. Pure functions of numbers.
+
+Everything here takes objective values in the normalised form of `search.objectives`: every
+objective maximised, 0 the fixed reference, so that two searches of one study compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+
+Values = Sequence[Sequence[float]]
+
+
+def _array(values: Values) -> np.ndarray:
+    """Return (points, objectives) float64."""
+    points = np.asarray(values, dtype=np.float64)
+    assert points.ndim == 2, f"objective values of shape {points.shape} are no table of points"
+    assert bool(np.isfinite(points).all()), "only finite points can be compared"
+    return points
+
+
+def nondominated(values: Values) -> list[bool]:
+    """Say of each point whether no other is at least as good everywhere and better somewhere.
+
+    Equal points do not dominate each other: of duplicates on the front, all are.
+    """
+    if not len(values):
+        return []
+    points = _array(values)
+    if points.shape[1] == 1:
+        return [bool(kept) for kept in points[:, 0] == points[:, 0].max()]
+    return [bool(kept) for kept in moocore.is_nondominated(points, maximise=True, keep_weakly=True)]
+
+
+def hypervolume(values: Values) -> float:
+    """Return the volume that the points dominate above 0; points below 0 count as on the boundary."""
+    if not len(values):
+        return 0.0
+    points = np.clip(_array(values), 0.0, None)
+    if points.shape[1] == 1:
+        return float(points.max())
+    return float(moocore.hypervolume(points, ref=0, maximise=True))
+
+
+def contributions(values: Values) -> list[float]:
+    """Return what each point alone adds to the hypervolume; 0 for dominated points and for duplicates."""
+    if not len(values):
+        return []
+    points = np.clip(_array(values), 0.0, None)
+    if points.shape[1] == 1:
+        column = np.sort(points[:, 0])
+        runner_up = float(column[-2]) if len(column) > 1 else 0.0
+        return [max(0.0, float(value) - runner_up) for value in points[:, 0]]
+    return [float(share) for share in moocore.hv_contributions(points, ref=0, maximise=True)]
+
+
+def front(values: Sequence[Sequence[float] | None]) -> list[bool]:
+    """Say of each point whether it is on the front; None and non-finite points are not, and beat nobody."""
+    known = [i for i, point in enumerate(values) if point is not None and np.isfinite(point).all()]
+    kept = nondominated([list(values[i] or ()) for i in known])
+    on_front = [False] * len(values)
+    for index, verdict in zip(known, kept, strict=True):
+        on_front[index] = verdict
+    return on_front

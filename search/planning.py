@@ -1,0 +1,198 @@
+"""What a launch is about to do, checked as far as it can be without Ray, and files checked alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search import catalogue, cluster_spec, launch, lease, study_file, yaml_file
+from search.catalogue import DEFAULT_STORAGE
+from search.cluster_spec import Cluster, Local
+from search.records import Records
+from search.space import Params, active
+from search.study_spec import StudySpec
+from trainables.base import plain
+from trainables.data.base import Data
+from trainables.errors import DataError, RobustsearchError, StorageError
+from trainables.phases import Phase
+from trainables.storage import Storage
+
+_SHOWN_PHASES = 12
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A launch that is ready to start. `storage` is the study's own directory; `ended` counts its finished trials."""
+
+    spec: StudySpec
+    cluster: Cluster
+    storage: Storage
+    exists: bool
+    ended: int
+
+    def example(self) -> tuple[Params, tuple[Phase, ...]]:
+        """Return the parameters and phases of one possible trial."""
+        rim = {path: list(parameter.extremes().values())[-1] for path, parameter in self.spec.space.items()}
+        params = active(self.spec.space, rim) or {}
+        return params, self.spec.trial(params).recipe.phases()
+
+    def plain(self) -> dict[str, Any]:
+        """Return the plan as JSON-able data."""
+        params, phases = self.example()
+        driver = lease.driver(self.storage)
+        return {
+            "study": self.spec.name,
+            "exists": self.exists,
+            "ended": self.ended,
+            "trials": self.spec.budget.trials,
+            "storage": self.storage.location,
+            "driver": str(driver) if driver else None,
+            "cluster": plain(self.cluster),
+            "spec": self.spec.resolved(),
+            "example": {"params": params, "phases": [plain(phase) for phase in phases]},
+        }
+
+    def facts(self) -> dict[str, str]:
+        """Return the plan for a person to read."""
+        spec = self.spec
+        params, phases = self.example()
+        driver = lease.driver(self.storage)
+        goes_on = f"goes on: {self.ended} of {spec.budget.trials} trials have ended" if self.exists else "is new"
+        objectives = [f"{direction} {measure}" for measure, direction in spec.objectives.items()]
+        bounds = [f"{measure} {bound}" for measure, bound in spec.constraints.items()]
+        attack = spec.protocol.attack
+        shown = [_phase(phase) for phase in phases[:_SHOWN_PHASES]]
+        more = f", ... ({len(phases)} phases in all)" if len(phases) > _SHOWN_PHASES else ""
+        found = {
+            "study": f"{spec.name}, {goes_on}",
+            "storage": self.storage.location,
+            "cluster": _cluster(self.cluster),
+            "data": spec.data.kind + (f" in {spec.data.root}" if spec.data.root else ""),
+            "model": spec.model.kind,
+            "trials": f"{spec.budget.trials}, chosen by {spec.sampler.kind}",
+            "objectives": "; ".join([*objectives, *bounds]),
+            "protocol": f"{attack.label}, {attack.norm}, eps {spec.protocol.eps.text}",
+            "searched": ", ".join(spec.space) or "nothing",
+            "for example": ", ".join(f"{path} = {value}" for path, value in params.items()) or "the default values",
+            "phases": ", ".join(shown) + more,
+        }
+        return {**found, "in the way": f"it is driven by {driver}"} if driver else found
+
+
+def _phase(phase: Phase) -> str:
+    data = plain(phase, defaults=False)
+    settings = [
+        f"{name}={value}" for name, value in data.items() if name != "kind" and not isinstance(value, (dict, list))
+    ]
+    return " ".join([phase.kind, *settings])
+
+
+def opening(cluster: Cluster) -> str:
+    """Say what a launch does first, which takes Ray some seconds."""
+    if isinstance(cluster, Local):
+        return "starting Ray on this machine ..."
+    return f"connecting to the Ray cluster at {getattr(cluster, 'address', '')} ..."
+
+
+def _cluster(cluster: Cluster) -> str:
+    where = "this machine" if isinstance(cluster, Local) else f"Ray at {getattr(cluster, 'address', '')}"
+    each = ", ".join(f"{amount:g} {name}" for name, amount in cluster.resources.items())
+    at_once = f"{cluster.concurrency} at once" if cluster.concurrency else "as many at once as fit"
+    return f"{where}; {each} for each trial, {at_once}"
+
+
+def plan(
+    study: str,
+    cluster_file: str | None,
+    storage: str | None,
+    overrides: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    trials: str | None = None,
+    dry: bool = False,
+) -> Plan:
+    """Read study and cluster, look at what is stored, and refuse what cannot run; `dry` downloads nothing.
+
+    Raises:
+        RobustsearchError: what stands in the way.
+    """
+    cluster = cluster_spec.load(cluster_file)
+    shelf = Storage(storage or cluster.storage or DEFAULT_STORAGE)
+    spec = catalogue.find(study, overrides, shelf)
+    if name is not None:
+        spec = spec.model_copy(update={"name": catalogue.check_name(name)})
+    place = shelf.child(spec.name)
+    records = Records.open(place) if Records.exist(place) else None
+    spec = launch.resized(spec, trials, records.spec.budget.trials if records else None)
+    if isinstance(cluster, Local):
+        spec = spec.model_copy(update={"data": _located(spec.data, dry)})
+    spec, exists = launch.prepare(spec, place)
+    launch.code_paths(cluster, spec.plugins)
+    check_writable(place)
+    ended = sum(outcome is not None for _, outcome in records.trials()) if records else 0
+    return Plan(spec, cluster, place, exists, ended)
+
+
+def _located(data: Data, dry: bool) -> Data:
+    """Return the data with an absolute `root`, as worker processes have another current directory."""
+    if not (dry and data.download):
+        return data.located()
+    try:
+        return data.model_copy(update={"download": False}).located().model_copy(update={"download": True})
+    except DataError:
+        return data
+
+
+def check_writable(storage: Storage) -> None:
+    """Refuse a local storage in which nothing can be created, as far as permissions tell.
+
+    Raises:
+        StorageError: a file is in the way, or permissions are.
+    """
+    if storage.local is None:
+        return
+    there = next(folder for folder in (storage.local, *storage.local.parents) if folder.exists())
+    if not there.is_dir():
+        raise StorageError(f"{storage.location}: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StorageError(f"{storage.location}: {there} cannot be written to")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `validate` found: what the file is, or what is wrong with it."""
+
+    file: str
+    kind: str
+    says: str
+    error: RobustsearchError | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the result as JSON-able data."""
+        wrong = str(self.error) if self.error else None
+        return {"file": self.file, "kind": self.kind, "valid": self.error is None, "error": wrong}
+
+
+def check_file(file: str) -> Checked:
+    """Check a study or cluster file, or a built-in study, by itself: no data set, storage or cluster is looked at."""
+    kind = "study"
+    try:
+        if Path(file).exists() or file not in study_file.builtin_names():
+            kind = _kind(yaml_file.load(file).data)
+        if kind == "cluster":
+            return Checked(file, kind, f"a cluster of kind {cluster_spec.load(file).kind}")
+        spec = study_file.load(file)
+    except RobustsearchError as error:
+        return Checked(file, kind, "", error)
+    searched = f"{len(spec.space)} searched parameter{'' if len(spec.space) == 1 else 's'}"
+    says = f"study {spec.name}: {spec.recipe.kind} of {spec.model.kind} on {spec.data.kind}, {searched}"
+    return Checked(file, kind, f"{says}, {spec.budget.trials} trials")
+
+
+def _kind(data: Any) -> str:
+    if cluster_spec.is_launcher_file(data):
+        return "cluster"
+    return "cluster" if isinstance(data, dict) and "kind" in data and "recipe" not in data else "study"

@@ -1,0 +1,216 @@
+"""The only translation between Ray Tune and a study: a searcher, a stopper, a callback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from ray import tune
+from ray.tune.search import Searcher
+from ray.util.metrics import Gauge
+
+from search.cluster_spec import Cluster
+from search.driver import Driver, Snapshot
+from trainables.errors import RobustsearchError
+from trainables.outcome import Point, TrialRecord
+from trainables.tune_trainable import RobustsearchTrial
+
+TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "20",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
+"""Tune's own snapshots and loggers are off: the study's records are the truth."""
+
+VIEW_SECONDS = 1.0
+
+
+class _Live:
+    """What belongs to this launch alone: Tune pickles all it is given, and nothing here is ever restored."""
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class TuneSearcher(_Live, Searcher):
+    """Hand Tune the trials that the driver issues, and the driver what Tune says of them."""
+
+    def __init__(self, driver: Driver, gone: Callable[[], bool], common: dict[str, Any]) -> None:
+        """Wrap a driver; `gone` says that no new trial should start, `common` is part of every configuration."""
+        super().__init__()
+        self._driver = driver
+        self._gone = gone
+        self._common = common
+        self._numbers: dict[str, int] = {}
+        self.problem: RobustsearchError | None = None
+        """What the storage or the study refused; nothing is issued after it."""
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the configuration of the next trial, or that there is none."""
+        try:
+            record = None if self.problem or self._gone() else self._driver.next()
+        except RobustsearchError as problem:
+            self.problem, record = problem, None
+        if record is None:
+            return Searcher.FINISHED
+        self._numbers[trial_id] = record.number
+        return {
+            "number": record.number,
+            "study": record.study,
+            "title": title(record),
+            "spec": record.spec,
+            "fingerprint": self._driver.records.fingerprint.data_hash,
+            **self._common,
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass a measured point on."""
+        if "point" in result and self.problem is None:
+            self._driver.on_point(self._numbers[trial_id], Point.model_validate_json(result["point"]))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Pass a trial's end on."""
+        if result and "point" in result:
+            self.on_trial_result(trial_id, result)
+        crash = "its process died more often than max_failures allows" if error else None
+        try:
+            self._driver.on_end(self._numbers[trial_id], crash)
+        except RobustsearchError as problem:  # Tune would wrap it in a traceback; `run` raises it as it is.
+            self.problem = self.problem or problem
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the records are the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing: the records are the truth."""
+
+
+def title(record: TrialRecord) -> str:
+    """Return a trial's name for the dashboard: its number and parameters."""
+    settings = (
+        f"{path.rsplit('.', 1)[-1]}={value:.4g}" if isinstance(value, float) else f"{path.rsplit('.', 1)[-1]}={value}"
+        for path, value in record.params.items()
+    )
+    return f"{record.study}-{record.number:05d} {' '.join(settings)}".strip()
+
+
+class _Stopper(_Live, tune.Stopper):
+    """End the experiment when the launch is told to."""
+
+    def __init__(self, gone: Callable[[], bool]) -> None:
+        self._gone = gone
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._gone()
+
+
+class _Watch(_Live, tune.Callback):
+    """Show where the launch stands, at most once in `VIEW_SECONDS`."""
+
+    def __init__(self, driver: Driver, view: Callable[[Snapshot], None], gauges: Gauges) -> None:
+        self._driver = driver
+        self._view = view
+        self._gauges = gauges
+        self._last = 0.0
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if time.monotonic() - self._last >= VIEW_SECONDS:
+            snapshot = self._driver.snapshot()
+            self._view(snapshot)
+            self._gauges.set(snapshot)
+            self._last = time.monotonic()
+
+
+class Gauges:
+    """A study's state as metrics of the Ray cluster, scraped from its metrics ports."""
+
+    def __init__(self) -> None:
+        """Register the gauges; Ray must be connected."""
+        self._trials = Gauge("robustsearch_trials", "trials by state", ("study", "state"))
+        self._hypervolume = Gauge("robustsearch_hypervolume", "hypervolume of the front", ("study",))
+        self._best = Gauge("robustsearch_best_robust_accuracy", "best robust accuracy of a feasible point", ("study",))
+
+    def set(self, snapshot: Snapshot) -> None:
+        """Publish a snapshot."""
+        study = {"study": snapshot.study}
+        states = {
+            "complete": snapshot.complete,
+            "failed": snapshot.failed,
+            "running": snapshot.running,
+            "waiting": max(0, snapshot.target - snapshot.finished - snapshot.running),
+        }
+        for state, count in states.items():
+            self._trials.set(count, tags={**study, "state": state})
+        self._hypervolume.set(snapshot.hypervolume, tags=study)
+        if snapshot.best is not None:
+            self._best.set(snapshot.best.robust_accuracy, tags=study)
+
+
+def run(
+    driver: Driver,
+    cluster: Cluster,
+    concurrency: int,
+    storage: str,
+    *,
+    view: Callable[[Snapshot], None],
+    gone: Callable[[], bool],
+) -> None:
+    """Run the study's trials on the connected cluster until the budget is issued or `gone` says stop.
+
+    `storage` is the study's directory as workers reach it. Trials that are under way when `gone` turns true save
+    their progress and stay unfinished.
+
+    Raises:
+        RobustsearchError: the storage refused in the middle; what is recorded stays.
+    """
+    os.environ.update(TUNE_SETTINGS)
+    cache = tempfile.mkdtemp(prefix="robustsearch-tune-")
+    searcher = TuneSearcher(driver, gone, {"storage": storage, "resources": cluster.resources})
+    try:
+        tuner = tune.Tuner(
+            RobustsearchTrial,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=concurrency,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=driver.spec.name,
+                storage_path=cache,
+                stop=_Stopper(lambda: searcher.problem is not None or gone()),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=driver.spec.max_failures),
+                callbacks=[_Watch(driver, view, Gauges())],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+    if searcher.problem is not None:
+        raise searcher.problem
+    view(driver.snapshot())
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial-{trial.config['number']:05d}"

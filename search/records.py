@@ -1,0 +1,281 @@
+"""The records of a study: what is true on disk, read and written.
+
+Trial numbers are dense and unique, a trial is recorded before it starts, its outcome is written
+once, and nothing recorded is overwritten. What cannot be read is listed by name, and never taken
+for a result. Only YAML and JSON are read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search import study_file, yaml_file
+from search.study_spec import StudySpec
+from trainables import __version__, paths
+from trainables.errors import SpecError, StorageError
+from trainables.outcome import SCHEMA, Outcome, TrialRecord
+from trainables.storage import Storage
+
+_LARGEST = 2**63 - 1
+R = TypeVar("R", bound=BaseModel)
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Fingerprint(BaseModel):
+    """What a study was made with: the schema of its records, the data's hash, image shape and classes, our version.
+
+    It stands in `study.yaml` under `made_with`, beside the resolved study.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
+    data_hash: str
+    shape: tuple[int, int, int]
+    classes: int
+    code_version: str = __version__
+    created: str = Field(default_factory=utc_now)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A record that cannot be read: the trial's number, the file in the study's directory, and why."""
+
+    number: int
+    path: str
+    reason: str
+
+
+class Records:
+    """The records below one study's directory.
+
+    Trials and outcomes never change once written, so each is read once per object; listing again
+    costs a look for new ones only.
+    """
+
+    def __init__(self, storage: Storage, spec: StudySpec, fingerprint: Fingerprint) -> None:
+        """Wrap what `create` or `open` read; call those."""
+        self.storage = storage
+        self.spec = spec
+        self.fingerprint = fingerprint
+        self._trials: dict[int, TrialRecord] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._damaged: dict[int, Damaged] = {}
+
+    @classmethod
+    def create(cls, storage: Storage, spec: StudySpec, fingerprint: Fingerprint) -> Self:
+        """Write `study.yaml`; the study must not exist.
+
+        Raises:
+            StorageError: there is a study already, or the storage refuses.
+        """
+        if not storage.claim(paths.STUDY, _study_bytes(spec, fingerprint)):
+            raise StorageError(f"{storage.location} holds a study already")
+        return cls(storage, spec, fingerprint)
+
+    @classmethod
+    def open(cls, storage: Storage) -> Self:
+        """Read `study.yaml`.
+
+        Raises:
+            StorageError: there is no study, or another version of robustsearch wrote it.
+            SpecError: the file is damaged.
+        """
+        where = f"{storage.location}/{paths.STUDY}"
+        try:
+            content = storage.read(paths.STUDY)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StorageError(f"{storage.location} holds no study: {paths.STUDY} is not there") from None
+        spec, fingerprint = _parse_study(content, where)
+        return cls(storage, spec, fingerprint)
+
+    @staticmethod
+    def exist(storage: Storage) -> bool:
+        """Say whether the directory holds a study."""
+        return storage.exists(paths.STUDY)
+
+    def replace_spec(self, spec: StudySpec) -> None:
+        """Record what may change about a study, such as a larger budget; the caller has checked that it may."""
+        self.storage.write(paths.STUDY, _study_bytes(spec, self.fingerprint))
+        self.spec = spec
+
+    def issue(self, record: TrialRecord) -> None:
+        """Record a trial before its worker starts.
+
+        Raises:
+            StorageError: the number has been issued already, or the storage refuses.
+        """
+        number = record.number
+        assert number == 0 or number - 1 in self._trials or self.storage.exists(paths.trial_record(number - 1)), (
+            f"trial {number} would leave a gap"
+        )
+        if not self.storage.claim(paths.trial_record(number), record.json_bytes()):
+            raise StorageError(f"trial {number} of {self.storage.location} has been issued already")
+        self._trials[number] = record
+
+    def write_outcome(self, outcome: Outcome) -> bool:
+        """Record a trial's end; return False, and change nothing, where one is recorded already."""
+        assert self.storage.exists(paths.trial_record(outcome.number)), f"trial {outcome.number} was never issued"
+        if reason := _inconsistent(outcome, outcome.number):
+            raise AssertionError(f"outcome of trial {outcome.number}: {reason}")
+        if not self.storage.claim(paths.outcome(outcome.number), outcome.json_bytes()):
+            return False
+        self._outcomes[outcome.number] = outcome
+        return True
+
+    def outcome(self, number: int) -> Outcome | None:
+        """Return how a trial ended; None while it has not, and where its record is damaged."""
+        if number not in self._outcomes:
+            self._read(number)
+        return self._outcomes.get(number)
+
+    def trials(self) -> list[tuple[TrialRecord, Outcome | None]]:
+        """Return every readable trial with its outcome, in order of number."""
+        self._refresh()
+        readable = sorted(self._trials.keys() - self._damaged.keys())
+        return [(self._trials[number], self._outcomes.get(number)) for number in readable]
+
+    def unfinished(self) -> list[int]:
+        """Return the numbers that were issued and have no outcome, damaged ones left out."""
+        return [trial.number for trial, outcome in self.trials() if outcome is None]
+
+    def next_number(self) -> int:
+        """Return the smallest number that was never issued."""
+        self._refresh()
+        taken = self._trials.keys() | self._damaged.keys()
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+
+    def damaged(self) -> list[Damaged]:
+        """Return the records that cannot be read; their trials count as issued and as nothing else."""
+        self._refresh()
+        return [self._damaged[number] for number in sorted(self._damaged)]
+
+    def set_aside(self, damaged: Damaged) -> str:
+        """Move a damaged record out of the way and return its new name; a lost outcome makes the trial run again."""
+        content = self.storage.read(damaged.path)
+        names = (f"{damaged.path}.damaged-{i}" for i in range(1_000))
+        kept = next((name for name in names if self.storage.claim(name, content)), None)
+        if kept is None:
+            raise StorageError(f"too many damaged copies of {damaged.path} in {self.storage.location}")
+        self.storage.delete(damaged.path)
+        self._damaged.pop(damaged.number, None)
+        return kept
+
+    def _refresh(self) -> None:
+        """Read what is new in the trials' directory."""
+        names = self.storage.names(paths.TRIALS)
+        numbers = {int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10}
+        for number in self._trials.keys() - numbers:
+            del self._trials[number]
+            self._outcomes.pop(number, None)
+        self._damaged = {n: damaged for n, damaged in self._damaged.items() if n in numbers}
+        for number in sorted(numbers - self._outcomes.keys()):
+            self._read(number)
+
+    def _read(self, number: int) -> None:
+        """Read one trial's files as far as they are there; a damaged one is read again each time."""
+        self._damaged.pop(number, None)
+        if number not in self._trials:
+            self._load(number, paths.trial_record(number), TrialRecord, self._trials)
+        if number in self._damaged:
+            return
+        self._load(number, paths.outcome(number), Outcome, self._outcomes)
+        if number in self._outcomes and number not in self._trials:
+            del self._outcomes[number]
+            self._damaged[number] = Damaged(number, paths.outcome(number), f"{paths.TRIAL} is not there")
+
+    def _load(self, number: int, path: str, kind: type[R], into: dict[int, R]) -> None:
+        try:
+            content = self.storage.read(path)
+        except FileNotFoundError:
+            return
+        try:
+            record = kind.model_validate_json(content)
+        except ValidationError as error:
+            self._damaged[number] = Damaged(number, path, _first(error))
+            return
+        if reason := _inconsistent(record, number):
+            self._damaged[number] = Damaged(number, path, reason)
+        else:
+            into[number] = record
+
+
+MADE_WITH = "made_with"
+
+
+def _study_bytes(spec: StudySpec, fingerprint: Fingerprint) -> bytes:
+    heading = (
+        "# Written by robustsearch, every default filled in. The records of this study refer to it: do not edit.\n"
+    )
+    content = {MADE_WITH: fingerprint.model_dump(by_alias=True), **spec.resolved()}
+    return (heading + yaml_file.dump_yaml(content)).encode()
+
+
+def _parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
+    document = yaml_file.parse(yaml_file.decode(content, where), where)
+    made_with = document.data.pop(MADE_WITH, None) if isinstance(document.data, dict) else None
+    if not isinstance(made_with, dict):
+        raise SpecError(f"{where}: no study that was launched; `{MADE_WITH}` is missing")
+    if made_with.get("schema") != SCHEMA:
+        raise StorageError(
+            f"{where}: records of schema {str(made_with.get('schema'))[:20]}; this version reads {SCHEMA}: "
+            "use the version of robustsearch that wrote them"
+        )
+    try:
+        fingerprint = Fingerprint.model_validate(made_with)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {MADE_WITH}.{_first(error)}") from None
+    return study_file.from_document(document), fingerprint
+
+
+def _first(error: ValidationError) -> str:
+    """Return the first of a validation's errors with its place."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def _inconsistent(record: BaseModel, number: int) -> str | None:
+    """Say what a well-formed record of trial `number` says that cannot be, None where all is well."""
+    assert isinstance(record, (TrialRecord, Outcome))
+    if record.schema_number != SCHEMA:
+        return f"schema {record.schema_number} is unknown to this version, which reads {SCHEMA}"
+    if record.number != number:
+        return f"it is the record of trial {str(record.number)[:20]}"
+    if isinstance(record, TrialRecord):
+        return _too_large(record.params) or _too_large(record.seed)
+    measures = [point.measure for point in record.points]
+    if len(set(measures)) != len(measures):
+        return "a measurement is reported twice"
+    if record.state == "complete" and not record.points:
+        return "it is complete without a point"
+    for point in record.points:
+        if max(point.robust_correct, point.clean_correct) > point.examples:
+            return f"point {point.measure}: more examples are correct than there are"
+        if point.nonzero > point.prunable:
+            return f"point {point.measure}: more weights are nonzero than there are"
+        if reason := _too_large(point.model_dump()):
+            return f"point {point.measure}: {reason}"
+    return None
+
+
+def _too_large(value: Any) -> str | None:
+    """Refuse whole numbers that no table can hold, and NaN or infinities among free-form values."""
+    if isinstance(value, dict):
+        return next((reason for item in value.values() if (reason := _too_large(item))), None)
+    if isinstance(value, (list, tuple)):
+        return next((reason for item in value if (reason := _too_large(item))), None)
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return "a whole number is too large"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number is not finite"
+    return None

@@ -1,0 +1,129 @@
+"""Samplers: specs that build Optuna's samplers, one for every trial, seeded by the trial's number."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from trainables.base import Spec
+from trainables.registry import Registry
+from trainables.rng import derive
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+
+class Sampler(Spec):
+    """Base of every sampler. It is built anew for each trial, so its state is the study's trials and nothing else."""
+
+    kind: str
+
+    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+        """Return the sampler for trial `number` of a study with this seed, over the parameters `names`."""
+        raise NotImplementedError
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """Return the 32-bit seed of the sampler of one trial."""
+    return derive(seed, "sampler", number) % 2**32
+
+
+class Tpe(Sampler):
+    """Tree-structured Parzen estimator, multivariate, grouped by condition, aware of running trials.
+
+    The first `n_startup_trials` are random. Source: Bergstra et al. 2011; Ozaki et al. 2022,
+    doi:10.1613/jair.1.13188 (several objectives).
+    """
+
+    kind: Literal["tpe"] = "tpe"
+    n_startup_trials: int = Field(default=10, ge=1)
+    n_ei_candidates: int = Field(default=24, ge=1)
+
+    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+        from optuna.exceptions import ExperimentalWarning
+        from optuna.samplers import TPESampler
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # `group`
+            return TPESampler(
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                n_startup_trials=self.n_startup_trials,
+                n_ei_candidates=self.n_ei_candidates,
+                seed=trial_seed(seed, number),
+            )
+
+
+class Nsga2(Sampler):
+    """The genetic algorithm NSGA-II. Source: Deb et al. 2002, doi:10.1109/4235.996017."""
+
+    kind: Literal["nsga2"] = "nsga2"
+    population_size: int = Field(default=20, ge=2)
+
+    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+        from optuna.samplers import NSGAIISampler
+
+        return NSGAIISampler(population_size=self.population_size, seed=trial_seed(seed, number))
+
+
+class Nsga3(Sampler):
+    """NSGA-III, for three objectives and more. Source: Deb & Jain 2014, doi:10.1109/TEVC.2013.2281535."""
+
+    kind: Literal["nsga3"] = "nsga3"
+    population_size: int = Field(default=20, ge=2)
+
+    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+        from optuna.exceptions import ExperimentalWarning
+        from optuna.samplers import NSGAIIISampler
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return NSGAIIISampler(population_size=self.population_size, seed=trial_seed(seed, number))
+
+
+class Gp(Sampler):
+    """Gaussian processes with expected hypervolume improvement.
+
+    For short searches: one suggestion takes seconds at some hundred points, and much longer
+    where OMP_NUM_THREADS is not 1 in the driver. Conditional parameters are drawn at random.
+    """
+
+    kind: Literal["gp"] = "gp"
+    n_startup_trials: int = Field(default=10, ge=1)
+
+    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+        from optuna.samplers import GPSampler
+
+        return GPSampler(
+            n_startup_trials=self.n_startup_trials, warn_independent_sampling=False, seed=trial_seed(seed, number)
+        )
+
+
+class Qmc(Sampler):
+    """A scrambled Sobol sequence: even cover of the space, blind to results. Trial n takes its n-th point."""
+
+    kind: Literal["qmc"] = "qmc"
+
+    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+        from search.sobol import SobolSampler
+
+        return SobolSampler(derive(seed, "sobol") % 2**32, number, names)
+
+
+class RandomSearch(Sampler):
+    """Independent draws."""
+
+    kind: Literal["random"] = "random"
+
+    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+        from optuna.samplers import RandomSampler
+
+        return RandomSampler(seed=trial_seed(seed, number))
+
+
+SAMPLERS: Registry[Sampler] = Registry(
+    "sampler", {"tpe": Tpe, "nsga2": Nsga2, "nsga3": Nsga3, "gp": Gp, "qmc": Qmc, "random": RandomSearch}
+)

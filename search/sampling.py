@@ -1,0 +1,186 @@
+"""Optuna behind ask and tell: an in-memory study that is rebuilt from the records, never the other way round.
+
+Every call that changes the study is a plain function of what the records hold, so replaying them in
+order gives the study that an uninterrupted search would have, and the sampler of trial n is built anew
+from the seed and n. The Optuna study maximises the normalised values of `search.objectives`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from search.space import Categorical, FloatRange, IntRange, Parameter, Params, active, holds
+from search.study_spec import StudySpec
+from trainables.outcome import State
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+OBSERVED = "observed_in"
+"""User attribute of Optuna trials that are measurements on the way of another; its value is that trial's number."""
+
+_GENERATION = ":generation"
+_PARENTS = ":parent:"
+
+
+class Sampling:
+    """The sampler of one study, asked and told in trial numbers."""
+
+    def __init__(self, spec: StudySpec) -> None:
+        """Start with no trials."""
+        self.spec = spec
+        self.outside = 0
+        """How many observed points the space could not have produced; the sampler was not told of them."""
+        self._distributions = {path: distribution(parameter) for path, parameter in spec.space.items()}
+        self._storage = InMemoryStorage()
+        self._study = optuna.create_study(
+            study_name=spec.name, storage=self._storage, directions=["maximize"] * len(spec.objectives)
+        )
+        self._id = self._storage.get_study_id_from_name(spec.name)
+        self._trials: dict[int, list[int]] = {}
+        """Optuna's ids by trial number: the trial itself, then what was observed on its way."""
+
+    def ask(self, number: int) -> tuple[Params, dict[str, Any]]:
+        """Suggest the parameters of trial `number`: the active ones, in the order of the space.
+
+        The second result is what `adopt` needs beside them; plain data.
+        """
+        assert number not in self._trials, f"trial {number} was issued already"
+        self._study.sampler = self.spec.sampler.build(self.spec.seed, number, tuple(self.spec.space))
+        before = set(self._study_attributes())
+        trial = self._study.ask()
+        params: Params = {}
+        for path, parameter in self.spec.space.items():
+            if holds(parameter, params):
+                params[path] = _suggest(trial, path, self._distributions[path])
+        attributes = self._storage.get_trial(trial._trial_id).system_attrs
+        made = {name: value for name, value in self._study_attributes().items() if name not in before}
+        self._trials[number] = [trial._trial_id]
+        return params, {
+            "trial": dict(attributes),
+            "parents": {name: self._names(ids) for name, ids in made.items() if _PARENTS in name},
+        }
+
+    def adopt(self, number: int, params: Mapping[str, Any], sampler_attrs: Mapping[str, Any]) -> None:
+        """Take up a trial that was issued before, by this process or an earlier one, as running."""
+        assert number not in self._trials, f"trial {number} was issued already"
+        for name, members in sampler_attrs.get("parents", {}).items():
+            self._storage.set_study_system_attr(self._id, name, self._ids(members))
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions=self._of(params),
+            system_attrs=dict(sampler_attrs.get("trial", {})),
+        )
+        self._trials[number] = [self._add(trial)]
+
+    def tell(
+        self, number: int, state: State, values: Sequence[float] | None = None, violations: Sequence[float] = ()
+    ) -> None:
+        """End a trial. Without all values, finite, a complete one counts as failed: no trial runs for ever."""
+        trial_id = self._trials[number][0]
+        told = self._storage.get_trial(trial_id).number
+        trial = Trial(self._study, trial_id)
+        if state == "complete" and self._whole(values) and self._judged(violations):
+            assert values is not None
+            for name, excess in self._constraints(violations).items():
+                trial.set_constraint(name, excess)
+            self._study.tell(told, list(values), state=TrialState.COMPLETE)
+        elif state == "stopped":
+            trial.set_user_attr("last_values", [float(v) for v in values] if self._whole(values) and values else None)
+            self._study.tell(told, state=TrialState.PRUNED)
+        else:
+            self._study.tell(told, state=TrialState.FAIL)
+
+    def observe(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        values: Sequence[float] | None,
+        violations: Sequence[float] = (),
+    ) -> bool:
+        """Learn a point that was measured on the way of trial `number`, as if it were a trial with `params`.
+
+        Return False, and learn nothing, where the point is not whole or the space could not have produced it.
+        """
+        known = active(self.spec.space, params)
+        if known is None:
+            self.outside += 1
+            return False
+        if not self._whole(values) or not self._judged(violations):
+            return False
+        assert values is not None
+        issued = self._storage.get_trial(self._trials[number][0]).system_attrs
+        trial = create_trial(
+            state=TrialState.COMPLETE,
+            values=list(values),
+            params=known,
+            distributions=self._of(known),
+            user_attrs={OBSERVED: number},
+            # A genetic sampler counts the point to the generation of its trial.
+            system_attrs={name: value for name, value in issued.items() if name.endswith(_GENERATION)},
+            constraints=self._constraints(violations),
+        )
+        self._trials[number].append(self._add(trial))
+        return True
+
+    def _add(self, trial: FrozenTrial) -> int:
+        self._study.add_trial(trial)
+        return self._storage.get_all_trials(self._id, deepcopy=False)[-1]._trial_id
+
+    def _of(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        return {path: self._distributions[path] for path in params}
+
+    def _whole(self, values: Sequence[float] | None) -> bool:
+        if values is None:
+            return False
+        assert len(values) == len(self.spec.objectives), (
+            f"{len(values)} values for {len(self.spec.objectives)} objectives"
+        )
+        return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+
+    def _judged(self, violations: Sequence[float]) -> bool:
+        assert len(violations) in (0, len(self.spec.constraints)), f"{len(violations)} violations do not fit the study"
+        return len(violations) == len(self.spec.constraints) and not any(map(math.isnan, violations))
+
+    def _constraints(self, violations: Sequence[float]) -> dict[str, float]:
+        return dict(zip(self.spec.constraints, violations, strict=True))
+
+    def _study_attributes(self) -> dict[str, Any]:
+        return self._storage.get_study_system_attrs(self._id)
+
+    def _names(self, ids: Sequence[int]) -> list[list[int]]:
+        """Write Optuna's ids, which depend on the process, as trial number and index."""
+        names = {
+            trial_id: [number, index] for number, own in self._trials.items() for index, trial_id in enumerate(own)
+        }
+        return [names[trial_id] for trial_id in ids]
+
+    def _ids(self, names: Sequence[Sequence[int]]) -> list[int]:
+        known = self._trials
+        return [known[n][index] for n, index in names if n in known and index < len(known[n])]
+
+
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """Return Optuna's form of a parameter."""
+    if isinstance(parameter, FloatRange):
+        return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+    if isinstance(parameter, IntRange):
+        return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1)
+    assert isinstance(parameter, Categorical)
+    return CategoricalDistribution(parameter.choices)
+
+
+def _suggest(trial: Trial, path: str, domain: BaseDistribution) -> Any:
+    if isinstance(domain, FloatDistribution):
+        return trial.suggest_float(path, domain.low, domain.high, log=domain.log, step=domain.step)
+    if isinstance(domain, IntDistribution):
+        return trial.suggest_int(path, domain.low, domain.high, log=domain.log, step=domain.step)
+    assert isinstance(domain, CategoricalDistribution)
+    return trial.suggest_categorical(path, domain.choices)

@@ -1,0 +1,194 @@
+"""The whole way on a real local Ray: from a study file to a front, through kills and restarts."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from search.objectives import values
+from search.pareto import nondominated
+from search.study import Study
+from tests.integration.conftest import TINY, wait_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def _finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == code, f"exit code {process.returncode}, not {code}\n{out}\n{err}"
+    return out, err
+
+
+def _outcomes(study: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in study.glob("trials/*/outcome.json")}
+
+
+def _params(study: Path) -> dict[str, Any]:
+    return {p.parent.name: json.loads(p.read_text())["params"] for p in study.glob("trials/*/trial.json")}
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _workers(driver: subprocess.Popen[str]) -> list[psutil.Process]:
+    family = psutil.Process(driver.pid).children(recursive=True)
+    return [process for process in family if _title(process).startswith(("ray::RobustsearchTrial", "ray::tiny-"))]
+
+
+@pytest.mark.slow
+def test_a_launch_ends_with_a_front_and_can_be_extended(start: Start, study_file: Path, tmp_path: Path) -> None:
+    out, err = _finish(start("launch", str(study_file), NO_COLOR="1"))
+    assert "Ray dashboard: http://127.0.0.1:" in err
+    assert "4 of 4 trials complete" in err.splitlines()[-1]
+    assert "\x1b" not in out + err
+    study = Study.open(str(tmp_path / "runs" / "tiny"))
+    rows = study.points()
+    assert sorted(_outcomes(tmp_path / "runs" / "tiny")) == [f"{n:05d}" for n in range(4)]
+    assert len(rows) > 4
+    judged = [values(row, study.spec) for row in rows]
+    brute = {
+        row.point
+        for row, mine in zip(rows, judged, strict=True)
+        if not any(all(b >= a for a, b in zip(mine, o, strict=True)) and o != mine for o in judged)
+    }
+    assert {row.point for row in study.front()} == brute
+    assert sum(nondominated(judged)) == len(brute)
+    for name in brute:
+        assert name in out
+    before = _outcomes(tmp_path / "runs" / "tiny")
+    out, err = _finish(start("launch", "tiny", "--trials", "+2", "--json"))
+    assert json.loads(out)
+    after = _outcomes(tmp_path / "runs" / "tiny")
+    assert len(after) == 6
+    assert {name: after[name] for name in before} == before
+    target = tmp_path / "points.parquet"
+    _finish(start("export", "tiny", "--format", "parquet", "--what", "points", "--output", str(target)))
+    assert pq.read_table(target).num_rows == len(Study.open(str(tmp_path / "runs" / "tiny")).points())
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_loses_no_finished_trial_and_keeps_issued_parameters(
+    start: Start, study_file: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "runs" / "tiny"
+    first = start("launch", str(study_file), "--trials", "6")
+    wait_for(lambda: len(_outcomes(study)) >= 2, 120)
+    start.remember()  # type: ignore[attr-defined]
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    saved, issued = _outcomes(study), _params(study)
+    _, err = _finish(start("launch", str(study_file), "--trials", "6"))
+    assert f"took over the study from process {first.pid}" in err
+    after = _outcomes(study)
+    assert sorted(after) == [f"{n:05d}" for n in range(6)]
+    assert {name: after[name] for name in saved} == saved
+    assert {name: _params(study)[name] for name in issued} == issued
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "code"), [("ctrl-c", 130), ("sigterm", 143), ("stop", 130)])
+def test_a_stopped_launch_says_so_and_goes_on(
+    start: Start, study_file: Path, tmp_path: Path, how: str, code: int
+) -> None:
+    study = tmp_path / "runs" / "tiny"
+    launch = start("launch", str(study_file), "--trials", "30")
+    wait_for(lambda: len(_outcomes(study)) >= 1, 120)
+    if how == "stop":
+        _finish(start("stop", "tiny"))
+    else:
+        launch.send_signal(signal.SIGINT if how == "ctrl-c" else signal.SIGTERM)
+    _, err = _finish(launch, code)
+    assert err.splitlines()[-1].startswith("stopped: ")
+    done = len(_outcomes(study))
+    assert 1 <= done < 30
+    assert not (study / "driver.json").exists()
+    _finish(start("launch", "tiny", "--trials", str(done + 1)))
+    assert len(_outcomes(study)) == max(done + 1, len(_params(study)))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_no_trial(start: Start, study_file: Path, tmp_path: Path) -> None:
+    study = tmp_path / "runs" / "tiny"
+    launch = start("launch", str(study_file), "--trials", "5", "--set", "recipe.epochs=20")
+    wait_for(lambda: any(_title(worker).startswith("ray::tiny-0000") for worker in _workers(launch)), 120)
+    _workers(launch)[0].kill()
+    _finish(launch)
+    outcomes = [json.loads(content) for content in _outcomes(study).values()]
+    assert [outcome["state"] for outcome in outcomes] == ["complete"] * 5
+
+
+PLUGIN = """
+from typing import Literal
+from trainables.models import MODELS
+from trainables.models.base import Model
+
+
+class Hopeless(Model):
+    kind: Literal["hopeless"] = "hopeless"
+
+    def network(self, shape, classes):
+        from math import prod
+
+        from torch import nn
+
+        class Broken(nn.Linear):
+            def forward(self, x):
+                if x.device.type != "meta":
+                    raise RuntimeError("this network cannot be run")
+                return super().forward(x.flatten(1))
+
+        return Broken(prod(shape), classes)
+
+
+MODELS.register("hopeless", Hopeless)
+"""
+
+
+@pytest.mark.slow
+def test_trials_that_all_fail_alike_end_the_search_early(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "my_models.py").write_text(PLUGIN)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY.replace("model: {kind: lenet300, hidden: [16]}", "model: hopeless\nplugins: [my_models]"))
+    _, err = _finish(start("launch", str(file), "--trials", "20"), 4)
+    assert "the first 3 trials all failed (bug): this network cannot be run" in err.splitlines()[-1]
+    assert len(_outcomes(tmp_path / "runs" / "tiny")) < 8
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_be_built_is_refused_before_the_first_trial(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "my_models.py").write_text(PLUGIN.replace("from math import prod", 'raise ValueError("no such shape")'))
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY.replace("model: {kind: lenet300, hidden: [16]}", "model: hopeless\nplugins: [my_models]"))
+    _, err = _finish(start("launch", str(file)), 2)
+    assert "the network hopeless cannot be built: ValueError: no such shape" in err.splitlines()[-1]
+    assert not (tmp_path / "runs" / "tiny").exists()
+
+
+@pytest.mark.slow
+def test_modules_of_our_names_in_the_current_directory_are_not_imported(
+    start: Start, study_file: Path, tmp_path: Path
+) -> None:
+    for name in ("search", "trainables", "clusters"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported the wrong module')")
+    _finish(start("launch", str(study_file), "--trials", "1"))
+
+
+def test_a_study_that_changed_is_refused_before_ray_starts(start: Start, study_file: Path, tmp_path: Path) -> None:
+    _finish(start("launch", str(study_file), "--trials", "1"))
+    _, err = _finish(start("launch", str(study_file), "--trials", "1", "--set", "protocol.eps=0.2"), 2)
+    assert "protocol.eps: was 0.1, is 0.2" in err
+    assert "dashboard" not in err

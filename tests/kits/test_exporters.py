@@ -1,0 +1,286 @@
+"""The conformance kit of exporters: every format in the registry, any cell, no harm."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from search.exporters import EXPORTERS, Exporter, OutputError, export, render
+from search.exporters.csv import cell
+from search.exporters.latex import escape as latex_escape
+from search.exporters.markdown import escape as markdown_escape
+from search.study import Study
+from search.table import PointRow, TrialRow, point_rows, table, trial_rows
+from tests.search import factories
+
+SPEC = factories.study_spec()
+FORMATS = sorted(EXPORTERS)
+HOSTILE = [
+    '=HYPERLINK("http://x","y")',
+    "+1+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(1)",
+    "\t=1",
+    "\r\n=1",
+    "a|b\n| c |",
+    "<script>alert(1)</script>",
+    "**bold** _x_ `code` [link](javascript:alert(1)) ![i](http://x)",
+    r"\input{/etc/passwd} \write18{x} % & $ # _ { } ~ ^",
+    r"\\",
+    "\x00\x1b[31m\x85\u2028",
+    "naïve ∞ ε 漢字 🙂",
+    "'; DROP TABLE x; --",
+    ",",
+    '"',
+    "",
+]
+
+
+def hostile_tables() -> list[tuple[str, pa.Table]]:
+    """A point table and a trial table with every hostile text in every column of text."""
+    points, failed = [], []
+    for number, text in enumerate(HOSTILE):
+        issued = factories.trial(number, study=text).model_copy(
+            update={
+                "params": dict.fromkeys(SPEC.space, text),
+                "spec": {"model": text, "data": text, "recipe": text},
+            }
+        )
+        point = factories.point(attack=text, norm=text, eps_text=text, split=text, flags=(text, text), device=text)
+        points.append((issued, factories.outcome(number, [point])))
+        failed.append((issued, factories.outcome(number, failure=factories.failure(text or "bug", text))))
+    space = SPEC.space
+    return [
+        ("points", table(PointRow, point_rows(SPEC, points), space)),
+        ("trials", table(TrialRow, trial_rows(failed), space)),
+    ]
+
+
+TABLES = dict(hostile_tables())
+
+
+def exporter(format: str) -> Exporter:
+    return EXPORTERS.parse(format)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    records = factories.make_study(tmp_path_factory.mktemp("kit") / "study", 12)
+    return Study(records)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return Study(factories.make_study(tmp_path_factory.mktemp("kit") / "study", 0))
+
+
+@pytest.mark.parametrize("what", ["front", "points", "trials"])
+@pytest.mark.parametrize("format", FORMATS)
+class TestEveryFormat:
+    def test_same_study_gives_the_same_file(self, study: Study, what: str, format: str) -> None:
+        assert render(study, what, format) == render(study, what, format) != b""
+
+    def test_file_is_what_was_rendered_and_the_only_one(
+        self, study: Study, what: str, format: str, tmp_path: Path
+    ) -> None:
+        target = tmp_path / f"x{EXPORTERS[format].suffix}"
+        target.write_bytes(b"older")
+        assert export(study, what, format, target) == target
+        assert target.read_bytes() == render(study, what, format)
+        assert list(tmp_path.iterdir()) == [target]
+
+    def test_failed_write_leaves_the_older_file(
+        self, study: Study, what: str, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = tmp_path / "x"
+        target.write_bytes(b"older")
+
+        def fail(*_: object) -> None:
+            raise OSError(5, "broken")
+
+        monkeypatch.setattr(os, "replace", fail)
+        with pytest.raises(Exception, match="broken"):
+            export(study, what, format, target)
+        assert target.read_bytes() == b"older"
+        assert list(tmp_path.iterdir()) == [target]
+
+    def test_empty_study_is_a_table_without_rows(self, empty: Study, what: str, format: str) -> None:
+        assert rows_of(format, render(empty, what, format)) == 0
+
+    def test_every_row_is_there(self, study: Study, what: str, format: str) -> None:
+        assert rows_of(format, render(study, what, format)) == study.table(what).num_rows > 0
+
+    def test_stdout_takes_text_and_refuses_the_rest(
+        self, study: Study, what: str, format: str, capfdbinary: pytest.CaptureFixture[bytes]
+    ) -> None:
+        if EXPORTERS[format].text:
+            assert export(study, what, format, None) is None
+            assert capfdbinary.readouterr().out == render(study, what, format)
+        else:
+            with pytest.raises(OutputError, match="--output"):
+                export(study, what, format, None)
+
+
+def rows_of(format: str, content: bytes) -> int:
+    """Count the rows of a file; a new text format adds its line here."""
+    if format == "parquet":
+        return int(parquet.read_table(io.BytesIO(content)).num_rows)
+    text = content.decode()
+    counts = {
+        "csv": lambda: len(list(csv.reader(io.StringIO(text)))) - 1,
+        "json": lambda: len(json.loads(text)),
+        "markdown": lambda: len(text.splitlines()) - 4,
+        "latex": lambda: text.count(r" \\" + "\n") - 1,
+    }
+    return counts[format]()
+
+
+@pytest.mark.parametrize("what", sorted(TABLES))
+@pytest.mark.parametrize("format", FORMATS)
+def test_hostile_text_neither_breaks_rows_nor_the_encoding(format: str, what: str) -> None:
+    content = exporter(format).render(TABLES[what], what=what, study=HOSTILE[9])
+    assert rows_of(format, content) == len(HOSTILE)
+    if EXPORTERS[format].text:
+        content.decode("utf-8")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_suffixes_differ_and_the_kind_is_the_name(format: str) -> None:
+    assert exporter(format).kind == format
+    assert EXPORTERS[format].suffix.startswith(".")
+    assert len({EXPORTERS[name].suffix for name in FORMATS}) == len(FORMATS)
+
+
+def test_unknown_format_names_the_nearest(study: Study) -> None:
+    with pytest.raises(OutputError, match=r"allowed: .*did you mean 'parquet'"):
+        render(study, "front", "parqet")
+
+
+def test_parquet_round_trips_schema_and_values(study: Study, tmp_path: Path) -> None:
+    for what, given_ in [("front", study.table("front")), ("trials", study.table("trials")), *TABLES.items()]:
+        target = tmp_path / "x.parquet"
+        target.write_bytes(exporter("parquet").render(given_, what=what, study="s"))
+        back = parquet.read_table(target)
+        assert back.schema.equals(given_.schema, check_metadata=True)
+        assert back.equals(given_)
+
+
+def test_json_and_csv_read_back_equal(study: Study) -> None:
+    rows = study.table("points").to_pylist()
+    assert json.loads(render(study, "points", "json")) == rows
+    found = list(csv.DictReader(io.StringIO(render(study, "points", "csv").decode())))
+    for row, text in zip(rows, found, strict=True):
+        assert list(text) == list(row)
+        assert float(text["robust_accuracy"]) == row["robust_accuracy"]
+        assert float(text["param.recipe.train.eps"]) == row["param.recipe.train.eps"]
+        assert int(text["nonzero"]) == row["nonzero"]
+        assert text["on_front"] == str(row["on_front"]).lower()
+        assert text["macs_dense"] == ""
+        assert text["flags"] == ";".join(row["flags"])
+
+
+def test_csv_has_no_cell_that_a_spreadsheet_runs() -> None:
+    for what, hostile in TABLES.items():
+        for row in csv.reader(io.StringIO(exporter("csv").render(hostile, what=what, study="s").decode(), newline="")):
+            assert not [c for c in row if c.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
+
+
+@given(st.text(max_size=20))
+def test_csv_protects_all_but_plain_numbers(text: str) -> None:
+    shown = cell(text)
+    assert shown in (text, f"'{text}")
+    if shown.startswith(("=", "+", "-", "@", "\t", "\r")):
+        float(shown)
+
+
+@pytest.mark.parametrize("text", ["-5", "+3", "-0.25", "1e-4", "-1e-4"])
+def test_csv_leaves_plain_numbers_alone(text: str) -> None:
+    assert cell(text) == text
+
+
+@settings(max_examples=200)
+@given(st.text(alphabet=st.sampled_from("\\&%$#_{}~^<>|\"`'[]ab \n\t\x00é"), max_size=30))
+def test_latex_escape_leaves_no_special_character(text: str) -> None:
+    shown = latex_escape(text)
+    commands = (
+        r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textquotedbl|textasciigrave)\{\}"
+    )
+    rest = re.sub(rf"{commands}|\\[&%$#_{{}}]|\{{[\[\]]\}}", "", shown)
+    assert not set(rest) & set('\\&%$#_{}~^<>|"`\n\t\x00[]')
+    assert rest == re.sub(r"[\\&%$#_{}~^<>|\"`\[\]]", "", re.sub(r"[\x00-\x1f]+", " ", text))
+
+
+@settings(max_examples=200)
+@given(st.text(alphabet=st.sampled_from('\\|`*_[]<>&"~$#ab \n\r\x00é'), max_size=30))
+def test_markdown_escape_leaves_no_markup(text: str) -> None:
+    shown = markdown_escape(text)
+    rest = re.sub(r"\\[\\`*_\[\]|~$#]|&(amp|lt|gt|quot);", "", shown)
+    assert not set(rest) & set('\\`*_[]|<>&"~$#\n\r\x00')
+
+
+def test_latex_structure(study: Study) -> None:
+    text = render(study, "front", "latex").decode()
+    begun = re.findall(r"\\begin\{(\w+)\}", text)
+    assert (begun, re.findall(r"\\end\{(\w+)\}", text)) == (["table", "tabular"], ["tabular", "table"])
+    assert [text.count(rf"\{rule}rule") for rule in ("top", "mid", "bottom")] == [1, 1, 1]
+    assert text.count("{") == text.count("}")
+    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    assert columns is not None
+    body = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(columns[1]) - 1}
+
+
+@pytest.mark.parametrize("format", ["latex", "markdown"])
+def test_caption_says_what_the_numbers_are(study: Study, format: str) -> None:
+    text = render(study, "front", format).decode().replace("\\", "")
+    for said in (
+        "PGD-20",
+        "0.1",
+        "360 examples",
+        "search estimates on the validation split",
+        "1 seed;",
+        "Wilson",
+        "three_stage",
+    ):
+        assert said in text
+    norm = "ell_infty" if format == "latex" else "l_inf"
+    assert norm in text
+
+
+@pytest.mark.parametrize("format", ["latex", "markdown"])
+def test_empty_front_is_said(empty: Study, format: str) -> None:
+    assert "no point so far" in render(empty, "front", format).decode()
+
+
+def test_caption_never_claims_one_value_where_there_are_two(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "study", 0)
+    for number, (seed, examples) in enumerate([(0, 360), (1, 100)]):
+        records.issue(factories.trial(number, seed=seed))
+        own = factories.point(examples=examples, sparsity=0.5 + number / 10, robust_accuracy=0.7 - number / 10)
+        records.write_outcome(factories.outcome(number, [own]))
+    text = render(Study(records), "front", "markdown").decode()
+    assert "n = 100, 360 examples" in text
+    assert "2 seeds" in text
+    assert "| n |" in text
+
+
+def test_sparsity_is_never_rounded_up_to_all() -> None:
+    from search.exporters.base import percent_sparsity
+
+    assert [percent_sparsity(s) for s in (0.0, 0.5, 0.9996, 0.99996, 0.999996)] == [
+        "0.0",
+        "50.0",
+        "99.96",
+        "99.996",
+        "99.9996",
+    ]

@@ -1,0 +1,190 @@
+"""Synthetic studies: specs, records and whole directories without any training.
+
+`make_study(directory)` writes a study on disk as a launch would have left it; the smaller builders
+make its parts. Everything is determined by the arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from search.records import Fingerprint, Records
+from search.study_spec import StudySpec
+from trainables.base import plain
+from trainables.outcome import Failure, Outcome, Point, TrialRecord
+from trainables.spec import steps
+from trainables.storage import Storage
+
+EXAMPLES = 360
+PRUNABLE = 64 * 300 + 300 * 100 + 100 * 10
+DATA_HASH = hashlib.sha256(b"digits").hexdigest()
+FINGERPRINT = Fingerprint(data_hash=DATA_HASH, shape=(1, 8, 8), classes=10)
+WHEN = "2030-01-02T03:04:05+00:00"
+
+
+def study_spec(**changes: Any) -> StudySpec:
+    """A study of digits and LeNet-300-100 that searches sparsity, training radius and loss."""
+    return _study_spec() if not changes else _study_spec_of(changes)
+
+
+@cache
+def _study_spec() -> StudySpec:
+    return _study_spec_of({})
+
+
+def _study_spec_of(changes: dict[str, Any]) -> StudySpec:
+    described: dict[str, Any] = {
+        "name": "synthetic",
+        "data": {"kind": "digits", "validation": EXAMPLES},
+        "model": "lenet300",
+        "recipe": {"kind": "three_stage", "epochs": 10, "finetune_epochs": 5},
+        "space": {
+            "recipe.sparsity": {"kind": "float", "low": 0.3, "high": 0.98},
+            "recipe.train.eps": {"kind": "float", "low": 0.02, "high": 0.2},
+            "recipe.train.loss.kind": {"kind": "categorical", "choices": ["madry", "trades"]},
+        },
+        "constraints": {"clean_accuracy": ">= 0.75"},
+        "protocol": {"eps": 0.1},
+        "budget": {"trials": 16},
+    }
+    return StudySpec.model_validate(described | changes)
+
+
+def point(measure: int = 0, **changes: Any) -> Point:
+    """A measured network; the counts follow from the accuracies and the sparsity given."""
+    given: dict[str, Any] = {
+        "robust_accuracy": 0.7,
+        "clean_accuracy": 0.9,
+        "sparsity": 0.5,
+        "examples": EXAMPLES,
+    } | changes
+    robust = round(given["robust_accuracy"] * given["examples"])
+    clean = round(given["clean_accuracy"] * given["examples"])
+    nonzero = round((1 - given["sparsity"]) * PRUNABLE)
+    name = hashlib.sha256(repr((measure, sorted(given.items(), key=str))).encode()).hexdigest()
+    counted = {
+        "robust_accuracy": robust / given["examples"],
+        "clean_accuracy": clean / given["examples"],
+        "sparsity": 1 - nonzero / PRUNABLE,
+    }
+    defaults: dict[str, Any] = {
+        "measure": measure,
+        "key": name,
+        "stage": name,
+        "robust_correct": robust,
+        "clean_correct": clean,
+        "nonzero": nonzero,
+        "prunable": PRUNABLE,
+        "attack": "PGD-20",
+        "norm": "linf",
+        "eps": 0.1,
+        "eps_text": "0.1",
+        "epochs_trained": 15,
+        "epochs_shared": 0,
+        "seconds": 2.5,
+        "device": "cpu",
+        "weights_sha256": name,
+        "code_version": "0.1.0",
+        "started": WHEN,
+        "finished": WHEN,
+    }
+    return Point.model_validate(defaults | given | counted)
+
+
+def params(number: int) -> dict[str, Any]:
+    """The parameters of a synthetic trial."""
+    draw = random.Random(number)
+    return {
+        "recipe.sparsity": round(1 - math.exp(draw.uniform(math.log(0.02), math.log(0.7))), 6),
+        "recipe.train.eps": round(draw.uniform(0.02, 0.2), 6),
+        "recipe.train.loss.kind": draw.choice(["madry", "trades"]),
+    }
+
+
+def trial(number: int, spec: StudySpec | None = None, **changes: Any) -> TrialRecord:
+    """An issued trial."""
+    spec = spec or study_spec()
+    values = changes.pop("params", None)
+    values = params(number) if values is None else values
+    described = spec.trial({path: value for path, value in values.items() if path in spec.space})
+    defaults = {
+        "number": number,
+        "study": spec.name,
+        "params": values,
+        "spec": plain(described),
+        "keys": tuple(step.key for step in steps(described, DATA_HASH)),
+        "seed": described.seed,
+        "issued": WHEN,
+    }
+    return TrialRecord.model_validate(defaults | changes)
+
+
+def outcome(number: int, points: Iterable[Point] | None = None, **changes: Any) -> Outcome:
+    """A trial's end: complete with one point, unless `state` or `failure` say otherwise."""
+    state = changes.pop("state", "failed" if changes.get("failure") else "complete")
+    found = tuple(points) if points is not None else ((point(),) if state == "complete" else ())
+    defaults: dict[str, Any] = {"number": number, "state": state, "points": found}
+    timed = {"started": WHEN, "finished": WHEN, "seconds": 5.0, "host": "node-1", "versions": {"torch": "2.11.0"}}
+    return Outcome.model_validate(defaults | timed | changes)
+
+
+def failure(kind: str = "diverged", message: str = "the loss is not finite in epoch 3") -> Failure:
+    """Why a trial failed."""
+    return Failure(kind=kind, message=message, traceback="Traceback: ...")
+
+
+def measured(number: int, values: dict[str, Any]) -> tuple[Point, Point]:
+    """What a synthetic trial measures: the dense network, then the pruned one; more sparsity costs robustness."""
+    draw = random.Random(1000 + number)
+    reach = 1 - abs(math.log(values["recipe.train.eps"] / 0.1)) / 4
+
+    def at(measure: int, sparsity: float) -> Point:
+        kept = 1 - sparsity
+        robust = 0.88 * reach * (1 - math.exp(-((kept / 0.03) ** 0.6))) + draw.uniform(-0.05, 0.01)
+        clean = min(0.99, 0.98 * (1 - math.exp(-((kept / 0.008) ** 0.7))) + draw.uniform(-0.02, 0.01))
+        return point(
+            measure,
+            robust_accuracy=min(max(robust, 0.05), clean),
+            clean_accuracy=clean,
+            sparsity=sparsity,
+            seconds=2.5 + measure,
+            stands_for={} if measure else {"sparsity": 0.0},
+        )
+
+    return at(0, 0.0), at(1, values["recipe.sparsity"])
+
+
+def make_study(
+    directory: Path | str, trials: int = 12, spec: StudySpec | None = None, *, troubled: bool = True
+) -> Records:
+    """Write a study of `trials` trials to `directory` and return its records.
+
+    With `troubled`, of every ten trials number 3 failed, number 5 was stopped early, number 7 has a point with a
+    flag that makes it invalid, and the very last has no outcome yet.
+    """
+    spec = spec or study_spec()
+    records = Records.create(Storage(str(directory)), spec, FINGERPRINT)
+    for number in range(trials):
+        issued = trial(number, spec)
+        records.issue(issued)
+        points = measured(number, params(number))
+        if troubled and number == trials - 1:
+            continue
+        if troubled and number % 10 == 3:
+            records.write_outcome(outcome(number, points[:1], failure=failure()))
+        elif troubled and number % 10 == 5:
+            records.write_outcome(outcome(number, points[:1], state="stopped"))
+        elif troubled and number % 10 == 7:
+            spoilt = points[1].model_copy(
+                update={"status": "invalid", "flags": ("gradient_masking",), "robust_accuracy": 0.99}
+            )
+            records.write_outcome(outcome(number, (points[0], spoilt)))
+        else:
+            records.write_outcome(outcome(number, points))
+    return records

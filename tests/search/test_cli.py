@@ -1,0 +1,321 @@
+"""The command line on studies that lie on disk: what it prints, how it ends, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from search import lease, study_file
+from search.cli import main
+from tests.search.factories import failure, make_study, outcome, study_spec, trial
+from trainables import paths
+from trainables.storage import Storage
+
+
+def run(*args: object, **env: str) -> Result:
+    """Run a command in this process; its exit code, stdout and stderr are those of the console script."""
+    return CliRunner().invoke(main, [str(arg) for arg in args], env={"ROBUSTSEARCH_STORAGE": None, **env})
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage with a study that has a front, one whose points all violate its constraint, and one that failed."""
+    place = tmp_path_factory.mktemp("storage")
+    make_study(place / "synthetic", 12)
+    make_study(place / "tight", 4, study_spec(name="tight", constraints={"clean_accuracy": ">= 0.9999"}))
+    failed = make_study(place / "failed", 0, study_spec(name="failed"))
+    for number in range(3):
+        failed.issue(trial(number, failed.spec))
+        failed.write_outcome(outcome(number, failure=failure("oom", "no memory left")))
+    return place
+
+
+def test_front_is_a_table_of_its_points(storage: Path) -> None:
+    result = run("front", "synthetic", "--storage", storage)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split("  ")[0] == "point"
+    points = [line.split()[0] for line in lines[1:-2]]
+    exported = json.loads(run("front", "synthetic", "--storage", storage, "--json").stdout)["front"]
+    assert points == [row["point"] for row in exported]
+    assert len(points) >= 3
+    assert "PGD-20" in lines[-1]
+    assert "n = 360" in lines[-1]
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_front_without_a_feasible_point_lists_the_least_violating_and_says_so(storage: Path) -> None:
+    result = run("front", "tight", "--storage", storage)
+    assert result.exit_code == 3
+    assert "no point satisfies clean_accuracy >= 0.9999" in result.stdout
+    shown = json.loads(run("front", "tight", "--storage", storage, "--json").stdout)
+    assert shown["front"] == []
+    assert shown["error"] == {"message": "no feasible point", "exit_code": 3}
+    assert len(shown["least_violating"]) == 5
+
+
+def test_a_study_whose_trials_all_failed_has_no_front(storage: Path) -> None:
+    result = run("front", "failed", "--storage", storage)
+    assert result.exit_code == 3
+    assert "no point has been measured" in result.stdout
+    assert not (storage / "failed" / paths.EXPORTS).exists()
+
+
+def test_status_lists_every_study_even_beside_a_broken_one(tmp_path: Path) -> None:
+    make_study(tmp_path / "one", 3)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / paths.STUDY).write_text("name: broken\n")
+    (tmp_path / "not a study").mkdir()
+    result = run("status", "--storage", tmp_path)
+    assert result.exit_code == 0
+    assert [line.split()[0].rstrip(":") for line in result.stdout.splitlines()] == ["study", "synthetic", "broken"]
+    listed = json.loads(run("status", "--storage", tmp_path, "--json").stdout)
+    assert [study["study"] for study in listed["studies"]] == ["synthetic"]
+    assert "made_with" in listed["damaged"]["broken"]
+
+
+def test_status_of_an_empty_storage_says_what_to_do(tmp_path: Path) -> None:
+    result = run("status", "--storage", tmp_path / "none")
+    assert result.exit_code == 0
+    assert "robustsearch launch" in result.stdout
+    assert not (tmp_path / "none").exists()
+
+
+def test_status_tells_states_failures_and_best_points(storage: Path) -> None:
+    shown = json.loads(run("status", "synthetic", "--storage", storage, "--json").stdout)
+    counts = [shown[state] for state in ("complete", "stopped", "failed", "running", "waiting", "damaged")]
+    assert sum(counts) == shown["issued"] == 12
+    assert shown["failed_trials"] == [{"kind": "diverged", "trials": 1, "message": "the loss is not finite in epoch 3"}]
+    assert shown["driver"] is None
+    front = json.loads(run("front", "synthetic", "--storage", storage, "--json").stdout)["front"]
+    assert shown["best"]["most robust"]["robust_accuracy"] == max(row["robust_accuracy"] for row in front)
+    assert shown["best"]["sparsest"]["point"] == front[-1]["point"]
+    # 10 complete or stopped trials and a failed one, whose last points had 15 epochs each.
+    assert shown["epochs_trained"] == 15 * (12 - 1)
+    text = run("status", "synthetic", "--storage", storage).stdout
+    assert "diverged" in text
+    assert "no launch is running" in text
+
+
+def test_status_counts_a_damaged_record(tmp_path: Path) -> None:
+    make_study(tmp_path / "synthetic", 4)
+    (tmp_path / "synthetic" / paths.outcome(1)).write_text("{")
+    result = run("status", "synthetic", "--storage", tmp_path)
+    assert result.exit_code == 0
+    assert "1 damaged" in result.stdout
+    assert paths.outcome(1) in result.stdout
+
+
+def test_stop_asks_the_driver_at_work(tmp_path: Path) -> None:
+    make_study(tmp_path / "synthetic", 2)
+    place = Storage(str(tmp_path / "synthetic"))
+    assert "no launch of synthetic is running" in run("stop", "synthetic", "--storage", tmp_path).stderr
+    assert not lease.stop_requested(place)
+    with lease.acquire(place):
+        result = run("stop", "synthetic", "--storage", tmp_path, "--json")
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["driver"].startswith("process ")
+        assert lease.stop_requested(place)
+
+
+def test_the_storage_comes_from_option_then_environment(storage: Path, tmp_path: Path) -> None:
+    elsewhere = str(tmp_path / "elsewhere")
+    assert run("front", "synthetic", ROBUSTSEARCH_STORAGE=str(storage)).exit_code == 0
+    assert run("front", "synthetic", "--storage", storage, ROBUSTSEARCH_STORAGE=elsewhere).exit_code == 0
+    assert run("front", "synthetic", "--storage", elsewhere, ROBUSTSEARCH_STORAGE=str(storage)).exit_code == 2
+
+
+def test_an_unknown_study_is_answered_with_the_nearest(storage: Path) -> None:
+    result = run("front", "syntetic", "--storage", storage)
+    assert result.exit_code == 2
+    assert "did you mean 'synthetic'" in result.stderr
+
+
+NAMES = ["../../x", "con", "a" * 300, "🦀", "two\nlines", "Upper", "", ".", "a/b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("command", ["front", "status", "export", "stop", "plot"])
+def test_what_is_no_name_is_refused_in_one_line(command: str, name: str, storage: Path) -> None:
+    result = run(command, name, "--storage", storage)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr) < 400
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("name", [*NAMES, "-rf"])
+def test_launch_refuses_names_too(name: str, tmp_path: Path) -> None:
+    result = run("launch", "--name", name, "--storage", tmp_path, "--dry-run")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_looks_like_an_option_is_refused(storage: Path) -> None:
+    result = run("front", "-rf", "--storage", storage)
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+
+
+JSON_COMMANDS: list[tuple[int, list[str]]] = [
+    (0, ["studies"]),
+    (0, ["studies", "show", "quickstart"]),
+    (2, ["studies", "show", "quickstrt"]),
+    (0, ["status"]),
+    (0, ["status", "synthetic"]),
+    (2, ["status", "nothing"]),
+    (0, ["front", "synthetic"]),
+    (3, ["front", "tight"]),
+    (2, ["front", "../../x"]),
+    (0, ["export", "synthetic", "--format", "csv"]),
+    (0, ["export", "synthetic", "--format", "json"]),
+    (2, ["export", "synthetic", "--format", "parquet"]),
+    (2, ["export", "synthetic", "--format", "xml"]),
+    (2, ["export", "synthetic", "--what", "nonsense"]),
+    (2, ["plot", "synthetic", "--output", "front.xyz"]),
+    (2, ["model", "synthetic", "99.9", "--output", "taken"]),
+    (2, ["model", "synthetic", "1.0"]),
+    (0, ["stop", "synthetic"]),
+    (0, ["launch", "--dry-run"]),
+    (2, ["launch", "nothing-of-that-name"]),
+    (2, ["launch", "--trials", "0"]),
+    (2, ["launch", "--set", "recipe.epoch=3"]),
+    (2, ["launch", "--cluster", "missing.yaml"]),
+    (0, ["validate", "quickstart"]),
+    (2, ["validate", "missing.yaml"]),
+    (2, ["validate"]),
+    (2, ["lanch"]),
+    (0, ["init", "fresh"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "args"), JSON_COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_json_is_json_under_every_command(
+    code: int, args: list[str], storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*args, "--json", ROBUSTSEARCH_STORAGE=str(storage))
+    shown = json.loads(result.stdout)
+    assert result.exit_code == code
+    if code:
+        assert shown["error"]["exit_code"] == code
+        assert shown["error"]["message"]
+        assert "Traceback" not in result.stderr
+    else:
+        assert "error" not in shown
+
+
+def test_every_command_has_json(tmp_path: Path) -> None:
+    for name, command in main.commands.items():
+        assert any("--json" in option.opts for option in command.params), name
+
+
+@pytest.mark.parametrize("what", ["front", "points", "trials"])
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".md", ".tex", ".parquet"])
+def test_export_takes_the_format_from_the_name(what: str, suffix: str, storage: Path, tmp_path: Path) -> None:
+    output = tmp_path / f"table{suffix}"
+    result = run("export", "synthetic", "--what", what, "--output", output, "--storage", storage)
+    assert result.exit_code == 0
+    assert output.stat().st_size > 100
+    assert result.stdout == ""
+    assert str(output) in result.stderr
+
+
+def test_export_goes_to_stdout_as_csv(storage: Path) -> None:
+    result = run("export", "synthetic", "--what", "front", "--storage", storage)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("point,trial,study,")
+    assert len(result.stdout.splitlines()) == 1 + len(
+        json.loads(run("front", "synthetic", "--storage", storage, "--json").stdout)["front"]
+    )
+
+
+@pytest.mark.parametrize("command", [["export", "--format", "csv"], ["plot"]])
+@pytest.mark.parametrize("target", ["a directory", "below a file", "a record", "no permission"])
+def test_an_output_that_cannot_be_is_refused(
+    command: list[str], target: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    make_study(tmp_path / "synthetic", 2)
+    suffix = ".pdf" if command == ["plot"] else ".csv"
+    taken = tmp_path / f"taken{suffix}"
+    record = tmp_path / "synthetic" / paths.STUDY
+    before = record.read_bytes()
+    if target == "a directory":
+        taken.mkdir()
+        output = taken
+    elif target == "below a file":
+        taken.write_text("")
+        output = taken / f"below{suffix}"
+    elif target == "a record":
+        output = record if suffix == ".csv" else tmp_path / "synthetic" / f"here{suffix}"
+    else:
+        taken.write_text("kept")
+        taken.chmod(0o400)
+        if _may_write(taken):
+            pytest.skip("this user may write to read-only files")
+        output = taken
+    result = run(command[0], "synthetic", *command[1:], "--output", output, "--storage", tmp_path)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr
+    assert str(output) in result.stderr
+    assert record.read_bytes() == before
+
+
+def _may_write(path: Path) -> bool:
+    import os
+
+    return os.access(path, os.W_OK)
+
+
+def test_text_from_records_cannot_drive_the_terminal(tmp_path: Path) -> None:
+    records = make_study(tmp_path / "synthetic", 0)
+    records.issue(trial(0, records.spec))
+    evil = "\x1b]0;gone\x07\x1b[2J\u202e red"
+    records.write_outcome(outcome(0, failure=failure("bug", evil)))
+    shown = run("status", "synthetic", "--storage", tmp_path, FORCE_COLOR=None, NO_COLOR="1").stdout
+    assert "\\x1b[2J" in shown
+    assert not any(character in shown for character in "\x1b\x07\u202e")
+
+
+def test_no_escape_bytes_with_no_color_even_in_a_terminal(storage: Path) -> None:
+    terminal = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    for args in (["front", "synthetic"], ["status"], ["status", "synthetic"], ["studies"]):
+        assert "\x1b" in run(*args, ROBUSTSEARCH_STORAGE=str(storage), **terminal).stdout
+        assert "\x1b" not in run(*args, ROBUSTSEARCH_STORAGE=str(storage), NO_COLOR="1", **terminal).stdout
+
+
+def test_studies_are_listed_with_the_default_first() -> None:
+    lines = run("studies").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == study_file.builtin_names()
+    assert lines[0].startswith("quickstart ")
+    shown = run("studies", "show", "quickstart")
+    assert shown.stdout == study_file.builtin_text("quickstart")
+
+
+def test_a_bug_leaves_its_traceback_and_exit_code_1(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("search.status.status", broken)
+    result = run("status", "synthetic", "--storage", storage, "--json")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert "ZeroDivisionError: by zero" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_an_interrupt_ends_with_130(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.status.status", interrupted)
+    result = run("status", "synthetic", "--storage", storage)
+    assert result.exit_code == 130
+    assert result.stderr.strip().endswith("error: interrupted")

@@ -1,0 +1,96 @@
+"""The command line as a process: what it imports, where it may stand, and what happens when a reader leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.search.factories import make_study
+
+HEAVY = ("torch", "ray", "optuna", "pandas", "matplotlib", "sklearn", "moocore")
+SCRIPT = Path(sys.executable).with_name("robustsearch")
+STUDY = "name: mine\ndata: digits\nmodel: lenet300\nrecipe: three_stage\n"
+
+
+def python(code: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own, in a directory."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *args], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+LOADED = f"""
+import sys
+from search.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as error:
+    print("exit", error.code)
+print("heavy", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+
+BLOCKED = f"""
+import sys
+for name in {HEAVY!r}:
+    sys.modules[name] = None
+from search.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("args", [["--help"], ["launch", "--help"], ["validate", "my.yaml"], ["studies"]])
+def test_the_light_commands_load_nothing_heavy(args: list[str], tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(STUDY)
+    result = python(LOADED, *args, cwd=tmp_path)
+    assert result.stderr == ""
+    assert result.stdout.splitlines()[-2:] == ["exit 0", "heavy []"]
+
+
+@pytest.mark.parametrize("args", [["--help"], ["validate", "my.yaml"]])
+def test_help_and_validate_need_nothing_heavy_installed(args: list[str], tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(STUDY)
+    result = python(BLOCKED, *args, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "mine" in result.stdout or "launch" in result.stdout
+
+
+@pytest.fixture
+def script() -> str:
+    if not SCRIPT.is_file():
+        pytest.skip(f"the package is not installed: no {SCRIPT.name} beside {sys.executable}")
+    return str(SCRIPT)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["validate", "my.yaml"]])
+def test_modules_of_our_names_in_the_current_directory_change_nothing(
+    args: list[str], script: str, tmp_path: Path
+) -> None:
+    for name in ("search", "trainables", "clusters"):
+        (tmp_path / f"{name}.py").write_text(f"open('imported-{name}', 'w')\nraise RuntimeError('the wrong {name}')\n")
+    (tmp_path / "my.yaml").write_text(STUDY)
+    result = subprocess.run([script, *args], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in tmp_path.glob("imported-*")) == []
+
+
+@pytest.mark.parametrize("args", [["export", "synthetic"], ["front", "synthetic"], ["export", "synthetic", "--json"]])
+def test_a_reader_that_leaves_ends_the_command_quietly(args: list[str], tmp_path: Path) -> None:
+    make_study(tmp_path / "synthetic", 4)
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        result = subprocess.run(
+            [sys.executable, "-c", "import sys; from search.cli import main; main()", *args],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "ROBUSTSEARCH_STORAGE": str(tmp_path)},
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert result.stderr == ""
+    assert result.returncode == 141

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.cluster_spec import Address, ClusterError, Local, load
+from search.ray_cluster import capacity
+from trainables.errors import SpecError
+
+
+def test_no_file_is_this_machine_and_the_templates_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(None) == Local()
+    assert load("clusters/local.yaml") == Local()
+    gpu = load("gpu.yaml")
+    assert isinstance(gpu, Address)
+    assert (gpu.gpus_per_trial, gpu.code) == (0.5, "installed")
+    (tmp_path / "gpu.yaml").write_text("kind: local\n")
+    assert load("gpu.yaml") == Local()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "kind: lokal",
+            r"c.yaml:1:1 kind: 'lokal' is no kind of cluster; allowed: local, address; did you mean 'local'",
+        ),
+        ("cpus: 2", "kind: None is no kind of cluster"),
+        ("kind: local\ncpu: 3", r"c.yaml:2:1 cpu: unknown key; did you mean 'cpus'"),
+        ("kind: local\ngpus_per_trial: 1.5", "gpus_per_trial: 1.5 is above 1 and must then be a whole number"),
+        ("kind: local\nconcurrency: 0", "concurrency: 0 is not allowed"),
+        ("kind: local\ncpus_per_trial: -1", "cpus_per_trial: -1 is not allowed"),
+        ("kind: address\naddress: ray://head:10001", "Ray Client address"),
+        ("kind: address\naddress: head", "'head' is neither 'auto' nor host:port"),
+        ("kind: address\ncode: git", "code: 'git' is not allowed"),
+        ("kind: local\nkind: local", "twice|duplicate|already"),
+        ("- local", "a cluster file is a mapping"),
+        ("cluster_name: x\nprovider: {type: aws}\nmax_workers: 2", "Ray's cluster launcher"),
+    ],
+)
+def test_what_is_wrong_is_said_with_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(text + "\n")
+    with pytest.raises(SpecError, match=message):
+        load(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("fields", "nodes", "fits"),
+    [
+        ({}, [{"CPU": 4}], 4),
+        ({"cpus_per_trial": 3}, [{"CPU": 4}, {"CPU": 8}], 3),
+        ({"gpus_per_trial": 0.25}, [{"CPU": 16, "GPU": 2}], 8),
+        ({"gpus_per_trial": 0.3}, [{"CPU": 16, "GPU": 2}], 6),
+        ({"gpus_per_trial": 2}, [{"CPU": 16, "GPU": 3}, {"CPU": 16}], 1),
+        ({"gpus_per_trial": 0.5, "cpus_per_trial": 4}, [{"CPU": 8, "GPU": 8}], 2),
+        ({"concurrency": 2}, [{"CPU": 4}], 2),
+    ],
+)
+def test_capacity_counts_what_fits_on_whole_nodes_and_whole_gpus(
+    fields: dict[str, float], nodes: list[dict[str, float]], fits: int
+) -> None:
+    assert capacity(Local.model_validate(fields), nodes) == fits
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"gpus_per_trial": 8}, r"no node has what one trial asks for \(1 CPU, 8 GPU\); the nodes have: 4 CPU, 4 GPU"),
+        ({"gpus_per_trial": 0.3, "concurrency": 16}, "concurrency 16 does not fit: .* 4 run at once"),
+        ({"cpus_per_trial": 5}, "no node has"),
+    ],
+)
+def test_what_does_not_fit_is_refused(fields: dict[str, float], message: str) -> None:
+    with pytest.raises(ClusterError, match=message):
+        capacity(Local.model_validate(fields), [{"CPU": 4, "GPU": 4}])

@@ -1,0 +1,22 @@
+"""Printing to a stream that nobody reads any more."""
+
+from __future__ import annotations
+
+import errno
+import io
+
+import pytest
+
+from search.console import _Out
+
+
+class _Closed(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_pipe_closed_between_two_prints_is_told_from_other_failures() -> None:
+    with pytest.raises(BrokenPipeError) as caught:
+        _Out(_Closed()).print("text")
+    # By this number the command line knows that it is no bug.
+    assert caught.value.errno == errno.EPIPE

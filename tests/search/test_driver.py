@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.driver import Driver
+from search.records import Records
+from tests.search import factories
+from trainables.outcome import Outcome, Point
+from trainables.storage import Storage
+
+SPACE = {"recipe.sparsity": {"kind": "float", "low": 0.0, "high": 0.98}}
+
+
+def spec(**changes: Any) -> Any:
+    defaults = {"space": SPACE, "constraints": {}, "sampler": "random", "budget": {"trials": 4}}
+    return factories.study_spec(**{**defaults, **changes})
+
+
+def records(path: Path, **changes: Any) -> Records:
+    return Records.create(Storage(str(path)), spec(**changes), factories.FINGERPRINT)
+
+
+def finish(driver: Driver, number: int, *points: Point, **changes: Any) -> Outcome | None:
+    """Write the outcome as the worker does, past the driver's own records, then report the end."""
+    for point in points:
+        driver.on_point(number, point)
+    Records.open(driver.records.storage).write_outcome(factories.outcome(number, points, **changes))
+    return driver.on_end(number, None)
+
+
+def point(measure: int = 0, robust: float = 0.7, sparsity: float = 0.5, **changes: Any) -> Point:
+    return factories.point(measure, robust_accuracy=robust, sparsity=sparsity, **changes)
+
+
+def test_trials_are_recorded_before_they_run_and_end_with_the_budget(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path))
+    issued = []
+    while (record := driver.next()) is not None:
+        assert (tmp_path / "trials" / f"{record.number:05d}" / "trial.json").exists()
+        issued.append(record)
+    assert [record.number for record in issued] == [0, 1, 2, 3]
+    assert driver.snapshot().running == 4
+    assert all(
+        record.keys and record.spec["recipe"]["sparsity"] == record.params["recipe.sparsity"] for record in issued
+    )
+
+
+def test_a_restart_issues_unfinished_trials_again_with_their_parameters(tmp_path: Path) -> None:
+    first = Driver(records(tmp_path))
+    params = {r.number: r.params for r in (first.next(), first.next(), first.next()) if r}
+    finish(first, 1, point())
+    second = Driver(Records.open(Storage(str(tmp_path))))
+    again = [record for record in (second.next(), second.next(), second.next()) if record]
+    assert [record.number for record in again] == [0, 2, 3]
+    assert {record.number: record.params for record in again[:2]} == {0: params[0], 2: params[2]}
+    assert second.next() is None
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "qmc", "random"])
+def test_a_resumed_search_proposes_what_an_uninterrupted_one_would(tmp_path: Path, sampler: str) -> None:
+    def step(driver: Driver) -> dict[str, Any]:
+        record = driver.next()
+        assert record is not None
+        asked = record.params["recipe.sparsity"]
+        on_the_way = point(0, 0.9, 0.0, stands_for={"sparsity": 0.0})
+        finish(driver, record.number, on_the_way, point(1, 0.9 - asked / 2, asked))
+        return record.params
+
+    budget = {"budget": {"trials": 10}, "sampler": sampler}
+    whole = Driver(records(tmp_path / "whole", **budget))
+    expected = [step(whole) for _ in range(10)]
+    records(tmp_path / "parts", **budget)
+    found = []
+    for _ in range(10):
+        found.append(step(Driver(Records.open(Storage(str(tmp_path / "parts"))))))
+    assert found == expected
+
+
+def test_a_point_reported_twice_counts_once(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path))
+    driver.next()
+    for _ in range(2):
+        driver.on_point(0, point())
+    assert driver.snapshot().points == 1
+    finish(driver, 0, point())
+    driver.on_point(0, point())
+    assert driver.on_end(0, None) is None
+    snapshot = driver.snapshot()
+    assert (snapshot.complete, snapshot.front) == (1, 1)
+
+
+def test_a_worker_that_died_for_good_is_a_failed_trial_that_keeps_its_points(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path))
+    driver.next()
+    driver.on_point(0, point())
+    outcome = driver.on_end(0, "its process died")
+    assert outcome is not None
+    assert outcome.failure is not None
+    assert (outcome.state, outcome.failure.kind, len(outcome.points)) == ("failed", "crashed", 1)
+    assert driver.snapshot().front == 0
+
+
+def test_a_trial_that_was_told_to_stop_stays_unfinished(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path))
+    driver.next()
+    assert driver.on_end(0, None) is None
+    assert Records.open(Storage(str(tmp_path))).unfinished() == [0]
+
+
+def test_the_first_trials_failing_alike_end_the_search_but_one_success_or_another_class_does_not(
+    tmp_path: Path,
+) -> None:
+    def ended(name: str, *kinds: str) -> str | None:
+        driver = Driver(records(tmp_path / name, budget={"trials": 9}))
+        for kind in kinds:
+            record = driver.next()
+            assert record is not None
+            failed = {"failure": factories.failure(kind, f"{kind} it was")} if kind else {}
+            finish(driver, record.number, *(() if kind else (point(),)), **failed)
+        return driver.stop_reason()
+
+    assert ended("alike", "oom", "oom", "oom") == "the first 3 trials all failed (oom): oom it was"
+    assert ended("two", "oom", "oom") is None
+    assert ended("mixed", "oom", "diverged", "oom") is None
+    assert ended("one good", "oom", "oom", "", "oom") is None
+
+
+def test_a_restart_after_such_failures_is_given_a_chance(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path))
+    for _ in range(3):
+        record = driver.next()
+        assert record is not None
+        finish(driver, record.number, failure=factories.failure())
+    assert driver.stop_reason() is not None
+    assert Driver(Records.open(Storage(str(tmp_path)))).stop_reason() is None
+
+
+def test_a_spent_wall_time_ends_the_search(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path, budget={"trials": 4, "wall_time": 1e-6}))
+    reason = driver.stop_reason()
+    assert reason is not None
+    assert "wall time" in reason
+
+
+def test_spent_gpu_hours_end_the_search_and_count_earlier_launches(tmp_path: Path) -> None:
+    budget = {"trials": 9, "gpu_hours": 1.0}
+    driver = Driver(records(tmp_path, budget=budget), gpus_per_trial=0.5)
+    driver.next()
+    finish(driver, 0, point(), seconds=3600.0)
+    assert driver.stop_reason() is None
+    driver.next()
+    finish(driver, 1, point(), seconds=3601.0)
+    reason = Driver(Records.open(Storage(str(tmp_path))), gpus_per_trial=0.5).stop_reason()
+    assert reason == "the budget of 1 GPU-hours is spent"
+
+
+def test_the_snapshot_counts_what_is_feasible_valid_and_not_dominated(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path, constraints={"clean_accuracy": ">= 0.75"}))
+    for _ in range(4):
+        driver.next()
+    finish(driver, 0, point(0, 0.8, 0.2), point(1, 0.6, 0.6))
+    finish(driver, 1, point(0, 0.5, 0.5))
+    finish(driver, 2, point(0, 0.7, 0.9, clean_accuracy=0.74))
+    finish(driver, 3, point(0, 0.9, 0.9, status="invalid"))
+    snapshot = driver.snapshot()
+    assert (snapshot.points, snapshot.front) == (5, 2)
+    assert snapshot.best is not None
+    assert snapshot.best.robust_accuracy == pytest.approx(0.8, abs=0.01)
+    assert snapshot.hypervolume == pytest.approx(0.2 * 0.8 + 0.4 * 0.6, abs=0.01)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search import pareto
+
+GRID = st.integers(0, 4).map(lambda i: i / 4)
+"""A coarse grid: ties and duplicates are the rule."""
+
+
+def tables(objectives: int, size: int = 14) -> st.SearchStrategy[list[list[float]]]:
+    unit = st.floats(0, 1, allow_nan=False, width=32)
+    return st.lists(st.lists(GRID | unit, min_size=objectives, max_size=objectives), max_size=size)
+
+
+def brute(values: list[list[float]]) -> list[bool]:
+    def beats(a: list[float], b: list[float]) -> bool:
+        return all(x >= y for x, y in zip(a, b, strict=True)) and any(x > y for x, y in zip(a, b, strict=True))
+
+    return [not any(beats(other, point) for other in values) for point in values]
+
+
+@given(st.integers(1, 4).flatmap(tables))
+def test_front_equals_brute_force(values: list[list[float]]) -> None:
+    assert pareto.nondominated(values) == brute(values)
+
+
+@given(st.integers(1, 3).flatmap(tables), st.randoms(use_true_random=False))
+def test_front_does_not_depend_on_order(values: list[list[float]], random: object) -> None:
+    order = list(range(len(values)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    kept = pareto.nondominated(values)
+    assert pareto.nondominated([values[i] for i in order]) == [kept[i] for i in order]
+
+
+def test_duplicates_and_ties_are_kept() -> None:
+    values = [[0.5, 0.5], [0.5, 0.5], [0.5, 0.4], [0.6, 0.4], [0.6, 0.4], [0.1, 0.1]]
+    assert pareto.nondominated(values) == [True, True, False, True, True, False]
+
+
+def test_points_without_values_neither_stay_nor_beat() -> None:
+    values = [[0.5, 0.5], None, [float("nan"), 1.0], [float("inf"), 1.0], [0.4, 0.6], [0.4, 0.5]]
+    assert pareto.front(values) == [True, False, False, False, True, False]
+    assert pareto.front([None, None]) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("values", "volume"),
+    [
+        ([], 0.0),
+        ([[0.5]], 0.5),
+        ([[0.5, 0.5]], 0.25),
+        ([[0.5, 0.5], [0.5, 0.5]], 0.25),
+        ([[1.0, 0.5], [0.5, 1.0]], 0.75),
+        ([[1.0, 0.0], [0.0, 1.0]], 0.0),
+        ([[1.0, 1.0, 1.0]], 1.0),
+        ([[0.5, 1.0, 1.0], [1.0, 0.5, 1.0], [1.0, 1.0, 0.5]], 0.875),
+        ([[-1.0, 0.5], [0.5, 0.5]], 0.25),
+        # A staircase of n steps below the diagonal covers n (n - 1) / 2 cells.
+        ([[i / 10, (10 - i) / 10] for i in range(11)], 0.45),
+    ],
+)
+def test_hypervolume_closed_forms(values: list[list[float]], volume: float) -> None:
+    assert pareto.hypervolume(values) == pytest.approx(volume, abs=1e-12)
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+def test_hypervolume_against_monte_carlo(objectives: int) -> None:
+    generator = np.random.default_rng(objectives)
+    values = generator.random((12, objectives))
+    samples = generator.random((100_000, objectives))
+    covered = (samples[:, None, :] <= values[None]).all(-1).any(-1).mean()
+    # Five standard errors of a proportion of 100,000 draws are at most 0.008.
+    assert pareto.hypervolume(values.tolist()) == pytest.approx(covered, abs=0.008)
+
+
+@given(tables(2), st.tuples(GRID, GRID))
+def test_hypervolume_grows_with_points(values: list[list[float]], point: tuple[float, float]) -> None:
+    before = pareto.hypervolume(values)
+    after = pareto.hypervolume([*values, list(point)])
+    assert 0 <= before <= after + 1e-12
+    assert after <= 1 + 1e-12
+    if any(other[0] >= point[0] and other[1] >= point[1] for other in values):
+        assert after == pytest.approx(before, abs=1e-12)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 3).flatmap(lambda n: tables(n, 8)))
+def test_contribution_is_what_removal_costs(values: list[list[float]]) -> None:
+    kept = [point for point, keep in zip(values, brute(values), strict=True) if keep]
+    total = pareto.hypervolume(kept)
+    lost = [total - pareto.hypervolume(kept[:i] + kept[i + 1 :]) for i in range(len(kept))]
+    assert pareto.contributions(kept) == pytest.approx(lost, abs=1e-9)
+
+
+@given(tables(3))
+def test_dominated_points_contribute_nothing(values: list[list[float]]) -> None:
+    shares = pareto.contributions(values)
+    assert all(share == 0 for share, keep in zip(shares, brute(values), strict=True) if not keep)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from search.space import PARAMETERS, Parameter, active, check_conditions, holds
+
+
+def parameter(**fields: Any) -> Parameter:
+    return PARAMETERS.parse(fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "inside", "outside"),
+    [
+        ({"kind": "float", "low": 0, "high": 1}, [0, 0.3, 1, 1.0], [-0.1, 1.1, "0.5", None, True]),
+        ({"kind": "float", "low": 0.1, "high": 0.7, "step": 0.2}, [0.1, 0.3, 0.5, 0.7], [0.2, 0.9]),
+        ({"kind": "int", "low": 1, "high": 7, "step": 3}, [1, 4, 7], [2, 10, 4.0, True]),
+        ({"kind": "int", "low": 1, "high": 8, "log": True}, [1, 3, 8], [0, 9]),
+        (
+            {"kind": "categorical", "choices": ["8/255", 0, None, "init"]},
+            ["8/255", 0, None, "init"],
+            [8 / 255, False, 1, ""],
+        ),
+    ],
+)
+def test_contains_what_a_sampler_could_suggest(fields: dict[str, Any], inside: list[Any], outside: list[Any]) -> None:
+    searched = parameter(**fields)
+    assert [value for value in inside if not searched.contains(value)] == []
+    assert [value for value in outside if searched.contains(value)] == []
+
+
+def test_extremes_are_bounds_or_all_choices() -> None:
+    assert parameter(kind="float", low=0, high=1).extremes() == {"low": 0, "high": 1}
+    assert parameter(kind="int", low=3, high=3).extremes() == {"low": 3}
+    assert parameter(kind="categorical", choices=["a", 1]).extremes() == {0: "a", 1: 1}
+
+
+CHAIN = {
+    "a": parameter(kind="categorical", choices=["x", "y"]),
+    "b": parameter(kind="int", low=0, high=3, when={"a": "x"}),
+    "c": parameter(kind="float", low=0, high=1, when={"b": [1, 2], "a": ["x", "y"]}),
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"a": "y"}, {"a": "y"}),
+        ({"a": "y", "b": 1, "c": 0.5}, {"a": "y"}),
+        ({"a": "x", "b": 1, "c": 0.5}, {"a": "x", "b": 1, "c": 0.5}),
+        ({"c": 0.5, "b": 3, "a": "x"}, {"a": "x", "b": 3}),
+        ({"a": "x"}, None),
+        ({"a": "x", "b": 1}, None),
+        ({"a": "x", "b": 1, "c": 2.0}, None),
+        ({"a": "z"}, None),
+        ({}, None),
+    ],
+)
+def test_active_keeps_what_conditions_leave_in_order(given: dict[str, Any], kept: dict[str, Any] | None) -> None:
+    found = active(CHAIN, given)
+    assert found == kept
+    assert found is None or list(found) == [path for path in CHAIN if path in found]
+
+
+def test_a_parameter_is_not_searched_while_its_condition_is_not_searched() -> None:
+    assert holds(CHAIN["c"], {"a": "x", "b": 2})
+    assert not holds(CHAIN["c"], {"a": "x"})
+
+
+def test_sound_conditions_raise_nothing() -> None:
+    assert list(check_conditions(CHAIN)) == []

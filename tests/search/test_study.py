@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search import lease
+from search.study import Study
+from tests.search import factories
+from trainables import paths
+from trainables.errors import StorageError
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    factories.make_study(tmp_path / "study", 12)
+    return Study.open(str(tmp_path / "study"))
+
+
+def test_opening_what_is_no_study_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="holds no study"):
+        Study.open(str(tmp_path))
+
+
+def test_importing_search_stays_light() -> None:
+    for statement, heavy in (
+        ("import search", ("pydantic", "pyarrow", "numpy", "moocore", "torch", "ray")),
+        ("from search import Study", ("torch", "ray", "optuna", "matplotlib")),
+    ):
+        code = f"{statement}; import sys; print([name for name in {heavy} if name in sys.modules])"
+        found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert found.stdout.strip() == "[]"
+
+
+def test_study_is_exported_and_nothing_else() -> None:
+    import search
+
+    assert search.Study is Study
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = search.nonsense  # type: ignore[attr-defined]
+
+
+def test_front_is_a_part_of_the_points_from_dense_to_sparse(study: Study) -> None:
+    front = study.front()
+    assert len(front) >= 3
+    assert [row.sparsity for row in front] == sorted(row.sparsity for row in front)
+    assert {row.point for row in front} == {row.point for row in study.points() if row.on_front}
+    assert not any(row.status == "invalid" or row.trial in (3, 5, 11) for row in front)
+    robust = [row.robust_accuracy for row in front]
+    assert robust == sorted(robust, reverse=True)
+
+
+def test_hypervolume_is_the_area_below_the_staircase(study: Study) -> None:
+    area, reached = 0.0, 0.0
+    for row in study.front():
+        area += (row.sparsity - reached) * row.robust_accuracy
+        reached = row.sparsity
+    assert study.hypervolume() == pytest.approx(area)
+    assert 0 < study.hypervolume() < 1
+
+
+def test_network_shared_by_trials_is_listed_once_under_the_first(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "study", 0)
+    dense = factories.point(0, sparsity=0.0, robust_accuracy=0.8)
+    for number in range(3):
+        records.issue(factories.trial(number))
+        own = factories.point(1, sparsity=0.9, robust_accuracy=0.6 + number / 100)
+        records.write_outcome(factories.outcome(number, [dense, own]))
+    study = Study(records)
+    assert [row.point for row in study.points() if row.on_front] == ["0.0", "1.0", "2.0", "2.1"]
+    assert [row.point for row in study.front()] == ["0.0", "2.1"]
+    assert study.table("front").column("point").to_pylist() == ["0.0", "2.1"]
+
+
+def test_nothing_feasible_gives_an_empty_front_and_the_least_violating_first(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "study", 0)
+    for number, clean in enumerate((0.5, 0.7, 0.6, 0.7)):
+        records.issue(factories.trial(number))
+        status = "invalid" if number == 3 else "ok"
+        records.write_outcome(
+            factories.outcome(number, [factories.point(clean_accuracy=clean, robust_accuracy=0.4, status=status)])
+        )
+    study = Study(records)
+    assert study.front() == []
+    assert study.hypervolume() == 0
+    assert [row.point for row in study.infeasible()] == ["1.0", "2.0", "0.0"]
+    assert [row.point for row in study.infeasible(limit=1)] == ["1.0"]
+
+
+def test_summary_counts_every_issued_trial_once(study: Study) -> None:
+    summary = study.summary()
+    assert (summary.planned, summary.issued) == (16, 12)
+    assert (summary.complete, summary.failed, summary.stopped, summary.waiting) == (9, 1, 1, 1)
+    assert (summary.running, summary.damaged, summary.driver) == (0, 0, None)
+    assert summary.points == len(study.points()) == 18
+    assert summary.front == len(study.front())
+    assert summary.hypervolume == study.hypervolume()
+    assert summary.failures == {"diverged": 1}
+    assert summary.seconds == 11 * 5.0
+
+
+def test_unfinished_trials_run_while_a_driver_lives(study: Study) -> None:
+    with lease.acquire(study.records.storage):
+        summary = study.summary()
+    assert (summary.running, summary.waiting) == (1, 0)
+    assert summary.driver is not None
+    assert summary.driver.startswith("process ")
+
+
+def test_damaged_record_is_counted_and_the_rest_is_told(study: Study) -> None:
+    study.records.storage.write(paths.outcome(0), b"[" * 10_000)
+    again = Study.open(study.records.storage.location)
+    assert again.summary().damaged == 1
+    assert again.summary().issued == 12
+    assert [damaged.path for damaged in again.damaged()] == [paths.outcome(0)]
+    assert "0.0" not in {row.point for row in again.points()}
+
+
+def test_new_outcomes_are_seen_without_opening_again(study: Study) -> None:
+    before = len(study.points())
+    study.records.storage.claim(paths.outcome(11), factories.outcome(11).json_bytes())
+    assert len(study.points()) == before + 1
+    assert study.summary().waiting == 0
+
+
+def test_documented_example_runs(study: Study) -> None:
+    from search import study as module
+
+    text = (module.Study.__doc__ or "").split("Example::")[1].strip("\n")
+    code = "\n".join(line.removeprefix("        ") for line in text.splitlines())
+    code = code.replace("runs/quickstart", study.records.storage.location).split("study.table")[0]
+    assert "front()" in code
+    exec(code, {})
+    frame = study.table("points").to_pandas()
+    assert len(frame) == 18
+    assert list(frame["sparsity"]) == [row.sparsity for row in study.points()]

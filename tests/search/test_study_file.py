@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from search.study_file import builtin_names, builtin_text, dump, load, loads
+from search.study_spec import StudySpec, json_schema
+from search.yaml_file import parse
+from tests.search.studies import BASE, study
+from trainables.errors import SpecError
+
+BUILTIN = {
+    "quickstart": ("digits", "lenet300"),
+    "mnist-lenet300": ("mnist", "lenet300"),
+    "fashion-lenet5": ("fashion_mnist", "lenet5"),
+    "cifar10-resnet20": ("cifar10", "resnet20"),
+    "cifar10-resnet18": ("cifar10", "resnet18"),
+    "cifar10-vgg16": ("cifar10", "vgg16"),
+    "svhn-resnet18": ("svhn", "resnet18"),
+}
+
+
+def test_the_default_study_comes_first() -> None:
+    assert set(builtin_names()) == set(BUILTIN)
+    assert builtin_names()[0] == "quickstart"
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_builtin_studies_are_what_their_names_say(name: str) -> None:
+    spec = load(name)
+    assert spec.name == name
+    assert (spec.data.kind, spec.model.kind) == BUILTIN[name]
+    assert spec.description
+    trial = spec.trial({})
+    assert trial.recipe == spec.recipe
+    assert [phase.kind for phase in trial.recipe.phases()].count("measure") >= 2
+    # Every searched quantity of the mission has its place, and the training radii reach the measured one.
+    assert {"recipe.sparsity", "recipe.train.eps", "recipe.train.regularisers.l1"} < set(spec.space)
+    assert spec.recipe.kind != "imp" or "recipe.rewind" in spec.space
+    Draft202012Validator(json_schema()).validate(parse(builtin_text(name), name).data)
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_studies_survive_being_written_and_read(name: str) -> None:
+    spec = load(name)
+    assert loads(dump(spec), "dumped") == spec
+    assert dump(loads(dump(spec), "dumped")) == dump(spec)
+
+
+def test_radii_survive_as_they_were_written() -> None:
+    text = dump(load("cifar10-resnet20"))
+    assert "8/255" in text
+    assert "0.0313" not in text
+
+
+sparsities = st.floats(0, 0.99)
+numbers = st.floats(1e-6, 1.0)
+
+
+@settings(max_examples=30)
+@given(
+    name=st.from_regex(r"x[a-z0-9_-]{0,20}", fullmatch=True),
+    description=st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+    bounds=st.tuples(sparsities, sparsities).map(sorted),
+    rate=st.floats(0.05, 0.95),
+    choices=st.lists(st.sampled_from(["init", "random", "none", "dense_trained", 0, 3, 29]), min_size=1, unique=True),
+    weight=numbers,
+    trials=st.integers(1, 10**6),
+    wall_time=st.none() | st.floats(1, 1e7),
+    limit=st.floats(0, 1),
+    seed=st.integers(0, 2**63),
+)
+def test_any_study_survives_being_written_and_read(bounds: list[float], limit: float, **given: Any) -> None:
+    space = {
+        "recipe.sparsity": {"kind": "float", "low": bounds[0], "high": bounds[1]},
+        "recipe.rewind": {"kind": "categorical", "choices": given["choices"]},
+        "recipe.train.regularisers.l1": {
+            "kind": "float",
+            "low": given["weight"],
+            "high": 2 * given["weight"],
+            "log": True,
+            "when": {"recipe.rewind": given["choices"][0]},
+        },
+    }
+    spec = StudySpec.model_validate(
+        {
+            "name": given["name"],
+            "description": given["description"],
+            "data": "digits",
+            "model": "lenet300",
+            "recipe": {"kind": "imp", "rate": given["rate"], "train": {"eps": "2/255"}},
+            "space": space,
+            "constraints": {"clean_accuracy": f">= {limit!r}"},
+            "budget": {"trials": given["trials"], "wall_time": given["wall_time"]},
+            "seed": given["seed"],
+        }
+    )
+    again = loads(dump(spec), "dumped")
+    assert again == spec
+    assert list(again.space) == list(spec.space)
+
+
+def test_overrides_change_what_they_name_and_nothing_else() -> None:
+    spec = study(
+        "",
+        "recipe.train.eps=4/255",
+        "recipe.train.attack.steps=3",
+        "protocol.attack.restarts=2",
+        "space.recipe.sparsity={kind: float, low: 0, high: 0.5}",
+        "space.recipe.sparsity.high=0.9",
+        "objectives={clean_accuracy: maximise, sparsity: maximise}",
+        "name=b",
+    )
+    plain = study()
+    assert spec.name == "b"
+    assert spec.recipe.train.eps.text == "4/255"
+    assert spec.recipe.train.attack == plain.recipe.train.attack.model_copy(update={"steps": 3})
+    # Not the attack's own default of 10 steps: the protocol's.
+    assert spec.protocol.attack == plain.protocol.attack.model_copy(update={"restarts": 2})
+    assert spec.space["recipe.sparsity"].extremes() == {"low": 0, "high": 0.9}
+    assert list(spec.objectives) == ["clean_accuracy", "sparsity"]
+    assert spec.recipe.model_copy(update={"train": plain.recipe.train}) == plain.recipe
+
+
+def test_a_bare_kind_keeps_its_kind_when_a_field_is_set() -> None:
+    spec = study("  train: {loss: trades, regularisers: {l1: 1e-5}}\n", "recipe.train.loss.beta=2")
+    assert spec.recipe.train.loss.model_dump() == {"kind": "trades", "beta": 2.0}
+    spec = study("  train: {regularisers: {l1: 1e-5}}\n", "recipe.train.regularisers.l1.weight=1e-3")
+    assert spec.recipe.train.regularisers["l1"].weight == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("recipe.epocs=3", r"--set recipe.epocs=3: recipe.epocs: unknown key; did you mean 'epochs'"),
+        ("recipe.train.eps=8", r"--set recipe.train.eps=8: .*did you mean 8/255\?"),
+        ("recipe.epochs.x=3", r"--set recipe.epochs.x=3: .*recipe.epochs is 30, which holds no 'x'"),
+        ("recipe.epochs", r"--set recipe.epochs: write key=value"),
+        ("=3", r"--set =3: write key=value"),
+        ("a..b=3", r"--set a..b=3: write key=value"),
+        ("recipe.rate=[1", r"--set recipe.rate=\[1:1:3: expected"),
+        ("recipe.rate=*x", r"anchors and aliases"),
+        ("recipe.rate=!!int 3", r"tags"),
+        (
+            "space.recipe.sparsity={kind: float, low: 0, high: 2}",
+            r"--set .*: space.recipe.sparsity.high: 2 is not allowed",
+        ),
+        ("schema=7", r"--set schema=7: schema: 7 is not allowed"),
+    ],
+)
+def test_wrong_overrides_are_named(override: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        study("", override)
+
+
+def test_a_later_problem_in_the_file_is_still_at_its_line() -> None:
+    with pytest.raises(SpecError, match=r"^my.yaml:6:1 seed: -1"):
+        study("seed: -1\n", "recipe.epochs=3")
+
+
+@pytest.mark.parametrize("name", ["quickstrat", "cifar10", "resnet18"])
+def test_unknown_studies_name_the_nearest(name: str) -> None:
+    with pytest.raises(SpecError, match=r"neither a file nor a built-in study; did you mean '"):
+        load(name)
+
+
+def test_missing_files_and_unknown_builtins_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"cannot read .*absent.yaml: No such file"):
+        load(tmp_path / "absent.yaml")
+    with pytest.raises(SpecError, match="there is no built-in study 'x'"):
+        builtin_text("x")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "just text\n", "3\n"])
+def test_what_is_no_mapping_is_no_study(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match="a study file is a mapping"):
+        load(path)
+
+
+def test_a_launcher_file_is_recognised() -> None:
+    with pytest.raises(SpecError, match="Ray launcher file"):
+        loads("cluster_name: x\nprovider: {type: aws}\n", "gpu.yaml")
+
+
+def test_plugins_are_imported_before_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_pruner_plugin.py").write_text(
+        "from typing import Literal\n"
+        "from trainables.pruning import PRUNERS\n"
+        "from trainables.pruning.base import Pruner\n"
+        "class Mine(Pruner):\n"
+        "    kind: Literal['mine_of_test'] = 'mine_of_test'\n"
+        "PRUNERS.register('mine_of_test', Mine)\n"
+    )
+    (tmp_path / "my_broken_plugin.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = BASE + "  prune: {pruner: mine_of_test}\n"
+    with pytest.raises(SpecError, match="'mine_of_test' is no pruner"):
+        loads(text, "my.yaml")
+    spec = loads(text + "plugins: [my_pruner_plugin]\n", "my.yaml")
+    assert spec.trial({}).plugins == ("my_pruner_plugin",)
+    with pytest.raises(
+        SpecError, match=r"my.yaml:6:11 plugins\[0\]: cannot import 'my_broken_plugin': ZeroDivisionError"
+    ):
+        study("plugins: [my_broken_plugin]\n")
+    with pytest.raises(SpecError, match=r"cannot import 'no_such_plugin': ModuleNotFoundError"):
+        study("plugins: [no_such_plugin]\n")
+    with pytest.raises(SpecError, match=r"plugins\[0\]: '../x' is not allowed"):
+        study("plugins: [../x]\n")
+
+
+def test_reading_a_study_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from search.study_file import load; load('quickstart');"
+        "print(sorted({'torch', 'ray', 'optuna', 'sklearn', 'scipy', 'numpy', 'click'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from search.fields import bound
+from search.rim import MAX_CORNERS
+from search.study_spec import changes, json_schema
+from search.yaml_file import parse
+from tests.search.studies import BASE, study
+from trainables.errors import SpecError
+
+SPACE = """\
+space:
+  recipe.sparsity: {kind: float, low: 0.3, high: 0.95}
+  recipe.train.eps: {kind: categorical, choices: [0, 8/255, 0.1]}
+  recipe.rewind: {kind: categorical, choices: [init, 3, dense_trained]}
+  recipe.train.regularisers.l1: {kind: float, low: 1e-7, high: 1e-4, log: true}
+  recipe.train.loss: {kind: categorical, choices: [madry, trades]}
+  recipe.train.loss.beta: {kind: float, low: 1, high: 6, when: {recipe.train.loss: trades}}
+  model.normalise: {kind: categorical, choices: [true, false]}
+"""
+
+REFUSED = {
+    "forgotten /255": ("  train: {eps: 8}\n", r"my.yaml:6:11 recipe.train.eps: .*did you mean 8/255\?"),
+    "percentage": ("  sparsity: 95\n", r"my.yaml:6:3 recipe.sparsity: 95 is not allowed.*did you mean 0.95\?"),
+    "rewind beyond training": ("  rewind: 40\n", r"my.yaml:6:3 recipe.rewind: rewind epoch 40 .*30 epochs"),
+    "warm-up beyond training": (
+        "  train: {schedule: {kind: cosine, warmup: 31}}\n",
+        r"my.yaml:6:36 recipe.train.schedule.warmup: .*31 epochs exceeds the training of 30",
+    ),
+    "unknown key": ("  epocs: 3\n", r"my.yaml:6:3 recipe.epocs: unknown key; did you mean 'epochs'\?"),
+    "unknown key far inside": (
+        "  train: {optimiser: {kind: adam, momentm: 1}}\n",
+        r"my.yaml:6:35 recipe.train.optimiser.momentm: unknown key \(known here: kind, lr, weight_decay\)",
+    ),
+    "unknown key of a regulariser": (
+        "  train:\n    regularisers: {l1: {wieght: 1}}\n",
+        r"my.yaml:7:25 recipe.train.regularisers.l1.wieght: unknown key; did you mean 'weight'\?",
+    ),
+    "unknown kind": ("  train: {loss: tardes}\n", r"'tardes' is no loss; .*did you mean 'trades'\?"),
+    "unknown top key": ("sampelr: tpe\n", r"my.yaml:6:1 sampelr: unknown key; did you mean 'sampler'\?"),
+    "text for a number": ("  epochs: many\n", r"recipe.epochs: 'many' is not allowed: must be a valid integer"),
+    "no trials": ("budget: {trials: 0}\n", r"my.yaml:6:10 budget.trials: 0 is not allowed: must be greater than 0"),
+    "negative seed": ("seed: -1\n", r"my.yaml:6:1 seed: -1 is not allowed"),
+    "infinite": ("  rate: .inf\n", r"recipe.rate: inf is not allowed"),
+    "no time": ("budget: {wall_time: soon}\n", r"budget.wall_time: 'soon' is no time"),
+    "schema of the future": ("schema: 2\n", r"my.yaml:6:1 schema: 2 is not allowed: must be 1"),
+    "unknown objective": (
+        "objectives: {acuracy: maximise}\n",
+        r"'acuracy' is not measured; did you mean '\w+_accuracy'",
+    ),
+    "objective turned round": (
+        "objectives: {sparsity: minimise}\n",
+        r"objectives.sparsity: less is not better here: sparsity can only be maximised",
+    ),
+    "count turned round": (
+        "objectives: {nonzero: maximise}\n",
+        r"more is not better here: nonzero can only be minimised",
+    ),
+    "no objectives": ("objectives: {}\n", r"objectives: at least 1 needed"),
+    "constraint in per cent": (
+        "constraints: {clean_accuracy: '>= 75'}\n",
+        r"constraints.clean_accuracy: .*did you mean 0.75\?",
+    ),
+    "constraint without a bound": ("constraints: {clean_accuracy: 0.75}\n", r"constraints.clean_accuracy: 0.75 is not"),
+    "constraint misspelt": (
+        "constraints: {clean_accuracy: '> 0.75'}\n",
+        r"'> 0.75' is no constraint; write one such as",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_slips_are_refused_with_line_key_value_and_hint(case: str) -> None:
+    text, message = REFUSED[case]
+    with pytest.raises(SpecError) as caught:
+        study(text)
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+REFUSED_SPACES = {
+    "low above high": ("recipe.sparsity: {kind: float, low: 0.9, high: 0.1}", r"sparsity.low: 0.9 exceeds high, 0.1"),
+    "log from 0": ("recipe.rate: {kind: float, low: 0, high: 0.5, log: true}", r"rate.low: a logarithmic range cannot"),
+    "log with step": ("recipe.epochs: {kind: int, low: 1, high: 9, log: true, step: 2}", r"epochs.step: .*no step"),
+    "step 0": ("recipe.rate: {kind: float, low: 0.1, high: 0.5, step: 0}", r"rate.step: 0 is not allowed"),
+    "uneven step": ("recipe.rate: {kind: float, low: 0.1, high: 0.5, step: 0.3}", r"rate.high: .*last step is 0.4"),
+    "empty categorical": ("recipe.rewind: {kind: categorical, choices: []}", r"rewind.choices: at least 1 needed"),
+    "equal choices": ("recipe.rewind: {kind: categorical, choices: [1, true]}", r"rewind.choices\[1\]: True equals an"),
+    "unknown kind": ("recipe.rate: {kind: flaot, low: 0, high: 1}", r"'flaot' is no parameter; .*did you mean 'float'"),
+    "missing bound": ("recipe.rate: {kind: float, low: 0.1}", r"rate.high: this key is required"),
+    "unknown field": ("recipe.sparsty: {kind: float, low: 0, high: 0.5}", r"sparsty: unknown key; did you mean 'spars"),
+    "field of another kind": (
+        "recipe.train.loss.beta: {kind: int, low: 1, high: 2}",
+        r"beta: unknown key \(known here:",
+    ),
+    "through a value": ("recipe.epochs.x: {kind: int, low: 1, high: 2}", r"recipe.epochs is 30, which holds no 'x'"),
+    "protocol": ("protocol.eps: {kind: float, low: 0, high: 1}", r"cannot be searched: .*fixed for a study"),
+    "no path": ("recipe.: {kind: float, low: 0, high: 1}", r"'recipe.' cannot be searched"),
+    "percentage": (
+        "recipe.sparsity: {kind: float, low: 0, high: 95}",
+        r"my.yaml:7:\d+ .*sparsity.high: 95 .*mean 0.95",
+    ),
+    "forgotten /255": (
+        "recipe.train.eps: {kind: categorical, choices: [8/255, 8]}",
+        r"my.yaml:7:58 space.recipe.train.eps.choices\[1\]: .*did you mean 8/255\?",
+    ),
+    "negative weight": (
+        "recipe.train.regularisers.l1: {kind: categorical, choices: [0, -1]}",
+        r"my.yaml:7:66 .*choices\[1\]: -1 is not allowed",
+    ),
+    "rewind beyond training": (
+        "recipe.rewind: {kind: int, low: 0, high: 30}",
+        r"my.yaml:7:\d+ .*rewind.high: rewind epoch 30",
+    ),
+    "condition on nothing": (
+        "recipe.rate: {kind: float, low: 0.1, high: 0.2, when: {recipe.rewnd: 1}}",
+        r"'recipe.rewnd' is no parameter of this space",
+    ),
+    "condition on itself": (
+        "recipe.rate: {kind: float, low: 0.1, high: 0.2, when: {recipe.rate: 0.1}}",
+        r"cannot depend on itself",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_SPACES)
+def test_impossible_spaces_are_refused_at_their_line(case: str) -> None:
+    text, message = REFUSED_SPACES[case]
+    with pytest.raises(SpecError) as caught:
+        study(f"space:\n  {text}\n")
+    assert re.search(message, str(caught.value)), str(caught.value)
+    assert str(caught.value).startswith("my.yaml:7:")
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("{recipe.epochs: 5}", r"when.recipe.epochs: 'recipe.epochs' must stand before 'recipe.rate'"),
+        ("{recipe.rewind: [init, inti]}", r"when.recipe.rewind: 'recipe.rewind' is never 'inti'"),
+        ("{recipe.train.eps: 0.1}", r"'recipe.train.eps' is a real number"),
+        ("{recipe.rewind: []}", r"when.recipe.rewind: at least 1 needed"),
+    ],
+)
+def test_conditions_that_cannot_be_met_are_refused(condition: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        study(
+            "space:\n  recipe.rewind: {kind: categorical, choices: [init, 3]}\n"
+            "  recipe.train.eps: {kind: float, low: 0, high: 8/255}\n"
+            f"  recipe.rate: {{kind: float, low: 0.1, high: 0.2, when: {condition}}}\n"
+            "  recipe.epochs: {kind: int, low: 4, high: 5}\n"
+        )
+
+
+def test_values_that_are_impossible_only_together_are_found() -> None:
+    with pytest.raises(SpecError, match=r"my.yaml:7:\d+ space.recipe.rewind.high: rewind epoch 10 .* of 10 epochs"):
+        study(
+            "space:\n  recipe.rewind: {kind: int, low: 0, high: 10}\n  recipe.epochs: {kind: int, low: 10, high: 20}\n"
+        )
+    # The same bounds are fine where the condition keeps them apart.
+    study(
+        "space:\n  recipe.epochs: {kind: categorical, choices: [10, 20]}\n"
+        "  recipe.rewind: {kind: int, low: 0, high: 15, when: {recipe.epochs: 20}}\n"
+    )
+
+
+def test_all_problems_are_listed_but_not_without_end() -> None:
+    with pytest.raises(SpecError) as caught:
+        study("  sparsity: 95\n  epochs: 0\nseed: -1\nbudget: {trials: 0}\n")
+    assert [line.split()[1] for line in str(caught.value).splitlines()] == [
+        "recipe.sparsity:",
+        "recipe.epochs:",
+        "budget.trials:",
+        "seed:",
+    ]
+    with pytest.raises(SpecError) as caught:
+        study("".join(f"x{n}: 1\n" for n in range(50)))
+    assert str(caught.value).splitlines()[-1] == "... and 30 more"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../x", "con", "nul.txt", "a" * 300, "🦀", "a\nb", "-rf", "", ".hidden", "A", "a..b", "a.", "a/b", "a b"],
+)
+def test_names_that_are_no_directory_everywhere_are_refused(name: str) -> None:
+    with pytest.raises(SpecError, match=r"name: "):
+        study("", f"name={json.dumps(name)}")
+
+
+@pytest.mark.parametrize("name", ["a", "cifar10-resnet18", "0.1_x", "console"])
+def test_plain_names_are_accepted(name: str) -> None:
+    assert study("", f"name={json.dumps(name)}").name == name
+
+
+def test_trial_sets_the_parameters_and_nothing_else() -> None:
+    spec = study(SPACE + "seed: 7\n")
+    trial = spec.trial(
+        {
+            "recipe.sparsity": 0.8,
+            "recipe.train.eps": "8/255",
+            "recipe.rewind": 3,
+            "recipe.train.regularisers.l1": 1e-5,
+            "recipe.train.loss": "trades",
+            "recipe.train.loss.beta": 2.0,
+            "model.normalise": False,
+        }
+    )
+    recipe = trial.recipe.model_dump()
+    assert (recipe["sparsity"], recipe["rewind"]) == (0.8, 3)
+    assert trial.recipe.train.eps.text == "8/255"
+    assert trial.recipe.train.regularisers["l1"].weight == 1e-5
+    assert trial.recipe.train.loss.model_dump() == {"kind": "trades", "beta": 2.0}
+    assert trial.model.normalise is False
+    assert trial.seed == 7
+    assert trial.recipe.epochs == spec.recipe.epochs
+    assert spec.trial({}).recipe == spec.recipe
+
+
+def test_impossible_trials_name_the_parameter() -> None:
+    with pytest.raises(SpecError, match=r"recipe.sparsity = 3\nrecipe.sparsity: 3 is not allowed"):
+        study().trial({"recipe.sparsity": 3})
+
+
+def test_many_corners_are_sampled() -> None:
+    names = ["recipe.sparsity", "recipe.train.label_smoothing", "recipe.train.ema", "recipe.rate", "recipe.train.eps"]
+    axes = "".join(f"  {name}: {{kind: categorical, choices: [0.1, 0.2, 0.3, 0.4]}}\n" for name in names)
+    spec = study(f"space:\n{axes}")
+    assert 4 ** len(spec.space) > MAX_CORNERS
+
+
+def test_fractions_are_bounds() -> None:
+    spec = study("space:\n  recipe.train.eps: {kind: float, low: 0, high: 8/255}\n")
+    assert spec.space["recipe.train.eps"].extremes() == {"low": 0.0, "high": 8 / 255}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("2d", 172800), ("90", None), ("1.5", None)]
+)
+def test_wall_time_is_read_as_seconds(text: str, seconds: int | None) -> None:
+    assert study(f"budget: {{wall_time: {text}}}\n").budget.wall_time == (seconds or float(text))
+
+
+def test_bounds_are_read() -> None:
+    assert bound(">=0.75") == (">=", 0.75)
+    assert bound(" <= 1e4 ") == ("<=", 10000.0)
+    assert study("constraints: {nonzero: '<=10000'}\n").constraints == {"nonzero": "<= 10000"}
+
+
+CHANGES = {
+    "space": ("space.recipe.sparsity.high=0.9", "space.recipe.sparsity"),
+    "eps": ("protocol.eps=4/255", "protocol.eps"),
+    "data": ("data.validation=100", "data.validation"),
+    "seed": ("seed=1", "seed"),
+    "sampler": ("sampler=nsga2", "sampler.kind"),
+    "recipe": ("recipe.epochs=31", "recipe.epochs"),
+    "objectives": ("objectives={robust_accuracy: maximise}", "objectives.sparsity"),
+    "order": ("objectives={sparsity: maximise, robust_accuracy: maximise}", "objectives"),
+    "constraints": ("constraints={clean_accuracy: '>= 0.5'}", "constraints"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_what_makes_another_study_is_named(case: str) -> None:
+    override, name = CHANGES[case]
+    found = changes(study(SPACE), study(SPACE, override))
+    assert any(line.startswith(f"{name}") for line in found), found
+
+
+def test_order_of_the_space_makes_another_study() -> None:
+    lines = SPACE.splitlines()
+    turned = "\n".join([lines[0], lines[2], lines[1], *lines[3:], ""])
+    assert {line.split(":")[0] for line in changes(study(SPACE), study(turned))} == {
+        "space.recipe.sparsity",
+        "space.recipe.train.eps",
+    }
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "budget.trials=99",
+        "description=more",
+        "max_failures=5",
+        "abort_after=9",
+        "protocol.eps=8.0/255.0",
+        "data.root=/x",
+    ],
+)
+def test_what_may_change_makes_no_other_study(override: str) -> None:
+    assert changes(study(SPACE), study(SPACE, override)) == []
+
+
+SHORT_FORMS = """\
+  train: {regularisers: {l1: 1e-5}, loss: trades, eps: 8/255}
+space:
+  recipe.rewind: {kind: categorical, choices: [init, 3]}
+  recipe.sparsity: {kind: float, low: 1/10, high: 0.9, when: {recipe.rewind: init}}
+  recipe.rate: {kind: float, low: 0.1, high: 0.9, when: {recipe.rewind: [init, 3]}}
+budget: {wall_time: 30m}
+constraints: {clean_accuracy: ">= 0.5"}
+"""
+
+
+@pytest.mark.parametrize("more", ["", SPACE, SHORT_FORMS])
+def test_json_schema_accepts_what_the_loader_accepts(more: str) -> None:
+    study(more)
+    Draft202012Validator(json_schema()).validate(parse(BASE + more, "my.yaml").data)
+
+
+@pytest.mark.parametrize(
+    "more", ["epocs: 1\n", "  epochs: -1\n", "sampler: tpee\n", "budget: {trials: 0}\n", "name: A\n"]
+)
+def test_json_schema_refuses_what_an_editor_should_underline(more: str) -> None:
+    data = parse(BASE.replace("name: a\n", "" if more.startswith("name") else "name: a\n") + more, "my.yaml").data
+    assert not Draft202012Validator(json_schema()).is_valid(data)
+
+
+def test_errors_do_not_depend_on_the_text_being_a_file() -> None:
+    with pytest.raises(SpecError, match=r"^other.yaml:1:1: duplicate|^other.yaml:2:1: duplicate"):
+        parse("a: 1\na: 2\n", "other.yaml")

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search import objectives
+from search.table import PointRow, TrialRow, columns, point_rows, table, trial_rows
+from tests.search import factories
+from trainables.metrics import wilson
+from trainables.outcome import Outcome, Point, TrialRecord
+
+DOCUMENTED = """
+point, trial, study, recipe, seed, model, data, on_front, feasible, status, flags,
+robust_accuracy, robust_accuracy_low, robust_accuracy_high, clean_accuracy, clean_accuracy_low, clean_accuracy_high,
+examples, sparsity, nonzero, prunable, macs_dense, macs_effective, attack, norm, eps, eps_text, split, tier,
+epochs_trained, epochs_shared, seconds, device, weights_sha256, code_version, started, finished
+"""
+
+SPEC = factories.study_spec()
+Trials = list[tuple[TrialRecord, Outcome | None]]
+
+
+def trials(*outcomes: Outcome | None) -> Trials:
+    return [(factories.trial(number), outcome) for number, outcome in enumerate(outcomes)]
+
+
+def complete(number: int, *points: Point) -> Outcome:
+    return factories.outcome(number, points)
+
+
+def test_columns_are_the_documented_ones_in_order() -> None:
+    assert [field.name for field in columns(PointRow)] == DOCUMENTED.replace(",", " ").split()
+
+
+def test_schema_is_explicit_and_does_not_depend_on_rows() -> None:
+    empty = table(PointRow, [], SPEC.space)
+    full = table(PointRow, point_rows(SPEC, trials(complete(0, factories.point()))), SPEC.space)
+    assert empty.schema == full.schema
+    assert {name: str(empty.schema.field(name).type) for name in ("trial", "eps", "flags", "on_front", "point")} == {
+        "trial": "int64",
+        "eps": "double",
+        "flags": "list<element: string>",
+        "on_front": "bool",
+        "point": "string",
+    }
+    assert {field.name: str(field.type) for field in empty.schema if field.name.startswith("param.")} == {
+        "param.recipe.sparsity": "double",
+        "param.recipe.train.eps": "double",
+        "param.recipe.train.loss.kind": "string",
+    }
+    nullable = {field.name for field in empty.schema if field.nullable and not field.name.startswith("param.")}
+    assert nullable == {"recipe", "model", "data", "macs_dense", "macs_effective"}
+    assert table(TrialRow, [], SPEC.space).schema == table(TrialRow, trial_rows(trials(None)), SPEC.space).schema
+
+
+def test_row_holds_what_was_recorded() -> None:
+    measured = factories.point(
+        2, robust_accuracy=0.7, macs_dense=100, macs_effective=50, flags=("a", "b"), status="warn"
+    )
+    (row,) = point_rows(SPEC, trials(complete(0, measured)))
+    assert (row.point, row.trial, row.study, row.seed) == ("0.2", 0, "synthetic", 0)
+    assert (row.recipe, row.model, row.data) == ("three_stage", "lenet300", "digits")
+    assert (row.robust_accuracy_low, row.robust_accuracy_high) == wilson(252, 360)
+    assert (row.clean_accuracy_low, row.clean_accuracy_high) == wilson(324, 360)
+    assert row.robust_accuracy_low < row.robust_accuracy < row.robust_accuracy_high
+    assert (row.macs_dense, row.macs_effective, row.flags, row.status) == (100, 50, ("a", "b"), "warn")
+    assert row.measured == measured
+    assert row.params == factories.params(0)
+
+
+def test_unknown_is_null() -> None:
+    issued = factories.trial(0, params={"recipe.sparsity": 0.5}).model_copy(update={"spec": {"model": 3}})
+    rows = point_rows(SPEC, [(issued, complete(0, factories.point()))])
+    (cells,) = table(PointRow, rows, SPEC.space).to_pylist()
+    unknown = {name for name, value in cells.items() if value is None}
+    assert unknown == {"recipe", "model", "data", "macs_dense", "macs_effective"} | {
+        "param.recipe.train.eps",
+        "param.recipe.train.loss.kind",
+    }
+
+
+def test_point_in_the_middle_shows_the_parameters_as_issued() -> None:
+    dense = factories.point(0, sparsity=0.0, stands_for={"sparsity": 0.0})
+    rows = point_rows(SPEC, trials(complete(0, dense, factories.point(1, sparsity=0.9))))
+    assert [row.params["recipe.sparsity"] for row in rows] == [factories.params(0)["recipe.sparsity"]] * 2
+
+
+def test_only_complete_trials_have_points() -> None:
+    best = factories.point(robust_accuracy=0.89, sparsity=0.97)
+    found = trials(
+        complete(0, factories.point()),
+        factories.outcome(1, [best], state="stopped"),
+        factories.outcome(2, [best], failure=factories.failure()),
+        None,
+    )
+    rows = point_rows(SPEC, found)
+    assert [(row.point, row.on_front) for row in rows] == [("0.0", True)]
+
+
+def test_infeasible_and_invalid_points_are_never_on_the_front_and_beat_nobody() -> None:
+    points = (
+        factories.point(0, robust_accuracy=0.6, clean_accuracy=0.8, sparsity=0.5),
+        factories.point(1, robust_accuracy=0.7, clean_accuracy=0.7, sparsity=0.9),
+        factories.point(2, robust_accuracy=0.9, clean_accuracy=0.9, sparsity=0.9, status="invalid", flags=("masked",)),
+        factories.point(3, robust_accuracy=0.5, clean_accuracy=0.8, sparsity=0.4),
+        factories.point(4, robust_accuracy=0.5, clean_accuracy=0.75, sparsity=0.6, status="warn"),
+    )
+    rows = point_rows(SPEC, trials(complete(0, *points)))
+    assert [row.on_front for row in rows] == [True, False, False, False, True]
+    assert [row.feasible for row in rows] == [True, False, True, True, True]
+
+
+def test_duplicates_and_ties_are_both_on_the_front() -> None:
+    same = {"robust_accuracy": 0.6, "sparsity": 0.5}
+    rows = point_rows(SPEC, trials(*(complete(n, factories.point(**same, seconds=n)) for n in range(3))))
+    assert [(row.point, row.on_front) for row in rows] == [("0.0", True), ("1.0", True), ("2.0", True)]
+
+
+def test_point_whose_objective_is_unknown_is_off_the_front() -> None:
+    spec = factories.study_spec(objectives={"robust_accuracy": "maximise", "macs_effective": "minimise"})
+    points = (factories.point(0, robust_accuracy=0.8), factories.point(1, macs_dense=100, macs_effective=10))
+    assert [row.on_front for row in point_rows(spec, trials(complete(0, *points)))] == [False, True]
+
+
+UNIT = st.integers(0, 20).map(lambda i: i / 20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            UNIT, UNIT, UNIT, st.sampled_from(["ok", "warn", "invalid"]), st.sampled_from(["complete", "stopped"])
+        ),
+        max_size=12,
+    )
+)
+def test_front_of_a_study_equals_brute_force(found: list[tuple[float, float, float, str, str]]) -> None:
+    outcomes = [
+        factories.outcome(
+            number,
+            [factories.point(robust_accuracy=robust, clean_accuracy=clean, sparsity=sparsity, status=status)],
+            state=state,
+        )
+        for number, (robust, clean, sparsity, status, state) in enumerate(found)
+    ]
+    one = factories.trial(0)
+    rows = point_rows(SPEC, [(one.model_copy(update={"number": o.number}), o) for o in outcomes])
+    able = [
+        o.points[0]
+        for o in outcomes
+        if o.state == "complete" and o.points[0].status != "invalid" and o.points[0].clean_accuracy >= 0.75
+    ]
+
+    def beaten(point: Point) -> bool:
+        mine = (point.robust_accuracy, point.sparsity)
+        others = [(other.robust_accuracy, other.sparsity) for other in able]
+        return any(a >= mine[0] and b >= mine[1] and (a, b) != mine for a, b in others)
+
+    expected = [point in able and not beaten(point) for point in (row.measured for row in rows)]
+    assert [row.on_front for row in rows] == expected
+    assert all(objectives.feasible(row.measured, SPEC) == row.feasible for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "values", "kind", "cells"),
+    [
+        ({"kind": "int", "low": 1, "high": 9}, [1, None], "int64", [1, None]),
+        ({"kind": "float", "low": 0, "high": 1}, [1, 0.5], "double", [1.0, 0.5]),
+        ({"kind": "categorical", "choices": [True, False]}, [True, None], "bool", [True, None]),
+        ({"kind": "categorical", "choices": ["init", 3]}, ["init", 3], "string", ["init", "3"]),
+        ({"kind": "categorical", "choices": [True, 3]}, [True, 3], "string", ["true", "3"]),
+        ({"kind": "categorical", "choices": ["8/255", "4/255"]}, ["8/255"], "string", ["8/255"]),
+        # A record that is not what the space could give still makes a table.
+        ({"kind": "float", "low": 0, "high": 1}, ["=cmd()", [1, {"a": 2}]], "string", ["=cmd()", '[1, {"a": 2}]']),
+    ],
+)
+def test_parameter_columns_take_the_type_of_the_space(
+    parameter: dict[str, object], values: list[object], kind: str, cells: list[object]
+) -> None:
+    from search.space import PARAMETERS
+
+    rows = [row for value in values for row in trial_rows([(factories.trial(0, params={"p": value}), None)])]
+    column = table(TrialRow, rows, {"p": PARAMETERS.parse(parameter)}).column("param.p")
+    assert str(column.type) == kind
+    assert column.to_pylist() == cells
+
+
+def test_trials_table_tells_states_and_failures() -> None:
+    found = trials(
+        complete(0, factories.point(0), factories.point(1)), factories.outcome(1, failure=factories.failure()), None
+    )
+    cells: pa.Table = table(TrialRow, trial_rows(found), SPEC.space)
+    assert cells.column("state").to_pylist() == ["complete", "failed", None]
+    assert cells.column("points").to_pylist() == [2, 0, 0]
+    assert cells.column("seconds").to_pylist() == [5.0, 5.0, None]
+    assert cells.column("failure").to_pylist() == [None, "diverged", None]
+    assert cells.column("message").to_pylist() == [None, "the loss is not finite in epoch 3", None]

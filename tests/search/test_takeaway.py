@@ -1,0 +1,114 @@
+"""Taking a point's network away: what is written is what was measured, and says what it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from search.records import Fingerprint, Records
+from search.study import Study
+from tests.search.factories import measured, outcome, params, point, study_spec, trial
+from tests.search.test_cli import run
+from trainables import models, paths
+from trainables.data import cache
+from trainables.models import saved
+from trainables.stages import Stages
+from trainables.state import State
+from trainables.storage import Storage
+
+
+@pytest.fixture
+def studied(tmp_path: Path) -> tuple[Path, State]:
+    """A study of one complete trial whose pruned network is really stored, and that network."""
+    place = Storage(str(tmp_path / "runs" / "synthetic"))
+    spec = study_spec()
+    found = cache.fingerprint(spec.data)
+    records = Records.create(place, spec, Fingerprint(data_hash=found.sha256, shape=found.shape, classes=found.classes))
+    network = models.build(spec.model, shape=found.shape, classes=found.classes, mean=[0.3], std=[0.4], seed=3)
+    state = State.of(network)
+    weight = state.params[next(iter(state.masks))]
+    state.masks[next(iter(state.masks))][:] = weight > 0
+    state = state.masked()
+    kept = state.nonzero() / state.size()
+    real = point(1, sparsity=1 - kept, stage="a" * 64, weights_sha256=state.weights_sha256(), flags=("warned",))
+    Stages(place).save("a" * 64, state, epochs=5, seconds=1.0, study="synthetic", trial=0)
+    records.issue(trial(0, spec))
+    records.write_outcome(outcome(0, (measured(0, params(0))[0], real)))
+    return tmp_path, state
+
+
+def take(place: Path, which: str, output: str = "taken", *more: str) -> tuple[int, str, str]:
+    result = run("model", "synthetic", which, "--output", place / output, "--storage", place / "runs", *more)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_network_is_the_one_that_was_measured(studied: tuple[Path, State]) -> None:
+    place, state = studied
+    code, _, error = take(place, "0.1")
+    assert (code, error) == (0, f"wrote {place / 'taken'}\n")
+    network = saved.load(place / "taken")
+    spec = study_spec()
+    original = models.build(spec.model, shape=(1, 8, 8), classes=10, mean=[0.0], std=[1.0], seed=0)
+    images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(network(images), state.into(original).eval()(images))
+
+
+def test_the_card_says_what_the_network_is(studied: tuple[Path, State]) -> None:
+    place, state = studied
+    code, out, _ = take(place, "0.1", "taken", "--json")
+    assert (code, json.loads(out)) == (0, {"output": str(place / "taken")})
+    card = json.loads((place / "taken" / paths.MODEL_CARD).read_text())
+    study = Study.open(str(place / "runs" / "synthetic"))
+    row = study.points()[1]
+    assert (card["study"], card["trial"], card["point"], card["seed"]) == ("synthetic", 0, "0.1", 0)
+    assert card["params"] == params(0)
+    assert card["sparsity"] == pytest.approx(1 - state.nonzero() / state.size(), abs=1e-12)
+    assert card["sparsity"] == pytest.approx(row.sparsity, abs=1e-4)
+    assert card["weights_sha256"] == row.weights_sha256
+    assert card["robust_accuracy"]["value"] == row.robust_accuracy
+    assert card["robust_accuracy"]["low"] == row.robust_accuracy_low
+    assert card["clean_accuracy"]["high"] == row.clean_accuracy_high
+    assert card["protocol"]["eps"] == 0.1
+    assert card["protocol"]["split"] == "validation"
+    assert card["protocol"]["attack"]["steps"] == 20
+    assert card["data"]["sha256"] == study.records.fingerprint.data_hash
+    assert card["data"]["root"] is None
+    assert card["flags"] == ["warned"]
+    assert card["trained_with"] == {"torch": "2.11.0"}
+
+
+@pytest.mark.parametrize(("which", "hint"), [("0.7", "trial 0 has: 0.0, 0.1"), ("9.1", "0.1"), ("best", "front")])
+def test_an_unknown_point_is_answered_with_those_near(which: str, hint: str, studied: tuple[Path, State]) -> None:
+    code, _, error = take(studied[0], which)
+    assert code == 2
+    assert hint in error
+    assert not (studied[0] / "taken").exists()
+
+
+def test_lost_weights_and_damaged_ones_are_not_handed_out(studied: tuple[Path, State]) -> None:
+    place, _ = studied
+    assert take(place, "0.0")[0] == 5
+    folder = place / "runs" / "synthetic" / paths.stage("a" * 64)
+    weights = folder / paths.STATE
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    code, _, error = take(place, "0.1")
+    assert code == 5
+    assert "gone or damaged" in error
+
+
+@pytest.mark.parametrize("output", ["full", "file", "runs/synthetic/here", "runs/synthetic"])
+def test_nothing_is_written_over(output: str, studied: tuple[Path, State]) -> None:
+    place, _ = studied
+    (place / "full").mkdir()
+    (place / "full" / "kept").write_text("")
+    (place / "file").write_text("")
+    before = sorted(place.rglob("*"))
+    code, _, error = take(place, "0.1", output)
+    assert code in (2, 5)
+    assert str(place / output) in error
+    assert sorted(place.rglob("*")) == before

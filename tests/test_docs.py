@@ -1,0 +1,398 @@
+"""The manual says what the code does: every key with its type and default, every column, every example."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+import pytest
+from pydantic.fields import FieldInfo
+
+from search import cli, cluster_spec, launch, study_file, study_spec, yaml_file
+from search.catalogue import STORAGE_VARIABLE
+from search.exporters import EXPORTERS
+from search.samplers import SAMPLERS, Sampler
+from search.space import PARAMETERS, Parameter
+from search.table import PointRow, TrialRow, columns
+from trainables.attacks import ATTACKS
+from trainables.attacks.base import Attack
+from trainables.base import Eps, Spec, plain
+from trainables.checks import SEVERITY
+from trainables.data import DATASETS
+from trainables.data.base import Data
+from trainables.data.cache import CACHE_VARIABLE
+from trainables.data.files import DATA_VARIABLE
+from trainables.errors import DataError, Diverged, SpecError, StorageError, failure_class
+from trainables.metrics import MEASURES
+from trainables.models import MODELS
+from trainables.models.base import Model
+from trainables.pruning import PRUNERS, Pruning
+from trainables.pruning.base import Pruner
+from trainables.recipes import RECIPES
+from trainables.recipes.base import Recipe
+from trainables.registry import Registry
+from trainables.regularisers import REGULARISERS
+from trainables.regularisers.base import Regulariser
+from trainables.spec import Protocol
+from trainables.training import LOSSES, OPTIMISERS, SCHEDULES, Loss, Optimiser, Schedule, Training
+
+ROOT = Path(__file__).parents[1]
+MANUAL = ROOT / "docs" / "manual"
+STUDY_FILE, CLUSTER_FILE, RECIPES_PAGE = "study-file.md", "cluster-file.md", "recipes.md"
+
+
+def written(value: Any) -> str:
+    """Write a default as a study file would."""
+    if isinstance(value, Spec):
+        fields = plain(value, defaults=False)
+        return fields["kind"] if list(fields) == ["kind"] else f"{{{_pairs(fields)}}}"
+    if isinstance(value, Eps):
+        return value.text
+    if isinstance(value, dict):
+        return f"{{{_pairs(value)}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(written, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value) or '""'
+
+
+def _pairs(fields: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {written(value)}" for name, value in fields.items())
+
+
+def allowed(field: FieldInfo) -> str:
+    """Write what a field accepts."""
+    return _type(field.annotation, field.metadata)
+
+
+def _type(annotation: Any, metadata: Any) -> str:
+    registry = next((item for item in metadata if isinstance(item, Registry)), None)
+    if registry is not None:
+        return registry.family
+    if typing.get_origin(annotation) is typing.Annotated:
+        inner, *more = typing.get_args(annotation)
+        # A field constraint written as `Field(...)` inside of a union or a tuple.
+        unfolded = [part for item in more for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
+        return _type(inner, [*unfolded, *metadata])
+    if typing.get_origin(annotation) is typing.Literal:
+        return ", ".join(f"`{written(choice)}`" for choice in typing.get_args(annotation))
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        arms = typing.get_args(annotation)
+        return ", ".join("`null`" if arm is types.NoneType else _type(arm, metadata) for arm in arms)
+    if typing.get_origin(annotation) is tuple:
+        return f"list of {_type(typing.get_args(annotation)[0], ())}"
+    if typing.get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, Spec)):
+        return "mapping"
+    names = {Eps: "radius", bool: "`true`, `false`", int: "int", float: "float", str: "text"}
+    return " ".join([names[annotation], *([bounds] if (bounds := _bounds(metadata)) else [])])
+
+
+def _bounds(metadata: Any) -> str:
+    signs = {annotated_types.Gt: (">", "gt"), annotated_types.Ge: (">=", "ge")}
+    signs |= {annotated_types.Lt: ("<", "lt"), annotated_types.Le: ("<=", "le")}
+    found = [
+        (sign, getattr(item, name)) for kind, (sign, name) in signs.items() for item in metadata if type(item) is kind
+    ]
+    return ", ".join(f"{sign} {written(limit)}" for sign, limit in found)
+
+
+Row = tuple[str, str]
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(MANUAL.glob("*.md"))}
+READABLE = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8"), **PAGES}
+
+
+def section(page: str, heading: str) -> str:
+    """Return the text below a heading, up to the next one of its level or above."""
+    level = heading.partition(" ")[0]
+    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", PAGES[page], re.M | re.S)
+    assert found, f"{page} has no heading '{heading}'"
+    return found[1]
+
+
+def own(text: str) -> str:
+    """Return what stands before the first heading of a text."""
+    return re.split(r"^#", text, maxsplit=1, flags=re.M)[0]
+
+
+def rows(text: str) -> dict[str, Row]:
+    """Return type and default by key of a text's tables of keys."""
+    found = re.findall(r"^\| `(\w+)` \| (.+?) \| (required|`.+?`) \| \S.* \|$", text, re.M)
+    return {key: (kind, default) for key, kind, default in found}
+
+
+def fields(spec: type[Spec]) -> dict[str, Row]:
+    """Return type and default by key of a spec."""
+    found = {}
+    for name, field in spec.model_fields.items():
+        if name != "kind":
+            default = (
+                "required" if field.is_required() else f"`{written(field.get_default(call_default_factory=True))}`"
+            )
+            found[field.alias or name] = (allowed(field), default)
+    return found
+
+
+SPECS: list[tuple[str, str, type[Spec]]] = [
+    (STUDY_FILE, "## The study", study_spec.StudySpec),
+    (STUDY_FILE, "## Budget", study_spec.Budget),
+    (STUDY_FILE, "## Protocol", Protocol),
+    (STUDY_FILE, "## Training", Training),
+    (RECIPES_PAGE, "## Pruning", Pruning),
+]
+
+
+@pytest.mark.parametrize(("page", "heading", "spec"), SPECS)
+def test_every_key_stands_in_its_table_with_type_and_default(page: str, heading: str, spec: type[Spec]) -> None:
+    assert rows(own(section(page, heading))) == fields(spec)
+
+
+REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
+    (STUDY_FILE, "## Data", DATASETS, Data),
+    (STUDY_FILE, "## Models", MODELS, Model),
+    (STUDY_FILE, "## Optimisers", OPTIMISERS, Optimiser),
+    (STUDY_FILE, "## Schedules", SCHEDULES, Schedule),
+    (STUDY_FILE, "## Losses", LOSSES, Loss),
+    (STUDY_FILE, "## Attacks", ATTACKS, Attack),
+    (STUDY_FILE, "## Regularisers", REGULARISERS, Regulariser),
+    (STUDY_FILE, "## Samplers", SAMPLERS, Sampler),
+    (STUDY_FILE, "## Space", PARAMETERS, Parameter),
+    (RECIPES_PAGE, "## All recipes", RECIPES, Recipe),
+    (RECIPES_PAGE, "## Pruners", PRUNERS, Pruner),
+    (CLUSTER_FILE, "# The cluster file", cluster_spec.CLUSTERS, cluster_spec.Cluster),
+]
+
+
+@pytest.mark.parametrize(("page", "heading", "registry", "base"), REGISTRIES)
+def test_every_kind_is_described_with_the_keys_of_its_own(
+    page: str, heading: str, registry: Registry[Any], base: type[Spec]
+) -> None:
+    text, shared = section(page, heading), fields(base)
+    assert rows(own(text)) == shared
+    ours = {kind: spec for kind, spec in registry.items() if spec.__module__.startswith(("trainables.", "search."))}
+    for kind, spec in ours.items():
+        special = {key: row for key, row in fields(spec).items() if shared.get(key) != row}
+        if special:
+            assert rows(own(section(page, f"### `{kind}`"))) == special, kind
+        else:
+            bullets = re.findall(r"^- ((?:`\w+`(?:, )?)+):", own(text), re.M)
+            assert any(f"`{kind}`" in bullet for bullet in bullets), f"{page} does not list {registry.family} {kind}"
+
+
+@pytest.mark.parametrize(("heading", "kind"), [("## Points and front", PointRow), ("## Trials", TrialRow)])
+def test_every_column_is_described_in_its_order(heading: str, kind: type[PointRow] | type[TrialRow]) -> None:
+    described = re.findall(r"^\| `(\w+)` \| \S", section("columns.md", heading), re.M)
+    assert described == [column.name for column in columns(kind)]
+
+
+def test_every_measure_flag_and_class_of_failure_is_described() -> None:
+    assert all(f"`{measure}`" in section(STUDY_FILE, "## Objectives and constraints") for measure in MEASURES)
+    flags = re.findall(r"^\| `(\w+)` \| (\w+) \| \S", section("columns.md", "## Flags"), re.M)
+    assert dict(flags) == SEVERITY
+    classes = set(re.findall(r"^\| `(\w+)` \| \S", section("reliability.md", "## Trials that fail"), re.M))
+    errors = [MemoryError(), Diverged(), DataError(), StorageError(), SpecError(), ValueError()]
+    assert classes == {*map(failure_class, errors), "crashed"}
+
+
+def test_what_is_said_to_be_changeable_is_what_may_change() -> None:
+    said = re.search(r"launched again with another (.+?), and with", section(STUDY_FILE, "## The study"))
+    assert said
+    assert tuple(re.findall(r"`(\w+)`", said[1])) == study_spec.MAY_CHANGE
+
+
+def test_every_command_is_described_with_its_options_and_no_other() -> None:
+    headings = re.findall(r"^## `(\w+)`$", PAGES["commands.md"], re.M)
+    assert sorted(headings) == sorted(cli.main.commands)
+    for name, command in cli.main.commands.items():
+        known = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        described = set(re.findall(r"--[a-z][a-z-]*", section("commands.md", f"## `{name}`")))
+        assert described == known - {"--storage", "--json"}, name
+
+
+def test_formats_variables_gauges_and_exit_codes_are_described() -> None:
+    assert all(f"`{kind}`" in section("commands.md", "## `export`") for kind in EXPORTERS)
+    assert STORAGE_VARIABLE in PAGES["commands.md"]
+    assert all(f"`{name}`" in PAGES[CLUSTER_FILE] for name in (DATA_VARIABLE, CACHE_VARIABLE))
+    gauges = re.findall(r'Gauge\(\s*"(\w+)"', (ROOT / "search" / "ray_runner.py").read_text(encoding="utf-8"))
+    assert len(gauges) == 3
+    assert all(f"| `{gauge}{{" in section(CLUSTER_FILE, "## Watching") for gauge in gauges)
+    codes = {int(code) for code in re.findall(r"\d+", " ".join(_first_cells(section("commands.md", "## Exit codes"))))}
+    ours = {launch.COMPLETE, launch.NO_FEASIBLE_POINT, launch.TRIALS_FAILED, launch.INTERRUPTED}
+    ours |= {cli.BUG, cli.USAGE, cli.PIPE_CLOSED, StorageError.exit_code, cluster_spec.ClusterError.exit_code}
+    assert codes == ours | {128 + number for number in (signal.SIGHUP, signal.SIGTERM)}
+
+
+def _first_cells(text: str) -> list[str]:
+    return [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
+
+
+def shell() -> list[list[str]]:
+    """Return the words of every `robustsearch` command line in the manual."""
+    found = []
+    for text in READABLE.values():
+        for line in text.replace("\\\n", " ").splitlines():
+            if line.startswith("    robustsearch ") and "[" not in line.partition("'")[0]:
+                found.append(shlex.split(re.split(r" # | > | && ", line)[0])[1:])
+    return found
+
+
+def test_command_lines_of_the_manual_are_ones_that_exist() -> None:
+    lines = shell()
+    assert len(lines) > 20
+    for name, *words in lines:
+        command = cli.main.commands[name]
+        sub = getattr(command, "commands", {}).get(words[0]) if words else None
+        chosen, rest = (sub, words[1:]) if sub else (command, words)
+        chosen.make_context(name, list(rest))
+        if name == "launch" and rest and rest[0] in study_file.builtin_names():
+            settings = [word for before, word in itertools.pairwise(rest) if before == "--set"]
+            study_file.load(rest[0], settings)
+
+
+TINY = {
+    "name": "tiny",
+    "data": {"kind": "digits", "limit": 200},
+    "model": {"kind": "lenet300", "hidden": [16]},
+    "recipe": {"kind": "three_stage", "epochs": 1, "finetune_epochs": 1, "sparsity": 0.5},
+    "protocol": {"eps": 0.1, "examples": 50, "attack": {"kind": "pgd", "steps": 2}},
+}
+TRAIN = {"batch": 64, "eps": 0.1, "attack": {"kind": "pgd", "steps": 1}, "precision": "fp32"}
+
+
+def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Lay one mapping over another; what is of another kind replaces what was there."""
+    found = dict(base)
+    for key, value in more.items():
+        old = found.get(key)
+        both = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind")
+        )
+        found[key] = merged(old, value) if both else value
+    return found
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+@pytest.mark.parametrize("page", ["README.md", STUDY_FILE, CLUSTER_FILE])
+def test_yaml_of_the_manual_is_accepted(page: str, tmp_path: Path) -> None:
+    found = [block for block in blocks(READABLE[page], "yaml") if "plugins:" not in block]
+    assert found
+    for block in found:
+        data = yaml_file.parse(block, page).data
+        if "kind" in data:
+            (tmp_path / "cluster.yaml").write_text(block)
+            assert cluster_spec.load(tmp_path / "cluster.yaml").kind == data["kind"]
+        else:
+            study_spec.StudySpec.model_validate(merged(TINY, data))
+
+
+PLUG_IN = """
+import json, sys
+import torch
+from search.study_spec import StudySpec
+from trainables.data import tensors
+from trainables.run import Run
+from trainables.stages import Stages
+from trainables.storage import Storage
+import importlib
+
+torch.set_num_threads(1)
+for number, study in enumerate(json.load(open("studies.json"))):
+    for module in study["plugins"]:
+        importlib.import_module(module)
+    trial = StudySpec.model_validate(study).trial({})
+    stages = Stages(Storage(f"stages-{number}"))
+    run = Run(trial, tensors.load(trial.data), stages, 0, "tiny", torch.device("cpu"))
+    points = [report.point for report in run.reports() if report.point is not None]
+    print(json.dumps([study["plugins"][0], len(points), points[-1].sparsity, points[-1].attack, points[-1].prunable]))
+"""
+
+
+def test_plug_ins_of_the_manual_train_and_measure_a_network(tmp_path: Path) -> None:
+    page = PAGES["plug-ins.md"]
+    modules = {block.splitlines()[0].removeprefix("# "): block for block in blocks(page, "python")}
+    for name, block in modules.items():
+        (tmp_path / name).write_text(block)
+    found = [yaml_file.parse(block, "plug-ins.md").data for block in blocks(page, "yaml")]
+    studies = [study for study in found if len(study) > 1]
+    assert [[f"{module}.py" for module in study["plugins"]] for study in studies] == [[name] for name in modules]
+    whole = [
+        merged(merged(TINY, study), {"recipe": {**_recipe(study), "train": {**TRAIN, **_training(study)}}})
+        for study in studies
+    ]
+    (tmp_path / "studies.json").write_text(json.dumps(whole))
+    done = subprocess.run([sys.executable, "-c", PLUG_IN], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    told = {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
+    assert len(told) == len(modules) == 6
+    for name, (points, sparsity, _, _) in told.items():
+        assert points == (1 if name == "my_recipes" else 2), name
+        assert sparsity == pytest.approx(0.5, abs=0.01), name
+    assert told["my_models"][3] == 64 * 100 + 100 * 10
+    assert told["my_attacks"][2] == "NOISE"
+
+
+def test_the_readme_shows_the_plug_in_that_is_tested() -> None:
+    shown = [block for block in blocks(READABLE["README.md"], "python") if block.startswith("# my_models.py")]
+    assert len(shown) == 1
+    assert shown[0] in blocks(PAGES["plug-ins.md"], "python")
+
+
+def _recipe(study: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": TINY["recipe"]["kind"], "epochs": 1, "sparsity": 0.5, **study.get("recipe", {})}  # type: ignore[index]
+
+
+def _training(study: dict[str, Any]) -> dict[str, Any]:
+    return dict(study.get("recipe", {}).get("train", {}))
+
+
+def test_links_and_images_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *MANUAL.glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]
+    found = 0
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]*)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
+            path, anchor = target
+            if path.startswith("http"):
+                continue
+            aim = (page.parent / path).resolve() if path else page
+            assert aim.is_file(), f"{page.name} links to {path}"
+            if anchor:
+                titles = re.findall(r"^#+ (.+)$", aim.read_text(encoding="utf-8"), re.M)
+                slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+                assert anchor in slugs, f"{page.name} links to {path}#{anchor}"
+            found += 1
+    assert found > 20
+
+
+def test_every_decision_is_listed_and_short() -> None:
+    folder = ROOT / "docs" / "decisions"
+    records = sorted(path for path in folder.glob("[0-9]*.md"))
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\) \| (.+?) \|", index)
+    titles = [(path.name, path.read_text(encoding="utf-8").splitlines()[0].partition(": ")[2]) for path in records]
+    assert listed == titles
+    for path in records:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) < 30, path.name
+        assert all(f"**{part}.**" in text for part in ("Context", "Decision", "Consequences")), path.name
+
+
+def test_what_is_not_built_is_no_command() -> None:
+    absent = re.search(r"## Not yet\n(.*?)\n## ", READABLE["README.md"], re.S)
+    assert absent
+    named = set(re.findall(r"`([a-z-]+)`", absent[1]))
+    assert {"confirm", "watch", "report", "compare", "gc"} <= named
+    assert not named & set(cli.main.commands)
+    assert not named & set(cluster_spec.CLUSTERS)

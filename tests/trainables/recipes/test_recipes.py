@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from trainables.base import Eps, plain
+from trainables.phases import Measure, Prune, Rewind, Train
+from trainables.recipes import RECIPES
+from trainables.recipes.imp import Imp
+from trainables.recipes.three_stage import ThreeStage
+
+
+@pytest.mark.parametrize("kind", list(RECIPES))
+def test_every_recipe_ends_with_a_measurement_at_its_sparsity_and_reads_back(kind: str) -> None:
+    recipe = RECIPES.parse({"kind": kind, "sparsity": 0.7})
+    phases = recipe.phases()
+    assert isinstance(phases[-1], Measure)
+    assert [p.sparsity for p in phases if isinstance(p, Prune)][-1] == 0.7
+    assert phases[-1].stands_for.get("sparsity", 0.7) == 0.7
+    assert RECIPES.parse(plain(recipe)) == recipe
+    assert all(p.sparsity == 0 for p in RECIPES.parse({"kind": kind, "sparsity": 0}).phases() if isinstance(p, Prune))
+
+
+def test_three_stage_trains_prunes_and_tunes() -> None:
+    recipe = ThreeStage(sparsity=0.8, epochs=4, finetune_epochs=2, finetune_lr=0.01)
+    train, dense, _, tune, end = recipe.phases()
+    assert isinstance(train, Train)
+    assert isinstance(tune, Train)
+    assert (train.epochs, tune.epochs, tune.training.optimiser.lr) == (4, 2, 0.01)
+    assert tune.training.eps == recipe.train.eps == Eps("8/255")
+    assert dense == Measure(stands_for={"sparsity": 0.0})
+    assert end == Measure()
+    assert len(ThreeStage(sparsity=0.8, finetune_epochs=0).phases()) == 4
+    assert len(ThreeStage(sparsity=0.0).phases()) == 2
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "ladder"),
+    [
+        (0.0, ()),
+        (0.3, (0.3,)),
+        (0.5, (0.5,)),
+        (0.6, (0.5, 0.6)),
+        (0.875, (0.5, 0.75, 0.875)),
+        (0.9, (0.5, 0.75, 0.875, 0.9)),
+    ],
+)
+def test_the_ladder_ends_at_the_sparsity_and_its_rungs_do_not_depend_on_it(
+    sparsity: float, ladder: tuple[float, ...]
+) -> None:
+    assert Imp(sparsity=sparsity, rate=0.5).ladder() == pytest.approx(ladder)
+
+
+def test_the_classic_ladder_takes_a_fifth_each_round() -> None:
+    assert Imp(sparsity=0.9, rate=0.2).ladder()[:3] == pytest.approx((0.2, 0.36, 0.488))
+    assert len(Imp(sparsity=0.9).ladder()) == 11
+
+
+@pytest.mark.parametrize("rewind", ["init", "dense_trained", "random", 0, 3, "none"])
+def test_imp_rewinds_where_it_is_told_to(rewind: Any) -> None:
+    phases = Imp(sparsity=0.5, rate=0.5, epochs=10, rewind=rewind).phases()
+    rewinds = [phase.to for phase in phases if isinstance(phase, Rewind)]
+    first, again = (phase for phase in phases if isinstance(phase, Train))
+    assert rewinds == ([] if rewind == "none" else ["init" if rewind == 0 else rewind])
+    assert first.snapshots == ((3,) if rewind == 3 else ())
+    assert (again.start, again.epochs) == (3 if rewind == 3 else 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"kind": "imp", "epochs": 10, "rewind": 10},
+            "rewind epoch 10 is not before the end of a training of 10 epochs",
+        ),
+        ({"kind": "imp", "sparsity": 1.0}, "less than 1"),
+        ({"kind": "imp", "sparsity": 95}, "less than 1"),
+        ({"kind": "imp", "rewind": -1}, "greater than or equal to 0"),
+        (
+            {"kind": "three_stage", "epochs": 3, "train": {"eps_warmup": 4}},
+            "eps_warmup\n  a warm-up of 4 epochs exceeds the training of 3",
+        ),
+        (
+            {"kind": "three_stage", "epochs": 3, "train": {"schedule": {"kind": "cosine", "warmup": 5}}},
+            "schedule.warmup\n  a warm-up of 5 epochs",
+        ),
+        ({"kind": "three_stage", "epochs": 0}, "greater than 0"),
+        ({"kind": "imp", "rate": 1.0}, "less than 1"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RECIPES.parse(fields)

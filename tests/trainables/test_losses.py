@@ -1,0 +1,108 @@
+"""Training losses against their formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.attacks.pgd import Pgd
+from trainables.losses import Adversary, terms
+from trainables.training import LOSSES, Loss, Madry, Mix, Natural, Trades
+
+
+class Fixed:
+    """Stands in for an adversary: returns a given batch and remembers what it was asked for."""
+
+    def __init__(self, found: Tensor, logits_fn: Any) -> None:
+        self.found, self.logits_fn = found, logits_fn
+        self.generator = torch.Generator().manual_seed(3)
+        self.asked: list[tuple[Tensor, Tensor, Tensor | None]] = []
+
+    def __call__(self, x: Tensor, y: Tensor, start: Tensor | None = None) -> Tensor:
+        self.asked.append((x, y, start))
+        return self.found
+
+
+@pytest.fixture
+def scene() -> tuple[nn.Module, Tensor, Tensor, Fixed]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    x, found = torch.rand(5, 3, 2, 2), torch.rand(5, 3, 2, 2)
+    return model, x, torch.tensor([0, 1, 2, 3, 0]), Fixed(found, model)
+
+
+def cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
+    """Write it out: the labels share `smoothing` with all classes."""
+    classes = logits.shape[1]
+    target = F.one_hot(y, classes) * (1 - smoothing) + smoothing / classes
+    return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_follow_their_formulas(scene: Any, smoothing: float) -> None:
+    model, x, y, adversary = scene
+    clean, adversarial = (cross_entropy(model(z), y, smoothing) for z in (x, adversary.found))
+    p, q = model(x).softmax(1), model(adversary.found).softmax(1)
+    divergence = (p * (p.log() - q.log())).sum(1).mean()
+    wanted = {
+        Natural(): clean,
+        Madry(): adversarial,
+        Mix(weight=0.3): 0.3 * clean + 0.7 * adversarial,
+        Trades(beta=4.0): clean + 4 * divergence,
+    }
+    for spec, value in wanted.items():
+        found = terms(spec, model, adversary, x, y, smoothing)
+        torch.testing.assert_close(found.loss, value)
+        torch.testing.assert_close(found.logits, model(x if spec == Natural() else adversary.found))
+        mine, theirs = (
+            torch.autograd.grad(t, list(model.parameters()), retain_graph=True) for t in (found.loss, value)
+        )
+        torch.testing.assert_close(mine, theirs)
+    assert set(wanted) == {
+        kind() if kind not in (Mix, Trades) else w for kind in LOSSES.values() for w in wanted if type(w) is kind
+    }
+
+
+def test_what_is_attacked(scene: Any) -> None:
+    model, x, y, adversary = scene
+    terms(Natural(), model, adversary, x, y, 0.1)
+    assert adversary.asked == []
+    for spec in (Madry(), Mix()):
+        terms(spec, model, adversary, x, y, 0.1)
+        attacked, label, start = adversary.asked.pop()
+        assert torch.equal(attacked, x)
+        assert torch.equal(label, y), "the true label, not a smoothed one"
+        assert start is None
+    terms(Trades(), model, adversary, x, y, 0.1)
+    attacked, belief, start = adversary.asked.pop()
+    assert torch.equal(attacked, x)
+    torch.testing.assert_close(belief, model(x).softmax(1))
+    assert not belief.requires_grad
+    assert start is not None
+    assert 0 < float((start - x).abs().max()) < 0.01
+
+
+def test_trades_attack_raises_the_divergence(scene: Any) -> None:
+    model, x, _, _ = scene
+    adversary = Adversary(Pgd(steps=10), model, 0.1, torch.Generator().manual_seed(0))
+    belief = model(x).softmax(1).detach()
+    found = adversary(x, belief, start=(x + 1e-3).clamp(0, 1))
+
+    def divergence(z: Tensor) -> Tensor:
+        return F.kl_div(model(z).log_softmax(1), belief, reduction="none").sum(1)
+
+    assert bool((divergence(found) > divergence(x) + 1e-4).all())
+    assert float((found - x).abs().max()) <= 0.1 + 1e-6
+
+
+def test_an_unknown_loss_is_named(scene: Any) -> None:
+    class Other(Loss):
+        kind: str = "other"
+
+    model, x, y, adversary = scene
+    with pytest.raises(NotImplementedError, match="other"):
+        terms(Other(), model, adversary, x, y, 0.0)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import ValidationError
+
+from trainables.base import Spec
+from trainables.registry import Registry, nearest
+
+
+class _Shape(Spec):
+    kind: str
+
+
+class _Circle(_Shape):
+    kind: Literal["circle"] = "circle"
+    radius: float = 1.0
+
+
+class _Square(_Shape):
+    kind: Literal["square"] = "square"
+
+
+SHAPES: Registry[_Shape] = Registry("shape", {"circle": _Circle})
+
+
+class _Picture(Spec):
+    shape: Annotated[_Shape, SHAPES] = _Circle()
+
+
+def test_a_field_takes_a_mapping_a_bare_kind_or_an_instance() -> None:
+    for written in ({"kind": "circle"}, "circle", _Circle()):
+        assert _Picture.model_validate({"shape": written}).shape == _Circle()
+
+
+def test_an_unknown_kind_names_the_family_what_is_allowed_and_the_nearest() -> None:
+    with pytest.raises(ValidationError, match="'cirlce' is no shape; allowed: circle; did you mean 'circle'"):
+        _Picture.model_validate({"shape": "cirlce"})
+
+
+def test_a_missing_kind_is_named() -> None:
+    with pytest.raises(ValidationError, match="this shape needs a kind"):
+        _Picture.model_validate({"shape": {"radius": 1}})
+
+
+def test_errors_inside_a_kind_keep_their_path() -> None:
+    with pytest.raises(ValidationError) as caught:
+        _Picture.model_validate({"shape": {"kind": "circle", "radius": "wide", "colour": 1}})
+    assert {error["loc"] for error in caught.value.errors()} == {("shape", "radius"), ("shape", "colour")}
+
+
+def test_a_kind_registered_later_is_accepted_by_fields_that_exist() -> None:
+    registry: Registry[_Shape] = Registry("shape", {"circle": _Circle})
+
+    class Late(Spec):
+        shape: Annotated[_Shape, registry]
+
+    registry.register("square", _Square)
+    assert Late.model_validate({"shape": "square"}).shape == _Square()
+
+
+def test_a_kind_is_taken_once_and_must_match_its_class() -> None:
+    registry: Registry[_Shape] = Registry("shape", {"circle": _Circle})
+    registry.register("circle", _Circle)
+    with pytest.raises(ValueError, match="declares kind 'square'"):
+        registry.register("disc", _Square)
+
+
+def test_the_json_schema_lists_every_kind() -> None:
+    schema = _Picture.model_json_schema()
+    circle, bare = schema["properties"]["shape"]["anyOf"]
+    assert circle["properties"]["kind"]["const"] == "circle"
+    assert bare == {"enum": ["circle"]}
+
+
+def test_nearest_is_silent_where_nothing_is_near() -> None:
+    assert nearest("sparsit", ["sparsity", "epochs"]) == "; did you mean 'sparsity'?"
+    assert nearest("zzz", ["sparsity"]) == ""

@@ -1,0 +1,179 @@
+"""A trial, whole, on the digits: what it computes, what it finds stored, and how it goes on after a kill."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.data import tensors
+from trainables.outcome import Point
+from trainables.phases import Measure, Train
+from trainables.run import Report, Run
+from trainables.spec import TrialSpec, steps
+from trainables.stages import Stages
+from trainables.state import State
+from trainables.storage import Storage
+
+CPU = torch.device("cpu")
+FAST = {
+    "batch": 128,
+    "eps": 0.1,
+    "attack": {"kind": "pgd", "steps": 2},
+    "optimiser": {"kind": "adam", "lr": 2e-3},
+    "precision": "fp32",
+}
+
+
+def trial(seed: int = 0, **recipe: Any) -> TrialSpec:
+    fields = {"kind": "imp", "sparsity": 0.75, "rate": 0.5, "epochs": 3, "rewind": 1, "train": FAST, **recipe}
+    protocol = {"eps": 0.1, "examples": 100, "attack": {"kind": "pgd", "steps": 3}}
+    return TrialSpec.model_validate(
+        {"data": "digits", "model": "lenet300", "recipe": fields, "protocol": protocol, "seed": seed}
+    )
+
+
+def run(spec: TrialSpec, place: Path, number: int = 0, checkpoint_seconds: float = 30.0) -> Run:
+    data = tensors.load(spec.data, CPU)
+    return Run(spec, data, Stages(Storage(str(place))), number, "study", CPU, checkpoint_seconds)
+
+
+def points(reports: Iterator[Report]) -> list[Point]:
+    return [report.point for report in reports if report.point is not None]
+
+
+def final_state(spec: TrialSpec, place: Path) -> State:
+    fingerprint = tensors.load(spec.data, CPU).fingerprint
+    last = [step for step in steps(spec, fingerprint) if not isinstance(step.phase, Measure)][-1]
+    state = Stages(Storage(str(place))).load(last.key)
+    assert state is not None
+    return state
+
+
+def test_imp_measures_every_round_at_its_counted_sparsity(tmp_path: Path) -> None:
+    found = points(run(trial(), tmp_path).reports())
+    assert [point.measure for point in found] == [0, 1, 2]
+    assert [point.sparsity for point in found] == pytest.approx([0, 0.5, 0.75], abs=1e-4)
+    assert [point.epochs_trained for point in found] == [3, 5, 7]
+    assert [point.stands_for for point in found] == [{"sparsity": s} for s in (0.0, 0.5, 0.75)]
+    for point in found:
+        assert point.nonzero == round((1 - point.sparsity) * point.prunable)
+        assert point.robust_accuracy == point.robust_correct / point.examples <= point.clean_accuracy
+        assert (point.attack, point.norm, point.eps, point.split, point.tier) == (
+            "PGD-3",
+            "linf",
+            0.1,
+            "validation",
+            "search",
+        )
+
+
+def test_the_measured_weights_are_the_stored_ones(tmp_path: Path) -> None:
+    last = points(run(trial(), tmp_path).reports())[-1]
+    state = Stages(Storage(str(tmp_path))).load(last.stage)
+    assert state is not None
+    assert state.nonzero() == last.nonzero
+    assert state.weights_sha256() == last.weights_sha256
+
+
+def test_what_is_stored_is_not_computed_again(tmp_path: Path) -> None:
+    first = points(run(trial(), tmp_path).reports())
+    again = list(run(trial(), tmp_path).reports())
+    assert not [report for report in again if report.epoch is not None]
+    assert points(iter(again)) == first
+
+
+def test_a_second_trial_shares_the_prefix_and_says_so(tmp_path: Path) -> None:
+    first = points(run(trial(), tmp_path).reports())
+    reports = list(run(trial(sparsity=0.875), tmp_path, number=1).reports())
+    second = points(iter(reports))
+    assert len([report for report in reports if report.epoch is not None]) == 2
+    assert [(p.epochs_trained, p.epochs_shared) for p in second] == [(0, 3), (0, 5), (0, 7), (2, 7)]
+    assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
+
+
+@pytest.mark.parametrize("rewind", ["init", "random", "dense_trained", "none"])
+def test_rewinding_gives_the_survivors_the_weights_it_names(tmp_path: Path, rewind: str) -> None:
+    spec = trial(sparsity=0.5, rewind=rewind)
+    list(run(spec, tmp_path).reports())
+    chain = {step.phase.kind: step for step in reversed(steps(spec, tensors.load(spec.data, CPU).fingerprint))}
+    stages = Stages(Storage(str(tmp_path)))
+    start, dense, pruned = (stages.load(chain[kind].key) for kind in ("init", "train", "prune"))
+    assert start is not None
+    assert dense is not None
+    assert pruned is not None
+    if rewind == "none":
+        assert "rewind" not in chain
+        return
+    rewound = stages.load(chain["rewind"].key)
+    assert rewound is not None
+    for name, mask in pruned.masks.items():
+        assert torch.equal(rewound.masks[name], mask)
+        assert not rewound.params[name][~mask].any()
+        expected = {"init": start, "dense_trained": dense}.get(rewind)
+        if expected is not None:
+            assert torch.equal(rewound.params[name][mask], expected.params[name][mask])
+        else:
+            assert not torch.equal(rewound.params[name][mask], start.params[name][mask])
+
+
+def test_rewinding_to_an_epoch_takes_the_weights_after_it(tmp_path: Path) -> None:
+    list(run(trial(sparsity=0.5, rewind=2), tmp_path / "long").reports())
+    spec = trial(sparsity=0.5, rewind=2)
+    chain = steps(spec, tensors.load(spec.data, CPU).fingerprint)
+    stages = Stages(Storage(str(tmp_path / "long")))
+    training = next(step for step in chain if isinstance(step.phase, Train))
+    rewound = stages.load(next(step for step in chain if step.phase.kind == "rewind").key)
+    snapshot = stages.load(training.key, 2)
+    assert rewound is not None
+    assert snapshot is not None
+    for name, mask in rewound.masks.items():
+        assert torch.equal(rewound.params[name], torch.where(mask, snapshot.params[name], 0.0))
+        assert torch.equal(
+            rewound.params[name.replace("weight", "bias")], snapshot.params[name.replace("weight", "bias")]
+        )
+
+
+def test_a_stage_without_the_snapshot_that_is_needed_is_trained_again(tmp_path: Path) -> None:
+    list(run(trial(sparsity=0.5, rewind=1), tmp_path).reports())
+    reports = list(run(trial(sparsity=0.5, rewind=2), tmp_path, number=1).reports())
+    assert len([r for r in reports if r.epoch is not None]) == 3 + 1
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 4, 6])
+def test_a_trial_that_is_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stop_after: int) -> None:
+    spec = trial(train={**FAST, "ema": 0.9, "regularisers": {"l1": 1e-5}}).model_copy(update={"snapshots": (1, 2)})
+    whole = points(run(spec, tmp_path / "whole").reports())
+    cut = run(spec, tmp_path / "cut", checkpoint_seconds=0).reports()
+    for _ in range(stop_after):
+        next(report for report in cut if report.epoch is not None)
+    cut.close()  # type: ignore[attr-defined]
+    rest = list(run(spec, tmp_path / "cut", checkpoint_seconds=0).reports())
+    assert len([r for r in rest if r.epoch is not None]) <= 7 - stop_after + 1
+    assert [p.weights_sha256 for p in points(iter(rest))] == [p.weights_sha256 for p in whole]
+    assert [p.verdicts for p in points(iter(rest))] == [p.verdicts for p in whole]
+    assert points(iter(rest))[-1].epochs_trained == whole[-1].epochs_trained
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; torch.set_num_threads(1); from pathlib import Path;"
+        "from tests.trainables.test_run import run, trial, points;"
+        "found = points(run(trial(int(sys.argv[2])), Path(sys.argv[1])).reports());"
+        "print(*[p.weights_sha256 + p.verdicts for p in found])"
+    )
+
+    def elsewhere(folder: str, seed: int) -> str:
+        command = [sys.executable, "-c", code, str(tmp_path / folder), str(seed)]
+        root = Path(__file__).parents[2]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+
+    here = points(run(trial(5), tmp_path / "here").reports())
+    assert elsewhere("there", 5).split() == [p.weights_sha256 + p.verdicts for p in here]
+    assert elsewhere("other", 6) != elsewhere("there", 5)

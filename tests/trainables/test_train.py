@@ -1,0 +1,290 @@
+"""What a training promises: resumption bit for bit, exact masks, statistics left alone by the attack."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainables import train as subject
+from trainables.data.tensors import Split, TrainingData
+from trainables.errors import Diverged
+from trainables.phases import Train
+from trainables.state import State, pack, unpack
+from trainables.train import Epoch, train
+from trainables.training import Adam, AdamW, Constant, Cosine, Madry, Natural, Sgd, Trades, Training
+
+KEY = "a key"
+
+
+def data(n: int = 60, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 3) -> TrainingData:
+    """Make classes that a little network can tell apart: one bright row each, and noise."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(n) % classes
+    x = torch.randint(60, (n, *shape), generator=generator)
+    x[torch.arange(n), :, y * 2] += 150
+    split = Split(x.to(torch.uint8), y, 255.0)
+    return TrainingData(split, split, classes, shape, (0.3,) * shape[0], (0.3,) * shape[0], "f", "s")
+
+
+def network(shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(shape[0], 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 3)
+    )
+
+
+def pruned(state: State, share: float = 0.5) -> State:
+    generator = torch.Generator().manual_seed(5)
+    masks = {name: torch.rand(mask.shape, generator=generator) > share for name, mask in state.masks.items()}
+    return State(state.params, state.buffers, masks).masked()
+
+
+def phase(epochs: int = 3, start: int = 0, **fields: Any) -> Train:
+    return Train(
+        epochs=epochs, start=start, training=Training(**{"batch": 25, "eps": 0.05, "precision": "fp32"} | fields)
+    )
+
+
+def started(spec: Train, state: State | None = None, **options: Any) -> Iterator[Epoch]:
+    model = network()
+    return train(model, state or State.of(model), spec, data(), key=KEY, device="cpu", **options)
+
+
+def end(epochs: Iterator[Epoch]) -> Epoch:
+    *_, last = epochs
+    return last
+
+
+def same(one: State, other: State) -> bool:
+    return one.weights_sha256() == other.weights_sha256()
+
+
+EVERYTHING = {"ema": 0.9, "crop": 1, "flip": True, "eps_warmup": 1.5, "label_smoothing": 0.1}
+OPTIMISERS = [
+    Sgd(),
+    Sgd(momentum=0.0),
+    Sgd(nesterov=True),
+    Adam(weight_decay=1e-3),
+    AdamW(),
+]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=["sgd", "plain", "nesterov", "adam", "adamw"])
+def test_a_resumed_training_equals_an_uninterrupted_one(optimiser: Any, precision: str) -> None:
+    spec = phase(epochs=4, optimiser=optimiser, precision=precision, regularisers={"l1": 1e-4}, **EVERYTHING)
+    begin = pruned(State.of(network()))
+    whole = list(started(spec, begin))
+    # `end` holds the last epoch alone, so its tensors may still be asked for.
+    wanted = whole[-1].state()
+    for at in (1, 3):
+        cut = started(spec, begin)
+        for _ in range(at):
+            report = next(cut)
+        checkpoint = unpack(pack(report.checkpoint()))
+        resumed = list(started(spec, begin, resume=(at, checkpoint)))
+        assert [e.epoch for e in resumed] == list(range(at + 1, 5))
+        assert [e.loss for e in resumed] == [e.loss for e in whole[at:]]
+        assert same(resumed[-1].state(), wanted)
+
+
+def test_nothing_but_key_and_start_decides() -> None:
+    spec = phase()
+    torch.manual_seed(1)
+    one = end(started(spec)).state()
+    torch.manual_seed(2)
+    assert same(one, end(started(spec)).state())
+    model = network()
+    other = end(train(model, State.of(model), spec, data(), key="another", device="cpu"))
+    assert not same(one, other.state())
+
+
+def test_the_model_passed_in_is_a_workshop_only() -> None:
+    begin = State.of(network())
+    before = begin.weights_sha256()
+    spec = phase()
+    one = end(train(network(seed=1), begin, spec, data(), key=KEY, device="cpu")).state()
+    two = end(train(network(seed=2), begin, spec, data(), key=KEY, device="cpu")).state()
+    assert same(one, two)
+    assert begin.weights_sha256() == before
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=["sgd", "plain", "nesterov", "adam", "adamw"])
+def test_masks_hold_exactly(optimiser: Any) -> None:
+    begin = pruned(State.of(network()))
+    spec = phase(optimiser=optimiser, ema=0.9, regularisers={"l2": 1e-2, "group_lasso": 1e-3})
+    model = network()
+    for report in train(model, begin, spec, data(), key=KEY, device="cpu"):
+        now, checkpoint = report.state(), report.checkpoint()
+        for name, mask in begin.masks.items():
+            for tensor in (now.params[name], checkpoint["params"][name], checkpoint["average"][name]):
+                assert int(torch.count_nonzero(tensor[~mask])) == 0
+            assert torch.equal(now.masks[name], mask)
+            assert int(torch.count_nonzero(now.params[name][mask])) > 0.9 * int(mask.sum())
+    assert not torch.equal(now.params["0.weight"], begin.params["0.weight"])
+
+
+def test_average_is_what_the_phase_hands_on() -> None:
+    """Against the recursion written out, on the weights after every step."""
+    spec = phase(epochs=4, ema=0.5, batch=60)
+    begin = State.of(network())
+    average = {**begin.params, **begin.buffers}
+    for t, report in enumerate(train(network(), begin, spec, data(), key=KEY, device="cpu"), start=1):
+        checkpoint = report.checkpoint()
+        decay = min(0.5, (1 + t) / (10 + t))
+        for name, now in {**checkpoint["params"], **checkpoint["buffers"]}.items():
+            average[name] = now if not now.is_floating_point() else decay * average[name] + (1 - decay) * now
+    found = report.state()
+    for name, tensor in {**found.params, **found.buffers}.items():
+        torch.testing.assert_close(tensor, average[name])
+    assert not torch.allclose(found.params["4.weight"], checkpoint["params"]["4.weight"])
+
+
+def test_learns_and_adversarial_training_helps() -> None:
+    """Under attack, the adversarially trained networks beat the naturally trained one."""
+    from trainables.attacks import run
+    from trainables.attacks.pgd import Pgd
+
+    robust = {}
+    for loss in (Natural(), Madry(), Trades()):
+        spec = phase(epochs=20, eps=0.2, eps_warmup=5.0, loss=loss, optimiser=Sgd(lr=0.02))
+        report = end(started(spec))
+        model = report.state().into(network()).eval()
+        x, y = data().train.pixels(), data().train.y
+        found = run(Pgd(steps=10), model, x, y, eps=0.2, generator=torch.Generator().manual_seed(1))
+        robust[loss.kind] = float((model(found).argmax(1) == y).float().mean())
+        assert float((model(x).argmax(1) == y).float().mean()) > 0.9
+    assert robust["madry"] > robust["natural"] + 0.3
+    assert robust["trades"] > robust["natural"] + 0.3
+
+
+def statistics_after(loss: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[State, list[Tensor]]:
+    """Train one epoch of one step that hardly moves, and return the batches that train mode saw."""
+    seen: list[Tensor] = []
+    forward = subject._Run._forward
+
+    def spy(self: Any, x: Tensor) -> Tensor:
+        assert self.model.training
+        seen.append(x.detach().clone())
+        return forward(self, x)
+
+    monkeypatch.setattr(subject._Run, "_forward", spy)
+    spec = phase(epochs=1, batch=60, loss=loss, optimiser=Sgd(lr=1e-12, weight_decay=0.0))
+    return end(started(spec)).state(), seen
+
+
+@pytest.mark.parametrize(("loss", "forwards"), [(Natural(), 1), (Madry(), 1), (Trades(), 2)])
+def test_batch_norm_statistics_come_from_the_training_forward_alone(
+    loss: Any, forwards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, seen = statistics_after(loss, monkeypatch)
+    assert len(seen) == forwards
+    reference = network().train()
+    for x in seen:
+        reference(x)
+    torch.testing.assert_close(state.buffers["1.running_mean"], reference[1].running_mean)
+    torch.testing.assert_close(state.buffers["1.running_var"], reference[1].running_var)
+    assert int(state.buffers["1.num_batches_tracked"]) == forwards
+
+
+def test_learning_rate_and_radius_are_functions_of_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float]] = []
+    step = subject._Run._step
+
+    def spy(self: Any, *args: Any, lr: float, eps: float, **rest: Any) -> Any:
+        seen.append((lr, eps))
+        return step(self, *args, lr=lr, eps=eps, **rest)
+
+    monkeypatch.setattr(subject._Run, "_step", spy)
+    spec = phase(epochs=4, start=1, optimiser=Sgd(lr=0.2), schedule=Cosine(warmup=2.0), eps=0.1, eps_warmup=3.0)
+    reports = list(started(spec))
+    assert [r.epoch for r in reports] == [2, 3, 4]
+    for step_number, (lr, eps) in enumerate(seen):
+        at = 1 + step_number / 3
+        assert lr == pytest.approx(0.2 * (at / 2 if at < 2 else (1 + math.cos(math.pi * (at - 2) / 2)) / 2))
+        assert eps == pytest.approx(0.1 * min(1, at / 3))
+    assert (reports[-1].lr, reports[-1].eps) == seen[-1]
+
+
+def test_epochs_differ_in_order_augmentation_and_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    step = subject._Run._step
+
+    def spy(self: Any, x: Tensor, y: Tensor, **rest: Any) -> Any:
+        seen.append(x.clone())
+        return step(self, x, y, **rest)
+
+    monkeypatch.setattr(subject._Run, "_step", spy)
+    end(started(phase(epochs=2)))
+    first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
+    assert not torch.equal(first, second)
+    assert torch.equal(first.flatten(1).sum(1).sort().values, second.flatten(1).sum(1).sort().values)
+    assert [len(x) for x in seen] == [25, 25, 10, 25, 25, 10]
+    assert all(x.dtype == torch.float32 and float(x.min()) >= 0 and float(x.max()) <= 1 for x in seen)
+
+
+def test_a_divergent_training_says_so() -> None:
+    spec = phase(optimiser=Sgd(lr=1e30), schedule=Constant())
+    with pytest.raises(Diverged, match=r"epoch 1, step \d"):
+        end(started(spec))
+
+
+def test_non_finite_weights_of_the_last_step_are_found() -> None:
+    spec = phase(
+        epochs=1, batch=60, optimiser=Sgd(lr=1e38, weight_decay=0.0), loss=Natural(), regularisers={"l2": 1e10}
+    )
+    with pytest.raises(Diverged, match="weights"):
+        end(started(spec))
+
+
+def test_a_training_of_no_epochs_reports_nothing() -> None:
+    assert list(started(phase(epochs=2, start=2))) == []
+
+
+def test_a_stale_report_is_refused() -> None:
+    epochs = started(phase())
+    first = next(epochs)
+    next(epochs)
+    with pytest.raises(AssertionError):
+        first.state()
+
+
+def test_a_pruned_resumption_does_not_need_the_given_state() -> None:
+    spec = phase(epochs=2, ema=0.5)
+    begin = pruned(State.of(network()))
+    wanted = end(started(spec, begin)).state()
+    first = next(started(spec, begin)).checkpoint()
+    elsewhere = State(State.of(network(seed=9)).params, begin.buffers, begin.masks).masked()
+    assert same(end(started(spec, elsewhere, resume=(1, first))).state(), wanted)
+
+
+def test_convolutions_run_in_channels_last() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
+    report = end(train(model, State.of(model), phase(epochs=1), data(shape=(2, 8, 8)), key=KEY, device="cpu"))
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert report.accuracy <= 1
+    assert subject.memory_format(nn.Sequential(nn.Linear(2, 2))) is torch.contiguous_format
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_trains_on_a_gpu_and_resumes_bit_for_bit() -> None:
+    spec = phase(epochs=3, precision="bf16", **EVERYTHING)
+    resident = data()
+    split = Split(resident.train.x.cuda(), resident.train.y.cuda(), 255.0)
+    resident = copy.copy(resident)
+    object.__setattr__(resident, "train", split)
+    begin = pruned(State.of(network())).to("cuda")
+
+    def go(**options: Any) -> Iterator[Epoch]:
+        return train(network(), begin, spec, resident, key=KEY, device="cuda", **options)
+
+    whole = end(go()).state()
+    checkpoint = next(go()).checkpoint()
+    assert same(end(go(resume=(1, checkpoint))).state(), whole)

@@ -1,0 +1,92 @@
+"""Attacks: one batched function per paper, held to the ball and the box by `run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainables.attacks.base import Attack, Keep
+from trainables.attacks.pgd import Fgsm, Pgd
+from trainables.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from trainables.attacks.base import LogitsFn
+
+ATTACKS: Registry[Attack] = Registry("attack", {"pgd": Pgd, "fgsm": Fgsm})
+
+
+def run(
+    attack: Attack,
+    logits_fn: LogitsFn,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float | Tensor,
+    generator: torch.Generator,
+    keep: Keep = "worst",
+    start: Tensor | None = None,
+) -> Tensor:
+    """Attack a batch and return adversarial inputs inside the ball and the box: the contract of every attack.
+
+    With `keep="worst"` (for measuring) every input of batch size that the attack asks `logits_fn` about is
+    watched, and an image whose end is classified rightly gets the last misclassified input
+    met on its way, so the result is never weaker than the attack's own; NaN pixels become those of `x`. With
+    `keep="last"` (for training) the attack's own result stands, one forward pass cheaper.
+
+    The result is a new tensor, detached, in `x`'s memory format; with an eps of 0 it equals `x`. `generator` is
+    the only source of randomness and lives on `x`'s device.
+
+    Shapes: x (N, ...) in [0, 1]; y (N,) class indices or (N, K) probabilities; eps a number or (N,).
+    Units: eps in pixel units of [0, 1].
+    """
+    import torch
+
+    from trainables.attacks.geometry import region
+
+    x = x.detach()
+    if not isinstance(eps, torch.Tensor) and eps == 0:
+        return x.clone()
+    watched = _Watch(logits_fn, x, y)
+    asked = watched if keep == "worst" else logits_fn
+    found = attack.perturb(asked, x, y, eps=eps, generator=generator, start=start).detach()
+    if keep == "worst":
+        found = watched.worst(torch.where(found.isnan(), x, found))
+    found = region(attack.norm, x, eps).project(found)
+    # `project` follows the strides of `found`, which are the attack's choice.
+    return found if found.stride() == x.stride() else torch.empty_like(x).copy_(found)
+
+
+class _Watch:
+    """A `logits_fn` that remembers, per image, the last input it misclassified."""
+
+    def __init__(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> None:
+        self.logits_fn = logits_fn
+        self.labels = y.argmax(dim=1) if y.is_floating_point() else y
+        self.inputs = x
+        self.fooled = x.new_zeros(len(x)).bool()
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        logits = self.logits_fn(inputs)
+        if inputs.shape == self.inputs.shape:
+            wrong = self._wrong(logits)
+            self.inputs = self._choose(wrong, inputs.detach(), self.inputs)
+            self.fooled = self.fooled | wrong
+        return logits
+
+    def worst(self, found: Tensor) -> Tensor:
+        import torch
+
+        with torch.no_grad():
+            missed = ~self._wrong(self.logits_fn(found)) & self.fooled
+        return self._choose(missed, self.inputs, found)
+
+    def _wrong(self, logits: Tensor) -> Tensor:
+        return logits.detach().argmax(dim=1) != self.labels
+
+    @staticmethod
+    def _choose(which: Tensor, these: Tensor, those: Tensor) -> Tensor:
+        import torch
+
+        return torch.where(which.reshape(-1, *[1] * (these.dim() - 1)), these, those)

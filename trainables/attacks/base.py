@@ -1,0 +1,49 @@
+"""What an attack is, and the contract that the framework, not the attack, enforces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from trainables.base import Spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+LogitsFn = Callable[["Tensor"], "Tensor"]
+Norm = Literal["linf", "l2"]
+Keep = Literal["worst", "last"]
+
+
+class Attack(Spec):
+    """Base of every attack: a spec of its hyperparameters and one batched method."""
+
+    kind: str
+    norm: Norm = "linf"
+
+    @property
+    def label(self) -> str:
+        """The short name that tables show, as in `PGD-20`."""
+        return self.kind.upper()
+
+    def perturb(
+        self,
+        logits_fn: LogitsFn,
+        x: Tensor,
+        y: Tensor,
+        *,
+        eps: float | Tensor,
+        generator: torch.Generator,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """Return inputs near `x` that `logits_fn` classifies worse; call `trainables.attacks.run` instead.
+
+        `start` is where to begin instead of at `x` or at random; an attack that begins nowhere may
+        ignore it.
+
+        Shapes: x (N, ...) in [0, 1]; y (N,) class indices or (N, K) probabilities; eps a number
+        or (N,); the result is shaped like x and is projected by the framework.
+        Units: eps in pixel units of [0, 1].
+        """
+        raise NotImplementedError

@@ -1,0 +1,122 @@
+"""The base of every spec: frozen, strict, and with one canonical form.
+
+Everything a user writes and everything that is hashed is a `Spec`. Validation, the JSON schema
+for editors and the canonical JSON all come from the same pydantic model.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+_FRACTION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*")
+
+
+class Spec(BaseModel):
+    """A frozen description; unknown keys, NaN and infinities are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class Eps(float):
+    """An attack radius in pixel units of [0, 1] inputs that remembers how it was written.
+
+    Accepts a number or a fraction such as `8/255`; equal numbers are equal however written.
+    """
+
+    text: str
+
+    def __new__(cls, value: float | str) -> Eps:
+        if isinstance(value, Eps):
+            return value
+        text = value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
+        fraction = _FRACTION.fullmatch(text)
+        if fraction and float(fraction[2]) > 0:
+            number = float(fraction[1]) / float(fraction[2])
+        else:
+            try:
+                number = float(text)
+            except ValueError:
+                raise ValueError(f"{value!r} is neither a number nor a fraction such as 8/255") from None
+        if not 0 <= number < float("inf"):
+            raise ValueError(f"{value!r} is not a radius; it must be a finite number of at least 0")
+        eps = super().__new__(cls, number)
+        eps.text = text.strip()
+        return eps
+
+    def __reduce__(self) -> tuple[type[Eps], tuple[str]]:
+        return Eps, (self.text,)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        written = core_schema.union_schema(
+            [
+                core_schema.is_instance_schema(cls),
+                core_schema.float_schema(strict=True),
+                core_schema.str_schema(strict=True),
+            ],
+            custom_error_type="eps",
+            custom_error_message="a radius is a number or a fraction such as 8/255",
+        )
+        return core_schema.no_info_after_validator_function(cls, written)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> JsonSchemaValue:
+        return {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": r"^\d+(\.\d+)?\s*/\s*\d+(\.\d+)?$"},
+            ]
+        }
+
+
+def located(message: str, *loc: str | int, value: Any = None) -> ValidationError:
+    """Return the error that a validator of a whole spec raises about one of its fields, at `loc`."""
+    kind = PydanticCustomError("inconsistent", "{message}", {"message": message})
+    return ValidationError.from_exception_data("", [InitErrorDetails(type=kind, loc=loc, input=value)])
+
+
+def check_radius(eps: float, norm: str) -> None:
+    """Refuse an l_inf radius beyond the pixel range, the classic forgotten `/255`.
+
+    Raises:
+        pydantic.ValidationError: `norm` is `linf` and `eps` exceeds 1.
+    """
+    if norm == "linf" and eps > 1:
+        text = eps.text if isinstance(eps, Eps) else repr(eps)
+        message = f"an l_inf eps of {text} exceeds the pixel range [0, 1]; did you mean {text}/255?"
+        raise located(message, "eps", value=eps)
+
+
+def plain(value: Any, *, defaults: bool = True, hashed: bool = False) -> Any:
+    """Turn a spec into plain JSON-able data, keys in field order.
+
+    With `defaults=False` a field that equals its default is omitted (`kind` never is), so that a
+    new field with a no-op default changes no key. With `hashed=True` radii become numbers and
+    fields marked `json_schema_extra={"hashed": False}` are left out.
+    """
+    if isinstance(value, Spec):
+        fields: dict[str, Any] = {}
+        for name, field in type(value).model_fields.items():
+            extra = field.json_schema_extra
+            if hashed and isinstance(extra, dict) and extra.get("hashed") is False:
+                continue
+            item = getattr(value, name)
+            if name != "kind" and not defaults and item == field.get_default(call_default_factory=True):
+                continue
+            fields[name] = plain(item, defaults=defaults, hashed=hashed)
+        return fields
+    if isinstance(value, Eps):
+        return float(value) if hashed or not value.text.count("/") else value.text
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(key): plain(item, defaults=defaults, hashed=hashed) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, defaults=defaults, hashed=hashed) for item in value]
+    return value

@@ -1,0 +1,177 @@
+"""Decoded training images, kept on disk so that a data set is decoded once and not by every worker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from trainables.base import plain
+from trainables.data.base import Data
+from trainables.errors import DataError
+from trainables.keys import digest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainables.data.base import Arrays
+
+CACHE_VARIABLE = "ROBUSTSEARCH_CACHE"
+SCHEMA = 1
+"""Version of what is cached; a change of how a layout is decoded raises it."""
+
+_log = logging.getLogger(__name__)
+
+
+class Fingerprint(NamedTuple):
+    """What a data set's training files hold: a hash over all pixels and labels, and their sizes."""
+
+    sha256: str
+    images: int
+    classes: int
+    shape: tuple[int, int, int]
+
+
+def fingerprint(spec: Data) -> Fingerprint:
+    """Identify the content of the training files, without reading them where that was done before.
+
+    Raises:
+        DataError: files are missing or damaged.
+    """
+    entry = _entry(spec)
+    known = _recorded(entry) if entry else None
+    return known or training_arrays(spec)[1]
+
+
+def training_arrays(spec: Data) -> tuple[Arrays, Fingerprint]:
+    """Return all training images and labels with their fingerprint; a read-only map of the cache where it can be.
+
+    Raises:
+        DataError: files are missing or damaged.
+    """
+    entry = _entry(spec)
+    if entry is not None and (known := _recorded(entry)) is not None:
+        kept = _kept(entry)
+        if kept is not None and _identify(spec, kept) == known:
+            return kept, known
+    arrays = checked(spec, spec.read_training())
+    found = _identify(spec, arrays)
+    if entry is not None:
+        _keep(entry, arrays, found)
+    return arrays, found
+
+
+def checked(spec: Data, arrays: Arrays) -> Arrays:
+    """Return images and labels as they are, or refuse what no data set may give.
+
+    Raises:
+        DataError: types, sizes, labels or pixel values are out of order.
+    """
+    import numpy as np
+
+    images, labels = arrays
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.dtype != np.int64 or labels.ndim != 1:
+        what = f"{images.dtype} in {images.ndim} dimensions with labels {labels.dtype} in {labels.ndim}"
+        raise DataError(f"{spec.kind}: the images are {what}, not uint8 (N, C, H, W) with int64 (N,)")
+    if len(images) != len(labels) or images.size == 0:
+        raise DataError(f"{spec.kind}: {images.shape[0]} images of {images.shape[1:]} and {len(labels)} labels")
+    if labels.min() < 0 or (spec.classes is not None and labels.max() >= spec.classes):
+        allowed = f"0 to {spec.classes - 1}" if spec.classes is not None else "0 or more"
+        raise DataError(f"{spec.kind}: labels lie in {labels.min()} to {labels.max()}; they must be {allowed}")
+    if images.max() > spec.scale:
+        raise DataError(f"{spec.kind}: a pixel has the value {images.max()}, above the scale of {spec.scale}")
+    return np.ascontiguousarray(images), np.ascontiguousarray(labels)
+
+
+def directory() -> Path | None:
+    """Return where decoded data is kept: `ROBUSTSEARCH_CACHE`, else the user's cache folder; None without a home."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen).expanduser()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "robustsearch"
+    home = os.path.expanduser("~")
+    return Path(home) / ".cache" / "robustsearch" if home != "~" else None
+
+
+def _identify(spec: Data, arrays: Arrays) -> Fingerprint:
+    import hashlib
+
+    images, labels = arrays
+    hashed = hashlib.sha256(f"{images.shape}:{spec.scale}\n".encode())
+    hashed.update(images.data)
+    hashed.update(labels.astype("<i8", copy=False).data)
+    _, channels, height, width = images.shape
+    return Fingerprint(
+        hashed.hexdigest(), len(images), spec.classes or int(labels.max()) + 1, (channels, height, width)
+    )
+
+
+def _entry(spec: Data) -> Path | None:
+    """Return the stem of the cache files for the spec's training files as they are now."""
+    files = spec.training_files()
+    folder = directory()
+    if not files or folder is None:
+        return None
+    stats = [(path.absolute(), path.stat()) for path in files]
+    reading = {name: value for name, value in plain(spec).items() if name not in Data.model_fields or name == "kind"}
+    content = [SCHEMA, reading, [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]]
+    return folder / f"{spec.kind}-{digest(content)[:32]}"
+
+
+def _recorded(entry: Path) -> Fingerprint | None:
+    try:
+        found = json.loads(entry.with_suffix(".json").read_bytes())
+        sha256, images, classes, (channels, height, width) = (found[name] for name in Fingerprint._fields)
+        return Fingerprint(str(sha256), int(images), int(classes), (int(channels), int(height), int(width)))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _kept(entry: Path) -> Arrays | None:
+    import numpy as np
+
+    try:
+        images, labels = (
+            np.load(_named(entry, name), mmap_mode="r", allow_pickle=False) for name in ("images", "labels")
+        )
+    except (OSError, ValueError, EOFError, SyntaxError):
+        return None
+    sound = images.dtype == np.uint8 and images.ndim == 4 and labels.dtype == np.int64 and labels.ndim == 1
+    return (images, labels) if sound and len(labels) and images.size else None
+
+
+def _keep(entry: Path, arrays: Arrays, found: Fingerprint) -> None:
+    """Store arrays, then the record that makes them valid; a cache that cannot be written is gone without."""
+    import numpy as np
+
+    def save(array: np.ndarray) -> Callable[[IO[bytes]], Any]:
+        return lambda file: np.save(file, array, allow_pickle=False)
+
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        _write(_named(entry, "images"), save(arrays[0]))
+        _write(_named(entry, "labels"), save(arrays[1]))
+        record = json.dumps(found._asdict()).encode()
+        _write(entry.with_suffix(".json"), lambda file: file.write(record))
+    except OSError as error:
+        _log.warning("decoded images are not kept: %s; set %s to a writable folder", error, CACHE_VARIABLE)
+
+
+def _named(entry: Path, name: str) -> Path:
+    return entry.with_name(f"{entry.name}.{name}.npy")
+
+
+def _write(path: Path, writer: Callable[[IO[bytes]], Any]) -> None:
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            writer(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""The 8x8 digits that scikit-learn ships."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from trainables.data.base import Data
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainables.data.base import Arrays
+
+
+class Digits(Data):
+    """1,797 grey images of 8x8 pixels, 10 classes, pixel values 0 to 16; a fixed stratified fifth is the test split."""
+
+    kind: Literal["digits"] = "digits"
+    validation: int = Field(default=300, gt=0)
+    classes: ClassVar[int | None] = 10
+
+    def read_training(self) -> Arrays:
+        images, labels, test = _read()
+        return images[~test], labels[~test]
+
+    def read_test(self) -> Arrays:
+        images, labels, test = _read()
+        return images[test], labels[test]
+
+    def training_files(self) -> tuple[Path, ...]:
+        found = find_spec("sklearn")
+        if found is None or found.origin is None:
+            return ()
+        path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        return (path,) if path.is_file() else ()
+
+    @property
+    def scale(self) -> float:
+        return 16.0
+
+
+def _read() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all images, their labels, and which of them are the test split."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    from trainables.data.splits import draw
+
+    everything = load_digits()
+    images = everything.images.astype(np.uint8)[:, None]
+    labels = everything.target.astype(np.int64)
+    test = np.zeros(len(labels), bool)
+    test[draw(labels, len(labels) // 5, "digits", "test")] = True
+    return images, labels, test

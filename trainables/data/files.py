@@ -1,0 +1,147 @@
+"""Finding a data set's files: layouts that a folder may have, and the places that are looked into."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, Self
+
+from trainables.data.base import Data
+from trainables.errors import DataError
+
+if TYPE_CHECKING:
+    from trainables.data.base import Arrays
+
+Part = Literal["train", "test"]
+DATA_VARIABLE = "ROBUSTSEARCH_DATA"
+
+
+class MissingData(DataError):
+    """Files of a data set are nowhere they were looked for."""
+
+
+class Layout(Protocol):
+    """One way in which files lie below a folder."""
+
+    def files(self, root: Path, part: Part) -> tuple[Path, ...]:
+        """Return the files of a split in reading order; none where one of them is missing."""
+
+    def expected(self, part: Part) -> str:
+        """Describe the files of a split for a person who has to provide them."""
+
+    def read(self, root: Path, files: tuple[Path, ...]) -> Arrays:
+        """Read a split from what `files` returned for `root`.
+
+        Raises:
+            DataError: a file is not what it should be.
+        """
+
+
+Found = tuple[Path, Layout, tuple[Path, ...]]
+
+
+class FileData(Data):
+    """Base of data sets that are files in one of several layouts."""
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """Return the layouts accepted, the first found is taken."""
+        raise NotImplementedError
+
+    def known_places(self) -> tuple[Path, ...]:
+        """Return system folders that are looked into where no `root` is given."""
+        return ()
+
+    def fetcher(self) -> Callable[[Path, Part], None] | None:
+        """Return the function that downloads a split below a folder, where there is one."""
+        return None
+
+    def roots(self) -> tuple[Path, ...]:
+        """Return the folders that are looked into, in order."""
+        if self.root is not None:
+            return (Path(self.root).expanduser(),)
+        base = Path(os.environ.get(DATA_VARIABLE) or "data")
+        return (base.expanduser() / self.kind, *self.known_places())
+
+    def find(self, part: Part) -> Found:
+        """Return the folder, the layout and the files of a split, downloading them where the spec says so.
+
+        Raises:
+            MissingData: with what is expected where.
+            DataError: the download failed.
+        """
+        found = _look(self.roots(), self.layouts(), part)
+        fetch = self.fetcher()
+        if found is None and self.download and fetch is not None:
+            root = self.roots()[0]
+            with _locked(root):
+                if (found := _look(self.roots(), self.layouts(), part)) is None:
+                    _fetch(fetch, root, part, self.kind)
+                    found = _look(self.roots(), self.layouts(), part)
+        if found is None:
+            raise MissingData(_missing(self, part, downloadable=fetch is not None))
+        return found
+
+    def read(self, part: Part) -> Arrays:
+        """Read a split in whichever layout it lies."""
+        root, layout, files = self.find(part)
+        try:
+            return layout.read(root, files)
+        except OSError as error:
+            raise DataError(f"{self.kind}: cannot read {error.filename or files[0]}: {error}") from error
+
+    def read_training(self) -> Arrays:
+        return self.read("train")
+
+    def read_test(self) -> Arrays:
+        return self.read("test")
+
+    def training_files(self) -> tuple[Path, ...]:
+        return self.find("train")[2]
+
+    def located(self) -> Self:
+        return self.model_copy(update={"root": str(self.find("train")[0].absolute())})
+
+
+def _look(roots: Sequence[Path], layouts: Sequence[Layout], part: Part) -> Found | None:
+    for root in roots:
+        for layout in layouts:
+            try:
+                files = layout.files(root, part)
+            except OSError as error:
+                raise DataError(f"cannot look for data in {root}: {error.strerror}") from error
+            if files:
+                return root, layout, files
+    return None
+
+
+def _missing(spec: FileData, part: Part, *, downloadable: bool) -> str:
+    split = "training" if part == "train" else "test"
+    looked = " and ".join(str(root.absolute()) for root in spec.roots())
+    accepted = "".join(f"\n  - {layout.expected(part)}" for layout in spec.layouts())
+    advice = f"Set `root` to the folder that holds them (or {DATA_VARIABLE} to the folder above {spec.kind}/)"
+    if downloadable and not spec.download:
+        advice += ", or `download: true` to fetch them"
+    return f"{spec.kind}: no {split} files in {looked}; expected there one of:{accepted}\n{advice}."
+
+
+def _fetch(fetch: Callable[[Path, Part], None], root: Path, part: Part, kind: str) -> None:
+    try:
+        fetch(root, part)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{kind}: the download to {root} failed: {error}") from error
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold a folder's download lock, so that of several trials on a machine one downloads."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = open(root / ".download.lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise DataError(f"cannot download to {root}: {error}") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

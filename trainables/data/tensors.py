@@ -1,0 +1,117 @@
+"""Data as tensors on one device: what a trial trains on and is measured on during the search."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.data.base import Data
+from trainables.data.cache import training_arrays
+from trainables.data.splits import carve, limited
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images as stored.
+
+    Shapes: x (N, C, H, W) uint8, y (N,) int64. A stored value of `scale` is a pixel of 1.
+    """
+
+    x: Tensor
+    y: Tensor
+    scale: float
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def pixels(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """Return images as float32 pixels in [0, 1]."""
+        return as_pixels(self.x[index], self.scale)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training files, split.
+
+    `shape` is (C, H, W); `mean` and `std` are those of the training split's pixels, per channel.
+    `validation` is in random order, so its first images are a fair sample. `fingerprint` hashes
+    all training images and labels, `split_hash` the places of the validation images among them.
+    """
+
+    train: Split
+    validation: Split
+    classes: int
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    split_hash: str
+
+
+def as_pixels(x: Tensor, scale: float) -> Tensor:
+    """Turn stored values to float32 pixels in [0, 1], keeping the memory format."""
+    return x.to(torch.float32).div_(scale)
+
+
+def to_split(images: np.ndarray, labels: np.ndarray, scale: float, device: torch.device | str) -> Split:
+    """Move arrays to a device; on the CPU the split takes them over."""
+    return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), scale)
+
+
+def load(spec: Data, device: torch.device | str = "cpu") -> TrainingData:
+    """Read the training files and carve the validation split; the last few results are kept in memory.
+
+    Raises:
+        DataError: files are missing or damaged.
+        SpecError: the validation split or the limit asks for more images than there are.
+    """
+    return _load(spec, torch.device(device))
+
+
+@lru_cache(maxsize=2)
+def _load(spec: Data, device: torch.device) -> TrainingData:
+    (images, labels), found = training_arrays(spec)
+    training, validation = carve(labels, spec.validation, spec.split_seed)
+    training = limited(labels, training, spec.limit, spec.split_seed)
+    kept = np.ascontiguousarray(images[training])
+    mean, std = statistics(kept, spec.scale)
+    return TrainingData(
+        train=to_split(kept, labels[training], spec.scale, device),
+        validation=to_split(images[validation], labels[validation], spec.scale, device),
+        classes=found.classes,
+        shape=found.shape,
+        mean=mean,
+        std=std,
+        fingerprint=found.sha256,
+        split_hash=hashlib.sha256(validation.astype("<i8").tobytes()).hexdigest(),
+    )
+
+
+def statistics(images: np.ndarray, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of the pixels per channel; a constant channel has the deviation 1.
+
+    Counted in integers, so the numbers are the same whatever the machine or the number of threads.
+    """
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        counts = np.bincount(images[:, channel].reshape(-1), minlength=256).tolist()
+        n = sum(counts)
+        total = sum(value * count for value, count in enumerate(counts))
+        squares = sum(value * value * count for value, count in enumerate(counts))
+        variance = (n * squares - total * total) / (n * n)
+        means.append(total / n / scale)
+        deviations.append(variance**0.5 / scale if variance else 1.0)
+    return tuple(means), tuple(deviations)
+
+
+def batches(n: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the indices of `n` images in the generator's order, `batch` at a time; the last may be short."""
+    order = torch.randperm(n, generator=generator, device=generator.device)
+    for start in range(0, n, batch):
+        yield order[start : start + batch]

@@ -1,0 +1,169 @@
+"""Measure a network by the protocol: which examples it classifies rightly, clean and attacked, and can that be trusted.
+
+Everything here is exact: eval mode, float32 without TF32, the same chunks of examples and the
+same attack draws for every network that is measured on one kind of device.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainables import attacks, checks
+from trainables.data.tensors import Split
+from trainables.errors import SpecError
+from trainables.models import macs
+from trainables.outcome import Status
+from trainables.rng import derive
+from trainables.spec import Protocol
+from trainables.state import State
+
+Verdicts = NDArray[np.bool_]
+
+CHUNK = {"cpu": 128, "cuda": 512}
+"""Images per attacked chunk, by device type. Part of what is measured: each chunk has a generator of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What a network did on the protocol's examples, in their order.
+
+    `robust_correct` implies `clean_correct`. `flags` name what is suspicious (`trainables.checks.SEVERITY`),
+    `status` is the worst of them. `nonzero` of `prunable` weights are not 0; `macs_effective` counts the
+    multiply-accumulates with those alone.
+    """
+
+    robust_correct: Verdicts
+    clean_correct: Verdicts
+    nonzero: int
+    prunable: int
+    macs_dense: int
+    macs_effective: int
+    flags: tuple[str, ...]
+    status: Status
+    weights_sha256: str
+
+
+def measure(
+    model: nn.Module, state: State, protocol: Protocol, split: Split, *, device: torch.device | str
+) -> Measurement:
+    """Measure the network that `state` makes of `model`; the module itself is left as it was.
+
+    An example is robustly correct if it is classified rightly both as it is and as the attack leaves it;
+    logits that are not finite are wrong.
+
+    Raises:
+        SpecError: the protocol asks for more examples than the split has.
+    """
+    examples = len(split) if protocol.examples is None else protocol.examples
+    if examples > len(split):
+        raise SpecError(f"protocol.examples is {examples}, but the split has {len(split)} images")
+    device = torch.device(device)
+    net = _frozen(model, state, device)
+    with exact(device):
+        chunks = [
+            _attacked(net, protocol, split.pixels(part).to(device), split.y[part].to(device), part.start)
+            for part in _parts(examples, device)
+        ]
+        clean = torch.cat([c.clean for c in chunks]).cpu()
+        robust = torch.cat([c.robust for c in chunks]).cpu()
+        flags = [
+            *checks.of_state(state, net),
+            *checks.of_verdicts(clean, split.y[:examples].cpu(), finite=all(c.finite for c in chunks)),
+            *_flags_of_sample(net, protocol, split, robust, device),
+        ]
+        shape = tuple(split.x.shape[1:])
+        counts = macs.count(net, (shape[0], shape[1], shape[2]))
+    return Measurement(
+        robust_correct=robust.numpy(),
+        clean_correct=clean.numpy(),
+        nonzero=state.nonzero(),
+        prunable=state.size(),
+        macs_dense=macs.dense(counts),
+        macs_effective=macs.effective(counts, state.params),
+        flags=checks.ordered(flags),
+        status=checks.status(flags),
+        weights_sha256=state.weights_sha256(),
+    )
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Compute in full float32 and by deterministic convolution algorithms inside the block."""
+    backends: Any = torch.backends
+    cudnn = backends.cudnn
+    # Both kinds of cuDNN operation: torch refuses to report a setting that only one of them has.
+    formats = [backends.cuda.matmul, cudnn.conv, cudnn.rnn, backends.mkldnn.matmul, backends.mkldnn.conv]
+    before = [kind.fp32_precision for kind in formats]
+    algorithms = (cudnn.deterministic, cudnn.benchmark)
+    try:
+        for kind in formats:
+            kind.fp32_precision = "ieee"
+        cudnn.deterministic, cudnn.benchmark = True, False
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = algorithms
+        for kind, precision in zip(formats, before, strict=True):
+            kind.fp32_precision = precision
+
+
+def pack_verdicts(verdicts: Verdicts) -> str:
+    """Write verdicts as hex of their bits, big-endian, in example order."""
+    return np.packbits(verdicts).tobytes().hex()
+
+
+def unpack_verdicts(text: str, examples: int) -> Verdicts:
+    """Read what `pack_verdicts` wrote of so many examples."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=examples).astype(np.bool_)
+
+
+def _frozen(model: nn.Module, state: State, device: torch.device) -> nn.Module:
+    """Return a copy of the module with the state's tensors, in eval mode, that computes no weight gradients."""
+    net = state.into(copy.deepcopy(model)).to(device)
+    # Always the same memory format, for it decides the rounding.
+    net = net.to(memory_format=torch.channels_last)
+    return net.eval().requires_grad_(False)
+
+
+def _parts(examples: int, device: torch.device) -> Iterable[slice]:
+    size = CHUNK.get(device.type, CHUNK["cpu"])
+    return (slice(first, min(first + size, examples)) for first in range(0, examples, size))
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    clean: Tensor
+    robust: Tensor
+    finite: bool
+
+
+def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: int) -> _Chunk:
+    """Classify a chunk clean and attacked. All of it is attacked, so that draws depend on no network's verdicts."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        logits = net(x)
+    clean, finite = checks.correct(logits, y), bool(logits.isfinite().all())
+    if not clean.any():
+        return _Chunk(clean, clean, finite)
+    generator = torch.Generator(x.device).manual_seed(derive("protocol", protocol.seed, first))
+    found = attacks.run(protocol.attack, net, x, y, eps=float(protocol.eps), generator=generator)
+    with torch.no_grad():
+        logits = net(found)
+    return _Chunk(clean, clean & checks.correct(logits, y), finite and bool(logits.isfinite().all()))
+
+
+def _flags_of_sample(
+    net: nn.Module, protocol: Protocol, split: Split, robust: Tensor, device: torch.device
+) -> Iterator[str]:
+    part = slice(0, min(checks.SAMPLE, len(robust)))
+    x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)
+    return checks.of_sample(net, protocol, x, split.y[part].to(device), robust[part].to(device))

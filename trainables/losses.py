@@ -1,0 +1,90 @@
+"""The tensor side of the training losses: what is attacked, and what is descended.
+
+Batch norm's statistics follow from which images go through `forward`, the network in train mode: clean
+ones (natural), adversarial ones (Madry), or both, clean first, each as a batch of its own (mix, TRADES).
+The attack asks another function, the network in eval mode, and moves no statistics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainables.attacks import run
+from trainables.attacks.base import Attack, LogitsFn
+from trainables.training import Loss, Madry, Mix, Natural, Trades
+
+TRADES_START = 1e-3
+"""Standard deviation of the noise from which TRADES' attack starts: at the clean image itself the KL has no slope."""
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """An attack on the network as it stands, ready to be called on a batch."""
+
+    attack: Attack
+    logits_fn: LogitsFn
+    eps: float
+    generator: torch.Generator
+
+    def __call__(self, x: Tensor, y: Tensor, start: Tensor | None = None) -> Tensor:
+        return run(self.attack, self.logits_fn, x, y, eps=self.eps, generator=self.generator, keep="last", start=start)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A loss, and the logits of the images that were trained on: the adversarial ones, if there are any."""
+
+    loss: Tensor
+    logits: Tensor
+
+
+@singledispatch
+def terms(loss: Loss, forward: LogitsFn, adversary: Adversary, x: Tensor, y: Tensor, smoothing: float) -> Terms:
+    """Return the training loss of a batch, averaged over its images.
+
+    `forward` is differentiated with respect to the weights; `smoothing` softens the labels of the
+    cross-entropy, not those that the attack climbs.
+    """
+    raise NotImplementedError(f"no way to compute a loss of kind {loss.kind}")
+
+
+@terms.register
+def _natural(loss: Natural, forward: LogitsFn, adversary: Adversary, x: Tensor, y: Tensor, smoothing: float) -> Terms:
+    logits = forward(x).float()
+    return Terms(F.cross_entropy(logits, y, label_smoothing=smoothing), logits)
+
+
+@terms.register
+def _madry(loss: Madry, forward: LogitsFn, adversary: Adversary, x: Tensor, y: Tensor, smoothing: float) -> Terms:
+    logits = forward(adversary(x, y)).float()
+    return Terms(F.cross_entropy(logits, y, label_smoothing=smoothing), logits)
+
+
+@terms.register
+def _mix(loss: Mix, forward: LogitsFn, adversary: Adversary, x: Tensor, y: Tensor, smoothing: float) -> Terms:
+    found = adversary(x, y)
+    clean = F.cross_entropy(forward(x).float(), y, label_smoothing=smoothing)
+    logits = forward(found).float()
+    adversarial = F.cross_entropy(logits, y, label_smoothing=smoothing)
+    return Terms(loss.weight * clean + (1 - loss.weight) * adversarial, logits)
+
+
+@terms.register
+def _trades(loss: Trades, forward: LogitsFn, adversary: Adversary, x: Tensor, y: Tensor, smoothing: float) -> Terms:
+    with torch.no_grad():
+        belief = adversary.logits_fn(x).softmax(dim=1)
+    noise = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    noise.normal_(std=TRADES_START, generator=adversary.generator)
+    # The cross-entropy with soft labels is KL(clean || adversarial) plus what the attack cannot change.
+    found = adversary(x, belief, start=(x + noise).clamp_(0, 1))
+    clean = forward(x).float()
+    logits = forward(found).float()
+    divergence = F.kl_div(
+        F.log_softmax(logits, dim=1), F.log_softmax(clean, dim=1), reduction="batchmean", log_target=True
+    )
+    return Terms(F.cross_entropy(clean, y, label_smoothing=smoothing) + loss.beta * divergence, logits)

@@ -1,0 +1,40 @@
+"""What a model is: a spec that builds a network from image shape and class count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainables.base import Spec
+from trainables.errors import SpecError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Model(Spec):
+    """Base of every model spec. The framework puts the normalisation layer in front."""
+
+    kind: str
+    normalise: bool = True
+
+    def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Build the network, freshly initialised: (N, *shape) normalised inputs to (N, classes) logits.
+
+        Initial weights come from torch's CPU generator, which `trainables.models.build` has seeded. Raise
+        SpecError where images of this shape do not fit and there is a clearer word for it than the
+        network's own error in its first pass, which the framework reports otherwise.
+
+        Raises:
+            SpecError: the network cannot take images of this shape.
+        """
+        raise NotImplementedError
+
+
+def require_pixels(kind: str, shape: tuple[int, int, int], least: int) -> None:
+    """Refuse images smaller than a net's poolings allow.
+
+    Raises:
+        SpecError: height or width is below `least`.
+    """
+    if min(shape[1:]) < least:
+        raise SpecError(f"{kind} needs images of at least {least}x{least} pixels; these have {shape[1]}x{shape[2]}")

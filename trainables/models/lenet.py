@@ -1,0 +1,58 @@
+"""The small nets of the lottery-ticket literature: LeNet-300-100, LeNet-5 and Conv-4."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from trainables.models.base import Model, require_pixels
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class LeNet300(Model):
+    """LeNet-300-100: fully connected, ReLU, on the flattened image of any shape.
+
+    Glorot-normal weights, zero biases. Source: Frankle & Carbin 2019, arXiv:1803.03635 fig. 2.
+    """
+
+    kind: Literal["lenet300"] = "lenet300"
+    hidden: tuple[Annotated[int, Field(gt=0)], ...] = (300, 100)
+
+    def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        from trainables.models.nets import plain
+
+        return plain.mlp(shape, self.hidden, classes)
+
+
+class LeNet5(Model):
+    """LeNet-5 in Caffe's form: convolutions of 20 and 50 filters (5x5, no padding), then 500 units.
+
+    Glorot-normal weights, zero biases. Source: LeCun et al. 1998; Caffe's `lenet.prototxt`, with ReLU after the
+    convolutions as well.
+    """
+
+    kind: Literal["lenet5"] = "lenet5"
+
+    def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        from trainables.models.nets import plain
+
+        require_pixels(self.kind, shape, 16)
+        return plain.lenet5(shape, classes)
+
+
+class Conv4(Model):
+    """Conv-4: 64, 64, pool, 128, 128, pool (3x3), then 256, 256 units.
+
+    Glorot-normal weights, zero biases. Source: Frankle & Carbin 2019, arXiv:1803.03635 fig. 2.
+    """
+
+    kind: Literal["conv4"] = "conv4"
+
+    def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        from trainables.models.nets import plain
+
+        require_pixels(self.kind, shape, 4)
+        return plain.conv4(shape, classes)

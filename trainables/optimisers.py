@@ -1,0 +1,126 @@
+"""Optimiser steps that hold masks exactly, and the running average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import singledispatch
+
+import torch
+from torch import Tensor, nn
+
+from trainables.state import State, Tensors
+from trainables.training import Adam, AdamW, Optimiser, Sgd, Training
+
+
+@singledispatch
+def torch_optimiser(spec: Optimiser, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return torch's optimiser for a spec; its weight decay is for all parameters, biases and batch norm's too."""
+    raise NotImplementedError(f"no way to build an optimiser of kind {spec.kind}")
+
+
+@torch_optimiser.register
+def _sgd(spec: Sgd, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        params,
+        lr=spec.lr,
+        momentum=spec.momentum,
+        nesterov=spec.nesterov,
+        weight_decay=spec.weight_decay,
+        fused=True,
+    )
+
+
+@torch_optimiser.register
+def _adam(spec: Adam, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+
+
+@torch_optimiser.register
+def _adamw(spec: AdamW, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+
+
+class Optimisation:
+    """The optimiser of one training: what changes weights, and nothing else does.
+
+    `masks` are held exactly: gradients of pruned weights are zeroed before the step and the weights
+    after it. With `ema` above 0 a running average of weights and buffers follows; its decay grows with
+    the steps taken, min(ema, (1 + t) / (10 + t)), so that the start is forgotten in a short training as well.
+    """
+
+    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor], training: Training) -> None:
+        """Start from the model's weights, which are masked already and on their device."""
+        self._model = model
+        self._params = dict(model.named_parameters())
+        self._buffers = dict(model.named_buffers())
+        self._optimiser = torch_optimiser(training.optimiser, self._params.values())
+        self._penalties = [r for r in training.regularisers.values() if r.weight > 0]
+        self._prunable = {name: self._params[name] for name in masks}
+        pruned = {name: mask for name, mask in masks.items() if not bool(mask.all())}
+        self._pruned = [self._params[name] for name in pruned]
+        self._keep = [torch.empty_like(self._params[name]).copy_(mask) for name, mask in pruned.items()]
+        self._decay = training.ema
+        self._average: Tensors = {}
+        if training.ema:
+            self._average = {name: t.detach().clone() for name, t in {**self._params, **self._buffers}.items()}
+
+    def step(self, loss: Tensor, *, lr: float, number: int) -> None:
+        """Descend `loss` plus the penalties; `number` counts the training's steps from 1."""
+        for penalty in self._penalties:
+            loss = loss + penalty.weight * penalty.penalty(self._prunable)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+        for p, keep in zip(self._pruned, self._keep, strict=True):
+            if p.grad is not None:
+                p.grad.mul_(keep)
+        self._optimiser.step()
+        with torch.no_grad():
+            for p, keep in zip(self._pruned, self._keep, strict=True):
+                p.mul_(keep)
+            if self._average:
+                self._follow(min(self._decay, (1 + number) / (10 + number)))
+
+    def _follow(self, decay: float) -> None:
+        current = {**self._params, **self._buffers}
+        floating = [name for name, t in self._average.items() if t.is_floating_point()]
+        torch._foreach_lerp_([self._average[n] for n in floating], [current[n].detach() for n in floating], 1 - decay)
+        for name in self._average.keys() - set(floating):
+            self._average[name].copy_(current[name])
+
+    def state(self, masks: Tensors) -> State:
+        """Copy what the training hands on: the average where there is one, with pruned weights exactly 0."""
+        source = self._average or {**self._params, **self._buffers}
+        params = {name: source[name].detach().clone() for name in self._params}
+        buffers = {name: source[name].detach().clone() for name in self._buffers}
+        return State(params, buffers, masks).masked()
+
+    def checkpoint(self) -> dict[str, Tensors]:
+        """Copy all tensors the next step depends on."""
+        slots = {
+            f"{slot}:{name}": value
+            for name, p in self._params.items()
+            for slot, value in self._optimiser.state.get(p, {}).items()
+            if isinstance(value, Tensor)
+        }
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "params": self._params,
+            "buffers": self._buffers,
+            "optimiser": slots,
+            "average": self._average,
+        }
+        return {group: {name: t.detach().clone() for name, t in tensors.items()} for group, tensors in groups.items()}
+
+    @torch.no_grad()
+    def load(self, checkpoint: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on where `checkpoint` was copied."""
+        for group, tensors in (("params", self._params), ("buffers", self._buffers), ("average", self._average)):
+            for name, tensor in tensors.items():
+                tensor.copy_(checkpoint[group][name])
+        for path, value in checkpoint.get("optimiser", {}).items():
+            slot, name = path.split(":", 1)
+            p = self._params[name]
+            # Like the parameter, in memory format too, or the next step may round differently.
+            like = torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=p.device)
+            self._optimiser.state[p][slot] = like.copy_(value)

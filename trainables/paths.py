@@ -1,0 +1,37 @@
+"""Every name on disk, relative to a storage or to a study's directory in it."""
+
+from __future__ import annotations
+
+STUDY = "study.yaml"
+DRIVER = "driver.json"
+STOP = "stop.request"
+TRIALS = "trials"
+STAGES = "stages"
+EXPORTS = "exports"
+TRIAL = "trial.json"
+OUTCOME = "outcome.json"
+STATE = "state.safetensors"
+STAGE = "stage.json"
+POINT = "point.json"
+MODEL_WEIGHTS = "model.safetensors"
+MODEL_CARD = "model.json"
+
+
+def trial(number: int) -> str:
+    """Return a trial's directory; the numbers sort as text."""
+    return f"{TRIALS}/{number:05d}"
+
+
+def trial_record(number: int) -> str:
+    """Return where a trial is described before it starts."""
+    return f"{trial(number)}/{TRIAL}"
+
+
+def outcome(number: int) -> str:
+    """Return where a trial's end is recorded."""
+    return f"{trial(number)}/{OUTCOME}"
+
+
+def stage(key: str) -> str:
+    """Return the directory of a stored stage."""
+    return f"{STAGES}/{key}"

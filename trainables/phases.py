@@ -1,0 +1,73 @@
+"""Phases: the steps that every recipe is made of, as data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trainables.base import Spec
+from trainables.models import MODELS
+from trainables.models.base import Model
+from trainables.pruning import Pruning
+from trainables.training import Training
+
+RewindTo = Literal["init", "dense_trained", "random"] | Annotated[int, Field(ge=0)]
+
+
+class Phase(Spec):
+    """Base of every phase."""
+
+    kind: str
+
+
+class Init(Phase):
+    """Initialise the network; the root of every chain. Its key also covers the data."""
+
+    kind: Literal["init"] = "init"
+    model: Annotated[Model, MODELS]
+    seed: int
+
+
+class Train(Phase):
+    """Train epochs `start` to `epochs` of a training of `epochs`, masks held.
+
+    `snapshots` are epochs whose weights are stored on the way, for a later rewind; they change no
+    weight and no key.
+    """
+
+    kind: Literal["train"] = "train"
+    epochs: int = Field(ge=0)
+    start: int = Field(default=0, ge=0)
+    training: Training
+    snapshots: tuple[int, ...] = Field(default=(), json_schema_extra={"hashed": False})
+
+
+class Prune(Phase):
+    """Cut to `sparsity` of all convolution and linear weights; what is cut stays cut."""
+
+    kind: Literal["prune"] = "prune"
+    sparsity: float = Field(ge=0, lt=1)
+    pruning: Pruning
+
+
+class Rewind(Phase):
+    """Give the surviving weights earlier values; the masks stay.
+
+    `init`: those before the first training; a number: those after so many epochs of the first
+    training; `dense_trained`: those at its end; `random`: a fresh initialisation.
+    """
+
+    kind: Literal["rewind"] = "rewind"
+    to: RewindTo
+
+
+class Measure(Phase):
+    """Measure the network by the study's protocol: one point.
+
+    `stands_for` are recipe fields with which this measurement would have been the recipe's last:
+    what the sampler learns it as.
+    """
+
+    kind: Literal["measure"] = "measure"
+    stands_for: dict[str, Any] = Field(default={}, json_schema_extra={"hashed": False})

@@ -1,0 +1,86 @@
+"""What a worker finds where it runs: asked once, before any trial."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainables.errors import RobustsearchError, SpecError
+from trainables.training import Precision
+from trainables.versions import versions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainables.data.tensors import TrainingData
+    from trainables.models.base import Model
+
+
+def probe(
+    data: dict[str, Any], model: dict[str, Any], storage: str, plugins: Sequence[str], precision: Precision, gpus: float
+) -> dict[str, Any]:
+    """Read the training data, build the network, write to the storage, and say what a worker with `gpus` is.
+
+    Returns plain data: `host`, `device`, `versions`, `precision` (resolved for this device), `parameters`, and the
+    data's `fingerprint`, `classes`, `shape`, `train` and `validation` sizes; or `error` and `exit_code` where
+    something stands in the way.
+    """
+    try:
+        return _probe(data, model, storage, plugins, precision, gpus)
+    except ImportError as error:
+        return {"error": f"on {socket.gethostname()}: {error}", "exit_code": 6}
+    except RobustsearchError as error:
+        return {"error": f"on {socket.gethostname()}: {error}", "exit_code": error.exit_code}
+
+
+def _probe(
+    data: dict[str, Any], model: dict[str, Any], storage: str, plugins: Sequence[str], precision: Precision, gpus: float
+) -> dict[str, Any]:
+
+    from trainables import models
+    from trainables.data import DATASETS, tensors
+    from trainables.precision import resolve_precision
+    from trainables.run import assigned_device, device_name
+    from trainables.storage import Storage
+
+    place = Storage(storage)
+    name = f"probe-{uuid.uuid4().hex}"
+    place.write(name, b"")
+    place.delete(name)
+    for module in plugins:
+        importlib.import_module(module)
+    device = assigned_device(gpus)
+    loaded = tensors.load(DATASETS.parse(data), device)
+    network = _network(models.MODELS.parse(model), loaded)
+    return {
+        "host": socket.gethostname(),
+        "device": device_name(device),
+        "versions": versions(),
+        "precision": resolve_precision(precision, device),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "fingerprint": loaded.fingerprint,
+        "split_hash": loaded.split_hash,
+        "classes": loaded.classes,
+        "shape": list(loaded.shape),
+        "train": len(loaded.train),
+        "validation": len(loaded.validation),
+    }
+
+
+def _network(spec: Model, data: TrainingData) -> nn.Module:
+    """Build the study's network, which may be a user's.
+
+    Raises:
+        SpecError: it cannot be built, whatever it raised.
+    """
+    from trainables import models
+
+    try:
+        return models.build(spec, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0)
+    except RobustsearchError:
+        raise
+    except Exception as error:
+        raise SpecError(f"the network {spec.kind} cannot be built: {type(error).__name__}: {error}") from error

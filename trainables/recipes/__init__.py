@@ -1,0 +1,10 @@
+"""Recipes: adversarial pruning methods as frozen specs that expand to phases."""
+
+from __future__ import annotations
+
+from trainables.recipes.base import Recipe
+from trainables.recipes.imp import Imp
+from trainables.recipes.three_stage import ThreeStage
+from trainables.registry import Registry
+
+RECIPES: Registry[Recipe] = Registry("recipe", {"three_stage": ThreeStage, "imp": Imp})

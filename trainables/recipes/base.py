@@ -1,0 +1,35 @@
+"""What a recipe is: hyperparameters that expand to phases."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from trainables.base import Spec, located
+from trainables.phases import Phase
+from trainables.training import Training
+
+
+class Recipe(Spec):
+    """Base of every recipe. `sparsity` is what the last measured network is to have."""
+
+    kind: str
+    sparsity: float = Field(default=0.9, ge=0, lt=1)
+    epochs: int = Field(default=30, gt=0)
+    train: Training = Training()
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the steps after initialisation."""
+        raise NotImplementedError
+
+
+def check_warmups(training: Training, epochs: int) -> None:
+    """Refuse a warm-up that is longer than the training it warms up.
+
+    Raises:
+        pydantic.ValidationError: names the field and both lengths.
+    """
+    lengths = {("schedule", "warmup"): training.schedule.warmup, ("eps_warmup",): training.eps_warmup}
+    for field, length in lengths.items():
+        if length > epochs:
+            message = f"a warm-up of {length:g} epochs exceeds the training of {epochs} epochs"
+            raise located(message, "train", *field, value=length)

@@ -1,0 +1,61 @@
+"""Iterative magnitude pruning: lottery tickets with rewinding."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainables.base import located
+from trainables.phases import Measure, Phase, Prune, Rewind, RewindTo, Train
+from trainables.pruning import Pruning
+from trainables.recipes.base import Recipe, check_warmups
+
+
+class Imp(Recipe):
+    """Train, then prune `rate` of what is left, rewind and train again, until `sparsity` is reached.
+
+    Every round is a measured point. The rungs of the ladder, 1 - (1 - rate)^i, do not depend on
+    `sparsity`, so a sparser trial continues a denser one; only the last round is cut to `sparsity`.
+    `rewind`: `init`, an epoch of the dense training (the rounds then train the remaining epochs),
+    `dense_trained`, `random`, or `none` to train on from the pruned weights; `round_epochs` None
+    trains `epochs` less the rewind epoch.
+    Source: Frankle & Carbin 2019, arXiv:1803.03635 §1; rewinding: Frankle et al. 2020, arXiv:1912.05671 §3.
+    """
+
+    kind: Literal["imp"] = "imp"
+    rate: float = Field(default=0.2, gt=0, lt=1)
+    rewind: RewindTo | Literal["none"] = "init"
+    round_epochs: int | None = Field(default=None, gt=0)
+    prune: Pruning = Pruning()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_warmups(self.train, self.epochs)
+        if isinstance(self.rewind, int) and self.rewind >= self.epochs:
+            message = f"rewind epoch {self.rewind} is not before the end of a training of {self.epochs} epochs"
+            raise located(message, "rewind", value=self.rewind)
+        return self
+
+    def ladder(self) -> tuple[float, ...]:
+        """Return the sparsity of each pruning round."""
+        rungs: list[float] = []
+        while (rung := 1 - (1 - self.rate) ** (len(rungs) + 1)) < self.sparsity - 1e-9:
+            rungs.append(round(rung, 6))
+        return (*rungs, self.sparsity) if self.sparsity else ()
+
+    def phases(self) -> tuple[Phase, ...]:
+        at = self.rewind if isinstance(self.rewind, int) else 0
+        first = Train(epochs=self.epochs, training=self.train, snapshots=(at,) if at else ())
+        steps: list[Phase] = [first, Measure(stands_for={"sparsity": 0.0})]
+        if self.round_epochs is None:
+            again = Train(epochs=self.epochs, start=at, training=self.train)
+        else:
+            again = Train(epochs=self.round_epochs, training=self.train)
+        for sparsity in self.ladder():
+            steps.append(Prune(sparsity=sparsity, pruning=self.prune))
+            if self.rewind != "none":
+                # Epoch 0 of the first training is the initialisation: one key for one state.
+                steps.append(Rewind(to="init" if self.rewind == 0 else self.rewind))
+            steps += [again, Measure(stands_for={"sparsity": sparsity})]
+        return tuple(steps)

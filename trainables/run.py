@@ -1,0 +1,250 @@
+"""Run one trial: its phases in order, from whatever is stored already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import singledispatchmethod
+
+import torch
+from torch import nn
+
+from trainables import __version__, evaluate, models
+from trainables.data.tensors import TrainingData
+from trainables.errors import StageLost
+from trainables.outcome import Point
+from trainables.phases import Init, Measure, Phase, Prune, Rewind, Train
+from trainables.pruning.cut import prune
+from trainables.rng import derive, generator
+from trainables.spec import Step, TrialSpec, steps
+from trainables.stages import Stages
+from trainables.state import State
+from trainables.train import Epoch, train
+
+
+@dataclass(frozen=True)
+class Report:
+    """Progress of a trial: after an epoch, or with a measured point."""
+
+    phase: str
+    phases_done: int
+    phases: int
+    epochs_trained: int
+    epoch: Epoch | None = None
+    point: Point | None = None
+
+
+@dataclass
+class Run:
+    """One trial under way on one device.
+
+    `reports()` yields after every epoch and every measured point, and ends when the trial is
+    complete. A stage that is stored is not computed again; a training that was cut off goes on
+    after its last saved epoch. `checkpoint_seconds` is the least time between two saves.
+    """
+
+    trial: TrialSpec
+    data: TrainingData
+    stages: Stages
+    number: int
+    study: str
+    device: torch.device
+    checkpoint_seconds: float = 30.0
+    _model: nn.Module = field(init=False)
+    _steps: tuple[Step, ...] = field(init=False)
+    _trained: int = field(default=0, init=False)
+    _shared: int = field(default=0, init=False)
+    _state: State | None = field(default=None, init=False)
+    _state_key: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        self._steps = steps(self.trial, self.data.fingerprint)
+        self._model = self._build(self.trial.seed)
+
+    def reports(self) -> Generator[Report, None, None]:
+        """Work through the phases.
+
+        Raises:
+            Diverged, SpecError, StorageError: the trial cannot be completed.
+            StageLost: a stored stage is damaged; another attempt computes it again.
+        """
+        measures = 0
+        last_point = time.monotonic()
+        for index, step in enumerate(self._steps):
+            if isinstance(step.phase, Measure):
+                point = self._measured(step, measures, last_point)
+                measures += 1
+                last_point = time.monotonic()
+                yield self._report(step.phase, index + 1, point=point)
+                continue
+            snapshots = step.phase.snapshots if isinstance(step.phase, Train) else ()
+            stored = self.stages.find(step.key, snapshots)
+            if stored:
+                own = (stored.study, stored.trial) == (self.study, self.number)
+                self._trained += stored.epochs if own else 0
+                self._shared += 0 if own else stored.epochs
+                yield self._report(step.phase, index + 1)
+                continue
+            for epoch in self._compute(step.phase, step):
+                yield self._report(step.phase, index, epoch=epoch)
+            yield self._report(step.phase, index + 1)
+
+    def _report(self, phase: Phase, done: int, *, epoch: Epoch | None = None, point: Point | None = None) -> Report:
+        return Report(phase.kind, done, len(self._steps), self._trained, epoch, point)
+
+    def _build(self, seed: int) -> nn.Module:
+        data = self.data
+        model = models.build(
+            self.trial.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed
+        )
+        return model.to(self.device)
+
+    def _at(self, key: str | None) -> State:
+        """Return the state with this key: the one in hand, or from the store."""
+        assert key, "only the initialisation starts from nothing"
+        if key != self._state_key:
+            state = self.stages.load(key)
+            if state is None:
+                raise self._lost(key)
+            self._hold(key, state.to(self.device))
+        assert self._state is not None
+        return self._state
+
+    def _lost(self, key: str) -> StageLost:
+        self.stages.drop(key)
+        return StageLost(f"stage {key} is damaged")
+
+    def _hold(self, key: str, state: State) -> None:
+        self._state, self._state_key = state, key
+
+    def _store(
+        self,
+        step: Step,
+        state: State,
+        *,
+        epochs: int = 0,
+        seconds: float = 0.0,
+        snapshots: dict[int, State] | None = None,
+    ) -> None:
+        stored = self.stages.save(
+            step.key, state, epochs=epochs, seconds=seconds, study=self.study, trial=self.number, snapshots=snapshots
+        )
+        self._hold(step.key, stored.to(self.device))
+
+    @singledispatchmethod
+    def _compute(self, phase: Phase, step: Step) -> Iterator[Epoch]:
+        raise NotImplementedError(f"no way to run a phase of kind {phase.kind}")
+
+    @_compute.register
+    def _init(self, phase: Init, step: Step) -> Iterator[Epoch]:
+        self._store(step, State.of(self._model))
+        yield from ()
+
+    @_compute.register
+    def _train(self, phase: Train, step: Step) -> Iterator[Epoch]:
+        started = saved = time.monotonic()
+        state = self._at(step.parent)
+        snapshots: dict[int, State] = {}
+        resume = None
+        if progress := self.stages.load_progress(step.key):
+            at, checkpoint, snapshots = progress
+            resume = (at, checkpoint)
+            self._trained += at - phase.start
+        last: Epoch | None = None
+        try:
+            for epoch in train(self._model, state, phase, self.data, key=step.key, device=self.device, resume=resume):
+                self._trained += 1
+                last = epoch
+                if epoch.epoch in phase.snapshots:
+                    snapshots[epoch.epoch] = epoch.state()
+                if epoch.epoch < phase.epochs and time.monotonic() - saved >= self.checkpoint_seconds:
+                    self.stages.save_progress(step.key, epoch.epoch, epoch.checkpoint(), snapshots)
+                    saved = time.monotonic()
+                yield epoch
+        except GeneratorExit:  # Told to stop: what has been trained since the last save is not lost.
+            if last is not None and last.epoch < phase.epochs:
+                self.stages.save_progress(step.key, last.epoch, last.checkpoint(), snapshots)
+            raise
+        final = last.state() if last else state
+        self._store(
+            step,
+            final,
+            epochs=phase.epochs - phase.start,
+            seconds=time.monotonic() - started,
+            snapshots=snapshots,
+        )
+
+    @_compute.register
+    def _prune(self, phase: Prune, step: Step) -> Iterator[Epoch]:
+        self._store(step, prune(phase, self._at(step.parent), generator(step.key, 0, "prune", self.device)))
+        yield from ()
+
+    @_compute.register
+    def _rewind(self, phase: Rewind, step: Step) -> Iterator[Epoch]:
+        source = self._rewind_source(phase, step)
+        self._store(step, State(source.params, source.buffers, self._at(step.parent).masks).masked())
+        yield from ()
+
+    def _rewind_source(self, phase: Rewind, step: Step) -> State:
+        if phase.to == "random":
+            return State.of(self._build(derive(step.key, "rewind")))
+        first_training = next(s for s in self._steps if isinstance(s.phase, Train))
+        origin = self._steps[0] if phase.to == "init" else first_training
+        source = self.stages.load(origin.key, phase.to if isinstance(phase.to, int) else None)
+        if source is None:
+            raise self._lost(origin.key)
+        return source.to(self.device)
+
+    def _measured(self, step: Step, measure: int, since: float) -> Point:
+        assert isinstance(step.phase, Measure)
+        assert step.parent is not None
+        accounting = {"measure": measure, "epochs_trained": self._trained, "epochs_shared": self._shared}
+        here = {**accounting, "stands_for": step.phase.stands_for}
+        if found := self.stages.find_point(step.key):
+            return found.model_copy(update=here)
+        started = datetime.now(UTC)
+        state = self._at(step.parent)
+        protocol = self.trial.protocol
+        result = evaluate.measure(self._model, state, protocol, self.data.validation, device=self.device)
+        point = Point(
+            **accounting,
+            key=step.key,
+            stage=step.parent,
+            robust_accuracy=result.robust_correct.mean().item(),
+            clean_accuracy=result.clean_correct.mean().item(),
+            robust_correct=int(result.robust_correct.sum()),
+            clean_correct=int(result.clean_correct.sum()),
+            examples=len(result.clean_correct),
+            sparsity=1 - result.nonzero / result.prunable,
+            nonzero=result.nonzero,
+            prunable=result.prunable,
+            macs_dense=result.macs_dense,
+            macs_effective=result.macs_effective,
+            attack=protocol.attack.label,
+            norm=protocol.attack.norm,
+            eps=float(protocol.eps),
+            eps_text=protocol.eps.text,
+            status=result.status,
+            flags=result.flags,
+            verdicts=evaluate.pack_verdicts(result.robust_correct),
+            seconds=time.monotonic() - since,
+            device=device_name(self.device),
+            weights_sha256=result.weights_sha256,
+            code_version=__version__,
+            started=started.isoformat(timespec="seconds"),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            stands_for=step.phase.stands_for,
+        )
+        return self.stages.save_point(point).model_copy(update=here)
+
+
+def assigned_device(gpus: float) -> torch.device:
+    """Return the device of a trial that was given `gpus` GPUs: Ray hides no GPU from one that asked for none."""
+    return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """Return a name a person recognises: the GPU's model, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,89 @@
+"""A trial, whole: what data, what network, what recipe, measured how, with which seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from trainables.attacks import ATTACKS
+from trainables.attacks.base import Attack
+from trainables.attacks.pgd import Pgd
+from trainables.base import Eps, Spec, check_radius, plain
+from trainables.data import DATASETS
+from trainables.data.base import Data
+from trainables.keys import key
+from trainables.models import MODELS
+from trainables.models.base import Model
+from trainables.phases import Init, Measure, Phase, Train
+from trainables.recipes import RECIPES
+from trainables.recipes.base import Recipe
+
+
+class Protocol(Spec):
+    """How robust accuracy is measured; fixed for a study.
+
+    `examples` None takes the whole validation split, a number its first so many images (the split is
+    in a random order). `seed` seeds the attack; every trial is attacked with the same draws.
+    """
+
+    attack: Annotated[Attack, ATTACKS] = Pgd(steps=20)
+    eps: Eps = Eps("8/255")
+    examples: int | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _radius_fits_norm(self) -> Self:
+        check_radius(self.eps, self.attack.norm)
+        return self
+
+
+class TrialSpec(Spec):
+    """One trial. Plain data: it travels to the worker as JSON.
+
+    `snapshots` are epochs of the first training whose weights are kept, beyond what the recipe
+    asks for: those that other trials of the study may rewind to.
+    """
+
+    data: Annotated[Data, DATASETS]
+    model: Annotated[Model, MODELS]
+    recipe: Annotated[Recipe, RECIPES]
+    protocol: Protocol = Protocol()
+    seed: int = Field(default=0, ge=0)
+    plugins: tuple[str, ...] = ()
+    snapshots: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A phase with the key of its result and the key of the state it starts from."""
+
+    phase: Phase
+    key: str
+    parent: str | None
+
+
+def steps(trial: TrialSpec, fingerprint: str) -> tuple[Step, ...]:
+    """Expand a trial to its phases with their keys.
+
+    A measurement leaves the state as it is, so the phase after it has the key it would have
+    had without it. `fingerprint` is the data's content hash.
+    """
+    root = Init(model=trial.model, seed=trial.seed)
+    data = {"data": plain(trial.data, defaults=False, hashed=True), "fingerprint": fingerprint}
+    chain = [Step(root, key(root, None, **data), None)]
+    state = chain[0].key
+    protocol = plain(trial.protocol, defaults=False, hashed=True)
+    wanted = {epoch for epoch in trial.snapshots if epoch > 0}
+    for phase in trial.recipe.phases():
+        if isinstance(phase, Train) and wanted:
+            kept = sorted(wanted | set(phase.snapshots))
+            phase = phase.model_copy(update={"snapshots": tuple(e for e in kept if e < phase.epochs)})
+            wanted = set()
+        if isinstance(phase, Measure):
+            chain.append(Step(phase, key(phase, state, protocol=protocol), state))
+        else:
+            chain.append(Step(phase, key(phase, state), state))
+            state = chain[-1].key
+    return tuple(chain)

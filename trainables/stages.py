@@ -1,0 +1,159 @@
+"""The stage store: what each phase left behind, named by the phase's key.
+
+A stage is a directory `stages/<key>/`. Its `stage.json` is written last and names every file with
+its sha256, so a stage is there whole or not at all. While a phase trains, the directory holds one
+progress file per saved epoch instead; the newest readable one is where a killed trial goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+
+from trainables import paths
+from trainables.outcome import Point
+from trainables.state import State, Tensors, pack, unpack
+from trainables.storage import Storage
+
+Checkpoint = dict[str, Tensors]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What `stage.json` says: who computed the stage, with how many epochs, in how many seconds."""
+
+    epochs: int
+    seconds: float
+    study: str
+    trial: int
+    files: dict[str, str]
+
+
+class Stages:
+    """The stages of one study directory."""
+
+    def __init__(self, storage: Storage) -> None:
+        """Open the store below a study's directory; nothing is created yet."""
+        self._storage = storage
+
+    def find(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
+        """Return a stage that is stored whole with at least these snapshots, or None."""
+        try:
+            fields = json.loads(self._storage.read(f"{paths.stage(key)}/{paths.STAGE}"))
+            stage = Stage(**fields)
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        return stage if all(_snapshot(epoch) in stage.files for epoch in snapshots) else None
+
+    def load(self, key: str, snapshot: int | None = None) -> State | None:
+        """Return a stored state, or that of an epoch on the way to it; None where it is absent or damaged."""
+        stage = self.find(key)
+        name = paths.STATE if snapshot is None else _snapshot(snapshot)
+        if stage is None or name not in stage.files:
+            return None
+        try:
+            content = self._storage.read(f"{paths.stage(key)}/{name}")
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(content).hexdigest() != stage.files[name]:
+            return None
+        return _state(unpack(content))
+
+    def drop(self, key: str) -> None:
+        """Delete a stage."""
+        self._storage.delete(paths.stage(key))
+
+    def save(
+        self,
+        key: str,
+        state: State,
+        *,
+        epochs: int,
+        seconds: float,
+        study: str,
+        trial: int,
+        snapshots: Mapping[int, State] | None = None,
+    ) -> State:
+        """Store a stage whole, drop the progress that led to it, and return the state that is stored.
+
+        The first writer wins: where two trials computed a stage at once, on devices that round differently, both go on
+        from the same bits.
+        """
+        folder = paths.stage(key)
+        known = self.find(key)
+        files = dict(known.files) if known else {}
+        contents = {paths.STATE: state, **{_snapshot(epoch): kept for epoch, kept in (snapshots or {}).items()}}
+        if contents.keys() <= files.keys() and (first := self.load(key)) is not None:
+            return first
+        for name, content in contents.items():
+            packed = pack(_groups(content))
+            files[name] = hashlib.sha256(packed).hexdigest()
+            self._storage.write(f"{folder}/{name}", packed)
+        fields = {"epochs": epochs, "seconds": seconds, "study": study, "trial": trial, "files": files}
+        self._storage.write(f"{folder}/{paths.STAGE}", json.dumps(fields, indent=1).encode())
+        for name in self._storage.names(folder):
+            if name.startswith(_PROGRESS):
+                self._storage.delete(f"{folder}/{name}")
+        return state
+
+    def save_progress(self, key: str, epoch: int, checkpoint: Checkpoint, snapshots: Mapping[int, State]) -> None:
+        """Store where the training of a stage stands after `epoch` epochs."""
+        folder = paths.stage(key)
+        kept = {f"snapshot.{at}.{group}": t for at, state in snapshots.items() for group, t in _groups(state).items()}
+        name = f"{_PROGRESS}{epoch:06d}.safetensors"
+        self._storage.write(f"{folder}/{name}", pack({**checkpoint, **kept}))
+        for older in self._storage.names(folder):
+            if older.startswith(_PROGRESS) and older < name:
+                self._storage.delete(f"{folder}/{older}")
+
+    def load_progress(self, key: str) -> tuple[int, Checkpoint, dict[int, State]] | None:
+        """Return the newest readable progress of a stage: its epoch, checkpoint and snapshots so far."""
+        folder = paths.stage(key)
+        names = [name for name in self._storage.names(folder) if name.startswith(_PROGRESS)]
+        for name in sorted(names, reverse=True):
+            number = name.removeprefix(_PROGRESS).removesuffix(".safetensors")
+            try:
+                groups = unpack(self._storage.read(f"{folder}/{name}"))
+                epoch = int(number)
+            except (FileNotFoundError, SafetensorError, ValueError):
+                continue
+            kept: dict[int, Checkpoint] = {}
+            for group in [g for g in groups if g.startswith("snapshot.")]:
+                _, at, part = group.split(".", 2)
+                kept.setdefault(int(at), {})[part] = groups.pop(group)
+            return epoch, groups, {at: _state(parts) for at, parts in kept.items()}
+        return None
+
+    def find_point(self, key: str) -> Point | None:
+        """Return the stored result of a measurement, or None."""
+        try:
+            return Point.model_validate_json(self._storage.read(f"{paths.stage(key)}/{paths.POINT}"))
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def save_point(self, point: Point) -> Point:
+        """Store the result of a measurement, unless one is stored; return the stored one."""
+        if not self._storage.claim(f"{paths.stage(point.key)}/{paths.POINT}", point.json_bytes()):
+            return self.find_point(point.key) or point
+        return point
+
+
+_PROGRESS = "progress-"
+
+
+def _snapshot(epoch: int) -> str:
+    return f"snapshot-{epoch:06d}.safetensors"
+
+
+def _groups(state: State) -> dict[str, Any]:
+    return {"params": state.params, "buffers": state.buffers, "masks": state.masks}
+
+
+def _state(groups: Mapping[str, Tensors]) -> State:
+    return State(groups.get("params", {}), groups.get("buffers", {}), groups.get("masks", {}))

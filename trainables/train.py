@@ -1,0 +1,190 @@
+"""Train a network for the epochs of one phase, yielding a report after each.
+
+What an epoch does is a function of the phase's spec, its key, the epoch's number and the tensors at its
+start: the order of images, augmentation and attack draw from generators of their own (`rng.generator`),
+learning rate and radius are pure functions of the epoch. So a training that is resumed from a
+checkpoint equals an uninterrupted one bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from trainables.data.augment import augment
+from trainables.data.tensors import TrainingData, as_pixels, batches
+from trainables.errors import Diverged
+from trainables.folding import Twin
+from trainables.losses import Adversary, Terms, terms
+from trainables.optimisers import Optimisation
+from trainables.phases import Train
+from trainables.precision import Resolved, resolve_precision
+from trainables.rng import generator
+from trainables.state import State, Tensors
+from trainables.training import Natural, Training
+
+Checkpoint = Mapping[str, Tensors]
+_EXAMPLES = 8
+_CHECK_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training gave.
+
+    `epoch` counts the completed ones. `loss` and `accuracy` are means over the images trained on (the
+    adversarial ones, if any), as the weights were at each step; `lr` and `eps` are those of the last
+    step. `state()` copies what the phase would hand on now, `checkpoint()` all that is needed to go on
+    from here; both must be asked for before the next epoch begins.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    lr: float
+    eps: float
+    seconds: float
+    precision: Resolved
+    state: Callable[[], State] = field(repr=False, compare=False)
+    checkpoint: Callable[[], dict[str, Tensors]] = field(repr=False, compare=False)
+
+
+def train(
+    model: nn.Module,
+    state: State,
+    phase: Train,
+    data: TrainingData,
+    *,
+    key: str,
+    device: torch.device | str,
+    resume: tuple[int, Checkpoint] | None = None,
+) -> Iterator[Epoch]:
+    """Train epochs `phase.start` to `phase.epochs` from `state`, or go on after `resume`'s completed epochs.
+
+    `model` is the workshop: its weights are overwritten, and moved to `device`. Weights whose mask is False are
+    exactly 0 after every step, in the averaged weights too. Batch norm's statistics are moved by the training
+    forward alone; the attack sees the network in eval mode, with running statistics.
+
+    Raises:
+        Diverged: the loss or a weight is no longer finite.
+    """
+    run = _Run(model, state, phase, data, key, torch.device(device))
+    first = phase.start
+    if resume is not None:
+        first, checkpoint = resume
+        run.optimisation.load(checkpoint)
+    for epoch in range(first, phase.epochs):
+        yield run.epoch(epoch)
+
+
+class _Run:
+    """A training under way: the network, its optimiser, and the average of its weights."""
+
+    def __init__(
+        self, model: nn.Module, state: State, phase: Train, data: TrainingData, key: str, device: torch.device
+    ) -> None:
+        self.phase, self.key, self.device = phase, key, device
+        self.training: Training = phase.training
+        self.precision = resolve_precision(self.training.precision, device)
+        self.format = memory_format(model)
+        self.split = data.train
+        self.masks = {name: mask.to(device) for name, mask in state.masks.items()}
+        state.to(device).masked().into(model.to(device).to(memory_format=self.format)).train()
+        self.model = model
+        self.optimisation = Optimisation(model, self.masks, self.training)
+        self.completed = -1
+        self.twin: Twin | None = None
+        if not isinstance(self.training.loss, Natural):
+            example = self.pixels(torch.arange(min(_EXAMPLES, len(self.split)), device=device))
+            self.twin = Twin(model, self.precision, example)
+
+    def pixels(self, index: Tensor, draws: torch.Generator | None = None) -> Tensor:
+        """Return images of the training split in the network's memory format, augmented if there is a generator."""
+        images = self.split.x.index_select(0, index)
+        if draws is not None and (self.training.crop or self.training.flip):
+            images = augment(images, crop=self.training.crop, flip=self.training.flip, generator=draws)
+        return as_pixels(images.contiguous(memory_format=self.format), self.split.scale)
+
+    def epoch(self, epoch: int) -> Epoch:
+        """Train one epoch."""
+        began = time.perf_counter()
+        self.completed = -1
+        order, draws, attack = (
+            generator(self.key, epoch, purpose, self.device) for purpose in ("order", "augment", "attack")
+        )
+        n, batch = len(self.split), self.training.batch
+        steps = -(-n // batch)
+        losses = torch.zeros(steps, device=self.device)
+        hits = torch.zeros((), dtype=torch.long, device=self.device)
+        sizes = torch.full((steps,), float(batch), device=self.device)
+        sizes[-1] = n - (steps - 1) * batch
+        lr = eps = 0.0
+        for step, index in enumerate(batches(n, batch, order)):
+            at = epoch + step / steps
+            lr = self.training.optimiser.lr * self.training.schedule.factor(at, self.phase.epochs)
+            eps = self.training.eps_at(at)
+            y = self.split.y.index_select(0, index)
+            number = (epoch - self.phase.start) * steps + step + 1
+            found = self._step(self.pixels(index, draws), y, lr=lr, eps=eps, number=number, draws=attack)
+            losses[step] = found.loss.detach()
+            hits += (found.logits.detach().argmax(dim=1) == y).sum()
+            if (step + 1) % _CHECK_EVERY == 0:
+                self._check_finite(epoch, losses[: step + 1])
+        self._check_finite(epoch, losses)
+        self.completed = epoch + 1
+        return Epoch(
+            epoch=epoch + 1,
+            epochs=self.phase.epochs,
+            loss=float((losses * sizes).sum() / n),
+            accuracy=int(hits) / n,
+            lr=lr,
+            eps=eps,
+            seconds=time.perf_counter() - began,
+            precision=self.precision,
+            state=lambda: self._still(epoch + 1).state(self.masks),
+            checkpoint=lambda: self._still(epoch + 1).checkpoint(),
+        )
+
+    def _step(self, x: Tensor, y: Tensor, *, lr: float, eps: float, number: int, draws: torch.Generator) -> Terms:
+        logits_fn = self._forward
+        if self.twin is not None:
+            self.twin.refresh()
+            logits_fn = self.twin
+        adversary = Adversary(self.training.attack, logits_fn, eps, draws)
+        found = terms(self.training.loss, self._forward, adversary, x, y, self.training.label_smoothing)
+        self.optimisation.step(found.loss, lr=lr, number=number)
+        return found
+
+    def _forward(self, x: Tensor) -> Tensor:
+        mixed: AbstractContextManager[object] = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bf16"
+        )
+        with mixed:
+            logits: Tensor = self.model(x)
+        return logits
+
+    def _still(self, epoch: int) -> Optimisation:
+        assert self.completed == epoch, "a report's tensors are to be asked for before the next epoch begins"
+        return self.optimisation
+
+    def _check_finite(self, epoch: int, losses: Tensor) -> None:
+        wrong = (~losses.isfinite()).nonzero()
+        if len(wrong):
+            raise Diverged(
+                f"the training loss is {losses[wrong[0]].item()} in epoch {epoch + 1}, step {int(wrong[0]) + 1}"
+            )
+        norms = torch.stack(torch._foreach_norm(list(self.model.parameters())))
+        if not bool(norms.isfinite().all()):
+            raise Diverged(f"weights are no longer finite in epoch {epoch + 1}, step {len(losses)}")
+
+
+def memory_format(model: nn.Module) -> torch.memory_format:
+    """Return the memory format that suits a network: channels last where there are convolutions."""
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return torch.channels_last if convolutional else torch.contiguous_format

@@ -124,7 +124,7 @@ class Lease:
         self.message = message
         """Who held a lease that was taken over, for the log; None where there was none."""
         self._mine = mine
-        self._lost: str | None = None
+        self._lost: RobustsearchError | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
         self._thread.start()
@@ -142,15 +142,19 @@ class Lease:
 
         Raises:
             StudyBusy: another driver has taken the lease over.
+            StorageError: the study's directory has gone.
         """
         if self._lost is not None:
-            raise StudyBusy(self._lost)
+            raise self._lost
 
     def beat(self) -> None:
         """Renew the heartbeat, unless somebody else holds the lease by now."""
         found = holder(self.storage)
         if found is not None and found.token != self._mine.token:
-            self._lost = f"the study in {self.storage.location} was taken over by {found}"
+            self._lost = StudyBusy(f"the study in {self.storage.location} was taken over by {found}")
+            return
+        if found is None and not self.storage.exists(""):
+            self._lost = StorageError(f"the directory {self.storage.location} has gone")
             return
         self.storage.write(paths.DRIVER, _content(self._mine, heartbeat=time.time()))
 

@@ -115,7 +115,8 @@ class Records:
             StorageError: the number has been issued already, or the storage refuses.
         """
         number = record.number
-        assert number == 0 or number - 1 in self._trials or self.storage.exists(paths.trial_record(number - 1)), (
+        taken = self._trials.keys() | self._damaged.keys()
+        assert number == 0 or number - 1 in taken or self.storage.exists(paths.trial_record(number - 1)), (
             f"trial {number} would leave a gap"
         )
         if not self.storage.claim(paths.trial_record(number), record.json_bytes()):
@@ -171,12 +172,16 @@ class Records:
         return kept
 
     def _refresh(self) -> None:
-        """Read what is new in the trials' directory."""
+        """Read what is new in the trials' directory.
+
+        Raises:
+            StorageError: trials that were there have gone, as when a disk is unmounted under a launch.
+        """
         names = self.storage.names(paths.TRIALS)
         numbers = {int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10}
-        for number in self._trials.keys() - numbers:
-            del self._trials[number]
-            self._outcomes.pop(number, None)
+        if gone := sorted(self._trials.keys() - numbers):
+            count = f"{len(gone)} of {len(self._trials)} trials"
+            raise StorageError(f"{count} have gone from {self.storage.location}, the first is {gone[0]}")
         self._damaged = {n: damaged for n, damaged in self._damaged.items() if n in numbers}
         for number in sorted(numbers - self._outcomes.keys()):
             self._read(number)

@@ -20,7 +20,7 @@ ALLOWED_IN = {
 
 # From the bottom up; a module imports from its own rank or below.
 TRAINABLES = (
-    "base errors paths rng metrics __init__",
+    "base errors paths rng metrics notice __init__",
     "registry keys versions outcome storage",
     "attacks regularisers data models pruning.base pruning.scores pruning.__init__",
     "training",

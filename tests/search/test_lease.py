@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 from search import lease
 from search.lease import StudyBusy, acquire, driver, holder, request_stop, stop_requested
 from trainables import paths
-from trainables.errors import RobustsearchError
+from trainables.errors import RobustsearchError, StorageError
 from trainables.storage import Storage
 
 
@@ -168,6 +169,15 @@ def test_heartbeat_is_renewed_and_a_lost_lease_is_noticed(
             held.check()
         held._done.clear()
     assert holder(storage).host == "node-7", "another's lease is not released"  # type: ignore[union-attr]
+
+
+def test_a_directory_that_vanishes_is_not_made_anew(storage: Storage) -> None:
+    with acquire(storage) as held:
+        shutil.rmtree(storage.location)
+        held.beat()
+        with pytest.raises(StorageError, match="has gone"):
+            held.check()
+        assert not Path(storage.location).exists()
 
 
 def test_stop_request_is_seen_and_cleared_by_the_next_driver(storage: Storage) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,23 @@ def test_trials_come_back_in_order_with_their_outcomes(records: Records) -> None
         assert view.next_number() == 12
         assert view.damaged() == []
         assert view.trials()[2] == (factories.trial(2), factories.outcome(2))
+
+
+def test_trials_that_vanish_under_a_launch_are_an_error_and_not_a_new_beginning(records: Records) -> None:
+    for number in range(3):
+        records.issue(factories.trial(number))
+    shutil.rmtree(records.storage.location)
+    with pytest.raises(StorageError, match="3 of 3 trials have gone"):
+        records.next_number()
+
+
+def test_a_lost_trial_file_is_no_gap_for_the_next(records: Records) -> None:
+    records.issue(factories.trial(0))
+    records.storage.delete(paths.trial_record(0))
+    raw(records, paths.outcome(0), factories.outcome(0).json_bytes())
+    view = reopened(records)
+    assert view.next_number() == 1
+    view.issue(factories.trial(1))
 
 
 def test_number_is_issued_once(records: Records) -> None:

@@ -72,6 +72,7 @@ class TuneSearcher(_Live, Searcher):
             "number": record.number,
             "study": record.study,
             "title": title(record),
+            "params": record.params,
             "spec": record.spec,
             "fingerprint": self._driver.records.fingerprint.data_hash,
             **self._common,

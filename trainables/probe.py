@@ -50,7 +50,7 @@ def _probe(
     # The driver holds its lease while it asks.
     if not place.exists(paths.DRIVER):
         raise StorageError(f"{place.location} is not the directory that the launch writes to: its lease is not there")
-    name = f"probe-{uuid.uuid4().hex}"
+    name = f"{paths.PROBE}{uuid.uuid4().hex}"
     place.write(name, b"")
     place.delete(name)
     for module in plugins:

@@ -44,6 +44,20 @@ def test_study_is_created_once(records: Records) -> None:
     assert reopened(records).spec.seed == 0
 
 
+def test_a_study_file_cut_anywhere_is_no_other_study(records: Records) -> None:
+    content = records.storage.read(paths.STUDY)
+    for cut in range(0, len(content.rstrip()) - 1, 5):
+        raw(records, paths.STUDY, content[:cut])
+        with pytest.raises((SpecError, StorageError)):
+            reopened(records)
+
+
+def test_a_study_file_of_the_first_release_has_no_digest(records: Records) -> None:
+    lines = records.storage.read(paths.STUDY).decode().splitlines(keepends=True)
+    raw(records, paths.STUDY, "".join(line for line in lines if "digest" not in line).encode())
+    assert reopened(records).spec == records.spec
+
+
 def test_budget_may_grow_and_the_fingerprint_stays(records: Records) -> None:
     records.replace_spec(factories.study_spec(budget={"trials": 99}))
     assert reopened(records).spec.budget.trials == 99
@@ -68,6 +82,8 @@ def test_no_study_is_said_clearly(tmp_path: Path) -> None:
         ("name: synthetic", "name: ../../x", SpecError, "name"),
         ("name: synthetic", "name: !!python/object:os.system x", SpecError, "tags"),
         ("name: synthetic", "name: [", SpecError, "study.yaml:"),
+        ("trials: 16", "trials: 17", SpecError, "changed since it was written"),
+        ("budget:", "# budget:", SpecError, "study.yaml:"),
     ],
 )
 def test_damaged_study_file_is_refused_by_name(

@@ -22,6 +22,7 @@ ALLOWED_IN = {
 TRAINABLES = (
     "base errors paths rng metrics __init__",
     "registry keys versions outcome storage",
+    "lease",
     "attacks regularisers data models pruning.base pruning.scores pruning.__init__",
     "training",
     "phases",
@@ -29,7 +30,7 @@ TRAINABLES = (
     "spec",
     "state precision chains",
     "folding losses optimisers checks pruning.cut",
-    "train evaluate stages models.saved",
+    "train evaluate stages work models.saved",
     "run",
     "probe tune_trainable",
 )

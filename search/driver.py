@@ -7,15 +7,16 @@ the records are the truth, and the sampler is rebuilt from them at every start.
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from search import objectives, pareto
+from search.ordering import Order, trainings
 from search.records import Records, utc_now
 from search.sampling import Sampling
 from trainables import spec as trial_spec
 from trainables.base import plain
 from trainables.outcome import Failure, Outcome, Point, TrialRecord
+from trainables.spec import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -41,45 +42,75 @@ class Snapshot:
 
 
 class Driver:
-    """One launch of one study."""
+    """One launch of one study.
 
-    def __init__(self, records: Records, gpus_per_trial: float = 0.0) -> None:
-        """Rebuild the sampler from the records; trials without an outcome are issued again first."""
+    In a deterministic study trials are asked for in rounds of `spec.round`, and the sampler is taught, in order of
+    number, when a round has ended: what it knows of a trial's past depends on no worker's speed.
+    """
+
+    def __init__(self, records: Records, gpus_per_trial: float = 0.0, ahead: int = 1) -> None:
+        """Rebuild the sampler from the records; trials without an outcome are issued again first.
+
+        `ahead` is how many trials may be issued that wait for another's stage.
+        """
         self.records = records
         self.spec = records.spec
         self._sampling = Sampling(self.spec)
         self._gpus = gpus_per_trial
+        self._ahead = ahead
         self._clock = time.monotonic()
-        self._reissue: deque[TrialRecord] = deque()
+        self._order = Order()
         self._running: dict[int, TrialRecord] = {}
         self._points: dict[int, list[Point]] = {}
         self._began: dict[int, float] = {}
+        self._untaught: dict[int, tuple[TrialRecord, Outcome]] = {}
         self._ended_now = 0
         self._stop_reason: str | None = None
         for record, outcome in records.trials():
+            self._teach_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)
             if outcome is None:
-                self._reissue.append(record)
-            else:
-                self._learn(record, outcome, known=0)
+                chain = trial_spec.steps(TrialSpec.model_validate(record.spec), records.fingerprint.data_hash)
+                self._order.add(record, trainings(chain))
+                continue
+            if outcome.state == "complete":
+                self._order.store(record.keys)
+            self._end(record, outcome, known=0)
 
     def next(self) -> TrialRecord | None:
-        """Issue a trial, recorded before it starts; None when the budget has been issued."""
-        if self._reissue:
-            record = self._reissue.popleft()
-        elif (number := self.records.next_number()) < self.spec.budget.trials:
-            record = self._issue(number)
-        else:
+        """Return a trial to start, recorded before; None where none can start now, or ever (`waiting` tells)."""
+        record = self._order.take()
+        while record is None and len(self._order) < self._ahead and self._may_issue():
+            self._issue(self.records.next_number())
+            record = self._order.take()
+        if record is None:
             return None
         self._running[record.number] = record
         self._points[record.number] = []
         self._began[record.number] = time.monotonic()
         return record
 
-    def _issue(self, number: int) -> TrialRecord:
+    @property
+    def waiting(self) -> bool:
+        """Whether trials are left that may start once others have ended or stored a stage."""
+        return bool(self._order) or self.records.next_number() < self.spec.budget.trials
+
+    def _may_issue(self) -> bool:
+        number = self.records.next_number()
+        if number >= self.spec.budget.trials:
+            return False
+        if not self.spec.deterministic:
+            return True
+        first = number - number % self.spec.round
+        unended = (*self._running, *self._order)
+        return all(other >= first for other in unended)
+
+    def _issue(self, number: int) -> None:
+        self._teach_rounds_before(number)
         params, sampler = self._sampling.ask(number)
         trial = self.spec.trial(params)
-        keys = tuple(step.key for step in trial_spec.steps(trial, self.records.fingerprint.data_hash))
+        chain = trial_spec.steps(trial, self.records.fingerprint.data_hash)
+        keys = tuple(step.key for step in chain)
         record = TrialRecord(
             number=number,
             study=self.spec.name,
@@ -91,14 +122,19 @@ class Driver:
             issued=utc_now(),
         )
         self.records.issue(record)
-        return record
+        self._order.add(record, trainings(chain))
+
+    def on_progress(self, number: int, phases_done: int) -> None:
+        """Take in how many of its phases a trial has behind it: their results are stored."""
+        if (record := self._running.get(number)) is not None:
+            self._order.store(record.keys[:phases_done])
 
     def on_point(self, number: int, point: Point) -> None:
-        """Take in a measured point; all but a trial's last teach the sampler at once."""
+        """Take in a measured point; all but a trial's last teach the sampler, at once or when their round has ended."""
         points = self._points.setdefault(number, [])
         if any(known.measure == point.measure for known in points):
             return
-        if points and number in self._running:
+        if points and number in self._running and not self.spec.deterministic:
             self._observe(self._running[number], points[-1])
         points.append(point)
 
@@ -111,6 +147,7 @@ class Driver:
         record = self._running.pop(number, None)
         if record is None:
             return None
+        self._order.end(number)
         seconds = time.monotonic() - self._began.pop(number)
         points = self._points.pop(number, [])
         outcome = self.records.outcome(number)
@@ -130,9 +167,24 @@ class Driver:
         if outcome is None:
             return None
         self._ended_now += 1
-        self._learn(record, outcome, known=max(0, len(points) - 1))
+        if outcome.state == "complete":
+            self._order.store(record.keys)
+        self._end(record, outcome, known=max(0, len(points) - 1))
         self._stop_reason = self._stop_reason or self._same_failure()
         return outcome
+
+    def _end(self, record: TrialRecord, outcome: Outcome, known: int) -> None:
+        if self.spec.deterministic:
+            self._untaught[record.number] = record, outcome
+        else:
+            self._learn(record, outcome, known)
+
+    def _teach_rounds_before(self, number: int) -> None:
+        """Teach the sampler what has ended in the rounds before that of trial `number`."""
+        first = number - number % self.spec.round
+        for ended in sorted(n for n in self._untaught if n < first):
+            record, outcome = self._untaught.pop(ended)
+            self._learn(record, outcome, known=0)
 
     def _learn(self, record: TrialRecord, outcome: Outcome, known: int) -> None:
         """Teach the sampler an ended trial: the points after the first `known`, and how it ended."""

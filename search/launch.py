@@ -127,7 +127,7 @@ def _run(
         from search import ray_runner
         from search.driver import Driver
 
-        driver = Driver(records, cluster.gpus_per_trial)
+        driver = Driver(records, cluster.gpus_per_trial, ahead=2 * connection.capacity)
         say(
             f"{spec.name}: {spec.budget.trials} trials, {connection.capacity} at once on {found['device']}, "
             f"{found['precision']}; {found['train']} training and {found['validation']} validation images; "

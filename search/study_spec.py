@@ -40,8 +40,9 @@ class StudySpec(Spec):
     """One study.
 
     `space` maps dotted paths below `recipe` or `model` to parameters; what it does not name stays as
-    `recipe` and `model` say. `max_failures` is how often a trial is tried again; when the
-    first `abort_after` trials all fail the same way, the search stops.
+    `recipe` and `model` say. A `deterministic` search asks for trials in rounds of `round`, each when the one before
+    it has ended, so that it is the same however fast its workers are. `max_failures` is how often a trial is
+    tried again; when the first `abort_after` trials all fail the same way, the search stops.
     """
 
     schema_number: Literal[1] = Field(default=1, alias="schema")
@@ -59,6 +60,8 @@ class StudySpec(Spec):
     max_failures: int = Field(default=2, ge=0)
     abort_after: int = Field(default=3, gt=0)
     seed: int = Field(default=0, ge=0)
+    deterministic: bool = False
+    round: int = Field(default=4, gt=0)
     plugins: tuple[Module, ...] = ()
 
     @model_validator(mode="after")

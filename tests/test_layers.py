@@ -35,7 +35,7 @@ TRAINABLES = (
     "probe tune_trainable",
 )
 SEARCH = (
-    "yaml_file messages pareto sobol __init__",
+    "yaml_file messages pareto sobol ordering __init__",
     "problems",
     "fields space cluster_spec samplers",
     "rim objectives",

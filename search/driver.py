@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from search import objectives, pareto
+from search.housekeeping import Housekeeper
 from search.ordering import Order, trainings
 from search.records import Records, utc_now
 from search.sampling import Sampling
@@ -60,6 +61,7 @@ class Driver:
         self._ahead = ahead
         self._clock = time.monotonic()
         self._order = Order()
+        self._housekeeper = Housekeeper(records)
         self._running: dict[int, TrialRecord] = {}
         self._points: dict[int, list[Point]] = {}
         self._began: dict[int, float] = {}
@@ -170,6 +172,8 @@ class Driver:
         if outcome.state == "complete":
             self._order.store(record.keys)
         self._end(record, outcome, known=max(0, len(points) - 1))
+        if self.spec.stage_storage is not None:
+            self._order.drop(self._housekeeper.sweep(self.spec.stage_storage).dropped)
         self._stop_reason = self._stop_reason or self._same_failure()
         return outcome
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -48,6 +49,10 @@ class Parameter(Spec):
         """Say whether the sampler could have suggested `value`."""
         raise NotImplementedError
 
+    def draw(self, draws: random.Random) -> Any:
+        """Draw a value, uniformly or uniformly in its logarithm."""
+        raise NotImplementedError
+
 
 class _Range(Parameter):
     """What float and int ranges share."""
@@ -58,6 +63,11 @@ class _Range(Parameter):
 
     def extremes(self) -> dict[str | int, Any]:
         return {"low": self.low, "high": self.high} if self.low != self.high else {"low": self.low}
+
+    def _drawn(self, draws: random.Random, low: float, high: float) -> float:
+        if self.log:
+            return math.exp(draws.uniform(math.log(low), math.log(high)))
+        return draws.uniform(low, high)
 
     def _checked(self, step: float | None) -> None:
         if self.low > self.high:
@@ -94,6 +104,11 @@ class FloatRange(_Range):
         steps = (value - self.low) / self.step if self.step else 0.0
         return abs(steps - round(steps)) < 1e-8
 
+    def draw(self, draws: random.Random) -> float:
+        if self.step is None:
+            return min(max(self._drawn(draws, self.low, self.high), self.low), self.high)
+        return min(self.high, self.low + self.step * draws.randint(0, round((self.high - self.low) / self.step)))
+
 
 class IntRange(_Range):
     """A whole number from `low` to `high`, both included."""
@@ -114,6 +129,11 @@ class IntRange(_Range):
             return False
         return (value - self.low) % (self.step or 1) == 0
 
+    def draw(self, draws: random.Random) -> int:
+        if self.log:
+            return min(max(round(self._drawn(draws, self.low - 0.5, self.high + 0.5)), self.low), self.high)
+        return draws.randrange(self.low, self.high + 1, self.step or 1)
+
 
 class Categorical(Parameter):
     """One of `choices`: any texts, numbers, truth values or null; equal choices are refused."""
@@ -133,6 +153,9 @@ class Categorical(Parameter):
 
     def contains(self, value: Any) -> bool:
         return any(value == choice and type(value) is type(choice) for choice in self.choices)
+
+    def draw(self, draws: random.Random) -> Scalar:
+        return draws.choice(self.choices)
 
 
 PARAMETERS: Registry[Parameter] = Registry(

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from search import objectives, pareto
+from search.expectation import Expectations, taught_as
 from search.records import Records, utc_now
 from search.sampling import Sampling
 from trainables import spec as trial_spec
@@ -47,7 +48,8 @@ class Driver:
         """Rebuild the sampler from the records; trials without an outcome are issued again first."""
         self.records = records
         self.spec = records.spec
-        self._sampling = Sampling(self.spec)
+        self._expectations = Expectations(self.spec, records.fingerprint.data_hash)
+        self._sampling = Sampling(self.spec, self._expectations.of)
         self._gpus = gpus_per_trial
         self._clock = time.monotonic()
         self._reissue: deque[TrialRecord] = deque()
@@ -58,6 +60,7 @@ class Driver:
         self._stop_reason: str | None = None
         for record, outcome in records.trials():
             self._sampling.adopt(record.number, record.params, record.sampler)
+            self._expectations.issue(record)
             if outcome is None:
                 self._reissue.append(record)
             else:
@@ -91,6 +94,7 @@ class Driver:
             issued=utc_now(),
         )
         self.records.issue(record)
+        self._expectations.issue(record)
         return record
 
     def on_point(self, number: int, point: Point) -> None:
@@ -140,10 +144,10 @@ class Driver:
         for point in on_the_way[known:]:
             self._observe(record, point)
         self._tell(record, outcome)
+        self._expectations.end(record, outcome)
 
     def _observe(self, record: TrialRecord, point: Point) -> None:
-        stood_for = {f"recipe.{name}": value for name, value in point.stands_for.items()}
-        params = {path: stood_for.get(path, value) for path, value in record.params.items()}
+        params = taught_as(record.params, point.stands_for)
         if params == record.params:
             return
         self._sampling.observe(record.number, params, *self._judge(point))

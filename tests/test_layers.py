@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 ALLOWED_IN = {
     "ray": {"search.ray_runner", "search.ray_cluster", "trainables.tune_trainable"},
-    "optuna": {"search.sampling", "search.samplers", "search.sobol"},
+    "optuna": {"search.sampling", "search.samplers", "search.own_samplers"},
     "click": {"search.cli"},
 }
 
@@ -34,9 +34,11 @@ TRAINABLES = (
     "probe tune_trainable",
 )
 SEARCH = (
-    "yaml_file messages pareto sobol __init__",
+    "yaml_file messages pareto __init__",
     "problems",
-    "fields space cluster_spec samplers",
+    "fields space cluster_spec",
+    "expectation encoding",
+    "samplers own_samplers",
     "rim objectives",
     "study_spec",
     "study_file sampling lease ray_cluster",

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_limits
 
+from search import ehvi
+from search.belief import Told
 from search.encoding import place
-from search.space import Parameter
+from search.space import Parameter, Params
+
+if TYPE_CHECKING:
+    from search.samplers import Scene
 
 
 class _OwnSampler(BaseSampler):
@@ -47,3 +54,41 @@ class SobolSampler(_OwnSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return place(float(self._point[param_name]), self._space[param_name])
+
+
+class EhviSampler(_OwnSampler):
+    """Ask `search.ehvi` once per trial, with what the study holds by then."""
+
+    def __init__(self, scene: Scene, startup: int) -> None:
+        self._scene = scene
+        self._startup = startup
+        self._chosen: Params = {}
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        told = _told(study, trial, list(self._scene.spec.constraints))
+        # Several threads gain nothing on such matrices, and sum in another order.
+        with threadpool_limits(1):
+            self._chosen = ehvi.suggest(self._scene, told, self._startup)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._chosen[param_name]
+
+
+def _told(study: Study, asking: FrozenTrial, constraints: list[str]) -> Told:
+    """Read an Optuna study, all but the trial that is being asked for."""
+    by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.number != asking.number:
+            by_state[trial.state].append(trial)
+    complete = by_state[TrialState.COMPLETE]
+    values = [trial.values for trial in complete]
+    excess = [[bounds[name] for name in constraints] for trial in complete if (bounds := trial.constraints) is not None]
+    return Told(
+        params=[trial.params for trial in complete],
+        values=np.array(values, dtype=float).reshape(len(complete), len(study.directions)),
+        excess=np.array(excess, dtype=float).reshape(len(complete), len(constraints)),
+        running=[trial.params for trial in by_state[TrialState.RUNNING]],
+        failed=[trial.params for trial in by_state[TrialState.FAIL]],
+    )

@@ -119,6 +119,22 @@ class Gp(Sampler):
         )
 
 
+class Ehvi(Sampler):
+    """Expected hypervolume improvement per epoch that has to be trained, given what is known before a trial trains.
+
+    The first `n_startup_trials` are those of `qmc`. Sources: Emmerich, Deutz & Klinkenberg 2011,
+    doi:10.1109/CEC.2011.5949880 (the criterion); Snoek, Larochelle & Adams 2012, arXiv:1206.2944 §3.2 (per cost).
+    """
+
+    kind: Literal["ehvi"] = "ehvi"
+    n_startup_trials: int = Field(default=6, ge=1)
+
+    def build(self, scene: Scene) -> BaseSampler:
+        from search.own_samplers import EhviSampler
+
+        return EhviSampler(scene, self.n_startup_trials)
+
+
 class Qmc(Sampler):
     """A scrambled Sobol sequence: even cover of the space, blind to results. Trial n takes its n-th point."""
 
@@ -142,5 +158,5 @@ class RandomSearch(Sampler):
 
 
 SAMPLERS: Registry[Sampler] = Registry(
-    "sampler", {"tpe": Tpe, "nsga2": Nsga2, "nsga3": Nsga3, "gp": Gp, "qmc": Qmc, "random": RandomSearch}
+    "sampler", {"tpe": Tpe, "nsga2": Nsga2, "nsga3": Nsga3, "gp": Gp, "ehvi": Ehvi, "qmc": Qmc, "random": RandomSearch}
 )

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from search import objectives, pareto
+from search.expectation import Expectations, taught_as
 from search.housekeeping import Housekeeper
 from search.ordering import Order, trainings
 from search.records import Records, utc_now
@@ -57,7 +58,8 @@ class Driver:
         """
         self.records = records
         self.spec = records.spec
-        self._sampling = Sampling(self.spec)
+        self._expectations = Expectations(self.spec, records.fingerprint.data_hash)
+        self._sampling = Sampling(self.spec, self._expectations.of)
         self._gpus = gpus_per_trial
         self._ahead = ahead
         self._clock = time.monotonic()
@@ -79,6 +81,7 @@ class Driver:
         for record, outcome in records.trials():
             self._teach_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)
+            self._expectations.issue(record)
             if outcome is None:
                 chain = trial_spec.steps(TrialSpec.model_validate(record.spec), records.fingerprint.data_hash)
                 self._order.add(record, trainings(chain))
@@ -133,6 +136,7 @@ class Driver:
             issued=utc_now(),
         )
         self.records.issue(record)
+        self._expectations.issue(record)
         self._next = self._free(number + 1)
         self._order.add(record, trainings(chain))
 
@@ -211,10 +215,10 @@ class Driver:
         for point in on_the_way[known:]:
             self._observe(record, point)
         self._tell(record, outcome)
+        self._expectations.end(record, outcome)
 
     def _observe(self, record: TrialRecord, point: Point) -> None:
-        stood_for = {f"recipe.{name}": value for name, value in point.stands_for.items()}
-        params = {path: stood_for.get(path, value) for path, value in record.params.items()}
+        params = taught_as(record.params, point.stands_for)
         if params == record.params:
             return
         self._sampling.observe(record.number, params, *self._judge(point))

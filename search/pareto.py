@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import moocore
 import numpy as np
 
-Values = Sequence[Sequence[float]]
+Values = Sequence[Sequence[float]] | np.ndarray
 
 
 def _array(values: Values) -> np.ndarray:

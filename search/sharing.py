@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from search.space import Params, holds
+from search.space import Params, holds, place
 from search.study_spec import StudySpec
 from trainables.phases import Train
 from trainables.spec import steps
@@ -53,5 +53,5 @@ def draw(spec: StudySpec, draws: random.Random) -> Params:
     params: Params = {}
     for path, parameter in spec.space.items():
         if holds(parameter, params):
-            params[path] = parameter.draw(draws)
+            params[path] = place(draws.random(), parameter)
     return params

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -49,10 +48,6 @@ class Parameter(Spec):
         """Say whether the sampler could have suggested `value`."""
         raise NotImplementedError
 
-    def draw(self, draws: random.Random) -> Any:
-        """Draw a value, uniformly or uniformly in its logarithm."""
-        raise NotImplementedError
-
 
 class _Range(Parameter):
     """What float and int ranges share."""
@@ -63,11 +58,6 @@ class _Range(Parameter):
 
     def extremes(self) -> dict[str | int, Any]:
         return {"low": self.low, "high": self.high} if self.low != self.high else {"low": self.low}
-
-    def _drawn(self, draws: random.Random, low: float, high: float) -> float:
-        if self.log:
-            return math.exp(draws.uniform(math.log(low), math.log(high)))
-        return draws.uniform(low, high)
 
     def _checked(self, step: float | None) -> None:
         if self.low > self.high:
@@ -104,11 +94,6 @@ class FloatRange(_Range):
         steps = (value - self.low) / self.step if self.step else 0.0
         return abs(steps - round(steps)) < 1e-8
 
-    def draw(self, draws: random.Random) -> float:
-        if self.step is None:
-            return min(max(self._drawn(draws, self.low, self.high), self.low), self.high)
-        return min(self.high, self.low + self.step * draws.randint(0, round((self.high - self.low) / self.step)))
-
 
 class IntRange(_Range):
     """A whole number from `low` to `high`, both included."""
@@ -128,11 +113,6 @@ class IntRange(_Range):
         if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
             return False
         return (value - self.low) % (self.step or 1) == 0
-
-    def draw(self, draws: random.Random) -> int:
-        if self.log:
-            return min(max(round(self._drawn(draws, self.low - 0.5, self.high + 0.5)), self.low), self.high)
-        return draws.randrange(self.low, self.high + 1, self.step or 1)
 
 
 class Categorical(Parameter):
@@ -154,9 +134,6 @@ class Categorical(Parameter):
     def contains(self, value: Any) -> bool:
         return any(value == choice and type(value) is type(choice) for choice in self.choices)
 
-    def draw(self, draws: random.Random) -> Scalar:
-        return draws.choice(self.choices)
-
 
 PARAMETERS: Registry[Parameter] = Registry(
     "parameter", {"float": FloatRange, "int": IntRange, "categorical": Categorical}
@@ -168,6 +145,26 @@ Space = dict[str, Annotated[Parameter, PARAMETERS]]
 def holds(parameter: Parameter, params: Mapping[str, Any]) -> bool:
     """Say whether a parameter is searched, given the values of the active parameters before it."""
     return all(path in params and params[path] in wanted for path, wanted in parameter.when.items())
+
+
+def place(share: float, parameter: Parameter) -> Any:
+    """Return the value that lies `share` in [0, 1) of the way through a parameter."""
+    if isinstance(parameter, Categorical):
+        return parameter.choices[int(share * len(parameter.choices))]
+    assert isinstance(parameter, (FloatRange, IntRange))
+    low, high = parameter.low, parameter.high
+    whole = isinstance(parameter, IntRange)
+    step = parameter.step or (1 if whole else None)
+    if parameter.log:
+        # A whole number owns half a unit on either side, as it does in Optuna's own samplers.
+        margin = 0.5 if whole else 0.0
+        value = math.exp(math.log(low - margin) + share * (math.log(high + margin) - math.log(low - margin)))
+    elif step is not None:
+        value = low + int(share * (round((high - low) / step) + 1)) * step
+    else:
+        value = low + share * (high - low)
+    value = min(max(value, low), high)
+    return round(value) if whole else value
 
 
 def active(space: Mapping[str, Parameter], params: Mapping[str, Any]) -> Params | None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 ALLOWED_IN = {
     "ray": {"search.ray_runner", "search.ray_cluster", "trainables.tune_trainable"},
-    "optuna": {"search.sampling", "search.samplers", "search.sobol"},
+    "optuna": {"search.sampling", "search.samplers", "search.own_samplers"},
     "click": {"search.cli"},
 }
 
@@ -35,9 +35,15 @@ TRAINABLES = (
     "probe tune_trainable",
 )
 SEARCH = (
-    "yaml_file messages pareto sobol ordering __init__",
+    "yaml_file messages pareto ordering __init__",
     "problems",
-    "fields space cluster_spec samplers",
+    "fields space cluster_spec",
+    "expectation gaussian improvement",
+    "encoding",
+    "candidates",
+    "belief",
+    "ehvi",
+    "samplers own_samplers",
     "rim objectives",
     "study_spec",
     "study_file sampling lease ray_cluster",

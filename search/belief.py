@@ -164,7 +164,13 @@ def _columns(pairs: Sequence[tuple[Array, Array]], count: int) -> tuple[Array, A
 
 
 def bounded(told: Told, most: int, recent: int, draw: np.random.Generator) -> Told:
-    """Keep at most `most` points: the front, the `recent` newest, those nearest to the front, and some of the rest.
+    """Keep at most `most` points, those of `worth_keeping`."""
+    rows = worth_keeping(told, most, recent, draw)
+    return Told([told.params[at] for at in rows], told.values[rows], told.excess[rows], told.running, told.failed)
+
+
+def worth_keeping(told: Told, most: int, recent: int, draw: np.random.Generator) -> Array:
+    """Choose at most `most` points: the front, the `recent` newest, those nearest to the front, and some of the rest.
 
     Of points with equal parameters the newest stays: they are one network, which several trials have in common.
     """
@@ -180,7 +186,7 @@ def bounded(told: Told, most: int, recent: int, draw: np.random.Generator) -> To
         for order in (*orders, draw.permutation(len(rows))):
             chosen.update(dict.fromkeys(order.tolist()))
         rows = rows[np.sort(list(chosen)[:most])]
-    return Told([told.params[at] for at in rows], told.values[rows], told.excess[rows], told.running, told.failed)
+    return rows
 
 
 def _shortfall(values: Array, front: Array) -> Array:

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from search.encoding import place
 from search.expectation import SPARSITY_PATH
-from search.space import Categorical, FloatRange, IntRange, Parameter, Params, holds
+from search.space import Categorical, FloatRange, IntRange, Parameter, Params, holds, place
 
 Space = Mapping[str, Parameter]
 

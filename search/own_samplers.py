@@ -14,8 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from search import ehvi
 from search.belief import Told
-from search.encoding import place
-from search.space import Parameter, Params
+from search.space import Parameter, Params, place
 
 if TYPE_CHECKING:
     from search.samplers import Scene

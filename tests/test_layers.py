@@ -22,6 +22,7 @@ ALLOWED_IN = {
 TRAINABLES = (
     "base errors paths rng metrics __init__",
     "registry keys versions outcome storage",
+    "lease",
     "attacks regularisers data models pruning.base pruning.scores pruning.__init__",
     "training",
     "phases",
@@ -29,12 +30,12 @@ TRAINABLES = (
     "spec",
     "state precision chains",
     "folding losses optimisers checks pruning.cut",
-    "train evaluate stages models.saved",
+    "train evaluate stages work models.saved",
     "run",
     "probe tune_trainable",
 )
 SEARCH = (
-    "yaml_file messages pareto __init__",
+    "yaml_file messages pareto ordering __init__",
     "problems",
     "fields space cluster_spec",
     "expectation gaussian improvement",
@@ -47,7 +48,9 @@ SEARCH = (
     "study_spec",
     "study_file sampling lease ray_cluster",
     "records",
-    "driver table",
+    "table sharing",
+    "housekeeping",
+    "driver",
     "study catalogue status progress exporters scaffold",
     "plot console takeaway ray_runner",
     "launch",

@@ -78,8 +78,8 @@ class Belief:
     expected of it.
     """
 
-    def __init__(self, spec: StudySpec, told: Told, draw: np.random.Generator) -> None:
-        """Fit; `draw` chooses the points for the hyperparameters."""
+    def __init__(self, spec: StudySpec, told: Told, front: Array, draw: np.random.Generator) -> None:
+        """Fit; `front` are objectives of all feasible points, `draw` chooses the points for the hyperparameters."""
         self._measures = list(spec.objectives)
         self._bounds = {measure: bound(text) for measure, text in spec.constraints.items()}
         self._fixed = spec.recipe.sparsity
@@ -90,16 +90,14 @@ class Belief:
             if measure in KNOWN
         }
         self._models = self._fitted(told, draw)
-        values, fits = told.values, told.fits
+        self.front = front
+        """Objectives of the feasible points, also those that are expected (points, objectives)."""
         if told.running:
             there = self._encoder.rows(told.running)
             groups = self._encoder.groups
             self._models = {what: model.pretending(there, groups) for what, model in self._models.items()}
             pretended = self.predict(told.running)
-            values = np.concatenate([values, pretended.mean])
-            fits = np.append(fits, (pretended.excess <= 0).all(axis=1))
-        self.front = values[fits]
-        """Objectives of the feasible points, dominated ones included (points, objectives)."""
+            self.front = np.concatenate([front, pretended.mean[(pretended.excess <= 0).all(axis=1)]])
 
     def sparsities(self, points: Sequence[Params]) -> Array:
         """Return the sparsity that each point asks for."""
@@ -190,7 +188,8 @@ def worth_keeping(told: Told, most: int, recent: int, draw: np.random.Generator)
 
 
 def _shortfall(values: Array, front: Array) -> Array:
-    """Return by how much each point would have to gain in every objective to reach the front."""
+    """Return by how much each point would have to gain in every objective to reach the front, or some of it."""
     if not len(front):
         return np.zeros(len(values))
+    front = front[:: 1 + len(front) // 64]
     return np.asarray((front[None] - values[:, None]).min(axis=2).max(axis=1))

@@ -16,7 +16,7 @@ import numpy as np
 from search import candidates, improvement, pareto
 from search.belief import KNOWN, Belief, Predicted, Told, bounded
 from search.candidates import name
-from search.expectation import Expectation
+from search.expectation import SPARSITY_PATH, Expectation
 from search.gaussian import Array
 from search.improvement import Chains, Staircase
 from search.space import Params, active
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 MOST_POINTS = 400
 """How many points the models see."""
 _RECENT, _FAILED, _RUNNING = 100, 40, 150
-_SPREAD, _FRONT, _NEAR, _SPARSITIES = 128, 12, 6, 8
+_SPREAD, _FRONT, _NEAR, _SPARSITIES, _WAYS = 128, 12, 6, 8, 16
 _POINTS = 8
 """How many of a trial's new measurements are judged, evenly chosen with the last; fewer only lower the bound."""
 _REFINED, _AROUND = 3, 12
-_DRAWS, _SCREENED = 32, 24
+_DRAWS, _SCREENED, _CORNERS = 32, 24, 64
 
 Names = frozenset[tuple[object, ...]]
 Scored = list[tuple[float, Params]]
@@ -52,8 +52,9 @@ def suggest(scene: Scene, told: Told, startup: int) -> Params:
     seen = frozenset(name(params) for params in (*told.params, *told.running, *told.failed))
     if scene.number < startup or len(told.params) < 2:
         return _first_new(scene, seen)
-    told = bounded(_with_points(scene, told, seen), MOST_POINTS, _RECENT, _generator(scene, "bounded"))
-    belief = Belief(scene.spec, told, _generator(scene, "fit"))
+    front = told.values[told.fits]
+    told = bounded(_with_points(scene, told), MOST_POINTS, _RECENT, _generator(scene, "bounded"))
+    belief = Belief(scene.spec, told, front[pareto.nondominated(front)], _generator(scene, "fit"))
     draw = _generator(scene, "near")
     best = _best(scene, belief, _considered(scene, told, draw), seen)
     around = [near for _, params in best for near in candidates.near(scene.spec.space, params, draw, _AROUND)]
@@ -105,7 +106,7 @@ def _chain(scene: Scene, params: Params, seen: Names) -> _Chain | None:
     return _Chain(tuple(point for point, _ in kept), tuple(epochs for _, epochs in kept))
 
 
-def _with_points(scene: Scene, told: Told, seen: Names) -> Told:
+def _with_points(scene: Scene, told: Told) -> Told:
     """Replace trials under way by the points that they have yet to measure."""
     measured = {name(params) for params in told.params}
     points: dict[tuple[object, ...], Params] = {}
@@ -129,6 +130,9 @@ def _considered(scene: Scene, told: Told, draw: np.random.Generator) -> list[Par
         found += candidates.near(space, params, draw, _NEAR)
         shares = (np.arange(_SPARSITIES) + draw.random()) / _SPARSITIES
         found += candidates.sparsities(space, params, (*shares.tolist(), 1.0))
+    # What is stored may be worth going on with, although another way would be better from the start.
+    for params in _stored(told, draw):
+        found += candidates.sparsities(space, params, (*draw.random(2).tolist(), 1.0))
     return list({name(params): params for params in found}.values())
 
 
@@ -141,6 +145,14 @@ def _leading(told: Told) -> list[Params]:
         shares = np.array(pareto.contributions(np.where(fits[:, None], told.values, 0.0)), dtype=float)
         order = np.argsort(-shares, kind="stable")[: int((shares > 0).sum())]
     return [told.params[at] for at in order[:_FRONT]]
+
+
+def _stored(told: Told, draw: np.random.Generator) -> list[Params]:
+    """Return a trial for some of the ways that networks were trained: the newest, and others at random."""
+    ways = {name({**params, SPARSITY_PATH: None}): params for params in told.params}
+    found = list(ways.values())
+    older = found[: -_WAYS // 2]
+    return found[-_WAYS // 2 :] + [older[at] for at in draw.permutation(len(older))[: _WAYS // 2]]
 
 
 def _best(scene: Scene, belief: Belief, considered: list[Params], seen: Names) -> Scored:
@@ -195,8 +207,7 @@ def _gains(scene: Scene, belief: Belief, predicted: Predicted, index: Array, rea
 
 def _sampled(scene: Scene, belief: Belief, predicted: Predicted, index: Array, real: Array) -> Array:
     """Do so by drawing, for the candidates that gain most where all turns out a deviation better than expected."""
-    front = np.array([row for row, kept in zip(belief.front, pareto.nondominated(belief.front), strict=True) if kept])
-    front = front.reshape(-1, len(scene.spec.objectives))
+    front = belief.front[np.argsort(-np.array(pareto.contributions(belief.front)), kind="stable")[:_CORNERS]]
     dimensions = predicted.mean.shape[1] + predicted.excess.shape[1]
     lucky = np.concatenate([np.ones(predicted.mean.shape[1]), -np.ones(predicted.excess.shape[1])])[None]
 

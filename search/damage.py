@@ -14,9 +14,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from safetensors import SafetensorError, deserialize
 
-from search import lease
 from search.records import Records
-from trainables import paths
+from trainables import lease, paths
 from trainables.errors import RobustsearchError, StorageError
 from trainables.outcome import Point
 from trainables.storage import Storage
@@ -53,7 +52,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> li
     Raises:
         StorageError: the storage cannot be read.
     """
-    busy = not alone and lease.driver(storage) is not None
+    busy = not alone and lease.living(storage, paths.DRIVER) is not None
     records, found = opened(storage)
     live: set[str] = set()
     if records is not None:
@@ -156,7 +155,7 @@ def _readable(storage: Storage, path: str) -> bool:
 def _lease(storage: Storage) -> Iterator[Fault]:
     if not storage.exists(paths.DRIVER):
         return
-    who = lease.holder(storage)
+    who = lease.holder(storage, paths.DRIVER)
     message = f"the lease of {who}, which is gone" if who else "a lease that cannot be read"
     yield Fault("lease", paths.DRIVER, f"{message}; the next launch takes over")
 

@@ -77,11 +77,11 @@ def repair(storage: Storage) -> Repaired:
     """Repair the study in a directory; no launch can begin meanwhile.
 
     Raises:
-        StudyBusy: a driver is at work.
+        Held: a driver is at work.
         StorageError: `study.yaml` and its copy are both damaged, or the storage refuses.
     """
     with lease.acquire(storage) as held:
-        done = [Action("took over", paths.DRIVER, held.message)] if held.message else []
+        done = [Action("took over", paths.DRIVER, f"from {held.before}, which is gone")] if held.before else []
         found = damage.faults(storage, alone=True)
         done += _study(storage, found)
         records = Records.open(storage)

@@ -8,6 +8,7 @@ DRIVER = "driver.json"
 STOP = "stop.request"
 TRIALS = "trials"
 STAGES = "stages"
+FLIGHT = ".flight"
 EXPORTS = "exports"
 TRIAL = "trial.json"
 OUTCOME = "outcome.json"
@@ -40,3 +41,8 @@ def outcome(number: int) -> str:
 def stage(key: str) -> str:
     """Return the directory of a stored stage."""
     return f"{STAGES}/{key}"
+
+
+def flight(key: str) -> str:
+    """Return the lease of whoever computes a stage, in the storage around all studies: they share the work."""
+    return f"{FLIGHT}/{key}.json"

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search import damage, lease
-from search.lease import StudyBusy
 from search.records import Records
 from search.repair import rebuild, repair
 from tests.search import factories
 from tests.search.test_cli import run
 from trainables import paths
 from trainables.errors import StorageError
+from trainables.lease import Held
 from trainables.outcome import Point
 from trainables.stages import Stages
 from trainables.state import State
@@ -324,7 +324,7 @@ def test_while_a_driver_is_at_work_repair_refuses_and_nothing_is_a_leftover(stud
         before = contents(study)
         found = [fault.path for fault in damage.faults(storage(study))]
         assert [path for path in found if not path.endswith(".safetensors")] == []
-        with pytest.raises(StudyBusy, match="is driven by process"):
+        with pytest.raises(Held, match="is driven by process"):
             repair(storage(study))
         result = run("repair", "synthetic", ROBUSTSEARCH_STORAGE=str(study.parent))
         assert result.exit_code == 5

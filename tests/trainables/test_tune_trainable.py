@@ -28,6 +28,14 @@ from trainables.tune_trainable import RobustsearchTrial
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A study's directory in a storage of its own: studies beside each other share their stages."""
+    study = tmp_path / "storage" / "study"
+    study.mkdir(parents=True)
+    return study
+
+
 def config(place: Path, spec: TrialSpec, number: int = 0) -> dict[str, Any]:
     """What a worker is given; the trial's record is there, as the driver writes it first."""
     Storage(str(place)).claim(paths.trial_record(number), b"{}")
@@ -181,6 +189,7 @@ def progress(place: Path) -> list[int]:
 
 def once_saving_is_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save nothing after a training's first epoch, so that what is saved later is saved for a reason."""
+    monkeypatch.setattr(run, "FIRST_SAVE_SECONDS", 0.0)
     monkeypatch.setattr(run, "SAVE_SHARE", 1e-9)
 
 
@@ -276,6 +285,7 @@ def test_a_storage_that_keeps_refusing_leaves_the_trial_unfinished(
     work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(tune_trainable, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(run, "FIRST_SAVE_SECONDS", 0.0)
     real: dict[str, Any] = {"write": Storage.write, "claim": Storage.claim}
 
     def full(name: str) -> Any:

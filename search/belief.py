@@ -31,8 +31,8 @@ FIT_POINTS = 150
 class Told:
     """What a study has taught, in that order.
 
-    `values` (points, objectives) and `excess` (points, constraints) are of the points `params`; `running` are points
-    that are being measured, `failed` trials that gave no result.
+    `values` (points, objectives) and `excess` (points, constraints) are of the points `params`, of which the first
+    `lent` are other studies'; `running` are points that are being measured, `failed` trials that gave no result.
     """
 
     params: list[Params]
@@ -40,6 +40,7 @@ class Told:
     excess: Array
     running: list[Params]
     failed: list[Params]
+    lent: int = 0
 
     @property
     def fits(self) -> Array:
@@ -178,7 +179,9 @@ def bounded(told: Told, most: int, recent: int, draw: np.random.Generator) -> To
         for order in (*orders, draw.permutation(len(rows))):
             chosen.update(dict.fromkeys(order.tolist()))
         rows = rows[np.sort(list(chosen)[:most])]
-    return Told([told.params[at] for at in rows], told.values[rows], told.excess[rows], told.running, told.failed)
+    lent = int((rows < told.lent).sum())
+    kept = [told.params[at] for at in rows]
+    return Told(kept, told.values[rows], told.excess[rows], told.running, told.failed, lent)
 
 
 def _shortfall(values: Array, front: Array) -> Array:

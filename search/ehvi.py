@@ -49,10 +49,11 @@ class _Chain:
 
 def suggest(scene: Scene, told: Told, startup: int) -> Params:
     """Return the parameters of the trial that promises most for its epochs; the first `startup` cover the space."""
-    seen = frozenset(name(params) for params in (*told.params, *told.running, *told.failed))
-    if scene.number < startup or len(told.params) < 2:
+    # What another study has measured teaches the models, and is not on this study's front until it is measured here.
+    seen = frozenset(name(params) for params in (*told.params[told.lent :], *told.running, *told.failed))
+    if len(told.params) < 2 or scene.number < startup > told.lent:
         return _first_new(scene, seen)
-    front = told.values[told.fits]
+    front = told.values[told.lent :][told.fits[told.lent :]]
     told = bounded(_with_points(scene, told), MOST_POINTS, _RECENT, _generator(scene, "bounded"))
     belief = Belief(scene.spec, told, front[pareto.nondominated(front)], _generator(scene, "fit"))
     draw = _generator(scene, "near")
@@ -127,6 +128,7 @@ def _considered(scene: Scene, told: Told, draw: np.random.Generator) -> list[Par
     # The far end of a chain shows all that lies on its way.
     found += [far for params in found[::4] for far in candidates.sparsities(space, params, (1.0,))]
     for params in _leading(told):
+        found.append(params)
         found += candidates.near(space, params, draw, _NEAR)
         shares = (np.arange(_SPARSITIES) + draw.random()) / _SPARSITIES
         found += candidates.sparsities(space, params, (*shares.tolist(), 1.0))

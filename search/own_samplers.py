@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from search.samplers import Scene
 
 
+TAUGHT = "taught_by"
+"""User attribute of Optuna trials that are points of another study; its value is that study's name."""
+
+
 class _OwnSampler(BaseSampler):
     """What they share: parameters are asked for one by one, in the order of the space."""
 
@@ -82,6 +86,8 @@ def _told(study: Study, asking: FrozenTrial, constraints: list[str]) -> Told:
         if trial.number != asking.number:
             by_state[trial.state].append(trial)
     complete = by_state[TrialState.COMPLETE]
+    # Other studies teach before the first trial, so that theirs come first.
+    lent = sum(TAUGHT in trial.user_attrs for trial in complete)
     values = [trial.values for trial in complete]
     excess = [[bounds[name] for name in constraints] for trial in complete if (bounds := trial.constraints) is not None]
     return Told(
@@ -90,4 +96,5 @@ def _told(study: Study, asking: FrozenTrial, constraints: list[str]) -> Told:
         excess=np.array(excess, dtype=float).reshape(len(complete), len(constraints)),
         running=[trial.params for trial in by_state[TrialState.RUNNING]],
         failed=[trial.params for trial in by_state[TrialState.FAIL]],
+        lent=lent,
     )

@@ -17,6 +17,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.expectation import Expect, alone
+from search.own_samplers import TAUGHT
 from search.samplers import Scene
 from search.space import Categorical, FloatRange, IntRange, Parameter, Params, active, holds
 from search.study_spec import StudySpec
@@ -49,15 +50,19 @@ class Sampling:
         self._trials: dict[int, list[int]] = {}
         """Optuna's ids by trial number: the trial itself, then what was observed on its way."""
 
-    def ask(self, number: int) -> tuple[Params, dict[str, Any]]:
+    def ask(self, number: int, given: Mapping[str, Any] | None = None) -> tuple[Params, dict[str, Any]]:
         """Suggest the parameters of trial `number`: the active ones, in the order of the space.
 
-        The second result is what `adopt` needs beside them; plain data.
+        Where they are `given`, the sampler has no choice. The second result is what `adopt` needs beside them: plain
+        data.
         """
         assert number not in self._trials, f"trial {number} was issued already"
         self._study.sampler = self.spec.sampler.build(Scene(self.spec.seed, number, self.spec, self._expect))
         before = set(self._study_attributes())
+        if given is not None:
+            self._study.enqueue_trial(dict(given))
         trial = self._study.ask()
+        assert trial.relative_params is not None  # A genetic sampler counts a trial once it was asked for these.
         params: Params = {}
         for path, parameter in self.spec.space.items():
             if holds(parameter, params):
@@ -112,26 +117,49 @@ class Sampling:
 
         Return False, and learn nothing, where the point is not whole or the space could not have produced it.
         """
+        issued = self._storage.get_trial(self._trials[number][0]).system_attrs
+        # A genetic sampler counts the point to the generation of its trial.
+        generation = {name: value for name, value in issued.items() if name.endswith(_GENERATION)}
+        trial = self._point(params, values, violations, {OBSERVED: number}, generation)
+        if trial is not None:
+            self._trials[number].append(self._add(trial))
+        return trial is not None
+
+    def teach(
+        self, study: str, params: Mapping[str, Any], values: Sequence[float] | None, violations: Sequence[float] = ()
+    ) -> bool:
+        """Learn a point of another study, before the first trial; return as `observe` does."""
+        assert not self._trials, "the other studies come first"
+        trial = self._point(params, values, violations, {TAUGHT: study}, {})
+        if trial is not None:
+            self._add(trial)
+        return trial is not None
+
+    def _point(
+        self,
+        params: Mapping[str, Any],
+        values: Sequence[float] | None,
+        violations: Sequence[float],
+        source: dict[str, Any],
+        attributes: dict[str, Any],
+    ) -> FrozenTrial | None:
+        """Return a measured point as a trial of its own, None for one that cannot be taught."""
         known = active(self.spec.space, params)
         if known is None:
             self.outside += 1
-            return False
+            return None
         if not self._whole(values) or not self._judged(violations):
-            return False
+            return None
         assert values is not None
-        issued = self._storage.get_trial(self._trials[number][0]).system_attrs
-        trial = create_trial(
+        return create_trial(
             state=TrialState.COMPLETE,
             values=list(values),
             params=known,
             distributions=self._of(known),
-            user_attrs={OBSERVED: number},
-            # A genetic sampler counts the point to the generation of its trial.
-            system_attrs={name: value for name, value in issued.items() if name.endswith(_GENERATION)},
+            user_attrs=source,
+            system_attrs=attributes,
             constraints=self._constraints(violations),
         )
-        self._trials[number].append(self._add(trial))
-        return True
 
     def _add(self, trial: FrozenTrial) -> int:
         self._study.add_trial(trial)

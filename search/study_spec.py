@@ -10,9 +10,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from search.fields import Bound, Duration, Module, Name, Size, bound
 from search.problems import dotted, problems, shown
-from search.rim import Problem, plain_trial, wrong_space
+from search.rim import Problem, plain_trial, wrong_queue, wrong_space
 from search.samplers import SAMPLERS, Sampler, Tpe
-from search.space import Space
+from search.space import Params, Scalar, Space, meant
 from trainables.base import Spec, plain
 from trainables.data import DATASETS
 from trainables.data.base import Data
@@ -40,8 +40,9 @@ class StudySpec(Spec):
     """One study.
 
     `space` maps dotted paths below `recipe` or `model` to parameters; what it does not name stays as
-    `recipe` and `model` say. A `deterministic` search asks for trials in rounds of `round`, each when the one before
-    it has ended, so that it is the same however fast its workers are. `max_failures` is how often a trial is
+    `recipe` and `model` say. Trials with the parameters in `enqueue` run first; studies named in `warm_start` teach
+    the sampler before the first trial. A `deterministic` search asks for trials in rounds of `round`, each when the
+    one before it has ended, so that it is the same however fast its workers are. `max_failures` is how often a trial is
     tried again; when the first `abort_after` trials all fail the same way, the search stops. Stored stages beyond
     `stage_storage` bytes are dropped, the least useful first.
     """
@@ -57,6 +58,8 @@ class StudySpec(Spec):
     constraints: dict[str, Bound] = {}
     protocol: Protocol = Protocol()
     sampler: Annotated[Sampler, SAMPLERS] = Tpe()
+    enqueue: tuple[dict[str, Scalar], ...] = ()
+    warm_start: tuple[Name, ...] = ()
     budget: Budget = Budget()
     max_failures: int = Field(default=2, ge=0)
     abort_after: int = Field(default=3, gt=0)
@@ -68,7 +71,7 @@ class StudySpec(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        wrong = [*_wrong_measures(self), *wrong_space(self)]
+        wrong = [*_wrong_measures(self), *wrong_space(self)] or [*wrong_queue(self), *_repeated(self)]
         if wrong:
             details = [
                 InitErrorDetails(type=PydanticCustomError("inconsistent", "{m}", {"m": message}), loc=loc, input=None)
@@ -91,10 +94,23 @@ class StudySpec(Spec):
             given = ", ".join(f"{path} = {shown(value)}" for path, value in params.items())
             raise SpecError("\n".join([f"no trial can have {given or 'the default values'}", *lines])) from None
 
+    def queue(self) -> list[Params]:
+        """Return the parameters of the trials in `enqueue`, in the order of the space."""
+        return [
+            {path: meant(parameter, given[path]) for path, parameter in self.space.items() if path in given}
+            for given in self.enqueue
+        ]
+
     def resolved(self) -> dict[str, Any]:
         """Return the study as plain data with every default written out."""
         data = plain(self)
         return {"schema": data.pop("schema_number"), **data}
+
+
+def _repeated(study: StudySpec) -> Iterator[Problem]:
+    for index, name in enumerate(study.warm_start):
+        if name in study.warm_start[:index]:
+            yield ("warm_start", index), f"'{name}' is named twice"
 
 
 def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
@@ -121,7 +137,7 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
             yield ("constraints", measure), f"{measure} is a fraction from 0 to 1, {number:g} is none{slip}"
 
 
-MAY_CHANGE = ("description", "budget", "max_failures", "abort_after", "stage_storage")
+MAY_CHANGE = ("description", "enqueue", "budget", "max_failures", "abort_after", "stage_storage")
 """What may be changed in a study that exists."""
 
 

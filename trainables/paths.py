@@ -5,6 +5,7 @@ from __future__ import annotations
 STUDY = "study.yaml"
 DRIVER = "driver.json"
 STOP = "stop.request"
+LESSONS = "warm_start.json"
 TRIALS = "trials"
 STAGES = "stages"
 FLIGHT = ".flight"

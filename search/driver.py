@@ -244,7 +244,8 @@ class Driver:
     def _judge(self, point: objectives.Measured) -> tuple[list[float] | None, list[float]]:
         if not objectives.valid(point, self.spec):
             return None, []
-        return objectives.values(point, self.spec), objectives.violations(point, self.spec)
+        missed = [*objectives.violations(point, self.spec), *objectives.distances(point, self.spec)]
+        return objectives.values(point, self.spec), missed
 
     def stop_reason(self) -> str | None:
         """Say why no more trials should run although the budget of trials is not spent, or None."""

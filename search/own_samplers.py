@@ -68,7 +68,7 @@ class EhviSampler(_OwnSampler):
         self._chosen: Params = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        told = _told(study, trial, list(self._scene.spec.constraints))
+        told = _told(study, trial, list(self._scene.spec.bounds()))
         # Several threads gain nothing on such matrices, and sum in another order.
         with threadpool_limits(1):
             self._chosen = ehvi.suggest(self._scene, told, self._startup)
@@ -79,7 +79,7 @@ class EhviSampler(_OwnSampler):
         return self._chosen[param_name]
 
 
-def _told(study: Study, asking: FrozenTrial, constraints: list[str]) -> Told:
+def _told(study: Study, asking: FrozenTrial, bounds: list[str]) -> Told:
     """Read an Optuna study, all but the trial that is being asked for."""
     by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
     for trial in study.get_trials(deepcopy=False):
@@ -89,11 +89,11 @@ def _told(study: Study, asking: FrozenTrial, constraints: list[str]) -> Told:
     # Other studies teach before the first trial, so that theirs come first.
     lent = sum(TAUGHT in trial.user_attrs for trial in complete)
     values = [trial.values for trial in complete]
-    excess = [[bounds[name] for name in constraints] for trial in complete if (bounds := trial.constraints) is not None]
+    excess = [[missed[name] for name in bounds] for trial in complete if (missed := trial.constraints) is not None]
     return Told(
         params=[trial.params for trial in complete],
         values=np.array(values, dtype=float).reshape(len(complete), len(study.directions)),
-        excess=np.array(excess, dtype=float).reshape(len(complete), len(constraints)),
+        excess=np.array(excess, dtype=float).reshape(len(complete), len(bounds)),
         running=[trial.params for trial in by_state[TrialState.RUNNING]],
         failed=[trial.params for trial in by_state[TrialState.FAIL]],
         lent=lent,

@@ -177,11 +177,12 @@ class Sampling:
         return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
 
     def _judged(self, violations: Sequence[float]) -> bool:
-        assert len(violations) in (0, len(self.spec.constraints)), f"{len(violations)} violations do not fit the study"
-        return len(violations) == len(self.spec.constraints) and not any(map(math.isnan, violations))
+        bounds = len(self.spec.bounds())
+        assert len(violations) in (0, bounds), f"{len(violations)} violations do not fit the study"
+        return len(violations) == bounds and not any(map(math.isnan, violations))
 
     def _constraints(self, violations: Sequence[float]) -> dict[str, float]:
-        return dict(zip(self.spec.constraints, violations, strict=True))
+        return dict(zip(self.spec.bounds(), violations, strict=True))
 
     def _study_attributes(self) -> dict[str, Any]:
         return self._storage.get_study_system_attrs(self._id)

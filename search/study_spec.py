@@ -17,7 +17,7 @@ from trainables.base import Spec, plain
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.errors import SpecError
-from trainables.metrics import MEASURES, ROBUST_ACCURACY, SPARSITY, Direction
+from trainables.metrics import MEASURES, NONZERO, ROBUST_ACCURACY, SPARSITY, Direction
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.recipes import RECIPES
@@ -56,6 +56,7 @@ class StudySpec(Spec):
     space: Space = {}
     objectives: dict[str, Direction] = Field(default={ROBUST_ACCURACY: "maximise", SPARSITY: "maximise"}, min_length=1)
     constraints: dict[str, Bound] = {}
+    target: dict[str, Bound] = {}
     protocol: Protocol = Protocol()
     sampler: Annotated[Sampler, SAMPLERS] = Tpe()
     enqueue: tuple[dict[str, Scalar], ...] = ()
@@ -94,6 +95,11 @@ class StudySpec(Spec):
             given = ", ".join(f"{path} = {shown(value)}" for path, value in params.items())
             raise SpecError("\n".join([f"no trial can have {given or 'the default values'}", *lines])) from None
 
+    def bounds(self) -> dict[str, tuple[str, str]]:
+        """Return measure and bound of all that a sampler is to keep to, by name: the constraints, then the target."""
+        target = {f"target.{measure}": (measure, text) for measure, text in self.target.items()}
+        return {**{measure: (measure, text) for measure, text in self.constraints.items()}, **target}
+
     def queue(self) -> list[Params]:
         """Return the parameters of the trials in `enqueue`, in the order of the space."""
         return [
@@ -116,7 +122,8 @@ def _repeated(study: StudySpec) -> Iterator[Problem]:
 def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
     """Check that objectives and constraints name measures and ask for what is possible and better."""
     known = ", ".join(MEASURES)
-    for section, names in (("objectives", study.objectives), ("constraints", study.constraints)):
+    bounded = (("constraints", study.constraints), ("target", study.target))
+    for section, names in (("objectives", study.objectives), *bounded):
         for measure in names:
             if measure not in MEASURES:
                 hint = nearest(measure, MEASURES)
@@ -130,11 +137,16 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
                 if (better == "maximise")
                 else f"more is not better here: {measure} can only be {better}d",
             )
-    for measure, text in study.constraints.items():
-        number = bound(text)[1]
-        if measure in MEASURES and measure not in _COUNTS and number > 1:
-            slip = f"; did you mean {number / 100:g}?" if number <= 100 else ""
-            yield ("constraints", measure), f"{measure} is a fraction from 0 to 1, {number:g} is none{slip}"
+    for section, bounds in bounded:
+        for measure, text in bounds.items():
+            number = bound(text)[1]
+            if measure in MEASURES and measure not in _COUNTS and number > 1:
+                slip = f"; did you mean {number / 100:g}?" if number <= 100 else ""
+                yield (section, measure), f"{measure} is a fraction from 0 to 1, {number:g} is none{slip}"
+    if study.target and SPARSITY not in study.objectives:
+        yield ("target",), f"a target asks for the sparsest network that reaches it; {SPARSITY} must be an objective"
+    for measure in {SPARSITY, NONZERO} & study.target.keys():
+        yield ("target", measure), "a target is what the sparsest network is to reach; bound this with `constraints`"
 
 
 MAY_CHANGE = ("description", "enqueue", "budget", "max_failures", "abort_after", "stage_storage")

@@ -66,6 +66,13 @@ REFUSED = {
         "constraints: {clean_accuracy: '>= 75'}\n",
         r"constraints.clean_accuracy: .*did you mean 0.75\?",
     ),
+    "target in per cent": ("target: {robust_accuracy: '>= 45'}\n", r"target.robust_accuracy: .*did you mean 0.45\?"),
+    "target of nothing": ("target: {robustness: '>= 0.4'}\n", r"target.robustness: 'robustness' is not measured"),
+    "target of sparsity": ("target: {sparsity: '>= 0.4'}\n", r"target.sparsity: .*bound this with `constraints`"),
+    "target without sparsity": (
+        "target: {robust_accuracy: '>= 0.4'}\nobjectives: {robust_accuracy: maximise}\n",
+        r"my.yaml:6:1 target: .*sparsity must be an objective",
+    ),
     "constraint without a bound": ("constraints: {clean_accuracy: 0.75}\n", r"constraints.clean_accuracy: 0.75 is not"),
     "constraint misspelt": (
         "constraints: {clean_accuracy: '> 0.75'}\n",
@@ -313,6 +320,7 @@ CHANGES = {
     "objectives": ("objectives={robust_accuracy: maximise}", "objectives.sparsity"),
     "order": ("objectives={sparsity: maximise, robust_accuracy: maximise}", "objectives"),
     "constraints": ("constraints={clean_accuracy: '>= 0.5'}", "constraints"),
+    "target": ("target={robust_accuracy: '>= 0.5'}", "target"),
 }
 
 
@@ -358,6 +366,7 @@ enqueue: [{recipe.rewind: init, recipe.sparsity: 0.5, recipe.rate: 0.3}]
 warm_start: [other]
 budget: {wall_time: 30m}
 constraints: {clean_accuracy: ">= 0.5"}
+target: {robust_accuracy: ">= 0.4"}
 """
 
 

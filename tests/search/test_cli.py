@@ -54,9 +54,10 @@ def test_front_is_a_table_of_its_points(storage: Path) -> None:
 
 @pytest.mark.parametrize(("bound", "reached"), [(">= 0.45", True), (">= 0.99", False)])
 def test_the_point_that_answers_a_target_is_named(storage: Path, bound: str, reached: bool) -> None:
-    make_study(storage / f"aim-{reached}".lower(), 12, study_spec(name=f"aim-{reached}".lower(), target={"robust_accuracy": bound}))
-    told = json.loads(run("front", f"aim-{reached}".lower(), "--storage", storage, "--json").stdout)
-    assert json.loads(run("status", f"aim-{reached}".lower(), "--storage", storage, "--json").stdout)["target"] == told["target"]
+    name = f"aim-{reached}".lower()
+    make_study(storage / name, 12, study_spec(name=name, target={"robust_accuracy": bound}))
+    told = json.loads(run("front", name, "--storage", storage, "--json").stdout)
+    assert json.loads(run("status", name, "--storage", storage, "--json").stdout)["target"] == told["target"]
     answer = told["target"]["point" if reached else "nearest"]
     assert told["target"]["nearest" if reached else "point"] is None
     assert told["target"]["bounds"] == {"robust_accuracy": bound}
@@ -67,7 +68,7 @@ def test_the_point_that_answers_a_target_is_named(storage: Path, bound: str, rea
     else:
         assert answer["point"] == max(rows, key=lambda row: row["robust_accuracy"])["point"]
     for command in ("front", "status"):
-        text = run(command, f"aim-{reached}".lower(), "--storage", storage).stdout
+        text = run(command, name, "--storage", storage).stdout
         says = f"target robust_accuracy {bound}: " + ("" if reached else "no point reaches it; nearest is ")
         assert says + answer["point"] in text
 

@@ -163,7 +163,15 @@ def _columns(pairs: Sequence[tuple[Array, Array]], count: int) -> tuple[Array, A
 
 
 def bounded(told: Told, most: int, recent: int, draw: np.random.Generator) -> Told:
-    """Keep at most `most` points: the front, the `recent` newest, those nearest to the front, and some of the rest.
+    """Keep at most `most` points, those of `worth_keeping`."""
+    rows = worth_keeping(told, most, recent, draw)
+    lent = int((rows < told.lent).sum())
+    kept = [told.params[at] for at in rows]
+    return Told(kept, told.values[rows], told.excess[rows], told.running, told.failed, lent)
+
+
+def worth_keeping(told: Told, most: int, recent: int, draw: np.random.Generator) -> Array:
+    """Choose at most `most` points: the front, the `recent` newest, those nearest to the front, and some of the rest.
 
     Of points with equal parameters the newest stays: they are one network, which several trials have in common.
     """
@@ -179,9 +187,7 @@ def bounded(told: Told, most: int, recent: int, draw: np.random.Generator) -> To
         for order in (*orders, draw.permutation(len(rows))):
             chosen.update(dict.fromkeys(order.tolist()))
         rows = rows[np.sort(list(chosen)[:most])]
-    lent = int((rows < told.lent).sum())
-    kept = [told.params[at] for at in rows]
-    return Told(kept, told.values[rows], told.excess[rows], told.running, told.failed, lent)
+    return rows
 
 
 def _shortfall(values: Array, front: Array) -> Array:

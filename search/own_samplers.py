@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,10 +68,11 @@ class EhviSampler(_OwnSampler):
         self._chosen: Params = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        told = _told(study, trial, list(self._scene.spec.bounds()))
+        others = (other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
+        known = told(others, study, list(self._scene.spec.bounds()))
         # Several threads gain nothing on such matrices, and sum in another order.
         with threadpool_limits(1):
-            self._chosen = ehvi.suggest(self._scene, told, self._startup)
+            self._chosen = ehvi.suggest(self._scene, known, self._startup)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -79,12 +80,11 @@ class EhviSampler(_OwnSampler):
         return self._chosen[param_name]
 
 
-def _told(study: Study, asking: FrozenTrial, bounds: list[str]) -> Told:
-    """Read an Optuna study, all but the trial that is being asked for."""
+def told(trials: Iterable[FrozenTrial], study: Study, bounds: Sequence[str]) -> Told:
+    """Read trials of an Optuna study as what it has taught."""
     by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
-    for trial in study.get_trials(deepcopy=False):
-        if trial.number != asking.number:
-            by_state[trial.state].append(trial)
+    for trial in trials:
+        by_state[trial.state].append(trial)
     complete = by_state[TrialState.COMPLETE]
     # Other studies teach before the first trial, so that theirs come first.
     lent = sum(TAUGHT in trial.user_attrs for trial in complete)

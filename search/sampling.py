@@ -11,22 +11,29 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from search.belief import worth_keeping
 from search.expectation import Expect, alone
-from search.own_samplers import TAUGHT
+from search.own_samplers import TAUGHT, told
 from search.samplers import Scene
 from search.space import Categorical, FloatRange, IntRange, Parameter, Params, active, holds
 from search.study_spec import StudySpec
 from trainables.outcome import State
+from trainables.rng import derive
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 OBSERVED = "observed_in"
 """User attribute of Optuna trials that are measurements on the way of another; its value is that trial's number."""
+
+_IDLE = optuna.samplers.RandomSampler(seed=0)
+_LENT = -1
+"""The number under which points of other studies are kept."""
 
 _GENERATION = ":generation"
 _PARENTS = ":parent:"
@@ -42,13 +49,19 @@ class Sampling:
         self.outside = 0
         """How many observed points the space could not have produced; the sampler was not told of them."""
         self._distributions = {path: distribution(parameter) for path, parameter in spec.space.items()}
-        self._storage = InMemoryStorage()
-        self._study = optuna.create_study(
-            study_name=spec.name, storage=self._storage, directions=["maximize"] * len(spec.objectives)
-        )
-        self._id = self._storage.get_study_id_from_name(spec.name)
+        self._begin()
         self._trials: dict[int, list[int]] = {}
         """Optuna's ids by trial number: the trial itself, then what was observed on its way."""
+
+    def _begin(self) -> None:
+        self._storage = InMemoryStorage()
+        self._study = optuna.create_study(
+            study_name=self.spec.name,
+            storage=self._storage,
+            sampler=_IDLE,
+            directions=["maximize"] * len(self.spec.objectives),
+        )
+        self._id = self._storage.get_study_id_from_name(self.spec.name)
 
     def ask(self, number: int, given: Mapping[str, Any] | None = None) -> tuple[Params, dict[str, Any]]:
         """Suggest the parameters of trial `number`: the active ones, in the order of the space.
@@ -57,6 +70,7 @@ class Sampling:
         data.
         """
         assert number not in self._trials, f"trial {number} was issued already"
+        self._forget()
         self._study.sampler = self.spec.sampler.build(Scene(self.spec.seed, number, self.spec, self._expect))
         before = set(self._study_attributes())
         if given is not None:
@@ -67,6 +81,8 @@ class Sampling:
         for path, parameter in self.spec.space.items():
             if holds(parameter, params):
                 params[path] = _suggest(trial, path, self._distributions[path])
+        # Optuna asks a study's sampler again whenever it looks at a trial.
+        self._study.sampler = _IDLE
         attributes = self._storage.get_trial(trial._trial_id).system_attrs
         made = {name: value for name, value in self._study_attributes().items() if name not in before}
         self._trials[number] = [trial._trial_id]
@@ -78,6 +94,7 @@ class Sampling:
     def adopt(self, number: int, params: Mapping[str, Any], sampler_attrs: Mapping[str, Any]) -> None:
         """Take up a trial that was issued before, by this process or an earlier one, as running."""
         assert number not in self._trials, f"trial {number} was issued already"
+        self._forget()
         for name, members in sampler_attrs.get("parents", {}).items():
             self._storage.set_study_system_attr(self._id, name, self._ids(members))
         trial = create_trial(
@@ -129,10 +146,10 @@ class Sampling:
         self, study: str, params: Mapping[str, Any], values: Sequence[float] | None, violations: Sequence[float] = ()
     ) -> bool:
         """Learn a point of another study, before the first trial; return as `observe` does."""
-        assert not self._trials, "the other studies come first"
+        assert self._trials.keys() <= {_LENT}, "the other studies come first"
         trial = self._point(params, values, violations, {TAUGHT: study}, {})
         if trial is not None:
-            self._add(trial)
+            self._trials.setdefault(_LENT, []).append(self._add(trial))
         return trial is not None
 
     def _point(
@@ -160,6 +177,26 @@ class Sampling:
             system_attrs=attributes,
             constraints=self._constraints(violations),
         )
+
+    def _forget(self) -> None:
+        """Begin a smaller study where the sampler has been taught twice what it is to see."""
+        most = self.spec.sampler.most
+        if most is None:
+            return
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if len(complete) < 2 * most:
+            return
+        draw = np.random.default_rng(derive(self.spec.seed, "forget", len(trials)))
+        rows = worth_keeping(told(complete, self._study, list(self.spec.bounds())), most, most // 4, draw)
+        unsuccessful = [trial for trial in trials if trial.state in (TrialState.FAIL, TrialState.PRUNED)][-most // 4 :]
+        kept = {complete[row].number for row in rows} | {trial.number for trial in unsuccessful}
+        names = {trial_id: number for number, own in self._trials.items() for trial_id in own}
+        self._begin()
+        self._trials = {}
+        for trial in trials:
+            if trial.number in kept or trial.state == TrialState.RUNNING:
+                self._trials.setdefault(names[trial._trial_id], []).append(self._add(trial))
 
     def _add(self, trial: FrozenTrial) -> int:
         self._study.add_trial(trial)

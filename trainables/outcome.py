@@ -70,7 +70,7 @@ class Failure(_Record):
 
 
 class Outcome(_Record):
-    """A trial's end; written once."""
+    """A trial's end; written once. `params` are the trial's once more, so that a lost `trial.json` can be rebuilt."""
 
     schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
     number: int = Field(ge=0)
@@ -81,6 +81,7 @@ class Outcome(_Record):
     finished: str
     seconds: float = Field(ge=0)
     host: str = ""
+    params: dict[str, Any] = {}
     versions: dict[str, str] = {}
 
     model_config = ConfigDict(

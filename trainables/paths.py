@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 STUDY = "study.yaml"
+STUDY_COPY = "study.copy.yaml"
 DRIVER = "driver.json"
 STOP = "stop.request"
 LESSONS = "warm_start.json"
@@ -16,6 +17,10 @@ STATE = "state.safetensors"
 STAGE = "stage.json"
 POINT = "point.json"
 MODEL_WEIGHTS = "model.safetensors"
+DAMAGED = ".damaged-"
+TEMPORARY = ".tmp"
+PROBE = "probe-"
+PROGRESS = "progress-"
 MODEL_CARD = "model.json"
 
 

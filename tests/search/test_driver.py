@@ -8,6 +8,7 @@ import pytest
 
 from search.driver import Driver
 from search.records import Records
+from search.samplers import SAMPLERS
 from tests.search import factories
 from trainables.outcome import Outcome, Point, TrialRecord
 from trainables.storage import Storage
@@ -87,6 +88,33 @@ def test_a_resumed_search_proposes_what_an_uninterrupted_one_would(tmp_path: Pat
     found = []
     for _ in range(10):
         found.append(step(Driver(Records.open(Storage(str(tmp_path / "parts"))))))
+    assert found == expected
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_sampler_that_grows_slow_sees_a_bounded_study_also_after_a_restart(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SAMPLERS[sampler], "most", 6)
+    fields = {"sampler": {"kind": sampler, "n_startup_trials": 3}, "budget": {"trials": 16}}
+
+    def step(driver: Driver) -> dict[str, Any]:
+        record = start(driver)
+        asked = record.params["recipe.sparsity"]
+        on_the_way = point(0, 0.3, 0.0, stands_for={"sparsity": 0.0})
+        finish(driver, record.number, on_the_way, point(1, 0.4 + asked / 2, asked))
+        return record.params
+
+    whole = Driver(records(tmp_path / "whole", **fields))
+    expected = []
+    for _ in range(16):
+        expected.append(step(whole))
+        told = whole._sampling._study.get_trials(deepcopy=False)
+        assert len(told) <= 2 * 6 + 1
+        best = max(p["recipe.sparsity"] for p in expected[:-1] or expected)
+        assert best in [trial.params["recipe.sparsity"] for trial in told], "the front is never forgotten"
+    records(tmp_path / "parts", **fields)
+    found = [step(Driver(Records.open(Storage(str(tmp_path / "parts"))))) for _ in range(16)]
     assert found == expected
 
 

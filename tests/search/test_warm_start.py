@@ -216,3 +216,14 @@ def test_what_differs_outside_of_the_space_makes_another_network() -> None:
     assert matched(space, {"recipe.epochs": 7, "recipe.finetune_epochs": 6}) is None
     assert matched(space, {"recipe.epochs": 7, "model.normalise": False}) is None
     assert matched({}, {}) == {}
+
+
+def test_what_was_lent_may_be_forgotten_as_well(shelf: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, _ = begin(ladder("next", "tpe", warm_start=["ladder"]), shelf)
+    monkeypatch.setattr(type(records.spec.sampler), "most", 4)
+    driver = search(records, 3)
+    assert len(lent(driver)) < len(records.lessons().lessons)
+    again = Driver(Records.open(shelf.child("next")))
+    assert len(lent(again)) == len(lent(driver))
+    asked = [known._sampling.ask(3)[0] for known in (driver, again)]
+    assert asked[0] == asked[1]

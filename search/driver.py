@@ -21,6 +21,9 @@ from trainables.base import plain
 from trainables.outcome import Failure, Outcome, Point, TrialRecord
 from trainables.spec import TrialSpec
 
+_QUEUED = "queued"
+"""What a trial's record says of its parameters where the study file gave them."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -78,6 +81,12 @@ class Driver:
         self._archive = pareto.Archive()
         self._best: Point | None = None
         self._stop_reason: str | None = None
+        taught = records.lessons()
+        self._expectations.store(taught.stages)
+        for lesson in taught.lessons:
+            self._sampling.teach(lesson.study, lesson.params, *self._judge(lesson.measured))
+        queued = [record.params for record, _ in records.trials() if record.sampler.get(_QUEUED)]
+        self._queue = [given for given in self.spec.queue() if given not in queued]
         for record, outcome in records.trials():
             self._teach_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)
@@ -121,7 +130,10 @@ class Driver:
 
     def _issue(self, number: int) -> None:
         self._teach_rounds_before(number)
-        params, sampler = self._sampling.ask(number)
+        given = self._queue[0] if self._queue else None
+        params, sampler = self._sampling.ask(number, given)
+        if given is not None:
+            sampler = {**sampler, _QUEUED: True}
         trial = self.spec.trial(params)
         chain = trial_spec.steps(trial, self.records.fingerprint.data_hash)
         keys = tuple(step.key for step in chain)
@@ -136,6 +148,7 @@ class Driver:
             issued=utc_now(),
         )
         self.records.issue(record)
+        self._queue = self._queue[1:]
         self._expectations.issue(record)
         self._next = self._free(number + 1)
         self._order.add(record, trainings(chain))
@@ -229,10 +242,11 @@ class Driver:
         values, violations = self._judge(last) if last and outcome.state == "complete" else (None, [])
         self._sampling.tell(record.number, outcome.state, values, violations)
 
-    def _judge(self, point: Point) -> tuple[list[float] | None, list[float]]:
+    def _judge(self, point: objectives.Measured) -> tuple[list[float] | None, list[float]]:
         if not objectives.valid(point, self.spec):
             return None, []
-        return objectives.values(point, self.spec), objectives.violations(point, self.spec)
+        missed = [*objectives.violations(point, self.spec), *objectives.distances(point, self.spec)]
+        return objectives.values(point, self.spec), missed
 
     def stop_reason(self) -> str | None:
         """Say why no more trials should run although the budget of trials is not spent, or None."""

@@ -90,6 +90,24 @@ def contributions(values: Values) -> list[float]:
     return [float(share) for share in moocore.hv_contributions(points, ref=0, maximise=True)]
 
 
+def knee(values: Values) -> int | None:
+    """Return which point of a front bulges farthest beyond the plane through the best of each objective.
+
+    Each objective is scaled to [0, 1] over the front. None where no point lies beyond the plane: with
+    one objective, fewer than three points, or a front that is straight or hollow.
+    Source: Das 1999, doi:10.1007/BF01195985 (the point farthest from the plane of the individual optima).
+    """
+    if len(values) < 3:
+        return None
+    points = _array(values)
+    low, high = points.min(axis=0), points.max(axis=0)
+    scaled = (points - low) / np.where(high > low, high - low, 1.0)
+    # Scaled, the best of each objective lie at the unit vectors, or beyond.
+    bulge = scaled.sum(axis=1) - 1.0
+    best = int(bulge.argmax())
+    return best if points.shape[1] > 1 and bulge[best] > 1e-9 else None
+
+
 def front(values: Sequence[Sequence[float] | None]) -> list[bool]:
     """Say of each point whether it is on the front; None and non-finite points are not, and beat nobody."""
     known = [i for i, point in enumerate(values) if point is not None and np.isfinite(point).all()]

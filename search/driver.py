@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from search import objectives, pareto
@@ -71,6 +72,7 @@ class Driver:
         self._running: dict[int, TrialRecord] = {}
         self._points: dict[int, list[Point]] = {}
         self._began: dict[int, float] = {}
+        self._crashes: Counter[int] = Counter()
         self._untaught: dict[int, tuple[TrialRecord, Outcome]] = {}
         self._taken = {trial.number for trial, _ in records.trials()} | {bad.number for bad in records.damaged()}
         self._next = self._free(0)
@@ -106,14 +108,14 @@ class Driver:
         if record is None:
             return None
         self._running[record.number] = record
-        self._points[record.number] = []
-        self._began[record.number] = time.monotonic()
+        self._points.setdefault(record.number, [])
+        self._began.setdefault(record.number, time.monotonic())
         return record
 
     @property
     def waiting(self) -> bool:
-        """Whether trials are left that may start once others have ended or stored a stage."""
-        return bool(self._order) or self._next < self.spec.budget.trials
+        """Whether trials are left that may start once others have ended, stored a stage, or crashed."""
+        return bool(self._order) or bool(self._running) or self._next < self.spec.budget.trials
 
     def _free(self, first: int) -> int:
         """Return the smallest number from `first` that no record bears, damaged ones included."""
@@ -166,6 +168,19 @@ class Driver:
         if points and number in self._running and not self.spec.deterministic:
             self._observe(self._running[number], points[-1])
         points.append(point)
+
+    def on_crash(self, number: int) -> Outcome | None:
+        """Take in that a trial's process died: it runs again, unless that was once too often."""
+        record = self._running.get(number)
+        if record is None:
+            return None
+        self._crashes[number] += 1
+        if self._crashes[number] > self.spec.max_failures or self.records.outcome(number) is not None:
+            times, allowed = self._crashes[number], self.spec.max_failures
+            return self.on_end(number, f"its process died, time {times}; max_failures is {allowed}")
+        del self._running[number]
+        self._order.again(record)
+        return None
 
     def on_end(self, number: int, crash: str | None) -> Outcome | None:
         """Take in a trial's end.

@@ -62,6 +62,11 @@ class Order:
         """Take note of what is stored no longer."""
         self._stored.difference_update(keys)
 
+    def again(self, record: TrialRecord) -> None:
+        """Queue a trial that was under way once more."""
+        self._running.discard(record.number)
+        self._waiting[record.number] = record
+
     def end(self, number: int) -> None:
         """Take note that a trial is no longer under way; what it has not stored is anybody's to train."""
         self._running.discard(number)

@@ -61,7 +61,7 @@ class TuneSearcher(_Live, Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Return the configuration of the next trial, None where none can start yet, or that there is none."""
-        if self.problem or self._gone():
+        if self.over():
             return Searcher.FINISHED
         try:
             record = self._driver.next()
@@ -93,12 +93,15 @@ class TuneSearcher(_Live, Searcher):
             self._driver.on_point(number, Point.model_validate_json(result["point"]))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Pass a trial's end on."""
+        """Pass a trial's end on, or that its process died: the driver counts that, and gives it out again."""
         if result and result.keys() & {"point", "storage"}:
             self.on_trial_result(trial_id, result)
-        crash = "its process died more often than max_failures allows" if error else None
+        number = self._numbers[trial_id]
         try:
-            self._driver.on_end(self._numbers[trial_id], crash)
+            if error:
+                self._driver.on_crash(number)
+            else:
+                self._driver.on_end(number, None)
         except RobustsearchError as problem:  # Tune would wrap it in a traceback; `run` raises it as it is.
             self.problem = self.problem or problem
 
@@ -224,7 +227,9 @@ def run(
                 storage_path=cache,
                 stop=_Stopper(searcher.over),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=driver.spec.max_failures),
+                # Tune restarts what was preempted; what crashed comes back to the driver. Tune's own count would be
+                # ignored where a node is lost just when a worker changes from one trial to the next.
+                failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[_Watch(driver, searcher, view, Gauges())],
                 verbose=0,
             ),

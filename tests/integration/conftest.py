@@ -53,6 +53,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             text=True,
             cwd=tmp_path,
             env={**os.environ, **environment},
+            start_new_session=True,  # As a terminal's job: a signal can be sent to all of it.
         )
         begun.append(process)
         return process

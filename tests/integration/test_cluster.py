@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -14,69 +12,14 @@ import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.integration.conftest import end, wait_for
+from tests.integration.conftest import wait_for
+from tests.integration.nodes import Nodes, cluster_file, free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
 Start = Callable[..., "subprocess.Popen[str]"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Head:
-    """A Ray head node in processes of its own, with a token, and as many more nodes as asked for."""
-
-    def __init__(self, folder: Path, python: str, nodes: int, cpus: int = 1) -> None:
-        self.folder = folder
-        self.token = folder / "token"
-        self.token.write_text(secrets.token_hex(32))
-        self.token.chmod(0o600)
-        self.address = f"127.0.0.1:{_free_port()}"
-        self.metrics = _free_port()
-        self.environment = {
-            **os.environ,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self.token),
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
-        self.processes: list[psutil.Process] = []
-        common = ["--num-cpus", str(cpus), "--object-store-memory", "100000000", "--disable-usage-stats"]
-        port = self.address.rpartition(":")[2]
-        head = ["--head", "--port", port, "--include-dashboard", "false", "--metrics-export-port", str(self.metrics)]
-        self._start(python, [*head, "--node-ip-address", "127.0.0.1", "--temp-dir", str(folder / "ray"), *common])
-        for _ in range(nodes - 1):
-            self._start(python, ["--address", self.address, *common])
-
-    def _start(self, python: str, arguments: list[str]) -> None:
-        before = set(psutil.pids())
-        command = [python, "-m", "ray.scripts.scripts", "start", *arguments]
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=120, cwd=self.folder
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        for pid in set(psutil.pids()) - before:
-            try:
-                process = psutil.Process(pid)
-                if "ray" in " ".join(process.cmdline()) and process.ppid() in (1, os.getpid()):
-                    self.processes.append(process)
-            except psutil.Error:
-                continue
-
-    def close(self) -> None:
-        family = [*self.processes]
-        for process in self.processes:
-            try:
-                family += process.children(recursive=True)
-            except psutil.Error:
-                continue
-        end(family)
 
 
 @pytest.fixture
@@ -91,30 +34,22 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def cluster(request: pytest.FixtureRequest, short: Path) -> Iterator[Head]:
-    head = Head(short, getattr(request, "param", sys.executable), nodes=3)
+def cluster(request: pytest.FixtureRequest, short: Path) -> Iterator[Nodes]:
+    head = Nodes(short, getattr(request, "param", sys.executable), nodes=3)
     yield head
     head.close()
 
 
-def _cluster_file(tmp_path: Path, head: Head, **fields: object) -> str:
-    path = tmp_path / "cluster.yaml"
-    settings = {"kind": "address", "address": head.address, "token_file": str(head.token), **fields}
-    path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()))
-    return str(path)
-
-
 def test_trials_run_on_three_nodes_and_survive_the_loss_of_one(
-    cluster: Head, start: Start, study_file: Path, tmp_path: Path
+    cluster: Nodes, start: Start, study_file: Path, tmp_path: Path
 ) -> None:
-    file = _cluster_file(tmp_path, cluster)
+    file = cluster_file(tmp_path, cluster)
     launch = start("launch", str(study_file), "--cluster", file, "--trials", "8", "--set", "recipe.epochs=30")
     study = tmp_path / "runs" / "tiny"
     wait_for(lambda: len(list(study.glob("trials/*/trial.json"))) >= 3, 120)
     wait_for(lambda: "robustsearch_trials" in _scrape(cluster.metrics), 60)
-    raylets = [process for process in cluster.processes if "raylet" in process.name()]
-    assert len(raylets) == 3
-    raylets[-1].kill()
+    assert len(cluster.raylets()) == 3
+    cluster.raylets()[-1].kill()
     out, err = launch.communicate(timeout=280)
     assert launch.returncode == 0, out + err
     assert "8 trials, 3 at once" in err
@@ -132,7 +67,7 @@ def _scrape(port: int) -> str:
 
 
 def test_what_does_not_fit_is_said_in_one_line_before_anything_starts(
-    cluster: Head, start: Start, study_file: Path, tmp_path: Path
+    cluster: Nodes, start: Start, study_file: Path, tmp_path: Path
 ) -> None:
     wrong_token = tmp_path / "wrong"
     wrong_token.write_text(secrets.token_hex(32))
@@ -142,10 +77,10 @@ def test_what_does_not_fit_is_said_in_one_line_before_anything_starts(
         ({"concurrency": 4}, "concurrency 4 does not fit"),
         ({"token_file": str(wrong_token)}, "token"),
         ({"token_file": "nowhere"}, "token file nowhere does not exist"),
-        ({"address": f"127.0.0.1:{_free_port()}"}, "no Ray cluster answers at"),
+        ({"address": f"127.0.0.1:{free_port()}"}, "no Ray cluster answers at"),
     ]
     for fields, message in cases:
-        launch = start("launch", str(study_file), "--cluster", _cluster_file(tmp_path, cluster, **fields))
+        launch = start("launch", str(study_file), "--cluster", cluster_file(tmp_path, cluster, **fields))
         _, err = launch.communicate(timeout=120)
         assert launch.returncode == 6, err
         assert message in err.strip().splitlines()[-1], err
@@ -171,13 +106,13 @@ def test_code_is_shipped_to_workers_that_have_the_dependencies_only(
         [bare_python, "-c", "import torch, ray, trainables"], capture_output=True, text=True, cwd=tmp_path
     )
     assert "No module named 'trainables'" in missing.stderr
-    head = Head(short, bare_python, nodes=1, cpus=2)
+    head = Nodes(short, bare_python, nodes=1, cpus=2)
     try:
-        refused = start("launch", str(study_file), "--cluster", _cluster_file(tmp_path, head), "--trials", "2")
+        refused = start("launch", str(study_file), "--cluster", cluster_file(tmp_path, head), "--trials", "2")
         _, err = refused.communicate(timeout=120)
         assert refused.returncode == 6
         assert "code: ship" in err.strip().splitlines()[-1], err
-        file = _cluster_file(tmp_path, head, code="ship")
+        file = cluster_file(tmp_path, head, code="ship")
         launch = start("launch", str(study_file), "--cluster", file, "--trials", "2")
         out, err = launch.communicate(timeout=200)
         assert launch.returncode == 0, out + err

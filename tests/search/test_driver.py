@@ -52,7 +52,7 @@ def test_trials_are_recorded_before_they_run_and_end_with_the_budget(tmp_path: P
         issued.append(start(driver))
         assert (tmp_path / "trials" / f"{issued[-1].number:05d}" / "trial.json").exists()
     assert driver.next() is None
-    assert not driver.waiting
+    assert driver.waiting, "any of them may crash"
     assert [record.number for record in issued] == [0, 1, 2, 3]
     assert driver.snapshot().running == 4
     assert all(
@@ -140,6 +140,35 @@ def test_a_worker_that_died_for_good_is_a_failed_trial_that_keeps_its_points(tmp
     assert outcome.failure is not None
     assert (outcome.state, outcome.failure.kind, len(outcome.points)) == ("failed", "crashed", 1)
     assert driver.snapshot().front == 0
+
+
+def test_a_trial_whose_process_died_runs_again_as_often_as_allowed_and_its_points_count_once(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path, max_failures=2, budget={"trials": 1}))
+    for crash in range(3):
+        record = driver.next()
+        assert record is not None
+        assert record.number == 0
+        assert driver.next() is None
+        driver.on_point(0, point(0, stands_for={"sparsity": 0.1}))
+        assert driver.snapshot().points == 1
+        assert driver.waiting
+        ended = driver.on_crash(0)
+        assert (ended is None) == (crash < 2)
+    assert ended is not None
+    assert ended.failure is not None
+    assert (ended.failure.kind, ended.failure.message) == ("crashed", "its process died, time 3; max_failures is 2")
+    assert len(ended.points) == 1
+    assert not driver.waiting
+    assert driver.next() is None
+
+
+def test_a_process_that_died_after_its_outcome_was_written_costs_nothing(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path, max_failures=2))
+    driver.next()
+    Records.open(driver.records.storage).write_outcome(factories.outcome(0, [point()]))
+    ended = driver.on_crash(0)
+    assert ended is not None
+    assert ended.state == "complete"
 
 
 def test_a_trial_that_was_told_to_stop_stays_unfinished(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ TRAINABLES = (
     "training",
     "phases",
     "recipes",
-    "spec",
+    "spec rungs",
     "state precision chains",
     "folding losses optimisers checks pruning.cut",
     "train evaluate stages models.saved",
@@ -36,7 +36,8 @@ TRAINABLES = (
 SEARCH = (
     "yaml_file messages pareto sobol __init__",
     "problems",
-    "fields space cluster_spec samplers",
+    "fields space cluster_spec samplers scheduling",
+    "halving reach",
     "rim objectives",
     "study_spec",
     "study_file sampling lease ray_cluster",

@@ -12,12 +12,15 @@ import torch
 from torch import nn
 
 from trainables import __version__, evaluate, models
+from trainables.base import plain
 from trainables.data.tensors import TrainingData
 from trainables.errors import StageLost
-from trainables.outcome import Point
+from trainables.keys import digest
+from trainables.outcome import Point, Rung
 from trainables.phases import Init, Measure, Phase, Prune, Rewind, Train
 from trainables.pruning.cut import prune
 from trainables.rng import derive, generator
+from trainables.rungs import Rungs
 from trainables.spec import Step, TrialSpec, steps
 from trainables.stages import Stages
 from trainables.state import State
@@ -26,7 +29,7 @@ from trainables.train import Epoch, train
 
 @dataclass(frozen=True)
 class Report:
-    """Progress of a trial: after an epoch, or with a measured point."""
+    """Progress of a trial: after an epoch, with a look at the training then, or with a measured point."""
 
     phase: str
     phases_done: int
@@ -34,6 +37,7 @@ class Report:
     epochs_trained: int
     epoch: Epoch | None = None
     point: Point | None = None
+    rung: Rung | None = None
 
 
 @dataclass
@@ -42,7 +46,8 @@ class Run:
 
     `reports()` yields after every epoch and every measured point, and ends when the trial is
     complete. A stage that is stored is not computed again; a training that was cut off goes on
-    after its last saved epoch. `checkpoint_seconds` is the least time between two saves.
+    after its last saved epoch. `checkpoint_seconds` is the least time between two saves. `rungs` says when a
+    training is looked at on its way; the looks change no weight and no key.
     """
 
     trial: TrialSpec
@@ -52,6 +57,7 @@ class Run:
     study: str
     device: torch.device
     checkpoint_seconds: float = 30.0
+    rungs: Rungs | None = None
     _model: nn.Module = field(init=False)
     _steps: tuple[Step, ...] = field(init=False)
     _trained: int = field(default=0, init=False)
@@ -85,14 +91,62 @@ class Run:
                 own = (stored.study, stored.trial) == (self.study, self.number)
                 self._trained += stored.epochs if own else 0
                 self._shared += 0 if own else stored.epochs
+                if own:
+                    yield from self._seen(step, index, measures, self._trained - stored.epochs)
                 yield self._report(step.phase, index + 1)
                 continue
+            yield from self._seen(step, index, measures, self._trained)
             for epoch in self._compute(step.phase, step):
-                yield self._report(step.phase, index, epoch=epoch)
+                yield self._report(step.phase, index, epoch=epoch, rung=self._look(step, epoch, measures))
             yield self._report(step.phase, index + 1)
 
-    def _report(self, phase: Phase, done: int, *, epoch: Epoch | None = None, point: Point | None = None) -> Report:
-        return Report(phase.kind, done, len(self._steps), self._trained, epoch, point)
+    def _report(
+        self,
+        phase: Phase,
+        done: int,
+        *,
+        epoch: Epoch | None = None,
+        point: Point | None = None,
+        rung: Rung | None = None,
+    ) -> Report:
+        return Report(phase.kind, done, len(self._steps), self._trained, epoch, point, rung)
+
+    def _seen(self, step: Step, index: int, measures: int, before: int) -> Iterator[Report]:
+        """Report the looks that are on record of a training, before it goes on: nothing is trained to look again."""
+        phase = step.phase
+        if self.rungs is None or not isinstance(phase, Train):
+            return
+        measured = self._measured_by()
+        for epoch in range(phase.start + 1, phase.epochs):
+            resource = before + epoch - phase.start
+            if not self.rungs.due(phase, epoch, resource):
+                continue
+            if found := self.stages.find_rung(step.key, epoch, measured):
+                rung = found.model_copy(update={"resource": resource, "measures": measures})
+                yield self._report(phase, index, rung=rung)
+
+    def _look(self, step: Step, epoch: Epoch, measures: int) -> Rung | None:
+        """Look at a training between two epochs, if that is due."""
+        phase = step.phase
+        assert isinstance(phase, Train)
+        if self.rungs is None or not self.rungs.due(phase, epoch.epoch, self._trained):
+            return None
+        here = {"resource": self._trained, "measures": measures}
+        measured = self._measured_by()
+        if known := self.stages.find_rung(step.key, epoch.epoch, measured):
+            return known.model_copy(update=here)
+        protocol = self.rungs.protocol(self.trial.protocol)
+        found = evaluate.glimpse(self._model, epoch.state(), protocol, self.data.validation, device=self.device)
+        share = (epoch.epoch - phase.start) / (phase.epochs - phase.start)
+        sparsity = 1 - found.nonzero / found.prunable
+        rung = Rung(**here, **vars(found), share=share, sparsity=sparsity, attack=protocol.attack.label)
+        self.stages.save_rung(step.key, epoch.epoch, measured, rung)
+        return rung
+
+    def _measured_by(self) -> str:
+        """Name the protocol of the looks."""
+        assert self.rungs is not None
+        return digest(plain(self.rungs.protocol(self.trial.protocol), hashed=True))
 
     def _build(self, seed: int) -> nn.Module:
         data = self.data

@@ -11,20 +11,27 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from search.belief import worth_keeping
+from search.expectation import Expect, alone
+from search.own_samplers import told
+from search.samplers import Scene
 from search.space import Categorical, FloatRange, IntRange, Parameter, Params, active, holds
 from search.study_spec import StudySpec
 from trainables.outcome import State
+from trainables.rng import derive
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 OBSERVED = "observed_in"
 """User attribute of Optuna trials that are measurements on the way of another; its value is that trial's number."""
 
+_IDLE = optuna.samplers.RandomSampler(seed=0)
 _GENERATION = ":generation"
 _PARENTS = ":parent:"
 
@@ -32,19 +39,26 @@ _PARENTS = ":parent:"
 class Sampling:
     """The sampler of one study, asked and told in trial numbers."""
 
-    def __init__(self, spec: StudySpec) -> None:
-        """Start with no trials."""
+    def __init__(self, spec: StudySpec, expect: Expect = alone) -> None:
+        """Start with no trials; `expect` is what samplers are told of the trials that they may suggest."""
         self.spec = spec
+        self._expect = expect
         self.outside = 0
         """How many observed points the space could not have produced; the sampler was not told of them."""
         self._distributions = {path: distribution(parameter) for path, parameter in spec.space.items()}
-        self._storage = InMemoryStorage()
-        self._study = optuna.create_study(
-            study_name=spec.name, storage=self._storage, directions=["maximize"] * len(spec.objectives)
-        )
-        self._id = self._storage.get_study_id_from_name(spec.name)
+        self._begin()
         self._trials: dict[int, list[int]] = {}
         """Optuna's ids by trial number: the trial itself, then what was observed on its way."""
+
+    def _begin(self) -> None:
+        self._storage = InMemoryStorage()
+        self._study = optuna.create_study(
+            study_name=self.spec.name,
+            storage=self._storage,
+            sampler=_IDLE,
+            directions=["maximize"] * len(self.spec.objectives),
+        )
+        self._id = self._storage.get_study_id_from_name(self.spec.name)
 
     def ask(self, number: int) -> tuple[Params, dict[str, Any]]:
         """Suggest the parameters of trial `number`: the active ones, in the order of the space.
@@ -52,13 +66,16 @@ class Sampling:
         The second result is what `adopt` needs beside them; plain data.
         """
         assert number not in self._trials, f"trial {number} was issued already"
-        self._study.sampler = self.spec.sampler.build(self.spec.seed, number, tuple(self.spec.space))
+        self._forget()
+        self._study.sampler = self.spec.sampler.build(Scene(self.spec.seed, number, self.spec, self._expect))
         before = set(self._study_attributes())
         trial = self._study.ask()
         params: Params = {}
         for path, parameter in self.spec.space.items():
             if holds(parameter, params):
                 params[path] = _suggest(trial, path, self._distributions[path])
+        # Optuna asks a study's sampler again whenever it looks at a trial.
+        self._study.sampler = _IDLE
         attributes = self._storage.get_trial(trial._trial_id).system_attrs
         made = {name: value for name, value in self._study_attributes().items() if name not in before}
         self._trials[number] = [trial._trial_id]
@@ -70,6 +87,7 @@ class Sampling:
     def adopt(self, number: int, params: Mapping[str, Any], sampler_attrs: Mapping[str, Any]) -> None:
         """Take up a trial that was issued before, by this process or an earlier one, as running."""
         assert number not in self._trials, f"trial {number} was issued already"
+        self._forget()
         for name, members in sampler_attrs.get("parents", {}).items():
             self._storage.set_study_system_attr(self._id, name, self._ids(members))
         trial = create_trial(
@@ -129,6 +147,26 @@ class Sampling:
         )
         self._trials[number].append(self._add(trial))
         return True
+
+    def _forget(self) -> None:
+        """Begin a smaller study where the sampler has been taught twice what it is to see."""
+        most = self.spec.sampler.most
+        if most is None:
+            return
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if len(complete) < 2 * most:
+            return
+        draw = np.random.default_rng(derive(self.spec.seed, "forget", len(trials)))
+        rows = worth_keeping(told(complete, self._study, list(self.spec.constraints)), most, most // 4, draw)
+        unsuccessful = [trial for trial in trials if trial.state in (TrialState.FAIL, TrialState.PRUNED)][-most // 4 :]
+        kept = {complete[row].number for row in rows} | {trial.number for trial in unsuccessful}
+        names = {trial_id: number for number, own in self._trials.items() for trial_id in own}
+        self._begin()
+        self._trials = {}
+        for trial in trials:
+            if trial.number in kept or trial.state == TrialState.RUNNING:
+                self._trials.setdefault(names[trial._trial_id], []).append(self._add(trial))
 
     def _add(self, trial: FrozenTrial) -> int:
         self._study.add_trial(trial)

@@ -93,8 +93,9 @@ class _Job:
                 f"(fingerprint {data.fingerprint[:12]}, not {known[:12]})"
             )
         rungs = Rungs.model_validate(self.config["rungs"]) if self.config.get("rungs") else None
-        run = Run(trial, data, Stages(self.place), self.number, self.config["study"], device, rungs=rungs)
-        return run.reports()
+        # A plug-in's code is in no key: what another study computed with it may differ.
+        stages = Stages(self.place, None if trial.plugins else self.place.parent())
+        return Run(trial, data, stages, self.number, self.config["study"], device, rungs=rungs).reports()
 
     def end(self, failure: Failure | None) -> None:
         """Record how the trial ended."""
@@ -180,6 +181,8 @@ class RobustsearchTrial(tune.Trainable):
             return result
         result |= {"phase": report.phase, "phases_done": report.phases_done, "phases": report.phases}
         result["epochs_trained"] = report.epochs_trained
+        if report.waits_for is not None:
+            result["waits_for"] = report.waits_for
         if report.epoch is not None:
             result |= {"epoch": report.epoch.epoch, "epochs": report.epoch.epochs, "loss": report.epoch.loss}
         if report.point is not None:

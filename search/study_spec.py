@@ -12,6 +12,7 @@ from search.fields import Bound, Duration, Module, Name, Size, bound
 from search.problems import dotted, problems, shown
 from search.rim import Problem, plain_trial, wrong_space
 from search.samplers import SAMPLERS, Sampler, Tpe
+from search.scheduling import SCHEDULERS, Off, Scheduler
 from search.space import Space
 from trainables.base import Spec, plain
 from trainables.data import DATASETS
@@ -57,6 +58,7 @@ class StudySpec(Spec):
     constraints: dict[str, Bound] = {}
     protocol: Protocol = Protocol()
     sampler: Annotated[Sampler, SAMPLERS] = Tpe()
+    early_stopping: Annotated[Scheduler, SCHEDULERS] = Off()
     budget: Budget = Budget()
     max_failures: int = Field(default=2, ge=0)
     abort_after: int = Field(default=3, gt=0)
@@ -121,7 +123,7 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
             yield ("constraints", measure), f"{measure} is a fraction from 0 to 1, {number:g} is none{slip}"
 
 
-MAY_CHANGE = ("description", "budget", "max_failures", "abort_after", "stage_storage")
+MAY_CHANGE = ("description", "early_stopping", "budget", "max_failures", "abort_after", "stage_storage")
 """What may be changed in a study that exists."""
 
 

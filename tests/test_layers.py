@@ -47,7 +47,7 @@ SEARCH = (
     "samplers own_samplers",
     "rim objectives",
     "study_spec",
-    "study_file sampling lease ray_cluster",
+    "study_file sampling stopping lease ray_cluster",
     "records",
     "table sharing",
     "housekeeping",

@@ -12,6 +12,7 @@ from search import study_file, yaml_file
 from search.fields import Name
 from search.records import Records
 from search.study_spec import StudySpec
+from trainables import paths
 from trainables.errors import RobustsearchError, SpecError
 from trainables.registry import nearest
 from trainables.storage import Storage
@@ -62,6 +63,16 @@ def place(storage: Storage, name: str) -> Storage:
         listed = f" (there: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''})" if known else ""
         raise SpecError(f"there is no study '{name}' in {storage.location}{nearest(name, known)}{listed}")
     return found
+
+
+def damaged_place(storage: Storage, name: str) -> Storage:
+    """Return the directory of a study that may have lost its `study.yaml`.
+
+    Raises:
+        SpecError: `name` is no name, or there is no such study.
+    """
+    found = storage.child(check_name(name))
+    return found if found.exists(paths.STUDY_COPY) else place(storage, name)
 
 
 def open_study(storage: Storage, name: str) -> Study:

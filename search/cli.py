@@ -160,32 +160,13 @@ def launch(
         return 0
     from search import launch as launching
     from search import progress
+    from search.ending import show_ending
 
     say(planning.opening(plan.cluster))
     with progress.view(quiet=as_json) as view:
         ending = launching.launch(plan.spec, plan.cluster, plan.storage, view=view, say=say)
-    _show_ending(plan, ending, as_json)
+    show_ending(plan.spec.name, plan.storage, ending, as_json)
     return ending.exit_code
-
-
-def _show_ending(plan: Any, ending: Any, as_json: bool) -> None:
-    """Print the front, then how the launch ended as the last line."""
-    from search.console import show_front
-    from search.records import Records
-    from search.status import status
-    from search.study import Study
-
-    # Interrupted early, a launch leaves no study.
-    study = Study.open(plan.storage.location) if Records.exist(plan.storage) else None
-    if as_json:
-        ended = failed(ending.message, ending.exit_code)
-        state = status(study).plain() if study else None
-        front = study.table("front").to_pylist() if study else []
-        emit({"study": plan.spec.name, "message": ending.message, **ended, "status": state, "front": front})
-    elif study:
-        show_front(study)
-        sys.stdout.flush()
-    say(ending.message)
 
 
 @main.command()
@@ -408,17 +389,36 @@ def init(directory: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("name", required=False)
 @click.option("--cluster", metavar="FILE", help="A cluster file [default: this machine].")
 @_storage
 @_json
-def doctor(cluster: str | None, storage: str | None, as_json: bool) -> int:
-    """Look for what would stop a launch here."""
+def doctor(name: str | None, cluster: str | None, storage: str | None, as_json: bool) -> int:
+    """Look for what would stop a launch here, or for damage in the study NAME."""
     from search import doctor as examining
     from search.console import show_findings
 
-    findings = examining.examine(cluster, storage)
+    if name is not None and cluster is not None:
+        raise click.UsageError("a study or a cluster can be looked at, not both at once")
+    findings = examining.examine(cluster, storage) if name is None else examining.examine_study(name, storage)
     reasons = [finding.message for finding in findings if finding.level == "fail"]
-    code = examining.EXIT_CODE if reasons else 0
+    code = (examining.EXIT_CODE if name is None else examining.DAMAGED) if reasons else 0
     facts = {"findings": [finding.plain() for finding in findings], **failed("; ".join(reasons), code)}
     _answer(as_json, facts, lambda: show_findings(findings))
     return code
+
+
+@main.command()
+@_name
+@_storage
+@_json
+def repair(name: str, storage: str | None, as_json: bool) -> int:
+    """Set aside what is torn in a study, and rebuild the rest from its records."""
+    from search.catalogue import damaged_place
+    from search.repair import repair as restore
+    from trainables.storage import Storage
+
+    found = restore(damaged_place(Storage(storage or DEFAULT_STORAGE), name))
+    facts = {"study": name, **found.plain(), **failed(found.summary, found.exit_code)}
+    _answer(as_json, facts, lambda: say("\n".join([*found.lines(), found.summary])))
+    return found.exit_code

@@ -11,16 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from search import catalogue, cluster_spec, lease, planning, study_file
+from search import catalogue, cluster_spec, damage, lease, planning, study_file
 from search.catalogue import DEFAULT_STORAGE
 from search.cluster_spec import Address, Cluster, ClusterError, Local
 from search.ray_cluster import local_token
 from search.records import Records
-from trainables.errors import DataError, RobustsearchError
+from trainables.errors import DataError, RobustsearchError, StorageError
 from trainables.storage import Storage
 from trainables.versions import versions
 
 EXIT_CODE = ClusterError.exit_code
+DAMAGED = StorageError.exit_code
 IMPORTED = ("torch", "torchvision", "ray", "optuna")
 """The packages that are tried: installed is not yet importable."""
 LITTLE_SPACE = 1024**3
@@ -178,6 +179,27 @@ def _storage(location: str) -> Iterator[Finding]:
         yield from _study(storage.child(name), name)
 
 
+def examine_study(name: str, storage: str | None) -> list[Finding]:
+    """Read a study whole, weights too, and say what is damaged, what was left behind, and what to do.
+
+    Raises:
+        RobustsearchError: there is no such study, or the storage cannot be read.
+    """
+    place = catalogue.damaged_place(Storage(storage or DEFAULT_STORAGE), name)
+    faults = damage.faults(place)
+    found = [Finding("warn" if fault.harmless else "fail", fault.path, fault.message) for fault in faults]
+    driver = lease.driver(place)
+    if driver is not None:
+        found.append(Finding("ok", name, f"driven by {driver}; what is left behind is looked for when it has ended"))
+    if any(finding.level == "fail" for finding in found):
+        found.append(Finding("fail", name, f"damaged; `robustsearch repair {name}` repairs it, and keeps copies"))
+    elif found and driver is None:
+        found.append(Finding("ok", name, f"whole; `robustsearch repair {name}` removes what was left behind"))
+    else:
+        found.append(Finding("ok", name, "whole"))
+    return found
+
+
 def _study(storage: Storage, name: str) -> Iterator[Finding]:
     """Report what is damaged in a study, and who drives it."""
     try:
@@ -186,7 +208,12 @@ def _study(storage: Storage, name: str) -> Iterator[Finding]:
         yield Finding("warn", name, f"cannot be opened: {error}")
         return
     for record in damaged:
-        yield Finding("warn", name, f"damaged: {record.path}: {record.reason}; the trial counts as issued, no more")
+        yield Finding(
+            "warn",
+            name,
+            f"damaged: {record.path}: {record.reason}; the trial counts as issued, no more; "
+            f"`robustsearch repair {name}` helps",
+        )
     driver = lease.driver(storage)
     if driver is not None:
         yield Finding("ok", name, f"driven by {driver}")

@@ -199,6 +199,7 @@ class Driver:
                 started=now,
                 finished=now,
                 seconds=seconds,
+                params=record.params,
             )
             self.records.write_outcome(outcome)
             outcome = self.records.outcome(number)

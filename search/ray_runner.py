@@ -17,7 +17,7 @@ from ray.util.metrics import Gauge
 from search.cluster_spec import Cluster
 from search.driver import Driver, Snapshot
 from trainables.base import plain
-from trainables.errors import RobustsearchError
+from trainables.errors import RobustsearchError, StorageError
 from trainables.outcome import Point, Rung, TrialRecord
 from trainables.tune_trainable import RobustsearchTrial
 
@@ -77,13 +77,16 @@ class TuneSearcher(_Live, Searcher):
             "number": record.number,
             "study": record.study,
             "title": title(record),
+            "params": record.params,
             "spec": record.spec,
             "fingerprint": self._driver.records.fingerprint.data_hash,
             **self._common,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass on what is stored, a measured point, and a look at a training."""
+        """Pass on what is stored, a measured point, a look at a training, or that the worker's storage refuses."""
+        if "storage" in result:
+            self.problem = self.problem or StorageError(result["storage"])
         if self.problem is not None:
             return
         number = self._numbers[trial_id]
@@ -99,13 +102,21 @@ class TuneSearcher(_Live, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass a trial's end on."""
-        if result and result.keys() & {"point", "rung"}:
+        if result and result.keys() & {"point", "rung", "storage"}:
             self.on_trial_result(trial_id, result)
         crash = "its process died more often than max_failures allows" if error else None
         try:
             self._driver.on_end(self._numbers[trial_id], crash)
         except RobustsearchError as problem:  # Tune would wrap it in a traceback; `run` raises it as it is.
             self.problem = self.problem or problem
+
+    def over(self) -> bool:
+        """Say whether the experiment has to end."""
+        try:
+            return self.problem is not None or self._gone()
+        except RobustsearchError as problem:
+            self.problem = problem
+            return True
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the records are the truth."""
@@ -153,15 +164,22 @@ class _Stopper(_Live, tune.Stopper):
 class _Watch(_Live, tune.Callback):
     """Show where the launch stands, at most once in `VIEW_SECONDS`."""
 
-    def __init__(self, driver: Driver, view: Callable[[Snapshot], None], gauges: Gauges) -> None:
+    def __init__(
+        self, driver: Driver, searcher: TuneSearcher, view: Callable[[Snapshot], None], gauges: Gauges
+    ) -> None:
         self._driver = driver
+        self._searcher = searcher
         self._view = view
         self._gauges = gauges
         self._last = 0.0
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if time.monotonic() - self._last >= VIEW_SECONDS:
-            snapshot = self._driver.snapshot()
+            try:
+                snapshot = self._driver.snapshot()
+            except RobustsearchError as problem:
+                self._searcher.problem = self._searcher.problem or problem
+                return
             self._view(snapshot)
             self._gauges.set(snapshot)
             self._last = time.monotonic()
@@ -231,10 +249,10 @@ def run(
             run_config=tune.RunConfig(
                 name=driver.spec.name,
                 storage_path=cache,
-                stop=_Stopper(lambda: searcher.problem is not None or gone()),
+                stop=_Stopper(searcher.over),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=driver.spec.max_failures),
-                callbacks=[_Watch(driver, view, Gauges())],
+                callbacks=[_Watch(driver, searcher, view, Gauges())],
                 verbose=0,
             ),
         )

@@ -7,6 +7,8 @@ for a result. Only YAML and JSON are read.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +24,7 @@ from trainables.outcome import SCHEMA, Outcome, TrialRecord
 from trainables.storage import Storage
 
 _LARGEST = 2**63 - 1
-R = TypeVar("R", bound=BaseModel)
+R = TypeVar("R", TrialRecord, Outcome)
 
 
 def utc_now() -> str:
@@ -48,11 +50,15 @@ class Fingerprint(BaseModel):
 
 @dataclass(frozen=True)
 class Damaged:
-    """A record that cannot be read: the trial's number, the file in the study's directory, and why."""
+    """A record that cannot be read: the trial's number, the file in the study's directory, and why.
+
+    `foreign` records are those of another version of robustsearch: nothing is wrong with them.
+    """
 
     number: int
     path: str
     reason: str
+    foreign: bool = False
 
 
 class Records:
@@ -78,23 +84,29 @@ class Records:
         Raises:
             StorageError: there is a study already, or the storage refuses.
         """
-        if not storage.claim(paths.STUDY, _study_bytes(spec, fingerprint)):
+        if storage.exists(paths.STUDY_COPY) and not storage.exists(paths.STUDY):
+            raise StorageError(
+                f"{storage.location} has lost its {paths.STUDY}: `robustsearch repair {spec.name}` restores it"
+            )
+        content = _study_bytes(spec, fingerprint)
+        if not storage.claim(paths.STUDY, content):
             raise StorageError(f"{storage.location} holds a study already")
+        storage.write(paths.STUDY_COPY, content)
         return cls(storage, spec, fingerprint)
 
     @classmethod
-    def open(cls, storage: Storage) -> Self:
-        """Read `study.yaml`.
+    def open(cls, storage: Storage, file: str = paths.STUDY) -> Self:
+        """Read `study.yaml`, or its copy.
 
         Raises:
             StorageError: there is no study, or another version of robustsearch wrote it.
             SpecError: the file is damaged.
         """
-        where = f"{storage.location}/{paths.STUDY}"
+        where = f"{storage.location}/{file}"
         try:
-            content = storage.read(paths.STUDY)
+            content = storage.read(file)
         except (FileNotFoundError, NotADirectoryError):
-            raise StorageError(f"{storage.location} holds no study: {paths.STUDY} is not there") from None
+            raise StorageError(f"{storage.location} holds no study: {file} is not there") from None
         spec, fingerprint = _parse_study(content, where)
         return cls(storage, spec, fingerprint)
 
@@ -105,7 +117,9 @@ class Records:
 
     def replace_spec(self, spec: StudySpec) -> None:
         """Record what may change about a study, such as a larger budget; the caller has checked that it may."""
-        self.storage.write(paths.STUDY, _study_bytes(spec, self.fingerprint))
+        content = _study_bytes(spec, self.fingerprint)
+        self.storage.write(paths.STUDY, content)
+        self.storage.write(paths.STUDY_COPY, content)
         self.spec = spec
 
     def issue(self, record: TrialRecord) -> None:
@@ -115,7 +129,8 @@ class Records:
             StorageError: the number has been issued already, or the storage refuses.
         """
         number = record.number
-        assert number == 0 or number - 1 in self._trials or self.storage.exists(paths.trial_record(number - 1)), (
+        taken = self._trials.keys() | self._damaged.keys()
+        assert number == 0 or number - 1 in taken or self.storage.exists(paths.trial_record(number - 1)), (
             f"trial {number} would leave a gap"
         )
         if not self.storage.claim(paths.trial_record(number), record.json_bytes()):
@@ -161,22 +176,21 @@ class Records:
 
     def set_aside(self, damaged: Damaged) -> str:
         """Move a damaged record out of the way and return its new name; a lost outcome makes the trial run again."""
-        content = self.storage.read(damaged.path)
-        names = (f"{damaged.path}.damaged-{i}" for i in range(1_000))
-        kept = next((name for name in names if self.storage.claim(name, content)), None)
-        if kept is None:
-            raise StorageError(f"too many damaged copies of {damaged.path} in {self.storage.location}")
-        self.storage.delete(damaged.path)
+        kept = set_aside(self.storage, damaged.path)
         self._damaged.pop(damaged.number, None)
         return kept
 
     def _refresh(self) -> None:
-        """Read what is new in the trials' directory."""
+        """Read what is new in the trials' directory.
+
+        Raises:
+            StorageError: trials that were there have gone, as when a disk is unmounted under a launch.
+        """
         names = self.storage.names(paths.TRIALS)
         numbers = {int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10}
-        for number in self._trials.keys() - numbers:
-            del self._trials[number]
-            self._outcomes.pop(number, None)
+        if gone := sorted(self._trials.keys() - numbers):
+            count = f"{len(gone)} of {len(self._trials)} trials"
+            raise StorageError(f"{count} have gone from {self.storage.location}, the first is {gone[0]}")
         self._damaged = {n: damaged for n, damaged in self._damaged.items() if n in numbers}
         for number in sorted(numbers - self._outcomes.keys()):
             self._read(number)
@@ -203,28 +217,56 @@ class Records:
         except ValidationError as error:
             self._damaged[number] = Damaged(number, path, _first(error))
             return
-        if reason := _inconsistent(record, number):
+        if record.schema_number != SCHEMA:
+            self._damaged[number] = Damaged(number, path, _unknown(record), foreign=True)
+        elif reason := _inconsistent(record, number):
             self._damaged[number] = Damaged(number, path, reason)
         else:
             into[number] = record
 
 
+def set_aside(storage: Storage, path: str) -> str:
+    """Move a file of the records out of the way, under a name of its own beside it, and return that.
+
+    Raises:
+        StorageError: the storage refuses, or a thousand copies are there already.
+    """
+    content = storage.read(path)
+    names = (f"{path}{paths.DAMAGED}{i}" for i in range(1_000))
+    kept = next((name for name in names if storage.claim(name, content)), None)
+    if kept is None:
+        raise StorageError(f"too many damaged copies of {path} in {storage.location}")
+    storage.delete(path)
+    return kept
+
+
 MADE_WITH = "made_with"
+DIGEST = "digest"
 
 
 def _study_bytes(spec: StudySpec, fingerprint: Fingerprint) -> bytes:
     heading = (
         "# Written by robustsearch, every default filled in. The records of this study refer to it: do not edit.\n"
     )
-    content = {MADE_WITH: fingerprint.model_dump(by_alias=True), **spec.resolved()}
+    content = {MADE_WITH: fingerprint.model_dump(by_alias=True, mode="json"), **spec.resolved()}
+    content[MADE_WITH][DIGEST] = _digest(content)
     return (heading + yaml_file.dump_yaml(content)).encode()
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Hash what a study file says, however it is written: cut off, it would often be a valid study still."""
+    made_with = {name: value for name, value in content[MADE_WITH].items() if name != DIGEST}
+    canonical = json.dumps({**content, MADE_WITH: made_with}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
     document = yaml_file.parse(yaml_file.decode(content, where), where)
-    made_with = document.data.pop(MADE_WITH, None) if isinstance(document.data, dict) else None
+    made_with = document.data.get(MADE_WITH) if isinstance(document.data, dict) else None
     if not isinstance(made_with, dict):
         raise SpecError(f"{where}: no study that was launched; `{MADE_WITH}` is missing")
+    digest = _digest(document.data)
+    del document.data[MADE_WITH]
     if made_with.get("schema") != SCHEMA:
         raise StorageError(
             f"{where}: records of schema {str(made_with.get('schema'))[:20]}; this version reads {SCHEMA}: "
@@ -234,7 +276,12 @@ def _parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
         fingerprint = Fingerprint.model_validate(made_with)
     except ValidationError as error:
         raise SpecError(f"{where}: {MADE_WITH}.{_first(error)}") from None
-    return study_file.from_document(document), fingerprint
+    spec = study_file.from_document(document)
+    if made_with.get(DIGEST, digest) != digest:
+        raise SpecError(
+            f"{where}: cut off or changed since it was written; `robustsearch repair {spec.name}` restores it"
+        )
+    return spec, fingerprint
 
 
 def _first(error: ValidationError) -> str:
@@ -244,15 +291,19 @@ def _first(error: ValidationError) -> str:
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
+def _unknown(record: Any) -> str:
+    return f"schema {str(record.schema_number)[:20]} is unknown to this version, which reads {SCHEMA}"
+
+
 def _inconsistent(record: BaseModel, number: int) -> str | None:
     """Say what a well-formed record of trial `number` says that cannot be, None where all is well."""
     assert isinstance(record, (TrialRecord, Outcome))
-    if record.schema_number != SCHEMA:
-        return f"schema {record.schema_number} is unknown to this version, which reads {SCHEMA}"
     if record.number != number:
         return f"it is the record of trial {str(record.number)[:20]}"
+    if reason := _too_large(record.params):
+        return reason
     if isinstance(record, TrialRecord):
-        return _too_large(record.params) or _too_large(record.seed)
+        return _too_large(record.seed)
     measures = [point.measure for point in record.points]
     if len(set(measures)) != len(measures):
         return "a measurement is reported twice"

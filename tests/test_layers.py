@@ -20,7 +20,7 @@ ALLOWED_IN = {
 
 # From the bottom up; a module imports from its own rank or below.
 TRAINABLES = (
-    "base errors paths rng metrics __init__",
+    "base errors paths rng metrics notice __init__",
     "registry keys versions outcome storage",
     "lease",
     "attacks regularisers data models pruning.base pruning.scores pruning.__init__",
@@ -52,9 +52,9 @@ SEARCH = (
     "table sharing",
     "housekeeping",
     "driver",
-    "study catalogue status progress exporters scaffold",
-    "plot console takeaway ray_runner",
-    "launch",
+    "study catalogue status progress exporters scaffold damage",
+    "plot console takeaway ray_runner repair",
+    "launch ending",
     "planning",
     "doctor",
     "cli",

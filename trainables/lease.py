@@ -140,7 +140,7 @@ class Lease:
         self.before = before
         """Who held a lease that was taken over; None where nobody did."""
         self._mine = mine
-        self._lost: Held | None = None
+        self._lost: RobustsearchError | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
         self._thread.start()
@@ -158,6 +158,7 @@ class Lease:
 
         Raises:
             Held: somebody else has taken it over.
+            StorageError: the directory around it has gone.
         """
         if self._lost is not None:
             raise self._lost
@@ -167,6 +168,9 @@ class Lease:
         found = holder(self.storage, self.path)
         if found is not None and found.token != self._mine.token:
             self._lost = Held(f"{self.storage.location}/{self.path} was taken over by {found}", found)
+            return
+        if found is None and not self.storage.exists(""):
+            self._lost = StorageError(f"the directory {self.storage.location} has gone")
             return
         self.storage.write(self.path, _content(self._mine, heartbeat=time.time()))
 

@@ -92,7 +92,7 @@ class Failure(_Record):
 
 
 class Outcome(_Record):
-    """A trial's end; written once."""
+    """A trial's end; written once. `params` are the trial's once more, so that a lost `trial.json` can be rebuilt."""
 
     schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
     number: int = Field(ge=0)
@@ -104,6 +104,7 @@ class Outcome(_Record):
     finished: str
     seconds: float = Field(ge=0)
     host: str = ""
+    params: dict[str, Any] = {}
     versions: dict[str, str] = {}
 
     model_config = ConfigDict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 STUDY = "study.yaml"
+STUDY_COPY = "study.copy.yaml"
 DRIVER = "driver.json"
 STOP = "stop.request"
 TRIALS = "trials"
@@ -15,6 +16,10 @@ STATE = "state.safetensors"
 STAGE = "stage.json"
 POINT = "point.json"
 MODEL_WEIGHTS = "model.safetensors"
+DAMAGED = ".damaged-"
+TEMPORARY = ".tmp"
+PROBE = "probe-"
+PROGRESS = "progress-"
 MODEL_CARD = "model.json"
 
 

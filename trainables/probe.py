@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import RobustsearchError, SpecError
+from trainables.errors import RobustsearchError, SpecError, StorageError
 from trainables.training import Precision
 from trainables.versions import versions
 
@@ -30,7 +30,7 @@ def probe(
     """
     try:
         return _probe(data, model, storage, plugins, precision, gpus)
-    except ImportError as error:
+    except (ImportError, StorageError) as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": 6}
     except RobustsearchError as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": error.exit_code}
@@ -40,14 +40,17 @@ def _probe(
     data: dict[str, Any], model: dict[str, Any], storage: str, plugins: Sequence[str], precision: Precision, gpus: float
 ) -> dict[str, Any]:
 
-    from trainables import models
+    from trainables import models, paths
     from trainables.data import DATASETS, tensors
     from trainables.precision import resolve_precision
     from trainables.run import assigned_device, device_name
     from trainables.storage import Storage
 
     place = Storage(storage)
-    name = f"probe-{uuid.uuid4().hex}"
+    # The driver holds its lease while it asks.
+    if not place.exists(paths.DRIVER):
+        raise StorageError(f"{place.location} is not the directory that the launch writes to: its lease is not there")
+    name = f"{paths.PROBE}{uuid.uuid4().hex}"
     place.write(name, b"")
     place.delete(name)
     for module in plugins:

@@ -31,6 +31,11 @@ from trainables.work import missing, origin
 WAIT_SECONDS = 0.2
 """Between two looks at whether another process has stored a stage."""
 
+SAVE_SHARE = 0.02
+"""The share of a training's time that may go into saving its progress."""
+FIRST_SAVE_SECONDS = 0.5
+"""Before this, nothing that is lost is worth a save."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -56,9 +61,10 @@ class Run:
 
     `reports()` yields after every epoch and every measured point, and ends when the trial is
     complete. A stage that is stored is not computed again; a training that was cut off goes on
-    after its last saved epoch; one that another process is at is waited for, which planning avoids.
-    `checkpoint_seconds` is the least time between two saves. `rungs` says when a training is looked at on its way; the
-    looks change no weight and no key.
+    after its last saved epoch; one that another process is at is waited for, which planning avoids. An epoch
+    is saved when `checkpoint_seconds` have passed since the last save, or sooner where saves are cheap: they take at
+    most `SAVE_SHARE` of the time. `rungs` says when a training is looked at on its way; the looks change no weight and
+    no key.
     """
 
     trial: TrialSpec
@@ -234,6 +240,7 @@ class Run:
     @_compute.register
     def _train(self, phase: Train, step: Step) -> Iterator[Epoch]:
         started = saved = time.monotonic()
+        pause = min(self.checkpoint_seconds, FIRST_SAVE_SECONDS)
         state = self._at(step.parent)
         snapshots: dict[int, State] = {}
         resume = None
@@ -248,9 +255,11 @@ class Run:
                 last = epoch
                 if epoch.epoch in phase.snapshots:
                     snapshots[epoch.epoch] = epoch.state()
-                if epoch.epoch < phase.epochs and time.monotonic() - saved >= self.checkpoint_seconds:
+                began = time.monotonic()
+                if epoch.epoch < phase.epochs and began - saved >= pause:
                     self.stages.save_progress(step.key, epoch.epoch, epoch.checkpoint(), snapshots)
                     saved = time.monotonic()
+                    pause = min(self.checkpoint_seconds, (saved - began) / SAVE_SHARE)
                 yield epoch
         except GeneratorExit:  # Told to stop: what has been trained since the last save is not lost.
             if last is not None and last.epoch < phase.epochs:

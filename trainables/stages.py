@@ -49,7 +49,6 @@ class Stages:
         """
         self._storage = storage
         self._shelf = shelf
-        self._siblings: list[Stages] | None = None
 
     def find(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
         """Return a stage that this study has stored whole with at least these snapshots, or None."""
@@ -79,12 +78,10 @@ class Stages:
         wanted = tuple(snapshots)
         if (own := self.find(key, wanted)) is not None or self._shelf is None:
             return own
-        if self._siblings is None:
-            names = [name for name in self._shelf.names() if not name.startswith(".")]
-            others = [self._shelf.child(name) for name in names]
-            self._siblings = [Stages(other) for other in others if other.location != self._storage.location]
+        places = [self._shelf.child(name) for name in self._shelf.names() if not name.startswith(".")]
+        siblings = [Stages(place) for place in places if place.location != self._storage.location]
         # A key covers what is computed, not the code that computes it: another version's stage may differ.
-        takeable = (s for s in self._siblings if (f := s.find(key, wanted)) is not None and f.version == __version__)
+        takeable = (s for s in siblings if (f := s.find(key, wanted)) is not None and f.version == __version__)
         return next((found for sibling in takeable if (found := self._take_over(key, sibling))), None)
 
     def _take_over(self, key: str, sibling: Stages) -> Stage | None:

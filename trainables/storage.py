@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from trainables import paths
 from trainables.errors import StorageError
 
 
@@ -110,7 +111,7 @@ class Storage:
                 return
             folder = os.path.dirname(full)
             os.makedirs(folder, exist_ok=True)
-            temporary = f"{full}.{uuid.uuid4().hex}.tmp"
+            temporary = f"{full}.{uuid.uuid4().hex}{paths.TEMPORARY}"
             try:
                 _write_durably(temporary, content)
                 os.replace(temporary, full)
@@ -130,7 +131,7 @@ class Storage:
                 return False
             self.write(path, content)
             return True
-        temporary = f"{full}.{uuid.uuid4().hex}.tmp"
+        temporary = f"{full}.{uuid.uuid4().hex}{paths.TEMPORARY}"
         with _reported(f"cannot write {self.location}/{path}"):
             os.makedirs(os.path.dirname(full), exist_ok=True)
             try:

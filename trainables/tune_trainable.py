@@ -12,16 +12,19 @@ import socket
 import time
 import traceback
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 from ray import tune
+from ray.exceptions import RayActorError
 
 from trainables import paths
 from trainables.data import tensors
-from trainables.errors import DataError, StageLost, failure_class
+from trainables.errors import DataError, StageLost, StorageError, failure_class
+from trainables.notice import Away, Notice
 from trainables.outcome import Failure, Outcome, Point, Rung
 from trainables.run import Report, Run, assigned_device
 from trainables.rungs import Rungs
@@ -35,6 +38,9 @@ MIN_STEP_SECONDS = 0.5
 
 MAX_LOST_STAGES = 50
 """How often a trial starts over because a stage that it needs is damaged: each time one more has been dropped."""
+
+RETRY_SECONDS = 1.0
+"""How long a storage that refuses has until it is tried once more."""
 
 
 @dataclass
@@ -55,8 +61,8 @@ class _Job:
     def number(self) -> int:
         return int(self.config["number"])
 
-    def advance(self) -> Report | None:
-        """Work until the next point or look, or for a moment; None when the trial is complete."""
+    def advance(self, notice: Notice) -> Report | None:
+        """Work until the next point or look, for a moment, or until there is notice; None when all is done."""
         began = time.monotonic()
         if self.reports is None:
             self.reports = self._start()
@@ -67,19 +73,29 @@ class _Job:
             if report.rung is not None:
                 self.rungs.append(report.rung)
                 return report
-            if time.monotonic() - began >= MIN_STEP_SECONDS:
+            if notice.given or time.monotonic() - began >= MIN_STEP_SECONDS:
                 return report
         return None
 
-    def again(self) -> None:
+    def again(self, wait: float = 0.0) -> None:
         """Start over from the store, with the memory that the failed attempt held."""
+        time.sleep(wait)
         self.attempts += 1
         self.close()
         self.points.clear()
         self.rungs.clear()
         release_memory()
 
+    def _check_place(self) -> None:
+        """Refuse a directory that is not the study's: writing would make it look like one."""
+        if not self.place.exists(paths.trial_record(self.number)):
+            raise StorageError(
+                f"{self.place.location} on {socket.gethostname()} does not hold trial {self.number}, which was issued: "
+                "it is not the storage that the launch writes to, or its files have gone"
+            )
+
     def _start(self) -> Generator[Report, None, None]:
+        self._check_place()
         for module in self.config["spec"].get("plugins", ()):
             importlib.import_module(module)
         trial = TrialSpec.model_validate(self.config["spec"])
@@ -109,27 +125,32 @@ class _Job:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=time.monotonic() - self.clock,
             host=socket.gethostname(),
+            params=self.config.get("params", {}),
             versions=versions(),
         )
+        self._check_place()
         self.place.claim(paths.outcome(self.number), outcome.json_bytes())
         self.over = True
         self.close()
 
     def close(self) -> None:
-        """Let go of the trial; a training under way stores where it stands."""
+        """Let go of the trial; a training under way stores where it stands, or goes on at its last save."""
         if self.reports is not None:
-            self.reports.close()
-            self.reports = None
+            reports, self.reports = self.reports, None
+            with suppress(StorageError):
+                reports.close()
 
 
 class RobustsearchTrial(tune.Trainable):
     """One trial after another in one process.
 
-    The configuration is plain data: `number`, `study`, `spec` (a TrialSpec), `fingerprint` of the
-    data, `storage` (of the study's directory), `resources`, `title`, and `rungs` (a Rungs) where early stopping needs
-    looks at a training on its way. Failures that would come again (diverged, bad data, a bug) are recorded at once; out
-    of memory, the trial is tried once more with all memory released; a damaged stage is dropped and computed again; a
-    process that dies is restarted by Tune and goes on from the store.
+    The configuration is plain data: `number`, `study`, `params`, `spec` (a TrialSpec), `fingerprint` of the data,
+    `storage` (of the study's directory), `resources`, `title`, and `rungs` (a Rungs) where early stopping needs looks at
+    a training on its way. Failures that would come again (diverged, bad data, a bug) are recorded at once; out of
+    memory, or where the storage refuses, the trial is tried once more with all memory released; a damaged stage is
+    dropped and computed again. A storage that refuses twice leaves the trial unfinished, as the result's `storage` says.
+    A process that dies is restarted by Tune and goes on from the store; so is one that was told to go by SIGTERM,
+    which does not count as a failure.
     """
 
     @classmethod
@@ -140,33 +161,71 @@ class RobustsearchTrial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take on a trial."""
         self._job = _Job(config, Storage(config["storage"]))
+        self._notice = Notice()
+        self._notice.in_hand = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Drop the last trial and take on another, so that one process serves many."""
-        self._job.close()
+        leaving = self._notice.given
+        self.cleanup()
         release_memory()
         self.setup(new_config)
+        self._notice.given = leaving
         return True
 
     def step(self) -> dict[str, Any]:
-        """Work until the next point, or for a moment, and say how far the trial is."""
+        """Work until the next point, or for a moment, and say how far the trial is.
+
+        Raises:
+            RayActorError: the worker was told to go; Tune starts the trial elsewhere and does not count it.
+        """
         _set_title(self._job.config["title"])
         report: Report | None = None
+        refused: StorageError | None = None
         try:
-            report = self._job.advance()
+            with self._notice.busy():
+                report = self._work()
+        except Away:
+            self._notice.given = True
+        except StorageError as error:
+            refused = error
+        if self._notice.given and not self._job.over:
+            self._notice.leave()
+            self._job.close()
+            self._notice.in_hand = False
+            raise RayActorError(error_msg=f"{socket.gethostname()} told the worker to go", preempted=True)
+        self._notice.in_hand = not self._job.over and refused is None
+        result = self._result(report)
+        return {**result, "storage": str(refused), "done": True} if refused else result
+
+    def _work(self) -> Report | None:
+        """Do a step's work, and record the end if there is one.
+
+        Raises:
+            StorageError: the storage refuses, so nothing can be recorded.
+        """
+        job = self._job
+        try:
+            report = job.advance(self._notice)
             if report is None:
-                self._job.end(None)
+                job.end(None)
+            return report
         except Exception as error:  # Recorded as the trial's outcome: one bad trial must not stop the search.
-            kind = failure_class(error)
-            if self._job.attempts < (MAX_LOST_STAGES if isinstance(error, StageLost) else 2 if kind == "oom" else 0):
-                self._job.again()
-            else:
-                self._job.end(Failure(kind=kind, message=str(error)[:2000], traceback=traceback.format_exc()[-8000:]))
-        return self._result(report)
+            lost, kind = isinstance(error, StageLost), failure_class(error)
+            refused = isinstance(error, StorageError) and not lost
+            if job.attempts < (MAX_LOST_STAGES if lost else 2 if kind == "oom" or refused else 0):
+                job.again(RETRY_SECONDS if refused else 0)
+                return None
+            if refused:
+                raise
+            job.end(Failure(kind=kind, message=str(error)[:2000], traceback=traceback.format_exc()[-8000:]))
+            return None
 
     def cleanup(self) -> None:
         """Let go of the trial; what it had stored stays."""
+        self._notice.leave()
         self._job.close()
+        self._notice.restore()
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Save nothing: the stages are the checkpoint."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,20 @@ def test_study_is_created_once(records: Records) -> None:
     assert reopened(records).spec.seed == 0
 
 
+def test_a_study_file_cut_anywhere_is_no_other_study(records: Records) -> None:
+    content = records.storage.read(paths.STUDY)
+    for cut in range(0, len(content.rstrip()) - 1, 5):
+        raw(records, paths.STUDY, content[:cut])
+        with pytest.raises((SpecError, StorageError)):
+            reopened(records)
+
+
+def test_a_study_file_of_the_first_release_has_no_digest(records: Records) -> None:
+    lines = records.storage.read(paths.STUDY).decode().splitlines(keepends=True)
+    raw(records, paths.STUDY, "".join(line for line in lines if "digest" not in line).encode())
+    assert reopened(records).spec == records.spec
+
+
 def test_budget_may_grow_and_the_fingerprint_stays(records: Records) -> None:
     records.replace_spec(factories.study_spec(budget={"trials": 99}))
     assert reopened(records).spec.budget.trials == 99
@@ -67,6 +82,8 @@ def test_no_study_is_said_clearly(tmp_path: Path) -> None:
         ("name: synthetic", "name: ../../x", SpecError, "name"),
         ("name: synthetic", "name: !!python/object:os.system x", SpecError, "tags"),
         ("name: synthetic", "name: [", SpecError, "study.yaml:"),
+        ("trials: 16", "trials: 17", SpecError, "changed since it was written"),
+        ("budget:", "# budget:", SpecError, "study.yaml:"),
     ],
 )
 def test_damaged_study_file_is_refused_by_name(
@@ -98,6 +115,23 @@ def test_trials_come_back_in_order_with_their_outcomes(records: Records) -> None
         assert view.next_number() == 12
         assert view.damaged() == []
         assert view.trials()[2] == (factories.trial(2), factories.outcome(2))
+
+
+def test_trials_that_vanish_under_a_launch_are_an_error_and_not_a_new_beginning(records: Records) -> None:
+    for number in range(3):
+        records.issue(factories.trial(number))
+    shutil.rmtree(records.storage.location)
+    with pytest.raises(StorageError, match="3 of 3 trials have gone"):
+        records.next_number()
+
+
+def test_a_lost_trial_file_is_no_gap_for_the_next(records: Records) -> None:
+    records.issue(factories.trial(0))
+    records.storage.delete(paths.trial_record(0))
+    raw(records, paths.outcome(0), factories.outcome(0).json_bytes())
+    view = reopened(records)
+    assert view.next_number() == 1
+    view.issue(factories.trial(1))
 
 
 def test_number_is_issued_once(records: Records) -> None:

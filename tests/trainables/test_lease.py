@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from trainables import lease
-from trainables.errors import RobustsearchError
+from trainables.errors import RobustsearchError, StorageError
 from trainables.lease import Held, acquire, holder, living
 from trainables.storage import Storage
 
@@ -169,3 +170,12 @@ def test_heartbeat_is_renewed_and_a_lost_lease_is_noticed(
             held.check()
         held._done.clear()
     assert holder(storage, PATH).host == "node-7", "another's lease is not released"  # type: ignore[union-attr]
+
+
+def test_a_directory_that_vanishes_is_not_made_anew(storage: Storage) -> None:
+    with acquire(storage, PATH) as held:
+        shutil.rmtree(storage.location)
+        held.beat()
+        with pytest.raises(StorageError, match="has gone"):
+            held.check()
+        assert not Path(storage.location).exists()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import RayActorError
 
 from tests.trainables.test_run import FAST, trial
-from trainables import evaluate, paths
+from trainables import evaluate, notice, paths, run, tune_trainable
 from trainables.base import plain
 from trainables.data import tensors
+from trainables.errors import StorageError
 from trainables.outcome import Outcome, Point, Rung
 from trainables.spec import TrialSpec
 from trainables.storage import Storage
@@ -22,7 +28,17 @@ from trainables.tune_trainable import RobustsearchTrial
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A study's directory in a storage of its own: studies beside each other share their stages."""
+    study = tmp_path / "storage" / "study"
+    study.mkdir(parents=True)
+    return study
+
+
 def config(place: Path, spec: TrialSpec, number: int = 0) -> dict[str, Any]:
+    """What a worker is given; the trial's record is there, as the driver writes it first."""
+    Storage(str(place)).claim(paths.trial_record(number), b"{}")
     return {
         "number": number,
         "study": "study",
@@ -39,7 +55,8 @@ def work(tmp_path: Path) -> Iterator[Any]:
     made: list[RobustsearchTrial] = []
 
     def start(spec: TrialSpec, **changes: Any) -> RobustsearchTrial:
-        made.append(RobustsearchTrial({**config(tmp_path, spec), **changes}))
+        place = Path(changes.pop("place", tmp_path))
+        made.append(RobustsearchTrial({**config(place, spec), **changes}))
         return made[-1]
 
     yield start
@@ -95,7 +112,7 @@ def test_one_worker_takes_on_another_trial_with_nothing_left_of_the_first(work: 
     run_out(worker)
     assert worker.reset_config({**config(alone, trial(2)), "number": 0})
     run_out(worker)
-    fresh = work(trial(2), storage=str(tmp_path / "fresh"))
+    fresh = work(trial(2), place=tmp_path / "fresh")
     run_out(fresh)
     shas = [[p.weights_sha256 for p in outcome(place).points] for place in (alone, tmp_path / "fresh")]
     assert shas[0] == shas[1]
@@ -183,3 +200,143 @@ def test_damaged_stages_are_dropped_and_computed_again(work: Any, tmp_path: Path
     again = outcome(tmp_path)
     assert again.state == "complete"
     assert [p.weights_sha256 for p in again.points] == [p.weights_sha256 for p in whole.points]
+
+
+def progress(place: Path) -> list[int]:
+    """The epochs that are saved of trainings under way."""
+    return sorted(int(path.stem.removeprefix("progress-")) for path in place.glob("stages/*/progress-*.safetensors"))
+
+
+def once_saving_is_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save nothing after a training's first epoch, so that what is saved later is saved for a reason."""
+    monkeypatch.setattr(run, "FIRST_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(run, "SAVE_SHARE", 1e-9)
+
+
+def test_a_worker_that_is_told_to_go_saves_and_is_no_failure(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once_saving_is_dear(monkeypatch)
+    monkeypatch.setattr(tune_trainable, "MIN_STEP_SECONDS", 0.0)
+    spec = trial(epochs=10, sparsity=0.5)
+    worker = work(spec)
+    while worker.step().get("epoch", 0) < 5:
+        pass
+    assert progress(tmp_path) == [1]
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(RayActorError) as told:
+        worker.step()
+    assert told.value.preempted
+    assert progress(tmp_path) == [6]
+    assert not (tmp_path / paths.outcome(0)).exists()
+    worker.stop()
+    again = work(spec)
+    assert next(epoch for _ in range(9) if (epoch := again.step().get("epoch"))) == 7
+    whole = work(spec, place=tmp_path / "whole")
+    run_out(whole)
+    run_out(again)
+    shas = [[p.weights_sha256 for p in outcome(place).points] for place in (tmp_path, tmp_path / "whole")]
+    assert shas[0] == shas[1]
+
+
+def test_the_signal_is_given_back(work: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    worker = work(trial())
+    assert signal.getsignal(signal.SIGTERM) != before
+    worker.reset_config(worker.config)
+    worker.stop()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_epoch_that_outlasts_the_notice_is_given_up(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notice, "NOTICE_SECONDS", 0.2)
+    real, calls = evaluate.measure, []
+
+    def endless(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while len(calls) == 1:
+            sum(range(1000))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(evaluate, "measure", endless)
+    worker = work(trial())
+    with pytest.raises(RayActorError) as told:
+        run_out(worker)
+    assert told.value.preempted
+    assert len(calls) == 1
+    assert list(tmp_path.glob("stages/*/stage.json")), "what was trained is stored"
+
+
+def test_a_worker_with_a_finished_trial_goes_at_once() -> None:
+    code = (
+        "import sys, os, signal; from pathlib import Path;"
+        "from tests.trainables.test_tune_trainable import config, run_out, trial, RobustsearchTrial;"
+        "import tempfile; worker = RobustsearchTrial(config(Path(tempfile.mkdtemp()), trial(epochs=2)));"
+        "run_out(worker); os.kill(os.getpid(), signal.SIGTERM); print('still here')"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stdout) == (143, ""), done.stderr
+
+
+def test_a_storage_that_refuses_for_a_moment_costs_nothing(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune_trainable, "RETRY_SECONDS", 0.0)
+    real, refusals = Storage.write, []
+
+    def moody(self: Storage, path: str, content: bytes) -> None:
+        if paths.STAGE in path and not refusals:
+            refusals.append(path)
+            raise StorageError("No space left on device")
+        real(self, path, content)
+
+    monkeypatch.setattr(Storage, "write", moody)
+    run_out(work(trial()))
+    assert len(refusals) == 1
+    assert outcome(tmp_path).state == "complete"
+
+
+@pytest.mark.parametrize("what", [paths.OUTCOME, paths.STAGE, "progress-"])
+def test_a_storage_that_keeps_refusing_leaves_the_trial_unfinished(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(tune_trainable, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(run, "FIRST_SAVE_SECONDS", 0.0)
+    real: dict[str, Any] = {"write": Storage.write, "claim": Storage.claim}
+
+    def full(name: str) -> Any:
+        def refuse(self: Storage, path: str, content: bytes) -> Any:
+            if what in path:
+                raise StorageError("No space left on device")
+            return real[name](self, path, content)
+
+        return refuse
+
+    with monkeypatch.context() as patch:
+        for name in real:
+            patch.setattr(Storage, name, full(name))
+        last = run_out(work(trial()))[-1]
+    assert last["storage"] == "No space left on device"
+    assert last["done"]
+    assert not (tmp_path / paths.outcome(0)).exists()
+    run_out(work(trial()))
+    assert outcome(tmp_path).state == "complete"
+
+
+@pytest.mark.parametrize("when", ["before", "under way"])
+def test_nothing_is_written_where_the_study_is_not(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(tune_trainable, "RETRY_SECONDS", 0.0)
+    worker = work(trial())
+    if when == "under way":
+        worker.step()
+    (tmp_path / paths.trial_record(0)).unlink()
+    last = run_out(worker)[-1]
+    assert "does not hold trial 0" in last["storage"]
+    assert not (tmp_path / paths.outcome(0)).exists()
+    assert (tmp_path / "stages").exists() == (when == "under way")

@@ -145,12 +145,12 @@ class RobustsearchTrial(tune.Trainable):
     """One trial after another in one process.
 
     The configuration is plain data: `number`, `study`, `params`, `spec` (a TrialSpec), `fingerprint` of the data,
-    `storage` (of the study's directory), `resources`, `title`, and `rungs` (a Rungs) where early stopping needs looks at
-    a training on its way. Failures that would come again (diverged, bad data, a bug) are recorded at once; out of
+    `storage` (of the study's directory), `resources`, `title`, and `rungs` (a Rungs) where early stopping needs looks
+    at a training on its way. Failures that would come again (diverged, bad data, a bug) are recorded at once; out of
     memory, or where the storage refuses, the trial is tried once more with all memory released; a damaged stage is
-    dropped and computed again. A storage that refuses twice leaves the trial unfinished, as the result's `storage` says.
-    A process that dies is restarted by Tune and goes on from the store; so is one that was told to go by SIGTERM,
-    which does not count as a failure.
+    dropped and computed again. A storage that refuses twice leaves the trial unfinished, as the result's `storage`
+    says. A process that dies is restarted by Tune and goes on from the store; so is one that was told to go by
+    SIGTERM, which does not count as a failure.
     """
 
     @classmethod

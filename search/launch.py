@@ -178,7 +178,8 @@ def _stopped(signal_number: int | None) -> int:
 
 def _ending(driver: Any, storage: Storage, signal_number: int | None) -> Ending:
     snapshot = driver.snapshot()
-    state = f"{snapshot.complete} of {snapshot.target} trials complete, {snapshot.failed} failed"
+    early = f", {snapshot.stopped} stopped early" if snapshot.stopped else ""
+    state = f"{snapshot.complete} of {snapshot.target} trials complete{early}, {snapshot.failed} failed"
     if signal_number is not None or lease.stop_requested(storage):
         return Ending(
             _stopped(signal_number),

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from search.fields import bound
 from trainables.metrics import CLEAN_ACCURACY, MACS_EFFECTIVE, MEASURES, NONZERO, ROBUST_ACCURACY, SPARSITY
-from trainables.outcome import Point
+from trainables.outcome import Point, Rung
 
 if TYPE_CHECKING:
     from search.study_spec import StudySpec
 
-Measured = Point | Mapping[str, Any]
+Measured = Point | Rung | Mapping[str, Any]
 
 _WHOLE = {NONZERO: "prunable", MACS_EFFECTIVE: "macs_dense"}
 """What a count is a part of: the same count of the dense network."""

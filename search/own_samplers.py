@@ -94,7 +94,8 @@ def told(trials: Iterable[FrozenTrial], study: Study, bounds: Sequence[str]) -> 
         params=[trial.params for trial in complete],
         values=np.array(values, dtype=float).reshape(len(complete), len(study.directions)),
         excess=np.array(excess, dtype=float).reshape(len(complete), len(bounds)),
-        running=[trial.params for trial in by_state[TrialState.RUNNING]],
+        # What was stopped early counts as what is expected there: nobody knows better, and it is not asked for again.
+        running=[trial.params for state in (TrialState.PRUNED, TrialState.RUNNING) for trial in by_state[state]],
         failed=[trial.params for trial in by_state[TrialState.FAIL]],
         lent=lent,
     )

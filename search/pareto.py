@@ -35,6 +35,16 @@ def nondominated(values: Values) -> list[bool]:
     return [bool(kept) for kept in moocore.is_nondominated(points, maximise=True, keep_weakly=True)]
 
 
+def layers(values: Values) -> list[int]:
+    """Return each point's layer: 0 for the non-dominated ones, 1 for those that are once these are gone, and so on."""
+    if not len(values):
+        return []
+    points = _array(values)
+    if points.shape[1] == 1:
+        return [int(rank) for rank in np.unique(-points[:, 0], return_inverse=True)[1]]
+    return [int(rank) for rank in moocore.pareto_rank(points, maximise=True)]
+
+
 class Archive:
     """The front of points that come one by one, each under a name; a name that is known already changes nothing."""
 

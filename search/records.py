@@ -327,6 +327,9 @@ def _inconsistent(record: BaseModel, number: int) -> str | None:
             return f"point {point.measure}: more weights are nonzero than there are"
         if reason := _too_large(point.model_dump()):
             return f"point {point.measure}: {reason}"
+    for rung in record.rungs:
+        if rung.nonzero > rung.prunable or _too_large(rung.model_dump()):
+            return f"the look after {str(rung.resource)[:20]} epochs counts what cannot be"
     return None
 
 

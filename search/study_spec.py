@@ -12,6 +12,7 @@ from search.fields import Bound, Duration, Module, Name, Size, bound
 from search.problems import dotted, problems, shown
 from search.rim import Problem, plain_trial, wrong_queue, wrong_space
 from search.samplers import SAMPLERS, Sampler, Tpe
+from search.scheduling import SCHEDULERS, Off, Scheduler
 from search.space import Params, Scalar, Space, meant
 from trainables.base import Spec, plain
 from trainables.data import DATASETS
@@ -61,6 +62,7 @@ class StudySpec(Spec):
     sampler: Annotated[Sampler, SAMPLERS] = Tpe()
     enqueue: tuple[dict[str, Scalar], ...] = ()
     warm_start: tuple[Name, ...] = ()
+    early_stopping: Annotated[Scheduler, SCHEDULERS] = Off()
     budget: Budget = Budget()
     max_failures: int = Field(default=2, ge=0)
     abort_after: int = Field(default=3, gt=0)
@@ -149,7 +151,7 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
         yield ("target", measure), "a target is what the sparsest network is to reach; bound this with `constraints`"
 
 
-MAY_CHANGE = ("description", "enqueue", "budget", "max_failures", "abort_after", "stage_storage")
+MAY_CHANGE = ("description", "enqueue", "early_stopping", "budget", "max_failures", "abort_after", "stage_storage")
 """What may be changed in a study that exists."""
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import rungs  # noqa: F401  The recipe that the studies of the tables name.
 
 from search import pareto
 from search.study_spec import StudySpec
 
-ROUNDS, REWIND = "recipe.rounds", "recipe.rewind"
+SPARSITY, REWIND = "recipe.sparsity", "recipe.rewind"
 EPS, LOSS, L1, GROUP_LASSO = (
     f"recipe.train.{name}" for name in ("eps", "loss.kind", "regularisers.l1", "regularisers.group_lasso")
 )
@@ -53,6 +52,8 @@ class Curves:
         self.examples = examples
         self._chains = chains
         recipe: Any = spec.recipe
+        rungs: Any = spec.space[SPARSITY]
+        self.rungs: tuple[float, ...] = rungs.choices
         self.dense_epochs: int = recipe.epochs
         self.round_epochs: int = recipe.round_epochs
 
@@ -84,7 +85,7 @@ class Curves:
         return cls(StudySpec.model_validate(json.loads(about["study"])), examples, chains)
 
     def chain(self, params: Mapping[str, Any]) -> Chain:
-        """Return the chain of a trial with these values by dotted path, whatever its number of rounds."""
+        """Return the chain of a trial with these values by dotted path, whatever its sparsity."""
         return self._chains[(*(params[path] for path in DENSE), str(params[REWIND]))]
 
     def epochs(self, rounds: int) -> int:

@@ -1,6 +1,6 @@
 """Train every chain of a study and keep its curves: the tables that `benchmarks/search.py` replays.
 
-For each combination of the searched values but the number of rounds, the whole chain is trained by the code that
+For each combination of the searched values but the sparsity, the whole chain is trained by the code that
 a trial runs (training, pruning, keys and generators are those of `trainables`), so that the last epoch of a round
 measures exactly what a trial would report. Every epoch of every round is measured: by the study's protocol, and
 cheaply (`CHEAP`). Chains with the same dense training share it. All but the seconds is determined by the study file.
@@ -32,6 +32,7 @@ sys.path.sort(key=str(Path(__file__).parent).__eq__)
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from curves import DENSE, EPS, GROUP_LASSO, L1, LOSS, REWIND, SPARSITY
 from torch import nn
 
 from search import study_file
@@ -49,10 +50,6 @@ from trainables.train import train
 
 TABLES = Path(__file__).parent / "tables"
 CHEAP = {"attack": Pgd(steps=5), "examples": 100}
-ROUNDS, REWIND = "recipe.rounds", "recipe.rewind"
-EPS, LOSS, L1, GROUP_LASSO = (
-    f"recipe.train.{name}" for name in ("eps", "loss.kind", "regularisers.l1", "regularisers.group_lasso")
-)
 
 SCHEMA = pa.schema(
     [
@@ -161,7 +158,7 @@ def part(laboratory: Laboratory, params: dict[str, Any]) -> pa.Table:
     spec = laboratory.spec
     rewinds = spec.space[REWIND].choices
     snapshots = tuple(choice for choice in rewinds if isinstance(choice, int))
-    top = {**params, ROUNDS: spec.space[ROUNDS].high}
+    top = {**params, SPARSITY: max(spec.space[SPARSITY].choices)}
     trials = [spec.trial({**top, REWIND: choice}).model_copy(update={"snapshots": snapshots}) for choice in rewinds]
     step = next(s for s in steps(trials[0], laboratory.data.fingerprint) if isinstance(s.phase, Train))
     dense = trained(laboratory, step, laboratory.initial)
@@ -174,9 +171,8 @@ def part(laboratory: Laboratory, params: dict[str, Any]) -> pa.Table:
 
 def dense_choices(spec: StudySpec) -> list[dict[str, Any]]:
     """Return the values of every dense training, in an order in which any part of them covers the space."""
-    paths = (EPS, LOSS, L1, GROUP_LASSO)
-    combinations = itertools.product(*(spec.space[path].choices for path in paths))
-    return [dict(zip(paths, values, strict=True)) for values in combinations]
+    combinations = itertools.product(*(spec.space[path].choices for path in DENSE))
+    return [dict(zip(DENSE, values, strict=True)) for values in combinations]
 
 
 def make(name: str, folder: Path, say: Callable[[str], None]) -> Path:
@@ -188,7 +184,7 @@ def make(name: str, folder: Path, say: Callable[[str], None]) -> Path:
     choices = dense_choices(spec)
     files = []
     for index, params in enumerate(choices):
-        trial = spec.trial({**params, ROUNDS: 1, REWIND: "init"})
+        trial = spec.trial({**params, REWIND: "init"})
         key = next(s.key for s in steps(trial, laboratory.data.fingerprint) if isinstance(s.phase, Train))
         files.append(folder / f"{index:03d}-{key[:12]}.parquet")
         if files[-1].exists():

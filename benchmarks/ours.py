@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from curves import ROUNDS, Curves, Epoch
+from curves import SPARSITY, Curves, Epoch
 from simulator import Ledger, Work
 
 from search.driver import Driver
@@ -74,6 +74,7 @@ class Ours:
 
     def _work(self, record: TrialRecord) -> Work:
         chain = self.curves.chain(record.params)
+        end = chain[self.curves.rungs.index(record.params[SPARSITY]) + 1][-1]
         steps = trial_spec.steps(TrialSpec.model_validate(record.spec), DATA_HASH)
         store = self._store if self.parts.sharing else Store()
         points: list[Point] = []
@@ -92,7 +93,7 @@ class Ours:
                 epoch = chain[trainings - 1][-1]
                 points.append(_point(step, len(points), epoch, self.curves.examples, trained, shared))
                 if trainings > 1:
-                    self.ledger.measured(epoch.values, last=trainings - 1 == record.params[ROUNDS])
+                    self.ledger.measured(epoch.values, last=epoch is end)
                 if self.parts.points:
                     self._driver.on_point(record.number, points[-1])
         self._end(record, points if self.parts.points else points[-1:])

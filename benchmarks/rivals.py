@@ -13,26 +13,24 @@ from typing import Any
 
 import numpy as np
 import optuna
-from curves import REWIND, ROUNDS, Curves
+from curves import REWIND, SPARSITY, Curves
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from simulator import Ledger, Work
 
-from search.space import Categorical
-from search.study_spec import StudySpec
-
 Params = dict[str, Any]
 
 
-def distributions(spec: StudySpec, rounds: int | None = None) -> dict[str, BaseDistribution]:
-    """Return the study's space as Optuna's; with `rounds` fixed, that is left out."""
-    found: dict[str, BaseDistribution] = {}
-    for path, parameter in spec.space.items():
-        if isinstance(parameter, Categorical):
-            found[path] = CategoricalDistribution(parameter.choices)
-        elif rounds is None:
-            found[path] = IntDistribution(int(parameter.low), int(parameter.high))
-    return found
+ROUNDS = "rounds"
+"""The sparsity as a whole number, the rounds that reach it: to a model that is an order, which choices are not."""
+
+
+def distributions(curves: Curves, *, full: bool = False) -> dict[str, BaseDistribution]:
+    """Return the study's space as Optuna's; without the number of rounds where every trial runs all."""
+    space = curves.spec.space
+    found: dict[str, BaseDistribution] = {ROUNDS: IntDistribution(1, len(curves.rungs))}
+    found |= {path: CategoricalDistribution(space[path].choices) for path in space if path != SPARSITY}
+    return {path: one for path, one in found.items() if path != ROUNDS or not full}
 
 
 class _Rival:
@@ -89,9 +87,8 @@ class Optuna(_Rival):
 
     def __init__(self, curves: Curves, ledger: Ledger, sampler: str, seed: int, full: bool = False) -> None:
         super().__init__(curves, ledger)
-        top = int(curves.spec.space[ROUNDS].high) if full else None
-        self._fixed = {ROUNDS: top} if top is not None else {}
-        self._space = distributions(curves.spec, top)
+        self._fixed = {ROUNDS: len(curves.rungs)} if full else {}
+        self._space = distributions(curves, full=full)
         self._study = optuna.create_study(directions=["maximize", "maximize"], sampler=SAMPLERS[sampler](seed))
 
     def suggest(self) -> tuple[Any, Params]:
@@ -110,9 +107,7 @@ class TuneOptuna(_Rival):
 
         super().__init__(curves, ledger)
         chosen = {"sampler": SAMPLERS[sampler](seed)} if sampler else {"seed": seed}
-        self._search = OptunaSearch(
-            distributions(curves.spec), metric=["robust", "sparsity"], mode=["max", "max"], **chosen
-        )
+        self._search = OptunaSearch(distributions(curves), metric=["robust", "sparsity"], mode=["max", "max"], **chosen)
         self._issued = 0
 
     def suggest(self) -> tuple[Any, Params]:
@@ -150,9 +145,9 @@ class Moasha:
             # It wants choices of one type; the curves take a way to rewind as text as well.
             path: choice([str(value) for value in parameter.choices] if path == REWIND else list(parameter.choices))
             for path, parameter in curves.spec.space.items()
-            if isinstance(parameter, Categorical)
+            if path != SPARSITY
         }
-        self._top = int(curves.spec.space[ROUNDS].high)
+        self._top = len(curves.rungs)
         self._by_rounds = resource == "rounds"
         if not self._by_rounds:
             space[ROUNDS] = randint(1, self._top)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 
-from curves import DENSE, REWIND, ROUNDS, Curves, Epoch
+from curves import DENSE, REWIND, SPARSITY, Curves, Epoch
 
 from search.study_spec import StudySpec
 
@@ -16,18 +17,17 @@ def study() -> StudySpec:
     return StudySpec.model_validate(
         {
             "name": "made",
-            "plugins": ["rungs"],
             "data": {"kind": "digits", "validation": 300},
             "model": {"kind": "lenet300", "hidden": [8]},
             "recipe": {
-                "kind": "rungs",
+                "kind": "imp",
                 "epochs": DENSE_EPOCHS,
                 "rate": 0.5,
                 "round_epochs": ROUND_EPOCHS,
                 "train": {"batch": 128, "precision": "fp32", "attack": {"kind": "pgd", "steps": 2}},
             },
             "space": {
-                ROUNDS: {"kind": "int", "low": 1, "high": TOP},
+                SPARSITY: {"kind": "categorical", "choices": [1 - 0.5**number for number in range(1, TOP + 1)]},
                 DENSE[0]: {"kind": "categorical", "choices": [0.0, 0.1]},
                 DENSE[1]: {"kind": "categorical", "choices": ["madry", "mix"]},
                 DENSE[2]: {"kind": "categorical", "choices": [0.0, 1e-4]},
@@ -37,6 +37,11 @@ def study() -> StudySpec:
             "protocol": {"eps": 0.1, "examples": 100, "attack": {"kind": "pgd", "steps": 2}},
         }
     )
+
+
+def rounds(sparsity: float) -> int:
+    """How many cuts reach a sparsity."""
+    return round(-math.log2(1 - sparsity))
 
 
 def curves() -> Curves:

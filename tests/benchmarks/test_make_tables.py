@@ -9,7 +9,7 @@ import make_tables
 import pyarrow.parquet as pq
 import pytest
 import torch
-from curves import DENSE, REWIND, ROUNDS, Curves
+from curves import DENSE, REWIND, SPARSITY, Curves
 
 from tests.benchmarks import made
 from trainables.outcome import Point
@@ -28,7 +28,7 @@ def test_a_chain_ends_every_round_where_a_trial_does(tmp_path: Path) -> None:
     assert curves.spec == laboratory.spec
     assert json.loads(about["cheap"]) == {"steps": 5, "examples": 100}
     for rewind in laboratory.spec.space[REWIND].extremes().values():
-        trial = {**params, REWIND: rewind, ROUNDS: made.TOP}
+        trial = {**params, REWIND: rewind, SPARSITY: 1 - 0.5**made.TOP}
         measured = run(laboratory, trial, tmp_path)
         chain = curves.chain(trial)
         assert [len(chain[number]) for number in sorted(chain)] == [made.DENSE_EPOCHS] + [made.ROUND_EPOCHS] * made.TOP

@@ -52,5 +52,5 @@ def test_all_points_are_recorded_unless_that_part_is_off(tmp_path: Path, points:
     _, records = searched(tmp_path, workers=2, points=points)
     for record, outcome in records.trials():
         assert outcome is not None
-        assert len(outcome.points) == (record.params["recipe.rounds"] + 1 if points else 1)
-        assert outcome.points[-1].sparsity == pytest.approx(1 - 0.5 ** record.params["recipe.rounds"])
+        assert len(outcome.points) == (made.rounds(record.params["recipe.sparsity"]) + 1 if points else 1)
+        assert outcome.points[-1].sparsity == pytest.approx(record.params["recipe.sparsity"])

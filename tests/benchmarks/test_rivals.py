@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from curves import ROUNDS, Curves
-from rivals import Optuna
+from curves import Curves
+from rivals import ROUNDS, Optuna
 from simulator import Ledger, simulate
 
 from search import pareto

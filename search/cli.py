@@ -369,6 +369,30 @@ def model(name: str, point: str, output: Path, storage: str | None, as_json: boo
 
 
 @main.command()
+@_name
+@click.option("--dry-run", is_flag=True, help="Say what would be dropped, and drop nothing.")
+@_storage
+@_json
+def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
+    """Drop stored stages that no front point and no unfinished trial needs."""
+    from dataclasses import asdict
+
+    from search import lease
+    from search.fields import size_text
+    from search.housekeeping import Housekeeper
+
+    records = _open(storage, name).records
+    with lease.acquire(records.storage):
+        swept = Housekeeper(records).sweep(dry=dry_run)
+    verb = "would drop" if dry_run else "dropped"
+    message = (
+        f"{verb} {len(swept.dropped)} stages of {name}, {size_text(swept.freed)}; "
+        f"{swept.kept} stay, {size_text(swept.size)}"
+    )
+    _answer(as_json, {"study": name, "dry_run": dry_run, **asdict(swept)}, lambda: say(message))
+
+
+@main.command()
 @click.argument("directory", default=".", type=click.Path(path_type=Path))
 @_json
 def init(directory: Path, as_json: bool) -> None:

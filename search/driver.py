@@ -6,16 +6,20 @@ the records are the truth, and the sampler is rebuilt from them at every start.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from search import objectives, pareto
+from search.expectation import Expectations, taught_as
+from search.housekeeping import Housekeeper
+from search.ordering import Order, trainings
 from search.records import Records, utc_now
 from search.sampling import Sampling
 from trainables import spec as trial_spec
 from trainables.base import plain
 from trainables.outcome import Failure, Outcome, Point, TrialRecord
+from trainables.spec import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -41,45 +45,86 @@ class Snapshot:
 
 
 class Driver:
-    """One launch of one study."""
+    """One launch of one study.
 
-    def __init__(self, records: Records, gpus_per_trial: float = 0.0) -> None:
-        """Rebuild the sampler from the records; trials without an outcome are issued again first."""
+    In a deterministic study trials are asked for in rounds of `spec.round`, and the sampler is taught, in order of
+    number, when a round has ended: what it knows of a trial's past depends on no worker's speed.
+    """
+
+    def __init__(self, records: Records, gpus_per_trial: float = 0.0, ahead: int = 1) -> None:
+        """Rebuild the sampler from the records; trials without an outcome are issued again first.
+
+        `ahead` is how many trials may be issued that wait for another's stage.
+        """
         self.records = records
         self.spec = records.spec
-        self._sampling = Sampling(self.spec)
+        self._expectations = Expectations(self.spec, records.fingerprint.data_hash)
+        self._sampling = Sampling(self.spec, self._expectations.of)
         self._gpus = gpus_per_trial
+        self._ahead = ahead
         self._clock = time.monotonic()
-        self._reissue: deque[TrialRecord] = deque()
+        self._order = Order()
+        self._housekeeper = Housekeeper(records)
         self._running: dict[int, TrialRecord] = {}
         self._points: dict[int, list[Point]] = {}
         self._began: dict[int, float] = {}
+        self._untaught: dict[int, tuple[TrialRecord, Outcome]] = {}
+        self._taken = {trial.number for trial, _ in records.trials()} | {bad.number for bad in records.damaged()}
+        self._next = self._free(0)
+        self._ended: list[Outcome] = []
         self._ended_now = 0
+        self._complete = 0
+        self._measured = 0
+        self._archive = pareto.Archive()
+        self._best: Point | None = None
         self._stop_reason: str | None = None
         for record, outcome in records.trials():
+            self._teach_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)
+            self._expectations.issue(record)
             if outcome is None:
-                self._reissue.append(record)
-            else:
-                self._learn(record, outcome, known=0)
+                chain = trial_spec.steps(TrialSpec.model_validate(record.spec), records.fingerprint.data_hash)
+                self._order.add(record, trainings(chain))
+                continue
+            self._end(record, outcome, known=0)
 
     def next(self) -> TrialRecord | None:
-        """Issue a trial, recorded before it starts; None when the budget has been issued."""
-        if self._reissue:
-            record = self._reissue.popleft()
-        elif (number := self.records.next_number()) < self.spec.budget.trials:
-            record = self._issue(number)
-        else:
+        """Return a trial to start, recorded before; None where none can start now, or ever (`waiting` tells)."""
+        record = self._order.take()
+        while record is None and len(self._order) < self._ahead and self._may_issue():
+            self._issue(self._next)
+            record = self._order.take()
+        if record is None:
             return None
         self._running[record.number] = record
         self._points[record.number] = []
         self._began[record.number] = time.monotonic()
         return record
 
-    def _issue(self, number: int) -> TrialRecord:
+    @property
+    def waiting(self) -> bool:
+        """Whether trials are left that may start once others have ended or stored a stage."""
+        return bool(self._order) or self._next < self.spec.budget.trials
+
+    def _free(self, first: int) -> int:
+        """Return the smallest number from `first` that no record bears, damaged ones included."""
+        return next(number for number in itertools.count(first) if number not in self._taken)
+
+    def _may_issue(self) -> bool:
+        if self._next >= self.spec.budget.trials:
+            return False
+        if not self.spec.deterministic:
+            return True
+        first = self._next - self._next % self.spec.round
+        unended = (*self._running, *self._order)
+        return all(other >= first for other in unended)
+
+    def _issue(self, number: int) -> None:
+        self._teach_rounds_before(number)
         params, sampler = self._sampling.ask(number)
         trial = self.spec.trial(params)
-        keys = tuple(step.key for step in trial_spec.steps(trial, self.records.fingerprint.data_hash))
+        chain = trial_spec.steps(trial, self.records.fingerprint.data_hash)
+        keys = tuple(step.key for step in chain)
         record = TrialRecord(
             number=number,
             study=self.spec.name,
@@ -91,14 +136,21 @@ class Driver:
             issued=utc_now(),
         )
         self.records.issue(record)
-        return record
+        self._expectations.issue(record)
+        self._next = self._free(number + 1)
+        self._order.add(record, trainings(chain))
+
+    def on_progress(self, number: int, phases_done: int) -> None:
+        """Take in how many of its phases a trial has behind it: their results are stored."""
+        if (record := self._running.get(number)) is not None:
+            self._order.store(record.keys[:phases_done])
 
     def on_point(self, number: int, point: Point) -> None:
-        """Take in a measured point; all but a trial's last teach the sampler at once."""
+        """Take in a measured point; all but a trial's last teach the sampler, at once or when their round has ended."""
         points = self._points.setdefault(number, [])
         if any(known.measure == point.measure for known in points):
             return
-        if points and number in self._running:
+        if points and number in self._running and not self.spec.deterministic:
             self._observe(self._running[number], points[-1])
         points.append(point)
 
@@ -111,6 +163,7 @@ class Driver:
         record = self._running.pop(number, None)
         if record is None:
             return None
+        self._order.end(number)
         seconds = time.monotonic() - self._began.pop(number)
         points = self._points.pop(number, [])
         outcome = self.records.outcome(number)
@@ -130,9 +183,31 @@ class Driver:
         if outcome is None:
             return None
         self._ended_now += 1
-        self._learn(record, outcome, known=max(0, len(points) - 1))
+        self._end(record, outcome, known=max(0, len(points) - 1))
+        if self.spec.stage_storage is not None:
+            self._order.drop(self._housekeeper.sweep(self.spec.stage_storage).dropped)
         self._stop_reason = self._stop_reason or self._same_failure()
         return outcome
+
+    def _end(self, record: TrialRecord, outcome: Outcome, known: int) -> None:
+        """Count an ended trial, and teach the sampler."""
+        self._ended.append(outcome)
+        if outcome.state == "complete":
+            self._complete += 1
+            self._order.store(record.keys)
+            for point in outcome.points:
+                self._count(point)
+        if self.spec.deterministic:
+            self._untaught[record.number] = record, outcome
+        else:
+            self._learn(record, outcome, known)
+
+    def _teach_rounds_before(self, number: int) -> None:
+        """Teach the sampler what has ended in the rounds before that of trial `number`."""
+        first = number - number % self.spec.round
+        for ended in sorted(n for n in self._untaught if n < first):
+            record, outcome = self._untaught.pop(ended)
+            self._learn(record, outcome, known=0)
 
     def _learn(self, record: TrialRecord, outcome: Outcome, known: int) -> None:
         """Teach the sampler an ended trial: the points after the first `known`, and how it ended."""
@@ -140,10 +215,10 @@ class Driver:
         for point in on_the_way[known:]:
             self._observe(record, point)
         self._tell(record, outcome)
+        self._expectations.end(record, outcome)
 
     def _observe(self, record: TrialRecord, point: Point) -> None:
-        stood_for = {f"recipe.{name}": value for name, value in point.stands_for.items()}
-        params = {path: stood_for.get(path, value) for path, value in record.params.items()}
+        params = taught_as(record.params, point.stands_for)
         if params == record.params:
             return
         self._sampling.observe(record.number, params, *self._judge(point))
@@ -164,13 +239,20 @@ class Driver:
             self._stop_reason = self._spent()
         return self._stop_reason
 
+    def _count(self, point: Point) -> None:
+        self._measured += 1
+        if not objectives.valid(point, self.spec) or not objectives.feasible(point, self.spec):
+            return
+        self._archive.add(point.key, objectives.values(point, self.spec))
+        if self._best is None or point.robust_accuracy > self._best.robust_accuracy:
+            self._best = point
+
     def _same_failure(self) -> str | None:
-        outcomes = [outcome for _, outcome in self.records.trials() if outcome is not None]
-        first = outcomes[: self.spec.abort_after]
-        if len(first) < self.spec.abort_after:
+        if len(self._ended) < self.spec.abort_after or any(outcome.state == "complete" for outcome in self._ended):
             return None
+        first = sorted(self._ended, key=lambda outcome: outcome.number)[: self.spec.abort_after]
         kinds = {outcome.failure.kind if outcome.failure else None for outcome in first}
-        if len(kinds) > 1 or None in kinds or any(outcome.state == "complete" for outcome in outcomes):
+        if len(kinds) > 1 or None in kinds:
             return None
         failure = first[-1].failure
         assert failure is not None
@@ -183,36 +265,27 @@ class Driver:
         if budget.wall_time is not None and elapsed >= budget.wall_time:
             return f"the wall time of {budget.wall_time:g} s is spent"
         if budget.gpu_hours is not None and self._gpus:
-            outcomes = [outcome for _, outcome in self.records.trials() if outcome]
-            ended = sum(outcome.seconds for outcome in outcomes if outcome.number not in self._running)
+            ended = sum(outcome.seconds for outcome in self._ended)
             running = sum(time.monotonic() - began for began in self._began.values())
             if (ended + running) * self._gpus / 3600 >= budget.gpu_hours:
                 return f"the budget of {budget.gpu_hours:g} GPU-hours is spent"
         return None
 
     def snapshot(self) -> Snapshot:
-        """Look at the records and the running trials."""
-        # A worker records its outcome a moment before Tune says so; until then the trial counts as running.
-        ended = (outcome for _, outcome in self.records.trials() if outcome is not None)
-        outcomes = [outcome for outcome in ended if outcome.number not in self._running]
-        complete = [outcome for outcome in outcomes if outcome.state == "complete"]
-        points = [point for outcome in complete for point in outcome.points]
-        distinct = {point.key: point for point in reversed(points)}.values()
-        counted = [p for p in distinct if objectives.valid(p, self.spec) and objectives.feasible(p, self.spec)]
-        values = [objectives.values(point, self.spec) for point in counted]
-        front = pareto.nondominated(values)
+        """Say how far the launch is; it costs the same however many trials have ended."""
         elapsed = time.monotonic() - self._clock
-        left = self.spec.budget.trials - len(outcomes)
+        ended = len(self._ended)
+        left = self.spec.budget.trials - ended
         return Snapshot(
             study=self.spec.name,
             target=self.spec.budget.trials,
-            complete=len(complete),
-            failed=len(outcomes) - len(complete),
+            complete=self._complete,
+            failed=ended - self._complete,
             running=len(self._running),
-            points=len(points) + sum(len(points) for points in self._points.values()),
-            front=sum(front),
-            hypervolume=pareto.hypervolume(values),
-            best=max(counted, key=lambda point: point.robust_accuracy, default=None),
+            points=self._measured + sum(len(points) for points in self._points.values()),
+            front=len(self._archive.front),
+            hypervolume=self._archive.hypervolume(),
+            best=self._best,
             elapsed=elapsed,
             remaining=elapsed / self._ended_now * left if self._ended_now else None,
         )

@@ -16,6 +16,7 @@ from search.cluster_spec import Address, Cluster, Local
 from search.records import Fingerprint, Records
 from search.study_spec import StudySpec
 from trainables.errors import SpecError
+from trainables.lease import Lease
 from trainables.storage import Storage
 
 Say = Callable[[str], None]
@@ -91,14 +92,14 @@ def launch(spec: StudySpec, cluster: Cluster, storage: Storage, *, view: Callabl
     `view` is given a `search.driver.Snapshot` about once a second.
 
     Raises:
-        SpecError, StorageError, ClusterError, StudyBusy: before any trial starts.
+        SpecError, StorageError, ClusterError, Held: before any trial starts.
     """
     spec, _ = prepare(spec, storage)
     fresh = not storage.exists("")
     try:
         with lease.acquire(storage) as held:
-            if held.message:
-                say(held.message)
+            if held.before:
+                say(f"took over the study from {held.before}, which is gone")
             return _run(spec, cluster, storage, held, view, say)
     finally:
         if fresh and storage.local and not storage.names(""):
@@ -106,7 +107,7 @@ def launch(spec: StudySpec, cluster: Cluster, storage: Storage, *, view: Callabl
 
 
 def _run(
-    spec: StudySpec, cluster: Cluster, storage: Storage, held: lease.Lease, view: Callable[[Any], None], say: Say
+    spec: StudySpec, cluster: Cluster, storage: Storage, held: Lease, view: Callable[[Any], None], say: Say
 ) -> Ending:
     from search import ray_cluster
 
@@ -126,7 +127,7 @@ def _run(
         from search import ray_runner
         from search.driver import Driver
 
-        driver = Driver(records, cluster.gpus_per_trial)
+        driver = Driver(records, cluster.gpus_per_trial, ahead=2 * connection.capacity)
         say(
             f"{spec.name}: {spec.budget.trials} trials, {connection.capacity} at once on {found['device']}, "
             f"{found['precision']}; {found['train']} training and {found['validation']} validation images; "

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import moocore
 import numpy as np
 
-Values = Sequence[Sequence[float]]
+Values = Sequence[Sequence[float]] | np.ndarray
 
 
 def _array(values: Values) -> np.ndarray:
@@ -33,6 +33,39 @@ def nondominated(values: Values) -> list[bool]:
     if points.shape[1] == 1:
         return [bool(kept) for kept in points[:, 0] == points[:, 0].max()]
     return [bool(kept) for kept in moocore.is_nondominated(points, maximise=True, keep_weakly=True)]
+
+
+class Archive:
+    """The front of points that come one by one, each under a name; a name that is known already changes nothing."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.front: dict[str, list[float]] = {}
+        self._seen: set[str] = set()
+        self._hypervolume: float | None = 0.0
+
+    def add(self, name: str, values: Sequence[float]) -> bool:
+        """Take in a point and say whether it is on the front now."""
+        if name in self._seen:
+            return name in self.front
+        self._seen.add(name)
+        mine = list(values)
+        if any(_dominates(other, mine) for other in self.front.values()):
+            return False
+        self.front = {key: other for key, other in self.front.items() if not _dominates(mine, other)}
+        self.front[name] = mine
+        self._hypervolume = None
+        return True
+
+    def hypervolume(self) -> float:
+        """Return the hypervolume of the front."""
+        if self._hypervolume is None:
+            self._hypervolume = hypervolume(list(self.front.values()))
+        return self._hypervolume
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a >= b for a, b in zip(one, other, strict=True)) and one != other
 
 
 def hypervolume(values: Values) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search import catalogue, cluster_spec, launch, lease, study_file, yaml_file
+from search import catalogue, cluster_spec, launch, lease, sharing, study_file, yaml_file
 from search.catalogue import DEFAULT_STORAGE
 from search.cluster_spec import Cluster, Local
 from search.records import Records
@@ -52,6 +52,7 @@ class Plan:
             "driver": str(driver) if driver else None,
             "cluster": plain(self.cluster),
             "spec": self.spec.resolved(),
+            "sharing": asdict(sharing.estimate(self.spec)),
             "example": {"params": params, "phases": [plain(phase) for phase in phases]},
         }
 
@@ -76,6 +77,7 @@ class Plan:
             "objectives": "; ".join([*objectives, *bounds]),
             "protocol": f"{attack.label}, {attack.norm}, eps {spec.protocol.eps.text}",
             "searched": ", ".join(spec.space) or "nothing",
+            **({"sharing": str(sharing.estimate(spec))} if spec.space else {}),
             "for example": ", ".join(f"{path} = {value}" for path, value in params.items()) or "the default values",
             "phases": ", ".join(shown) + more,
         }
@@ -189,7 +191,8 @@ def check_file(file: str) -> Checked:
         return Checked(file, kind, "", error)
     searched = f"{len(spec.space)} searched parameter{'' if len(spec.space) == 1 else 's'}"
     says = f"study {spec.name}: {spec.recipe.kind} of {spec.model.kind} on {spec.data.kind}, {searched}"
-    return Checked(file, kind, f"{says}, {spec.budget.trials} trials")
+    shared = f"; {sharing.estimate(spec)}" if spec.space else ""
+    return Checked(file, kind, f"{says}, {spec.budget.trials} trials{shared}")
 
 
 def _kind(data: Any) -> str:

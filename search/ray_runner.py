@@ -60,13 +60,16 @@ class TuneSearcher(_Live, Searcher):
         """What the storage or the study refused; nothing is issued after it."""
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the configuration of the next trial, or that there is none."""
-        try:
-            record = None if self.problem or self._gone() else self._driver.next()
-        except RobustsearchError as problem:
-            self.problem, record = problem, None
-        if record is None:
+        """Return the configuration of the next trial, None where none can start yet, or that there is none."""
+        if self.problem or self._gone():
             return Searcher.FINISHED
+        try:
+            record = self._driver.next()
+        except RobustsearchError as problem:
+            self.problem = problem
+            return Searcher.FINISHED
+        if record is None:
+            return None if self._driver.waiting else Searcher.FINISHED
         self._numbers[trial_id] = record.number
         return {
             "number": record.number,
@@ -78,9 +81,13 @@ class TuneSearcher(_Live, Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass a measured point on."""
-        if "point" in result and self.problem is None:
-            self._driver.on_point(self._numbers[trial_id], Point.model_validate_json(result["point"]))
+        """Pass on what is stored, and a measured point."""
+        if self.problem is not None:
+            return
+        number = self._numbers[trial_id]
+        self._driver.on_progress(number, result.get("phases_done", 0))
+        if "point" in result:
+            self._driver.on_point(number, Point.model_validate_json(result["point"]))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass a trial's end on."""

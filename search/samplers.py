@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from search.expectation import Expect
 from trainables.base import Spec
 from trainables.registry import Registry
 from trainables.rng import derive
@@ -14,20 +16,35 @@ from trainables.rng import derive
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
+    from search.study_spec import StudySpec
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a sampler is built for: trial `number` of the study `spec`, whose seed is `seed`.
+
+    `expect` says of parameters what a trial with them would measure, and how many epochs it would have to train.
+    """
+
+    seed: int
+    number: int
+    spec: StudySpec
+    expect: Expect
+
 
 class Sampler(Spec):
     """Base of every sampler. It is built anew for each trial, so its state is the study's trials and nothing else."""
 
     kind: str
 
-    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
-        """Return the sampler for trial `number` of a study with this seed, over the parameters `names`."""
+    def build(self, scene: Scene) -> BaseSampler:
+        """Return the sampler of one trial."""
         raise NotImplementedError
 
 
-def trial_seed(seed: int, number: int) -> int:
+def trial_seed(scene: Scene) -> int:
     """Return the 32-bit seed of the sampler of one trial."""
-    return derive(seed, "sampler", number) % 2**32
+    return derive(scene.seed, "sampler", scene.number) % 2**32
 
 
 class Tpe(Sampler):
@@ -41,7 +58,7 @@ class Tpe(Sampler):
     n_startup_trials: int = Field(default=10, ge=1)
     n_ei_candidates: int = Field(default=24, ge=1)
 
-    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+    def build(self, scene: Scene) -> BaseSampler:
         from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import TPESampler
 
@@ -53,7 +70,7 @@ class Tpe(Sampler):
                 constant_liar=True,
                 n_startup_trials=self.n_startup_trials,
                 n_ei_candidates=self.n_ei_candidates,
-                seed=trial_seed(seed, number),
+                seed=trial_seed(scene),
             )
 
 
@@ -63,10 +80,10 @@ class Nsga2(Sampler):
     kind: Literal["nsga2"] = "nsga2"
     population_size: int = Field(default=20, ge=2)
 
-    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+    def build(self, scene: Scene) -> BaseSampler:
         from optuna.samplers import NSGAIISampler
 
-        return NSGAIISampler(population_size=self.population_size, seed=trial_seed(seed, number))
+        return NSGAIISampler(population_size=self.population_size, seed=trial_seed(scene))
 
 
 class Nsga3(Sampler):
@@ -75,13 +92,13 @@ class Nsga3(Sampler):
     kind: Literal["nsga3"] = "nsga3"
     population_size: int = Field(default=20, ge=2)
 
-    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+    def build(self, scene: Scene) -> BaseSampler:
         from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import NSGAIIISampler
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return NSGAIIISampler(population_size=self.population_size, seed=trial_seed(seed, number))
+            return NSGAIIISampler(population_size=self.population_size, seed=trial_seed(scene))
 
 
 class Gp(Sampler):
@@ -94,12 +111,28 @@ class Gp(Sampler):
     kind: Literal["gp"] = "gp"
     n_startup_trials: int = Field(default=10, ge=1)
 
-    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+    def build(self, scene: Scene) -> BaseSampler:
         from optuna.samplers import GPSampler
 
         return GPSampler(
-            n_startup_trials=self.n_startup_trials, warn_independent_sampling=False, seed=trial_seed(seed, number)
+            n_startup_trials=self.n_startup_trials, warn_independent_sampling=False, seed=trial_seed(scene)
         )
+
+
+class Ehvi(Sampler):
+    """Expected hypervolume improvement per epoch that has to be trained, given what is known before a trial trains.
+
+    The first `n_startup_trials` are those of `qmc`. Sources: Emmerich, Deutz & Klinkenberg 2011,
+    doi:10.1109/CEC.2011.5949880 (the criterion); Snoek, Larochelle & Adams 2012, arXiv:1206.2944 §3.2 (per cost).
+    """
+
+    kind: Literal["ehvi"] = "ehvi"
+    n_startup_trials: int = Field(default=6, ge=1)
+
+    def build(self, scene: Scene) -> BaseSampler:
+        from search.own_samplers import EhviSampler
+
+        return EhviSampler(scene, self.n_startup_trials)
 
 
 class Qmc(Sampler):
@@ -107,10 +140,10 @@ class Qmc(Sampler):
 
     kind: Literal["qmc"] = "qmc"
 
-    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
-        from search.sobol import SobolSampler
+    def build(self, scene: Scene) -> BaseSampler:
+        from search.own_samplers import SobolSampler
 
-        return SobolSampler(derive(seed, "sobol") % 2**32, number, names)
+        return SobolSampler(derive(scene.seed, "sobol") % 2**32, scene.number, scene.spec.space)
 
 
 class RandomSearch(Sampler):
@@ -118,12 +151,12 @@ class RandomSearch(Sampler):
 
     kind: Literal["random"] = "random"
 
-    def build(self, seed: int, number: int, names: tuple[str, ...]) -> BaseSampler:
+    def build(self, scene: Scene) -> BaseSampler:
         from optuna.samplers import RandomSampler
 
-        return RandomSampler(seed=trial_seed(seed, number))
+        return RandomSampler(seed=trial_seed(scene))
 
 
 SAMPLERS: Registry[Sampler] = Registry(
-    "sampler", {"tpe": Tpe, "nsga2": Nsga2, "nsga3": Nsga3, "gp": Gp, "qmc": Qmc, "random": RandomSearch}
+    "sampler", {"tpe": Tpe, "nsga2": Nsga2, "nsga3": Nsga3, "gp": Gp, "ehvi": Ehvi, "qmc": Qmc, "random": RandomSearch}
 )

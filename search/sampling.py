@@ -16,6 +16,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from search.expectation import Expect, alone
+from search.samplers import Scene
 from search.space import Categorical, FloatRange, IntRange, Parameter, Params, active, holds
 from search.study_spec import StudySpec
 from trainables.outcome import State
@@ -32,9 +34,10 @@ _PARENTS = ":parent:"
 class Sampling:
     """The sampler of one study, asked and told in trial numbers."""
 
-    def __init__(self, spec: StudySpec) -> None:
-        """Start with no trials."""
+    def __init__(self, spec: StudySpec, expect: Expect = alone) -> None:
+        """Start with no trials; `expect` is what samplers are told of the trials that they may suggest."""
         self.spec = spec
+        self._expect = expect
         self.outside = 0
         """How many observed points the space could not have produced; the sampler was not told of them."""
         self._distributions = {path: distribution(parameter) for path, parameter in spec.space.items()}
@@ -52,7 +55,7 @@ class Sampling:
         The second result is what `adopt` needs beside them; plain data.
         """
         assert number not in self._trials, f"trial {number} was issued already"
-        self._study.sampler = self.spec.sampler.build(self.spec.seed, number, tuple(self.spec.space))
+        self._study.sampler = self.spec.sampler.build(Scene(self.spec.seed, number, self.spec, self._expect))
         before = set(self._study_attributes())
         trial = self._study.ask()
         params: Params = {}

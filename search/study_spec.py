@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from search.fields import Bound, Duration, Module, Name, bound
+from search.fields import Bound, Duration, Module, Name, Size, bound
 from search.problems import dotted, problems, shown
 from search.rim import Problem, plain_trial, wrong_space
 from search.samplers import SAMPLERS, Sampler, Tpe
@@ -40,8 +40,10 @@ class StudySpec(Spec):
     """One study.
 
     `space` maps dotted paths below `recipe` or `model` to parameters; what it does not name stays as
-    `recipe` and `model` say. `max_failures` is how often a trial is tried again; when the
-    first `abort_after` trials all fail the same way, the search stops.
+    `recipe` and `model` say. A `deterministic` search asks for trials in rounds of `round`, each when the one before
+    it has ended, so that it is the same however fast its workers are. `max_failures` is how often a trial is
+    tried again; when the first `abort_after` trials all fail the same way, the search stops. Stored stages beyond
+    `stage_storage` bytes are dropped, the least useful first.
     """
 
     schema_number: Literal[1] = Field(default=1, alias="schema")
@@ -59,6 +61,9 @@ class StudySpec(Spec):
     max_failures: int = Field(default=2, ge=0)
     abort_after: int = Field(default=3, gt=0)
     seed: int = Field(default=0, ge=0)
+    deterministic: bool = False
+    round: int = Field(default=4, gt=0)
+    stage_storage: Size | None = None
     plugins: tuple[Module, ...] = ()
 
     @model_validator(mode="after")
@@ -116,7 +121,7 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
             yield ("constraints", measure), f"{measure} is a fraction from 0 to 1, {number:g} is none{slip}"
 
 
-MAY_CHANGE = ("description", "budget", "max_failures", "abort_after")
+MAY_CHANGE = ("description", "budget", "max_failures", "abort_after", "stage_storage")
 """What may be changed in a study that exists."""
 
 

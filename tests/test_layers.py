@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 ALLOWED_IN = {
     "ray": {"search.ray_runner", "search.ray_cluster", "trainables.tune_trainable"},
-    "optuna": {"search.sampling", "search.samplers", "search.sobol"},
+    "optuna": {"search.sampling", "search.samplers", "search.own_samplers"},
     "click": {"search.cli"},
 }
 
@@ -22,6 +22,7 @@ ALLOWED_IN = {
 TRAINABLES = (
     "base errors paths rng metrics __init__",
     "registry keys versions outcome storage",
+    "lease",
     "attacks regularisers data models pruning.base pruning.scores pruning.__init__",
     "training",
     "phases",
@@ -29,19 +30,27 @@ TRAINABLES = (
     "spec",
     "state precision chains",
     "folding losses optimisers checks pruning.cut",
-    "train evaluate stages models.saved",
+    "train evaluate stages work models.saved",
     "run",
     "probe tune_trainable",
 )
 SEARCH = (
-    "yaml_file messages pareto sobol __init__",
+    "yaml_file messages pareto ordering __init__",
     "problems",
-    "fields space cluster_spec samplers",
+    "fields space cluster_spec",
+    "expectation gaussian improvement",
+    "encoding",
+    "candidates",
+    "belief",
+    "ehvi",
+    "samplers own_samplers",
     "rim objectives",
     "study_spec",
     "study_file sampling lease ray_cluster",
     "records",
-    "driver table",
+    "table sharing",
+    "housekeeping",
+    "driver",
     "study catalogue status progress exporters scaffold",
     "plot console takeaway ray_runner",
     "launch",

@@ -30,7 +30,9 @@ def key(spec: Spec, parent: str | None, **inputs: Any) -> str:
     """Name the result of `spec` applied to the stage called `parent`.
 
     Fields that equal their defaults are omitted, so a new field with a no-op default changes no
-    key. `inputs` are further plain values the result depends on (the data's fingerprint).
+    key. `inputs` are further values the result depends on: specs, or plain data (the data's fingerprint).
     """
-    content = {"spec": plain(spec, defaults=False, hashed=True), "parent": parent, **inputs}
+    content = {"spec": spec, **inputs}
+    content = {name: plain(value, defaults=False, hashed=True) for name, value in content.items()}
+    content["parent"] = parent
     return hashlib.sha256(f"schema={SCHEMA}\n{canonical_json(content)}".encode()).hexdigest()

@@ -7,6 +7,7 @@ DRIVER = "driver.json"
 STOP = "stop.request"
 TRIALS = "trials"
 STAGES = "stages"
+FLIGHT = ".flight"
 EXPORTS = "exports"
 TRIAL = "trial.json"
 OUTCOME = "outcome.json"
@@ -35,3 +36,8 @@ def outcome(number: int) -> str:
 def stage(key: str) -> str:
     """Return the directory of a stored stage."""
     return f"{STAGES}/{key}"
+
+
+def flight(key: str) -> str:
+    """Return the lease of whoever computes a stage, in the storage around all studies: they share the work."""
+    return f"{FLIGHT}/{key}.json"

@@ -14,8 +14,9 @@ Resolved = Literal["fp32", "bf16"]
 def resolve_precision(precision: Precision, device: torch.device | str) -> Resolved:
     """Return what `auto` means on this device; any other precision is returned as it is.
 
-    bf16 where the processor multiplies bf16 matrices in hardware (AMX or AVX-512 BF16; GPUs since Ampere),
-    where `benchmarks/train_step.py` shows it faster and `benchmarks/precision.py` equally accurate.
+    bf16 where the processor has units that multiply bf16 matrices (AMX; GPUs since Ampere), where
+    `benchmarks/train_step.py` shows it faster and `benchmarks/precision.py` equally accurate. AVX-512's bf16
+    instructions alone make it slower than fp32.
     """
     if precision != "auto":
         return precision
@@ -26,4 +27,4 @@ def resolve_precision(precision: Precision, device: torch.device | str) -> Resol
 
 def _cpu_has_bf16() -> bool:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return bool(capabilities.get("amx_bf16"))

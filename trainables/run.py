@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import singledispatchmethod
@@ -14,19 +14,24 @@ from torch import nn
 from trainables import __version__, evaluate, models
 from trainables.data.tensors import TrainingData
 from trainables.errors import StageLost
+from trainables.lease import Held
 from trainables.outcome import Point
 from trainables.phases import Init, Measure, Phase, Prune, Rewind, Train
 from trainables.pruning.cut import prune
 from trainables.rng import derive, generator
 from trainables.spec import Step, TrialSpec, steps
-from trainables.stages import Stages
+from trainables.stages import Stage, Stages
 from trainables.state import State
 from trainables.train import Epoch, train
+from trainables.work import missing, origin
+
+WAIT_SECONDS = 0.2
+"""Between two looks at whether another process has stored a stage."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Progress of a trial: after an epoch, or with a measured point."""
+    """Progress of a trial: after an epoch, with a measured point, or while another process computes what it needs."""
 
     phase: str
     phases_done: int
@@ -34,6 +39,7 @@ class Report:
     epochs_trained: int
     epoch: Epoch | None = None
     point: Point | None = None
+    waits_for: str | None = None
 
 
 @dataclass
@@ -42,7 +48,8 @@ class Run:
 
     `reports()` yields after every epoch and every measured point, and ends when the trial is
     complete. A stage that is stored is not computed again; a training that was cut off goes on
-    after its last saved epoch. `checkpoint_seconds` is the least time between two saves.
+    after its last saved epoch; one that another process is at is waited for, which planning avoids.
+    `checkpoint_seconds` is the least time between two saves.
     """
 
     trial: TrialSpec
@@ -72,6 +79,7 @@ class Run:
         """
         measures = 0
         last_point = time.monotonic()
+        left = missing(self._steps, self._stored, lambda step: self.stages.find_point(step.key) is not None)
         for index, step in enumerate(self._steps):
             if isinstance(step.phase, Measure):
                 point = self._measured(step, measures, last_point)
@@ -79,20 +87,56 @@ class Run:
                 last_point = time.monotonic()
                 yield self._report(step.phase, index + 1, point=point)
                 continue
-            snapshots = step.phase.snapshots if isinstance(step.phase, Train) else ()
-            stored = self.stages.find(step.key, snapshots)
-            if stored:
-                own = (stored.study, stored.trial) == (self.study, self.number)
-                self._trained += stored.epochs if own else 0
-                self._shared += 0 if own else stored.epochs
-                yield self._report(step.phase, index + 1)
-                continue
-            for epoch in self._compute(step.phase, step):
-                yield self._report(step.phase, index, epoch=epoch)
+            if isinstance(step.phase, Train) and step.key in left:
+                yield from self._trained_once(step.phase, step, index)
+            elif step.key in left:
+                for epoch in self._compute(step.phase, step):
+                    yield self._report(step.phase, index, epoch=epoch)
+            elif isinstance(step.phase, Train):
+                self._count(step.phase, self.stages.find(step.key))
             yield self._report(step.phase, index + 1)
 
-    def _report(self, phase: Phase, done: int, *, epoch: Epoch | None = None, point: Point | None = None) -> Report:
-        return Report(phase.kind, done, len(self._steps), self._trained, epoch, point)
+    def _stored(self, step: Step, snapshots: Iterable[int]) -> bool:
+        # Only trainings are worth a look at other studies: all else is computed in a moment.
+        find = self.stages.find_anywhere if isinstance(step.phase, Train) else self.stages.find
+        return find(step.key, snapshots) is not None
+
+    def _trained_once(self, phase: Train, step: Step, index: int) -> Iterator[Report]:
+        """Train, or wait until whoever is at it has stored the stage, or is gone."""
+        while True:
+            try:
+                lease = self.stages.begin(step.key)
+            except Held as held:
+                yield self._report(phase, index, waits_for=str(held.by or held))
+                time.sleep(WAIT_SECONDS)
+            else:
+                with lease:
+                    if not self._stored(step, phase.snapshots):
+                        for epoch in self._compute(phase, step):
+                            yield self._report(phase, index, epoch=epoch)
+                        return
+            if (stored := self.stages.find_anywhere(step.key, phase.snapshots)) is not None:
+                self._count(phase, stored)
+                return
+
+    def _count(self, phase: Train, stored: Stage | None) -> None:
+        """Count the epochs of a training that is not done here: this trial's own, before a restart, or shared."""
+        epochs = phase.epochs - phase.start
+        if stored is not None and (stored.study, stored.trial) == (self.study, self.number):
+            self._trained += epochs
+        else:
+            self._shared += epochs
+
+    def _report(
+        self,
+        phase: Phase,
+        done: int,
+        *,
+        epoch: Epoch | None = None,
+        point: Point | None = None,
+        waits_for: str | None = None,
+    ) -> Report:
+        return Report(phase.kind, done, len(self._steps), self._trained, epoch, point, waits_for)
 
     def _build(self, seed: int) -> nn.Module:
         data = self.data
@@ -190,11 +234,12 @@ class Run:
     def _rewind_source(self, phase: Rewind, step: Step) -> State:
         if phase.to == "random":
             return State.of(self._build(derive(step.key, "rewind")))
-        first_training = next(s for s in self._steps if isinstance(s.phase, Train))
-        origin = self._steps[0] if phase.to == "init" else first_training
-        source = self.stages.load(origin.key, phase.to if isinstance(phase.to, int) else None)
+        found = origin(step, self._steps)
+        assert found is not None
+        step, snapshots = found
+        source = self.stages.load(step.key, *snapshots)
         if source is None:
-            raise self._lost(origin.key)
+            raise self._lost(step.key)
         return source.to(self.device)
 
     def _measured(self, step: Step, measure: int, since: float) -> Point:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
-from trainables.base import Eps, Spec, check_radius, plain
+from trainables.base import Eps, Spec, check_radius
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.keys import key
@@ -64,17 +65,16 @@ class Step:
     parent: str | None
 
 
-def steps(trial: TrialSpec, fingerprint: str) -> tuple[Step, ...]:
+def steps(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -> tuple[Step, ...]:
     """Expand a trial to its phases with their keys.
 
     A measurement leaves the state as it is, so the phase after it has the key it would have
-    had without it. `fingerprint` is the data's content hash.
+    had without it. `fingerprint` is the data's content hash; `named` says what a phase's key is, for callers that
+    need not know each.
     """
     root = Init(model=trial.model, seed=trial.seed)
-    data = {"data": plain(trial.data, defaults=False, hashed=True), "fingerprint": fingerprint}
-    chain = [Step(root, key(root, None, **data), None)]
+    chain = [Step(root, named(root, None, data=trial.data, fingerprint=fingerprint), None)]
     state = chain[0].key
-    protocol = plain(trial.protocol, defaults=False, hashed=True)
     wanted = {epoch for epoch in trial.snapshots if epoch > 0}
     for phase in trial.recipe.phases():
         if isinstance(phase, Train) and wanted:
@@ -82,8 +82,8 @@ def steps(trial: TrialSpec, fingerprint: str) -> tuple[Step, ...]:
             phase = phase.model_copy(update={"snapshots": tuple(e for e in kept if e < phase.epochs)})
             wanted = set()
         if isinstance(phase, Measure):
-            chain.append(Step(phase, key(phase, state, protocol=protocol), state))
+            chain.append(Step(phase, named(phase, state, protocol=trial.protocol), state))
         else:
-            chain.append(Step(phase, key(phase, state), state))
+            chain.append(Step(phase, named(phase, state), state))
             state = chain[-1].key
     return tuple(chain)

@@ -3,6 +3,7 @@
 A stage is a directory `stages/<key>/`. Its `stage.json` is written last and names every file with
 its sha256, so a stage is there whole or not at all. While a phase trains, the directory holds one
 progress file per saved epoch instead; the newest readable one is where a killed trial goes on.
+A study has its own stages, and may take over those of the studies beside it: equal keys, equal content.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from trainables import paths
+from trainables import __version__, lease, paths
+from trainables.lease import Lease
 from trainables.outcome import Point
 from trainables.state import State, Tensors, pack, unpack
 from trainables.storage import Storage
@@ -26,24 +28,31 @@ Checkpoint = dict[str, Tensors]
 
 @dataclass(frozen=True)
 class Stage:
-    """What `stage.json` says: who computed the stage, with how many epochs, in how many seconds."""
+    """What `stage.json` says: who computed the stage, with how many epochs, in how many seconds, by which version."""
 
     epochs: int
     seconds: float
     study: str
     trial: int
     files: dict[str, str]
+    version: str = ""
 
 
 class Stages:
     """The stages of one study directory."""
 
-    def __init__(self, storage: Storage) -> None:
-        """Open the store below a study's directory; nothing is created yet."""
+    def __init__(self, storage: Storage, shelf: Storage | None = None) -> None:
+        """Open the store below a study's directory; nothing is created yet.
+
+        `shelf` is the storage around the study. With it, stages of the other studies there count as found, and no
+        two studies compute the same stage at once.
+        """
         self._storage = storage
+        self._shelf = shelf
+        self._siblings: list[Stages] | None = None
 
     def find(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
-        """Return a stage that is stored whole with at least these snapshots, or None."""
+        """Return a stage that this study has stored whole with at least these snapshots, or None."""
         try:
             fields = json.loads(self._storage.read(f"{paths.stage(key)}/{paths.STAGE}"))
             stage = Stage(**fields)
@@ -65,8 +74,59 @@ class Stages:
             return None
         return _state(unpack(content))
 
+    def find_anywhere(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
+        """Return a stage as `find` does, taken over from another study of the shelf where this one has it not."""
+        wanted = tuple(snapshots)
+        if (own := self.find(key, wanted)) is not None or self._shelf is None:
+            return own
+        if self._siblings is None:
+            names = [name for name in self._shelf.names() if not name.startswith(".")]
+            others = [self._shelf.child(name) for name in names]
+            self._siblings = [Stages(other) for other in others if other.location != self._storage.location]
+        # A key covers what is computed, not the code that computes it: another version's stage may differ.
+        takeable = (s for s in self._siblings if (f := s.find(key, wanted)) is not None and f.version == __version__)
+        return next((found for sibling in takeable if (found := self._take_over(key, sibling))), None)
+
+    def _take_over(self, key: str, sibling: Stages) -> Stage | None:
+        """Copy a sibling's stage; None where it is damaged, or dropped meanwhile."""
+        stage = sibling.find(key)
+        if stage is None:
+            return None
+        folder = paths.stage(key)
+        try:
+            contents = {name: sibling._storage.read(f"{folder}/{name}") for name in (*stage.files, paths.STAGE)}
+        except FileNotFoundError:
+            return None
+        if any(hashlib.sha256(contents[name]).hexdigest() != sha for name, sha in stage.files.items()):
+            return None
+        for name, content in contents.items():  # The description comes last.
+            self._storage.write(f"{folder}/{name}", content)
+        return stage
+
+    def begin(self, key: str) -> Lease:
+        """Become the one that computes a stage, among all studies of the shelf, until the lease is released.
+
+        Raises:
+            Held: a living process computes it; what it stores can be waited for.
+        """
+        return lease.acquire(self._shelf or self._storage, paths.flight(key))
+
+    def keys(self) -> list[str]:
+        """Return the keys of everything stored, whole or under way: stages and points."""
+        return self._storage.names(paths.STAGES)
+
+    def holds_point(self, key: str) -> bool:
+        """Say whether a key names a measured point, a small file, and no weights."""
+        return self._storage.exists(f"{paths.stage(key)}/{paths.POINT}")
+
+    def size(self, key: str) -> int:
+        """Return the bytes of a stage with its snapshots and progress."""
+        return self._storage.size(paths.stage(key))
+
     def drop(self, key: str) -> None:
         """Delete a stage."""
+        # Without its description a stage is not there, however far the deletion comes.
+        self._storage.delete(f"{paths.stage(key)}/{paths.STAGE}")
         self._storage.delete(paths.stage(key))
 
     def save(
@@ -95,8 +155,8 @@ class Stages:
             packed = pack(_groups(content))
             files[name] = hashlib.sha256(packed).hexdigest()
             self._storage.write(f"{folder}/{name}", packed)
-        fields = {"epochs": epochs, "seconds": seconds, "study": study, "trial": trial, "files": files}
-        self._storage.write(f"{folder}/{paths.STAGE}", json.dumps(fields, indent=1).encode())
+        stage = Stage(epochs, seconds, study, trial, files, __version__)
+        self._storage.write(f"{folder}/{paths.STAGE}", json.dumps(asdict(stage), indent=1).encode())
         for name in self._storage.names(folder):
             if name.startswith(_PROGRESS):
                 self._storage.delete(f"{folder}/{name}")

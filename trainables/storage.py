@@ -10,7 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -79,6 +79,10 @@ class Storage:
     def child(self, path: str) -> Storage:
         """Open a directory below this one."""
         return Storage(f"{self.location.rstrip('/')}/{path}")
+
+    def parent(self) -> Storage:
+        """Open the directory around this one."""
+        return Storage(self.location.rstrip("/").rpartition("/")[0] or "/")
 
     def _full(self, path: str) -> str:
         parts = PurePosixPath(path).parts
@@ -176,6 +180,22 @@ class Storage:
                     self._fs.delete_dir(full)
                 else:
                     self._fs.delete_file(full)
+
+    def size(self, path: str) -> int:
+        """Return the bytes of all files in a directory and below; 0 where it does not exist."""
+        full = self._full(path)
+        with _reported(f"cannot look at {self.location}/{path}"):
+            if self._fs is not None:
+                from pyarrow import fs
+
+                selector = fs.FileSelector(full, allow_not_found=True, recursive=True)
+                return sum(int(info.size or 0) for info in self._fs.get_file_info(selector))
+            total = 0
+            for folder, _, names in os.walk(full):
+                for name in names:
+                    with suppress(FileNotFoundError):  # Deleted since it was listed.
+                        total += os.path.getsize(os.path.join(folder, name))
+            return total
 
     def age(self, path: str, now: float) -> float:
         """Return the seconds between a file's last change and the Unix time `now`."""

@@ -181,7 +181,7 @@ class Training(Spec):
     `eps` is the training radius, ramped up linearly over `eps_warmup` epochs. `ema` above 0 averages
     weights with that decay per step, and the average is what the phase hands on. `crop` pads so
     many pixels and crops at random; `flip` mirrors half of the images. `precision` `auto` takes bf16 where the
-    processor has instructions for it; a study resolves it once, before its first trial.
+    processor has units for it; a study resolves it once, before its first trial.
     """
 
     batch: int = Field(default=128, gt=0)

@@ -86,7 +86,9 @@ class _Job:
                 f"the data on {socket.gethostname()} differ from those the study was made with "
                 f"(fingerprint {data.fingerprint[:12]}, not {known[:12]})"
             )
-        return Run(trial, data, Stages(self.place), self.number, self.config["study"], device).reports()
+        # A plug-in's code is in no key: what another study computed with it may differ.
+        stages = Stages(self.place, None if trial.plugins else self.place.parent())
+        return Run(trial, data, stages, self.number, self.config["study"], device).reports()
 
     def end(self, failure: Failure | None) -> None:
         """Record how the trial ended."""
@@ -171,6 +173,8 @@ class RobustsearchTrial(tune.Trainable):
             return result
         result |= {"phase": report.phase, "phases_done": report.phases_done, "phases": report.phases}
         result["epochs_trained"] = report.epochs_trained
+        if report.waits_for is not None:
+            result["waits_for"] = report.waits_for
         if report.epoch is not None:
             result |= {"epoch": report.epoch.epoch, "epochs": report.epoch.epochs, "loss": report.epoch.loss}
         if report.point is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from search.driver import Driver
 from search.records import Records
 from tests.search import factories
-from trainables.outcome import Outcome, Point
+from trainables.outcome import Outcome, Point, TrialRecord
 from trainables.storage import Storage
 
 SPACE = {"recipe.sparsity": {"kind": "float", "low": 0.0, "high": 0.98}}
@@ -31,6 +32,14 @@ def finish(driver: Driver, number: int, *points: Point, **changes: Any) -> Outco
     return driver.on_end(number, None)
 
 
+def start(driver: Driver) -> TrialRecord:
+    """Start the next trial and let it store all its stages at once, so that no other waits for them."""
+    record = driver.next()
+    assert record is not None
+    driver.on_progress(record.number, len(record.keys))
+    return record
+
+
 def point(measure: int = 0, robust: float = 0.7, sparsity: float = 0.5, **changes: Any) -> Point:
     return factories.point(measure, robust_accuracy=robust, sparsity=sparsity, **changes)
 
@@ -38,9 +47,11 @@ def point(measure: int = 0, robust: float = 0.7, sparsity: float = 0.5, **change
 def test_trials_are_recorded_before_they_run_and_end_with_the_budget(tmp_path: Path) -> None:
     driver = Driver(records(tmp_path))
     issued = []
-    while (record := driver.next()) is not None:
-        assert (tmp_path / "trials" / f"{record.number:05d}" / "trial.json").exists()
-        issued.append(record)
+    for _ in range(4):
+        issued.append(start(driver))
+        assert (tmp_path / "trials" / f"{issued[-1].number:05d}" / "trial.json").exists()
+    assert driver.next() is None
+    assert not driver.waiting
     assert [record.number for record in issued] == [0, 1, 2, 3]
     assert driver.snapshot().running == 4
     assert all(
@@ -50,10 +61,10 @@ def test_trials_are_recorded_before_they_run_and_end_with_the_budget(tmp_path: P
 
 def test_a_restart_issues_unfinished_trials_again_with_their_parameters(tmp_path: Path) -> None:
     first = Driver(records(tmp_path))
-    params = {r.number: r.params for r in (first.next(), first.next(), first.next()) if r}
+    params = {r.number: r.params for r in (start(first), start(first), start(first))}
     finish(first, 1, point())
     second = Driver(Records.open(Storage(str(tmp_path))))
-    again = [record for record in (second.next(), second.next(), second.next()) if record]
+    again = [start(second), start(second), start(second)]
     assert [record.number for record in again] == [0, 2, 3]
     assert {record.number: record.params for record in again[:2]} == {0: params[0], 2: params[2]}
     assert second.next() is None
@@ -160,7 +171,7 @@ def test_spent_gpu_hours_end_the_search_and_count_earlier_launches(tmp_path: Pat
 def test_the_snapshot_counts_what_is_feasible_valid_and_not_dominated(tmp_path: Path) -> None:
     driver = Driver(records(tmp_path, constraints={"clean_accuracy": ">= 0.75"}))
     for _ in range(4):
-        driver.next()
+        start(driver)
     finish(driver, 0, point(0, 0.8, 0.2), point(1, 0.6, 0.6))
     finish(driver, 1, point(0, 0.5, 0.5))
     finish(driver, 2, point(0, 0.7, 0.9, clean_accuracy=0.74))
@@ -170,3 +181,72 @@ def test_the_snapshot_counts_what_is_feasible_valid_and_not_dominated(tmp_path: 
     assert snapshot.best is not None
     assert snapshot.best.robust_accuracy == pytest.approx(0.8, abs=0.01)
     assert snapshot.hypervolume == pytest.approx(0.2 * 0.8 + 0.4 * 0.6, abs=0.01)
+
+
+TWO_PREFIXES = {**SPACE, "recipe.train.eps": {"kind": "categorical", "choices": [0.05, 0.1]}}
+
+
+def test_who_needs_a_stage_that_is_being_trained_waits_and_others_go_first(tmp_path: Path) -> None:
+    driver = Driver(records(tmp_path, space=TWO_PREFIXES, budget={"trials": 40}), ahead=8)
+    first, second = driver.next(), driver.next()
+    assert first is not None
+    assert second is not None
+    radii = [record.params["recipe.train.eps"] for record in (first, second)]
+    assert sorted(radii) == [0.05, 0.1]
+    # Both dense trainings are under way: whatever else is issued waits.
+    assert driver.next() is None
+    assert driver.waiting
+    issued = {r.number: r.params["recipe.train.eps"] for r, _ in driver.records.trials()}
+    assert len(issued) == 2 + 8
+    driver.on_progress(second.number, 2)
+    third = driver.next()
+    assert third is not None
+    assert issued[third.number] == radii[1]
+    finish(driver, first.number, failure=factories.failure())
+    # The first one failed before it stored anything: another trains the stage.
+    fourth = driver.next()
+    assert fourth is not None
+    assert issued[fourth.number] == radii[0]
+
+
+def deterministic_run(place: Path, sampler: str, trials: int, speeds: random.Random, stops: int = 0) -> list[Any]:
+    """Run with three workers whose speeds are drawn, killed and started again `stops` times; return all parameters."""
+    fields = {"sampler": sampler, "deterministic": True, "round": 3, "space": TWO_PREFIXES}
+    if not Records.exist(Storage(str(place))):
+        records(place, **fields, budget={"trials": trials})
+    driver = Driver(Records.open(Storage(str(place))), ahead=6)
+    running: list[TrialRecord] = []
+    kills = sorted(speeds.sample(range(1, 3 * trials), stops))
+    for step in range(100 * trials):
+        if step in kills:
+            driver, running = Driver(Records.open(Storage(str(place))), ahead=6), []
+        while len(running) < 3 and (record := driver.next()) is not None:
+            running.append(record)
+        if not running:
+            break
+        record = speeds.choice(running)
+        if speeds.random() < 0.5:
+            driver.on_progress(record.number, speeds.randrange(len(record.keys)))
+            continue
+        running.remove(record)
+        asked = record.params["recipe.sparsity"]
+        dense = point(0, 0.9, 0.0, stands_for={"sparsity": 0.0})
+        finish(driver, record.number, dense, point(1, 0.9 - asked * record.params["recipe.train.eps"], asked))
+    assert not driver.waiting
+    return [record.params for record, _ in driver.records.trials()]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_a_deterministic_search_is_the_same_at_any_speed_and_after_any_kill(tmp_path: Path, sampler: str) -> None:
+    plain = deterministic_run(tmp_path / "plain", sampler, 20, random.Random(0))
+    assert len(plain) == 20
+    for seed in (1, 2, 3):
+        assert deterministic_run(tmp_path / f"killed-{seed}", sampler, 20, random.Random(seed), stops=5) == plain
+
+
+def test_a_deterministic_search_that_is_extended_equals_a_longer_one(tmp_path: Path) -> None:
+    deterministic_run(tmp_path / "short", "tpe", 10, random.Random(0))
+    short = Records.open(Storage(str(tmp_path / "short")))
+    short.replace_spec(short.spec.model_copy(update={"budget": short.spec.budget.model_copy(update={"trials": 15})}))
+    extended = deterministic_run(tmp_path / "short", "tpe", 15, random.Random(1))
+    assert extended == deterministic_run(tmp_path / "long", "tpe", 15, random.Random(2))

@@ -100,3 +100,15 @@ def test_contribution_is_what_removal_costs(values: list[list[float]]) -> None:
 def test_dominated_points_contribute_nothing(values: list[list[float]]) -> None:
     shares = pareto.contributions(values)
     assert all(share == 0 for share, keep in zip(shares, brute(values), strict=True) if not keep)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=30))
+def test_an_archive_is_the_front_of_all_that_came(points: list[tuple[int, int]]) -> None:
+    values = [[a / 5, b / 5] for a, b in points]
+    archive = pareto.Archive()
+    for index, point in enumerate(values):
+        kept = archive.add(str(index), point)
+        assert kept == pareto.nondominated(values[: index + 1])[index]
+        assert archive.add(str(index), [1.0, 1.0]) == kept, "a known name counts once"
+    assert sorted(archive.front) == sorted(str(i) for i, kept in enumerate(pareto.nondominated(values)) if kept)
+    assert archive.hypervolume() == pytest.approx(pareto.hypervolume(values))

@@ -4,11 +4,11 @@ import math
 from typing import Any
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from search.own_samplers import SobolSampler
 from search.sampling import OBSERVED, Sampling
-from search.sobol import SobolSampler, place
+from search.space import FloatRange
 from tests.search.studies import study
 
 SPACE = """\
@@ -124,32 +124,11 @@ def test_one_objective_and_an_empty_space_work() -> None:
 
 
 def test_sobol_points_cover_the_space_evenly_whatever_was_asked_before() -> None:
-    names = ("a", "b")
-    points = [SobolSampler(1, number, names)._point for number in range(16)]
-    for name in names:
+    space = {"a": FloatRange(low=0, high=1), "b": FloatRange(low=0, high=1)}
+    points = [SobolSampler(1, number, space)._point for number in range(16)]
+    for name in space:
         # A (0, m, s)-net: each sixteenth of an axis holds exactly one of sixteen points.
         assert sorted(int(16 * point[name]) for point in points) == list(range(16))
-
-
-@pytest.mark.parametrize(
-    ("share", "domain", "value"),
-    [
-        (0.0, FloatDistribution(2, 6), 2.0),
-        (0.5, FloatDistribution(2, 6), 4.0),
-        (0.5, FloatDistribution(1e-6, 1e-2, log=True), 1e-4),
-        (0.999, FloatDistribution(0, 1, step=0.25), 1.0),
-        (0.0, IntDistribution(3, 5), 3),
-        (0.99, IntDistribution(3, 5), 5),
-        (0.5, IntDistribution(3, 5), 4),
-        (0.0, IntDistribution(1, 100, log=True), 1),
-        (0.999, IntDistribution(1, 100, log=True), 100),
-        (0.34, CategoricalDistribution(["a", None, 3]), None),
-    ],
-)
-def test_shares_are_placed_in_distributions(share: float, domain: Any, value: Any) -> None:
-    found = place(share, domain)
-    assert found == pytest.approx(value) if isinstance(value, float) else found == value
-    assert domain._contains(domain.to_internal_repr(found))
 
 
 def test_points_on_the_way_count_to_the_generation_of_their_trial() -> None:

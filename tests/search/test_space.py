@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+import math
+import random
 from typing import Any
 
 import pytest
 
-from search.space import PARAMETERS, Parameter, active, check_conditions, holds
+from search.sampling import distribution
+from search.space import (
+    PARAMETERS,
+    Categorical,
+    FloatRange,
+    IntRange,
+    Parameter,
+    active,
+    check_conditions,
+    holds,
+    place,
+)
 
 
 def parameter(**fields: Any) -> Parameter:
@@ -29,6 +42,57 @@ def test_contains_what_a_sampler_could_suggest(fields: dict[str, Any], inside: l
     searched = parameter(**fields)
     assert [value for value in inside if not searched.contains(value)] == []
     assert [value for value in outside if searched.contains(value)] == []
+
+
+@pytest.mark.parametrize(
+    ("share", "parameter", "value"),
+    [
+        (0.0, FloatRange(low=2, high=6), 2.0),
+        (0.5, FloatRange(low=2, high=6), 4.0),
+        (0.5, FloatRange(low=1e-6, high=1e-2, log=True), 1e-4),
+        (0.999, FloatRange(low=0, high=1, step=0.25), 1.0),
+        (0.0, IntRange(low=3, high=5), 3),
+        (0.99, IntRange(low=3, high=5), 5),
+        (0.5, IntRange(low=3, high=5), 4),
+        (0.9, IntRange(low=0, high=6, step=3), 6),
+        (0.0, IntRange(low=1, high=100, log=True), 1),
+        (0.999, IntRange(low=1, high=100, log=True), 100),
+        (0.34, Categorical(choices=("a", None, 3)), None),
+    ],
+)
+def test_shares_are_placed_in_parameters(share: float, parameter: Any, value: Any) -> None:
+    found = place(share, parameter)
+    assert found == pytest.approx(value) if isinstance(value, float) else found == value
+    assert parameter.contains(found)
+    domain = distribution(parameter)
+    assert domain._contains(domain.to_internal_repr(found))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "float", "low": 0, "high": 1},
+        {"kind": "float", "low": 1e-6, "high": 1e-1, "log": True},
+        {"kind": "float", "low": 0.1, "high": 0.7, "step": 0.2},
+        {"kind": "int", "low": 1, "high": 7, "step": 3},
+        {"kind": "int", "low": 1, "high": 8, "log": True},
+        {"kind": "categorical", "choices": ["8/255", 0, None]},
+    ],
+)
+def test_shares_are_values_of_the_parameter_and_reach_all_of_it(fields: dict[str, Any]) -> None:
+    searched = parameter(**fields)
+    draws = random.Random(0)
+    found = [place(draws.random(), searched) for _ in range(400)]
+    assert all(searched.contains(value) for value in found)
+    if isinstance(searched, FloatRange) and searched.step is None:
+        share = [(math.log(v / 1e-6) / math.log(1e5)) if searched.log else v for v in found]
+        assert min(share) < 0.02
+        assert max(share) > 0.98
+        assert abs(sum(share) / 400 - 0.5) < 0.06
+    else:
+        assert len(set(found)) == {"float": 4, "int": 8 if searched.extremes().get("high") == 8 else 3}.get(
+            searched.kind, 3
+        )
 
 
 def test_extremes_are_bounds_or_all_choices() -> None:

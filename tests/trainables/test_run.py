@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,92 @@ def test_a_trial_that_is_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stop_a
     assert [p.weights_sha256 for p in points(iter(rest))] == [p.weights_sha256 for p in whole]
     assert [p.verdicts for p in points(iter(rest))] == [p.verdicts for p in whole]
     assert points(iter(rest))[-1].epochs_trained == whole[-1].epochs_trained
+
+
+def _beside(shelf: Path, study: str, spec: TrialSpec, number: int = 0) -> Run:
+    """A trial of one of several studies in one storage."""
+    storage = Storage(str(shelf))
+    data = tensors.load(spec.data, CPU)
+    return Run(spec, data, Stages(storage.child(study), storage), number, study, CPU)
+
+
+def _epochs(reports: list[Report]) -> int:
+    return len([report for report in reports if report.epoch is not None])
+
+
+def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp_path: Path) -> None:
+    spec = trial(rewind="none")
+    first = points(run(spec, tmp_path).reports())
+    chain = [s for s in steps(spec, tensors.load(spec.data, CPU).fingerprint) if not isinstance(s.phase, Measure)]
+    stages = Stages(Storage(str(tmp_path)))
+    for step in chain[:-1]:
+        stages.drop(step.key)
+    reports = list(run(trial(rewind="none", sparsity=0.875), tmp_path, number=1).reports())
+    assert _epochs(reports) == 3
+    second = points(iter(reports))
+    assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
+    assert (second[-1].epochs_trained, second[-1].epochs_shared) == (3, 9)
+
+
+def test_a_study_takes_over_what_another_in_its_storage_has_trained(tmp_path: Path) -> None:
+    first = points(_beside(tmp_path, "one", trial()).reports())
+    reports = list(_beside(tmp_path, "two", trial(sparsity=0.875)).reports())
+    assert _epochs(reports) == 2
+    second = points(iter(reports))
+    assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
+    assert second[-1].epochs_shared == 7
+    Storage(str(tmp_path)).delete("one")
+    assert _epochs(list(_beside(tmp_path, "two", trial(sparsity=0.875), 1).reports())) == 0
+
+
+def test_another_versions_and_damaged_stages_are_not_taken_over(tmp_path: Path) -> None:
+    list(_beside(tmp_path, "one", trial(sparsity=0.0)).reports())
+    (described,) = [p for p in tmp_path.glob("one/stages/*/stage.json") if '"epochs": 3' in p.read_text()]
+    described.write_text(described.read_text().replace('"version": "', '"version": "0.0.0+'))
+    assert _epochs(list(_beside(tmp_path, "two", trial(sparsity=0.0)).reports())) == 3
+    (state,) = tmp_path.glob(f"two/stages/{described.parent.name}/state.safetensors")
+    state.write_bytes(state.read_bytes()[:-1] + b"x")
+    assert _epochs(list(_beside(tmp_path, "three", trial(sparsity=0.0)).reports())) == 3
+
+
+def test_two_that_need_the_same_stage_train_it_once(tmp_path: Path) -> None:
+    found: dict[str, list[Report]] = {}
+
+    def work(study: str) -> None:
+        found[study] = list(_beside(tmp_path, study, trial(epochs=8, round_epochs=2)).reports())
+
+    threads = [threading.Thread(target=work, args=(study,)) for study in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(map(_epochs, found.values())) == 8 + 2 + 2
+    both = [[p.weights_sha256 for p in points(iter(reports))] for reports in found.values()]
+    assert both[0] == both[1]
+    assert any(report.waits_for for reports in found.values() for report in reports)
+    assert not list((tmp_path / ".flight").iterdir())
+
+
+def test_who_waits_for_a_stage_computes_it_when_the_owner_dies(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.trainables.test_run import _beside, trial;"
+        "reports = _beside(Path(sys.argv[1]), 'one', trial(epochs=100000)).reports();"
+        "[print(r.epochs_trained, flush=True) for r in reports if r.epoch]"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert owner.stdout is not None
+    owner.stdout.readline()
+    reports = _beside(tmp_path, "two", trial(epochs=100000)).reports()
+    waiting = next(report for report in reports if report.waits_for or report.epoch)
+    assert waiting.waits_for is not None
+    assert f"process {owner.pid} on" in waiting.waits_for
+    owner.kill()
+    owner.communicate()
+    assert next(report for report in reports if report.epoch).epochs_trained == 1
+    reports.close()
+    assert not list((tmp_path / ".flight").iterdir())
 
 
 @pytest.mark.slow

@@ -1,0 +1,223 @@
+"""What the search itself costs as a study grows: 10,000 trials and 100 workers, simulated; no network is trained.
+
+The real driver issues trials over real records on disk and learns from outcomes written as a worker writes them.
+Workers are simulated: each trial takes a minute of simulated time and measures four points by a formula. Printed are
+milliseconds per trial at 100, 1,000 and 10,000 trials, by part (sampler and issue; learning from points and the end;
+the snapshot that is shown once a second), the share of the search in a one-minute trial with 100 workers, and the
+seconds to open the study, list its front and take up the search again.
+
+    python benchmarks/scale.py [--trials 10000] [--workers 100] [--samplers tpe random] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+MINUTE = 60.0
+MARKS = (100, 1_000, 10_000)
+
+STUDY = """
+name: scale
+data: digits
+model: lenet300
+recipe: {kind: imp, epochs: 20, rate: 0.5, round_epochs: 10}
+space:
+  recipe.sparsity: {kind: float, low: 0.5, high: 0.98}
+  recipe.train.eps: {kind: categorical, choices: [0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16]}
+  recipe.rewind: {kind: categorical, choices: [init, 2, 5, 10, dense_trained, none]}
+  recipe.train.regularisers.l1: {kind: categorical, choices: [0.0, 1e-6, 1e-5, 1e-4]}
+  recipe.train.optimiser.lr: {kind: float, low: 1e-3, high: 1e-1, log: true}
+protocol: {eps: 0.1}
+"""
+
+
+class Clock:
+    """Sum of real seconds by part, for the trials since the last mark."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[float]] = defaultdict(list)
+
+    def timed(self, part: str, action: Any, *arguments: Any) -> Any:
+        began = time.perf_counter()
+        result = action(*arguments)
+        self.parts[part].append(time.perf_counter() - began)
+        return result
+
+
+def points_of(record: Any) -> list[Any]:
+    """Return what a trial would measure: the dense network and each round, by a formula of its parameters."""
+    from trainables import spec as trial_spec
+    from trainables.outcome import Point
+    from trainables.phases import Measure
+
+    trial = trial_spec.TrialSpec.model_validate(record.spec)
+    prunable, examples = 50_000, 1_000
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    reach = (
+        0.9
+        - 2 * abs(record.params["recipe.train.eps"] - 0.1)
+        - abs(math.log10(trial.recipe.train.optimiser.lr) + 2) / 20
+    )
+    found = []
+    measures = [(step.key, step.phase) for step in trial_spec.steps(trial, "") if isinstance(step.phase, Measure)]
+    for index, (key, phase) in enumerate(measures):
+        sparsity = phase.stands_for["sparsity"]
+        correct = round(examples * max(0.1, reach * (1 - math.exp(-(((1 - sparsity) / 0.03) ** 0.6)))))
+        nonzero = round((1 - sparsity) * prunable)
+        found.append(
+            Point(
+                measure=index,
+                key=key,
+                stage=key,
+                robust_accuracy=correct / examples,
+                clean_accuracy=0.95,
+                robust_correct=correct,
+                clean_correct=950,
+                examples=examples,
+                sparsity=1 - nonzero / prunable,
+                nonzero=nonzero,
+                prunable=prunable,
+                attack="PGD-20",
+                norm="linf",
+                eps=0.1,
+                eps_text="0.1",
+                verdicts="f" * 250,
+                epochs_trained=20 + 10 * index,
+                epochs_shared=0,
+                seconds=15.0,
+                device="cpu",
+                weights_sha256=key,
+                code_version="0",
+                started=now,
+                finished=now,
+                stands_for=phase.stands_for,
+            )
+        )
+    return found
+
+
+def simulate(sampler: str, trials: int, workers: int, folder: str) -> list[dict[str, Any]]:
+    """Run the search and return a row per mark: milliseconds per trial by part, around that number of trials."""
+    from search import launch, study_file
+    from search.driver import Driver
+    from search.records import Fingerprint, Records
+    from trainables.outcome import Outcome
+    from trainables.storage import Storage
+
+    spec = study_file.loads(STUDY + f"sampler: {sampler}\n", "scale")
+    spec = launch.resized(spec, str(trials), None)
+    storage = Storage(folder).child(f"scale-{sampler}")
+    records = Records.create(storage, spec, Fingerprint(data_hash="0" * 64, shape=(1, 8, 8), classes=10))
+    driver = Driver(records, ahead=2 * workers)
+    clock, rows = Clock(), []
+    running: list[tuple[float, int, Any, list[Any]]] = []
+    now, seen, ended = 0.0, 0.0, 0
+    while ended < trials:
+        while len(running) < workers:
+            began = time.perf_counter()
+            record = driver.next()
+            if record is None:
+                break
+            clock.parts["issue"].append(time.perf_counter() - began)
+            driver.on_progress(record.number, len(record.keys))
+            heapq.heappush(running, (now + MINUTE, record.number, record, points_of(record)))
+        now, number, record, points = heapq.heappop(running)
+        for point in points:
+            clock.timed("points", driver.on_point, number, point)
+        Records(storage, spec, records.fingerprint).write_outcome(
+            Outcome(number=number, state="complete", points=tuple(points), started="", finished="", seconds=60.0)
+        )
+        clock.timed("end", driver.on_end, number, None)
+        ended += 1
+        if now - seen >= 1:
+            clock.timed("snapshot", driver.snapshot)
+            seen = now
+        if ended in MARKS or ended == trials:
+            rows.append({"sampler": sampler, "trials": ended, **_row(clock, workers)})
+            print(_line(rows[-1]), flush=True)
+            clock = Clock()
+    return rows
+
+
+def _row(clock: Clock, workers: int, last: int = 100) -> dict[str, float]:
+    """Return milliseconds per trial around the mark, and the search's share of a one-minute trial."""
+
+    def recent(part: str, calls: float) -> float:
+        found = clock.parts[part][-math.ceil(last * calls) :]
+        return 1e3 * statistics.mean(found) * calls if found else 0.0
+
+    calls = len(clock.parts["points"]) / max(1, len(clock.parts["end"]))
+    row = {"issue": recent("issue", 1), "points": recent("points", calls), "end": recent("end", 1)}
+    # One snapshot a second is shared by the trials that end in it.
+    snapshot = recent("snapshot", 1)
+    per_trial = sum(row.values()) + snapshot * MINUTE / workers
+    return {**row, "snapshot": snapshot, "share": per_trial * workers / 1e3 / MINUTE}
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        "{sampler:<8}{trials:>7} trials: issue {issue:7.1f} ms, points {points:6.1f} ms, end {end:6.1f} ms a trial; "
+        "snapshot {snapshot:7.1f} ms; the driver is busy {share:6.1%} of the time".format(**row)
+    )
+
+
+def opening(folder: str, sampler: str) -> dict[str, float]:
+    """Return the seconds to open the finished study and list its front, and to take up its search."""
+    from search.driver import Driver
+    from search.records import Records
+    from search.status import status
+    from search.study import Study
+    from trainables.storage import Storage
+
+    location = f"{folder}/scale-{sampler}"
+    began = time.perf_counter()
+    study = Study.open(location)
+    study.trials()
+    opened = time.perf_counter()
+    study.front()
+    front = time.perf_counter()
+    status(study)
+    stated = time.perf_counter()
+    Driver(Records.open(Storage(location)))
+    resumed = time.perf_counter()
+    return {"open": opened - began, "front": front - opened, "status": stated - front, "resume": resumed - stated}
+
+
+def main() -> None:
+    """Read the command line, simulate, print, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=100)
+    parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
+    parser.add_argument("--folder", type=Path, help="where the studies are written [default: a temporary directory]")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        for sampler in arguments.samplers:
+            rows = simulate(sampler, arguments.trials, arguments.workers, folder)
+            opened = opening(folder, sampler)
+            print(
+                f"{sampler:<8}" + ", ".join(f"{what} {seconds:.2f} s" for what, seconds in opened.items()), flush=True
+            )
+            results.append({"rows": rows, "opening": opened})
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"python": sys.version, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

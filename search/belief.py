@@ -1,0 +1,190 @@
+"""What is believed of points that are not measured: models of the expensive measures, and the rest as it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from search import pareto
+from search.candidates import name
+from search.encoding import Encoder
+from search.expectation import SPARSITY_PATH
+from search.fields import bound
+from search.gaussian import Array, Gaussian, Lengths, condition, fit
+from search.space import Params
+from trainables.metrics import CLEAN_ACCURACY, NONZERO, ROBUST_ACCURACY, SPARSITY
+
+if TYPE_CHECKING:
+    from search.study_spec import StudySpec
+
+KNOWN = (SPARSITY, NONZERO)
+"""Measures that a trial's parameters tell; as an objective, either is the sparsity."""
+
+FIT_POINTS = 150
+"""How many points choose the hyperparameters of a model; all condition it."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a study has taught, in that order.
+
+    `values` (points, objectives) and `excess` (points, constraints) are of the points `params`; `running` are points
+    that are being measured, `failed` trials that gave no result.
+    """
+
+    params: list[Params]
+    values: Array
+    excess: Array
+    running: list[Params]
+    failed: list[Params]
+
+    @property
+    def fits(self) -> Array:
+        """Say of each point whether it meets all constraints."""
+        return np.asarray((self.excess <= 0).all(axis=1))
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Means and deviations of objectives (points, objectives) and excesses (points, constraints); 0 is no doubt."""
+
+    mean: Array
+    deviation: Array
+    excess: Array
+    excess_deviation: Array
+
+
+@dataclass(frozen=True)
+class _Model:
+    process: Gaussian
+    lengths: Lengths
+    x: Array
+    y: Array
+
+    def pretending(self, there: Array, groups: Array) -> _Model:
+        """Take what the model expects at more rows for measured."""
+        y = np.append(self.y, self.process.predict(there)[0])
+        x = np.concatenate([self.x, there])
+        return _Model(condition(x, y, groups, self.lengths, self.y), self.lengths, x, y)
+
+
+class Belief:
+    """Models of a study's expensive measures, fitted to what it has taught.
+
+    A trial that failed counts as the worst that was measured; a point that is being measured as what is
+    expected of it.
+    """
+
+    def __init__(self, spec: StudySpec, told: Told, draw: np.random.Generator) -> None:
+        """Fit; `draw` chooses the points for the hyperparameters."""
+        self._measures = list(spec.objectives)
+        self._bounds = {measure: bound(text) for measure, text in spec.constraints.items()}
+        self._fixed = spec.recipe.sparsity
+        self._encoder = Encoder(spec.space)
+        self._slopes = {
+            measure: _affine(told.excess[:, at], self.sparsities(told.params), measure, operator)
+            for at, (measure, (operator, _)) in enumerate(self._bounds.items())
+            if measure in KNOWN
+        }
+        self._models = self._fitted(told, draw)
+        values, fits = told.values, told.fits
+        if told.running:
+            there = self._encoder.rows(told.running)
+            groups = self._encoder.groups
+            self._models = {what: model.pretending(there, groups) for what, model in self._models.items()}
+            pretended = self.predict(told.running)
+            values = np.concatenate([values, pretended.mean])
+            fits = np.append(fits, (pretended.excess <= 0).all(axis=1))
+        self.front = values[fits]
+        """Objectives of the feasible points, dominated ones included (points, objectives)."""
+
+    def sparsities(self, points: Sequence[Params]) -> Array:
+        """Return the sparsity that each point asks for."""
+        return np.array([float(params.get(SPARSITY_PATH, self._fixed)) for params in points])
+
+    def predict(self, points: Sequence[Params]) -> Predicted:
+        """Say what is believed of points."""
+        rows = self._encoder.rows(points)
+        found = {what: model.process.predict(rows) for what, model in self._models.items()}
+        sparsity, certain = self.sparsities(points), np.zeros(len(points))
+        objectives = [(sparsity, certain) if measure in KNOWN else found[measure] for measure in self._measures]
+        excesses = []
+        for measure, (operator, limit) in self._bounds.items():
+            if measure in KNOWN:
+                slope, offset = self._slopes[measure]
+                excesses.append((slope * sparsity + offset, certain))
+            elif measure in found:
+                mean, deviation = found[measure]
+                excesses.append((limit - mean if operator == ">=" else mean - limit, deviation))
+            else:
+                excesses.append(found[_excess(measure)])
+        return Predicted(*_columns(objectives, len(points)), *_columns(excesses, len(points)))
+
+    def _fitted(self, told: Told, draw: np.random.Generator) -> dict[str, _Model]:
+        """Fit a model for each objective that is not known, and for each constraint on something else."""
+        x = self._encoder.rows([*told.params, *told.failed])
+        chosen = np.sort(draw.permutation(len(x))[:FIT_POINTS])
+        models = {}
+        for what, (values, worst) in self._learned(told).items():
+            y = np.append(values, np.full(len(told.failed), worst))
+            lengths = fit(x[chosen], y[chosen], self._encoder.groups)
+            models[what] = _Model(condition(x, y, self._encoder.groups, lengths), lengths, x, y)
+        return models
+
+    def _learned(self, told: Told) -> Mapping[str, tuple[Array, float]]:
+        """Return what is modelled: its values and the worst of them."""
+        found = {}
+        for at, measure in enumerate(self._measures):
+            if measure not in KNOWN:
+                found[measure] = (told.values[:, at], float(told.values[:, at].min()))
+        for at, measure in enumerate(self._bounds):
+            # An accuracy that is an objective has its model; counts are bounded in other units than they are aimed at.
+            if measure not in KNOWN and not (measure in found and measure in (ROBUST_ACCURACY, CLEAN_ACCURACY)):
+                found[_excess(measure)] = (told.excess[:, at], float(told.excess[:, at].max()))
+        return found
+
+
+def _excess(measure: str) -> str:
+    return f"excess of {measure}"
+
+
+def _affine(excess: Array, sparsity: Array, measure: str, operator: str) -> tuple[float, float]:
+    """Return slope and offset of the excess over a bound that sparsity decides, from the points that were told."""
+    slope = -1.0 if (operator == ">=") == (measure == SPARSITY) else 1.0
+    return slope, float((excess - slope * sparsity).mean())
+
+
+def _columns(pairs: Sequence[tuple[Array, Array]], count: int) -> tuple[Array, Array]:
+    if not pairs:
+        return np.zeros((count, 0)), np.zeros((count, 0))
+    return np.stack([mean for mean, _ in pairs], axis=1), np.stack([deviation for _, deviation in pairs], axis=1)
+
+
+def bounded(told: Told, most: int, recent: int, draw: np.random.Generator) -> Told:
+    """Keep at most `most` points: the front, the `recent` newest, those nearest to the front, and some of the rest.
+
+    Of points with equal parameters the newest stays: they are one network, which several trials have in common.
+    """
+    last = {name(params): at for at, params in enumerate(told.params)}
+    rows = np.array(sorted(last.values()), dtype=int)
+    if len(rows) > most:
+        fits = told.fits[rows]
+        values = np.where(fits[:, None], told.values[rows], 0.0)
+        on_front = np.array(pareto.nondominated(values), dtype=bool) & fits
+        near = np.argsort(_shortfall(values, values[on_front]), kind="stable")
+        orders = (np.flatnonzero(on_front)[::-1][: most // 2], np.arange(len(rows))[::-1][:recent], near[: most // 2])
+        chosen: dict[int, None] = {}
+        for order in (*orders, draw.permutation(len(rows))):
+            chosen.update(dict.fromkeys(order.tolist()))
+        rows = rows[np.sort(list(chosen)[:most])]
+    return Told([told.params[at] for at in rows], told.values[rows], told.excess[rows], told.running, told.failed)
+
+
+def _shortfall(values: Array, front: Array) -> Array:
+    """Return by how much each point would have to gain in every objective to reach the front."""
+    if not len(front):
+        return np.zeros(len(values))
+    return np.asarray((front[None] - values[:, None]).min(axis=2).max(axis=1))

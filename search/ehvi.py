@@ -1,0 +1,218 @@
+"""Expected hypervolume improvement per epoch, with what is known of a trial before it trains.
+
+Sparsity is known in advance, and so is what a trial would measure on its way, and which of its epochs are trained
+already; robust and clean accuracy are modelled. A suggestion is a pure function of the points that were
+taught, the trial's number and the study's seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from search import candidates, improvement, pareto
+from search.belief import KNOWN, Belief, Predicted, Told, bounded
+from search.candidates import name
+from search.expectation import Expectation
+from search.gaussian import Array
+from search.improvement import Chains, Staircase
+from search.space import Params, active
+from trainables.errors import SpecError
+from trainables.rng import derive
+
+if TYPE_CHECKING:
+    from search.samplers import Scene
+
+MOST_POINTS = 400
+"""How many points the models see."""
+_RECENT, _FAILED, _RUNNING = 100, 40, 150
+_SPREAD, _FRONT, _NEAR, _SPARSITIES = 128, 12, 6, 8
+_POINTS = 8
+"""How many of a trial's new measurements are judged, evenly chosen with the last; fewer only lower the bound."""
+_REFINED, _AROUND = 3, 12
+_DRAWS, _SCREENED = 32, 24
+
+Names = frozenset[tuple[object, ...]]
+Scored = list[tuple[float, Params]]
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """What a candidate would measure that is new: `points` in order, and the epochs up to each."""
+
+    points: tuple[Params, ...]
+    epochs: tuple[int, ...]
+
+
+def suggest(scene: Scene, told: Told, startup: int) -> Params:
+    """Return the parameters of the trial that promises most for its epochs; the first `startup` cover the space."""
+    seen = frozenset(name(params) for params in (*told.params, *told.running, *told.failed))
+    if scene.number < startup or len(told.params) < 2:
+        return _first_new(scene, seen)
+    told = bounded(_with_points(scene, told, seen), MOST_POINTS, _RECENT, _generator(scene, "bounded"))
+    belief = Belief(scene.spec, told, _generator(scene, "fit"))
+    draw = _generator(scene, "near")
+    best = _best(scene, belief, _considered(scene, told, draw), seen)
+    around = [near for _, params in best for near in candidates.near(scene.spec.space, params, draw, _AROUND)]
+    best = sorted([*best, *_best(scene, belief, around, seen)], key=lambda scored: -scored[0])
+    return best[0][1] if best else _first_new(scene, seen)
+
+
+def _seed(scene: Scene, purpose: str) -> int:
+    return derive(scene.seed, "ehvi", scene.number, purpose) % 2**32
+
+
+def _generator(scene: Scene, purpose: str) -> np.random.Generator:
+    return np.random.default_rng(_seed(scene, purpose))
+
+
+def _first_new(scene: Scene, seen: Names) -> Params:
+    """Return the trial's own point of a Sobol sequence, or another that would measure something new."""
+    space = scene.spec.space
+    own = candidates.spread(space, 1, derive(scene.seed, "sobol") % 2**32, scene.number)
+    others = candidates.every(space, 2 * _SPREAD) or candidates.spread(space, 2 * _SPREAD, _seed(scene, "new"))
+    # A seeded order: the first of all combinations would otherwise come first in every study.
+    others = [others[at] for at in _generator(scene, "new").permutation(len(others))]
+    return next((params for params in (*own, *others) if _chain(scene, params, seen)), own[0])
+
+
+def _expected(scene: Scene, params: Params) -> Expectation | None:
+    """Return what a trial would do, None where it is impossible."""
+    try:
+        return scene.expect(params)
+    except SpecError:
+        return None
+
+
+def _chain(scene: Scene, params: Params, seen: Names) -> _Chain | None:
+    """Return what a trial would measure that is new and that the space could have produced; None where nothing is."""
+    found = _expected(scene, params)
+    if found is None:
+        return None
+    new = {}
+    for point, epochs, known in zip(found.points, found.epochs, found.known, strict=True):
+        # Where sparsity is not searched, all measurements of a trial have one name, and the last one counts.
+        if not known and name(point) not in seen and active(scene.spec.space, point) == point:
+            new[name(point)] = (point, epochs)
+    if not new:
+        return None
+    kept = list(new.values())
+    if len(kept) > _POINTS:
+        kept = [kept[at] for at in np.linspace(0, len(kept) - 1, _POINTS).round().astype(int)]
+    return _Chain(tuple(point for point, _ in kept), tuple(epochs for _, epochs in kept))
+
+
+def _with_points(scene: Scene, told: Told, seen: Names) -> Told:
+    """Replace trials under way by the points that they have yet to measure."""
+    measured = {name(params) for params in told.params}
+    points: dict[tuple[object, ...], Params] = {}
+    for params in told.running:
+        found = _expected(scene, params)
+        for point in found.points if found else ():
+            if name(point) not in measured and active(scene.spec.space, point) == point:
+                points[name(point)] = point
+    return replace(told, running=list(points.values())[-_RUNNING:], failed=told.failed[-_FAILED:])
+
+
+def _considered(scene: Scene, told: Told, draw: np.random.Generator) -> list[Params]:
+    """Return all trials of a small space, else an even cover and what lies near the front."""
+    space = scene.spec.space
+    if (whole := candidates.every(space, 2 * _SPREAD)) is not None:
+        return whole
+    found = candidates.spread(space, _SPREAD, _seed(scene, "spread"))
+    # The far end of a chain shows all that lies on its way.
+    found += [far for params in found[::4] for far in candidates.sparsities(space, params, (1.0,))]
+    for params in _leading(told):
+        found += candidates.near(space, params, draw, _NEAR)
+        shares = (np.arange(_SPARSITIES) + draw.random()) / _SPARSITIES
+        found += candidates.sparsities(space, params, (*shares.tolist(), 1.0))
+    return list({name(params): params for params in found}.values())
+
+
+def _leading(told: Told) -> list[Params]:
+    """Return the points of the front that add most to it; those that violate least where none is feasible."""
+    fits = told.fits
+    if not fits.any():
+        order = np.argsort(np.clip(told.excess, 0, None).sum(axis=1), kind="stable")
+    else:
+        shares = np.array(pareto.contributions(np.where(fits[:, None], told.values, 0.0)), dtype=float)
+        order = np.argsort(-shares, kind="stable")[: int((shares > 0).sum())]
+    return [told.params[at] for at in order[:_FRONT]]
+
+
+def _best(scene: Scene, belief: Belief, considered: list[Params], seen: Names) -> Scored:
+    """Return the best trials among candidates and the ways to them, each by its promise per epoch, best first."""
+    chains = [chain for params in considered if (chain := _chain(scene, params, seen))]
+    if not chains:
+        return []
+    points = {name(point): point for chain in chains for point in chain.points}
+    places = {key: at for at, key in enumerate(points)}
+    predicted = belief.predict(list(points.values()))
+    width = max(len(chain.points) for chain in chains)
+    real = np.array([[at < len(chain.points) for at in range(width)] for chain in chains])
+    index = np.array([_padded([places[name(point)] for point in chain.points], width) for chain in chains])
+    # A measurement costs about as much as an epoch, so that no trial is free.
+    costs = 1.0 + np.array([_padded(chain.epochs, width) for chain in chains])
+    scores = np.where(real, _gains(scene, belief, predicted, index, real) / costs, -1.0)
+    if scores.max() <= 0:
+        scores = np.where(real, predicted.deviation.sum(axis=1)[index] / costs, -1.0)
+    # Rounded, so that the last bit, which depends on the processor, chooses nothing.
+    order = np.argsort([-float(f"{score:.9e}") for score in scores.ravel()], kind="stable")
+    found: dict[tuple[object, ...], tuple[float, Params]] = {}
+    for flat in order:
+        row, column = divmod(int(flat), width)
+        if not real[row, column] or len(found) == _REFINED:
+            break
+        params = chains[row].points[column]
+        found.setdefault(name(params), (float(scores[row, column]), params))
+    return list(found.values())
+
+
+def _padded(values: Sequence[int], width: int) -> list[int]:
+    return [*values, *[values[-1]] * (width - len(values))]
+
+
+def _gains(scene: Scene, belief: Belief, predicted: Predicted, index: Array, real: Array) -> Array:
+    """Return what each candidate is expected to add to the front after each measurement (candidates, points)."""
+    measures = list(scene.spec.objectives)
+    known = [at for at, measure in enumerate(measures) if measure in KNOWN]
+    unknown = [at for at, measure in enumerate(measures) if measure not in KNOWN]
+    if len(known) > 1 or len(unknown) > 1:
+        return _sampled(scene, belief, predicted, index, real)
+    count, front = len(predicted.mean), belief.front
+    aim = (predicted.mean[:, known[0]], front[:, known[0]]) if known else (np.ones(count), np.ones(len(front)))
+    if unknown:
+        value = (predicted.mean[:, unknown[0]], predicted.deviation[:, unknown[0]], front[:, unknown[0]])
+    else:
+        value = (np.ones(count), np.zeros(count), np.ones(len(front)))
+    likely = improvement.feasible(predicted.excess, predicted.excess_deviation)
+    chains = Chains(aim[0][index], value[0][index], value[1][index], np.where(real, likely[index], 0.0))
+    return improvement.over_staircase(chains, Staircase.of(aim[1], value[2]))
+
+
+def _sampled(scene: Scene, belief: Belief, predicted: Predicted, index: Array, real: Array) -> Array:
+    """Do so by drawing, for the candidates that gain most where all turns out a deviation better than expected."""
+    front = np.array([row for row, kept in zip(belief.front, pareto.nondominated(belief.front), strict=True) if kept])
+    front = front.reshape(-1, len(scene.spec.objectives))
+    dimensions = predicted.mean.shape[1] + predicted.excess.shape[1]
+    lucky = np.concatenate([np.ones(predicted.mean.shape[1]), -np.ones(predicted.excess.shape[1])])[None]
+
+    def gain(row: int, column: int, draws: Array) -> float:
+        at = index[row, : column + 1]
+        parts = (predicted.mean[at], predicted.deviation[at], predicted.excess[at], predicted.excess_deviation[at])
+        return improvement.by_sampling(*parts, front, draws)
+
+    gains = np.zeros(index.shape)
+    for row, column in np.argwhere(real):
+        gains[row, column] = gain(row, column, lucky)
+    draws = improvement.normal_draws(_DRAWS, dimensions, _seed(scene, "draws"))
+    promising = np.argsort(-gains.ravel(), kind="stable")[:_SCREENED]
+    found = np.zeros(index.shape)
+    for flat in promising:
+        row, column = divmod(int(flat), index.shape[1])
+        if real[row, column]:
+            found[row, column] = gain(row, column, draws)
+    return found

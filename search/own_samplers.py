@@ -1,0 +1,93 @@
+"""Samplers of our own as Optuna's `BaseSampler`: they have no state, and the trial's number alone seeds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_limits
+
+from search import ehvi
+from search.belief import Told
+from search.space import Parameter, Params, place
+
+if TYPE_CHECKING:
+    from search.samplers import Scene
+
+
+class _OwnSampler(BaseSampler):
+    """What they share: parameters are asked for one by one, in the order of the space."""
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+
+class SobolSampler(_OwnSampler):
+    """Take the `number`-th point of a scrambled Sobol sequence over a space, a coordinate for each parameter.
+
+    Optuna's own QMC sampler counts in the study's attributes, draws its first trial at random, and
+    leaves conditional parameters out; here the number alone decides, so a replay cannot repeat a point.
+    Source: Owen 1998, doi:10.1006/jcom.1998.0487 (scrambling).
+    """
+
+    def __init__(self, seed: int, number: int, space: Mapping[str, Parameter]) -> None:
+        from scipy.stats import qmc
+
+        engine = qmc.Sobol(max(1, len(space)), scramble=True, rng=seed)
+        if number:
+            engine.fast_forward(number)
+        self._space = space
+        self._point = dict(zip(space, engine.random(1)[0], strict=False))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return place(float(self._point[param_name]), self._space[param_name])
+
+
+class EhviSampler(_OwnSampler):
+    """Ask `search.ehvi` once per trial, with what the study holds by then."""
+
+    def __init__(self, scene: Scene, startup: int) -> None:
+        self._scene = scene
+        self._startup = startup
+        self._chosen: Params = {}
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        told = _told(study, trial, list(self._scene.spec.constraints))
+        # Several threads gain nothing on such matrices, and sum in another order.
+        with threadpool_limits(1):
+            self._chosen = ehvi.suggest(self._scene, told, self._startup)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._chosen[param_name]
+
+
+def _told(study: Study, asking: FrozenTrial, constraints: list[str]) -> Told:
+    """Read an Optuna study, all but the trial that is being asked for."""
+    by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.number != asking.number:
+            by_state[trial.state].append(trial)
+    complete = by_state[TrialState.COMPLETE]
+    values = [trial.values for trial in complete]
+    excess = [[bounds[name] for name in constraints] for trial in complete if (bounds := trial.constraints) is not None]
+    return Told(
+        params=[trial.params for trial in complete],
+        values=np.array(values, dtype=float).reshape(len(complete), len(study.directions)),
+        excess=np.array(excess, dtype=float).reshape(len(complete), len(constraints)),
+        running=[trial.params for trial in by_state[TrialState.RUNNING]],
+        failed=[trial.params for trial in by_state[TrialState.FAIL]],
+    )

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search.driver import Driver
+from search.expectation import Expectation, Expectations, alone
+from search.records import Records
+from search.samplers import Scene, Tpe
+from search.study_spec import StudySpec
+from tests.search import factories
+from tests.search.studies import study
+from trainables.errors import SpecError
+from trainables.outcome import TrialRecord
+from trainables.phases import Measure, Train
+from trainables.spec import steps
+from trainables.storage import Storage
+
+LADDER = study(
+    "  rate: 0.5\n  epochs: 10\n  round_epochs: 4\n"
+    "space:\n"
+    "  recipe.sparsity: {kind: float, low: 0.3, high: 0.98}\n"
+    "  recipe.rewind: {kind: categorical, choices: [init, 3, none]}\n"
+    "  recipe.train.eps: {kind: categorical, choices: [0, 0.05]}\n"
+)
+ONE_SHOT = factories.study_spec(constraints={})
+
+
+def params(sparsity: float = 0.8, rewind: Any = "init", eps: float = 0) -> dict[str, Any]:
+    return {"recipe.sparsity": sparsity, "recipe.rewind": rewind, "recipe.train.eps": eps}
+
+
+def issued(spec: StudySpec, number: int, values: dict[str, Any]) -> TrialRecord:
+    return factories.trial(number, spec, params=values)
+
+
+def brute_force(spec: StudySpec, known: set[str], values: dict[str, Any]) -> Expectation:
+    """Hash every phase, look each up, add up the epochs."""
+    points, epochs, found, trained = [], [], [], 0
+    for step in steps(spec.trial(values), factories.DATA_HASH):
+        if isinstance(step.phase, Train) and step.key not in known:
+            trained += step.phase.epochs - step.phase.start
+        if isinstance(step.phase, Measure):
+            here = {f"recipe.{name}": value for name, value in step.phase.stands_for.items()}
+            points.append({path: here.get(path, value) for path, value in values.items()})
+            epochs.append(trained)
+            found.append(step.key in known)
+    return Expectation(tuple(points), tuple(epochs), tuple(found))
+
+
+def test_a_first_trial_pays_for_everything() -> None:
+    found = Expectations(LADDER, factories.DATA_HASH).of(params(0.8))
+    assert [point["recipe.sparsity"] for point in found.points] == [0.0, 0.5, 0.75, 0.8]
+    assert found.epochs == (10, 14, 18, 22)
+    assert found.known == (False, False, False, False)
+
+
+def test_what_was_issued_costs_nothing_again_and_a_chain_is_continued() -> None:
+    expectations = Expectations(LADDER, factories.DATA_HASH)
+    expectations.issue(issued(LADDER, 0, params(0.75)))
+    assert expectations.of(params(0.75)).epochs == (0, 0, 0)
+    assert all(expectations.of(params(0.75)).known)
+    longer = expectations.of(params(0.9))
+    assert (longer.epochs, longer.known) == ((0, 0, 0, 4, 8), (True, True, True, False, False))
+    assert expectations.of(params(0.9, rewind="none")).epochs == (0, 4, 8, 12, 16)
+    assert expectations.of(params(0.9, eps=0.05)).epochs == (10, 14, 18, 22, 26)
+
+
+def test_a_point_may_be_new_where_no_epoch_is() -> None:
+    spec = factories.study_spec(
+        recipe={"kind": "three_stage", "epochs": 10, "finetune_epochs": 0},
+        space={"recipe.sparsity": {"kind": "float", "low": 0.1, "high": 0.9}},
+    )
+    expectations = Expectations(spec, factories.DATA_HASH)
+    expectations.issue(issued(spec, 0, {"recipe.sparsity": 0.5}))
+    found = expectations.of({"recipe.sparsity": 0.6})
+    assert (found.epochs, found.known) == ((0, 0), (True, False))
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped"])
+def test_a_trial_that_broke_off_left_what_it_measured(state: str) -> None:
+    expectations = Expectations(LADDER, factories.DATA_HASH)
+    record = issued(LADDER, 0, params(0.8))
+    chain = steps(LADDER.trial(record.params), factories.DATA_HASH)
+    measured = [step.key for step in chain if isinstance(step.phase, Measure)]
+    expectations.issue(record)
+    points = [factories.point(at).model_copy(update={"key": key}) for at, key in enumerate(measured[:2])]
+    failure = factories.failure() if state == "failed" else None
+    expectations.end(record, factories.outcome(0, points, state=state, failure=failure))
+    assert expectations.of(params(0.8)).epochs == (0, 0, 4, 8)
+    assert expectations.of(params(0.8)).known == (True, True, False, False)
+
+
+def test_what_another_trial_has_too_stays_known_when_one_fails() -> None:
+    expectations = Expectations(LADDER, factories.DATA_HASH)
+    records = [issued(LADDER, number, params(0.8)) for number in range(2)]
+    for record in records:
+        expectations.issue(record)
+    expectations.end(records[0], factories.outcome(0, [], failure=factories.failure()))
+    assert expectations.of(params(0.8)).epochs == (0, 0, 0, 0)
+    expectations.end(records[1], factories.outcome(1, [], failure=factories.failure()))
+    assert expectations.of(params(0.8)).epochs == (10, 14, 18, 22)
+
+
+SPARSITIES = st.sampled_from([0.3, 0.5, 0.6, 0.75, 0.8, 0.9]) | st.floats(0.3, 0.98)
+VALUES = st.builds(params, SPARSITIES, st.sampled_from(["init", 3, "none"]), st.sampled_from([0, 0.05]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(VALUES, max_size=6), st.lists(VALUES, min_size=1, max_size=6))
+def test_expectations_equal_those_of_hashing_everything(before: list[Any], asked: list[Any]) -> None:
+    expectations = Expectations(LADDER, factories.DATA_HASH)
+    known: set[str] = set()
+    for number, values in enumerate(before):
+        expectations.of(asked[0])
+        record = issued(LADDER, number, values)
+        expectations.issue(record)
+        known.update(record.keys)
+    for values in asked:
+        assert expectations.of(values) == brute_force(LADDER, known, values)
+
+
+def test_one_shot_trials_with_conditions_are_expected_as_they_are() -> None:
+    expectations = Expectations(ONE_SHOT, factories.DATA_HASH)
+    known: set[str] = set()
+    for number in range(12):
+        values = factories.params(number)
+        assert expectations.of(values) == brute_force(ONE_SHOT, known, values)
+        record = issued(ONE_SHOT, number, values)
+        expectations.issue(record)
+        known.update(record.keys)
+        assert expectations.of(values) == brute_force(ONE_SHOT, known, values)
+
+
+def test_much_asking_forgets_nothing_that_matters() -> None:
+    expectations = Expectations(ONE_SHOT, factories.DATA_HASH)
+    record = issued(ONE_SHOT, 0, factories.params(0))
+    expectations.issue(record)
+    draw = random.Random(0)
+    for _ in range(5000):
+        expectations.of({**factories.params(0), "recipe.train.eps": draw.uniform(0.02, 0.2)})
+    assert expectations.of(record.params).epochs == (0, 0)
+
+
+def test_impossible_parameters_are_refused() -> None:
+    with pytest.raises(SpecError, match="no trial can have"):
+        Expectations(LADDER, factories.DATA_HASH).of(params(rewind=99))
+
+
+def test_a_driver_tells_its_sampler_what_trials_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes: list[Scene] = []
+    build = Tpe.build
+    monkeypatch.setattr(Tpe, "build", lambda self, scene: (scenes.append(scene), build(self, scene))[1])
+    spec = factories.study_spec(name="scene")
+    driver = Driver(Records.create(Storage(str(tmp_path)), spec, factories.FINGERPRINT))
+    first, second = driver.next(), driver.next()
+    assert first is not None
+    assert second is not None
+    assert [(scene.number, scene.seed, scene.spec) for scene in scenes] == [(0, 0, spec), (1, 0, spec)]
+    assert scenes[-1].expect(first.params).epochs == (0, 0)
+    again = Driver(Records.open(Storage(str(tmp_path))))
+    assert again._expectations.of(second.params) == driver._expectations.of(second.params)
+
+
+def test_without_knowledge_a_trial_is_one_new_point() -> None:
+    assert alone({"a": 1}) == Expectation(({"a": 1},), (1,), (False,))

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from search.sharing import estimate
+from tests.search import factories
+
+
+def imp(**space: object) -> object:
+    recipe = {"kind": "imp", "epochs": 10, "rate": 0.5, "rewind": "init", "round_epochs": 2}
+    return factories.study_spec(recipe=recipe, space=space, budget={"trials": 30})
+
+
+def test_a_grid_shares_what_a_continuum_does_not() -> None:
+    sparsity = {"kind": "categorical", "choices": [0.5, 0.75]}
+    grid = estimate(
+        imp(**{"recipe.sparsity": sparsity, "recipe.train.eps": {"kind": "categorical", "choices": [0.1, 0.2]}})
+    )
+    # Two radii, each with a dense training and two rounds.
+    assert grid.shared == 2 * (10 + 2 + 2)
+    assert 30 * 12 <= grid.alone <= 30 * 14
+    continuum = estimate(
+        imp(**{"recipe.sparsity": sparsity, "recipe.train.eps": {"kind": "float", "low": 0.1, "high": 0.2}})
+    )
+    assert continuum.shared == continuum.alone
+    assert continuum.factor == 1.0
+
+
+def test_the_estimate_repeats_and_reads_as_a_sentence() -> None:
+    spec = imp(**{"recipe.sparsity": {"kind": "float", "low": 0.0, "high": 0.9}})
+    found = estimate(spec)
+    assert found == estimate(spec)
+    assert str(found).startswith(
+        f"30 random trials would train {found.alone} epochs each by itself and {found.shared} "
+    )
+    assert estimate(spec, 1).factor == 1.0

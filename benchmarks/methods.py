@@ -11,7 +11,7 @@ from ours import Ours, Parts
 from rivals import Moasha, Optuna, TuneOptuna
 from simulator import Ledger, Method
 
-from search.samplers import RandomSearch, Tpe
+from search.samplers import Ehvi, RandomSearch, Tpe
 from trainables.storage import Storage
 
 Build = Callable[[Curves, Ledger, int, Storage, int], Method]
@@ -27,7 +27,7 @@ class Entry:
 
 
 def _ours(**changes: Any) -> Entry:
-    parts = Parts(**{"sampler": Tpe(), **changes})
+    parts = Parts(**{"sampler": Ehvi(), **changes})
 
     def build(curves: Curves, ledger: Ledger, seed: int, storage: Storage, workers: int) -> Method:
         return Ours(curves, ledger, parts, seed, storage, workers, trials=1000)
@@ -70,7 +70,9 @@ METHODS: dict[str, Entry] = {
     "moasha-epochs-2": _moasha("epochs", 20, 2),
     # (e)
     "ours": _ours(),
+    "ours-tpe": _ours(sampler=Tpe()),
     "ours-random": _ours(sampler=RandomSearch()),
     "ours-no-sharing": _ours(sharing=False),
     "ours-no-points": _ours(points=False),
+    "ours-no-planning": _ours(planning=False),
 }

@@ -10,6 +10,7 @@ from curves import SPARSITY, Curves, Epoch
 from simulator import Ledger, Work
 
 from search.driver import Driver
+from search.ordering import Order
 from search.records import Fingerprint, Records
 from search.samplers import Sampler
 from trainables import spec as trial_spec
@@ -52,6 +53,15 @@ class Store:
         self.held.setdefault(key, set()).update(snapshots)
 
 
+class Unplanned(Order):
+    """The order in which trials were issued."""
+
+    def take(self) -> TrialRecord | None:
+        """Start the trial that has waited longest, whatever others train."""
+        number = min(self._waiting, default=None)
+        return None if number is None else self._waiting.pop(number)
+
+
 class Ours:
     """One launch of a study whose outcomes are in a table."""
 
@@ -64,7 +74,12 @@ class Ours:
         spec = curves.spec.model_copy(update={"seed": seed, "sampler": parts.sampler, "budget": budget})
         shape = (1, 8, 8)
         self._records = Records.create(storage, spec, Fingerprint(data_hash=DATA_HASH, shape=shape, classes=10))
-        self._driver = Driver(self._records)
+        self._driver = Driver(self._records, ahead=workers)
+        if not (parts.planning and parts.sharing):
+            self._driver._order = Unplanned()
+        if not parts.sharing:
+            # Nor may the sampler count on stages that are stored.
+            self._driver._expectations.issue = lambda record: None  # type: ignore[method-assign]
         self._store = Store()
 
     def next(self) -> Work | None:
@@ -79,7 +94,7 @@ class Ours:
         store = self._store if self.parts.sharing else Store()
         points: list[Point] = []
         trained = shared = trainings = 0
-        for step in steps:
+        for index, step in enumerate(steps):
             if isinstance(step.phase, Train):
                 epochs = step.phase.epochs - step.phase.start
                 if store.has(step.key, step.phase.snapshots):
@@ -96,6 +111,7 @@ class Ours:
                     self.ledger.measured(epoch.values, last=epoch is end)
                 if self.parts.points:
                     self._driver.on_point(record.number, points[-1])
+            self._driver.on_progress(record.number, index + 1)
         self._end(record, points if self.parts.points else points[-1:])
 
     def _end(self, record: TrialRecord, points: list[Point]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-SHARES = (0.9, 0.95)
+SHARES = (0.9, 0.95, 0.98)
+MAIN = 0.95
 DRAWS = 4000
 REFERENCE = "ours"
 
@@ -47,28 +48,28 @@ def lines(title: str, runs: list[dict[str, Any]], ideal: float, marks: str) -> I
         by_method.setdefault(run["method"], []).append(run)
     yield ""
     yield title
-    head = "".join(f"{f'epochs to {share:.0%}':>15}{'interval':>16}{'ratio':>7}{'interval':>14}" for share in SHARES)
-    yield f"  {'':<26}{'runs':>5}{head}{'arrived':>9}{'time':>8}{'s/run':>8}"
+    head = "".join(f"{f'epochs to {share:.0%}':>24}{'x ours':>18}" for share in SHARES)
+    yield f"  {'':<26}{'runs':>4}{head}{f'arrived at {MAIN:.0%}':>16}{'time':>7}{'trials':>8}{'s/run':>7}"
     for method, own in by_method.items():
         cells = []
         for share in SHARES:
-            rng = np.random.default_rng(0)
             reached = [arrival(run, marks, share * ideal) for run in own]
-            cells.append(f"{_number(median(reached)):>15}{_between(interval(medians(reached, rng))):>16}")
+            between = interval(medians(reached, np.random.default_rng(0)))
+            cells.append(f"{f'{_number(median(reached))} ({_between(between)})':>24}")
             cells.append(_ratio(reached, [arrival(run, marks, share * ideal) for run in by_method.get(REFERENCE, [])]))
-        arrived = sum(math.isfinite(arrival(run, marks, SHARES[-1] * ideal)) for run in own)
-        time = median([arrival(run, marks, SHARES[-1] * ideal, "time") for run in own])
+        at = {unit: [arrival(run, marks, MAIN * ideal, unit) for run in own] for unit in ("time", "trials")}
+        arrived = f"{sum(map(math.isfinite, at['time']))} of {len(own)}"
         seconds = sum(run["seconds"] for run in own) / len(own)
-        yield f"  {method:<26}{len(own):>5}{''.join(cells)}{arrived:>6}/{len(own):<2}{_number(time):>8}{seconds:>8.1f}"
+        when = f"{arrived:>16}{_number(median(at['time'])):>7}{_number(median(at['trials'])):>8}"
+        yield f"  {method:<26}{len(own):>4}{''.join(cells)}{when}{seconds:>7.1f}"
 
 
 def _ratio(reached: list[float], reference: list[float]) -> str:
     """Write how many times the epochs of ours a method needs."""
     if not reference or not math.isfinite(median(reference)):
-        return " " * 21
-    rng = np.random.default_rng(0)
-    draws = medians(reached, rng) / medians(reference, rng)
-    return f"{_number(median(reached) / median(reference), 2):>7}{_between(interval(draws), 2):>14}"
+        return " " * 18
+    draws = medians(reached, np.random.default_rng(0)) / medians(reference, np.random.default_rng(1))
+    return f"{f'{_number(median(reached) / median(reference), 1)} ({_between(interval(draws), 1)})':>18}"
 
 
 def _number(value: float, digits: int = 0) -> str:

@@ -41,6 +41,14 @@ def test_one_worker_trains_every_stage_once(tmp_path: Path) -> None:
     assert sum(p.epochs_trained + p.epochs_shared for p in last) == whole
 
 
+def test_many_workers_train_every_stage_once_where_it_is_planned(tmp_path: Path) -> None:
+    ledger, records = searched(tmp_path / "planned", workers=8)
+    once = sum(dict(trainings(records)).values())
+    assert ledger.epochs == once
+    unplanned, records = searched(tmp_path / "unplanned", workers=8, planning=False)
+    assert sum(dict(trainings(records)).values()) < unplanned.epochs
+
+
 def test_without_sharing_every_trial_trains_all_of_its_chain(tmp_path: Path) -> None:
     ledger, records = searched(tmp_path, workers=3, sharing=False)
     assert ledger.epochs == sum(epochs for _, epochs in trainings(records))

@@ -36,4 +36,4 @@ def test_a_table_has_a_line_for_each_method() -> None:
     lines = list(standings.lines("title", runs, 1.0, "all_points"))
     other = next(line for line in lines if line.split()[:1] == ["other"])
     assert "300" in other
-    assert f"{300 / 102:.2f}" in other
+    assert f"{300 / 102:.1f} (" in other

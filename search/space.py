@@ -157,9 +157,9 @@ def meant(parameter: Parameter, value: Any) -> Any:
 
 
 def place(share: float, parameter: Parameter) -> Any:
-    """Return the value that lies `share` in [0, 1) of the way through a parameter."""
+    """Return the value that lies `share` in [0, 1] of the way through a parameter."""
     if isinstance(parameter, Categorical):
-        return parameter.choices[int(share * len(parameter.choices))]
+        return parameter.choices[min(int(share * len(parameter.choices)), len(parameter.choices) - 1)]
     assert isinstance(parameter, (FloatRange, IntRange))
     low, high = parameter.low, parameter.high
     whole = isinstance(parameter, IntRange)

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+# A script's folder comes first on the path; put last, its search.py does not hide the package of that name.
+sys.path.sort(key=str(Path(__file__).parent).__eq__)
 
 STUDY = """
 name: overhead

@@ -3,8 +3,9 @@
 The real driver issues trials over real records on disk and learns from outcomes written as a worker writes them.
 Workers are simulated: each trial takes a minute of simulated time and measures four points by a formula. Printed are
 milliseconds per trial at 100, 1,000 and 10,000 trials, by part (sampler and issue; learning from points and the end;
-the snapshot that is shown once a second), the share of the search in a one-minute trial with 100 workers, and the
-seconds to open the study, list its front and take up the search again.
+the snapshot that is shown once a second), the share of a one-minute trial that its worker waits for the search, which
+serves one worker at a time (real seconds of the search are added to the simulated ones), and the seconds to open the
+study, list its front and take up the search again.
 
     python benchmarks/scale.py [--trials 10000] [--workers 100] [--samplers tpe random] [--json FILE]
 """
@@ -125,53 +126,58 @@ def simulate(sampler: str, trials: int, workers: int, folder: str) -> list[dict[
     driver = Driver(records, ahead=2 * workers)
     clock, rows = Clock(), []
     running: list[tuple[float, int, Any, list[Any]]] = []
-    now, seen, ended = 0.0, 0.0, 0
+    free: list[float] = [0.0] * workers
+    driver_free, seen, ended = 0.0, 0.0, 0
     while ended < trials:
-        while len(running) < workers:
+        while free:
             began = time.perf_counter()
             record = driver.next()
             if record is None:
                 break
-            clock.parts["issue"].append(time.perf_counter() - began)
+            spent = time.perf_counter() - began
+            clock.parts["issue"].append(spent)
+            asked = heapq.heappop(free)
+            driver_free = max(driver_free, asked) + spent
+            clock.parts["wait"].append(driver_free - asked)
             driver.on_progress(record.number, len(record.keys))
-            heapq.heappush(running, (now + MINUTE, record.number, record, points_of(record)))
-        now, number, record, points = heapq.heappop(running)
-        for point in points:
-            clock.timed("points", driver.on_point, number, point)
+            heapq.heappush(running, (driver_free + MINUTE, record.number, record, points_of(record)))
+        now, number, _, points = heapq.heappop(running)
+        heapq.heappush(free, now)
         Records(storage, spec, records.fingerprint).write_outcome(
             Outcome(number=number, state="complete", points=tuple(points), started="", finished="", seconds=60.0)
         )
+        began = time.perf_counter()
+        for point in points:
+            clock.timed("points", driver.on_point, number, point)
         clock.timed("end", driver.on_end, number, None)
-        ended += 1
         if now - seen >= 1:
             clock.timed("snapshot", driver.snapshot)
             seen = now
+        driver_free = max(driver_free, now) + time.perf_counter() - began
+        ended += 1
         if ended in MARKS or ended == trials:
-            rows.append({"sampler": sampler, "trials": ended, **_row(clock, workers)})
+            rows.append({"sampler": sampler, "trials": ended, **_row(clock)})
             print(_line(rows[-1]), flush=True)
             clock = Clock()
     return rows
 
 
-def _row(clock: Clock, workers: int, last: int = 100) -> dict[str, float]:
-    """Return milliseconds per trial around the mark, and the search's share of a one-minute trial."""
+def _row(clock: Clock, last: int = 100) -> dict[str, float]:
+    """Return milliseconds per trial around the mark, and the share of a one-minute trial that its worker waits."""
 
-    def recent(part: str, calls: float) -> float:
+    def recent(part: str, calls: float = 1) -> float:
         found = clock.parts[part][-math.ceil(last * calls) :]
         return 1e3 * statistics.mean(found) * calls if found else 0.0
 
     calls = len(clock.parts["points"]) / max(1, len(clock.parts["end"]))
-    row = {"issue": recent("issue", 1), "points": recent("points", calls), "end": recent("end", 1)}
-    # One snapshot a second is shared by the trials that end in it.
-    snapshot = recent("snapshot", 1)
-    per_trial = sum(row.values()) + snapshot * MINUTE / workers
-    return {**row, "snapshot": snapshot, "share": per_trial * workers / 1e3 / MINUTE}
+    row = {part: recent(part) for part in ("issue", "end", "snapshot", "wait")}
+    return {**row, "points": recent("points", calls), "share": row["wait"] / 1e3 / MINUTE}
 
 
 def _line(row: dict[str, Any]) -> str:
     return (
         "{sampler:<8}{trials:>7} trials: issue {issue:7.1f} ms, points {points:6.1f} ms, end {end:6.1f} ms a trial; "
-        "snapshot {snapshot:7.1f} ms; the driver is busy {share:6.1%} of the time".format(**row)
+        "snapshot {snapshot:6.1f} ms; a worker waits {share:.2%} of a minute".format(**row)
     )
 
 

@@ -31,8 +31,8 @@ FIT_POINTS = 150
 class Told:
     """What a study has taught, in that order.
 
-    `values` (points, objectives) and `excess` (points, constraints) are of the points `params`; `running` are points
-    that are being measured, `failed` trials that gave no result.
+    `values` (points, objectives) and `excess` (points, constraints) are of the points `params`, of which the first
+    `lent` are other studies'; `running` are points that are being measured, `failed` trials that gave no result.
     """
 
     params: list[Params]
@@ -40,6 +40,7 @@ class Told:
     excess: Array
     running: list[Params]
     failed: list[Params]
+    lent: int = 0
 
     @property
     def fits(self) -> Array:
@@ -81,12 +82,12 @@ class Belief:
     def __init__(self, spec: StudySpec, told: Told, front: Array, draw: np.random.Generator) -> None:
         """Fit; `front` are objectives of all feasible points, `draw` chooses the points for the hyperparameters."""
         self._measures = list(spec.objectives)
-        self._bounds = {measure: bound(text) for measure, text in spec.constraints.items()}
+        self._bounds = {label: (measure, *bound(text)) for label, (measure, text) in spec.bounds().items()}
         self._fixed = spec.recipe.sparsity
         self._encoder = Encoder(spec.space)
         self._slopes = {
-            measure: _affine(told.excess[:, at], self.sparsities(told.params), measure, operator)
-            for at, (measure, (operator, _)) in enumerate(self._bounds.items())
+            label: _affine(told.excess[:, at], self.sparsities(told.params), measure, operator)
+            for at, (label, (measure, operator, _)) in enumerate(self._bounds.items())
             if measure in KNOWN
         }
         self._models = self._fitted(told, draw)
@@ -110,15 +111,15 @@ class Belief:
         sparsity, certain = self.sparsities(points), np.zeros(len(points))
         objectives = [(sparsity, certain) if measure in KNOWN else found[measure] for measure in self._measures]
         excesses = []
-        for measure, (operator, limit) in self._bounds.items():
+        for label, (measure, operator, limit) in self._bounds.items():
             if measure in KNOWN:
-                slope, offset = self._slopes[measure]
+                slope, offset = self._slopes[label]
                 excesses.append((slope * sparsity + offset, certain))
             elif measure in found:
                 mean, deviation = found[measure]
                 excesses.append((limit - mean if operator == ">=" else mean - limit, deviation))
             else:
-                excesses.append(found[_excess(measure)])
+                excesses.append(found[_excess(label)])
         return Predicted(*_columns(objectives, len(points)), *_columns(excesses, len(points)))
 
     def _fitted(self, told: Told, draw: np.random.Generator) -> dict[str, _Model]:
@@ -138,15 +139,15 @@ class Belief:
         for at, measure in enumerate(self._measures):
             if measure not in KNOWN:
                 found[measure] = (told.values[:, at], float(told.values[:, at].min()))
-        for at, measure in enumerate(self._bounds):
+        for at, (label, (measure, *_)) in enumerate(self._bounds.items()):
             # An accuracy that is an objective has its model; counts are bounded in other units than they are aimed at.
             if measure not in KNOWN and not (measure in found and measure in (ROBUST_ACCURACY, CLEAN_ACCURACY)):
-                found[_excess(measure)] = (told.excess[:, at], float(told.excess[:, at].max()))
+                found[_excess(label)] = (told.excess[:, at], float(told.excess[:, at].max()))
         return found
 
 
-def _excess(measure: str) -> str:
-    return f"excess of {measure}"
+def _excess(label: str) -> str:
+    return f"excess of {label}"
 
 
 def _affine(excess: Array, sparsity: Array, measure: str, operator: str) -> tuple[float, float]:
@@ -164,7 +165,9 @@ def _columns(pairs: Sequence[tuple[Array, Array]], count: int) -> tuple[Array, A
 def bounded(told: Told, most: int, recent: int, draw: np.random.Generator) -> Told:
     """Keep at most `most` points, those of `worth_keeping`."""
     rows = worth_keeping(told, most, recent, draw)
-    return Told([told.params[at] for at in rows], told.values[rows], told.excess[rows], told.running, told.failed)
+    lent = int((rows < told.lent).sum())
+    kept = [told.params[at] for at in rows]
+    return Told(kept, told.values[rows], told.excess[rows], told.running, told.failed, lent)
 
 
 def worth_keeping(told: Told, most: int, recent: int, draw: np.random.Generator) -> Array:

@@ -16,12 +16,12 @@ from rich.text import Text
 from search.exporters.base import caption, number, percent_sparsity
 from search.messages import printable
 from search.progress import duration
-from search.status import NEAREST
+from search.status import NEAREST, said
 
 if TYPE_CHECKING:
     from search.doctor import Finding
     from search.status import Status
-    from search.study import Study, Summary
+    from search.study import Answer, Study, Summary
     from search.table import PointRow
 
 _UNLIMITED = 100_000
@@ -111,10 +111,14 @@ def show_front(study: Study) -> None:
     front = study.front()
     if front:
         _print(console, _table(console, _POINT_HEADINGS, map(_point, front), right=(1, 2, 3)))
-        rows = study.table("front").to_pylist()
         console.print()
+        if (knee := study.knee()) is not None:
+            console.print(Text(f"knee: {knee.point}"))
+        _answer(console, study.answer())
+        rows = study.table("front").to_pylist()
         console.print(Text(printable(caption(rows, what="front", study=study.name)), style="dim"))
         return
+    _answer(console, study.answer())
     nearest = study.infeasible(NEAREST)
     if not nearest:
         console.print(f"{study.name}: no point has been measured that counts.")
@@ -122,6 +126,11 @@ def show_front(study: Study) -> None:
     wanted = ", ".join(f"{measure} {bound}" for measure, bound in study.spec.constraints.items())
     console.print(f"{study.name}: no point satisfies {wanted}. Those that violate it least:")
     _print(console, _table(console, _POINT_HEADINGS, map(_point, nearest), right=(1, 2, 3)))
+
+
+def _answer(console: Console, answer: Answer | None) -> None:
+    if answer is not None:
+        console.print(Text(printable(said(answer))))
 
 
 _STUDY_HEADINGS = ("study", "trials", "failed", "points", "front", "hypervolume", "")
@@ -186,6 +195,9 @@ def show_status(status: Status) -> None:
         headings = ("best points", *_POINT_HEADINGS[:-1])
         rows = [(name, *_point(row)[:-1]) for name, row in status.best.items()]
         _print(console, _table(console, headings, rows, right=(2, 3, 4)))
+    if status.answer is not None:
+        console.print()
+        _answer(console, status.answer)
     if status.failures:
         console.print()
         rows = [(failed.kind, str(failed.trials), _first_line(failed.message)) for failed in status.failures]

@@ -17,10 +17,14 @@ from search.housekeeping import Housekeeper
 from search.ordering import Order, trainings
 from search.records import Records, utc_now
 from search.sampling import Sampling
+from search.stopping import EarlyStopping
 from trainables import spec as trial_spec
 from trainables.base import plain
-from trainables.outcome import Failure, Outcome, Point, TrialRecord
+from trainables.outcome import Failure, Outcome, Point, Rung, TrialRecord
 from trainables.spec import TrialSpec
+
+_QUEUED = "queued"
+"""What a trial's record says of its parameters where the study file gave them."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,12 @@ class Snapshot:
     best: Point | None
     elapsed: float
     remaining: float | None
+    stopped: int = 0
 
     @property
     def finished(self) -> int:
         """Trials that have ended, well or not."""
-        return self.complete + self.failed
+        return self.complete + self.failed + self.stopped
 
 
 class Driver:
@@ -61,6 +66,7 @@ class Driver:
         self.spec = records.spec
         self._expectations = Expectations(self.spec, records.fingerprint.data_hash)
         self._sampling = Sampling(self.spec, self._expectations.of)
+        self._early = EarlyStopping(self.spec)
         self._gpus = gpus_per_trial
         self._ahead = ahead
         self._clock = time.monotonic()
@@ -68,6 +74,7 @@ class Driver:
         self._housekeeper = Housekeeper(records)
         self._running: dict[int, TrialRecord] = {}
         self._points: dict[int, list[Point]] = {}
+        self._rungs: dict[int, list[Rung]] = {}
         self._began: dict[int, float] = {}
         self._crashes: Counter[int] = Counter()
         self._untaught: dict[int, tuple[TrialRecord, Outcome]] = {}
@@ -75,11 +82,17 @@ class Driver:
         self._next = self._free(0)
         self._ended: list[Outcome] = []
         self._ended_now = 0
-        self._complete = 0
+        self._complete = self._stopped = 0
         self._measured = 0
         self._archive = pareto.Archive()
         self._best: Point | None = None
         self._stop_reason: str | None = None
+        taught = records.lessons()
+        self._expectations.store(taught.stages)
+        for lesson in taught.lessons:
+            self._sampling.teach(lesson.study, lesson.params, *self._judge(lesson.measured))
+        queued = [record.params for record, _ in records.trials() if record.sampler.get(_QUEUED)]
+        self._queue = [given for given in self.spec.queue() if given not in queued]
         for record, outcome in records.trials():
             self._teach_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)
@@ -100,6 +113,7 @@ class Driver:
             return None
         self._running[record.number] = record
         self._points.setdefault(record.number, [])
+        self._rungs.setdefault(record.number, [])
         self._began.setdefault(record.number, time.monotonic())
         return record
 
@@ -123,7 +137,10 @@ class Driver:
 
     def _issue(self, number: int) -> None:
         self._teach_rounds_before(number)
-        params, sampler = self._sampling.ask(number)
+        given = self._queue[0] if self._queue else None
+        params, sampler = self._sampling.ask(number, given)
+        if given is not None:
+            sampler = {**sampler, _QUEUED: True}
         trial = self.spec.trial(params)
         chain = trial_spec.steps(trial, self.records.fingerprint.data_hash)
         keys = tuple(step.key for step in chain)
@@ -138,6 +155,7 @@ class Driver:
             issued=utc_now(),
         )
         self.records.issue(record)
+        self._queue = self._queue[1:]
         self._expectations.issue(record)
         self._next = self._free(number + 1)
         self._order.add(record, trainings(chain))
@@ -155,6 +173,20 @@ class Driver:
         if points and number in self._running and not self.spec.deterministic:
             self._observe(self._running[number], points[-1])
         points.append(point)
+        if number in self._running:
+            self._early.point(self._running[number], point)
+
+    def on_rung(self, number: int, rung: Rung) -> None:
+        """Take in a look at a running trial's training; the sampler learns nothing of it."""
+        rungs = self._rungs.get(number, [])
+        if number not in self._running or any((r.measures, r.share) == (rung.measures, rung.share) for r in rungs):
+            return
+        rungs.append(rung)
+        self._early.rung(self._running[number], rung)
+
+    def stops(self, number: int) -> bool:
+        """Say whether a running trial is to stop early, by all that it has shown so far."""
+        return self._early.stops(number)
 
     def on_crash(self, number: int) -> Outcome | None:
         """Take in that a trial's process died: it runs again, unless that was once too often."""
@@ -172,23 +204,26 @@ class Driver:
     def on_end(self, number: int, crash: str | None) -> Outcome | None:
         """Take in a trial's end.
 
-        The worker has written the outcome, unless its process died for good (`crash` says how: the
-        trial is recorded as failed) or the launch is being stopped (the trial stays unfinished).
+        The worker has written the outcome, unless it was told to stop early (the trial is recorded as stopped), its
+        process died for good (`crash` says how: the trial is recorded as failed) or the launch is being stopped (the
+        trial stays unfinished).
         """
         record = self._running.pop(number, None)
         if record is None:
             return None
         self._order.end(number)
         seconds = time.monotonic() - self._began.pop(number)
-        points = self._points.pop(number, [])
+        points, rungs = self._points.pop(number, []), self._rungs.pop(number, [])
         outcome = self.records.outcome(number)
-        if outcome is None and crash is not None:
+        early = self.stops(number)
+        if outcome is None and (early or crash is not None):
             now = utc_now()
             outcome = Outcome(
                 number=number,
-                state="failed",
+                state="stopped" if early else "failed",
                 points=tuple(points),
-                failure=Failure(kind="crashed", message=crash[:2000]),
+                rungs=tuple(rungs),
+                failure=None if early else Failure(kind="crashed", message=str(crash)[:2000]),
                 started=now,
                 finished=now,
                 seconds=seconds,
@@ -208,6 +243,7 @@ class Driver:
     def _end(self, record: TrialRecord, outcome: Outcome, known: int) -> None:
         """Count an ended trial, and teach the sampler."""
         self._ended.append(outcome)
+        self._stopped += outcome.state == "stopped"
         if outcome.state == "complete":
             self._complete += 1
             self._order.store(record.keys)
@@ -232,6 +268,7 @@ class Driver:
             self._observe(record, point)
         self._tell(record, outcome)
         self._expectations.end(record, outcome)
+        self._early.end(record, outcome)
 
     def _observe(self, record: TrialRecord, point: Point) -> None:
         params = taught_as(record.params, point.stands_for)
@@ -240,14 +277,16 @@ class Driver:
         self._sampling.observe(record.number, params, *self._judge(point))
 
     def _tell(self, record: TrialRecord, outcome: Outcome) -> None:
-        last = outcome.points[-1] if outcome.points else None
-        values, violations = self._judge(last) if last and outcome.state == "complete" else (None, [])
+        shown: list[Point | Rung] = [*outcome.rungs, *outcome.points]
+        last = shown[-1] if shown else None
+        values, violations = self._judge(last) if last and outcome.state != "failed" else (None, [])
         self._sampling.tell(record.number, outcome.state, values, violations)
 
-    def _judge(self, point: Point) -> tuple[list[float] | None, list[float]]:
+    def _judge(self, point: objectives.Measured) -> tuple[list[float] | None, list[float]]:
         if not objectives.valid(point, self.spec):
             return None, []
-        return objectives.values(point, self.spec), objectives.violations(point, self.spec)
+        missed = [*objectives.violations(point, self.spec), *objectives.distances(point, self.spec)]
+        return objectives.values(point, self.spec), missed
 
     def stop_reason(self) -> str | None:
         """Say why no more trials should run although the budget of trials is not spent, or None."""
@@ -296,7 +335,7 @@ class Driver:
             study=self.spec.name,
             target=self.spec.budget.trials,
             complete=self._complete,
-            failed=ended - self._complete,
+            failed=ended - self._complete - self._stopped,
             running=len(self._running),
             points=self._measured + sum(len(points) for points in self._points.values()),
             front=len(self._archive.front),
@@ -304,4 +343,5 @@ class Driver:
             best=self._best,
             elapsed=elapsed,
             remaining=elapsed / self._ended_now * left if self._ended_now else None,
+            stopped=self._stopped,
         )

@@ -21,6 +21,7 @@ from search.gaussian import Array
 from search.improvement import Chains, Staircase
 from search.space import Params, active
 from trainables.errors import SpecError
+from trainables.metrics import SPARSITY
 from trainables.rng import derive
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ class _Chain:
 
 def suggest(scene: Scene, told: Told, startup: int) -> Params:
     """Return the parameters of the trial that promises most for its epochs; the first `startup` cover the space."""
-    seen = frozenset(name(params) for params in (*told.params, *told.running, *told.failed))
-    if scene.number < startup or len(told.params) < 2:
+    # What another study has measured teaches the models, and is not on this study's front until it is measured here.
+    seen = frozenset(name(params) for params in (*told.params[told.lent :], *told.running, *told.failed))
+    if len(told.params) < 2 or scene.number < startup > told.lent:
         return _first_new(scene, seen)
-    front = told.values[told.fits]
+    front = told.values[told.lent :][told.fits[told.lent :]]
     told = bounded(_with_points(scene, told), MOST_POINTS, _RECENT, _generator(scene, "bounded"))
     belief = Belief(scene.spec, told, front[pareto.nondominated(front)], _generator(scene, "fit"))
     draw = _generator(scene, "near")
@@ -126,7 +128,8 @@ def _considered(scene: Scene, told: Told, draw: np.random.Generator) -> list[Par
     found = candidates.spread(space, _SPREAD, _seed(scene, "spread"))
     # The far end of a chain shows all that lies on its way.
     found += [far for params in found[::4] for far in candidates.sparsities(space, params, (1.0,))]
-    for params in _leading(told):
+    for params in _leading(scene, told):
+        found.append(params)
         found += candidates.near(space, params, draw, _NEAR)
         shares = (np.arange(_SPARSITIES) + draw.random()) / _SPARSITIES
         found += candidates.sparsities(space, params, (*shares.tolist(), 1.0))
@@ -136,11 +139,13 @@ def _considered(scene: Scene, told: Told, draw: np.random.Generator) -> list[Par
     return list({name(params): params for params in found}.values())
 
 
-def _leading(told: Told) -> list[Params]:
+def _leading(scene: Scene, told: Told) -> list[Params]:
     """Return the points of the front that add most to it; those that violate least where none is feasible."""
     fits = told.fits
-    if not fits.any():
-        order = np.argsort(np.clip(told.excess, 0, None).sum(axis=1), kind="stable")
+    if not fits.any() or scene.spec.target:
+        missed = np.clip(told.excess, 0, None).sum(axis=1)
+        sparsity = told.values[:, list(scene.spec.objectives).index(SPARSITY)] if scene.spec.target else 0 * missed
+        order = np.lexsort((-sparsity, missed))
     else:
         shares = np.array(pareto.contributions(np.where(fits[:, None], told.values, 0.0)), dtype=float)
         order = np.argsort(-shares, kind="stable")[: int((shares > 0).sum())]
@@ -192,6 +197,9 @@ def _gains(scene: Scene, belief: Belief, predicted: Predicted, index: Array, rea
     measures = list(scene.spec.objectives)
     known = [at for at, measure in enumerate(measures) if measure in KNOWN]
     unknown = [at for at, measure in enumerate(measures) if measure not in KNOWN]
+    if scene.spec.target:
+        # How sparse a network that reaches it can be is all that counts: what else is wanted of it is a bound.
+        known, unknown = known[:1], []
     if len(known) > 1 or len(unknown) > 1:
         return _sampled(scene, belief, predicted, index, real)
     count, front = len(predicted.mean), belief.front

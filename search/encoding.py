@@ -10,26 +10,12 @@ from typing import Any
 import numpy as np
 
 from search.expectation import SPARSITY_PATH
-from search.space import FloatRange, IntRange, Parameter, Params
-from trainables.base import Eps
+from search.space import FloatRange, IntRange, Parameter, Params, numbers
 
 Array = np.ndarray
 
 _WIDE = 10.0
 """Numeric choices are spaced by their logarithms where the largest is so many times the smallest positive one."""
-
-
-def numbers(choices: Sequence[Any]) -> list[float] | None:
-    """Return choices as numbers, fractions such as 8/255 included; None where one is none."""
-    found = []
-    for choice in choices:
-        if isinstance(choice, bool) or not isinstance(choice, (int, float, str)):
-            return None
-        try:
-            found.append(float(Eps(choice)) if isinstance(choice, str) else float(choice))
-        except ValueError:
-            return None
-    return found
 
 
 @dataclass(frozen=True)

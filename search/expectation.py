@@ -6,7 +6,7 @@ Pure and cheap: a sampler asks it for hundreds of candidates per suggestion.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,10 @@ class Expectations:
         self._known: Counter[str] = Counter()
         self._trials: dict[tuple[Any, ...], TrialSpec] = {}
         self._keys: dict[tuple[Any, ...], str] = {}
+
+    def store(self, keys: Iterable[str]) -> None:
+        """Take note of stages that other studies have stored, as far as is known."""
+        self._known.update(keys)
 
     def issue(self, record: TrialRecord) -> None:
         """Take note of a trial that will compute its stages."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search import lease, study_spec
+from search import lease, study_spec, warm_start
 from search.cluster_spec import Address, Cluster, Local
 from search.records import Fingerprint, Records
 from search.study_spec import StudySpec
@@ -122,7 +122,7 @@ def _run(
         found = ray_cluster.ask_worker(cluster, spec, storage.location, gone=told_to_stop, say=say)
         if found is None:
             return Ending(_stopped(interrupt.signal), "stopped before the first trial")
-        records = _records(_with_precision(spec, found["precision"]), storage, found)
+        records = _records(_with_precision(spec, found["precision"]), storage, found, say)
         # Everything that loads Optuna comes after the checks, which answer faster without it.
         from search import ray_runner
         from search.driver import Driver
@@ -149,15 +149,18 @@ def _run(
         return _ending(driver, storage, interrupt.signal)
 
 
-def _records(spec: StudySpec, storage: Storage, found: dict[str, Any]) -> Records:
-    """Create the study, or open it and refuse other data.
+def _records(spec: StudySpec, storage: Storage, found: dict[str, Any], say: Say) -> Records:
+    """Create the study, with what others teach it, or open it and refuse other data.
 
     Raises:
         SpecError: the data are not those that the study was made with.
     """
     if not Records.exist(storage):
         fingerprint = Fingerprint(data_hash=found["fingerprint"], shape=found["shape"], classes=found["classes"])
-        return Records.create(storage, spec, fingerprint)
+        taught = warm_start.gather(spec, storage.parent(), fingerprint.data_hash)
+        if spec.warm_start:
+            say(warm_start.told(taught, spec))
+        return Records.create(storage, spec, fingerprint, taught)
     records = Records.open(storage)
     if records.fingerprint.data_hash != found["fingerprint"]:
         raise SpecError(
@@ -175,7 +178,8 @@ def _stopped(signal_number: int | None) -> int:
 
 def _ending(driver: Any, storage: Storage, signal_number: int | None) -> Ending:
     snapshot = driver.snapshot()
-    state = f"{snapshot.complete} of {snapshot.target} trials complete, {snapshot.failed} failed"
+    early = f", {snapshot.stopped} stopped early" if snapshot.stopped else ""
+    state = f"{snapshot.complete} of {snapshot.target} trials complete{early}, {snapshot.failed} failed"
     if signal_number is not None or lease.stop_requested(storage):
         return Ending(
             _stopped(signal_number),

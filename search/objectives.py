@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from search.fields import bound
 from trainables.metrics import CLEAN_ACCURACY, MACS_EFFECTIVE, MEASURES, NONZERO, ROBUST_ACCURACY, SPARSITY
-from trainables.outcome import Point
+from trainables.outcome import Point, Rung
 
 if TYPE_CHECKING:
     from search.study_spec import StudySpec
 
-Measured = Point | Mapping[str, Any]
+Measured = Point | Rung | Mapping[str, Any]
 
 _WHOLE = {NONZERO: "prunable", MACS_EFFECTIVE: "macs_dense"}
 """What a count is a part of: the same count of the dense network."""
@@ -26,9 +26,9 @@ _WHOLE = {NONZERO: "prunable", MACS_EFFECTIVE: "macs_dense"}
 def valid(point: Measured, spec: StudySpec | None = None) -> bool:
     """Say whether a point can be compared: nothing that counts is missing, not finite or out of range.
 
-    Accuracies and sparsity always count; with `spec` also what the study's objectives and constraints name.
+    Accuracies and sparsity always count; with `spec` also what the study's objectives, constraints and target name.
     """
-    named = (*spec.objectives, *spec.constraints) if spec else ()
+    named = (*spec.objectives, *spec.constraints, *spec.target) if spec else ()
     measures = {ROBUST_ACCURACY, CLEAN_ACCURACY, SPARSITY, *named}
     return _field(point, "status") != "invalid" and all(_share(point, measure) is not None for measure in measures)
 
@@ -53,8 +53,17 @@ def violations(point: Measured, spec: StudySpec) -> list[float]:
 
     What cannot be measured misses by 1.
     """
+    return _missed(point, spec.constraints)
+
+
+def distances(point: Measured, spec: StudySpec) -> list[float]:
+    """Return by how much each bound of the target is missed, as `violations` does."""
+    return _missed(point, spec.target)
+
+
+def _missed(point: Measured, bounds: Mapping[str, str]) -> list[float]:
     found = []
-    for measure, text in spec.constraints.items():
+    for measure, text in bounds.items():
         operator, limit = bound(text)
         share = _share(point, measure)
         if share is None:

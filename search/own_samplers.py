@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from search.samplers import Scene
 
 
+TAUGHT = "taught_by"
+"""User attribute of Optuna trials that are points of another study; its value is that study's name."""
+
+
 class _OwnSampler(BaseSampler):
     """What they share: parameters are asked for one by one, in the order of the space."""
 
@@ -65,7 +69,7 @@ class EhviSampler(_OwnSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         others = (other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
-        known = told(others, study, list(self._scene.spec.constraints))
+        known = told(others, study, list(self._scene.spec.bounds()))
         # Several threads gain nothing on such matrices, and sum in another order.
         with threadpool_limits(1):
             self._chosen = ehvi.suggest(self._scene, known, self._startup)
@@ -76,18 +80,22 @@ class EhviSampler(_OwnSampler):
         return self._chosen[param_name]
 
 
-def told(trials: Iterable[FrozenTrial], study: Study, constraints: Sequence[str]) -> Told:
+def told(trials: Iterable[FrozenTrial], study: Study, bounds: Sequence[str]) -> Told:
     """Read trials of an Optuna study as what it has taught."""
     by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
     for trial in trials:
         by_state[trial.state].append(trial)
     complete = by_state[TrialState.COMPLETE]
+    # Other studies teach before the first trial, so that theirs come first.
+    lent = sum(TAUGHT in trial.user_attrs for trial in complete)
     values = [trial.values for trial in complete]
-    excess = [[bounds[name] for name in constraints] for trial in complete if (bounds := trial.constraints) is not None]
+    excess = [[missed[name] for name in bounds] for trial in complete if (missed := trial.constraints) is not None]
     return Told(
         params=[trial.params for trial in complete],
         values=np.array(values, dtype=float).reshape(len(complete), len(study.directions)),
-        excess=np.array(excess, dtype=float).reshape(len(complete), len(constraints)),
-        running=[trial.params for trial in by_state[TrialState.RUNNING]],
+        excess=np.array(excess, dtype=float).reshape(len(complete), len(bounds)),
+        # What was stopped early counts as what is expected there: nobody knows better, and it is not asked for again.
+        running=[trial.params for state in (TrialState.PRUNED, TrialState.RUNNING) for trial in by_state[state]],
         failed=[trial.params for trial in by_state[TrialState.FAIL]],
+        lent=lent,
     )

@@ -35,6 +35,16 @@ def nondominated(values: Values) -> list[bool]:
     return [bool(kept) for kept in moocore.is_nondominated(points, maximise=True, keep_weakly=True)]
 
 
+def layers(values: Values) -> list[int]:
+    """Return each point's layer: 0 for the non-dominated ones, 1 for those that are once these are gone, and so on."""
+    if not len(values):
+        return []
+    points = _array(values)
+    if points.shape[1] == 1:
+        return [int(rank) for rank in np.unique(-points[:, 0], return_inverse=True)[1]]
+    return [int(rank) for rank in moocore.pareto_rank(points, maximise=True)]
+
+
 class Archive:
     """The front of points that come one by one, each under a name; a name that is known already changes nothing."""
 
@@ -88,6 +98,24 @@ def contributions(values: Values) -> list[float]:
         runner_up = float(column[-2]) if len(column) > 1 else 0.0
         return [max(0.0, float(value) - runner_up) for value in points[:, 0]]
     return [float(share) for share in moocore.hv_contributions(points, ref=0, maximise=True)]
+
+
+def knee(values: Values) -> int | None:
+    """Return which point of a front bulges farthest beyond the plane through the best of each objective.
+
+    Each objective is scaled to [0, 1] over the front. None where no point lies beyond the plane: with
+    one objective, fewer than three points, or a front that is straight or hollow.
+    Source: Das 1999, doi:10.1007/BF01195985 (the point farthest from the plane of the individual optima).
+    """
+    if len(values) < 3:
+        return None
+    points = _array(values)
+    low, high = points.min(axis=0), points.max(axis=0)
+    scaled = (points - low) / np.where(high > low, high - low, 1.0)
+    # Scaled, the best of each objective lie at the unit vectors, or beyond.
+    bulge = scaled.sum(axis=1) - 1.0
+    best = int(bulge.argmax())
+    return best if points.shape[1] > 1 and bulge[best] > 1e-9 else None
 
 
 def front(values: Sequence[Sequence[float] | None]) -> list[bool]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search import catalogue, cluster_spec, launch, lease, sharing, study_file, yaml_file
+from search import catalogue, cluster_spec, launch, lease, sharing, study_file, warm_start, yaml_file
 from search.catalogue import DEFAULT_STORAGE
 from search.cluster_spec import Cluster, Local
 from search.records import Records
@@ -65,6 +65,8 @@ class Plan:
         objectives = [f"{direction} {measure}" for measure, direction in spec.objectives.items()]
         bounds = [f"{measure} {bound}" for measure, bound in spec.constraints.items()]
         attack = spec.protocol.attack
+        given = f"{len(spec.enqueue)} of them given, the rest " if spec.enqueue else ""
+        learning = f", which learns from {', '.join(spec.warm_start)} first" if spec.warm_start else ""
         shown = [_phase(phase) for phase in phases[:_SHOWN_PHASES]]
         more = f", ... ({len(phases)} phases in all)" if len(phases) > _SHOWN_PHASES else ""
         found = {
@@ -73,7 +75,7 @@ class Plan:
             "cluster": _cluster(self.cluster),
             "data": spec.data.kind + (f" in {spec.data.root}" if spec.data.root else ""),
             "model": spec.model.kind,
-            "trials": f"{spec.budget.trials}, chosen by {spec.sampler.kind}",
+            "trials": f"{spec.budget.trials}, {given}chosen by {spec.sampler.kind}{learning}",
             "objectives": "; ".join([*objectives, *bounds]),
             "protocol": f"{attack.label}, {attack.norm}, eps {spec.protocol.eps.text}",
             "searched": ", ".join(spec.space) or "nothing",
@@ -132,6 +134,8 @@ def plan(
     if isinstance(cluster, Local):
         spec = spec.model_copy(update={"data": _located(spec.data, dry)})
     spec, exists = launch.prepare(spec, place)
+    if not exists:
+        warm_start.check(spec, shelf)
     launch.code_paths(cluster, spec.plugins)
     check_writable(place)
     ended = sum(outcome is not None for _, outcome in records.trials()) if records else 0

@@ -30,9 +30,10 @@ def line(snapshot: Snapshot) -> str:
     """Write a snapshot as one line."""
     best = f", best robust accuracy {snapshot.best.robust_accuracy:.3f}" if snapshot.best else ""
     left = f", {duration(snapshot.remaining)} left" if snapshot.remaining else ""
+    stopped = f", {snapshot.stopped} stopped early" if snapshot.stopped else ""
     failed = f", {snapshot.failed} failed" if snapshot.failed else ""
     return (
-        f"{snapshot.complete}/{snapshot.target} trials complete{failed}, {snapshot.running} running; "
+        f"{snapshot.complete}/{snapshot.target} trials complete{stopped}{failed}, {snapshot.running} running; "
         f"{snapshot.points} points, {snapshot.front} on the front, "
         f"hypervolume {snapshot.hypervolume:.4f}{best}; {duration(snapshot.elapsed)}{left}"
     )
@@ -84,7 +85,8 @@ class LiveView:
 def render(snapshot: Snapshot) -> Group:
     """Draw a snapshot for a terminal."""
     counts = Table.grid(padding=(0, 3))
-    states = {"complete": snapshot.complete, "running": snapshot.running, "failed": snapshot.failed}
+    early = {"stopped": snapshot.stopped} if snapshot.stopped else {}
+    states = {"complete": snapshot.complete, **early, "running": snapshot.running, "failed": snapshot.failed}
     states["waiting"] = max(0, snapshot.target - snapshot.finished - snapshot.running)
     counts.add_row(*(f"{count} {state}" for state, count in states.items()))
     facts = Table.grid(padding=(0, 2))

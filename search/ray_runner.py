@@ -1,4 +1,4 @@
-"""The only translation between Ray Tune and a study: a searcher, a stopper, a callback."""
+"""The only translation between Ray Tune and a study: a searcher, a scheduler, a stopper, a callback."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.metrics import Gauge
 
 from search.cluster_spec import Cluster
 from search.driver import Driver, Snapshot
+from trainables.base import plain
 from trainables.errors import RobustsearchError, StorageError
-from trainables.outcome import Point, TrialRecord
+from trainables.outcome import Point, Rung, TrialRecord
 from trainables.tune_trainable import RobustsearchTrial
 
 TUNE_SETTINGS = {
@@ -82,7 +84,7 @@ class TuneSearcher(_Live, Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass on what is stored, a measured point, or that the worker's storage refuses."""
+        """Pass on what is stored, a measured point, a look at a training, or that the worker's storage refuses."""
         if "storage" in result:
             self.problem = self.problem or StorageError(result["storage"])
         if self.problem is not None:
@@ -91,10 +93,16 @@ class TuneSearcher(_Live, Searcher):
         self._driver.on_progress(number, result.get("phases_done", 0))
         if "point" in result:
             self._driver.on_point(number, Point.model_validate_json(result["point"]))
+        if "rung" in result:
+            self._driver.on_rung(number, Rung.model_validate_json(result["rung"]))
+
+    def stops(self, trial_id: str) -> bool:
+        """Say whether a running trial is to stop early."""
+        return self._driver.stops(self._numbers[trial_id])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass a trial's end on, or that its process died: the driver counts that, and gives it out again."""
-        if result and result.keys() & {"point", "storage"}:
+        if result and result.keys() & {"point", "rung", "storage"}:
             self.on_trial_result(trial_id, result)
         number = self._numbers[trial_id]
         try:
@@ -127,6 +135,20 @@ def title(record: TrialRecord) -> str:
         for path, value in record.params.items()
     )
     return f"{record.study}-{record.number:05d} {' '.join(settings)}".strip()
+
+
+class EarlyStopper(_Live, FIFOScheduler):
+    """Stop a trial where the driver says so; trials start in the order in which it issues them."""
+
+    def __init__(self, searcher: TuneSearcher) -> None:
+        """Judge by what the searcher's driver has been told."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Pass the result on first: Tune tells a searcher nothing of the result with which a trial stops."""
+        self._searcher.on_trial_result(trial.trial_id, result)
+        return str(TrialScheduler.STOP if self._searcher.stops(trial.trial_id) else TrialScheduler.CONTINUE)
 
 
 class _Stopper(_Live, tune.Stopper):
@@ -180,6 +202,7 @@ class Gauges:
         study = {"study": snapshot.study}
         states = {
             "complete": snapshot.complete,
+            "stopped": snapshot.stopped,
             "failed": snapshot.failed,
             "running": snapshot.running,
             "waiting": max(0, snapshot.target - snapshot.finished - snapshot.running),
@@ -210,12 +233,16 @@ def run(
     """
     os.environ.update(TUNE_SETTINGS)
     cache = tempfile.mkdtemp(prefix="robustsearch-tune-")
-    searcher = TuneSearcher(driver, gone, {"storage": storage, "resources": cluster.resources})
+    common: dict[str, Any] = {"storage": storage, "resources": cluster.resources}
+    if (rungs := driver.spec.early_stopping.rungs()) is not None:
+        common["rungs"] = plain(rungs)
+    searcher = TuneSearcher(driver, gone, common)
     try:
         tuner = tune.Tuner(
             RobustsearchTrial,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=EarlyStopper(searcher),
                 num_samples=-1,
                 max_concurrent_trials=concurrency,
                 reuse_actors=True,

@@ -16,7 +16,8 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from search import study_file, yaml_file
+from search import lessons, study_file, yaml_file
+from search.lessons import NOTHING, Lessons
 from search.study_spec import StudySpec
 from trainables import __version__, paths
 from trainables.errors import SpecError, StorageError
@@ -78,8 +79,8 @@ class Records:
         self._damaged: dict[int, Damaged] = {}
 
     @classmethod
-    def create(cls, storage: Storage, spec: StudySpec, fingerprint: Fingerprint) -> Self:
-        """Write `study.yaml`; the study must not exist.
+    def create(cls, storage: Storage, spec: StudySpec, fingerprint: Fingerprint, taught: Lessons = NOTHING) -> Self:
+        """Write `study.yaml`, and before it what other studies taught this one; the study must not exist.
 
         Raises:
             StorageError: there is a study already, or the storage refuses.
@@ -88,6 +89,8 @@ class Records:
             raise StorageError(
                 f"{storage.location} has lost its {paths.STUDY}: `robustsearch repair {spec.name}` restores it"
             )
+        if spec.warm_start and not storage.exists(paths.STUDY):
+            lessons.write(storage, taught)
         content = _study_bytes(spec, fingerprint)
         if not storage.claim(paths.STUDY, content):
             raise StorageError(f"{storage.location} holds a study already")
@@ -114,6 +117,14 @@ class Records:
     def exist(storage: Storage) -> bool:
         """Say whether the directory holds a study."""
         return storage.exists(paths.STUDY)
+
+    def lessons(self) -> Lessons:
+        """Return what other studies taught this one before its first trial.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        return lessons.read(self.storage) if self.spec.warm_start else NOTHING
 
     def replace_spec(self, spec: StudySpec) -> None:
         """Record what may change about a study, such as a larger budget; the caller has checked that it may."""
@@ -316,6 +327,9 @@ def _inconsistent(record: BaseModel, number: int) -> str | None:
             return f"point {point.measure}: more weights are nonzero than there are"
         if reason := _too_large(point.model_dump()):
             return f"point {point.measure}: {reason}"
+    for rung in record.rungs:
+        if rung.nonzero > rung.prunable or _too_large(rung.model_dump()):
+            return f"the look after {str(rung.resource)[:20]} epochs counts what cannot be"
     return None
 
 

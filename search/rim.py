@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from search.problems import dotted, problems, shown
-from search.space import Categorical, IntRange, Params, Space, active, check_conditions
+from search.space import (
+    Categorical,
+    FloatRange,
+    IntRange,
+    Parameter,
+    Params,
+    Space,
+    active,
+    check_conditions,
+    holds,
+    meant,
+)
 from search.yaml_file import Path_
 from trainables.base import plain
 from trainables.errors import SpecError
+from trainables.registry import nearest
 from trainables.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -129,6 +141,45 @@ def _wrong_trials(study: StudySpec) -> Iterator[Problem]:
                 extremes = rims[name].items() if name else ()
                 places: list[str | int] = [at for at, value in extremes if name and value == values[name]]
                 yield _written(name, places[0] if places else None), _beside(name, spot, message)
+
+
+def wrong_queue(study: StudySpec) -> Iterator[Problem]:
+    """Check that each queued trial names the parameters that it has, with values of the space, and can run."""
+    for index, given in enumerate(study.enqueue):
+        wrong = [(("enqueue", index, *at), message) for at, message in _wrong_values(study.space, given)]
+        if not wrong and given in study.enqueue[:index]:
+            wrong = [(("enqueue", index), "these are the parameters of an earlier one")]
+        yield from wrong
+        for spot, message in () if wrong or not given else _trial_problems(study, dict(given)):
+            name = next((path for path in reversed(given) if _sets(path, spot)), None)
+            yield ("enqueue", index, *([name] if name else [])), _beside(name, spot, message)
+
+
+def _wrong_values(space: Space, given: Params) -> Iterator[Problem]:
+    kept: Params = {}
+    for path, parameter in space.items():
+        if not holds(parameter, kept):
+            continue
+        if path not in given:
+            yield (), f"'{path}' is missing: a queued trial names all that is searched with its values"
+            return
+        kept[path] = meant(parameter, given[path])
+        if not parameter.contains(kept[path]):
+            yield (path,), f"{shown(given[path])} is not in the space: {_range(parameter)}"
+    for path in given:
+        if path not in space:
+            yield (path,), f"'{path}' is no parameter of the space{nearest(path, space)}"
+        elif path not in kept:
+            yield (path,), f"'{path}' is not searched with these values"
+
+
+def _range(parameter: Parameter) -> str:
+    """Say what a parameter can be."""
+    if isinstance(parameter, Categorical):
+        return f"allowed: {', '.join(map(shown, parameter.choices))}"
+    assert isinstance(parameter, (FloatRange, IntRange))
+    step = f" in steps of {parameter.step:g}" if parameter.step else ""
+    return f"{parameter.low:g} to {parameter.high:g}{step}"
 
 
 Rims = dict[str, dict[str | int, Any]]

@@ -134,7 +134,7 @@ class Ehvi(Sampler):
     """
 
     kind: Literal["ehvi"] = "ehvi"
-    n_startup_trials: int = Field(default=6, ge=1)
+    n_startup_trials: int = Field(default=2, ge=1)
 
     def build(self, scene: Scene) -> BaseSampler:
         from search.own_samplers import EhviSampler

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.belief import worth_keeping
 from search.expectation import Expect, alone
-from search.own_samplers import told
+from search.own_samplers import TAUGHT, told
 from search.samplers import Scene
 from search.space import Categorical, FloatRange, IntRange, Parameter, Params, active, holds
 from search.study_spec import StudySpec
@@ -32,6 +32,9 @@ OBSERVED = "observed_in"
 """User attribute of Optuna trials that are measurements on the way of another; its value is that trial's number."""
 
 _IDLE = optuna.samplers.RandomSampler(seed=0)
+_LENT = -1
+"""The number under which points of other studies are kept."""
+
 _GENERATION = ":generation"
 _PARENTS = ":parent:"
 
@@ -60,16 +63,20 @@ class Sampling:
         )
         self._id = self._storage.get_study_id_from_name(self.spec.name)
 
-    def ask(self, number: int) -> tuple[Params, dict[str, Any]]:
+    def ask(self, number: int, given: Mapping[str, Any] | None = None) -> tuple[Params, dict[str, Any]]:
         """Suggest the parameters of trial `number`: the active ones, in the order of the space.
 
-        The second result is what `adopt` needs beside them; plain data.
+        Where they are `given`, the sampler has no choice. The second result is what `adopt` needs beside them: plain
+        data.
         """
         assert number not in self._trials, f"trial {number} was issued already"
         self._forget()
         self._study.sampler = self.spec.sampler.build(Scene(self.spec.seed, number, self.spec, self._expect))
         before = set(self._study_attributes())
+        if given is not None:
+            self._study.enqueue_trial(dict(given))
         trial = self._study.ask()
+        assert trial.relative_params is not None  # A genetic sampler counts a trial once it was asked for these.
         params: Params = {}
         for path, parameter in self.spec.space.items():
             if holds(parameter, params):
@@ -127,26 +134,49 @@ class Sampling:
 
         Return False, and learn nothing, where the point is not whole or the space could not have produced it.
         """
+        issued = self._storage.get_trial(self._trials[number][0]).system_attrs
+        # A genetic sampler counts the point to the generation of its trial.
+        generation = {name: value for name, value in issued.items() if name.endswith(_GENERATION)}
+        trial = self._point(params, values, violations, {OBSERVED: number}, generation)
+        if trial is not None:
+            self._trials[number].append(self._add(trial))
+        return trial is not None
+
+    def teach(
+        self, study: str, params: Mapping[str, Any], values: Sequence[float] | None, violations: Sequence[float] = ()
+    ) -> bool:
+        """Learn a point of another study, before the first trial; return as `observe` does."""
+        assert self._trials.keys() <= {_LENT}, "the other studies come first"
+        trial = self._point(params, values, violations, {TAUGHT: study}, {})
+        if trial is not None:
+            self._trials.setdefault(_LENT, []).append(self._add(trial))
+        return trial is not None
+
+    def _point(
+        self,
+        params: Mapping[str, Any],
+        values: Sequence[float] | None,
+        violations: Sequence[float],
+        source: dict[str, Any],
+        attributes: dict[str, Any],
+    ) -> FrozenTrial | None:
+        """Return a measured point as a trial of its own, None for one that cannot be taught."""
         known = active(self.spec.space, params)
         if known is None:
             self.outside += 1
-            return False
+            return None
         if not self._whole(values) or not self._judged(violations):
-            return False
+            return None
         assert values is not None
-        issued = self._storage.get_trial(self._trials[number][0]).system_attrs
-        trial = create_trial(
+        return create_trial(
             state=TrialState.COMPLETE,
             values=list(values),
             params=known,
             distributions=self._of(known),
-            user_attrs={OBSERVED: number},
-            # A genetic sampler counts the point to the generation of its trial.
-            system_attrs={name: value for name, value in issued.items() if name.endswith(_GENERATION)},
+            user_attrs=source,
+            system_attrs=attributes,
             constraints=self._constraints(violations),
         )
-        self._trials[number].append(self._add(trial))
-        return True
 
     def _forget(self) -> None:
         """Begin a smaller study where the sampler has been taught twice what it is to see."""
@@ -158,7 +188,7 @@ class Sampling:
         if len(complete) < 2 * most:
             return
         draw = np.random.default_rng(derive(self.spec.seed, "forget", len(trials)))
-        rows = worth_keeping(told(complete, self._study, list(self.spec.constraints)), most, most // 4, draw)
+        rows = worth_keeping(told(complete, self._study, list(self.spec.bounds())), most, most // 4, draw)
         unsuccessful = [trial for trial in trials if trial.state in (TrialState.FAIL, TrialState.PRUNED)][-most // 4 :]
         kept = {complete[row].number for row in rows} | {trial.number for trial in unsuccessful}
         names = {trial_id: number for number, own in self._trials.items() for trial_id in own}
@@ -184,11 +214,12 @@ class Sampling:
         return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
 
     def _judged(self, violations: Sequence[float]) -> bool:
-        assert len(violations) in (0, len(self.spec.constraints)), f"{len(violations)} violations do not fit the study"
-        return len(violations) == len(self.spec.constraints) and not any(map(math.isnan, violations))
+        bounds = len(self.spec.bounds())
+        assert len(violations) in (0, bounds), f"{len(violations)} violations do not fit the study"
+        return len(violations) == bounds and not any(map(math.isnan, violations))
 
     def _constraints(self, violations: Sequence[float]) -> dict[str, float]:
-        return dict(zip(self.spec.constraints, violations, strict=True))
+        return dict(zip(self.spec.bounds(), violations, strict=True))
 
     def _study_attributes(self) -> dict[str, Any]:
         return self._storage.get_study_system_attrs(self._id)

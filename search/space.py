@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
@@ -147,10 +147,19 @@ def holds(parameter: Parameter, params: Mapping[str, Any]) -> bool:
     return all(path in params and params[path] in wanted for path, wanted in parameter.when.items())
 
 
+def meant(parameter: Parameter, value: Any) -> Any:
+    """Return the value of a parameter that somebody wrote as an equal one, such as 0 for the choice 0.0."""
+    if isinstance(parameter, FloatRange) and type(value) is int:
+        return float(value)
+    if isinstance(parameter, Categorical) and type(value) in (int, float):
+        return next((choice for choice in parameter.choices if choice == value and type(choice) is not bool), value)
+    return value
+
+
 def place(share: float, parameter: Parameter) -> Any:
-    """Return the value that lies `share` in [0, 1) of the way through a parameter."""
+    """Return the value that lies `share` in [0, 1] of the way through a parameter."""
     if isinstance(parameter, Categorical):
-        return parameter.choices[int(share * len(parameter.choices))]
+        return parameter.choices[min(int(share * len(parameter.choices)), len(parameter.choices) - 1)]
     assert isinstance(parameter, (FloatRange, IntRange))
     low, high = parameter.low, parameter.high
     whole = isinstance(parameter, IntRange)
@@ -165,6 +174,19 @@ def place(share: float, parameter: Parameter) -> Any:
         value = low + share * (high - low)
     value = min(max(value, low), high)
     return round(value) if whole else value
+
+
+def numbers(choices: Sequence[Any]) -> list[float] | None:
+    """Return choices as numbers, fractions such as 8/255 included; None where one is none."""
+    found = []
+    for choice in choices:
+        if isinstance(choice, bool) or not isinstance(choice, (int, float, str)):
+            return None
+        try:
+            found.append(float(Eps(choice)) if isinstance(choice, str) else float(choice))
+        except ValueError:
+            return None
+    return found
 
 
 def active(space: Mapping[str, Parameter], params: Mapping[str, Any]) -> Params | None:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from search.exporters.base import percent_sparsity
 from search.records import Damaged
 
 if TYPE_CHECKING:
-    from search.study import Study, Summary
+    from search.study import Answer, Study, Summary
     from search.table import PointRow, TrialRow
 
 SPARSE = 0.9
@@ -43,12 +44,14 @@ class Status:
     last_finished: str | None
     failures: tuple[Failed, ...]
     damaged: tuple[Damaged, ...]
+    answer: Answer | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the status as JSON-able data."""
         return {
             **asdict(self.summary),
             "storage": self.storage,
+            "target": _answered(self.answer),
             "best": {name: _brief(row) for name, row in self.best.items()},
             "epochs_trained": self.epochs_trained,
             "epochs_shared": self.epochs_shared,
@@ -66,13 +69,14 @@ def status(study: Study) -> Status:
     return Status(
         summary=study.summary(),
         storage=study.records.storage.location,
-        best=_best(study.front()),
+        best=_best(study.front(), study.knee()),
         epochs_trained=sum(end.points[-1].epochs_trained for end in ends),
         epochs_shared=sum(end.points[-1].epochs_shared for end in ends),
         first_issued=min((trial.issued for trial in trials), default=None),
         last_finished=max((trial.finished for trial in trials if trial.finished), default=None),
         failures=_failures(trials),
         damaged=tuple(study.damaged()),
+        answer=study.answer(),
     )
 
 
@@ -81,13 +85,38 @@ NEAREST = 5
 
 
 def front_of(study: Study) -> dict[str, Any]:
-    """Return the front as JSON-able data; where it is empty, the points that violate the constraints least."""
+    """Return the front with its knee as JSON-able data; where it is empty, the points that violate least."""
     rows = study.table("front").to_pylist()
     nearest = [] if rows else study.infeasible(NEAREST)
-    return {"study": study.name, "front": rows, "least_violating": [_brief(row) for row in nearest]}
+    knee = study.knee()
+    return {
+        "study": study.name,
+        "front": rows,
+        "knee": knee.point if knee else None,
+        "target": _answered(study.answer()),
+        "least_violating": [_brief(row) for row in nearest],
+    }
 
 
-def _best(front: list[PointRow]) -> dict[str, PointRow]:
+def _answered(answer: Answer | None) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    found = {"point": answer.point, "nearest": answer.nearest}
+    return {"bounds": answer.target, **{name: _brief(row) if row else None for name, row in found.items()}}
+
+
+def said(answer: Answer) -> str:
+    """Say what was found for a target in a line."""
+    target = ", ".join(f"{measure} {bound}" for measure, bound in answer.target.items())
+    row = answer.point or answer.nearest
+    if row is None:
+        return f"target {target}: no feasible point yet"
+    shown = f"{row.point}, {percent_sparsity(row.sparsity)} % sparse, {100 * row.robust_accuracy:.1f} % robust"
+    shown = f"{shown}, {100 * row.clean_accuracy:.1f} % clean"
+    return f"target {target}: {shown}" if answer.point else f"target {target}: no point reaches it; nearest is {shown}"
+
+
+def _best(front: list[PointRow], knee: PointRow | None) -> dict[str, PointRow]:
     """Choose the points that a person asks for first."""
     wanted: dict[str, tuple[list[PointRow], Callable[[PointRow], float]]] = {
         "most robust": (front, lambda row: row.robust_accuracy),
@@ -98,7 +127,8 @@ def _best(front: list[PointRow]) -> dict[str, PointRow]:
         ),
         "sparsest": (front, lambda row: row.sparsity),
     }
-    return {name: max(rows, key=value) for name, (rows, value) in wanted.items() if rows}
+    best = {name: max(rows, key=value) for name, (rows, value) in wanted.items() if rows}
+    return {**best, **({"knee of the front": knee} if knee else {})}
 
 
 def _brief(row: PointRow) -> dict[str, Any]:

@@ -43,6 +43,15 @@ class Summary:
     driver: str | None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a study has found for its target: the sparsest `point` that reaches it, else the one that is `nearest`."""
+
+    target: dict[str, str]
+    point: PointRow | None
+    nearest: PointRow | None
+
+
 class Study:
     """A study in its storage, read-only. What it returns is read anew from the records at each call.
 
@@ -106,6 +115,23 @@ class Study:
         """Return the valid points that violate a constraint, those that violate least first."""
         rows = [row for row in self.points() if not row.feasible and objectives.valid(row.measured, self.spec)]
         return sorted(rows, key=self._violation)[:limit]
+
+    def knee(self) -> PointRow | None:
+        """Return the point of the front beyond which one objective costs most of another, where there is one."""
+        front = self.front()
+        at = pareto.knee([objectives.values(row.measured, self.spec) for row in front])
+        return None if at is None else front[at]
+
+    def answer(self) -> Answer | None:
+        """Return the sparsest valid, feasible point that reaches the study's target; None where it has no target."""
+        if not self.spec.target:
+            return None
+        rows = [row for row in self.points() if row.feasible and objectives.valid(row.measured, self.spec)]
+        missed = {row.point: [max(0.0, gap) for gap in objectives.distances(row.measured, self.spec)] for row in rows}
+        reached = [row for row in rows if not any(missed[row.point])]
+        point = max(reached, key=lambda row: (row.sparsity, row.robust_accuracy), default=None)
+        nearest = min(rows, key=lambda row: (sum(missed[row.point]), -row.sparsity), default=None)
+        return Answer(dict(self.spec.target), point, None if point else nearest)
 
     def hypervolume(self) -> float:
         """Return the share of the objective space that the front dominates, in [0, 1]; the reference point is fixed."""

@@ -10,14 +10,15 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from search.fields import Bound, Duration, Module, Name, Size, bound
 from search.problems import dotted, problems, shown
-from search.rim import Problem, plain_trial, wrong_space
+from search.rim import Problem, plain_trial, wrong_queue, wrong_space
 from search.samplers import SAMPLERS, Sampler, Tpe
-from search.space import Space
+from search.scheduling import SCHEDULERS, Off, Scheduler
+from search.space import Params, Scalar, Space, meant
 from trainables.base import Spec, plain
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.errors import SpecError
-from trainables.metrics import MEASURES, ROBUST_ACCURACY, SPARSITY, Direction
+from trainables.metrics import MEASURES, NONZERO, ROBUST_ACCURACY, SPARSITY, Direction
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.recipes import RECIPES
@@ -40,8 +41,9 @@ class StudySpec(Spec):
     """One study.
 
     `space` maps dotted paths below `recipe` or `model` to parameters; what it does not name stays as
-    `recipe` and `model` say. A `deterministic` search asks for trials in rounds of `round`, each when the one before
-    it has ended, so that it is the same however fast its workers are. `max_failures` is how often a trial is
+    `recipe` and `model` say. Trials with the parameters in `enqueue` run first; studies named in `warm_start` teach
+    the sampler before the first trial. A `deterministic` search asks for trials in rounds of `round`, each when the
+    one before it has ended, so that it is the same however fast its workers are. `max_failures` is how often a trial is
     tried again; when the first `abort_after` trials all fail the same way, the search stops. Stored stages beyond
     `stage_storage` bytes are dropped, the least useful first.
     """
@@ -55,8 +57,12 @@ class StudySpec(Spec):
     space: Space = {}
     objectives: dict[str, Direction] = Field(default={ROBUST_ACCURACY: "maximise", SPARSITY: "maximise"}, min_length=1)
     constraints: dict[str, Bound] = {}
+    target: dict[str, Bound] = {}
     protocol: Protocol = Protocol()
     sampler: Annotated[Sampler, SAMPLERS] = Tpe()
+    enqueue: tuple[dict[str, Scalar], ...] = ()
+    warm_start: tuple[Name, ...] = ()
+    early_stopping: Annotated[Scheduler, SCHEDULERS] = Off()
     budget: Budget = Budget()
     max_failures: int = Field(default=2, ge=0)
     abort_after: int = Field(default=3, gt=0)
@@ -68,7 +74,7 @@ class StudySpec(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        wrong = [*_wrong_measures(self), *wrong_space(self)]
+        wrong = [*_wrong_measures(self), *wrong_space(self)] or [*wrong_queue(self), *_repeated(self)]
         if wrong:
             details = [
                 InitErrorDetails(type=PydanticCustomError("inconsistent", "{m}", {"m": message}), loc=loc, input=None)
@@ -91,16 +97,35 @@ class StudySpec(Spec):
             given = ", ".join(f"{path} = {shown(value)}" for path, value in params.items())
             raise SpecError("\n".join([f"no trial can have {given or 'the default values'}", *lines])) from None
 
+    def bounds(self) -> dict[str, tuple[str, str]]:
+        """Return measure and bound of all that a sampler is to keep to, by name: the constraints, then the target."""
+        target = {f"target.{measure}": (measure, text) for measure, text in self.target.items()}
+        return {**{measure: (measure, text) for measure, text in self.constraints.items()}, **target}
+
+    def queue(self) -> list[Params]:
+        """Return the parameters of the trials in `enqueue`, in the order of the space."""
+        return [
+            {path: meant(parameter, given[path]) for path, parameter in self.space.items() if path in given}
+            for given in self.enqueue
+        ]
+
     def resolved(self) -> dict[str, Any]:
         """Return the study as plain data with every default written out."""
         data = plain(self)
         return {"schema": data.pop("schema_number"), **data}
 
 
+def _repeated(study: StudySpec) -> Iterator[Problem]:
+    for index, name in enumerate(study.warm_start):
+        if name in study.warm_start[:index]:
+            yield ("warm_start", index), f"'{name}' is named twice"
+
+
 def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
     """Check that objectives and constraints name measures and ask for what is possible and better."""
     known = ", ".join(MEASURES)
-    for section, names in (("objectives", study.objectives), ("constraints", study.constraints)):
+    bounded = (("constraints", study.constraints), ("target", study.target))
+    for section, names in (("objectives", study.objectives), *bounded):
         for measure in names:
             if measure not in MEASURES:
                 hint = nearest(measure, MEASURES)
@@ -114,14 +139,19 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
                 if (better == "maximise")
                 else f"more is not better here: {measure} can only be {better}d",
             )
-    for measure, text in study.constraints.items():
-        number = bound(text)[1]
-        if measure in MEASURES and measure not in _COUNTS and number > 1:
-            slip = f"; did you mean {number / 100:g}?" if number <= 100 else ""
-            yield ("constraints", measure), f"{measure} is a fraction from 0 to 1, {number:g} is none{slip}"
+    for section, bounds in bounded:
+        for measure, text in bounds.items():
+            number = bound(text)[1]
+            if measure in MEASURES and measure not in _COUNTS and number > 1:
+                slip = f"; did you mean {number / 100:g}?" if number <= 100 else ""
+                yield (section, measure), f"{measure} is a fraction from 0 to 1, {number:g} is none{slip}"
+    if study.target and SPARSITY not in study.objectives:
+        yield ("target",), f"a target asks for the sparsest network that reaches it; {SPARSITY} must be an objective"
+    for measure in {SPARSITY, NONZERO} & study.target.keys():
+        yield ("target", measure), "a target is what the sparsest network is to reach; bound this with `constraints`"
 
 
-MAY_CHANGE = ("description", "budget", "max_failures", "abort_after", "stage_storage")
+MAY_CHANGE = ("description", "enqueue", "early_stopping", "budget", "max_failures", "abort_after", "stage_storage")
 """What may be changed in a study that exists."""
 
 

@@ -22,6 +22,7 @@ from search import cli, cluster_spec, launch, study_file, study_spec, yaml_file
 from search.catalogue import STORAGE_VARIABLE
 from search.exporters import EXPORTERS
 from search.samplers import SAMPLERS, Sampler
+from search.scheduling import SCHEDULERS, Scheduler
 from search.space import PARAMETERS, Parameter
 from search.table import PointRow, TrialRow, columns
 from trainables.attacks import ATTACKS
@@ -166,6 +167,7 @@ REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
     (STUDY_FILE, "## Attacks", ATTACKS, Attack),
     (STUDY_FILE, "## Regularisers", REGULARISERS, Regulariser),
     (STUDY_FILE, "## Samplers", SAMPLERS, Sampler),
+    (STUDY_FILE, "## Early stopping", SCHEDULERS, Scheduler),
     (STUDY_FILE, "## Space", PARAMETERS, Parameter),
     (RECIPES_PAGE, "## All recipes", RECIPES, Recipe),
     (RECIPES_PAGE, "## Pruners", PRUNERS, Pruner),

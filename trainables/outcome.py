@@ -61,6 +61,28 @@ class Point(_Record):
     stands_for: dict[str, Any] = {}
 
 
+class Rung(_Record):
+    """What a training looked like on its way: a cheap measurement, for early stopping alone and never a point.
+
+    `resource` counts the epochs that the trial had trained itself, `share` is the part of the training that was
+    done, `measures` how many points the trial had measured before. The accuracies are of few examples and a short
+    attack.
+    """
+
+    resource: int = Field(ge=0)
+    share: float = Field(gt=0, lt=1)
+    measures: int = Field(ge=0)
+    robust_accuracy: float = Fraction
+    clean_accuracy: float = Fraction
+    examples: int = Field(gt=0)
+    attack: str
+    sparsity: float = Field(ge=0, le=1)
+    nonzero: int = Field(ge=0)
+    prunable: int = Field(gt=0)
+    macs_dense: int | None = None
+    macs_effective: int | None = None
+
+
 class Failure(_Record):
     """Why a trial failed: `kind` is oom, diverged, data, storage, spec, crashed or bug."""
 
@@ -76,6 +98,7 @@ class Outcome(_Record):
     number: int = Field(ge=0)
     state: State
     points: tuple[Point, ...] = ()
+    rungs: tuple[Rung, ...] = ()
     failure: Failure | None = None
     started: str
     finished: str

@@ -12,13 +12,16 @@ import torch
 from torch import nn
 
 from trainables import __version__, evaluate, models
+from trainables.base import plain
 from trainables.data.tensors import TrainingData
 from trainables.errors import StageLost
+from trainables.keys import digest
 from trainables.lease import Held
-from trainables.outcome import Point
+from trainables.outcome import Point, Rung
 from trainables.phases import Init, Measure, Phase, Prune, Rewind, Train
 from trainables.pruning.cut import prune
 from trainables.rng import derive, generator
+from trainables.rungs import Rungs
 from trainables.spec import Step, TrialSpec, steps
 from trainables.stages import Stage, Stages
 from trainables.state import State
@@ -36,7 +39,11 @@ FIRST_SAVE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Report:
-    """Progress of a trial: after an epoch, with a measured point, or while another process computes what it needs."""
+    """Progress of a trial.
+
+    After an epoch, perhaps with a look at the training then; with a measured point; or while another process computes
+    what it needs.
+    """
 
     phase: str
     phases_done: int
@@ -44,6 +51,7 @@ class Report:
     epochs_trained: int
     epoch: Epoch | None = None
     point: Point | None = None
+    rung: Rung | None = None
     waits_for: str | None = None
 
 
@@ -55,7 +63,8 @@ class Run:
     complete. A stage that is stored is not computed again; a training that was cut off goes on
     after its last saved epoch; one that another process is at is waited for, which planning avoids. An epoch
     is saved when `checkpoint_seconds` have passed since the last save, or sooner where saves are cheap: they take at
-    most `SAVE_SHARE` of the time.
+    most `SAVE_SHARE` of the time. `rungs` says when a training is looked at on its way; the looks change no weight and
+    no key.
     """
 
     trial: TrialSpec
@@ -65,6 +74,7 @@ class Run:
     study: str
     device: torch.device
     checkpoint_seconds: float = 30.0
+    rungs: Rungs | None = None
     _model: nn.Module = field(init=False)
     _steps: tuple[Step, ...] = field(init=False)
     _trained: int = field(default=0, init=False)
@@ -94,12 +104,15 @@ class Run:
                 yield self._report(step.phase, index + 1, point=point)
                 continue
             if isinstance(step.phase, Train) and step.key in left:
-                yield from self._trained_once(step.phase, step, index)
+                yield from self._trained_once(step.phase, step, index, measures)
             elif step.key in left:
                 for epoch in self._compute(step.phase, step):
                     yield self._report(step.phase, index, epoch=epoch)
             elif isinstance(step.phase, Train):
+                before = self._trained
                 self._count(step.phase, self.stages.find(step.key))
+                if self._trained > before:
+                    yield from self._seen(step.phase, step, index, measures, before)
             yield self._report(step.phase, index + 1)
 
     def _stored(self, step: Step, snapshots: Iterable[int]) -> bool:
@@ -107,7 +120,7 @@ class Run:
         find = self.stages.find_anywhere if isinstance(step.phase, Train) else self.stages.find
         return find(step.key, snapshots) is not None
 
-    def _trained_once(self, phase: Train, step: Step, index: int) -> Iterator[Report]:
+    def _trained_once(self, phase: Train, step: Step, index: int, measures: int) -> Iterator[Report]:
         """Train, or wait until whoever is at it has stored the stage, or is gone."""
         while True:
             try:
@@ -118,8 +131,9 @@ class Run:
             else:
                 with lease:
                     if not self._stored(step, phase.snapshots):
+                        yield from self._seen(phase, step, index, measures, self._trained)
                         for epoch in self._compute(phase, step):
-                            yield self._report(phase, index, epoch=epoch)
+                            yield self._report(phase, index, epoch=epoch, rung=self._look(phase, step, epoch, measures))
                         return
             if (stored := self.stages.find_anywhere(step.key, phase.snapshots)) is not None:
                 self._count(phase, stored)
@@ -140,9 +154,40 @@ class Run:
         *,
         epoch: Epoch | None = None,
         point: Point | None = None,
+        rung: Rung | None = None,
         waits_for: str | None = None,
     ) -> Report:
-        return Report(phase.kind, done, len(self._steps), self._trained, epoch, point, waits_for)
+        return Report(phase.kind, done, len(self._steps), self._trained, epoch, point, rung, waits_for)
+
+    def _seen(self, phase: Train, step: Step, index: int, measures: int, before: int) -> Iterator[Report]:
+        """Report the looks that are on record of a training, before it goes on: nothing is trained to look again."""
+        for epoch in range(phase.start + 1, phase.epochs):
+            resource = before + epoch - phase.start
+            if self.rungs is None or not self.rungs.due(phase, epoch, resource):
+                continue
+            if found := self.stages.find_rung(step.key, epoch, self._measured_by()):
+                rung = found.model_copy(update={"resource": resource, "measures": measures})
+                yield self._report(phase, index, rung=rung)
+
+    def _look(self, phase: Train, step: Step, epoch: Epoch, measures: int) -> Rung | None:
+        """Look at a training between two epochs, if that is due."""
+        if self.rungs is None or not self.rungs.due(phase, epoch.epoch, self._trained):
+            return None
+        here = {"resource": self._trained, "measures": measures}
+        if known := self.stages.find_rung(step.key, epoch.epoch, self._measured_by()):
+            return known.model_copy(update=here)
+        protocol = self.rungs.protocol(self.trial.protocol)
+        found = evaluate.glimpse(self._model, epoch.state(), protocol, self.data.validation, device=self.device)
+        share = (epoch.epoch - phase.start) / (phase.epochs - phase.start)
+        sparsity = 1 - found.nonzero / found.prunable
+        rung = Rung(**here, **vars(found), share=share, sparsity=sparsity, attack=protocol.attack.label)
+        self.stages.save_rung(step.key, epoch.epoch, self._measured_by(), rung)
+        return rung
+
+    def _measured_by(self) -> str:
+        """Name the protocol of the looks."""
+        assert self.rungs is not None
+        return digest(plain(self.rungs.protocol(self.trial.protocol), hashed=True))
 
     def _build(self, seed: int) -> nn.Module:
         data = self.data

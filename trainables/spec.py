@@ -39,6 +39,11 @@ class Protocol(Spec):
         check_radius(self.eps, self.attack.norm)
         return self
 
+    def cheaper(self, examples: int, steps: int) -> Protocol:
+        """Return a protocol of at most so many of these examples, and the first so many steps of this attack."""
+        fewer = examples if self.examples is None else min(examples, self.examples)
+        return self.model_copy(update={"examples": fewer, "attack": self.attack.cheaper(steps)})
+
 
 class TrialSpec(Spec):
     """One trial. Plain data: it travels to the worker as JSON.

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from trainables import __version__, lease, paths
 from trainables.lease import Lease
-from trainables.outcome import Point
+from trainables.outcome import Point, Rung
 from trainables.state import State, Tensors, pack, unpack
 from trainables.storage import Storage
 
@@ -200,12 +200,27 @@ class Stages:
             return self.find_point(point.key) or point
         return point
 
+    def find_rung(self, key: str, epoch: int, measured: str) -> Rung | None:
+        """Return a stored look at the training of a stage after `epoch` epochs, `measured` that way, or None."""
+        try:
+            return Rung.model_validate_json(self._storage.read(f"{paths.stage(key)}/{_rung(epoch, measured)}"))
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def save_rung(self, key: str, epoch: int, measured: str, rung: Rung) -> None:
+        """Store a look at a training, beside its progress."""
+        self._storage.write(f"{paths.stage(key)}/{_rung(epoch, measured)}", rung.json_bytes())
+
 
 _PROGRESS = "progress-"
 
 
 def _snapshot(epoch: int) -> str:
     return f"snapshot-{epoch:06d}.safetensors"
+
+
+def _rung(epoch: int, measured: str) -> str:
+    return f"rung-{epoch:06d}-{measured[:16]}.json"
 
 
 def _groups(state: State) -> dict[str, Any]:

@@ -25,8 +25,9 @@ from trainables import paths
 from trainables.data import tensors
 from trainables.errors import DataError, StageLost, StorageError, failure_class
 from trainables.notice import Away, Notice
-from trainables.outcome import Failure, Outcome, Point
+from trainables.outcome import Failure, Outcome, Point, Rung
 from trainables.run import Report, Run, assigned_device
+from trainables.rungs import Rungs
 from trainables.spec import TrialSpec
 from trainables.stages import Stages
 from trainables.storage import Storage
@@ -49,6 +50,7 @@ class _Job:
     config: dict[str, Any]
     place: Storage
     points: list[Point] = field(default_factory=list)
+    rungs: list[Rung] = field(default_factory=list)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.monotonic)
     reports: Generator[Report, None, None] | None = None
@@ -60,13 +62,16 @@ class _Job:
         return int(self.config["number"])
 
     def advance(self, notice: Notice) -> Report | None:
-        """Work until the next point, for a moment, or until there is notice; None when the trial is complete."""
+        """Work until the next point or look, for a moment, or until there is notice; None when all is done."""
         began = time.monotonic()
         if self.reports is None:
             self.reports = self._start()
         for report in self.reports:
             if report.point is not None:
                 self.points.append(report.point)
+                return report
+            if report.rung is not None:
+                self.rungs.append(report.rung)
                 return report
             if notice.given or time.monotonic() - began >= MIN_STEP_SECONDS:
                 return report
@@ -78,6 +83,7 @@ class _Job:
         self.attempts += 1
         self.close()
         self.points.clear()
+        self.rungs.clear()
         release_memory()
 
     def _check_place(self) -> None:
@@ -102,9 +108,10 @@ class _Job:
                 f"the data on {socket.gethostname()} differ from those the study was made with "
                 f"(fingerprint {data.fingerprint[:12]}, not {known[:12]})"
             )
+        rungs = Rungs.model_validate(self.config["rungs"]) if self.config.get("rungs") else None
         # A plug-in's code is in no key: what another study computed with it may differ.
         stages = Stages(self.place, None if trial.plugins else self.place.parent())
-        return Run(trial, data, stages, self.number, self.config["study"], device).reports()
+        return Run(trial, data, stages, self.number, self.config["study"], device, rungs=rungs).reports()
 
     def end(self, failure: Failure | None) -> None:
         """Record how the trial ended."""
@@ -112,6 +119,7 @@ class _Job:
             number=self.number,
             state="failed" if failure else "complete",
             points=tuple(self.points),
+            rungs=tuple(self.rungs),
             failure=failure,
             started=self.started.isoformat(timespec="seconds"),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -137,11 +145,12 @@ class RobustsearchTrial(tune.Trainable):
     """One trial after another in one process.
 
     The configuration is plain data: `number`, `study`, `params`, `spec` (a TrialSpec), `fingerprint` of the data,
-    `storage` (of the study's directory), `resources` and `title`. Failures that would come again (diverged, bad data, a
-    bug) are recorded at once; out of memory, or where the storage refuses, the trial is tried once more with all memory
-    released; a damaged stage is dropped and computed again. A storage that refuses twice
-    leaves the trial unfinished, as the result's `storage` says. A process that dies is restarted by Tune and goes on
-    from the store; so is one that was told to go by SIGTERM, which does not count as a failure.
+    `storage` (of the study's directory), `resources`, `title`, and `rungs` (a Rungs) where early stopping needs looks
+    at a training on its way. Failures that would come again (diverged, bad data, a bug) are recorded at once; out of
+    memory, or where the storage refuses, the trial is tried once more with all memory released; a damaged stage is
+    dropped and computed again. A storage that refuses twice leaves the trial unfinished, as the result's `storage`
+    says. A process that dies is restarted by Tune and goes on from the store; so is one that was told to go by
+    SIGTERM, which does not count as a failure.
     """
 
     @classmethod
@@ -237,6 +246,8 @@ class RobustsearchTrial(tune.Trainable):
             result |= {"epoch": report.epoch.epoch, "epochs": report.epoch.epochs, "loss": report.epoch.loss}
         if report.point is not None:
             result["point"] = report.point.model_dump_json()
+        if report.rung is not None:
+            result["rung"] = report.rung.model_dump_json()
         return result
 
 

@@ -110,3 +110,26 @@ def test_a_broken_model_gives_finite_inputs(attack: Attack, batch: tuple[Tensor,
 
 def test_survives_json(attack: Attack) -> None:
     assert ATTACKS.parse(json.loads(json.dumps(plain(attack)))) == attack
+
+
+@pytest.mark.parametrize("settings", [{}, {"steps": 40, "restarts": 3}, {"steps": 2, "step_size": 0.1}])
+def test_a_cheaper_form_is_of_the_same_kind_and_asks_no_more(
+    attack: Attack, batch: tuple[Tensor, Tensor], settings: dict[str, object]
+) -> None:
+    known = {name: value for name, value in settings.items() if name in type(attack).model_fields}
+    whole = attack.model_copy(update=known)
+    asked = []
+    for form in (whole, whole.cheaper(3), whole.cheaper(10**6)):
+        calls: list[int] = []
+        net = network()
+
+        def counted(z: Tensor, net: nn.Module = net, calls: list[int] = calls) -> Tensor:
+            calls.append(1)
+            return net(z)
+
+        run(form, counted, *batch, eps=0.1, generator=torch.Generator().manual_seed(0))
+        asked.append(len(calls))
+        assert (form.kind, form.norm) == (attack.kind, attack.norm)
+        assert ATTACKS.parse(json.loads(json.dumps(plain(form)))) == form
+    assert asked[1] <= asked[0]
+    assert asked[2] <= asked[0]

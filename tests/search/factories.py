@@ -17,7 +17,7 @@ from typing import Any
 from search.records import Fingerprint, Records
 from search.study_spec import StudySpec
 from trainables.base import plain
-from trainables.outcome import Failure, Outcome, Point, TrialRecord
+from trainables.outcome import Failure, Outcome, Point, Rung, TrialRecord
 from trainables.spec import steps
 from trainables.storage import Storage
 
@@ -95,6 +95,15 @@ def point(measure: int = 0, **changes: Any) -> Point:
         "finished": WHEN,
     }
     return Point.model_validate(defaults | given | counted)
+
+
+def rung(measures: int = 0, share: float = 0.25, **changes: Any) -> Rung:
+    """A look at a training on its way; the counts follow from the sparsity given."""
+    given: dict[str, Any] = {"resource": 3, "robust_accuracy": 0.5, "clean_accuracy": 0.8, "sparsity": 0.0} | changes
+    nonzero = round((1 - given["sparsity"]) * PRUNABLE)
+    counted = {"nonzero": nonzero, "prunable": PRUNABLE, "sparsity": 1 - nonzero / PRUNABLE}
+    cheap = {"measures": measures, "share": share, "examples": 128, "attack": "PGD-5"}
+    return Rung.model_validate({**cheap, **given, **counted})
 
 
 def params(number: int) -> dict[str, Any]:

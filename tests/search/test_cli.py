@@ -39,13 +39,38 @@ def test_front_is_a_table_of_its_points(storage: Path) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0].split("  ")[0] == "point"
-    points = [line.split()[0] for line in lines[1:-2]]
-    exported = json.loads(run("front", "synthetic", "--storage", storage, "--json").stdout)["front"]
+    points = [line.split()[0] for line in lines[1 : lines.index("")]]
+    shown = json.loads(run("front", "synthetic", "--storage", storage, "--json").stdout)
+    exported = shown["front"]
     assert points == [row["point"] for row in exported]
     assert len(points) >= 3
     assert "PGD-20" in lines[-1]
     assert "n = 360" in lines[-1]
+    assert shown["knee"] in points
+    assert f"knee: {shown['knee']}" in lines
+    assert shown["target"] is None
     assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize(("bound", "reached"), [(">= 0.45", True), (">= 0.99", False)])
+def test_the_point_that_answers_a_target_is_named(storage: Path, bound: str, reached: bool) -> None:
+    name = f"aim-{reached}".lower()
+    make_study(storage / name, 12, study_spec(name=name, target={"robust_accuracy": bound}))
+    told = json.loads(run("front", name, "--storage", storage, "--json").stdout)
+    assert json.loads(run("status", name, "--storage", storage, "--json").stdout)["target"] == told["target"]
+    answer = told["target"]["point" if reached else "nearest"]
+    assert told["target"]["nearest" if reached else "point"] is None
+    assert told["target"]["bounds"] == {"robust_accuracy": bound}
+    rows = told["front"]
+    if reached:
+        reaching = [row for row in rows if row["robust_accuracy"] >= 0.45]
+        assert answer["point"] == max(reaching, key=lambda row: row["sparsity"])["point"]
+    else:
+        assert answer["point"] == max(rows, key=lambda row: row["robust_accuracy"])["point"]
+    for command in ("front", "status"):
+        text = run(command, name, "--storage", storage).stdout
+        says = f"target robust_accuracy {bound}: " + ("" if reached else "no point reaches it; nearest is ")
+        assert says + answer["point"] in text
 
 
 def test_front_without_a_feasible_point_lists_the_least_violating_and_says_so(storage: Path) -> None:
@@ -94,6 +119,7 @@ def test_status_tells_states_failures_and_best_points(storage: Path) -> None:
     front = json.loads(run("front", "synthetic", "--storage", storage, "--json").stdout)["front"]
     assert shown["best"]["most robust"]["robust_accuracy"] == max(row["robust_accuracy"] for row in front)
     assert shown["best"]["sparsest"]["point"] == front[-1]["point"]
+    assert shown["best"]["knee of the front"]["point"] in [row["point"] for row in front]
     # 10 complete or stopped trials and a failed one, whose last points had 15 epochs each.
     assert shown["epochs_trained"] == 15 * (12 - 1)
     text = run("status", "synthetic", "--storage", storage).stdout

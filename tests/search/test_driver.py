@@ -307,3 +307,52 @@ def test_a_deterministic_search_that_is_extended_equals_a_longer_one(tmp_path: P
     short.replace_spec(short.spec.model_copy(update={"budget": short.spec.budget.model_copy(update={"trials": 15})}))
     extended = deterministic_run(tmp_path / "short", "tpe", 15, random.Random(1))
     assert extended == deterministic_run(tmp_path / "long", "tpe", 15, random.Random(2))
+
+
+QUEUE = [{"recipe.sparsity": 0.9}, {"recipe.sparsity": 0}]
+
+
+def sparsities(path: Path) -> list[float]:
+    trials = Records.open(Storage(str(path))).trials()
+    return [record.params["recipe.sparsity"] for record, _ in trials]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "qmc", "random", "ehvi"])
+def test_queued_trials_run_first_and_once(tmp_path: Path, sampler: str) -> None:
+    first = Driver(records(tmp_path, enqueue=QUEUE, sampler=sampler)).next()
+    again = Driver(Records.open(Storage(str(tmp_path))), ahead=9)
+    assert again.next() == first
+    again.next()
+    assert sparsities(tmp_path)[:2] == [0.9, 0.0]
+    assert len(set(sparsities(tmp_path))) == 4
+    queued = [record.sampler.get("queued", False) for record, _ in again.records.trials()]
+    assert queued == [True, True, False, False]
+
+
+def test_what_is_added_to_the_queue_runs_next(tmp_path: Path) -> None:
+    first = records(tmp_path, enqueue=QUEUE[:1], budget={"trials": 2})
+    driver = Driver(first, ahead=9)
+    driver.next()
+    driver.next()
+    first.replace_spec(spec(enqueue=[*QUEUE, {"recipe.sparsity": 0.5}]))
+    again = Driver(Records.open(Storage(str(tmp_path))), ahead=9)
+    again.next()
+    again.next()
+    assert sparsities(tmp_path)[2:] == [0.0, 0.5]
+
+
+def test_queued_trials_teach_a_genetic_sampler(tmp_path: Path) -> None:
+    sampler = {"kind": "nsga2", "population_size": 2}
+    driver = Driver(records(tmp_path, enqueue=QUEUE, sampler=sampler, budget={"trials": 5}))
+    for _ in range(5):
+        record = driver.next()
+        assert record is not None
+        asked = record.params["recipe.sparsity"]
+        finish(driver, record.number, point(0, 0.9 - asked / 2, asked))
+    generations = [
+        value
+        for record, _ in driver.records.trials()
+        for name, value in record.sampler["trial"].items()
+        if name.endswith(":generation")
+    ]
+    assert generations == [0, 0, 1, 1, 2]

@@ -183,6 +183,34 @@ def test_other_objectives_are_sought_as_well(objectives: dict[str, str]) -> None
     assert after > max(before, pareto.hypervolume(blind))
 
 
+def test_a_target_is_reached_as_sparse_as_can_be() -> None:
+    """At a radius of 0.1 the most robust network falls below 0.5 at a sparsity of 0.78."""
+    spec = study(SPACE + "target: {robust_accuracy: '>= 0.5'}\n")
+
+    def excess(params: dict[str, Any]) -> list[float]:
+        return [0.5 - robust(params)]
+
+    points = shown(spec)
+    for number in range(20, 32):
+        points.append(suggest(scene(spec, number), told(spec, points, excess=excess), 4))
+    reached = [params["recipe.sparsity"] for params in points if robust(params) >= 0.5]
+    assert max(reached) > 0.77
+    assert all(0.7 < params["recipe.sparsity"] < 0.85 for params in points[24:30])
+    # The objective's own model says how likely the bound is.
+    belief = believed(spec, told(spec, points, excess=excess))
+    assert list(belief._models) == ["robust_accuracy"]
+
+
+@pytest.mark.parametrize("kind", ["tpe", "nsga2"])
+def test_other_samplers_are_told_the_target_as_a_constraint(kind: str) -> None:
+    bounds = "constraints: {clean_accuracy: '>= 0.5'}\ntarget: {robust_accuracy: '>= 0.4'}\n"
+    asked = Sampling(study(SPACE + bounds + f"sampler: {kind}\n"))
+    asked.ask(0)
+    asked.tell(0, "complete", [0.3, 0.5], [-0.1, 0.1])
+    (trial,) = asked._study.get_trials()
+    assert trial.constraints == {"clean_accuracy": -0.1, "target.robust_accuracy": 0.1}
+
+
 def test_trials_under_way_count_as_what_is_expected_of_them() -> None:
     spec = study(SPACE)
     points = shown(spec)
@@ -283,7 +311,7 @@ def test_what_a_model_sees_is_bounded_and_holds_the_front() -> None:
 
 @pytest.mark.slow
 def test_it_reaches_a_front_with_far_fewer_epochs_than_tpe_and_random_draws(tmp_path: Path) -> None:
-    """Measured when written: medians of 444, 756 and 1404 epochs to 95 % of the ideal, over more seeds."""
+    """Over 8 other seeds, 95 % of the ideal took ehvi 329 epochs in the median, and TPE 720."""
     found = {
         kind: statistics.median(
             synthetic.epochs_to(0.95, synthetic.ladder_study(kind, seed), tmp_path / f"{kind}-{seed}", 3000)

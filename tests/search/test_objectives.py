@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.objectives import feasible, valid, values, violations
+from search.objectives import distances, feasible, valid, values, violations
 from search.study_spec import StudySpec
 from tests.search.studies import study
 
@@ -100,3 +100,11 @@ def test_valid_points_lie_in_the_unit_cube(
     assert all(0 <= value <= 1 for value in found)
     better = {**point, "nonzero": max(0, nonzero - 1), "robust_accuracy": min(1.0, robust + 0.1)}
     assert all(new >= old for new, old in zip(values(better, FOUR), found, strict=True))
+
+
+def test_a_target_is_no_constraint() -> None:
+    aimed = study("constraints: {clean_accuracy: '>= 0.5'}\ntarget: {robust_accuracy: '>= 0.75'}\n")
+    assert distances(WHOLE, aimed) == [0.25]
+    assert violations(WHOLE, aimed) == [-0.25]
+    assert feasible(WHOLE, aimed)
+    assert list(aimed.bounds()) == ["clean_accuracy", "target.robust_accuracy"]

@@ -112,3 +112,26 @@ def test_an_archive_is_the_front_of_all_that_came(points: list[tuple[int, int]])
         assert archive.add(str(index), [1.0, 1.0]) == kept, "a known name counts once"
     assert sorted(archive.front) == sorted(str(i) for i, kept in enumerate(pareto.nondominated(values)) if kept)
     assert archive.hypervolume() == pytest.approx(pareto.hypervolume(values))
+
+
+def test_the_knee_is_the_point_farthest_from_the_chord() -> None:
+    front = [(1.0, 0.0), (0.9, 0.5), (0.8, 0.9), (0.5, 0.95), (0.0, 1.0)]
+    a, b = np.array(front[0]), np.array(front[-1])
+    normal = np.array([b[1] - a[1], a[0] - b[0]]) / np.linalg.norm(b - a)
+    assert pareto.knee(front) == max(range(5), key=lambda at: float((np.array(front[at]) - a) @ normal)) == 2
+    # Stretching an objective moves nothing.
+    assert pareto.knee([(x, 0.01 * y + 0.3) for x, y in front]) == 2
+
+
+@pytest.mark.parametrize(
+    "front",
+    [[], [(0.5, 0.5)], [(1.0, 0.0), (0.0, 1.0)], [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)], [(1, 0), (0.3, 0.3), (0, 1)]],
+)
+def test_a_front_that_is_short_straight_or_hollow_has_no_knee(front: list[tuple[float, float]]) -> None:
+    assert pareto.knee(front) is None
+
+
+def test_three_objectives_have_a_knee_and_one_has_none() -> None:
+    front = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.6, 0.6, 0.6), (0.7, 0.7, 0.1)]
+    assert pareto.knee(front) == 3
+    assert pareto.knee([(0.5,), (0.5,), (0.5,)]) is None

@@ -66,6 +66,13 @@ REFUSED = {
         "constraints: {clean_accuracy: '>= 75'}\n",
         r"constraints.clean_accuracy: .*did you mean 0.75\?",
     ),
+    "target in per cent": ("target: {robust_accuracy: '>= 45'}\n", r"target.robust_accuracy: .*did you mean 0.45\?"),
+    "target of nothing": ("target: {robustness: '>= 0.4'}\n", r"target.robustness: 'robustness' is not measured"),
+    "target of sparsity": ("target: {sparsity: '>= 0.4'}\n", r"target.sparsity: .*bound this with `constraints`"),
+    "target without sparsity": (
+        "target: {robust_accuracy: '>= 0.4'}\nobjectives: {robust_accuracy: maximise}\n",
+        r"my.yaml:6:1 target: .*sparsity must be an objective",
+    ),
     "constraint without a bound": ("constraints: {clean_accuracy: 0.75}\n", r"constraints.clean_accuracy: 0.75 is not"),
     "constraint misspelt": (
         "constraints: {clean_accuracy: '> 0.75'}\n",
@@ -80,6 +87,60 @@ def test_slips_are_refused_with_line_key_value_and_hint(case: str) -> None:
     with pytest.raises(SpecError) as caught:
         study(text)
     assert re.search(message, str(caught.value)), str(caught.value)
+
+
+QUEUES = {
+    "outside": (
+        "{recipe.sparsity: 0.99, recipe.rewind: init}",
+        r"my.yaml:11:6 enqueue\[0\].recipe.sparsity: 0.99 is not in the space: 0.3 to 0.95",
+    ),
+    "no choice": (
+        "{recipe.sparsity: 0.5, recipe.rewind: inti}",
+        r"my.yaml:11:28 enqueue\[0\].recipe.rewind: 'inti' is not in the space: allowed: 'init', 3",
+    ),
+    "missing": ("{recipe.sparsity: 0.5}", r"my.yaml:11:5 enqueue\[0\]: 'recipe.rewind' is missing"),
+    "unknown": (
+        "{recipe.sparsity: 0.5, recipe.rewind: init, recipe.rewnd: 3}",
+        r"enqueue\[0\].recipe.rewnd: 'recipe.rewnd' is no parameter of the space; did you mean 'recipe.rewind'",
+    ),
+    "inactive": (
+        "{recipe.sparsity: 0.5, recipe.rewind: init, recipe.rate: 0.3}",
+        r"'recipe.rate' is not searched with these values",
+    ),
+    "no value": ("{recipe.sparsity: [1], recipe.rewind: init}", r"my.yaml:11:6 enqueue\[0\].recipe.sparsity"),
+    "twice": (
+        "{recipe.sparsity: 0.5, recipe.rewind: init}\n  - {recipe.rewind: init, recipe.sparsity: 0.5}",
+        r"my.yaml:12:5 enqueue\[1\]: these are the parameters of an earlier one",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", QUEUES)
+def test_queued_trials_that_cannot_be_are_refused_at_their_line(case: str) -> None:
+    text, message = QUEUES[case]
+    with pytest.raises(SpecError) as caught:
+        study(
+            "space:\n  recipe.sparsity: {kind: float, low: 0.3, high: 0.95}\n"
+            "  recipe.rewind: {kind: categorical, choices: [init, 3]}\n  recipe.rate: "
+            f"{{kind: float, low: 0.1, high: 0.5, when: {{recipe.rewind: 3}}}}\nenqueue:\n  - {text}\n"
+        )
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_queued_values_may_be_written_otherwise() -> None:
+    spec = study(
+        "space:\n  recipe.train.regularisers.l1: {kind: categorical, choices: [0.0, 1e-5]}\n"
+        "  recipe.sparsity: {kind: float, low: 0, high: 0.9}\n"
+        "enqueue: [{recipe.sparsity: 0, recipe.train.regularisers.l1: 0}]\n"
+    )
+    (given,) = spec.queue()
+    assert list(given.items()) == [("recipe.train.regularisers.l1", 0.0), ("recipe.sparsity", 0.0)]
+    assert all(type(value) is float for value in given.values())
+
+
+def test_a_study_to_start_from_is_named_once() -> None:
+    with pytest.raises(SpecError, match=r"my.yaml:6:17 warm_start\[1\]: 'b' is named twice"):
+        study("warm_start: [b, b]\n")
 
 
 REFUSED_SPACES = {
@@ -259,6 +320,7 @@ CHANGES = {
     "objectives": ("objectives={robust_accuracy: maximise}", "objectives.sparsity"),
     "order": ("objectives={sparsity: maximise, robust_accuracy: maximise}", "objectives"),
     "constraints": ("constraints={clean_accuracy: '>= 0.5'}", "constraints"),
+    "target": ("target={robust_accuracy: '>= 0.5'}", "target"),
 }
 
 
@@ -282,6 +344,7 @@ def test_order_of_the_space_makes_another_study() -> None:
     "override",
     [
         "budget.trials=99",
+        "enqueue=[]",
         "description=more",
         "max_failures=5",
         "abort_after=9",
@@ -299,8 +362,11 @@ space:
   recipe.rewind: {kind: categorical, choices: [init, 3]}
   recipe.sparsity: {kind: float, low: 1/10, high: 0.9, when: {recipe.rewind: init}}
   recipe.rate: {kind: float, low: 0.1, high: 0.9, when: {recipe.rewind: [init, 3]}}
+enqueue: [{recipe.rewind: init, recipe.sparsity: 0.5, recipe.rate: 0.3}]
+warm_start: [other]
 budget: {wall_time: 30m}
 constraints: {clean_accuracy: ">= 0.5"}
+target: {robust_accuracy: ">= 0.4"}
 """
 
 

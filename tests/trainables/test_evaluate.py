@@ -412,3 +412,31 @@ def test_gpu_and_cpu_give_the_same_verdicts_where_nothing_is_drawn() -> None:
     there = measure(model.cuda(), State.of(model.cuda()), protocol, split, device="cuda")
     assert (here.robust_correct != there.robust_correct).mean() <= 0.01
     assert here.weights_sha256 == there.weights_sha256
+
+
+def test_a_glimpse_is_a_measurement_without_its_checks() -> None:
+    model = linear(scale=8.0)
+    full = measured(model)
+    seen = evaluate.glimpse(model, State.of(model), QUICK, SPLIT, device="cpu")
+    assert (seen.robust_accuracy, seen.clean_accuracy) == (full.robust_correct.mean(), full.clean_correct.mean())
+    counts = ("nonzero", "prunable", "macs_dense", "macs_effective")
+    assert [getattr(seen, name) for name in counts] == [getattr(full, name) for name in counts]
+    many = Protocol(attack=Pgd(steps=1), eps=EPS, examples=10**6)
+    assert evaluate.glimpse(model, State.of(model), many, SPLIT, device="cpu").examples == len(SPLIT)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_the_first_steps_of_an_attack_break_no_example_that_all_of_them_do_not(
+    norm: Literal["linf", "l2"], restarts: int
+) -> None:
+    """Also where fewer examples are taken, up to a whole chunk: draws and steps are the same."""
+    model = linear(scale=8.0)
+    eps = EPS if norm == "linf" else 0.8
+    full = Protocol(attack=Pgd(norm=norm, steps=20, restarts=restarts), eps=eps)
+    all_of_it = measured(model, full).robust_correct
+    for examples in (128, 256):
+        few = measured(model, full.cheaper(examples, 3)).robust_correct
+        assert len(few) == examples
+        assert not (all_of_it[:examples] & ~few).any()
+        assert few.mean() > all_of_it[:examples].mean()

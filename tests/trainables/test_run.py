@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from trainables.data import tensors
-from trainables.outcome import Point
+from trainables.outcome import Point, Rung
 from trainables.phases import Measure, Train
 from trainables.run import Report, Run
+from trainables.rungs import Rungs
 from trainables.spec import TrialSpec, steps
 from trainables.stages import Stages
 from trainables.state import State
@@ -264,3 +265,75 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path: Path) ->
     here = points(run(trial(5), tmp_path / "here").reports())
     assert elsewhere("there", 5).split() == [p.weights_sha256 + p.verdicts for p in here]
     assert elsewhere("other", 6) != elsewhere("there", 5)
+
+
+LOOKS = Rungs(levels=(1, 2, 4, 6), examples=64, steps=1)
+
+
+def looking(spec: TrialSpec, place: Path, number: int = 0, rungs: Rungs | None = LOOKS) -> Run:
+    data = tensors.load(spec.data, CPU)
+    return Run(spec, data, Stages(Storage(str(place))), number, "study", CPU, 0.0, rungs)
+
+
+def looks(reports: Iterable[Report]) -> list[Rung]:
+    return [report.rung for report in reports if report.rung is not None]
+
+
+def test_a_training_is_looked_at_where_it_is_asked_for_and_is_none_the_other_for_it(tmp_path: Path) -> None:
+    spec = trial(train={**FAST, "ema": 0.9})
+    plain = points(looking(spec, tmp_path / "plain", rungs=None).reports())
+    reports = list(looking(spec, tmp_path / "looks").reports())
+    assert [(r.resource, r.measures, r.share) for r in looks(reports)] == [
+        (1, 0, pytest.approx(1 / 3)),
+        (2, 0, pytest.approx(2 / 3)),
+        (4, 1, 0.5),
+        (6, 2, 0.5),
+    ]
+    assert [round(r.sparsity, 3) for r in looks(reports)] == [0, 0, 0.5, 0.75]
+    assert all((r.examples, r.attack) == (64, "PGD-1") for r in looks(reports))
+    again = points(iter(reports))
+    assert [p.weights_sha256 for p in again] == [p.weights_sha256 for p in plain]
+    assert [(p.key, p.verdicts) for p in again] == [(p.key, p.verdicts) for p in plain]
+
+
+def test_a_look_at_the_end_of_a_training_would_be_a_point_and_is_not_taken(tmp_path: Path) -> None:
+    reports = list(looking(trial(), tmp_path, rungs=Rungs(levels=(3, 5), shares=(0.99,), examples=64)).reports())
+    assert looks(reports) == []
+
+
+def test_a_trial_that_starts_again_reports_its_looks_again_without_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = looks(looking(trial(), tmp_path).reports())
+    monkeypatch.setattr("trainables.evaluate.glimpse", None)
+    reports = list(looking(trial(), tmp_path).reports())
+    assert looks(reports) == first
+    assert not [report for report in reports if report.epoch]
+    assert looks(looking(trial(), tmp_path, number=1).reports()) == [], "none of these epochs are another trial's own"
+
+
+def test_what_is_known_of_a_broken_off_training_is_reported_before_it_goes_on(tmp_path: Path) -> None:
+    """Of another trial too: one that was stopped for what it showed is no better under another number."""
+    stopped = looking(trial(epochs=8), tmp_path).reports()
+    seen = [next(report.rung for report in stopped if report.rung) for _ in range(3)]
+    stopped.close()
+    reports = looking(trial(epochs=8), tmp_path, number=1).reports()
+    known: list[Rung] = []
+    while not (report := next(reports)).epoch:
+        known += looks([report])
+    assert [(r.resource, r.robust_accuracy) for r in known] == [(r.resource, r.robust_accuracy) for r in seen]
+    assert report.epoch.epoch == 5
+
+
+@pytest.mark.parametrize("looks_before_the_stop", [1, 3, 4])
+def test_a_stopped_trial_is_continued_by_another_for_what_is_left(tmp_path: Path, looks_before_the_stop: int) -> None:
+    spec = trial(train={**FAST, "ema": 0.9})
+    whole = points(looking(spec, tmp_path / "whole", rungs=None).reports())
+    stopped = looking(spec, tmp_path / "parts").reports()
+    for _ in range(looks_before_the_stop):
+        at = next(report.rung for report in stopped if report.rung)
+    stopped.close()
+    left = list(looking(spec, tmp_path / "parts", number=1, rungs=None).reports())
+    assert len([report for report in left if report.epoch]) == 7 - at.resource
+    assert [p.weights_sha256 for p in points(iter(left))] == [p.weights_sha256 for p in whole]
+    assert points(iter(left))[-1].epochs_trained + points(iter(left))[-1].epochs_shared == 7

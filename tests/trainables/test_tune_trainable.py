@@ -20,7 +20,7 @@ from trainables import evaluate, notice, paths, run, tune_trainable
 from trainables.base import plain
 from trainables.data import tensors
 from trainables.errors import StorageError
-from trainables.outcome import Outcome, Point
+from trainables.outcome import Outcome, Point, Rung
 from trainables.spec import TrialSpec
 from trainables.storage import Storage
 from trainables.tune_trainable import RobustsearchTrial
@@ -84,6 +84,26 @@ def test_every_point_is_reported_and_recorded(work: Any, tmp_path: Path) -> None
     assert [point.measure for point in reported] == [0, 1, 2]
     assert all(json.dumps(result) for result in results)
     assert {"torch", "ray", "optuna", "robustsearch"} <= ended.versions.keys()
+
+
+def test_looks_are_taken_reported_and_recorded_where_the_configuration_asks_for_them(work: Any, tmp_path: Path) -> None:
+    results = run_out(work(trial(11), rungs={"levels": [1, 4], "examples": 32, "steps": 1}))
+    reported = [Rung.model_validate_json(result["rung"]) for result in results if "rung" in result]
+    assert [look.resource for look in reported] == [1, 4]
+    assert list(outcome(tmp_path).rungs) == reported
+    assert all(json.dumps(result) for result in results)
+
+
+def test_a_trial_that_is_stopped_saves_where_it_stands_and_leaves_its_record_to_the_driver(
+    work: Any, tmp_path: Path
+) -> None:
+    worker = work(trial(epochs=50), rungs={"levels": [2], "examples": 32, "steps": 1})
+    while "rung" not in worker.step():
+        continue
+    worker.stop()
+    assert not (tmp_path / paths.outcome(0)).exists()
+    (progress,) = tmp_path.glob("stages/*/progress-*")
+    assert progress.name == "progress-000002.safetensors"
 
 
 def test_one_worker_takes_on_another_trial_with_nothing_left_of_the_first(work: Any, tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ class Attack(Spec):
         """The short name that tables show, as in `PGD-20`."""
         return self.kind.upper()
 
+    def cheaper(self, steps: int) -> Attack:
+        """Return an attack that goes at most the first `steps` steps of this one's way; by default this attack."""
+        return self
+
     def perturb(
         self,
         logits_fn: LogitsFn,

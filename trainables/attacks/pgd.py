@@ -37,6 +37,14 @@ class Pgd(Attack):
     def label(self) -> str:
         return f"PGD-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
 
+    @property
+    def share(self) -> float:
+        """The length of a step as a share of eps."""
+        return max(2.5 / self.steps, 0.25) if self.step_size is None else self.step_size
+
+    def cheaper(self, steps: int) -> Pgd:
+        return self.model_copy(update={"steps": min(steps, self.steps), "step_size": self.share, "restarts": 1})
+
     def perturb(
         self,
         logits_fn: LogitsFn,
@@ -52,13 +60,12 @@ class Pgd(Attack):
         from trainables.attacks.geometry import region
 
         around = region(self.norm, x, eps)
-        share = max(2.5 / self.steps, 0.25) if self.step_size is None else self.step_size
         restarts = self.restarts if self.random_start and start is None else 1
         kept: Tensor | None = None
         highest: Tensor | None = None
         for _ in range(restarts):
             begin = around.draw(generator) if self.random_start and start is None else x if start is None else start
-            end = climb(logits_fn, begin, y, around, steps=self.steps, size=share * eps)
+            end = climb(logits_fn, begin, y, around, steps=self.steps, size=self.share * eps)
             if restarts == 1:
                 return end
             with torch.no_grad():

@@ -1,0 +1,78 @@
+"""The methods that are compared, by name, with the settings they run with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from curves import Curves
+from ours import Ours, Parts
+from rivals import Moasha, Optuna, TuneOptuna
+from simulator import Ledger, Method
+
+from search.samplers import Ehvi, RandomSearch, Tpe
+from trainables.storage import Storage
+
+Build = Callable[[Curves, Ledger, int, Storage, int], Method]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method: how to start it, whose code it is, and with how many seeds it runs at most."""
+
+    build: Build
+    package: str
+    seeds: int = 20
+
+
+def _ours(**changes: Any) -> Entry:
+    parts = Parts(**{"sampler": Ehvi(), **changes})
+
+    def build(curves: Curves, ledger: Ledger, seed: int, storage: Storage, workers: int) -> Method:
+        return Ours(curves, ledger, parts, seed, storage, workers, trials=1000)
+
+    return Entry(build, "robustsearch")
+
+
+def _optuna(sampler: str, *, full: bool = False, seeds: int = 20) -> Entry:
+    return Entry(lambda curves, ledger, seed, *_: Optuna(curves, ledger, sampler, seed, full), "optuna", seeds)
+
+
+def _tune(sampler: str | None, seeds: int = 20) -> Entry:
+    return Entry(lambda curves, ledger, seed, *_: TuneOptuna(curves, ledger, sampler, seed), "ray", seeds)
+
+
+def _moasha(resource: str, grace: int, factor: float, brackets: int = 1) -> Entry:
+    return Entry(
+        lambda curves, ledger, seed, *_: Moasha(curves, ledger, seed, resource, grace, factor, brackets), "syne-tune"
+    )
+
+
+METHODS: dict[str, Entry] = {
+    # (a)
+    "random": _optuna("random"),
+    "random-full-ladders": _optuna("random", full=True),
+    # (b)
+    "tune-optuna": _tune(None),
+    "tune-optuna-multivariate": _tune("tpe"),
+    "tune-optuna-nsga2": _tune("nsga2"),
+    "tune-optuna-gp": _tune("gp", seeds=5),
+    # (c)
+    "optuna-tpe": _optuna("tpe"),
+    "optuna-nsga2": _optuna("nsga2"),
+    "optuna-gp": _optuna("gp", seeds=5),
+    # (d)
+    "moasha-rounds-1-3": _moasha("rounds", 1, 3),
+    "moasha-rounds-1-2": _moasha("rounds", 1, 2),
+    "moasha-rounds-2-2": _moasha("rounds", 2, 2),
+    "moasha-epochs-3": _moasha("epochs", 10, 3),
+    "moasha-epochs-2": _moasha("epochs", 20, 2),
+    # (e)
+    "ours": _ours(),
+    "ours-tpe": _ours(sampler=Tpe()),
+    "ours-random": _ours(sampler=RandomSearch()),
+    "ours-no-sharing": _ours(sharing=False),
+    "ours-no-points": _ours(points=False),
+    "ours-no-planning": _ours(planning=False),
+}

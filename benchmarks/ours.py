@@ -1,0 +1,158 @@
+"""Our own search in the simulator: the real driver over real records, with each part to switch off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from curves import SPARSITY, Curves, Epoch
+from simulator import Ledger, Work
+
+from search.driver import Driver
+from search.ordering import Order
+from search.records import Fingerprint, Records
+from search.samplers import Sampler
+from trainables import spec as trial_spec
+from trainables.outcome import Outcome, Point, TrialRecord
+from trainables.phases import Measure, Train
+from trainables.spec import Step, TrialSpec
+from trainables.storage import Storage
+
+DATA_HASH = "of a table"
+PRUNABLE = 10**6
+WHEN = "2030-01-02T03:04:05+00:00"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of ours is at work.
+
+    `sharing`: stages are stored and found. `points`: all that is measured teaches the sampler, not a trial's last
+    point alone. `planning`: a trial whose stage another computes waits, and another goes first.
+    """
+
+    sampler: Sampler
+    sharing: bool = True
+    points: bool = True
+    planning: bool = True
+
+
+@dataclass
+class Store:
+    """The stages that are stored, with the snapshots they hold."""
+
+    held: dict[str, set[int]] = field(default_factory=dict)
+
+    def has(self, key: str, snapshots: Iterable[int]) -> bool:
+        """Say whether a stage is stored with these snapshots."""
+        return key in self.held and self.held[key].issuperset(snapshots)
+
+    def add(self, key: str, snapshots: Iterable[int]) -> None:
+        """Store a stage."""
+        self.held.setdefault(key, set()).update(snapshots)
+
+
+class Unplanned(Order):
+    """The order in which trials were issued."""
+
+    def take(self) -> TrialRecord | None:
+        """Start the trial that has waited longest, whatever others train."""
+        number = min(self._waiting, default=None)
+        return None if number is None else self._waiting.pop(number)
+
+
+class Ours:
+    """One launch of a study whose outcomes are in a table."""
+
+    def __init__(
+        self, curves: Curves, ledger: Ledger, parts: Parts, seed: int, storage: Storage, workers: int, trials: int
+    ) -> None:
+        """Create the study in an empty storage."""
+        self.curves, self.ledger, self.parts = curves, ledger, parts
+        budget = curves.spec.budget.model_copy(update={"trials": trials})
+        spec = curves.spec.model_copy(update={"seed": seed, "sampler": parts.sampler, "budget": budget})
+        shape = (1, 8, 8)
+        self._records = Records.create(storage, spec, Fingerprint(data_hash=DATA_HASH, shape=shape, classes=10))
+        self._driver = Driver(self._records, ahead=workers)
+        if not (parts.planning and parts.sharing):
+            self._driver._order = Unplanned()
+        if not parts.sharing:
+            # Nor may the sampler count on stages that are stored.
+            self._driver._expectations.issue = lambda record: None  # type: ignore[method-assign]
+        self._store = Store()
+
+    def next(self) -> Work | None:
+        """Issue a trial."""
+        record = self._driver.next()
+        return None if record is None else self._work(record)
+
+    def _work(self, record: TrialRecord) -> Work:
+        chain = self.curves.chain(record.params)
+        end = chain[self.curves.rungs.index(record.params[SPARSITY]) + 1][-1]
+        steps = trial_spec.steps(TrialSpec.model_validate(record.spec), DATA_HASH)
+        store = self._store if self.parts.sharing else Store()
+        points: list[Point] = []
+        trained = shared = trainings = 0
+        for index, step in enumerate(steps):
+            if isinstance(step.phase, Train):
+                epochs = step.phase.epochs - step.phase.start
+                if store.has(step.key, step.phase.snapshots):
+                    shared += epochs
+                else:
+                    yield epochs
+                    trained += epochs
+                    store.add(step.key, step.phase.snapshots)
+                trainings += 1
+            elif isinstance(step.phase, Measure):
+                epoch = chain[trainings - 1][-1]
+                points.append(_point(step, len(points), epoch, self.curves.examples, trained, shared))
+                if trainings > 1:
+                    self.ledger.measured(epoch.values, last=epoch is end)
+                if self.parts.points:
+                    self._driver.on_point(record.number, points[-1])
+            self._driver.on_progress(record.number, index + 1)
+        self._end(record, points if self.parts.points else points[-1:])
+
+    def _end(self, record: TrialRecord, points: list[Point]) -> None:
+        outcome = Outcome(
+            number=record.number,
+            state="complete",
+            points=tuple(points),
+            started=WHEN,
+            finished=WHEN,
+            seconds=float(points[-1].epochs_trained),
+        )
+        self._records.write_outcome(outcome)
+        self._driver.on_end(record.number, None)
+
+
+def _point(step: Step, measure: int, epoch: Epoch, examples: int, trained: int, shared: int) -> Point:
+    """Write a network of the table as a trial's point."""
+    assert isinstance(step.phase, Measure)
+    assert step.parent is not None
+    nonzero = round((1 - epoch.sparsity) * PRUNABLE)
+    about: dict[str, Any] = {"attack": "PGD-20", "norm": "linf", "eps": 0.1, "eps_text": "0.1", "device": "table"}
+    return Point(
+        measure=measure,
+        key=step.key,
+        stage=step.parent,
+        robust_accuracy=epoch.robust,
+        clean_accuracy=epoch.clean,
+        robust_correct=round(epoch.robust * examples),
+        clean_correct=round(epoch.clean * examples),
+        examples=examples,
+        sparsity=1 - nonzero / PRUNABLE,
+        nonzero=nonzero,
+        prunable=PRUNABLE,
+        status=epoch.status,
+        epochs_trained=trained,
+        epochs_shared=shared,
+        seconds=0.0,
+        weights_sha256=step.key,
+        code_version="table",
+        started=WHEN,
+        finished=WHEN,
+        stands_for=step.phase.stands_for,
+        **about,
+    )

@@ -1,0 +1,144 @@
+"""Compare searches by the epochs they need: ours, each part of it switched off, and its rivals, on trained curves.
+
+Every method searches the studies of `benchmarks/tables` under simulated time (`simulator.py`), its trials answered
+from the table. Printed are the epochs trained by all workers until the hypervolume (robust accuracy x sparsity above
+0) is 90, 95 and 98 % of the best known, that of the whole table: the median over seeds with a bootstrap interval of
+95 %, and its ratio to ours. A run that has not arrived within the budget counts as one that never does.
+
+The rivals run their own code (`rivals.py`). They share no training, so each trial pays for its dense network; but each
+network measured on the way counts for their front, which is generous. `--last` counts only what a trial ends with.
+
+    python benchmarks/search.py                            # what is missing, then the tables; hours on one core
+    python benchmarks/search.py --show                     # the tables of what is there
+    python benchmarks/search.py --tables digits --workers 4 --seeds 5 --methods ours optuna-tpe
+
+Results lie below `--results`, a file for each run; a run is made again where the code that makes it has changed.
+Syne Tune is needed for MOASHA: `pip install --no-deps syne-tune dill`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A script's folder comes first on the path; put last, it does not hide the package of this file's name.
+sys.path.sort(key=str(Path(__file__).parent).__eq__)
+
+import standings
+from curves import Curves
+from methods import METHODS, Entry
+from simulator import Ledger, simulate
+
+import search
+from trainables.storage import Storage
+
+TABLES = Path(__file__).parent / "tables"
+GOAL = 0.99
+"""A run ends when it has this share of the best known hypervolume."""
+TRIALS = 120
+"""A run's budget of epochs is that of so many trials of middle length that share nothing."""
+
+
+def budget(curves: Curves) -> int:
+    """Return the epochs a run may train."""
+    return TRIALS * round(curves.dense_epochs + 3.5 * curves.round_epochs)
+
+
+def run(curves: Curves, entry: Entry, *, seed: int, workers: int) -> dict[str, Any]:
+    """Let one method search once."""
+    ledger = Ledger()
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        method = entry.build(curves, ledger, seed, Storage(folder).child("study"), workers)
+        simulate(method, ledger, workers=workers, epochs=budget(curves), goal=GOAL * curves.ideal)
+    return {
+        "all_points": [asdict(mark) for mark in ledger.all_points],
+        "last_points": [asdict(mark) for mark in ledger.last_points],
+        "epochs": ledger.epochs,
+        "time": ledger.time,
+        "trials": ledger.trials,
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+
+
+def code_of(entry: Entry) -> str:
+    """Name the code that a method's runs depend on."""
+    if entry.package != "robustsearch":
+        return f"{entry.package} {version(entry.package)}, optuna {version('optuna')}"
+    folder = Path(search.__file__).parent
+    content = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def fill(
+    name: str, curves: Curves, methods: list[str], workers: list[int], seeds: int, results: Path, *, show: bool
+) -> list[dict[str, Any]]:
+    """Return all runs on one table, made or, with `show`, found."""
+    table = hashlib.sha256((TABLES / f"{name}.parquet").read_bytes()).hexdigest()[:16]
+    found = []
+    # Seeds outermost: a run that is cut off leaves all methods with equally many.
+    for seed in range(seeds):
+        for count in workers:
+            for method in methods:
+                entry = METHODS[method]
+                if seed >= entry.seeds:
+                    continue
+                file = results / name / str(count) / method / f"{seed}.json"
+                made_with = {"table": table, "code": code_of(entry), "budget": budget(curves)}
+                known = json.loads(file.read_text()) if file.exists() else {}
+                if not known or (not show and known["made_with"] != made_with):
+                    if show:
+                        continue
+                    known = {"made_with": made_with, **run(curves, entry, seed=seed, workers=count)}
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    temporary = file.with_suffix(".tmp")
+                    temporary.write_text(json.dumps(known))
+                    temporary.replace(file)
+                    print(f"{name} x{count} {method} {seed}: {known['seconds']} s", file=sys.stderr, flush=True)
+                found.append({"table": name, "workers": count, "method": method, "seed": seed, **known})
+    return found
+
+
+def main() -> None:
+    """Make what is missing and print the standings."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", nargs="*", default=["digits", "fashion"])
+    parser.add_argument("--workers", nargs="*", type=int, default=[4, 16])
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--results", type=Path, default=Path("build/search"))
+    parser.add_argument("--show", action="store_true", help="run nothing, print what is there")
+    parser.add_argument("--last", action="store_true", help="count only the point that a trial ends with")
+    arguments = parser.parse_args()
+    for name in arguments.tables:
+        curves = Curves.read(TABLES / f"{name}.parquet")
+        runs = fill(
+            name,
+            curves,
+            arguments.methods,
+            arguments.workers,
+            arguments.seeds,
+            arguments.results,
+            show=arguments.show,
+        )
+        for count in arguments.workers:
+            here = [one for one in runs if one["workers"] == count]
+            title = (
+                f"{name}, {count} workers, best known hypervolume {curves.ideal:.4f}, budget {budget(curves)} epochs"
+            )
+            for line in standings.lines(title, here, curves.ideal, "last_points" if arguments.last else "all_points"):
+                print(line)
+
+
+if __name__ == "__main__":
+    main()

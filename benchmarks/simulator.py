@@ -1,0 +1,101 @@
+"""Simulated time: workers that train one epoch in one unit of time, and a method that says what they train.
+
+A trial is a generator. What it yields is how many epochs it trains next; it goes on when they are trained, and reports
+what it measured. Between two yields no time passes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from search import pareto
+
+Work = Generator[int, None, None]
+
+
+class Method(Protocol):
+    """Whoever chooses trials."""
+
+    def next(self) -> Work | None:
+        """Start a trial; None where there is none to start until another has gone on, or ever."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A rise of the hypervolume: when, after how many epochs trained by all workers, and in which trial (from 1)."""
+
+    epochs: int
+    time: int
+    trials: int
+    hypervolume: float
+
+
+@dataclass
+class Front:
+    """The hypervolume of what was measured so far."""
+
+    values: list[list[float]] = field(default_factory=list)
+    hypervolume: float = 0.0
+
+    def add(self, values: list[float]) -> bool:
+        """Take in a point; say whether it adds to the hypervolume."""
+        if any(all(a >= b for a, b in zip(known, values, strict=True)) for known in self.values):
+            return False
+        kept = [known for known in self.values if any(a > b for a, b in zip(known, values, strict=True))]
+        self.values = [*kept, values]
+        before, self.hypervolume = self.hypervolume, pareto.hypervolume(self.values)
+        return self.hypervolume > before
+
+
+@dataclass
+class Ledger:
+    """What a run is judged by: the rise of the hypervolume, of all points and of those that end a trial."""
+
+    epochs: int = 0
+    time: int = 0
+    trials: int = 0
+    all_points: list[Mark] = field(default_factory=list)
+    last_points: list[Mark] = field(default_factory=list)
+    _all: Front = field(default_factory=Front)
+    _last: Front = field(default_factory=Front)
+
+    def measured(self, values: list[float], *, last: bool) -> None:
+        """Take in a point, the last of its trial or one on the way."""
+        if self._all.add(values):
+            self.all_points.append(Mark(self.epochs, self.time, self.trials, self._all.hypervolume))
+        if last and self._last.add(values):
+            self.last_points.append(Mark(self.epochs, self.time, self.trials, self._last.hypervolume))
+
+
+def simulate(method: Method, ledger: Ledger, *, workers: int, epochs: int, goal: float, trials: int = 100_000) -> None:
+    """Run a method until so many epochs are trained or trials started, the goal is reached by all points, or it ends.
+
+    An epoch of every busy worker counts as it is trained, finished trial or not.
+    """
+    turn = itertools.count()
+    waiting: list[tuple[int, int, Work]] = []
+    while True:
+        while len(waiting) < workers and ledger.trials < trials and (work := method.next()) is not None:
+            ledger.trials += 1
+            _go_on(waiting, next(turn), work, ledger)
+        done = bool(ledger.all_points) and ledger.all_points[-1].hypervolume >= goal
+        if not waiting or ledger.epochs >= epochs or done:
+            return
+        at = waiting[0][0]
+        ledger.epochs += (at - ledger.time) * len(waiting)
+        ledger.time = at
+        _, _, work = heapq.heappop(waiting)
+        _go_on(waiting, next(turn), work, ledger)
+
+
+def _go_on(waiting: list[tuple[int, int, Work]], turn: int, work: Work, ledger: Ledger) -> None:
+    """Let a trial go on to its next training; without one it is over and its worker free."""
+    for epochs in work:
+        if epochs:
+            heapq.heappush(waiting, (ledger.time + epochs, turn, work))
+            return

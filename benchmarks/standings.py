@@ -1,0 +1,80 @@
+"""The standings of a comparison: medians over seeds, their intervals, and ratios, with runs that never arrived."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+SHARES = (0.9, 0.95, 0.98)
+MAIN = 0.95
+DRAWS = 4000
+REFERENCE = "ours"
+
+
+def arrival(run: dict[str, Any], marks: str, goal: float, unit: str = "epochs") -> float:
+    """Return after how many epochs (or units of time) a run had the hypervolume `goal`; infinite where it never had."""
+    return next((float(mark[unit]) for mark in run[marks] if mark["hypervolume"] >= goal), math.inf)
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median; of an even number the mean of the two in the middle, infinite where one is."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    return (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def medians(values: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+    """Return the medians of `DRAWS` resamples."""
+    ordered = np.sort(rng.choice(np.asarray(values), (DRAWS, len(values))), axis=1)
+    middle = len(values) // 2
+    return ordered[:, middle] if len(values) % 2 else (ordered[:, middle - 1] + ordered[:, middle]) / 2
+
+
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """Return the 2.5 % and 97.5 % quantiles, as draws that are there: one may be infinite."""
+    low, high = np.quantile(draws, (0.025, 0.975), method="nearest")
+    return float(low), float(high)
+
+
+def lines(title: str, runs: list[dict[str, Any]], ideal: float, marks: str) -> Iterator[str]:
+    """Write the standings of all methods on one table with one number of workers."""
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        by_method.setdefault(run["method"], []).append(run)
+    yield ""
+    yield title
+    head = "".join(f"{f'epochs to {share:.0%}':>24}{'x ours':>18}" for share in SHARES)
+    yield f"  {'':<26}{'runs':>4}{head}{f'arrived at {MAIN:.0%}':>16}{'time':>7}{'trials':>8}{'s/run':>7}"
+    for method, own in by_method.items():
+        cells = []
+        for share in SHARES:
+            reached = [arrival(run, marks, share * ideal) for run in own]
+            between = interval(medians(reached, np.random.default_rng(0)))
+            cells.append(f"{f'{_number(median(reached))} ({_between(between)})':>24}")
+            cells.append(_ratio(reached, [arrival(run, marks, share * ideal) for run in by_method.get(REFERENCE, [])]))
+        at = {unit: [arrival(run, marks, MAIN * ideal, unit) for run in own] for unit in ("time", "trials")}
+        arrived = f"{sum(map(math.isfinite, at['time']))} of {len(own)}"
+        seconds = sum(run["seconds"] for run in own) / len(own)
+        when = f"{arrived:>16}{_number(median(at['time'])):>7}{_number(median(at['trials'])):>8}"
+        yield f"  {method:<26}{len(own):>4}{''.join(cells)}{when}{seconds:>7.1f}"
+
+
+def _ratio(reached: list[float], reference: list[float]) -> str:
+    """Write how many times the epochs of ours a method needs."""
+    if not reference or not math.isfinite(median(reference)):
+        return " " * 18
+    draws = medians(reached, np.random.default_rng(0)) / medians(reference, np.random.default_rng(1))
+    return f"{f'{_number(median(reached) / median(reference), 1)} ({_between(interval(draws), 1)})':>18}"
+
+
+def _number(value: float, digits: int = 0) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "never"
+
+
+def _between(ends: tuple[float, float], digits: int = 0) -> str:
+    return f"{_number(ends[0], digits)}..{_number(ends[1], digits)}"

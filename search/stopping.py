@@ -1,0 +1,101 @@
+"""Early stopping of a study: what its scheduler is told of records, points and looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from search import objectives
+from search.scheduling import KNOWN, Report
+from search.study_spec import StudySpec
+from trainables.outcome import Outcome, Point, Rung, TrialRecord
+from trainables.phases import Measure, Prune
+from trainables.recipes import RECIPES
+
+GIVEN = "queued"
+"""What a trial's record says of its sampler where the study file gave the parameters: such a trial runs to its end."""
+
+
+class EarlyStopping:
+    """Which running trials should stop.
+
+    It is rebuilt from the records: an outcome holds all that its trial reported.
+    """
+
+    def __init__(self, spec: StudySpec) -> None:
+        """Begin without a trial."""
+        self._spec = spec
+        self._on = spec.early_stopping.kind != "none"
+        # In a deterministic study trials side by side must not see each other: which of them is faster is chance.
+        self._stopping = spec.early_stopping.build(tuple(spec.objectives), live=not spec.deterministic)
+        self._courses: dict[int, tuple[float, ...]] = {}
+        self._told: dict[int, set[tuple[int, float]]] = {}
+        self._hopeless: set[int] = set()
+
+    def point(self, record: TrialRecord, point: Point) -> None:
+        """Take in a measured point of a running trial."""
+        self._take(record, point, point.measure, 1.0)
+
+    def rung(self, record: TrialRecord, rung: Rung) -> None:
+        """Take in a look at a running trial's training."""
+        self._take(record, rung, rung.measures, rung.share)
+
+    def stops(self, number: int) -> bool:
+        """Say whether a running trial is to stop; once said, it stays said until the trial ends."""
+        return number in self._hopeless
+
+    def end(self, record: TrialRecord, outcome: Outcome) -> None:
+        """Take in how a trial ended, and what it had reported and was not passed on before."""
+        if not self._on:
+            return
+        number = record.number
+        known = self._told.pop(number, set())
+        missed = [report for place, report in self._reports(record, outcome) if place not in known]
+        self._stopping.replay(number, missed, outcome.state)
+        self._hopeless.discard(number)
+        self._courses.pop(number, None)
+
+    def _take(self, record: TrialRecord, measured: Point | Rung, done: int, share: float) -> None:
+        if (report := self._report(record, measured, done, share)) is None:
+            return
+        told = self._told.setdefault(record.number, set())
+        if (done, share) in told:
+            return
+        told.add((done, share))
+        if self._stopping.report(record.number, report) and not record.sampler.get(GIVEN):
+            self._hopeless.add(record.number)
+
+    def _reports(self, record: TrialRecord, outcome: Outcome) -> Iterator[tuple[tuple[int, float], Report]]:
+        """Yield what a trial reported, in the order in which it did."""
+        shown: dict[tuple[int, float], Point | Rung] = {(rung.measures, rung.share): rung for rung in outcome.rungs}
+        shown |= {(point.measure, 1.0): point for point in outcome.points}
+        for place, found in sorted(shown.items(), key=lambda item: item[0]):
+            if (report := self._report(record, found, *place)) is not None:
+                yield place, report
+
+    def _report(self, record: TrialRecord, measured: Point | Rung, done: int, share: float) -> Report | None:
+        """Return a report; None where the study stops nothing or the measurement cannot be compared."""
+        if not self._on or not objectives.valid(measured, self._spec):
+            return None
+        course = self._course(record)
+        missed = zip(self._spec.constraints, objectives.violations(measured, self._spec), strict=True)
+        return Report(
+            resource=measured.epochs_trained if isinstance(measured, Point) else measured.resource,
+            values=tuple(objectives.values(measured, self._spec)),
+            sparsity=measured.sparsity,
+            ahead=course[done + 1 :] if share == 1 else course[done:],
+            share=share,
+            done=done,
+            excess=max([0.0, *(excess for name, excess in missed if name not in KNOWN)]),
+        )
+
+    def _course(self, record: TrialRecord) -> tuple[float, ...]:
+        """Return the sparsity of each of a trial's measurements."""
+        if record.number not in self._courses:
+            sparsity, course = 0.0, []
+            for phase in RECIPES.parse(record.spec["recipe"]).phases():
+                if isinstance(phase, Prune):
+                    sparsity = phase.sparsity
+                elif isinstance(phase, Measure):
+                    course.append(sparsity)
+            self._courses[record.number] = tuple(course)
+        return self._courses[record.number]

@@ -1,0 +1,221 @@
+"""Early stopping of a study: from records to verdicts, and from verdicts to records."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search.driver import Driver
+from search.records import Records
+from search.stopping import EarlyStopping
+from search.study import Study
+from tests.search import factories
+from tests.search.factories import rung
+from trainables.outcome import Outcome, TrialRecord
+from trainables.storage import Storage
+
+EAGER = {"kind": "moasha", "grace": 1, "eta": 2, "max_rungs": 3}
+SPACE = {
+    "recipe.sparsity": {"kind": "float", "low": 0.3, "high": 0.98},
+    "recipe.train.eps": {"kind": "float", "low": 0.02, "high": 0.2},
+}
+
+
+def spec(**changes: Any) -> Any:
+    return factories.study_spec(
+        **{"space": SPACE, "constraints": {}, "sampler": "random", "early_stopping": EAGER} | changes
+    )
+
+
+def record(number: int, sparsity: float = 0.9, **changes: Any) -> TrialRecord:
+    values = {"recipe.sparsity": sparsity, "recipe.train.eps": 0.05 + number / 1000}
+    return factories.trial(number, changes.pop("spec", None) or spec(), params=values, **changes)
+
+
+def point(measure: int, robust: float, sparsity: float, **changes: Any) -> Any:
+    return factories.point(measure, robust_accuracy=robust, sparsity=sparsity, **changes)
+
+
+def test_trials_are_compared_at_the_sparsity_they_aim_at() -> None:
+    early = EarlyStopping(spec())
+    for number, (robust, sparsity) in enumerate([(0.5, 0.5), (0.4, 0.4), (0.5, 0.95), (0.45, 0.6)]):
+        early.rung(record(number, sparsity), rung(resource=1, robust_accuracy=robust))
+    assert [early.stops(number) for number in range(4)] == [False, True, False, True]
+
+
+def test_a_study_without_early_stopping_stops_nothing() -> None:
+    early = EarlyStopping(spec(early_stopping="none"))
+    for number in range(9):
+        early.rung(record(number), rung(robust_accuracy=1 - number / 10))
+        early.point(record(number), point(0, 1 - number / 10, 0.0))
+    assert not any(early.stops(number) for number in range(9))
+
+
+def test_what_is_shown_twice_counts_once_and_what_cannot_be_compared_not_at_all() -> None:
+    early = EarlyStopping(spec())
+    early.rung(record(0), rung(resource=1, robust_accuracy=0.6))
+    early.rung(record(1), rung(resource=1, robust_accuracy=0.5))
+    assert early.stops(1)
+    early.rung(record(1), rung(resource=1, robust_accuracy=0.9))
+    assert early.stops(1), "once said, it stays said"
+    early.point(record(2), point(0, 0.1, 0.0, status="invalid", epochs_trained=1))
+    assert not early.stops(2)
+
+
+def test_a_trial_whose_parameters_the_study_file_gives_runs_to_its_end() -> None:
+    early = EarlyStopping(spec())
+    early.rung(record(0), rung(resource=1, robust_accuracy=0.6))
+    early.rung(record(1, sampler={"queued": True}), rung(resource=1, robust_accuracy=0.1))
+    assert not early.stops(1)
+
+
+def test_a_missed_constraint_keeps_a_point_off_the_front_that_protects() -> None:
+    """A trial that alone holds a point of the front goes on, however badly it does now; an infeasible point is none."""
+    for clean, stops in ((0.9, False), (0.6, True)):
+        early = EarlyStopping(spec(constraints={"clean_accuracy": ">= 0.75"}))
+        early.rung(record(0), rung(resource=2, robust_accuracy=0.9))
+        early.point(record(1), point(0, 0.5, 0.0, clean_accuracy=clean, epochs_trained=0))
+        early.rung(record(1), rung(1, resource=2, robust_accuracy=0.1, sparsity=0.9))
+        assert early.stops(1) == stops
+
+
+def study(path: Path, **changes: Any) -> Driver:
+    changes = {"budget": {"trials": 8}, **changes}
+    return Driver(Records.create(Storage(str(path)), spec(**changes), factories.FINGERPRINT))
+
+
+def started(driver: Driver) -> TrialRecord:
+    issued = driver.next()
+    assert issued is not None
+    driver.on_progress(issued.number, len(issued.keys))
+    return issued
+
+
+def work(driver: Driver, quality: float) -> Outcome:
+    """Do what a worker does with the next trial, as far as it is let; the better its quality, the more robust."""
+    issued = started(driver)
+    number, sparsity = issued.number, issued.params["recipe.sparsity"]
+    rungs, points = [], []
+    for resource, share in ((1, 0.1), (2, 0.2), (4, 0.4)):
+        rungs.append(rung(0, share, resource=resource, robust_accuracy=quality * share))
+        driver.on_rung(number, rungs[-1])
+        if driver.stops(number):
+            ended = driver.on_end(number, None)
+            assert ended is not None
+            return ended
+    for measure, at in enumerate((0.0, sparsity)):
+        stands_for = {} if measure else {"sparsity": 0.0}
+        found = point(measure, quality * (1 - at / 2), at, epochs_trained=10 + 5 * measure, stands_for=stands_for)
+        points.append(found)
+        driver.on_point(number, found)
+    Records.open(driver.records.storage).write_outcome(factories.outcome(number, points, rungs=tuple(rungs)))
+    ended = driver.on_end(number, None)
+    assert ended is not None
+    return ended
+
+
+QUALITIES = (0.5, 0.9, 0.3, 0.7, 0.2, 0.95, 0.4, 0.6)
+
+
+def test_a_stopped_trial_is_recorded_with_what_it_showed_and_is_on_no_front(tmp_path: Path) -> None:
+    driver = study(tmp_path)
+    ends = [work(driver, quality) for quality in QUALITIES]
+    stopped = [end for end in ends if end.state == "stopped"]
+    assert 2 <= len(stopped) <= 6
+    for end in stopped:
+        assert end.rungs
+        assert end.failure is None
+        assert not end.points
+    snapshot = driver.snapshot()
+    assert (snapshot.stopped, snapshot.complete, snapshot.failed) == (len(stopped), 8 - len(stopped), 0)
+    assert snapshot.finished == 8
+    assert driver.stop_reason() is None
+    read = Study(Records.open(Storage(str(tmp_path))))
+    assert read.summary().stopped == len(stopped)
+    assert {row.trial for row in read.points()} == {end.number for end in ends if end.state == "complete"}
+
+
+def test_the_sampler_is_told_a_stopped_trial_as_pruned_with_its_last_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, Any, Any]] = []
+    tell = optuna.study.Study.tell
+
+    def listening(self: Any, trial: Any, values: Any = None, state: Any = None, **more: Any) -> Any:
+        told.append((trial, values, state))
+        return tell(self, trial, values, state=state, **more)
+
+    monkeypatch.setattr(optuna.study.Study, "tell", listening)
+    driver = study(tmp_path)
+    ends = [work(driver, quality) for quality in QUALITIES]
+    states = [state.name for _, _, state in told]
+    assert states == [{"stopped": "PRUNED", "complete": "COMPLETE"}[end.state] for end in ends]
+    assert all(values is None for _, values, state in told if state.name == "PRUNED")
+    trials = driver._sampling._study.get_trials(deepcopy=False)
+    pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
+    last = [end.rungs[-1] for end in ends if end.state == "stopped"]
+    shown = [trial.user_attrs["last_values"] for trial in pruned]
+    assert shown == [[look.robust_accuracy, look.sparsity] for look in last]
+
+
+def test_a_search_that_is_resumed_after_every_trial_stops_the_same_trials(tmp_path: Path) -> None:
+    for kind in (EAGER, {"kind": "reach", "evidence": 1, "chance": 0.4}):
+        whole = study(tmp_path / kind["kind"] / "whole", early_stopping=kind)
+        expected = [(end.state, len(end.rungs)) for end in (work(whole, quality) for quality in QUALITIES)]
+        place = Storage(str(tmp_path / kind["kind"] / "parts"))
+        study(Path(place.location), early_stopping=kind)
+        found = [work(Driver(Records.open(place)), quality) for quality in QUALITIES]
+        assert [(end.state, len(end.rungs)) for end in found] == expected
+        assert {"stopped", "complete"} == {end.state for end in found}
+
+
+def test_a_trial_that_died_while_it_was_told_to_stop_is_stopped_and_others_that_died_failed(tmp_path: Path) -> None:
+    driver = study(tmp_path)
+    first, second = started(driver), started(driver)
+    driver.on_rung(first.number, rung(resource=1, robust_accuracy=0.6))
+    driver.on_rung(second.number, rung(resource=1, robust_accuracy=0.0))
+    assert [driver.stops(0), driver.stops(1)] == [False, True]
+    ends = [driver.on_end(number, "its process died") for number in (0, 1)]
+    assert [end.state for end in ends if end] == ["failed", "stopped"]
+    assert all(len(end.rungs) == 1 for end in ends if end)
+
+
+def test_looks_of_trials_that_are_not_running_change_nothing(tmp_path: Path) -> None:
+    driver = study(tmp_path)
+    driver.on_rung(5, rung())
+    assert not driver.stops(5)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_in_a_deterministic_study_verdicts_do_not_depend_on_who_is_faster(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    driver = study(tmp_path, deterministic=True, round=3)
+    for quality in (0.5, 0.4, 0.6):
+        assert work(driver, quality).state == "complete", "nobody of this round has been seen"
+    late = {started(driver).number: robust for robust in (0.1, 0.055, 0.052)}
+    numbers = list(late)
+    stops = {}
+    for index in order:
+        number = numbers[index]
+        driver.on_rung(number, rung(0, 0.1, resource=1, robust_accuracy=late[number]))
+        stops[number] = driver.stops(number)
+        driver.on_end(number, None if stops[number] else "it died")
+    alone = EarlyStopping(driver.spec)
+    for _, outcome in driver.records.trials()[:3]:
+        assert outcome is not None
+        alone.end(driver.records.trials()[outcome.number][0], outcome)
+    for trial, _ in driver.records.trials()[3:]:
+        fresh = rung(0, 0.1, resource=1, robust_accuracy=late[trial.number])
+        alone.rung(trial, fresh)
+        assert alone.stops(trial.number) == stops[trial.number]
+
+
+def test_outcomes_from_before_there_were_looks_are_read() -> None:
+    old = factories.outcome(3).model_dump(mode="json", by_alias=True)
+    assert old.pop("rungs") == []
+    assert Outcome.model_validate(old).rungs == ()

@@ -47,6 +47,21 @@ def test_trials_run_on_three_nodes_and_survive_the_loss_of_one(
     assert {outcome["state"] for outcome in outcomes} == {"complete"}
 
 
+def test_a_launch_whose_head_node_dies_says_so(cluster: Nodes, start: Start, study_file: Path, tmp_path: Path) -> None:
+    file = cluster_file(tmp_path, cluster)
+    launch = start("launch", str(study_file), "--cluster", file, "--trials", "500")
+    study = tmp_path / "runs" / "tiny"
+    wait_for(lambda: len(list(study.glob("trials/*/outcome.json"))) >= 1, 120)
+    (head,) = [process for process in cluster.processes if process.is_running() and process.name() == "gcs_server"]
+    head.kill()
+    out, err = launch.communicate(timeout=120)
+    assert launch.returncode == 6, out + err
+    assert "the Ray cluster has died" in err.splitlines()[-1]
+    states = {json.loads(path.read_text())["state"] for path in study.glob("trials/*/outcome.json")}
+    assert states == {"complete"}
+    assert not (study / "driver.json").exists()
+
+
 def _scrape(port: int) -> str:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:

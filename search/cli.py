@@ -129,6 +129,7 @@ def main() -> None:
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the study, as in recipe.epochs=20."
 )
+@click.option("--allow-change", is_flag=True, help="Extend the space of a study that exists; says what it means.")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would run, and start nothing.")
 @_storage
 @_json
@@ -138,6 +139,7 @@ def launch(
     name: str | None,
     trials: str | None,
     overrides: tuple[str, ...],
+    allow_change: bool,
     dry_run: bool,
     storage: str | None,
     as_json: bool,
@@ -149,7 +151,8 @@ def launch(
     """
     from search import planning
 
-    plan = planning.plan(study, cluster, storage, overrides, name=name, trials=trials, dry=dry_run)
+    options: Any = {"name": name, "trials": trials, "allow_change": allow_change}
+    plan = planning.plan(study, cluster, storage, overrides, dry=dry_run, **options)
     if dry_run:
         if as_json:
             emit(plan.plain())
@@ -162,9 +165,12 @@ def launch(
     from search import progress
     from search.ending import show_ending
 
+    for effect in plan.effects:
+        say(effect)
     say(planning.opening(plan.cluster))
     with progress.view(quiet=as_json) as view:
-        ending = launching.launch(plan.spec, plan.cluster, plan.storage, view=view, say=say)
+        changing: Any = {"allow_change": True} if allow_change else {}
+        ending = launching.launch(plan.spec, plan.cluster, plan.storage, view=view, say=say, **changing)
     show_ending(plan.spec.name, plan.storage, ending, as_json)
     return ending.exit_code
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from search import objectives, pareto
 from search.expectation import Expectations, taught_as
 from search.housekeeping import Housekeeper
+from search.matching import completed
 from search.ordering import Order, trainings
 from search.records import Records, utc_now
 from search.sampling import Sampling
 from search.stopping import EarlyStopping
 from trainables import spec as trial_spec
 from trainables.base import plain
+from trainables.errors import StorageError
 from trainables.outcome import Failure, Outcome, Point, Rung, TrialRecord
 from trainables.spec import TrialSpec
 
@@ -90,10 +92,12 @@ class Driver:
         taught = records.lessons()
         self._expectations.store(taught.stages)
         for lesson in taught.lessons:
-            self._sampling.teach(lesson.study, lesson.params, *self._judge(lesson.measured))
-        queued = [record.params for record, _ in records.trials() if record.sampler.get(_QUEUED)]
+            params = completed(self.spec, lesson.params) or lesson.params
+            self._sampling.teach(lesson.study, params, *self._judge(lesson.measured))
+        trials = [(self._completed(record), outcome) for record, outcome in records.trials()]
+        queued = [record.params for record, _ in trials if record.sampler.get(_QUEUED)]
         self._queue = [given for given in self.spec.queue() if given not in queued]
-        for record, outcome in records.trials():
+        for record, outcome in trials:
             self._teach_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)
             self._expectations.issue(record)
@@ -102,6 +106,13 @@ class Driver:
                 self._order.add(record, trainings(chain))
                 continue
             self._end(record, outcome, known=0)
+
+    def _completed(self, record: TrialRecord) -> TrialRecord:
+        """Return a trial with the parameters that the space has been extended by since, at the values it had."""
+        params = completed(self.spec, record.params)
+        if params is None:
+            raise StorageError(f"the space of {self.records.storage.location} does not hold its trial {record.number}")
+        return record if params is record.params else record.model_copy(update={"params": params})
 
     def next(self) -> TrialRecord | None:
         """Return a trial to start, recorded before; None where none can start now, or ever (`waiting` tells)."""

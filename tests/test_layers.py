@@ -54,7 +54,7 @@ SEARCH = (
     "driver",
     "study catalogue status progress exporters scaffold damage",
     "plot console takeaway ray_runner repair",
-    "warm_start",
+    "warm_start extension",
     "launch ending",
     "planning",
     "doctor",

@@ -102,7 +102,9 @@ class Loop:
         known = json.loads(self._saved.read_text()) if self._saved.exists() else {"seed": seed}
         self.tally = Tally(**known)
         self._random = random.Random(f"{self.tally.seed} {self.tally.rounds}")
-        (folder / "killed.yaml").write_text(STUDY % {"trials": trials, "epochs": epochs})
+        self._epochs = epochs
+        self.trials = 0
+        self.extend(trials)
         (folder / "counted_epochs.py").write_text(PLUGIN % {"log": str(self._log), "pause": pause})
         self._short = tempfile.TemporaryDirectory(prefix="rs")
         self.nodes = Nodes(Path(self._short.name))
@@ -110,6 +112,11 @@ class Loop:
         self._launch: subprocess.Popen[bytes] | None = None
         self._ended: dict[str, bytes] = self._outcomes()
         self._issued: dict[str, object] = self._params()
+
+    def extend(self, more: int) -> None:
+        """Make the study longer; the next launch takes it up."""
+        self.trials += more
+        (self.folder / "killed.yaml").write_text(STUDY % {"trials": self.trials, "epochs": self._epochs})
 
     def close(self) -> None:
         """End what runs."""

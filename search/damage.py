@@ -56,7 +56,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> li
     records, found = opened(storage)
     live: set[str] = set()
     if records is not None:
-        found += [*_records(records), *_gaps(records)]
+        found += [*_lessons(records), *_records(records), *_gaps(records)]
         live = {key for trial, outcome in records.trials() if outcome is None for key in trial.keys}
     for key in storage.names(paths.STAGES):
         wanted = busy or records is None or key in live
@@ -79,6 +79,13 @@ def opened(storage: Storage) -> tuple[Records | None, list[Fault]]:
         return Records.open(storage, paths.STUDY_COPY), [fault]
     except RobustsearchError:
         return None, [fault]
+
+
+def _lessons(records: Records) -> Iterator[Fault]:
+    try:
+        records.lessons()
+    except StorageError as error:
+        yield Fault("study", paths.LESSONS, str(error))
 
 
 def _records(records: Records) -> Iterator[Fault]:

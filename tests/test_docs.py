@@ -52,6 +52,15 @@ MANUAL = ROOT / "docs" / "manual"
 STUDY_FILE, CLUSTER_FILE, RECIPES_PAGE = "study-file.md", "cluster-file.md", "recipes.md"
 
 
+def test_every_test_that_bears_out_a_guarantee_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (MANUAL / "reliability.md").read_text()))
+    there = {
+        name for file in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())
+    }
+    assert len(named) > 20
+    assert named <= there, named - there
+
+
 def written(value: Any) -> str:
     """Write a default as a study file would."""
     if isinstance(value, Spec):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,6 +74,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             process.kill()
         process.communicate()
     end(family.values())
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path is short enough for the sockets that Ray keeps in it."""
+    folder = Path(tempfile.mkdtemp(prefix="rs"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def end(processes: Iterator[psutil.Process] | object) -> None:

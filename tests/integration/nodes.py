@@ -39,16 +39,20 @@ class Nodes:
         }
         self.processes: list[psutil.Process] = []
         self._python = python
-        self._common = ["--num-cpus", str(cpus), "--object-store-memory", "100000000", "--disable-usage-stats"]
+        self._common = ["--object-store-memory", "100000000", "--disable-usage-stats", "--num-cpus"]
+        self._cpus = cpus
         port = self.address.rpartition(":")[2]
         head = ["--head", "--port", port, "--include-dashboard", "false", "--metrics-export-port", str(self.metrics)]
-        self._start([*head, "--node-ip-address", "127.0.0.1", "--temp-dir", str(folder / "ray"), *self._common])
+        self._start(
+            [*head, "--node-ip-address", "127.0.0.1", "--temp-dir", str(folder / "ray"), *self._common, str(cpus)]
+        )
         for _ in range(nodes - 1):
             self.add()
 
-    def add(self, *before: str) -> None:
+    def add(self, *before: str, cpus: int | None = None) -> None:
         """Let another node join; `before` is a command that runs it, such as `unshare`."""
-        self._start(["--address", self.address, *self._common], *before)
+        count = str(self._cpus if cpus is None else cpus)
+        self._start(["--address", self.address, *self._common, count], *before)
 
     def _start(self, arguments: list[str], *before: str) -> None:
         known = set(psutil.pids())

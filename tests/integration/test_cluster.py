@@ -23,19 +23,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder whose path is short enough for the sockets that Ray keeps in it."""
-    import shutil
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp(prefix="rs"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def cluster(request: pytest.FixtureRequest, short: Path) -> Iterator[Nodes]:
-    head = Nodes(short, getattr(request, "param", sys.executable), nodes=3)
+def cluster(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Nodes]:
+    head = Nodes(short_folder, getattr(request, "param", sys.executable), nodes=3)
     yield head
     head.close()
 
@@ -100,13 +89,13 @@ def bare_python(tmp_path: Path) -> str:
 
 
 def test_code_is_shipped_to_workers_that_have_the_dependencies_only(
-    bare_python: str, short: Path, start: Start, study_file: Path, tmp_path: Path
+    bare_python: str, short_folder: Path, start: Start, study_file: Path, tmp_path: Path
 ) -> None:
     missing = subprocess.run(
         [bare_python, "-c", "import torch, ray, trainables"], capture_output=True, text=True, cwd=tmp_path
     )
     assert "No module named 'trainables'" in missing.stderr
-    head = Nodes(short, bare_python, nodes=1, cpus=2)
+    head = Nodes(short_folder, bare_python, nodes=1, cpus=2)
     try:
         refused = start("launch", str(study_file), "--cluster", cluster_file(tmp_path, head), "--trials", "2")
         _, err = refused.communicate(timeout=120)

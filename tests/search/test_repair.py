@@ -252,6 +252,19 @@ def test_two_torn_study_files_cannot_be_repaired_and_nothing_is_touched(study: P
     assert contents(study) == before
 
 
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_lost_lessons_are_named(tmp_path: Path, content: bytes | None) -> None:
+    spec = factories.study_spec(warm_start=["other"])
+    study = tmp_path / "synthetic"
+    Records.create(storage(study), spec, factories.FINGERPRINT)
+    assert kinds(study) == []
+    (study / paths.LESSONS).unlink()
+    if content is not None:
+        (study / paths.LESSONS).write_bytes(content)
+    assert kinds(study) == [("study", paths.LESSONS)]
+    assert not repair(storage(study)).whole
+
+
 def a_stage(study: Path, trial: int, name: str = paths.STATE) -> Path:
     return study / paths.stage(Records.open(storage(study)).trials()[trial][0].keys[-2]) / name
 

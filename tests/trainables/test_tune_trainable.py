@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from ray.exceptions import RayActorError
 
 from tests.trainables.test_run import FAST, trial
-from trainables import evaluate, notice, paths, run, tune_trainable
+from trainables import evaluate, notice, paths, run, train, tune_trainable
 from trainables.base import plain
 from trainables.data import tensors
 from trainables.errors import StorageError
@@ -340,3 +342,62 @@ def test_nothing_is_written_where_the_study_is_not(
     assert "does not hold trial 0" in last["storage"]
     assert not (tmp_path / paths.outcome(0)).exists()
     assert (tmp_path / "stages").exists() == (when == "under way")
+
+
+def test_a_clock_that_is_set_back_makes_no_duration_negative(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10_000))
+
+    class Backwards(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2030, 1, 1, tzinfo=UTC) - timedelta(hours=next(clock))
+
+    now = time.time()
+    for module in (tune_trainable, run):
+        monkeypatch.setattr(module, "datetime", Backwards)
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * next(clock))
+    run_out(work(trial(sparsity=0.5)))
+    ended = outcome(tmp_path)
+    assert ended.started > ended.finished, "the clock went back"
+    assert ended.state == "complete"
+    assert ended.seconds > 0
+    assert all(point.seconds > 0 for point in ended.points)
+
+
+def test_out_of_memory_on_the_first_batch_is_tried_once_more_and_recorded_as_such(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def short(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(train._Run, "_step", short)
+    run_out(work(trial()))
+    ended = outcome(tmp_path)
+    assert ended.failure is not None
+    assert (ended.failure.kind, len(ended.points), len(calls)) == ("oom", 0, 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_a_failed_trial(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    real = train._Run._step
+
+    def spoilt(self: Any, *arguments: Any, **named: Any) -> Any:
+        found = real(self, *arguments, **named)
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.fill_(value)
+        return found
+
+    monkeypatch.setattr(train._Run, "_step", spoilt)
+    run_out(work(trial()))
+    ended = outcome(tmp_path)
+    assert ended.failure is not None
+    assert (ended.state, ended.failure.kind) == ("failed", "diverged")
+    assert not list(tmp_path.glob("stages/*/point.json")), "what diverged is not measured"

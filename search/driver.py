@@ -18,15 +18,12 @@ from search.matching import completed
 from search.ordering import Order, trainings
 from search.records import Records, utc_now
 from search.sampling import Sampling
-from search.stopping import EarlyStopping
+from search.stopping import GIVEN, EarlyStopping
 from trainables import spec as trial_spec
 from trainables.base import plain
 from trainables.errors import StorageError
 from trainables.outcome import Failure, Outcome, Point, Rung, TrialRecord
 from trainables.spec import TrialSpec
-
-_QUEUED = "queued"
-"""What a trial's record says of its parameters where the study file gave them."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class Driver:
             params = completed(self.spec, lesson.params) or lesson.params
             self._sampling.teach(lesson.study, params, *self._judge(lesson.measured))
         trials = [(self._completed(record), outcome) for record, outcome in records.trials()]
-        queued = [record.params for record, _ in trials if record.sampler.get(_QUEUED)]
+        queued = [record.params for record, _ in trials if record.sampler.get(GIVEN)]
         self._queue = [given for given in self.spec.queue() if given not in queued]
         for record, outcome in trials:
             self._teach_rounds_before(record.number)
@@ -151,7 +148,7 @@ class Driver:
         given = self._queue[0] if self._queue else None
         params, sampler = self._sampling.ask(number, given)
         if given is not None:
-            sampler = {**sampler, _QUEUED: True}
+            sampler = {**sampler, GIVEN: True}
         trial = self.spec.trial(params)
         chain = trial_spec.steps(trial, self.records.fingerprint.data_hash)
         keys = tuple(step.key for step in chain)

@@ -12,7 +12,7 @@ from trainables.phases import Measure, Prune
 from trainables.recipes import RECIPES
 
 GIVEN = "queued"
-"""What a trial's record says of its sampler where the study file gave the parameters: such a trial runs to its end."""
+"""What a trial's record says of its parameters where the study file gave them; such a trial is run to its end."""
 
 
 class EarlyStopping:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search import extension, lease, study_spec, warm_start
-from search.cluster_spec import Address, Cluster, Local
+from search.cluster_spec import Address, Cluster, ClusterError, Local
 from search.records import Fingerprint, Records
 from search.study_spec import StudySpec
+from search.watchdog import Interrupt, Watchdog
 from trainables.errors import SpecError
 from trainables.lease import Lease
 from trainables.storage import Storage
@@ -30,30 +29,6 @@ class Ending:
 
     exit_code: int
     message: str
-
-
-@dataclass
-class Interrupt:
-    """Signals that end a launch: the first is noted, a second Ctrl-C ends it at once."""
-
-    signal: int | None = None
-    _old: dict[int, Any] = field(default_factory=dict)
-
-    @contextmanager
-    def caught(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM and SIGHUP for the length of a `with` block."""
-        for number in map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
-            self._old[number] = signal.signal(number, self._note)
-        try:
-            yield
-        finally:
-            for number, handler in self._old.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal = number
 
 
 @dataclass(frozen=True)
@@ -135,7 +110,27 @@ def _run(
 
     spec = prepared.spec
     interrupt = Interrupt()
-    with ray_cluster.connected(cluster, code_paths(cluster, spec.plugins)) as connection, interrupt.caught():
+    goes_on = f"`robustsearch launch` with the same study goes on in {storage.location}"
+
+    def broken() -> Ending:
+        """Say how a launch ended that could not end in order."""
+        if interrupt.cluster_died and interrupt.signal is None:
+            return Ending(ClusterError.exit_code, f"the Ray cluster has died; {goes_on}")
+        return Ending(_stopped(interrupt.signal), f"interrupted; {goes_on}")
+
+    def last_words() -> int:
+        held.release()
+        ending = broken()
+        say(ending.message)
+        return ending.exit_code
+
+    watchdog = Watchdog(interrupt, last_words)
+    with (
+        watchdog.watching(),
+        ray_cluster.connected(cluster, code_paths(cluster, spec.plugins)) as connection,
+        watchdog.over(connection.alive),
+        interrupt.caught(),
+    ):
         if connection.nodes > 1 and storage.local:
             say(f"storage {storage.location} must be a directory that all {connection.nodes} nodes share")
 
@@ -162,15 +157,17 @@ def _run(
 
         def gone() -> bool:
             held.check()
-            return told_to_stop() or driver.stop_reason() is not None
+            return told_to_stop() or interrupt.cluster_died or driver.stop_reason() is not None
 
         try:
             ray_runner.run(driver, cluster, connection.capacity, storage.location, view=view, gone=gone)
         except KeyboardInterrupt:
-            return Ending(
-                INTERRUPTED, f"interrupted; `robustsearch launch` with the same study goes on in {storage.location}"
-            )
-        return _ending(driver, storage, interrupt.signal)
+            return broken()
+        except Exception:
+            if interrupt.cluster_died:  # Whatever Ray makes of that.
+                return broken()
+            raise
+        return broken() if interrupt.cluster_died else _ending(driver, storage, interrupt.signal)
 
 
 def _records(

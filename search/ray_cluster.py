@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,16 +31,19 @@ OBJECT_STORE_BYTES = 256 * 1024**2
 
 
 PATIENCE_SECONDS = 15
+SILENT_LOOKS = 5
+"""How many looks at a head, a second apart, may find nobody: it may be short of sockets for a moment."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A cluster that answers, and how many trials fit on it at once."""
+    """A cluster that answers, and how many trials fit on it at once. `alive` looks whether its head is there still."""
 
     dashboard: str
     capacity: int
     nodes: int
+    alive: Callable[[], bool]
 
 
 @contextmanager
@@ -72,18 +76,61 @@ def connected(cluster: Cluster, code_paths: tuple[str, ...] = ()) -> Iterator[Co
         "namespace": "robustsearch",
     }
     try:
-        context = ray.init(**addressing, **options)
+        with _deaf_to_hangups():
+            context = ray.init(**addressing, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError, PermissionError) as error:
         raise ClusterError(_explain(cluster, error)) from error
     finally:
         os.rmdir(empty)
     try:
-        alive: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        nodes = [node["Resources"] for node in alive if node["Alive"]]
+        known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in known if node["Alive"]]
         url = getattr(context, "dashboard_url", None) or ""
-        yield Connection(f"http://{url}" if url else "", capacity(cluster, nodes), len(nodes))
+        alive = _own_processes_live() if isinstance(cluster, Local) else _answers(addressing["address"])
+        yield Connection(f"http://{url}" if url else "", capacity(cluster, nodes), len(nodes), alive)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _deaf_to_hangups() -> Iterator[None]:
+    """Let processes that are started ignore SIGHUP: a closed terminal tells them too, and they have to save first."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+_VITAL = ("gcs_server", "raylet")
+
+
+def _own_processes_live() -> Callable[[], bool]:
+    """Return a check of the Ray processes that this one has started."""
+    from ray._private import worker
+
+    node: Any = worker._global_node
+
+    def check() -> bool:
+        return not any(kind in _VITAL for kind, _ in node.dead_processes())
+
+    return check
+
+
+def _answers(address: str) -> Callable[[], bool]:
+    """Return a check of a cluster's head; one that does not answer `SILENT_LOOKS` times in a row is gone."""
+    silent = 0
+
+    def check() -> bool:
+        nonlocal silent
+        try:
+            _answering(address)
+            silent = 0
+        except ClusterError:
+            silent += 1
+        return silent < SILENT_LOOKS
+
+    return check
 
 
 def _set_environment(cluster: Cluster) -> None:

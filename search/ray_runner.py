@@ -106,7 +106,8 @@ class TuneSearcher(_Live, Searcher):
             self.on_trial_result(trial_id, result)
         number = self._numbers[trial_id]
         try:
-            if error:
+            # A process that dies while the launch is ended is no crash of its trial's.
+            if error and not self.over():
                 self._driver.on_crash(number)
             else:
                 self._driver.on_end(number, None)

@@ -35,7 +35,7 @@ TRAINABLES = (
     "probe tune_trainable",
 )
 SEARCH = (
-    "yaml_file messages pareto ordering __init__",
+    "yaml_file messages watchdog pareto ordering __init__",
     "problems",
     "fields space cluster_spec scheduling",
     "halving reach",

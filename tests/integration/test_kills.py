@@ -189,6 +189,26 @@ def test_a_worker_that_is_killed_more_often_than_allowed_fails_its_trial(
     assert "too many trials failed: 0 of 1 trials complete, 1 failed" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("process", ["gcs_server", "raylet"])
+def test_a_launch_whose_ray_dies_says_so_and_can_go_on(
+    start: Start, slow: Callable[[int], Path], tmp_path: Path, process: str
+) -> None:
+    launch = start("launch", str(slow(0)), "--set", "recipe.sparsity=0.0")
+    worker_after(launch, tmp_path, 2)
+    start.remember()  # type: ignore[attr-defined]
+    (vital,) = [child for child in psutil.Process(launch.pid).children() if child.name() == process]
+    vital.kill()
+    out, err = launch.communicate(timeout=120)
+    assert launch.returncode == 6, out + err
+    assert "the Ray cluster has died" in err.splitlines()[-1]
+    study = tmp_path / "runs" / "tiny"
+    assert not list(study.glob("trials/*/outcome.json")), "it is no failure of the trial"
+    assert not (study / paths.DRIVER).exists()
+
+
 @pytest.fixture
 def loop(tmp_path: Path) -> Iterator[Loop]:
     made = Loop(tmp_path, seed=random.randrange(10**6), trials=16, epochs=8)

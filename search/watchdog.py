@@ -1,0 +1,89 @@
+"""What ends a launch that cannot end by itself: the signals that stop it, and a cluster that died under it."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+LOOK_EVERY = 1.0
+PATIENCE_SECONDS = 5.0
+"""How long a launch whose cluster has died may take to end by itself; workers that were told to go save then."""
+LAST_SECONDS = 20.0
+"""After so many more, its process is ended. Slurm gives 30 in all; Ray ends the process after 60, without a word."""
+
+
+@dataclass
+class Interrupt:
+    """What ends a launch from outside: the first signal is noted, a second Ctrl-C ends the launch at once."""
+
+    signal: int | None = None
+    cluster_died: bool = False
+    _old: dict[int, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Take SIGINT, SIGTERM and SIGHUP for the length of a `with` block."""
+        for number in map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+            self._old[number] = signal.signal(number, self._note)
+        try:
+            yield
+        finally:
+            for number, handler in self._old.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if number == signal.SIGINT and (self.signal is not None or self.cluster_died):
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+class Watchdog:
+    """A thread that looks after the cluster, of which nobody else would notice for a minute that it is gone."""
+
+    def __init__(self, interrupt: Interrupt, last_words: Callable[[], int]) -> None:
+        """Watch nothing yet; `last_words` says how the launch ended, and returns the exit code."""
+        self._interrupt = interrupt
+        self._last_words = last_words
+        self._alive: Callable[[], bool] | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Run the thread for the length of a `with` block."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+
+    @contextmanager
+    def over(self, alive: Callable[[], bool]) -> Iterator[None]:
+        """Expect the cluster to live for the length of a `with` block."""
+        self._alive = alive
+        try:
+            yield
+        finally:
+            self._alive = None
+
+    def _look(self) -> None:
+        died: float | None = None
+        interrupted = False
+        while not self._over.wait(LOOK_EVERY):
+            alive = self._alive
+            if died is None and alive is not None and not alive():
+                died = time.monotonic()
+                self._interrupt.cluster_died = True
+            since = time.monotonic() - died if died is not None else 0.0
+            if since > PATIENCE_SECONDS and not interrupted and self._alive is not None:
+                interrupted = True
+                _thread.interrupt_main()
+            if since > PATIENCE_SECONDS + LAST_SECONDS:
+                os._exit(self._last_words())

@@ -18,7 +18,7 @@ import torch
 from ray.exceptions import RayActorError
 
 from tests.trainables.test_run import FAST, trial
-from trainables import evaluate, notice, paths, run, train, tune_trainable
+from trainables import evaluate, measuring, notice, paths, run, train, tune_trainable
 from trainables.base import plain
 from trainables.data import tensors
 from trainables.errors import StorageError

@@ -10,6 +10,7 @@ import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from search import objectives, pareto
 from search.expectation import Expectations, taught_as
@@ -18,6 +19,7 @@ from search.matching import completed
 from search.ordering import Order, trainings
 from search.records import Records, utc_now
 from search.sampling import Sampling
+from search.screening import Screens
 from search.stopping import GIVEN, EarlyStopping
 from trainables import spec as trial_spec
 from trainables.base import plain
@@ -66,6 +68,7 @@ class Driver:
         self._expectations = Expectations(self.spec, records.fingerprint.data_hash)
         self._sampling = Sampling(self.spec, self._expectations.of)
         self._early = EarlyStopping(self.spec)
+        self._screens = Screens(self.spec)
         self._gpus = gpus_per_trial
         self._ahead = ahead
         self._clock = time.monotonic()
@@ -209,6 +212,10 @@ class Driver:
         self._order.again(record)
         return None
 
+    def screen(self) -> dict[str, Any] | None:
+        """Return what a trial that starts now screens its points against; None where nothing can be ruled out."""
+        return self._screens.now()
+
     def on_end(self, number: int, crash: str | None) -> Outcome | None:
         """Take in a trial's end.
 
@@ -277,6 +284,7 @@ class Driver:
         self._tell(record, outcome)
         self._expectations.end(record, outcome)
         self._early.end(record, outcome)
+        self._screens.learn(outcome)
 
     def _observe(self, record: TrialRecord, point: Point) -> None:
         params = taught_as(record.params, point.stands_for)
@@ -288,7 +296,9 @@ class Driver:
         shown: list[Point | Rung] = [*outcome.rungs, *outcome.points]
         last = shown[-1] if shown else None
         values, violations = self._judge(last) if last and outcome.state != "failed" else (None, [])
-        self._sampling.tell(record.number, outcome.state, values, violations)
+        # A trial whose last point was screened has no values; it is bad, and it has not failed.
+        screened = isinstance(last, Point) and last.tier == "screened"
+        self._sampling.tell(record.number, "stopped" if screened else outcome.state, values, violations)
 
     def _judge(self, point: objectives.Measured) -> tuple[list[float] | None, list[float]]:
         if not objectives.valid(point, self.spec):

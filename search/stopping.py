@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from search import objectives
-from search.scheduling import KNOWN, Report
+from search.scheduling import Report
 from search.study_spec import StudySpec
+from trainables.metrics import KNOWN
 from trainables.outcome import Outcome, Point, Rung, TrialRecord
 from trainables.phases import Measure, Prune
 from trainables.recipes import RECIPES

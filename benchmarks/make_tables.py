@@ -186,7 +186,7 @@ def make(name: str, folder: Path, say: Callable[[str], None]) -> Path:
     for index, params in enumerate(choices):
         trial = spec.trial({**params, REWIND: "init"})
         key = next(s.key for s in steps(trial, laboratory.data.fingerprint) if isinstance(s.phase, Train))
-        files.append(folder / f"{index:03d}-{key[:12]}.parquet")
+        files.append(folder / f"{key[:16]}.parquet")
         if files[-1].exists():
             continue
         began = time.perf_counter()

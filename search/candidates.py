@@ -104,7 +104,8 @@ def sparsities(space: Space, params: Params, shares: Iterable[float]) -> list[Pa
     if parameter is None or SPARSITY_PATH not in params:
         return []
     if isinstance(parameter, Categorical):
-        return [{**params, SPARSITY_PATH: place(share, parameter)} for share in shares]
+        rising = parameter.model_copy(update={"choices": tuple(sorted(parameter.choices))})
+        return [{**params, SPARSITY_PATH: place(min(share, 1 - 1e-9), rising)} for share in shares]
     assert isinstance(parameter, (FloatRange, IntRange))
     low, high = (math.log1p(-min(bound, 1 - 1e-9)) for bound in (parameter.low, parameter.high))
     width = parameter.high - parameter.low

@@ -85,6 +85,10 @@ def _storage(command: F) -> F:
     return click.option("--storage", metavar="PLACE", envvar=STORAGE_VARIABLE, help=text)(command)
 
 
+def _placed(command: F) -> F:
+    return _storage(_json(command))
+
+
 def _name(command: F) -> F:
     return click.argument("name")(command)
 
@@ -129,15 +133,16 @@ def main() -> None:
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the study, as in recipe.epochs=20."
 )
+@click.option("--allow-change", is_flag=True, help="Extend the space of a study that exists; says what it means.")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would run, and start nothing.")
-@_storage
-@_json
+@_placed
 def launch(
     study: str,
     cluster: str | None,
     name: str | None,
     trials: str | None,
     overrides: tuple[str, ...],
+    allow_change: bool,
     dry_run: bool,
     storage: str | None,
     as_json: bool,
@@ -149,22 +154,22 @@ def launch(
     """
     from search import planning
 
-    plan = planning.plan(study, cluster, storage, overrides, name=name, trials=trials, dry=dry_run)
+    options: Any = {"name": name, "trials": trials, "allow_change": allow_change}
+    plan = planning.plan(study, cluster, storage, overrides, dry=dry_run, **options)
     if dry_run:
-        if as_json:
-            emit(plan.plain())
-            return 0
         from search.console import show_facts
 
-        show_facts(plan.facts())
+        _answer(as_json, plan.plain(), lambda: show_facts(plan.facts()))
         return 0
     from search import launch as launching
     from search import progress
     from search.ending import show_ending
 
-    say(planning.opening(plan.cluster))
+    for line in (*plan.effects, planning.opening(plan.cluster)):
+        say(line)
     with progress.view(quiet=as_json) as view:
-        ending = launching.launch(plan.spec, plan.cluster, plan.storage, view=view, say=say)
+        changing: Any = {"allow_change": True} if allow_change else {}
+        ending = launching.launch(plan.spec, plan.cluster, plan.storage, view=view, say=say, **changing)
     show_ending(plan.spec.name, plan.storage, ending, as_json)
     return ending.exit_code
 
@@ -201,10 +206,8 @@ def studies(context: click.Context, as_json: bool) -> None:
     from search.console import show_facts
 
     found = {name: study_file.load(name).description for name in study_file.builtin_names()}
-    if as_json:
-        emit({"studies": [{"name": name, "description": text} for name, text in found.items()]})
-    else:
-        show_facts(found)
+    facts = {"studies": [{"name": name, "description": text} for name, text in found.items()]}
+    _answer(as_json, facts, lambda: show_facts(found))
 
 
 @studies.command("show")
@@ -215,16 +218,13 @@ def show(name: str, as_json: bool) -> None:
     from search import study_file
 
     text = study_file.builtin_text(name)
-    if as_json:
-        emit({"name": name, "yaml": text, "study": study_file.load(name).resolved()})
-    else:
-        print(text, end="")
+    resolved = study_file.load(name).resolved()
+    _answer(as_json, {"name": name, "yaml": text, "study": resolved}, lambda: print(text, end=""))
 
 
 @main.command()
 @click.argument("name", required=False)
-@_storage
-@_json
+@_placed
 def status(name: str | None, storage: str | None, as_json: bool) -> None:
     """Say where a study stands, or list the studies of the storage."""
     if name is None:
@@ -252,8 +252,7 @@ def _list(storage: str | None, as_json: bool) -> None:
 
 @main.command()
 @_name
-@_storage
-@_json
+@_placed
 def stop(name: str, storage: str | None, as_json: bool) -> None:
     """End a running launch; launching again goes on."""
     from search import lease
@@ -271,8 +270,7 @@ def stop(name: str, storage: str | None, as_json: bool) -> None:
 
 @main.command()
 @_name
-@_storage
-@_json
+@_placed
 def front(name: str, storage: str | None, as_json: bool) -> int:
     """Print the Pareto front.
 
@@ -284,10 +282,7 @@ def front(name: str, storage: str | None, as_json: bool) -> int:
     study = _open(storage, name)
     found = front_of(study)
     code = 0 if found["front"] else 3
-    if as_json:
-        emit({**found, **failed("no feasible point", code)})
-    else:
-        show_front(study)
+    _answer(as_json, {**found, **failed("no feasible point", code)}, lambda: show_front(study))
     return code
 
 
@@ -301,32 +296,24 @@ def front(name: str, storage: str | None, as_json: bool) -> int:
 )
 @click.option("--what", type=click.Choice(["front", "points", "trials"]), default="points", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write [default: stdout].")
-@_storage
-@_json
+@_placed
 def export(name: str, format_: str | None, what: Any, output: Path | None, storage: str | None, as_json: bool) -> None:
     """Write a table of a study."""
     from search import exporters
-    from search.exporters.output import OutputError
 
     study = _open(storage, name)
     kind = format_ or exporters.format_of(output)
-    if not as_json:
-        written = exporters.export(study, what, kind, output)
-        if written is not None:
-            say(f"wrote {written}")
-    elif output is not None:
-        emit({"output": str(exporters.export(study, what, kind, output)), "format": kind, "what": what})
-    else:
-        if kind in exporters.EXPORTERS and not exporters.EXPORTERS[kind].text:
-            raise OutputError(f"{kind} is no text; name a file with --output")
-        emit({"format": kind, "what": what, "content": exporters.render(study, what, kind).decode()})
+    if as_json and output is None:
+        emit({"format": kind, "what": what, "content": exporters.text(study, what, kind)})
+    elif (written := exporters.export(study, what, kind, output)) is not None:
+        facts = {"output": str(written), "format": kind, "what": what}
+        _answer(as_json, facts, lambda: say(f"wrote {written}"))
 
 
 @main.command()
 @_name
 @click.option("--output", type=click.Path(path_type=Path), help="A .png, .pdf or .svg [default: NAME-front.pdf].")
-@_storage
-@_json
+@_placed
 def plot(name: str, output: Path | None, storage: str | None, as_json: bool) -> None:
     """Draw the front with its intervals."""
     from search import plot as drawing
@@ -339,8 +326,7 @@ def plot(name: str, output: Path | None, storage: str | None, as_json: bool) -> 
 @_name
 @click.argument("point")
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The directory to write.")
-@_storage
-@_json
+@_placed
 def model(name: str, point: str, output: Path, storage: str | None, as_json: bool) -> None:
     """Write a point's network: weights (safetensors) and card (JSON)."""
     from search import takeaway
@@ -352,25 +338,17 @@ def model(name: str, point: str, output: Path, storage: str | None, as_json: boo
 @main.command()
 @_name
 @click.option("--dry-run", is_flag=True, help="Say what would be dropped, and drop nothing.")
-@_storage
-@_json
+@_placed
 def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
     """Drop stored stages that no front point and no unfinished trial needs."""
-    from dataclasses import asdict
-
     from search import lease
-    from search.fields import size_text
     from search.housekeeping import Housekeeper
 
     records = _open(storage, name).records
     with lease.acquire(records.storage):
         swept = Housekeeper(records).sweep(dry=dry_run)
-    verb = "would drop" if dry_run else "dropped"
-    message = (
-        f"{verb} {len(swept.dropped)} stages of {name}, {size_text(swept.freed)}; "
-        f"{swept.kept} stay, {size_text(swept.size)}"
-    )
-    _answer(as_json, {"study": name, "dry_run": dry_run, **asdict(swept)}, lambda: say(message))
+    facts = {"study": name, "dry_run": dry_run, **swept.plain()}
+    _answer(as_json, facts, lambda: say(f"{name}: {swept.says('would drop' if dry_run else 'dropped')}"))
 
 
 @main.command()
@@ -391,8 +369,7 @@ def init(directory: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("name", required=False)
 @click.option("--cluster", metavar="FILE", help="A cluster file [default: this machine].")
-@_storage
-@_json
+@_placed
 def doctor(name: str | None, cluster: str | None, storage: str | None, as_json: bool) -> int:
     """Look for what would stop a launch here, or for damage in the study NAME."""
     from search import doctor as examining
@@ -410,8 +387,7 @@ def doctor(name: str | None, cluster: str | None, storage: str | None, as_json: 
 
 @main.command()
 @_name
-@_storage
-@_json
+@_placed
 def repair(name: str, storage: str | None, as_json: bool) -> int:
     """Set aside what is torn in a study, and rebuild the rest from its records."""
     from search.catalogue import damaged_place

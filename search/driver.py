@@ -10,21 +10,22 @@ import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from search import objectives, pareto
 from search.expectation import Expectations, taught_as
 from search.housekeeping import Housekeeper
+from search.matching import completed
 from search.ordering import Order, trainings
 from search.records import Records, utc_now
 from search.sampling import Sampling
-from search.stopping import EarlyStopping
+from search.screening import Screens
+from search.stopping import GIVEN, EarlyStopping
 from trainables import spec as trial_spec
 from trainables.base import plain
+from trainables.errors import StorageError
 from trainables.outcome import Failure, Outcome, Point, Rung, TrialRecord
 from trainables.spec import TrialSpec
-
-_QUEUED = "queued"
-"""What a trial's record says of its parameters where the study file gave them."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Driver:
         self._expectations = Expectations(self.spec, records.fingerprint.data_hash)
         self._sampling = Sampling(self.spec, self._expectations.of)
         self._early = EarlyStopping(self.spec)
+        self._screens = Screens(self.spec)
         self._gpus = gpus_per_trial
         self._ahead = ahead
         self._clock = time.monotonic()
@@ -90,10 +92,12 @@ class Driver:
         taught = records.lessons()
         self._expectations.store(taught.stages)
         for lesson in taught.lessons:
-            self._sampling.teach(lesson.study, lesson.params, *self._judge(lesson.measured))
-        queued = [record.params for record, _ in records.trials() if record.sampler.get(_QUEUED)]
+            params = completed(self.spec, lesson.params) or lesson.params
+            self._sampling.teach(lesson.study, params, *self._judge(lesson.measured))
+        trials = [(self._completed(record), outcome) for record, outcome in records.trials()]
+        queued = [record.params for record, _ in trials if record.sampler.get(GIVEN)]
         self._queue = [given for given in self.spec.queue() if given not in queued]
-        for record, outcome in records.trials():
+        for record, outcome in trials:
             self._teach_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)
             self._expectations.issue(record)
@@ -102,6 +106,13 @@ class Driver:
                 self._order.add(record, trainings(chain))
                 continue
             self._end(record, outcome, known=0)
+
+    def _completed(self, record: TrialRecord) -> TrialRecord:
+        """Return a trial with the parameters that the space has been extended by since, at the values it had."""
+        params = completed(self.spec, record.params)
+        if params is None:
+            raise StorageError(f"the space of {self.records.storage.location} does not hold its trial {record.number}")
+        return record if params is record.params else record.model_copy(update={"params": params})
 
     def next(self) -> TrialRecord | None:
         """Return a trial to start, recorded before; None where none can start now, or ever (`waiting` tells)."""
@@ -140,7 +151,7 @@ class Driver:
         given = self._queue[0] if self._queue else None
         params, sampler = self._sampling.ask(number, given)
         if given is not None:
-            sampler = {**sampler, _QUEUED: True}
+            sampler = {**sampler, GIVEN: True}
         trial = self.spec.trial(params)
         chain = trial_spec.steps(trial, self.records.fingerprint.data_hash)
         keys = tuple(step.key for step in chain)
@@ -200,6 +211,10 @@ class Driver:
         del self._running[number]
         self._order.again(record)
         return None
+
+    def screen(self) -> dict[str, Any] | None:
+        """Return what a trial that starts now screens its points against; None where nothing can be ruled out."""
+        return self._screens.now()
 
     def on_end(self, number: int, crash: str | None) -> Outcome | None:
         """Take in a trial's end.
@@ -269,6 +284,7 @@ class Driver:
         self._tell(record, outcome)
         self._expectations.end(record, outcome)
         self._early.end(record, outcome)
+        self._screens.learn(outcome)
 
     def _observe(self, record: TrialRecord, point: Point) -> None:
         params = taught_as(record.params, point.stands_for)
@@ -280,7 +296,9 @@ class Driver:
         shown: list[Point | Rung] = [*outcome.rungs, *outcome.points]
         last = shown[-1] if shown else None
         values, violations = self._judge(last) if last and outcome.state != "failed" else (None, [])
-        self._sampling.tell(record.number, outcome.state, values, violations)
+        # A trial whose last point was screened has no values; it is bad, and it has not failed.
+        screened = isinstance(last, Point) and last.tier == "screened"
+        self._sampling.tell(record.number, "stopped" if screened else outcome.state, values, violations)
 
     def _judge(self, point: objectives.Measured) -> tuple[list[float] | None, list[float]]:
         if not objectives.valid(point, self.spec):

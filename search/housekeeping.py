@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from search import table
+from search.fields import size_text
 from search.records import Records
 from trainables.stages import Stages
 
@@ -19,6 +21,15 @@ class Swept:
     freed: int
     kept: int
     size: int
+
+    def plain(self) -> dict[str, Any]:
+        """Return the sweep as JSON-able data."""
+        return asdict(self)
+
+    def says(self, verb: str) -> str:
+        """Return the sweep as a sentence about what was dropped, or would be."""
+        went, stays = size_text(self.freed), size_text(self.size)
+        return f"{verb} {len(self.dropped)} stages, {went}; {self.kept} stay, {stays}"
 
 
 class Housekeeper:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search import lease, study_spec, warm_start
+from search import extension, lease, study_spec, warm_start
 from search.cluster_spec import Address, Cluster, ClusterError, Local
 from search.records import Fingerprint, Records
 from search.study_spec import StudySpec
@@ -31,25 +31,39 @@ class Ending:
     message: str
 
 
-def prepare(spec: StudySpec, storage: Storage) -> tuple[StudySpec, bool]:
-    """Compare a study with the one that is stored under its name; return the one to run and whether it exists.
+@dataclass(frozen=True)
+class Prepared:
+    """A study that may run: whether it `exists`, and what it means that it was changed on purpose, a line each."""
 
-    What a stored study may not change silently is refused; its budget may grow.
+    spec: StudySpec
+    exists: bool
+    effects: tuple[str, ...] = ()
+
+
+def prepare(spec: StudySpec, storage: Storage, *, allow_change: bool = False) -> Prepared:
+    """Compare a study with the one that is stored under its name.
+
+    What a stored study may not change silently is refused; its budget may grow. With `allow_change`, so may its space,
+    and a few things may change.
 
     Raises:
         SpecError: the stored study searches or measures something else.
     """
     if not Records.exist(storage):
-        return spec, False
-    stored = Records.open(storage).spec
-    spec = _with_precision(spec, stored.recipe.train.precision)
-    if differences := study_spec.changes(stored, spec):
+        return Prepared(spec, exists=False)
+    records = Records.open(storage)
+    spec = _with_precision(spec, records.spec.recipe.train.precision)
+    differences = study_spec.changes(records.spec, spec)
+    if differences and allow_change:
+        return Prepared(spec, True, tuple(extension.effects(records, spec)))
+    if differences:
+        allowed = " or --allow-change" if extension.may_be_allowed(records.spec, spec) else ""
         listed = "\n".join(f"  {line}" for line in differences)
         raise SpecError(
             f"{storage.location} holds a study that differs from this one:\n{listed}\n"
-            "its points and new ones could not be compared; launch under another --name"
+            f"its points and new ones could not be compared; launch under another --name{allowed}"
         )
-    return spec, True
+    return Prepared(spec, exists=True)
 
 
 def _with_precision(spec: StudySpec, precision: str) -> StudySpec:
@@ -61,31 +75,40 @@ def _with_precision(spec: StudySpec, precision: str) -> StudySpec:
     return spec.model_copy(update={"recipe": recipe})
 
 
-def launch(spec: StudySpec, cluster: Cluster, storage: Storage, *, view: Callable[[Any], None], say: Say) -> Ending:
+def launch(
+    spec: StudySpec,
+    cluster: Cluster,
+    storage: Storage,
+    *,
+    view: Callable[[Any], None],
+    say: Say,
+    allow_change: bool = False,
+) -> Ending:
     """Run the study in `storage` on the cluster until its budget is spent or somebody stops it.
 
-    `view` is given a `search.driver.Snapshot` about once a second.
+    `view` is given a `search.driver.Snapshot` about once a second; `allow_change` is that of `prepare`.
 
     Raises:
         SpecError, StorageError, ClusterError, Held: before any trial starts.
     """
-    spec, _ = prepare(spec, storage)
+    prepared = prepare(spec, storage, allow_change=allow_change)
     fresh = not storage.exists("")
     try:
         with lease.acquire(storage) as held:
             if held.before:
                 say(f"took over the study from {held.before}, which is gone")
-            return _run(spec, cluster, storage, held, view, say)
+            return _run(prepared, cluster, storage, held, view, say)
     finally:
         if fresh and storage.local and not storage.names(""):
             os.rmdir(storage.local)
 
 
 def _run(
-    spec: StudySpec, cluster: Cluster, storage: Storage, held: Lease, view: Callable[[Any], None], say: Say
+    prepared: Prepared, cluster: Cluster, storage: Storage, held: Lease, view: Callable[[Any], None], say: Say
 ) -> Ending:
     from search import ray_cluster
 
+    spec = prepared.spec
     interrupt = Interrupt()
     goes_on = f"`robustsearch launch` with the same study goes on in {storage.location}"
 
@@ -117,7 +140,8 @@ def _run(
         found = ray_cluster.ask_worker(cluster, spec, storage.location, gone=told_to_stop, say=say)
         if found is None:
             return Ending(_stopped(interrupt.signal), "stopped before the first trial")
-        records = _records(_with_precision(spec, found["precision"]), storage, found, say)
+        spec = _with_precision(spec, found["precision"])
+        records = _records(spec, storage, found, say, prepared.effects)
         # Everything that loads Optuna comes after the checks, which answer faster without it.
         from search import ray_runner
         from search.driver import Driver
@@ -146,7 +170,9 @@ def _run(
         return broken() if interrupt.cluster_died else _ending(driver, storage, interrupt.signal)
 
 
-def _records(spec: StudySpec, storage: Storage, found: dict[str, Any], say: Say) -> Records:
+def _records(
+    spec: StudySpec, storage: Storage, found: dict[str, Any], say: Say, effects: tuple[str, ...] = ()
+) -> Records:
     """Create the study, with what others teach it, or open it and refuse other data.
 
     Raises:
@@ -165,7 +191,7 @@ def _records(spec: StudySpec, storage: Storage, found: dict[str, Any], say: Say)
             f"not {records.fingerprint.data_hash[:12]}); its points and new ones could not be compared"
         )
     if spec != records.spec:
-        records.replace_spec(spec)
+        records.replace_spec(spec, effects)
     return records
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from search.space import Categorical, Parameter, Params, holds, numbers
+from search.space import Categorical, Parameter, Params, active, holds, numbers
 from trainables.base import plain
 from trainables.errors import SpecError
 from trainables.spec import TrialSpec
@@ -33,6 +33,19 @@ def params_of(study: StudySpec, trial: Mapping[str, Any], given: Mapping[str, An
     except (SpecError, ValueError):
         return None
     return params if _work(ours) == _work(theirs) else None
+
+
+def completed(study: StudySpec, params: Params) -> Params | None:
+    """Return the parameters of one of the study's own trials with what its space has been extended by since.
+
+    None where the space does not hold the trial.
+    """
+    if active(study.space, params) == params:
+        return params
+    try:
+        return params_of(study, plain(study.trial(params)), params)
+    except SpecError:
+        return None
 
 
 _NOTHING: Any = object()

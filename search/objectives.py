@@ -30,7 +30,9 @@ def valid(point: Measured, spec: StudySpec | None = None) -> bool:
     """
     named = (*spec.objectives, *spec.constraints, *spec.target) if spec else ()
     measures = {ROBUST_ACCURACY, CLEAN_ACCURACY, SPARSITY, *named}
-    return _field(point, "status") != "invalid" and all(_share(point, measure) is not None for measure in measures)
+    if _field(point, "status") == "invalid" or _field(point, "tier") == "screened":
+        return False
+    return all(_share(point, measure) is not None for measure in measures)
 
 
 def values(point: Measured, spec: StudySpec) -> list[float]:

@@ -25,13 +25,18 @@ _SHOWN_PHASES = 12
 
 @dataclass(frozen=True)
 class Plan:
-    """A launch that is ready to start. `storage` is the study's own directory; `ended` counts its finished trials."""
+    """A launch that is ready to start.
+
+    `storage` is the study's own directory; `ended` counts its finished trials; `effects` say what it means that the
+    study was changed.
+    """
 
     spec: StudySpec
     cluster: Cluster
     storage: Storage
     exists: bool
     ended: int
+    effects: tuple[str, ...] = ()
 
     def example(self) -> tuple[Params, tuple[Phase, ...]]:
         """Return the parameters and phases of one possible trial."""
@@ -48,6 +53,7 @@ class Plan:
             "exists": self.exists,
             "ended": self.ended,
             "trials": self.spec.budget.trials,
+            "changes": list(self.effects),
             "storage": self.storage.location,
             "driver": str(driver) if driver else None,
             "cluster": plain(self.cluster),
@@ -83,6 +89,7 @@ class Plan:
             "for example": ", ".join(f"{path} = {value}" for path, value in params.items()) or "the default values",
             "phases": ", ".join(shown) + more,
         }
+        found |= {"changes": "; ".join(self.effects)} if self.effects else {}
         return {**found, "in the way": f"it is driven by {driver}"} if driver else found
 
 
@@ -117,6 +124,7 @@ def plan(
     name: str | None = None,
     trials: str | None = None,
     dry: bool = False,
+    allow_change: bool = False,
 ) -> Plan:
     """Read study and cluster, look at what is stored, and refuse what cannot run; `dry` downloads nothing.
 
@@ -133,13 +141,14 @@ def plan(
     spec = launch.resized(spec, trials, records.spec.budget.trials if records else None)
     if isinstance(cluster, Local):
         spec = spec.model_copy(update={"data": _located(spec.data, dry)})
-    spec, exists = launch.prepare(spec, place)
-    if not exists:
+    prepared = launch.prepare(spec, place, allow_change=allow_change)
+    spec = prepared.spec
+    if not prepared.exists:
         warm_start.check(spec, shelf)
     launch.code_paths(cluster, spec.plugins)
     check_writable(place)
     ended = sum(outcome is not None for _, outcome in records.trials()) if records else 0
-    return Plan(spec, cluster, place, exists, ended)
+    return Plan(spec, cluster, place, prepared.exists, ended, prepared.effects)
 
 
 def _located(data: Data, dry: bool) -> Data:

@@ -73,6 +73,7 @@ class TuneSearcher(_Live, Searcher):
         if record is None:
             return None if self._driver.waiting else Searcher.FINISHED
         self._numbers[trial_id] = record.number
+        screen = self._driver.screen()
         return {
             "number": record.number,
             "study": record.study,
@@ -81,6 +82,7 @@ class TuneSearcher(_Live, Searcher):
             "spec": record.spec,
             "fingerprint": self._driver.records.fingerprint.data_hash,
             **self._common,
+            **({"screen": screen} if screen else {}),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.scheduling import KNOWN, Report, Stopping, aimed
+from search.scheduling import Report, Stopping, aimed
+from trainables.metrics import KNOWN
 
 Array = NDArray[np.float64]
 

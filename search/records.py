@@ -33,6 +33,16 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+class Changed(BaseModel):
+    """A change that somebody allowed: when, after how many trials, and what it meant."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    at: str = Field(default_factory=utc_now)
+    trials: int
+    effects: tuple[str, ...]
+
+
 class Fingerprint(BaseModel):
     """What a study was made with: the schema of its records, the data's hash, image shape and classes, our version.
 
@@ -47,6 +57,7 @@ class Fingerprint(BaseModel):
     classes: int
     code_version: str = __version__
     created: str = Field(default_factory=utc_now)
+    changed: tuple[Changed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,8 +137,14 @@ class Records:
         """
         return lessons.read(self.storage) if self.spec.warm_start else NOTHING
 
-    def replace_spec(self, spec: StudySpec) -> None:
-        """Record what may change about a study, such as a larger budget; the caller has checked that it may."""
+    def replace_spec(self, spec: StudySpec, effects: tuple[str, ...] = ()) -> None:
+        """Record what may change about a study, such as a larger budget; the caller has checked that it may.
+
+        `effects` say what it means where somebody had to allow it.
+        """
+        if effects:
+            changed = (*self.fingerprint.changed, Changed(trials=self.next_number(), effects=effects))
+            self.fingerprint = self.fingerprint.model_copy(update={"changed": changed})
         content = _study_bytes(spec, self.fingerprint)
         self.storage.write(paths.STUDY, content)
         self.storage.write(paths.STUDY_COPY, content)
@@ -259,7 +276,8 @@ def _study_bytes(spec: StudySpec, fingerprint: Fingerprint) -> bytes:
     heading = (
         "# Written by robustsearch, every default filled in. The records of this study refer to it: do not edit.\n"
     )
-    content = {MADE_WITH: fingerprint.model_dump(by_alias=True, mode="json"), **spec.resolved()}
+    made_with = fingerprint.model_dump(by_alias=True, mode="json", exclude=None if fingerprint.changed else {"changed"})
+    content = {MADE_WITH: made_with, **spec.resolved()}
     content[MADE_WITH][DIGEST] = _digest(content)
     return (heading + yaml_file.dump_yaml(content)).encode()
 

@@ -14,9 +14,7 @@ from pydantic import ValidationError
 from search.problems import dotted, problems, shown
 from search.space import (
     Categorical,
-    FloatRange,
     IntRange,
-    Parameter,
     Params,
     Space,
     active,
@@ -165,21 +163,12 @@ def _wrong_values(space: Space, given: Params) -> Iterator[Problem]:
             return
         kept[path] = meant(parameter, given[path])
         if not parameter.contains(kept[path]):
-            yield (path,), f"{shown(given[path])} is not in the space: {_range(parameter)}"
+            yield (path,), f"{shown(given[path])} is not in the space: {parameter.extent()}"
     for path in given:
         if path not in space:
             yield (path,), f"'{path}' is no parameter of the space{nearest(path, space)}"
         elif path not in kept:
             yield (path,), f"'{path}' is not searched with these values"
-
-
-def _range(parameter: Parameter) -> str:
-    """Say what a parameter can be."""
-    if isinstance(parameter, Categorical):
-        return f"allowed: {', '.join(map(shown, parameter.choices))}"
-    assert isinstance(parameter, (FloatRange, IntRange))
-    step = f" in steps of {parameter.step:g}" if parameter.step else ""
-    return f"{parameter.low:g} to {parameter.high:g}{step}"
 
 
 Rims = dict[str, dict[str | int, Any]]

@@ -22,9 +22,6 @@ from trainables.outcome import State
 from trainables.registry import Registry
 from trainables.rungs import Rungs
 
-KNOWN = (SPARSITY, NONZERO, MACS_EFFECTIVE)
-"""Measures that follow from the sparsity, which is known before a trial trains."""
-
 
 @dataclass(frozen=True)
 class Report:

@@ -48,6 +48,10 @@ class Parameter(Spec):
         """Say whether the sampler could have suggested `value`."""
         raise NotImplementedError
 
+    def extent(self) -> str:
+        """Say what values there are."""
+        raise NotImplementedError
+
 
 class _Range(Parameter):
     """What float and int ranges share."""
@@ -58,6 +62,10 @@ class _Range(Parameter):
 
     def extremes(self) -> dict[str | int, Any]:
         return {"low": self.low, "high": self.high} if self.low != self.high else {"low": self.low}
+
+    def extent(self) -> str:
+        step = getattr(self, "step", None)
+        return f"{self.low:g} to {self.high:g}" + (f" in steps of {step:g}" if step else "")
 
     def _checked(self, step: float | None) -> None:
         if self.low > self.high:
@@ -130,6 +138,9 @@ class Categorical(Parameter):
 
     def extremes(self) -> dict[str | int, Any]:
         return dict(enumerate(self.choices))
+
+    def extent(self) -> str:
+        return f"one of {', '.join(map(repr, self.choices))}"
 
     def contains(self, value: Any) -> bool:
         return any(value == choice and type(value) is type(choice) for choice in self.choices)

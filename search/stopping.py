@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from search import objectives
-from search.scheduling import KNOWN, Report
+from search.scheduling import Report
 from search.study_spec import StudySpec
+from trainables.metrics import KNOWN
 from trainables.outcome import Outcome, Point, Rung, TrialRecord
 from trainables.phases import Measure, Prune
 from trainables.recipes import RECIPES
 
 GIVEN = "queued"
-"""What a trial's record says of its sampler where the study file gave the parameters: such a trial runs to its end."""
+"""What a trial's record says of its parameters where the study file gave them; such a trial is run to its end."""
 
 
 class EarlyStopping:

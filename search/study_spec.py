@@ -24,6 +24,7 @@ from trainables.models.base import Model
 from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
 from trainables.registry import nearest
+from trainables.screening import Screening
 from trainables.spec import Protocol, TrialSpec
 
 _COUNTS = ("nonzero", "macs_effective")
@@ -63,6 +64,7 @@ class StudySpec(Spec):
     enqueue: tuple[dict[str, Scalar], ...] = ()
     warm_start: tuple[Name, ...] = ()
     early_stopping: Annotated[Scheduler, SCHEDULERS] = Off()
+    screening: Screening | None = None
     budget: Budget = Budget()
     max_failures: int = Field(default=2, ge=0)
     abort_after: int = Field(default=3, gt=0)
@@ -151,7 +153,16 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
         yield ("target", measure), "a target is what the sparsest network is to reach; bound this with `constraints`"
 
 
-MAY_CHANGE = ("description", "enqueue", "early_stopping", "budget", "max_failures", "abort_after", "stage_storage")
+MAY_CHANGE = (
+    "description",
+    "enqueue",
+    "early_stopping",
+    "screening",
+    "budget",
+    "max_failures",
+    "abort_after",
+    "stage_storage",
+)
 """What may be changed in a study that exists."""
 
 

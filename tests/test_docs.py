@@ -44,6 +44,7 @@ from trainables.recipes.base import Recipe
 from trainables.registry import Registry
 from trainables.regularisers import REGULARISERS
 from trainables.regularisers.base import Regulariser
+from trainables.screening import Screening
 from trainables.spec import Protocol
 from trainables.training import LOSSES, OPTIMISERS, SCHEDULES, Loss, Optimiser, Schedule, Training
 
@@ -157,6 +158,7 @@ SPECS: list[tuple[str, str, type[Spec]]] = [
     (STUDY_FILE, "## The study", study_spec.StudySpec),
     (STUDY_FILE, "## Budget", study_spec.Budget),
     (STUDY_FILE, "## Protocol", Protocol),
+    (STUDY_FILE, "## Screening", Screening),
     (STUDY_FILE, "## Training", Training),
     (RECIPES_PAGE, "## Pruning", Pruning),
 ]

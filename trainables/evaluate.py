@@ -53,12 +53,18 @@ class Measurement:
 
 
 def measure(
-    model: nn.Module, state: State, protocol: Protocol, split: Split, *, device: torch.device | str
+    model: nn.Module,
+    state: State,
+    protocol: Protocol,
+    split: Split,
+    *,
+    device: torch.device | str,
+    checked: bool = True,
 ) -> Measurement:
     """Measure the network that `state` makes of `model`; the module itself is left as it was.
 
     An example is robustly correct if it is classified rightly both as it is and as the attack leaves it;
-    logits that are not finite are wrong.
+    logits that are not finite are wrong. Without `checked` nothing is looked for that would raise a flag.
 
     Raises:
         SpecError: the protocol asks for more examples than the split has.
@@ -72,11 +78,7 @@ def measure(
         chunks = _chunks(net, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
         robust = torch.cat([c.robust for c in chunks]).cpu()
-        flags = [
-            *checks.of_state(state, net),
-            *checks.of_verdicts(clean, split.y[:examples].cpu(), finite=all(c.finite for c in chunks)),
-            *_flags_of_sample(net, protocol, split, robust, device),
-        ]
+        found = _flags(net, state, protocol, split, chunks, device) if checked else ()
         counts = _macs(net, split)
     return Measurement(
         robust_correct=robust.numpy(),
@@ -85,41 +87,9 @@ def measure(
         prunable=state.size(),
         macs_dense=macs.dense(counts),
         macs_effective=macs.effective(counts, state.params),
-        flags=checks.ordered(flags),
-        status=checks.status(flags),
+        flags=checks.ordered(found),
+        status=checks.status(found),
         weights_sha256=state.weights_sha256(),
-    )
-
-
-@dataclass(frozen=True)
-class Glimpse:
-    """What a look at a network on its way tells; the fields are those of a `Measurement`, the accuracies shares."""
-
-    robust_accuracy: float
-    clean_accuracy: float
-    examples: int
-    nonzero: int
-    prunable: int
-    macs_dense: int
-    macs_effective: int
-
-
-def glimpse(model: nn.Module, state: State, protocol: Protocol, split: Split, *, device: torch.device | str) -> Glimpse:
-    """Measure as `measure` does, without its checks; a protocol that asks for too many examples gets all there are."""
-    device = torch.device(device)
-    net = _frozen(model, state, device)
-    examples = min(len(split), protocol.examples or len(split))
-    with exact(device):
-        chunks = _chunks(net, protocol, split, examples, device)
-    counts = _macs(net, split)
-    return Glimpse(
-        robust_accuracy=sum(int(c.robust.sum()) for c in chunks) / examples,
-        clean_accuracy=sum(int(c.clean.sum()) for c in chunks) / examples,
-        examples=examples,
-        nonzero=state.nonzero(),
-        prunable=state.size(),
-        macs_dense=macs.dense(counts),
-        macs_effective=macs.effective(counts, state.params),
     )
 
 
@@ -179,6 +149,17 @@ def _chunks(net: nn.Module, protocol: Protocol, split: Split, examples: int, dev
         _attacked(net, protocol, split.pixels(part).to(device), split.y[part].to(device), part.start)
         for part in _parts(examples, device)
     ]
+
+
+def _flags(
+    net: nn.Module, state: State, protocol: Protocol, split: Split, chunks: list[_Chunk], device: torch.device
+) -> tuple[str, ...]:
+    clean, robust = (torch.cat(part).cpu() for part in ([c.clean for c in chunks], [c.robust for c in chunks]))
+    return (
+        *checks.of_state(state, net),
+        *checks.of_verdicts(clean, split.y[: len(clean)].cpu(), finite=all(c.finite for c in chunks)),
+        *_flags_of_sample(net, protocol, split, robust, device),
+    )
 
 
 def _macs(net: nn.Module, split: Split) -> macs.Counts:

@@ -21,6 +21,9 @@ MEASURES: dict[str, Direction] = {
 }
 """What an objective or a constraint may name, with the direction that is better."""
 
+KNOWN = (SPARSITY, NONZERO, MACS_EFFECTIVE)
+"""Measures that follow from the sparsity, or nearly so: no example is needed for them."""
+
 
 def wilson(correct: int, examples: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion, by default at 95 %.

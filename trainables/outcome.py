@@ -46,7 +46,7 @@ class Point(_Record):
     eps: float
     eps_text: str
     split: str = "validation"
-    tier: Literal["search", "confirmed"] = "search"
+    tier: Literal["screened", "search", "confirmed"] = "search"
     status: Status = "ok"
     flags: tuple[str, ...] = ()
     verdicts: str = Field(default="", description="hex of the robust-correct bits, packed big-endian, in example order")

@@ -42,8 +42,9 @@ def _probe(
 
     from trainables import models, paths
     from trainables.data import DATASETS, tensors
+    from trainables.measuring import device_name
     from trainables.precision import resolve_precision
-    from trainables.run import assigned_device, device_name
+    from trainables.run import assigned_device
     from trainables.storage import Storage
 
     place = Storage(storage)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import singledispatchmethod
+from functools import partial, singledispatchmethod
 
 import torch
 from torch import nn
 
-from trainables import __version__, evaluate, models
-from trainables.base import plain
+from trainables import models
 from trainables.data.tensors import TrainingData
 from trainables.errors import StageLost
-from trainables.keys import digest
 from trainables.lease import Held
+from trainables.measuring import Measuring
 from trainables.outcome import Point, Rung
 from trainables.phases import Init, Measure, Phase, Prune, Rewind, Train
 from trainables.pruning.cut import prune
 from trainables.rng import derive, generator
 from trainables.rungs import Rungs
+from trainables.screening import Screen
 from trainables.spec import Step, TrialSpec, steps
 from trainables.stages import Stage, Stages
 from trainables.state import State
@@ -64,7 +63,7 @@ class Run:
     after its last saved epoch; one that another process is at is waited for, which planning avoids. An epoch
     is saved when `checkpoint_seconds` have passed since the last save, or sooner where saves are cheap: they take at
     most `SAVE_SHARE` of the time. `rungs` says when a training is looked at on its way; the looks change no weight and
-    no key.
+    no key. `screen` says which points are measured cheaply and no more.
     """
 
     trial: TrialSpec
@@ -75,7 +74,9 @@ class Run:
     device: torch.device
     checkpoint_seconds: float = 30.0
     rungs: Rungs | None = None
+    screen: Screen | None = None
     _model: nn.Module = field(init=False)
+    _measuring: Measuring = field(init=False)
     _steps: tuple[Step, ...] = field(init=False)
     _trained: int = field(default=0, init=False)
     _shared: int = field(default=0, init=False)
@@ -85,6 +86,8 @@ class Run:
     def __post_init__(self) -> None:
         self._steps = steps(self.trial, self.data.fingerprint)
         self._model = self._build(self.trial.seed)
+        split, protocol = self.data.validation, self.trial.protocol
+        self._measuring = Measuring(self._model, protocol, split, self.stages, self.device, self.rungs, self.screen)
 
     def reports(self) -> Generator[Report, None, None]:
         """Work through the phases.
@@ -95,10 +98,12 @@ class Run:
         """
         measures = 0
         last_point = time.monotonic()
-        left = missing(self._steps, self._stored, lambda step: self.stages.find_point(step.key) is not None)
+        left = missing(self._steps, self._stored, lambda step: self._measuring.known(step) is not None)
         for index, step in enumerate(self._steps):
             if isinstance(step.phase, Measure):
-                point = self._measured(step, measures, last_point)
+                here = {"measure": measures, "epochs_trained": self._trained, "epochs_shared": self._shared}
+                state = partial(self._at, step.parent)
+                point = self._measuring.point(step, state, last_point, **here, stands_for=step.phase.stands_for)
                 measures += 1
                 last_point = time.monotonic()
                 yield self._report(step.phase, index + 1, point=point)
@@ -112,7 +117,8 @@ class Run:
                 before = self._trained
                 self._count(step.phase, self.stages.find(step.key))
                 if self._trained > before:
-                    yield from self._seen(step.phase, step, index, measures, before)
+                    for rung in self._measuring.seen(step.phase, step, before, measures):
+                        yield self._report(step.phase, index, rung=rung)
             yield self._report(step.phase, index + 1)
 
     def _stored(self, step: Step, snapshots: Iterable[int]) -> bool:
@@ -131,9 +137,12 @@ class Run:
             else:
                 with lease:
                     if not self._stored(step, phase.snapshots):
-                        yield from self._seen(phase, step, index, measures, self._trained)
+                        # What is known of it comes first: nothing is trained to look again.
+                        for rung in self._measuring.seen(phase, step, self._trained, measures):
+                            yield self._report(phase, index, rung=rung)
                         for epoch in self._compute(phase, step):
-                            yield self._report(phase, index, epoch=epoch, rung=self._look(phase, step, epoch, measures))
+                            look = self._measuring.look(phase, step, epoch, self._trained, measures)
+                            yield self._report(phase, index, epoch=epoch, rung=look)
                         return
             if (stored := self.stages.find_anywhere(step.key, phase.snapshots)) is not None:
                 self._count(phase, stored)
@@ -158,36 +167,6 @@ class Run:
         waits_for: str | None = None,
     ) -> Report:
         return Report(phase.kind, done, len(self._steps), self._trained, epoch, point, rung, waits_for)
-
-    def _seen(self, phase: Train, step: Step, index: int, measures: int, before: int) -> Iterator[Report]:
-        """Report the looks that are on record of a training, before it goes on: nothing is trained to look again."""
-        for epoch in range(phase.start + 1, phase.epochs):
-            resource = before + epoch - phase.start
-            if self.rungs is None or not self.rungs.due(phase, epoch, resource):
-                continue
-            if found := self.stages.find_rung(step.key, epoch, self._measured_by()):
-                rung = found.model_copy(update={"resource": resource, "measures": measures})
-                yield self._report(phase, index, rung=rung)
-
-    def _look(self, phase: Train, step: Step, epoch: Epoch, measures: int) -> Rung | None:
-        """Look at a training between two epochs, if that is due."""
-        if self.rungs is None or not self.rungs.due(phase, epoch.epoch, self._trained):
-            return None
-        here = {"resource": self._trained, "measures": measures}
-        if known := self.stages.find_rung(step.key, epoch.epoch, self._measured_by()):
-            return known.model_copy(update=here)
-        protocol = self.rungs.protocol(self.trial.protocol)
-        found = evaluate.glimpse(self._model, epoch.state(), protocol, self.data.validation, device=self.device)
-        share = (epoch.epoch - phase.start) / (phase.epochs - phase.start)
-        sparsity = 1 - found.nonzero / found.prunable
-        rung = Rung(**here, **vars(found), share=share, sparsity=sparsity, attack=protocol.attack.label)
-        self.stages.save_rung(step.key, epoch.epoch, self._measured_by(), rung)
-        return rung
-
-    def _measured_by(self) -> str:
-        """Name the protocol of the looks."""
-        assert self.rungs is not None
-        return digest(plain(self.rungs.protocol(self.trial.protocol), hashed=True))
 
     def _build(self, seed: int) -> nn.Module:
         data = self.data
@@ -296,54 +275,7 @@ class Run:
             raise self._lost(step.key)
         return source.to(self.device)
 
-    def _measured(self, step: Step, measure: int, since: float) -> Point:
-        assert isinstance(step.phase, Measure)
-        assert step.parent is not None
-        accounting = {"measure": measure, "epochs_trained": self._trained, "epochs_shared": self._shared}
-        here = {**accounting, "stands_for": step.phase.stands_for}
-        if found := self.stages.find_point(step.key):
-            return found.model_copy(update=here)
-        started = datetime.now(UTC)
-        state = self._at(step.parent)
-        protocol = self.trial.protocol
-        result = evaluate.measure(self._model, state, protocol, self.data.validation, device=self.device)
-        point = Point(
-            **accounting,
-            key=step.key,
-            stage=step.parent,
-            robust_accuracy=result.robust_correct.mean().item(),
-            clean_accuracy=result.clean_correct.mean().item(),
-            robust_correct=int(result.robust_correct.sum()),
-            clean_correct=int(result.clean_correct.sum()),
-            examples=len(result.clean_correct),
-            sparsity=1 - result.nonzero / result.prunable,
-            nonzero=result.nonzero,
-            prunable=result.prunable,
-            macs_dense=result.macs_dense,
-            macs_effective=result.macs_effective,
-            attack=protocol.attack.label,
-            norm=protocol.attack.norm,
-            eps=float(protocol.eps),
-            eps_text=protocol.eps.text,
-            status=result.status,
-            flags=result.flags,
-            verdicts=evaluate.pack_verdicts(result.robust_correct),
-            seconds=time.monotonic() - since,
-            device=device_name(self.device),
-            weights_sha256=result.weights_sha256,
-            code_version=__version__,
-            started=started.isoformat(timespec="seconds"),
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            stands_for=step.phase.stands_for,
-        )
-        return self.stages.save_point(point).model_copy(update=here)
-
 
 def assigned_device(gpus: float) -> torch.device:
     """Return the device of a trial that was given `gpus` GPUs: Ray hides no GPU from one that asked for none."""
     return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
-
-
-def device_name(device: torch.device) -> str:
-    """Return a name a person recognises: the GPU's model, or `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

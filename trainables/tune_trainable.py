@@ -28,6 +28,7 @@ from trainables.notice import Away, Notice
 from trainables.outcome import Failure, Outcome, Point, Rung
 from trainables.run import Report, Run, assigned_device
 from trainables.rungs import Rungs
+from trainables.screening import Screen
 from trainables.spec import TrialSpec
 from trainables.stages import Stages
 from trainables.storage import Storage
@@ -109,9 +110,11 @@ class _Job:
                 f"(fingerprint {data.fingerprint[:12]}, not {known[:12]})"
             )
         rungs = Rungs.model_validate(self.config["rungs"]) if self.config.get("rungs") else None
+        screen = Screen.model_validate(self.config["screen"]) if self.config.get("screen") else None
         # A plug-in's code is in no key: what another study computed with it may differ.
         stages = Stages(self.place, None if trial.plugins else self.place.parent())
-        return Run(trial, data, stages, self.number, self.config["study"], device, rungs=rungs).reports()
+        study = self.config["study"]
+        return Run(trial, data, stages, self.number, study, device, rungs=rungs, screen=screen).reports()
 
     def end(self, failure: Failure | None) -> None:
         """Record how the trial ended."""
@@ -145,12 +148,12 @@ class RobustsearchTrial(tune.Trainable):
     """One trial after another in one process.
 
     The configuration is plain data: `number`, `study`, `params`, `spec` (a TrialSpec), `fingerprint` of the data,
-    `storage` (of the study's directory), `resources`, `title`, and `rungs` (a Rungs) where early stopping needs looks
-    at a training on its way. Failures that would come again (diverged, bad data, a bug) are recorded at once; out of
-    memory, or where the storage refuses, the trial is tried once more with all memory released; a damaged stage is
-    dropped and computed again. A storage that refuses twice leaves the trial unfinished, as the result's `storage`
-    says. A process that dies is restarted by Tune and goes on from the store; so is one that was told to go by
-    SIGTERM, which does not count as a failure.
+    `storage` (of the study's directory), `resources`, `title`, `rungs` (a Rungs) where early stopping needs looks at a
+    training on its way, and `screen` (a Screen) where points are measured cheaply first. Failures that would come again
+    (diverged, bad data, a bug) are recorded at once; out of memory, or where the storage refuses, the trial is tried
+    once more with all memory released; a damaged stage is dropped and computed again. A storage that refuses twice
+    leaves the trial unfinished, as the result's `storage` says. A process that dies is restarted by Tune and goes on
+    from the store; so is one that was told to go by SIGTERM, which does not count as a failure.
     """
 
     @classmethod

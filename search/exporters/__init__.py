@@ -36,6 +36,18 @@ def render(study: Study, what: What, format: str) -> bytes:
     return EXPORTERS.parse(format).render(study.table(what), what=what, study=study.name)
 
 
+def text(study: Study, what: What, format: str) -> str:
+    """Return one of a study's tables in a format that is text.
+
+    Raises:
+        OutputError: the format is unknown, or no text.
+    """
+    content = render(study, what, format)
+    if not EXPORTERS[format].text:
+        raise OutputError(f"{format} is no text; name a file with --output")
+    return content.decode()
+
+
 def export(study: Study, what: What, format: str, output: Path | None) -> Path | None:
     """Write one of a study's tables to `output`, or to stdout where that is None, and return the path.
 
@@ -46,11 +58,9 @@ def export(study: Study, what: What, format: str, output: Path | None) -> Path |
         OutputError: the format is unknown or not for stdout, or the output cannot be written there.
         StorageError: the disk is full or failing.
     """
-    content = render(study, what, format)
     if output is not None:
-        return write_output(content, output, records=study.records.storage.local)
-    if not EXPORTERS[format].text:
-        raise OutputError(f"{format} is no text; name a file with --output")
+        return write_output(render(study, what, format), output, records=study.records.storage.local)
+    content = text(study, what, format).encode()
     sys.stdout.flush()
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()

@@ -46,7 +46,7 @@ def robust(params: Mapping[str, Any]) -> float:
     needed = 0.015 * (1 + 27 * eps) * (1 - 0.12 * min(strength, 2.5))
     reach = 1 - math.exp(-(((1 - sparsity) / needed) ** 0.7))
     top = 0.2 + 0.6 * (1 - math.exp(-eps / 0.05)) - 0.9 * max(0.0, eps - 0.1) - 0.012 * strength**1.5
-    top += {"none": 0.0, "init": -0.06 * sparsity, 20: 0.03 * sparsity}[params["recipe.rewind"]]
+    top += {"init": -0.06, 20: 0.03}.get(params["recipe.rewind"], 0.0) * sparsity
     name = repr(sorted(params.items())).encode()
     luck = int.from_bytes(hashlib.sha256(name).digest()[:4], "big") / 2**32 - 0.5
     return max(0.0, top * reach + 0.03 * luck)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from search.candidates import every, name, near, sparsities, spread
 from search.encoding import Encoder
-from search.space import Categorical, active
+from search.space import Categorical, FloatRange, active
 from tests.search.studies import study
 
 SPACE = study(
@@ -38,6 +38,18 @@ def test_candidates_lie_in_the_space_and_repeat_with_their_seed() -> None:
     assert [ends[0]["recipe.sparsity"], ends[2]["recipe.sparsity"]] == pytest.approx([0.1, 0.98])
     # Half of the way in what is left, as a logarithm.
     assert ends[1]["recipe.sparsity"] == pytest.approx(1 - (0.9 * 0.02) ** 0.5)
+
+
+def test_sparsities_on_a_grid_and_of_choices_are_reached_from_end_to_end() -> None:
+    shares = (0.0, 0.5, 1.0)
+    choices = Categorical(choices=(0.9, 0.0, 0.5))
+    grid = FloatRange(low=0.5, high=0.9, step=0.1)
+    fixed = FloatRange(low=0.5, high=0.5)
+    for parameter, expected in ((choices, [0.0, 0.5, 0.9]), (grid, [0.5, 0.8, 0.9]), (fixed, [0.5] * 3)):
+        found = sparsities({"recipe.sparsity": parameter}, {"recipe.sparsity": 0.5}, shares)
+        assert [params["recipe.sparsity"] for params in found] == pytest.approx(expected)
+        assert all(parameter.contains(params["recipe.sparsity"]) for params in found)
+    assert sparsities({}, {}, shares) == []
 
 
 def test_a_spread_can_start_anywhere_in_the_sequence() -> None:

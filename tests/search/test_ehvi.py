@@ -18,6 +18,7 @@ from search.expectation import Expectation, alone
 from search.records import Records
 from search.samplers import Ehvi, Scene
 from search.sampling import Sampling
+from search.space import active
 from search.study_spec import StudySpec
 from tests.search import factories, synthetic
 from tests.search.studies import study
@@ -248,6 +249,32 @@ def _sobol_seed(spec: StudySpec) -> int:
     from trainables.rng import derive
 
     return derive(spec.seed, "sobol") % 2**32
+
+
+SPARSITIES = {
+    "a grid": "{kind: float, low: 0.5, high: 0.9, step: 0.1}",
+    "choices": "{kind: categorical, choices: [0.9, 0.0, 0.5]}",
+    "one value": "{kind: float, low: 0.5, high: 0.5}",
+    "one choice": "{kind: categorical, choices: [0.9]}",
+    "not searched": None,
+}
+
+
+@pytest.mark.parametrize("case", SPARSITIES)
+@pytest.mark.parametrize("results", ["equal", "wild"])
+def test_any_sparsities_and_any_results_lead_to_a_suggestion(case: str, results: str) -> None:
+    sparsity = f"  recipe.sparsity: {SPARSITIES[case]}\n" if SPARSITIES[case] else ""
+    others = "  recipe.rewind: {kind: categorical, choices: [init, 2, none]}\n"
+    others += "  recipe.epochs: {kind: int, low: 9, high: 40}\n"
+    aims = "constraints: {sparsity: '>= 0.3', clean_accuracy: '>= 0.5'}\ntarget: {robust_accuracy: '>= 0.4'}\n"
+    spec = study(f"space:\n{sparsity}{others}{aims}sampler: ehvi\n")
+    asked, draw = Sampling(spec), np.random.default_rng(0)
+    for number in range(8):
+        params, _ = asked.ask(number)
+        assert active(spec.space, params) == params
+        values = [0.5, 0.5] if results == "equal" else draw.choice([0.0, 1e-12, 1.0], 2).tolist()
+        missed = [0.0] * 3 if results == "equal" else draw.choice([-0.1, 0.0, 1.0], 3).tolist()
+        asked.tell(number, "failed" if number == 4 else "complete", values, missed)
 
 
 def test_a_small_space_is_searched_whole_before_anything_repeats(tmp_path: Path) -> None:

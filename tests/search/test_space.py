@@ -135,3 +135,18 @@ def test_a_parameter_is_not_searched_while_its_condition_is_not_searched() -> No
 
 def test_sound_conditions_raise_nothing() -> None:
     assert list(check_conditions(CHAIN)) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "categorical", "choices": [0.5, 0.75, 0.9]},
+        {"kind": "int", "low": 1, "high": 9, "step": 2},
+        {"kind": "float", "low": 0.1, "high": 0.9, "step": 0.2},
+        {"kind": "float", "low": 0.1, "high": 0.9, "log": True},
+    ],
+)
+def test_the_far_end_of_a_parameter_is_its_last_value(fields: dict[str, Any]) -> None:
+    found = parameter(**fields)
+    assert place(1.0, found) == pytest.approx(list(found.extremes().values())[-1])
+    assert place(0.0, found) == pytest.approx(next(iter(found.extremes().values())))

@@ -112,7 +112,9 @@ def work(driver: Driver, quality: float) -> Outcome:
         found = point(measure, quality * (1 - at / 2), at, epochs_trained=10 + 5 * measure, stands_for=stands_for)
         points.append(found)
         driver.on_point(number, found)
-    Records.open(driver.records.storage).write_outcome(factories.outcome(number, points, rungs=tuple(rungs)))
+    Records.open(driver.records.storage).write_outcome(
+        factories.outcome(number, points, rungs=tuple(rungs), params=issued.params)
+    )
     ended = driver.on_end(number, None)
     assert ended is not None
     return ended
@@ -182,6 +184,18 @@ def test_a_trial_that_died_while_it_was_told_to_stop_is_stopped_and_others_that_
     ends = [driver.on_end(number, "its process died") for number in (0, 1)]
     assert [end.state for end in ends if end] == ["failed", "stopped"]
     assert all(len(end.rungs) == 1 for end in ends if end)
+
+
+def test_a_stopped_trial_is_continued_where_its_parameters_are_enqueued(tmp_path: Path) -> None:
+    driver = study(tmp_path)
+    ends = [work(driver, quality) for quality in QUALITIES]
+    stopped = next(end for end in ends if end.state == "stopped")
+    assert Driver(driver.records).next() is None, "a launch does not do it by itself"
+    more = {"enqueue": [stopped.params], "budget": {"trials": 9}}
+    driver.records.replace_spec(spec(**more))
+    again = Driver(Records.open(Storage(str(tmp_path))))
+    found = work(again, QUALITIES[stopped.number])
+    assert (found.state, found.params) == ("complete", stopped.params)
 
 
 def test_looks_of_trials_that_are_not_running_change_nothing(tmp_path: Path) -> None:

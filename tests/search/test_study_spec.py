@@ -96,7 +96,7 @@ QUEUES = {
     ),
     "no choice": (
         "{recipe.sparsity: 0.5, recipe.rewind: inti}",
-        r"my.yaml:11:28 enqueue\[0\].recipe.rewind: 'inti' is not in the space: allowed: 'init', 3",
+        r"my.yaml:11:28 enqueue\[0\].recipe.rewind: 'inti' is not in the space: one of 'init', 3",
     ),
     "missing": ("{recipe.sparsity: 0.5}", r"my.yaml:11:5 enqueue\[0\]: 'recipe.rewind' is missing"),
     "unknown": (

@@ -414,15 +414,14 @@ def test_gpu_and_cpu_give_the_same_verdicts_where_nothing_is_drawn() -> None:
     assert here.weights_sha256 == there.weights_sha256
 
 
-def test_a_glimpse_is_a_measurement_without_its_checks() -> None:
-    model = linear(scale=8.0)
-    full = measured(model)
-    seen = evaluate.glimpse(model, State.of(model), QUICK, SPLIT, device="cpu")
-    assert (seen.robust_accuracy, seen.clean_accuracy) == (full.robust_correct.mean(), full.clean_correct.mean())
-    counts = ("nonzero", "prunable", "macs_dense", "macs_effective")
-    assert [getattr(seen, name) for name in counts] == [getattr(full, name) for name in counts]
-    many = Protocol(attack=Pgd(steps=1), eps=EPS, examples=10**6)
-    assert evaluate.glimpse(model, State.of(model), many, SPLIT, device="cpu").examples == len(SPLIT)
+def test_what_is_not_checked_raises_no_flag_and_measures_the_same() -> None:
+    model = Through(after=lambda z: z.softmax(1))
+    whole = measured(model)
+    bare = measure(model, State.of(model), QUICK, SPLIT, device="cpu", checked=False)
+    assert whole.flags
+    assert (bare.flags, bare.status) == ((), "ok")
+    assert np.array_equal(bare.robust_correct, whole.robust_correct)
+    assert (bare.nonzero, bare.macs_effective) == (whole.nonzero, whole.macs_effective)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

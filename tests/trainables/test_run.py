@@ -17,6 +17,7 @@ from trainables.outcome import Point, Rung
 from trainables.phases import Measure, Train
 from trainables.run import Report, Run
 from trainables.rungs import Rungs
+from trainables.screening import Screen
 from trainables.spec import TrialSpec, steps
 from trainables.stages import Stages
 from trainables.state import State
@@ -305,7 +306,7 @@ def test_a_trial_that_starts_again_reports_its_looks_again_without_looking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = looks(looking(trial(), tmp_path).reports())
-    monkeypatch.setattr("trainables.evaluate.glimpse", None)
+    monkeypatch.setattr("trainables.evaluate.measure", None)
     reports = list(looking(trial(), tmp_path).reports())
     assert looks(reports) == first
     assert not [report for report in reports if report.epoch]
@@ -337,3 +338,42 @@ def test_a_stopped_trial_is_continued_by_another_for_what_is_left(tmp_path: Path
     assert len([report for report in left if report.epoch]) == 7 - at.resource
     assert [p.weights_sha256 for p in points(iter(left))] == [p.weights_sha256 for p in whole]
     assert points(iter(left))[-1].epochs_trained + points(iter(left))[-1].epochs_shared == 7
+
+
+def screened(spec: TrialSpec, place: Path, front: list[dict[str, float]] | None, **settings: Any) -> list[Point]:
+    data = tensors.load(spec.data, CPU)
+    screen = None if front is None else Screen(front=tuple(front), **settings)
+    return points(Run(spec, data, Stages(Storage(str(place))), 0, "study", CPU, screen=screen).reports())
+
+
+def test_points_that_the_front_rules_out_are_measured_cheaply_under_keys_of_their_own(tmp_path: Path) -> None:
+    whole = screened(trial(), tmp_path / "whole", None)
+    front = [{"robust_accuracy": 1.0, "sparsity": 0.6}]
+    found = screened(trial(), tmp_path / "cheap", front, examples=32, steps=2)
+    assert [(p.tier, p.examples, p.attack) for p in found] == [
+        ("screened", 32, "PGD-2"),
+        ("screened", 32, "PGD-2"),
+        ("search", 100, "PGD-3"),
+    ]
+    assert [p.weights_sha256 for p in found] == [p.weights_sha256 for p in whole]
+    assert not {p.key for p in found[:2]} & {p.key for p in whole}
+    assert (found[2].key, found[2].verdicts) == (whole[2].key, whole[2].verdicts)
+    assert all(few.robust_accuracy * 32 >= 0 and few.flags == () for few in found[:2])
+
+
+def test_a_screened_point_is_measured_in_full_where_it_is_no_longer_ruled_out(tmp_path: Path) -> None:
+    front = [{"robust_accuracy": 1.0, "sparsity": 0.99}]
+    cheap = screened(trial(), tmp_path, front, examples=32)
+    assert [p.tier for p in cheap] == ["screened"] * 3
+    assert screened(trial(), tmp_path, front, examples=32) == cheap, "what is stored is not measured again"
+    assert [p.tier for p in screened(trial(), tmp_path, [{"robust_accuracy": 0.0, "sparsity": 0.99}])] == ["search"] * 3
+    assert [p.tier for p in screened(trial(), tmp_path, front, examples=32)] == ["search"] * 3, "a whole one wins"
+
+
+def test_a_screening_of_the_same_protocol_is_not_taken_for_a_measurement(tmp_path: Path) -> None:
+    same = {"examples": 100, "steps": 3}
+    cheap = screened(trial(), tmp_path, [{"robust_accuracy": 1.0, "sparsity": 0.99}], **same)
+    whole = screened(trial(), tmp_path, None)
+    assert not {p.key for p in cheap} & {p.key for p in whole}
+    assert [p.verdicts for p in cheap] == [p.verdicts for p in whole]
+    assert {p.tier for p in whole} == {"search"}

@@ -18,7 +18,7 @@ import torch
 from ray.exceptions import RayActorError
 
 from tests.trainables.test_run import FAST, trial
-from trainables import evaluate, notice, paths, run, train, tune_trainable
+from trainables import evaluate, measuring, notice, paths, run, train, tune_trainable
 from trainables.base import plain
 from trainables.data import tensors
 from trainables.errors import StorageError
@@ -355,7 +355,7 @@ def test_a_clock_that_is_set_back_makes_no_duration_negative(
             return datetime(2030, 1, 1, tzinfo=UTC) - timedelta(hours=next(clock))
 
     now = time.time()
-    for module in (tune_trainable, run):
+    for module in (tune_trainable, measuring):
         monkeypatch.setattr(module, "datetime", Backwards)
     monkeypatch.setattr(time, "time", lambda: now - 3600 * next(clock))
     run_out(work(trial(sparsity=0.5)))

@@ -1,0 +1,88 @@
+"""What workers screen against, and what becomes of screened points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import objectives
+from search.driver import Driver
+from search.records import Records
+from search.screening import Screens
+from search.study import Study
+from tests.search import factories
+from trainables.outcome import Point
+from trainables.screening import Screen
+from trainables.storage import Storage
+
+ON = {"screening": {"examples": 64}, "constraints": {"clean_accuracy": ">= 0.75"}}
+
+
+def point(measure: int, robust: float, sparsity: float, **changes: Any) -> Point:
+    return factories.point(measure, robust_accuracy=robust, sparsity=sparsity, **changes)
+
+
+def fronts(screens: Screens) -> list[tuple[float, float]]:
+    data = screens.now()
+    if data is None:
+        return []
+    shown = Screen.model_validate(data)
+    assert (shown.examples, shown.steps, shown.confidence) == (64, 5, 0.99)
+    return sorted((round(p["robust_accuracy"], 2), round(p["sparsity"], 2)) for p in shown.front)
+
+
+def test_the_screen_is_the_front_of_the_complete_trials() -> None:
+    screens = Screens(factories.study_spec(**ON))
+    assert fronts(screens) == []
+    screens.learn(factories.outcome(0, [point(0, 0.9, 0.9)], state="stopped"))
+    screens.learn(factories.outcome(1, [point(0, 0.9, 0.9)], failure=factories.failure()))
+    screens.learn(factories.outcome(2, [point(0, 0.9, 0.9, clean_accuracy=0.7)]))
+    screens.learn(factories.outcome(3, [point(0, 0.9, 0.9, status="invalid"), point(1, 0.9, 0.9, tier="screened")]))
+    assert fronts(screens) == []
+    screens.learn(factories.outcome(4, [point(0, 0.7, 0.2), point(1, 0.5, 0.5), point(2, 0.4, 0.4)]))
+    assert fronts(screens) == [(0.5, 0.5), (0.7, 0.2)]
+    screens.learn(factories.outcome(5, [point(0, 0.6, 0.6)]))
+    assert fronts(screens) == [(0.6, 0.6), (0.7, 0.2)]
+
+
+def test_a_study_without_screening_has_no_screen() -> None:
+    screens = Screens(factories.study_spec())
+    screens.learn(factories.outcome(0))
+    assert screens.now() is None
+
+
+def test_counts_go_to_workers_as_they_were_counted() -> None:
+    screens = Screens(factories.study_spec(**ON, objectives={"robust_accuracy": "maximise", "nonzero": "minimise"}))
+    screens.learn(factories.outcome(0, [point(0, 0.7, 0.5)]))
+    data = screens.now()
+    assert data is not None
+    assert data["front"] == [{"robust_accuracy": 0.7, "nonzero": factories.PRUNABLE // 2}]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_screened_point_is_kept_and_neither_on_the_front_nor_taught(tmp_path: Path, last: bool) -> None:
+    spec = factories.study_spec(**ON, sampler="random", budget={"trials": 2})
+    driver = Driver(Records.create(Storage(str(tmp_path)), spec, factories.FINGERPRINT))
+    record = driver.next()
+    assert record is not None
+    assert driver.screen() is None
+    whole = point(int(not last), 0.6, 0.6, stands_for={"sparsity": 0.31} if last else {})
+    cheap = point(int(last), 0.99, 0.9, tier="screened", examples=64, attack="PGD-5", stands_for={"sparsity": 0.4})
+    points = sorted([whole, cheap], key=lambda found: found.measure)
+    for found in points:
+        driver.on_point(0, found)
+    Records.open(driver.records.storage).write_outcome(factories.outcome(0, points, params=record.params))
+    driver.on_end(0, None)
+    assert not objectives.valid(cheap, spec)
+    study = Study.open(str(tmp_path))
+    assert [row.tier for row in study.points()] == [found.tier for found in points]
+    assert [row.on_front for row in study.points()] == [found is whole for found in points]
+    assert study.infeasible() == []
+    trials = driver._sampling._study.get_trials(deepcopy=False)
+    assert trials[0].state.name == ("PRUNED" if last else "COMPLETE")
+    assert [trial.values for trial in trials[1:]] == ([objectives.values(whole, spec)] if last else [])
+    screen = driver.screen()
+    assert screen is not None
+    assert len(screen["front"]) == 1

@@ -31,6 +31,7 @@ class Epoch:
     clean: float
     sparsity: float
     cheap_robust: float
+    cheap_clean: float
     status: str
 
     @property
@@ -72,6 +73,7 @@ class Curves:
                 clean=row["clean"] / examples,
                 sparsity=row["sparsity"],
                 cheap_robust=row["cheap_robust"] / cheap,
+                cheap_clean=row["cheap_clean"] / cheap,
                 status=row["status"],
             )
             if row["rewind"] is None:

@@ -11,7 +11,9 @@ from ours import Ours, Parts
 from rivals import Moasha, Optuna, TuneOptuna
 from simulator import Ledger, Method
 
+from search import scheduling
 from search.samplers import Ehvi, RandomSearch, Tpe
+from search.scheduling import Reach
 from trainables.storage import Storage
 
 Build = Callable[[Curves, Ledger, int, Storage, int], Method]
@@ -75,4 +77,6 @@ METHODS: dict[str, Entry] = {
     "ours-no-sharing": _ours(sharing=False),
     "ours-no-points": _ours(points=False),
     "ours-no-planning": _ours(planning=False),
+    "ours-reach": _ours(early_stopping=Reach()),
+    "ours-halving": _ours(early_stopping=scheduling.Moasha()),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,9 @@ from search.driver import Driver
 from search.ordering import Order
 from search.records import Fingerprint, Records
 from search.samplers import Sampler
+from search.scheduling import Off, Scheduler
 from trainables import spec as trial_spec
-from trainables.outcome import Outcome, Point, TrialRecord
+from trainables.outcome import Outcome, Point, Rung, TrialRecord
 from trainables.phases import Measure, Train
 from trainables.spec import Step, TrialSpec
 from trainables.storage import Storage
@@ -29,13 +30,15 @@ class Parts:
     """What of ours is at work.
 
     `sharing`: stages are stored and found. `points`: all that is measured teaches the sampler, not a trial's last
-    point alone. `planning`: a trial whose stage another computes waits, and another goes first.
+    point alone. `planning`: a trial whose stage another trains waits, and another goes first; without it, and
+    without the lock that workers hold, both train it. `early_stopping`: as a study's.
     """
 
     sampler: Sampler
     sharing: bool = True
     points: bool = True
     planning: bool = True
+    early_stopping: Scheduler = field(default_factory=Off)
 
 
 @dataclass
@@ -71,7 +74,8 @@ class Ours:
         """Create the study in an empty storage."""
         self.curves, self.ledger, self.parts = curves, ledger, parts
         budget = curves.spec.budget.model_copy(update={"trials": trials})
-        spec = curves.spec.model_copy(update={"seed": seed, "sampler": parts.sampler, "budget": budget})
+        choices = {"sampler": parts.sampler, "early_stopping": parts.early_stopping}
+        spec = curves.spec.model_copy(update={"seed": seed, "budget": budget, **choices})
         shape = (1, 8, 8)
         self._records = Records.create(storage, spec, Fingerprint(data_hash=DATA_HASH, shape=shape, classes=10))
         self._driver = Driver(self._records, ahead=workers)
@@ -100,7 +104,13 @@ class Ours:
                 if store.has(step.key, step.phase.snapshots):
                     shared += epochs
                 else:
-                    yield epochs
+                    for done, rung in self._looks(step.phase, chain[trainings], trained, len(points)):
+                        yield done
+                        if rung is not None:
+                            self._driver.on_rung(record.number, rung)
+                            if self._driver.stops(record.number):
+                                self._driver.on_end(record.number, None)
+                                return
                     trained += epochs
                     store.add(step.key, step.phase.snapshots)
                 trainings += 1
@@ -111,8 +121,23 @@ class Ours:
                     self.ledger.measured(epoch.values, last=epoch is end)
                 if self.parts.points:
                     self._driver.on_point(record.number, points[-1])
+                    if epoch is not end and self._driver.stops(record.number):
+                        self._driver.on_end(record.number, None)
+                        return
             self._driver.on_progress(record.number, index + 1)
         self._end(record, points if self.parts.points else points[-1:])
+
+    def _looks(
+        self, phase: Train, curve: tuple[Epoch, ...], before: int, measures: int
+    ) -> Iterator[tuple[int, Rung | None]]:
+        """Cut a training where early stopping looks at it: how many epochs to train, and what is seen then."""
+        rungs = self.parts.early_stopping.rungs()
+        length, last = phase.epochs - phase.start, 0
+        for done in range(1, length):
+            if rungs is not None and rungs.due(phase, phase.start + done, before + done):
+                yield done - last, _rung(curve[done - 1], before + done, done / length, measures)
+                last = done
+        yield length - last, None
 
     def _end(self, record: TrialRecord, points: list[Point]) -> None:
         outcome = Outcome(
@@ -125,6 +150,23 @@ class Ours:
         )
         self._records.write_outcome(outcome)
         self._driver.on_end(record.number, None)
+
+
+def _rung(epoch: Epoch, resource: int, share: float, measures: int) -> Rung:
+    """Write a network on the way of a training as a look at it, with the cheap measurement of the table."""
+    nonzero = round((1 - epoch.sparsity) * PRUNABLE)
+    return Rung(
+        resource=resource,
+        share=share,
+        measures=measures,
+        robust_accuracy=epoch.cheap_robust,
+        clean_accuracy=epoch.cheap_clean,
+        examples=100,
+        attack="PGD-5",
+        sparsity=1 - nonzero / PRUNABLE,
+        nonzero=nonzero,
+        prunable=PRUNABLE,
+    )
 
 
 def _point(step: Step, measure: int, epoch: Epoch, examples: int, trained: int, shared: int) -> Point:

@@ -57,6 +57,7 @@ def curves() -> Curves:
                         clean=0.9,
                         sparsity=1 - 0.5**number,
                         cheap_robust=0.5,
+                        cheap_clean=0.9,
                         status="ok",
                     )
                     for epoch in range(epochs)

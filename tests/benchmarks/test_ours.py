@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ours import DATA_HASH, Ours, Parts
@@ -10,13 +11,14 @@ from simulator import Ledger, simulate
 
 from search.records import Records
 from search.samplers import RandomSearch
+from search.scheduling import Moasha
 from tests.benchmarks import made
 from trainables.phases import Train
 from trainables.spec import TrialSpec, steps
 from trainables.storage import Storage
 
 
-def searched(folder: Path, workers: int, trials: int = 20, **parts: bool) -> tuple[Ledger, Records]:
+def searched(folder: Path, workers: int, trials: int = 20, **parts: Any) -> tuple[Ledger, Records]:
     ledger = Ledger()
     storage = Storage(str(folder)).child("study")
     method = Ours(made.curves(), ledger, Parts(RandomSearch(), **parts), 0, storage, workers, trials)
@@ -62,3 +64,19 @@ def test_all_points_are_recorded_unless_that_part_is_off(tmp_path: Path, points:
         assert outcome is not None
         assert len(outcome.points) == (made.rounds(record.params["recipe.sparsity"]) + 1 if points else 1)
         assert outcome.points[-1].sparsity == pytest.approx(record.params["recipe.sparsity"])
+
+
+def test_a_trial_that_is_stopped_trains_no_further(tmp_path: Path) -> None:
+    stopping = Moasha(grace=2, eta=2, max_rungs=3)
+    ledger, records = searched(tmp_path, workers=2, sharing=False, early_stopping=stopping)
+    states = {outcome.state for _, outcome in records.trials() if outcome}
+    assert states == {"complete", "stopped"}
+    trained = 0
+    for record, outcome in records.trials():
+        assert outcome is not None
+        if outcome.state == "complete":
+            trained += made.DENSE_EPOCHS + made.ROUND_EPOCHS * made.rounds(record.params["recipe.sparsity"])
+        else:
+            seen = [rung.resource for rung in outcome.rungs] + [point.epochs_trained for point in outcome.points]
+            trained += max(seen)
+    assert ledger.epochs == trained

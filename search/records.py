@@ -154,9 +154,11 @@ class Records:
         """Record a trial before its worker starts.
 
         Raises:
-            StorageError: the number has been issued already, or the storage refuses.
+            StorageError: the number has been issued already, the study has gone, or the storage refuses.
         """
         number = record.number
+        if not self.exist(self.storage):
+            raise StorageError(f"{self.storage.location} holds no study any more: {paths.STUDY} has gone")
         taken = self._trials.keys() | self._damaged.keys()
         assert number == 0 or number - 1 in taken or self.storage.exists(paths.trial_record(number - 1)), (
             f"trial {number} would leave a gap"

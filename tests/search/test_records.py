@@ -357,3 +357,11 @@ def test_records_on_a_remote_storage(tmp_path: Path) -> None:
     assert not records.write_outcome(factories.outcome(0))
     assert records.trials() == [(factories.trial(0), factories.outcome(0))]
     assert Records.open(storage).unfinished() == []
+
+
+def test_no_trial_is_issued_where_the_study_has_gone(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "study", trials=2, troubled=False)
+    (tmp_path / "study").rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="holds no study any more"):
+        records.issue(factories.trial(2))
+    assert not (tmp_path / "study").exists()

@@ -79,7 +79,8 @@ class Stages:
         if (own := self.find(key, wanted)) is not None or self._shelf is None:
             return own
         places = [self._shelf.child(name) for name in self._shelf.names() if not name.startswith(".")]
-        siblings = [Stages(place) for place in places if place.location != self._storage.location]
+        # Other files may lie beside the studies.
+        siblings = [Stages(p) for p in places if p.location != self._storage.location and p.exists(paths.STAGES)]
         # A key covers what is computed, not the code that computes it: another version's stage may differ.
         takeable = (s for s in siblings if (f := s.find(key, wanted)) is not None and f.version == __version__)
         return next((found for sibling in takeable if (found := self._take_over(key, sibling))), None)

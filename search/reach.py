@@ -37,48 +37,57 @@ OFFSET_ERROR, SLOPE_ERROR = 0.05, 0.5
 
 @dataclass(frozen=True)
 class Foretold:
-    """A shortfall to come: Student's t with `freedom` degrees of freedom around `mean`, `error` wide."""
+    """Shortfalls to come: Student's t with `freedom` degrees of freedom around `mean`, `error` wide, (N,) each."""
 
-    mean: float
-    error: float
+    mean: Array
+    error: Array
     freedom: float
 
-    def chance(self) -> float:
-        """Return the probability that there is no shortfall."""
+    def chances(self) -> Array:
+        """Return the probability of each that there is no shortfall."""
         from scipy.special import stdtr
 
-        return float(stdtr(self.freedom, -self.mean / self.error))
+        found: Array = stdtr(self.freedom, -self.mean / self.error)
+        return found
 
 
 class Reaching(Stopping):
-    """Stop a trial whose chance to reach the front is below `chance` at every sparsity to come."""
+    """Stop a trial whose epochs to come are likely to be worth less than those of another."""
 
-    def __init__(self, objectives: Sequence[str], chance: float, evidence: int, live: bool = True) -> None:
+    def __init__(self, objectives: Sequence[str], worth: float, evidence: int, live: bool = True) -> None:
         """Start without examples; a trial is judged where at least `evidence` others have been."""
         super().__init__(objectives, live)
-        self._chance = chance
+        self._worth = worth
         self._evidence = evidence
         self._given = [i for i, name in enumerate(objectives) if name in KNOWN]
         self._learnt = [i for i, name in enumerate(objectives) if name not in KNOWN]
         self._seen: dict[int, list[Report]] = {}
 
-    def chances(self, number: int, report: Report) -> list[float]:
-        """Return the chance to reach the front at each sparsity to come; 1 where there is nothing to go by."""
+    def chances(self, number: int, report: Report) -> tuple[float, float]:
+        """Return a trial's chance to reach the front at the best of its sparsities to come, and others' from there.
+
+        The second is the mean of those that were at the same place, had they the same sparsities to come. Both are 1
+        where there is nothing to go by.
+        """
         visits = self._visits(number, report)
         if len({place.values for place, _ in visits}) < self._evidence or not self._learnt:
-            return [1.0] * len(report.ahead)
+            return 1.0, 1.0
         places = [report, *(place for place, _ in visits)]
         values = np.array([aimed(place, self.objectives) for place in places])
         excess = np.array([place.excess for place in places])
         now = self._shortfalls(values, excess, values, excess, but=np.eye(len(places), dtype=bool))
         if not math.isfinite(now[0]):  # Nobody who was here aims at as sparse a network.
-            return [1.0] * len(report.ahead)
+            return 1.0, 1.0
         now = np.maximum(now, 0)  # Whoever leads falls short of nothing: how far it leads says little.
         examples = self._examples([points for _, points in visits], now[1:])
-        return [self._foretold(float(now[0]), examples, sparsity).chance() for sparsity in report.ahead]
+        chances = np.max([self._chances(now, examples, sparsity) for sparsity in report.ahead], axis=0)
+        # Trials that share a stage are one visitor.
+        others = {place.values: chance for (place, _), chance in zip(visits, chances[1:], strict=True)}
+        return float(chances[0]), float(np.mean(list(others.values())))
 
     def _hopeless(self, number: int, report: Report) -> bool:
-        return max(self.chances(number, report)) < self._chance
+        mine, others = self.chances(number, report)
+        return mine < self._worth * others * report.left
 
     def _show(self, number: int, report: Report) -> None:
         self._seen.setdefault(number, []).append(report)
@@ -117,9 +126,9 @@ class Reaching(Stopping):
         distinct: Array = np.unique(rows[np.isfinite(rows).all(axis=1)], axis=0)
         return distinct
 
-    def _foretold(self, now: float, examples: Array, sparsity: float) -> Foretold:
+    def _chances(self, now: Array, examples: Array, sparsity: float) -> Array:
         weight: Array = np.exp(-((examples[:, 2] - _depth(sparsity)) ** 2) / (2 * WIDTH**2))
-        return foretell(now, examples[:, 0], examples[:, 1], weight)
+        return foretell(now, examples[:, 0], examples[:, 1], weight).chances()
 
     def _shortfalls(self, values: Array, excess: Array, rivals: Array, theirs: Array, but: Any = False) -> Array:
         """Return each row's shortfall against the rivals, `but` those; minus infinity where none left is as sparse.
@@ -140,15 +149,15 @@ def _depth(sparsity: float) -> float:
     return -math.log(max(1 - sparsity, 1e-4))
 
 
-def foretell(now: float, before: Array, after: Array, weight: Array) -> Foretold:
-    """Foretell a shortfall from the one `now`, and examples of shortfalls before and after.
+def foretell(now: Array, before: Array, after: Array, weight: Array) -> Foretold:
+    """Foretell shortfalls from those `now`, and from examples of shortfalls before and after.
 
     Linear regression with a normal prior around offset 0 and slope 1, and a prior of the error.
 
-    Shapes: before, after and weight (N,), weights in [0, 1].
+    Shapes: now (M,); before, after and weight (N,), weights in [0, 1].
     """
     inputs = np.stack([np.ones_like(before), before], axis=1)
-    at, believed = np.array([1.0, now]), np.array([0.0, 1.0])
+    at, believed = np.stack([np.ones_like(now), now], axis=1), np.array([0.0, 1.0])
     freedom = float(weight.sum()) + NOISE_WEIGHT
     noise = NOISE**2
     for _ in range(2):
@@ -156,5 +165,5 @@ def foretell(now: float, before: Array, after: Array, weight: Array) -> Foretold
         precision = prior + inputs.T @ (weight[:, None] * inputs)
         line = np.linalg.solve(precision, prior @ believed + inputs.T @ (weight * after))
         noise = float(weight @ (after - inputs @ line) ** 2 + NOISE_WEIGHT * NOISE**2) / freedom
-    error = math.sqrt(noise * (1 + float(at @ np.linalg.solve(precision, at))))
-    return Foretold(float(at @ line), error, freedom)
+    error = np.sqrt(noise * (1 + (at @ np.linalg.inv(precision) * at).sum(axis=1)))
+    return Foretold(at @ line, error, freedom)

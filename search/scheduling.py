@@ -31,6 +31,7 @@ class Report:
     the network as it is now, and `sparsity` is that network's. `share` says how much of the training under way is
     done; it is 1 at a measured point. `done` counts the trial's measurements before, `ahead` are the sparsities of
     those to come, this one excluded. `excess` is by how much an accuracy misses its constraint, 0 where none does.
+    `left` is the part of all the trial's epochs, stored ones included, that is to come.
     """
 
     resource: int
@@ -40,6 +41,7 @@ class Report:
     share: float = 1.0
     done: int = 0
     excess: float = 0.0
+    left: float = 1.0
 
     @property
     def target(self) -> float:
@@ -194,17 +196,18 @@ class Moasha(Scheduler):
 
 
 class Reach(Scheduler):
-    """Stop a trial when none of its points to come is likely to reach the front.
+    """Stop a trial when its epochs to come are likely to be worth less than another trial's.
 
     The sparsities that a trial has to come are known. Its shortfall against the others that were at the same place and
-    aim at least as high is measured, and the shortfall to the front at each of those sparsities foretold from it,
-    as it went for the trials that have been further. The trial stops where the chance to reach the front is below
-    `chance` at every one of them. At least `evidence` others must have been at the place: a measured point, or a look
-    after one of `shares` of a training of at least `least` epochs.
+    aim at least as high is measured, and the chance to reach the front at each of those sparsities foretold from it,
+    as it went for the trials that have been further. The trial stops where the best of these chances is below `worth`
+    times the mean chance of all that were at the place, times the part of its epochs that is left. At least `evidence`
+    others must have been at the place: a measured point, or a look after one of `shares` of a training of at least
+    `least` epochs.
     """
 
     kind: Literal["reach"] = "reach"
-    chance: float = Field(default=0.3, gt=0, lt=1)
+    worth: float = Field(default=0.5, gt=0, le=1)
     evidence: int = Field(default=4, ge=1)
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.05, 0.1, 0.25, 0.5)
     least: int = Field(default=8, ge=1)
@@ -214,7 +217,7 @@ class Reach(Scheduler):
     def build(self, objectives: Sequence[str], live: bool = True) -> Stopping:
         from search.reach import Reaching
 
-        return Reaching(objectives, self.chance, self.evidence, live)
+        return Reaching(objectives, self.worth, self.evidence, live)
 
     def rungs(self) -> Rungs:
         return Rungs(shares=self.shares, least=self.least, examples=self.examples, steps=self.steps)

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from search import objectives
 from search.scheduling import Report
 from search.study_spec import StudySpec
 from trainables.metrics import KNOWN
 from trainables.outcome import Outcome, Point, Rung, TrialRecord
-from trainables.phases import Measure, Prune
+from trainables.phases import Measure, Phase, Prune, Train
 from trainables.recipes import RECIPES
 
 GIVEN = "queued"
 """What a trial's record says of its parameters where the study file gave them; such a trial is run to its end."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """The way of a trial: the sparsity of each measurement, and the epochs trained up to it where nothing is stored."""
+
+    sparsities: tuple[float, ...]
+    epochs: tuple[int, ...]
+
+    @classmethod
+    def of(cls, phases: Iterable[Phase]) -> Course:
+        """Read a recipe's phases."""
+        sparsity, epochs = 0.0, 0
+        marks: list[tuple[float, int]] = []
+        for phase in phases:
+            if isinstance(phase, Prune):
+                sparsity = phase.sparsity
+            elif isinstance(phase, Train):
+                epochs += phase.epochs - phase.start
+            elif isinstance(phase, Measure):
+                marks.append((sparsity, epochs))
+        return cls(tuple(sparsity for sparsity, _ in marks), tuple(epochs for _, epochs in marks))
+
+    def left(self, done: int, share: float) -> float:
+        """Return the part of all epochs that is to come, so far on the way to the measurement after `done` others."""
+        before = self.epochs[done - 1] if done else 0
+        total = self.epochs[-1]
+        return (total - before - share * (self.epochs[done] - before)) / total if total else 0.0
 
 
 class EarlyStopping:
@@ -28,7 +57,7 @@ class EarlyStopping:
         self._on = spec.early_stopping.kind != "none"
         # In a deterministic study trials side by side must not see each other: which of them is faster is chance.
         self._stopping = spec.early_stopping.build(tuple(spec.objectives), live=not spec.deterministic)
-        self._courses: dict[int, tuple[float, ...]] = {}
+        self._courses: dict[int, Course] = {}
         self._told: dict[int, set[tuple[int, float]]] = {}
         self._hopeless: set[int] = set()
 
@@ -83,20 +112,14 @@ class EarlyStopping:
             resource=measured.epochs_trained if isinstance(measured, Point) else measured.resource,
             values=tuple(objectives.values(measured, self._spec)),
             sparsity=measured.sparsity,
-            ahead=course[done + 1 :] if share == 1 else course[done:],
+            ahead=course.sparsities[done + (share == 1) :],
             share=share,
             done=done,
             excess=max([0.0, *(excess for name, excess in missed if name not in KNOWN)]),
+            left=course.left(done, share),
         )
 
-    def _course(self, record: TrialRecord) -> tuple[float, ...]:
-        """Return the sparsity of each of a trial's measurements."""
+    def _course(self, record: TrialRecord) -> Course:
         if record.number not in self._courses:
-            sparsity, course = 0.0, []
-            for phase in RECIPES.parse(record.spec["recipe"]).phases():
-                if isinstance(phase, Prune):
-                    sparsity = phase.sparsity
-                elif isinstance(phase, Measure):
-                    course.append(sparsity)
-            self._courses[record.number] = tuple(course)
+            self._courses[record.number] = Course.of(RECIPES.parse(record.spec["recipe"]).phases())
         return self._courses[record.number]

@@ -32,7 +32,7 @@ def test_the_forecast_is_the_conditional_normal_with_the_noise_that_was_found(
 ) -> None:
     before, after, weight = np.array(rows).T
     inputs = np.stack([np.ones(len(before)), before], axis=1)
-    found = foretell(now, before, after, weight)
+    found = foretell(np.array([now]), before, after, weight)
     first, _ = dual(now, before, after, weight, NOISE**2)
     assert found.freedom == pytest.approx(weight.sum() + NOISE_WEIGHT)
     # The noise of the second pass is that of the first pass's line, which two forecasts pin down.
@@ -42,25 +42,37 @@ def test_the_forecast_is_the_conditional_normal_with_the_noise_that_was_found(
     misses = after - inputs @ np.array([offset, slope])
     noise = (weight @ misses**2 + NOISE_WEIGHT * NOISE**2) / found.freedom
     mean, _ = dual(now, before, after, weight, noise)
-    assert found.mean == pytest.approx(mean, abs=1e-9)
+    assert found.mean[0] == pytest.approx(mean, abs=1e-9)
+
+
+def test_several_are_foretold_as_each_alone() -> None:
+    draws = np.random.default_rng(1)
+    examples = draws.uniform(0, 0.5, 9), draws.uniform(0, 0.5, 9), draws.uniform(0, 1, 9)
+    now = draws.uniform(0, 0.5, 4)
+    together = foretell(now, *examples)
+    alone = [foretell(now[i : i + 1], *examples) for i in range(4)]
+    assert together.mean == pytest.approx([one.mean[0] for one in alone])
+    assert together.error == pytest.approx([one.error[0] for one in alone])
+    assert together.chances() == pytest.approx([one.chances()[0] for one in alone])
 
 
 def test_without_examples_a_shortfall_is_believed_to_stay() -> None:
     nothing = np.empty(0)
-    none, some, much = (foretell(now, nothing, nothing, nothing) for now in (0.0, 0.1, 0.4))
-    assert [none.mean, some.mean, much.mean] == pytest.approx([0.0, 0.1, 0.4])
-    assert none.chance() == pytest.approx(0.5)
-    assert 0.5 > some.chance() > 0.1 > much.chance() > 0.0
-    assert none.error < some.error < much.error, "the further off, the less is known"
+    found = foretell(np.array([0.0, 0.1, 0.4]), nothing, nothing, nothing)
+    assert found.mean == pytest.approx([0.0, 0.1, 0.4])
+    none, some, much = found.chances()
+    assert none == pytest.approx(0.5)
+    assert 0.5 > some > 0.1 > much > 0.0
+    assert list(found.error) == sorted(found.error), "the further off, the less is known"
 
 
 def test_with_examples_the_error_shrinks_and_the_line_is_found() -> None:
     draws = np.random.default_rng(0)
     before = draws.uniform(0, 0.5, 60)
     after = 0.02 + 0.3 * before + draws.normal(0, 0.01, 60)
-    few, many = (foretell(0.3, before[:n], after[:n], np.ones(n)) for n in (3, 60))
-    assert many.mean == pytest.approx(0.11, abs=0.01)
-    assert many.error < few.error < foretell(0.3, before[:0], after[:0], np.ones(0)).error
+    none, few, many = (foretell(np.array([0.3]), before[:n], after[:n], np.ones(n)) for n in (0, 3, 60))
+    assert many.mean[0] == pytest.approx(0.11, abs=0.01)
+    assert many.error[0] < few.error[0] < none.error[0]
 
 
 ROWS = st.lists(st.tuples(SHARE, SHARE, SHARE), min_size=1, max_size=6)
@@ -71,7 +83,7 @@ ROWS = st.lists(st.tuples(SHARE, SHARE, SHARE), min_size=1, max_size=6)
 def test_a_shortfall_is_what_makes_up_for_every_rival_as_sparse(
     ours: list[tuple[float, ...]], rivals: list[tuple[float, ...]]
 ) -> None:
-    search = Reaching(("robust_accuracy", "clean_accuracy", "sparsity"), 0.1, 1)
+    search = Reaching(("robust_accuracy", "clean_accuracy", "sparsity"), 0.5, 1)
     zeros = np.zeros(len(ours)), np.zeros(len(rivals))
     for row, short in zip(ours, search._shortfalls(np.array(ours), zeros[0], np.array(rivals), zeros[1]), strict=True):
         as_sparse = [rival for rival in rivals if rival[2] >= row[2]]
@@ -85,40 +97,75 @@ def test_a_shortfall_is_what_makes_up_for_every_rival_as_sparse(
             assert beaten(short - 1e-9)
 
 
-def dense(robust: float, *ahead: float, share: float = 0.25, excess: float = 0.0, resource: int = 5) -> Report:
-    return Report(resource, (robust, 0.0), 0.0, ahead, share, 0, excess)
+def dense(
+    robust: float, *ahead: float, share: float = 0.25, excess: float = 0.0, left: float = 1.0, resource: int = 5
+) -> Report:
+    return Report(resource, (robust, 0.0), 0.0, ahead, share, 0, excess, left)
 
 
 def end(robust: float, sparsity: float, done: int = 1, ahead: tuple[float, ...] = ()) -> Report:
     return Report(20, (robust, sparsity), sparsity, ahead, 1.0, done)
 
 
-def trained(search: Reaching, pairs: list[tuple[float, float]], sparsity: float = 0.9) -> None:
+def trained(search: Reaching, pairs: list[tuple[float, float]], sparsity: float = 0.9, first: int = 100) -> None:
     """Complete trials that showed the first accuracy halfway and the second at the end."""
-    for number, (early, late) in enumerate(pairs):
+    for number, (early, late) in enumerate(pairs, first):
         search.replay(number, [dense(early, sparsity), end(late, sparsity)], "complete")
 
 
 def reaching(**settings: object) -> Reaching:
-    search = Reach.model_validate({"evidence": 4, "chance": 0.1, **settings}).build(TWO)
+    search = Reach.model_validate({"evidence": 4, **settings}).build(TWO)
     assert isinstance(search, Reaching)
     return search
 
 
+STEADY = [(0.6, 0.5), (0.58, 0.48), (0.55, 0.45), (0.5, 0.4)]
+
+
 def test_who_falls_far_behind_is_stopped_and_who_is_near_goes_on() -> None:
     search = reaching()
-    trained(search, [(0.6, 0.5), (0.58, 0.47), (0.55, 0.45), (0.5, 0.4)])
+    trained(search, STEADY)
     assert search.report(10, dense(0.2, 0.9))
     assert not search.report(11, dense(0.59, 0.9))
     assert not search.report(12, dense(0.2, 0.95)), "nobody else aims at as sparse a network"
     assert search.report(13, dense(0.2, 0.5, 0.75, 0.89))
 
 
+def test_a_trial_with_little_left_goes_on_for_a_chance_for_which_a_new_one_is_not_gone_on_with() -> None:
+    def chances(robust: float) -> tuple[float, float]:
+        search = reaching()
+        trained(search, STEADY)
+        return search.chances(10, dense(robust, 0.9))
+
+    robust = next(r / 100 for r in range(60, 0, -1) if chances(r / 100)[0] < 0.4 * chances(r / 100)[1])
+    mine, others = chances(robust)
+    verdicts = {}
+    for left in (1.0, 0.5, 0.1):
+        search = reaching(worth=0.5)
+        trained(search, STEADY)
+        verdicts[left] = search.report(10, dense(robust, 0.9, left=left))
+    assert verdicts == {left: mine < 0.5 * others * left for left in verdicts}
+    assert set(verdicts.values()) == {True, False}
+
+
+def test_as_the_front_closes_nobody_is_held_to_a_chance_that_nobody_has() -> None:
+    """When the best have been found, every trial's chance is small; the better ones go on nevertheless."""
+    search = reaching()
+    draws = np.random.default_rng(0)
+    trained(search, [(early, early - 0.1 + draws.normal(0, 0.03)) for early in draws.uniform(0.5, 0.6, 40)])
+    trained(search, [(0.62, 0.58)], first=200)
+    going = {}
+    for number, robust in enumerate((0.51, 0.53, 0.57, 0.59)):
+        assert search.chances(number, dense(robust, 0.9))[0] < 0.2
+        going[robust] = not search.report(number, dense(robust, 0.9))
+    assert going == {0.51: False, 0.53: False, 0.57: True, 0.59: True}
+
+
 def test_nothing_is_foretold_on_too_little_evidence_and_one_network_is_one_witness() -> None:
     search = reaching()
     trained(search, [(0.6, 0.5)] * 3)
     assert not search.report(10, dense(0.1, 0.9))
-    trained(search, [(0.6, 0.5)] * 8)
+    trained(search, [(0.6, 0.5)] * 8, first=200)
     assert not search.report(11, dense(0.1, 0.9)), "eight trials from one stored stage"
     other = reaching(evidence=1)
     trained(other, [(0.6, 0.5)])
@@ -143,10 +190,7 @@ def test_one_sparsity_to_come_that_is_in_reach_keeps_a_trial_going() -> None:
     for number, early in enumerate([0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.75, 0.65]):
         ladder = [dense(early, 0.5, 0.9, share=1.0), end(early, 0.5, 1, (0.9,)), end(0.2 + number / 1000, 0.9, 2)]
         search.replay(number, ladder, "complete")
-    low = dense(0.35, 0.5, 0.9, share=1.0)
-    at_half, at_ninety = search.chances(20, low)
-    assert at_half < 0.1 < at_ninety
-    assert not search.report(20, low)
+    assert not search.report(20, dense(0.35, 0.5, 0.9, share=1.0))
     assert search.report(21, dense(0.35, 0.5, share=1.0))
 
 
@@ -159,7 +203,7 @@ def test_a_constraint_that_nobody_meets_yet_stops_nobody() -> None:
 
 
 def test_accuracies_alone_have_nothing_that_is_known_beforehand() -> None:
-    search = Reach(evidence=2, chance=0.1).build(("robust_accuracy", "clean_accuracy"))
+    search = Reach(evidence=2).build(("robust_accuracy", "clean_accuracy"))
     for number, robust in enumerate([0.6, 0.55, 0.5]):
         reports = [Report(5, (robust, 0.9), 0.0, (0.0,), 0.25), Report(20, (robust, 0.95), 0.0, (), 1.0, 0)]
         search.replay(number, reports, "complete")

@@ -11,11 +11,12 @@ import pytest
 
 from search.driver import Driver
 from search.records import Records
-from search.stopping import EarlyStopping
+from search.stopping import Course, EarlyStopping
 from search.study import Study
 from tests.search import factories
 from tests.search.factories import rung
 from trainables.outcome import Outcome, TrialRecord
+from trainables.recipes import RECIPES
 from trainables.storage import Storage
 
 EAGER = {"kind": "moasha", "grace": 1, "eta": 2, "max_rungs": 3}
@@ -45,6 +46,19 @@ def test_trials_are_compared_at_the_sparsity_they_aim_at() -> None:
     for number, (robust, sparsity) in enumerate([(0.5, 0.5), (0.4, 0.4), (0.5, 0.95), (0.45, 0.6)]):
         early.rung(record(number, sparsity), rung(resource=1, robust_accuracy=robust))
     assert [early.stops(number) for number in range(4)] == [False, True, False, True]
+
+
+def test_the_course_of_a_trial_says_what_is_ahead_and_how_much() -> None:
+    ladder = RECIPES.parse(
+        {"kind": "imp", "sparsity": 0.8, "rate": 0.5, "epochs": 12, "rewind": 4, "round_epochs": None}
+    )
+    course = Course.of(ladder.phases())
+    assert (course.sparsities, course.epochs) == ((0.0, 0.5, 0.75, 0.8), (12, 20, 28, 36))
+    assert [course.left(0, share) for share in (0.25, 0.5, 1.0)] == pytest.approx([33 / 36, 30 / 36, 24 / 36])
+    assert course.left(2, 0.5) == pytest.approx(12 / 36)
+    assert course.left(3, 1.0) == 0
+    pruned_only = RECIPES.parse({"kind": "three_stage", "sparsity": 0.5, "epochs": 3, "finetune_epochs": 0})
+    assert Course.of(pruned_only.phases()) == Course((0.0, 0.5), (3, 3))
 
 
 def test_a_study_without_early_stopping_stops_nothing() -> None:
@@ -165,7 +179,7 @@ def test_the_sampler_is_told_a_stopped_trial_as_pruned_with_its_last_values(
 
 
 def test_a_search_that_is_resumed_after_every_trial_stops_the_same_trials(tmp_path: Path) -> None:
-    for kind in (EAGER, {"kind": "reach", "evidence": 1, "chance": 0.4}):
+    for kind in (EAGER, {"kind": "reach", "evidence": 1, "worth": 1}):
         whole = study(tmp_path / kind["kind"] / "whole", early_stopping=kind)
         expected = [(end.state, len(end.rungs)) for end in (work(whole, quality) for quality in QUALITIES)]
         place = Storage(str(tmp_path / kind["kind"] / "parts"))

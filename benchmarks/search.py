@@ -112,7 +112,8 @@ def fill(
 def main() -> None:
     """Make what is missing and print the standings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="*", default=["digits", "fashion"])
+    made = sorted(path.stem for path in TABLES.glob("*.parquet"))
+    parser.add_argument("--tables", nargs="*", default=made, choices=made, metavar="TABLE")
     parser.add_argument("--workers", nargs="*", type=int, default=[4, 16])
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--seeds", type=int, default=20)

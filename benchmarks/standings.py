@@ -48,7 +48,7 @@ def lines(title: str, runs: list[dict[str, Any]], ideal: float, marks: str) -> I
         by_method.setdefault(run["method"], []).append(run)
     yield ""
     yield title
-    head = "".join(f"{f'epochs to {share:.0%}':>24}{'x ours':>18}" for share in SHARES)
+    head = "".join(f"{f'epochs to {share:.0%}':>24}{'x ours':>22}" for share in SHARES)
     yield f"  {'':<26}{'runs':>4}{head}{f'arrived at {MAIN:.0%}':>16}{'time':>7}{'trials':>8}{'s/run':>7}"
     for method, own in by_method.items():
         cells = []
@@ -67,9 +67,9 @@ def lines(title: str, runs: list[dict[str, Any]], ideal: float, marks: str) -> I
 def _ratio(reached: list[float], reference: list[float]) -> str:
     """Write how many times the epochs of ours a method needs."""
     if not reference or not math.isfinite(median(reference)):
-        return " " * 18
+        return " " * 22
     draws = medians(reached, np.random.default_rng(0)) / medians(reference, np.random.default_rng(1))
-    return f"{f'{_number(median(reached) / median(reference), 1)} ({_between(interval(draws), 1)})':>18}"
+    return f"{f'{_number(median(reached) / median(reference), 1)} ({_between(interval(draws), 1)})':>22}"
 
 
 def _number(value: float, digits: int = 0) -> str:

@@ -58,3 +58,14 @@ def test_the_studies_of_the_tables_have_enough_configurations() -> None:
         spec = make_tables.study(name)
         ways = len(spec.space[REWIND].extremes())
         assert len(make_tables.dense_choices(spec)) * ways >= 500
+
+
+@pytest.mark.parametrize("path", sorted(make_tables.TABLES.glob("*.parquet")), ids=lambda path: path.stem)
+def test_a_table_is_whole_and_of_its_study_as_it_is(path: Path) -> None:
+    spec, curves = make_tables.study(path.stem), Curves.read(path)
+    assert (curves.spec.space, curves.spec.recipe) == (spec.space, spec.recipe)
+    lengths = [curves.dense_epochs] + [curves.round_epochs] * len(curves.rungs)
+    for params in make_tables.dense_choices(spec):
+        for rewind in spec.space[REWIND].extremes().values():
+            chain = curves.chain({**params, REWIND: rewind})
+            assert [len(chain[number]) for number in range(len(lengths))] == lengths

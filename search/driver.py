@@ -80,7 +80,8 @@ class Driver:
         self._began: dict[int, float] = {}
         self._crashes: Counter[int] = Counter()
         self._untaught: dict[int, tuple[TrialRecord, Outcome]] = {}
-        self._taken = {trial.number for trial, _ in records.trials()} | {bad.number for bad in records.damaged()}
+        issued = records.trials()
+        self._taken = {trial.number for trial, _ in issued} | {bad.number for bad in records.damaged()}
         self._next = self._free(0)
         self._ended: list[Outcome] = []
         self._ended_now = 0
@@ -94,7 +95,7 @@ class Driver:
         for lesson in taught.lessons:
             params = completed(self.spec, lesson.params) or lesson.params
             self._sampling.teach(lesson.study, params, *self._judge(lesson.measured))
-        trials = [(self._completed(record), outcome) for record, outcome in records.trials()]
+        trials = [(self._completed(record), outcome) for record, outcome in issued]
         queued = [record.params for record, _ in trials if record.sampler.get(GIVEN)]
         self._queue = [given for given in self.spec.queue() if given not in queued]
         for record, outcome in trials:

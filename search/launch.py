@@ -110,13 +110,12 @@ def _run(
 
     spec = prepared.spec
     interrupt = Interrupt()
-    goes_on = f"`robustsearch launch` with the same study goes on in {storage.location}"
 
     def broken() -> Ending:
         """Say how a launch ended that could not end in order."""
         if interrupt.cluster_died and interrupt.signal is None:
-            return Ending(ClusterError.exit_code, f"the Ray cluster has died; {goes_on}")
-        return Ending(_stopped(interrupt.signal), f"interrupted; {goes_on}")
+            return Ending(ClusterError.exit_code, f"the Ray cluster has died; {_goes_on(storage)}")
+        return Ending(_stopped(interrupt.signal), f"interrupted; {_goes_on(storage)}")
 
     def last_words() -> int:
         held.release()
@@ -147,11 +146,7 @@ def _run(
         from search.driver import Driver
 
         driver = Driver(records, cluster.gpus_per_trial, ahead=2 * connection.capacity)
-        say(
-            f"{spec.name}: {spec.budget.trials} trials, {connection.capacity} at once on {found['device']}, "
-            f"{found['precision']}; {found['train']} training and {found['validation']} validation images; "
-            f"in {storage.location}"
-        )
+        say(_beginning(spec, connection.capacity, found, storage))
         if connection.dashboard:
             say(f"Ray dashboard: {connection.dashboard}")
 
@@ -168,6 +163,18 @@ def _run(
                 return broken()
             raise
         return broken() if interrupt.cluster_died else _ending(driver, storage, interrupt.signal)
+
+
+def _beginning(spec: StudySpec, capacity: int, found: dict[str, Any], storage: Storage) -> str:
+    return (
+        f"{spec.name}: {spec.budget.trials} trials, {capacity} at once on {found['device']}, "
+        f"{found['precision']}; {found['train']} training and {found['validation']} validation images; "
+        f"in {storage.location}"
+    )
+
+
+def _goes_on(storage: Storage) -> str:
+    return f"`robustsearch launch` with the same study goes on in {storage.location}"
 
 
 def _records(
@@ -204,10 +211,7 @@ def _ending(driver: Any, storage: Storage, signal_number: int | None) -> Ending:
     early = f", {snapshot.stopped} stopped early" if snapshot.stopped else ""
     state = f"{snapshot.complete} of {snapshot.target} trials complete{early}, {snapshot.failed} failed"
     if signal_number is not None or lease.stop_requested(storage):
-        return Ending(
-            _stopped(signal_number),
-            f"stopped: {state}; `robustsearch launch` with the same study goes on in {storage.location}",
-        )
+        return Ending(_stopped(signal_number), f"stopped: {state}; {_goes_on(storage)}")
     reason = driver.stop_reason()
     ended = f"{reason}: " if reason else ""
     if snapshot.failed and not snapshot.complete:

@@ -82,24 +82,22 @@ class Stages:
         # Other files may lie beside the studies.
         siblings = [Stages(p) for p in places if p.location != self._storage.location and p.exists(paths.STAGES)]
         # A key covers what is computed, not the code that computes it: another version's stage may differ.
-        takeable = (s for s in siblings if (f := s.find(key, wanted)) is not None and f.version == __version__)
-        return next((found for sibling in takeable if (found := self._take_over(key, sibling))), None)
+        found = ((sibling, stage) for sibling in siblings if (stage := sibling.find(key, wanted)) is not None)
+        takeable = ((sibling, stage) for sibling, stage in found if stage.version == __version__)
+        return next((stage for sibling, stage in takeable if self._take_over(key, sibling, stage)), None)
 
-    def _take_over(self, key: str, sibling: Stages) -> Stage | None:
-        """Copy a sibling's stage; None where it is damaged, or dropped meanwhile."""
-        stage = sibling.find(key)
-        if stage is None:
-            return None
+    def _take_over(self, key: str, sibling: Stages, stage: Stage) -> bool:
+        """Copy a sibling's stage and say whether that went well: it may be damaged, or dropped meanwhile."""
         folder = paths.stage(key)
         try:
             contents = {name: sibling._storage.read(f"{folder}/{name}") for name in (*stage.files, paths.STAGE)}
         except FileNotFoundError:
-            return None
+            return False
         if any(hashlib.sha256(contents[name]).hexdigest() != sha for name, sha in stage.files.items()):
-            return None
+            return False
         for name, content in contents.items():  # The description comes last.
             self._storage.write(f"{folder}/{name}", content)
-        return stage
+        return True
 
     def begin(self, key: str) -> Lease:
         """Become the one that computes a stage, among all studies of the shelf, until the lease is released.

@@ -24,6 +24,9 @@ from trainables.outcome import Outcome, Point, TrialRecord
 PARAM = "param."
 """What a searched parameter's dotted path is prefixed with, to make its column."""
 
+METRIC = "metric."
+"""What a metric's name is prefixed with, to make its column."""
+
 
 @dataclass(frozen=True)
 class PointRow:
@@ -196,7 +199,11 @@ def table(
     rows: Sequence[PointRow] | Sequence[TrialRow],
     space: Mapping[str, Parameter],
 ) -> pa.Table:
-    """Build the Arrow table of `rows`, with a column `param.<path>` for each searched parameter, in their order."""
+    """Build the Arrow table of `rows`.
+
+    The fixed columns come first, then a column `param.<path>` for each searched parameter in their order, then, for
+    points, a column `metric.<name>` for each metric that any of them has, by name.
+    """
     fixed = columns(kind)
     arrays = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in fixed]
     searched = []
@@ -205,7 +212,11 @@ def table(
         column = _param_type([*parameter.extremes().values(), *values])
         searched.append(pa.field(PARAM + path, column))
         arrays.append(pa.array([_param_cell(value, column) for value in values], column))
-    return pa.Table.from_arrays(arrays, schema=pa.schema([*fixed, *searched]))
+    points = [row.measured.metrics if isinstance(row, PointRow) else {} for row in rows]
+    names = sorted({name for metrics in points for name in metrics})
+    arrays += [pa.array([metrics.get(name) for metrics in points], pa.float64()) for name in names]
+    metrics = [pa.field(METRIC + name, pa.float64()) for name in names]
+    return pa.Table.from_arrays(arrays, schema=pa.schema([*fixed, *searched, *metrics]))
 
 
 def _param_type(values: Iterable[Any]) -> pa.DataType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shlex
 import signal
@@ -34,7 +35,8 @@ from trainables.data.base import Data
 from trainables.data.cache import CACHE_VARIABLE
 from trainables.data.files import DATA_VARIABLE
 from trainables.errors import DataError, Diverged, SpecError, StorageError, failure_class
-from trainables.metrics import MEASURES
+from trainables.metrics import MEASURES, METRICS
+from trainables.metrics.base import Metric
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.pruning import PRUNERS, Pruning
@@ -176,6 +178,7 @@ REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
     (STUDY_FILE, "## Schedules", SCHEDULES, Schedule),
     (STUDY_FILE, "## Losses", LOSSES, Loss),
     (STUDY_FILE, "## Attacks", ATTACKS, Attack),
+    (STUDY_FILE, "## Metrics", METRICS, Metric),
     (STUDY_FILE, "## Regularisers", REGULARISERS, Regulariser),
     (STUDY_FILE, "## Samplers", SAMPLERS, Sampler),
     (STUDY_FILE, "## Early stopping", SCHEDULERS, Scheduler),
@@ -346,10 +349,13 @@ def test_plug_ins_of_the_manual_train_and_measure_a_network(tmp_path: Path) -> N
         for study in studies
     ]
     (tmp_path / "studies.json").write_text(json.dumps(whole))
-    done = subprocess.run([sys.executable, "-c", PLUG_IN], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    # This tree's code, whichever is installed.
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PLUG_IN]
+    done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     told = {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
-    assert len(told) == len(modules) == 6
+    assert len(told) == len(modules) == 7
     for name, (points, sparsity, _, _) in told.items():
         assert points == (1 if name == "my_recipes" else 2), name
         assert sparsity == pytest.approx(0.5, abs=0.01), name

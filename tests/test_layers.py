@@ -20,15 +20,16 @@ ALLOWED_IN = {
 
 # From the bottom up; a module imports from its own rank or below.
 TRAINABLES = (
-    "base errors paths rng metrics notice __init__",
+    "base errors paths rng metrics.names notice __init__",
     "registry keys versions outcome storage",
     "lease",
-    "attacks regularisers data models pruning.base pruning.scores pruning.__init__",
+    "attacks regularisers data models metrics pruning.base pruning.scores pruning.__init__",
     "training",
     "phases",
     "recipes",
     "spec rungs screening",
     "state precision chains",
+    "metering",
     "folding losses optimisers checks pruning.cut",
     "train evaluate stages work models.saved",
     "measuring",

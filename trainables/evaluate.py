@@ -7,9 +7,9 @@ same attack draws for every network that is measured on one kind of device.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trainables import attacks, checks
 from trainables.data.tensors import Split
 from trainables.errors import SpecError
+from trainables.metering import measured
 from trainables.models import macs
 from trainables.outcome import Status
 from trainables.rng import derive
@@ -50,6 +51,7 @@ class Measurement:
     flags: tuple[str, ...]
     status: Status
     weights_sha256: str
+    metrics: dict[str, float | None] = field(default_factory=dict)
 
 
 def measure(
@@ -60,11 +62,13 @@ def measure(
     *,
     device: torch.device | str,
     checked: bool = True,
+    origin: Callable[[], State] | None = None,
 ) -> Measurement:
     """Measure the network that `state` makes of `model`; the module itself is left as it was.
 
     An example is robustly correct if it is classified rightly both as it is and as the attack leaves it;
-    logits that are not finite are wrong. Without `checked` nothing is looked for that would raise a flag.
+    logits that are not finite are wrong. Without `checked` nothing is looked for that would raise a flag. The protocol's
+    metrics may ask for `origin`, the network as it was initialised.
 
     Raises:
         SpecError: the protocol asks for more examples than the split has.
@@ -78,6 +82,7 @@ def measure(
         chunks = _chunks(net, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
         robust = torch.cat([c.robust for c in chunks]).cpu()
+        metrics = measured(net, state, protocol, split, clean, robust, origin) if protocol.metrics else {}
         found = _flags(net, state, protocol, split, chunks, device) if checked else ()
         counts = _macs(net, split)
     return Measurement(
@@ -90,6 +95,7 @@ def measure(
         flags=checks.ordered(found),
         status=checks.status(found),
         weights_sha256=state.weights_sha256(),
+        metrics=metrics,
     )
 
 

@@ -37,6 +37,7 @@ class Measuring:
     device: torch.device
     rungs: Rungs | None = None
     screen: Screen | None = None
+    origin: Callable[[], State] | None = None
 
     def known(self, step: Step) -> Point | None:
         """Return a measurement's stored result, or a cheap one that rules the point out again."""
@@ -86,7 +87,7 @@ class Measuring:
 
     def _looks(self, rungs: Rungs) -> str:
         """Name the protocol of looks."""
-        return digest(plain(rungs.protocol(self.protocol), hashed=True))
+        return digest(plain(rungs.protocol(self.protocol), defaults=False, hashed=True))
 
     def _cheap_key(self, step: Step, screen: Screen) -> str:
         """Name a cheap measurement; no whole one has such a key, not even one of the same protocol."""
@@ -99,7 +100,9 @@ class Measuring:
         return protocol.model_copy(update={"examples": min(there, protocol.examples or there)})
 
     def _evaluated(self, state: State, protocol: Protocol, *, checked: bool) -> evaluate.Measurement:
-        return evaluate.measure(self.model, state, protocol, self.split, device=self.device, checked=checked)
+        return evaluate.measure(
+            self.model, state, protocol, self.split, device=self.device, checked=checked, origin=self.origin
+        )
 
     def _point(
         self, step: Step, state: State, protocol: Protocol, since: float, *, checked: bool, **named: Any
@@ -119,6 +122,7 @@ class Measuring:
             status=result.status,
             flags=result.flags,
             verdicts=evaluate.pack_verdicts(result.robust_correct),
+            metrics=result.metrics,
             seconds=time.monotonic() - since,
             device=device_name(self.device),
             weights_sha256=result.weights_sha256,

@@ -59,6 +59,7 @@ class Point(_Record):
     started: str
     finished: str
     stands_for: dict[str, Any] = {}
+    metrics: dict[str, float | None] = {}
 
 
 class Rung(_Record):

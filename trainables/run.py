@@ -86,8 +86,16 @@ class Run:
     def __post_init__(self) -> None:
         self._steps = steps(self.trial, self.data.fingerprint)
         self._model = self._build(self.trial.seed)
-        split, protocol = self.data.validation, self.trial.protocol
-        self._measuring = Measuring(self._model, protocol, split, self.stages, self.device, self.rungs, self.screen)
+        self._measuring = Measuring(
+            self._model,
+            self.trial.protocol,
+            self.data.validation,
+            self.stages,
+            self.device,
+            self.rungs,
+            self.screen,
+            origin=lambda: State.of(self._build(self.trial.seed)),
+        )
 
     def reports(self) -> Generator[Report, None, None]:
         """Work through the phases.

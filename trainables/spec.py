@@ -15,6 +15,8 @@ from trainables.base import Eps, Spec, check_radius
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.keys import key
+from trainables.metrics import METRICS
+from trainables.metrics.base import Metric
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.phases import Init, Measure, Phase, Train
@@ -26,13 +28,15 @@ class Protocol(Spec):
     """How robust accuracy is measured; fixed for a study.
 
     `examples` None takes the whole validation split, a number its first so many images (the split is
-    in a random order). `seed` seeds the attack; every trial is attacked with the same draws.
+    in a random order). `seed` seeds the attack; every trial is attacked with the same draws. `metrics` are recorded with
+    each point, and nothing is decided by them.
     """
 
     attack: Annotated[Attack, ATTACKS] = Pgd(steps=20)
     eps: Eps = Eps("8/255")
     examples: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0)
+    metrics: tuple[Annotated[Metric, METRICS], ...] = ()
 
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:
@@ -40,9 +44,9 @@ class Protocol(Spec):
         return self
 
     def cheaper(self, examples: int, steps: int) -> Protocol:
-        """Return a protocol of at most so many of these examples, and the first so many steps of this attack."""
+        """Return a protocol of at most so many of these examples, the first so many steps of this attack, no metrics."""
         fewer = examples if self.examples is None else min(examples, self.examples)
-        return self.model_copy(update={"examples": fewer, "attack": self.attack.cheaper(steps)})
+        return self.model_copy(update={"examples": fewer, "attack": self.attack.cheaper(steps), "metrics": ()})
 
 
 class TrialSpec(Spec):

@@ -197,3 +197,15 @@ def test_trials_table_tells_states_and_failures() -> None:
     assert cells.column("seconds").to_pylist() == [5.0, 5.0, None]
     assert cells.column("failure").to_pylist() == [None, "diverged", None]
     assert cells.column("message").to_pylist() == [None, "the loss is not finite in epoch 3", None]
+
+
+def test_metrics_are_columns_after_the_parameters_null_where_a_point_has_them_not() -> None:
+    measured = [factories.point(0, metrics={"hoyer": 0.5, "a": None}), factories.point(1, metrics={"b": 2.0})]
+    found: pa.Table = table(PointRow, point_rows(SPEC, trials(complete(0, *measured))), SPEC.space)
+    assert found.column_names[-3:] == ["metric.a", "metric.b", "metric.hoyer"]
+    assert [found.column(name).to_pylist() for name in found.column_names[-3:]] == [
+        [None] * 2,
+        [None, 2.0],
+        [0.5, None],
+    ]
+    assert not [name for name in table(TrialRow, trial_rows(trials(None)), SPEC.space).column_names if "metric" in name]

@@ -16,10 +16,13 @@ from trainables import evaluate
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Fgsm, Pgd
+from trainables.base import plain
 from trainables.checks import SEVERITY
 from trainables.data.tensors import Split
 from trainables.errors import SpecError
 from trainables.evaluate import Measurement, measure
+from trainables.metrics.base import Metric, Scene
+from trainables.metrics.weights import Weights
 from trainables.models.normalised import Normalised
 from trainables.spec import Protocol
 from trainables.state import State
@@ -439,3 +442,41 @@ def test_the_first_steps_of_an_attack_break_no_example_that_all_of_them_do_not(
         assert len(few) == examples
         assert not (all_of_it[:examples] & ~few).any()
         assert few.mean() > all_of_it[:examples].mean()
+
+
+class Seen(Metric):
+    """Tell what the scene shows."""
+
+    kind: Literal["seen"] = "seen"
+    name: str = "seen"
+
+    def values(self, scene: Scene) -> dict[str, float]:
+        assert torch.equal(scene.net(scene.x).argmax(dim=1) == scene.y, scene.clean_correct)
+        assert (scene.eps, scene.norm, len(scene.x)) == (EPS, "linf", len(scene.robust_correct))
+        moved = sum((scene.origin().params[name] != p).sum() for name, p in scene.state.params.items())
+        draw = torch.rand((), generator=scene.generator)
+        return {self.name: float(moved), f"{self.name}_draw": float(draw), f"{self.name}_infinite": float("inf")}
+
+
+def test_metrics_see_the_network_its_verdicts_and_its_origin() -> None:
+    model = linear()
+    start = State.of(model)
+    start.params["net.1.weight"][0, :3] += 1
+    only = QUICK.model_copy(update={"metrics": (Seen(),), "examples": 200})
+    both = only.model_copy(update={"metrics": (Seen(name="first"), Seen())})
+    found, again = (measure(model, State.of(model), p, SPLIT, device="cpu", origin=lambda: start) for p in (only, both))
+    assert found.metrics["seen"] == 3
+    assert found.metrics["seen_infinite"] is None
+    assert again.metrics["seen_draw"] == found.metrics["seen_draw"] != again.metrics["first_draw"]
+    assert (found.flags, found.robust_correct.shape) == ((), (200,))
+    twice = QUICK.model_copy(update={"metrics": (Seen(), Seen())})
+    with pytest.raises(SpecError, match="seen is given twice"):
+        measure(model, State.of(model), twice, SPLIT, device="cpu", origin=lambda: start)
+    with pytest.raises(SpecError, match="initial network"):
+        measure(model, State.of(model), only, SPLIT, device="cpu")
+
+
+def test_no_metric_costs_no_key_and_a_cheap_look_takes_none() -> None:
+    with_one = QUICK.model_copy(update={"metrics": (Weights(),)})
+    assert "metrics" not in plain(QUICK, defaults=False)
+    assert with_one.cheaper(10, 1) == QUICK.cheaper(10, 1)

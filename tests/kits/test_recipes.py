@@ -1,0 +1,117 @@
+"""What every recipe in the registry must do; a new one needs its registry line and a small form below."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.base import plain
+from trainables.data import tensors
+from trainables.outcome import Point
+from trainables.recipes import RECIPES
+from trainables.run import Run
+from trainables.spec import TrialSpec, steps
+from trainables.stages import Stages
+from trainables.storage import Storage
+
+CPU = torch.device("cpu")
+TRAIN: dict[str, Any] = {
+    "batch": 100,
+    "eps": 0.1,
+    "attack": {"kind": "pgd", "steps": 2},
+    "optimiser": {"kind": "adam", "lr": 2e-3},
+    "precision": "fp32",
+}
+SPARSITY = 0.7
+SMALL: dict[str, dict[str, Any]] = {
+    "three_stage": {"epochs": 2, "finetune_epochs": 2},
+    "imp": {"epochs": 2, "rate": 0.5, "rewind": 1},
+}
+"""By recipe, what makes it run in about a second: fields of the recipe, beside TRAIN and SPARSITY.
+
+A trial trains LeNet-300-100 with 32 and 16 hidden units; `MODELS` names another network where that will not do.
+"""
+MODELS: dict[str, Any] = {}
+UNKNOWN = ("code_version", "device", "seconds", "started", "finished")
+
+
+@pytest.fixture(params=list(RECIPES))
+def trial(request: pytest.FixtureRequest) -> TrialSpec:
+    kind = request.param
+    assert kind in SMALL, f"give {kind} a small form in {Path(__file__).name}"
+    fields = {"sparsity": SPARSITY, **SMALL[kind]}
+    fields["train"] = {**TRAIN, **fields.get("train", {})}
+    described = {
+        "data": {"kind": "digits", "limit": 300, "validation": 100},
+        "model": MODELS.get(kind, {"kind": "lenet300", "hidden": [32, 16]}),
+        "recipe": {"kind": kind, **fields},
+        "protocol": {"eps": 0.1, "examples": 50, "attack": {"kind": "pgd", "steps": 2}},
+        "seed": 5,
+    }
+    return TrialSpec.model_validate(described)
+
+
+def run(trial: TrialSpec, place: Path, number: int = 0) -> Run:
+    data = tensors.load(trial.data, CPU)
+    return Run(trial, data, Stages(Storage(str(place))), number, "study", CPU, checkpoint_seconds=0.0)
+
+
+def facts(found: list[Point]) -> list[dict[str, Any]]:
+    """Return all of the points that does not depend on when and where they were measured."""
+    return [point.model_dump(exclude={*UNKNOWN}) for point in found]
+
+
+def points(trial: TrialSpec, place: Path, stop: int | None = None) -> list[Point]:
+    """Run a trial, or break it off after `stop` reports, and return the points it came to."""
+    found = []
+    reports = run(trial, place).reports()
+    for count, report in enumerate(reports, start=1):
+        if report.point is not None:
+            found.append(report.point)
+        if count == stop:
+            reports.close()
+    return found
+
+
+def test_ends_with_the_budget_and_keeps_no_more_than_it_says(trial: TrialSpec, tmp_path: Path) -> None:
+    found = points(trial, tmp_path)
+    assert found
+    for point in found:
+        aim = float(point.stands_for.get("sparsity", trial.recipe.sparsity))
+        assert point.nonzero <= point.prunable - round(aim * point.prunable)
+        # A weight may be trained to exactly 0; more than a few that are would be masks of another size.
+        assert point.sparsity == pytest.approx(aim, abs=2 / point.prunable), point.stands_for
+    assert found[-1].stands_for.get("sparsity", SPARSITY) == SPARSITY
+
+
+def test_broken_off_anywhere_it_ends_with_the_same_bits(trial: TrialSpec, tmp_path: Path) -> None:
+    whole = run(trial, tmp_path / "whole")
+    reports = list(whole.reports())
+    wanted = facts([report.point for report in reports if report.point is not None])
+    stops = range(1, len(reports)) if len(reports) <= 6 else sorted({1, 2, *range(4, len(reports), 5)})
+    for stop in stops:
+        place = tmp_path / str(stop)
+        points(trial, place, stop)
+        assert facts(points(trial, place)) == wanted, f"broken off after {reports[stop - 1]}"
+    # Broken off again and again, a report at a time.
+    place = tmp_path / "often"
+    for stop in stops:
+        points(trial, place, stop)
+    assert facts(points(trial, place)) == wanted
+
+
+def test_is_plain_data_whose_keys_survive_json(trial: TrialSpec) -> None:
+    again = TrialSpec.model_validate(json.loads(json.dumps(plain(trial))))
+    assert again == trial
+    assert steps(again, "fingerprint") == steps(trial, "fingerprint")
+
+
+def test_another_sparsity_changes_the_end_and_not_the_beginning(trial: TrialSpec) -> None:
+    sparser = trial.model_copy(update={"recipe": trial.recipe.model_copy(update={"sparsity": 0.8})})
+    one, other = ([step.key for step in steps(spec, "fingerprint")] for spec in (trial, sparser))
+    assert one[0] == other[0]
+    assert one[-1] != other[-1]

@@ -1,0 +1,34 @@
+"""Metrics: names of what every point has, and the registry of what else a protocol may measure."""
+
+from __future__ import annotations
+
+from trainables.metrics.base import Metric
+from trainables.metrics.names import (
+    CLEAN_ACCURACY,
+    KNOWN,
+    MACS_EFFECTIVE,
+    MEASURES,
+    NONZERO,
+    ROBUST_ACCURACY,
+    SPARSITY,
+    Direction,
+    wilson,
+)
+from trainables.metrics.weights import Weights
+from trainables.registry import Registry
+
+__all__ = [
+    "CLEAN_ACCURACY",
+    "KNOWN",
+    "MACS_EFFECTIVE",
+    "MEASURES",
+    "METRICS",
+    "NONZERO",
+    "ROBUST_ACCURACY",
+    "SPARSITY",
+    "Direction",
+    "Metric",
+    "wilson",
+]
+
+METRICS: Registry[Metric] = Registry("metric", {"weights": Weights})

@@ -1,0 +1,51 @@
+"""What a metric is: numbers about a measured network, recorded with its point beside the protocol's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainables.base import Spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from trainables.state import State
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a metric may look at; it must leave all of it as it was.
+
+    `net` is in eval mode and computes no gradients of weights, `state` holds its tensors and masks. `x` and `y` are
+    the protocol's examples, with the verdicts on them; `eps` and `norm` are the protocol's. `origin()` is the
+    network as the trial initialised it. `generator` is the only source of randomness, and every metric has its own.
+
+    Shapes: x (N, C, H, W) in [0, 1] on the device of `net`; y (N,) class indices; the verdicts (N,) bool.
+    """
+
+    net: nn.Module
+    state: State
+    x: Tensor
+    y: Tensor
+    eps: float
+    norm: str
+    clean_correct: Tensor
+    robust_correct: Tensor
+    origin: Callable[[], State]
+    generator: torch.Generator
+
+
+class Metric(Spec):
+    """Base of every metric."""
+
+    kind: str
+
+    def values(self, scene: Scene) -> dict[str, float]:
+        """Return named numbers; one that is not finite is recorded as unknown.
+
+        A protocol may ask for several metrics of one kind, so a name that depends on a field should tell the field.
+        """
+        raise NotImplementedError

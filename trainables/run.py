@@ -18,6 +18,7 @@ from trainables.measuring import Measuring
 from trainables.outcome import Point, Rung
 from trainables.phases import Init, Measure, Phase, Prune, Rewind, Train
 from trainables.pruning.cut import prune
+from trainables.pruning.network import Network
 from trainables.rng import derive, generator
 from trainables.rungs import Rungs
 from trainables.screening import Screen
@@ -263,8 +264,12 @@ class Run:
 
     @_compute.register
     def _prune(self, phase: Prune, step: Step) -> Iterator[Epoch]:
-        self._store(step, prune(phase, self._at(step.parent), generator(step.key, 0, "prune", self.device)))
+        draws = generator(step.key, 0, "prune", self.device)
+        self._store(step, prune(phase, self._at(step.parent), draws, self._view))
         yield from ()
+
+    def _view(self, state: State, draws: torch.Generator) -> Network:
+        return Network(self._model, state, self.data, draws, self._build)
 
     @_compute.register
     def _rewind(self, phase: Rewind, step: Step) -> Iterator[Epoch]:

@@ -6,10 +6,21 @@ from typing import Annotated, Literal
 
 from trainables.base import Spec
 from trainables.pruning.base import Pruner
+from trainables.pruning.saliency import Grasp, NtkSap, Snip, Synflow
 from trainables.pruning.scores import Magnitude, Random
 from trainables.registry import Registry
 
-PRUNERS: Registry[Pruner] = Registry("pruner", {"magnitude": Magnitude, "random": Random})
+PRUNERS: Registry[Pruner] = Registry(
+    "pruner",
+    {
+        "magnitude": Magnitude,
+        "random": Random,
+        "snip": Snip,
+        "grasp": Grasp,
+        "synflow": Synflow,
+        "ntk_sap": NtkSap,
+    },
+)
 
 Scope = Literal["global", "layerwise"]
 

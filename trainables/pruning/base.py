@@ -12,14 +12,28 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from trainables.pruning.network import Network
+
 
 @dataclass(frozen=True)
 class Scene:
-    """What a pruner may look at: the prunable weights by name, their masks, and its generator."""
+    """What a pruner may look at: the prunable weights by name, their masks, its generator, and more in `network`."""
 
     weights: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
     generator: torch.Generator
+    view: Network | None = None
+
+    @property
+    def network(self) -> Network:
+        """The network around the weights, with its training images.
+
+        Raises:
+            ValueError: the weights alone were given.
+        """
+        if self.view is None:
+            raise ValueError("this pruner looks at the network and its images, and was given weights alone")
+        return self.view
 
 
 class Pruner(Spec):
@@ -30,3 +44,7 @@ class Pruner(Spec):
     def scores(self, scene: Scene) -> dict[str, Tensor]:
         """Return a score for each weight, shaped like it; the lowest are cut, ties by index."""
         raise NotImplementedError
+
+    def sparsities(self, now: float, target: float) -> tuple[float, ...]:
+        """Return the sparsities to cut to one after another, scored anew before each; the last is `target`."""
+        return (target,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -10,19 +10,31 @@ from torch import Tensor
 from trainables.errors import SpecError
 from trainables.phases import Prune
 from trainables.pruning.base import Scene
+from trainables.pruning.network import Network
 from trainables.state import State, Tensors
 
+View = Callable[[State, torch.Generator], Network]
+"""How a pruner that looks at more than weights sees the network in a state."""
 
-def prune(phase: Prune, state: State, generator: torch.Generator) -> State:
-    """Cut a network to the phase's sparsity; what was cut before stays cut.
+
+def prune(phase: Prune, state: State, generator: torch.Generator, view: View | None = None) -> State:
+    """Cut a network to the phase's sparsity, in as many cuts as the pruner asks for; what was cut before stays cut.
 
     Exactly `size - round(sparsity * size)` weights live afterwards, or all that lived before if
     those are fewer.
 
     Raises:
         SpecError: the layers that may be pruned have too few weights for the sparsity.
-        ValueError: the pruner returned scores that are not finite or not shaped like the weights.
+        ValueError: the pruner returned scores that are not finite or not shaped like the weights, or asks to see the
+            network and there is no `view`.
     """
+    now = 1 - sum(int(mask.sum()) for mask in state.masks.values()) / state.size()
+    for sparsity in phase.pruning.pruner.sparsities(now, phase.sparsity):
+        state = _prune(phase.model_copy(update={"sparsity": sparsity}), state, generator, view)
+    return state
+
+
+def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | None) -> State:
     names = list(state.masks)
     settings = phase.pruning
     spared = set(names[:1] if not settings.prune_first else ()) | set(names[-1:] if not settings.prune_last else ())
@@ -36,7 +48,8 @@ def prune(phase: Prune, state: State, generator: torch.Generator) -> State:
         )
     weights = {name: state.params[name] for name in open_names}
     masks = {name: state.masks[name] for name in open_names}
-    scores = settings.pruner.scores(Scene(weights, masks, generator))
+    network = None if view is None else view(state, generator)
+    scores = settings.pruner.scores(Scene(weights, masks, generator, network))
     _check_scores(scores, masks)
     if settings.scope == "global":
         kept = _cut_together(scores, masks, keep_open)

@@ -1,0 +1,269 @@
+"""Scores against independent computations: a mask variable, a whole Hessian, closed forms, exact traces."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.data.tensors import Split, TrainingData
+from trainables.models.normalised import Normalise, Normalised
+from trainables.phases import Prune
+from trainables.pruning import PRUNERS, Pruning
+from trainables.pruning.base import Pruner, Scene
+from trainables.pruning.cut import prune
+from trainables.pruning.network import Network
+from trainables.pruning.saliency import Grasp, Iterative, NtkSap, Snip, Synflow
+from trainables.state import State, Tensors
+
+MEAN, STD = (0.4, 0.6), (0.2, 0.3)
+SHAPE = (2, 6, 6)
+LOOKING = ["snip", "grasp", "synflow", "ntk_sap"]
+
+
+def build(seed: int = 0, batch_norm: bool = True) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        norm = [nn.BatchNorm2d(3)] if batch_norm else []
+        layers = [nn.Conv2d(2, 3, 3), *norm, nn.ReLU(), nn.Flatten(), nn.Linear(48, 4), nn.Tanh(), nn.Linear(4, 3)]
+        return Normalised(nn.Sequential(*layers), Normalise(MEAN, STD))
+
+
+def data(images: int = 24) -> TrainingData:
+    draws = torch.Generator().manual_seed(3)
+    split = Split(
+        torch.randint(0, 256, (images, *SHAPE), generator=draws, dtype=torch.uint8),
+        torch.randint(0, 3, (images,), generator=draws),
+        255.0,
+    )
+    return TrainingData(split, split, 3, SHAPE, MEAN, STD, "", "")
+
+
+def network(state: State, model: nn.Module, seed: int = 1) -> Network:
+    return Network(model, state, data(), torch.Generator().manual_seed(seed), build)
+
+
+def scene(model: nn.Module, sparsity: float = 0.0) -> Scene:
+    """Return what a pruner sees of a network, some of which is cut already."""
+    draws = torch.Generator().manual_seed(0)
+    cut = Prune(sparsity=sparsity, pruning=Pruning(pruner="random"))  # type: ignore[arg-type]
+    state = prune(cut, State.of(model), draws)
+    view = network(state, model)
+    return Scene({name: state.params[name] for name in state.masks}, state.masks, view.generator, view)
+
+
+def close(found: Tensors, wanted: Tensors, tolerance: float = 1e-4) -> None:
+    assert found.keys() == wanted.keys()
+    for name, score in wanted.items():
+        torch.testing.assert_close(found[name], score, rtol=tolerance, atol=tolerance * float(score.abs().max()))
+
+
+class Masked(nn.Module):
+    """The network with its prunable weights multiplied by mask variables: what the scores are defined by."""
+
+    def __init__(self, model: nn.Module, weights: Tensors) -> None:
+        super().__init__()
+        self.model, self.weights = model, weights
+        self.masks = {name: torch.ones_like(w, requires_grad=True) for name, w in weights.items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        masked = {name: self.masks[name] * w for name, w in self.weights.items()}
+        logits: Tensor = torch.func.functional_call(self.model, masked, (x,))
+        return logits
+
+
+@pytest.mark.parametrize("inputs", ["clean", "pgd", "noise"])
+def test_snip_is_the_gradient_of_a_mask_variable(inputs: str) -> None:
+    model = build()
+    seen = scene(model)
+    pruner = Snip(examples=24, batch=24, inputs=inputs, eps=0.1)  # type: ignore[arg-type]
+    ((x, y),) = pruner.batches(network(seen.network.state, model))
+    masked = Masked(model.train(), dict(seen.weights))
+    gradients = torch.autograd.grad(F.cross_entropy(masked(x), y), list(masked.masks.values()))
+    close(pruner.scores(seen), {name: g.abs() for name, g in zip(masked.masks, gradients, strict=True)})
+
+
+def test_snip_in_batches_is_snip_at_once_where_images_do_not_meet_in_batch_norm() -> None:
+    model = build(batch_norm=False)
+    whole, parts = (Snip(examples=24, batch=batch).scores(scene(model)) for batch in (24, 7))
+    close(parts, whole)
+
+
+def test_adversarial_scores_are_those_of_worse_images_within_the_radius() -> None:
+    model = build(batch_norm=False)
+    seen = scene(model)
+    view = seen.network
+    ((clean, y),) = Snip(examples=24).batches(network(view.state, model))
+    ((worse, same),) = Snip(examples=24, inputs="pgd", eps=0.1).batches(network(view.state, model))  # type: ignore[arg-type]
+    assert torch.equal(y, same)
+    assert float((worse - clean).abs().max()) <= 0.1 + 1e-6
+    with torch.no_grad():
+        assert F.cross_entropy(view.logits({}, worse), y) > F.cross_entropy(view.logits({}, clean), y)
+
+
+def test_grasp_is_weight_times_hessian_times_gradient() -> None:
+    model = build().double()
+    seen = scene(model, sparsity=0.3)
+    view = network(seen.network.state, model)
+    pruner = Grasp(examples=24, batch=24, temperature=2.0)
+    ((x, y),) = pruner.batches(view)
+    x = x.double()
+    names = list(seen.weights)
+    flat = torch.cat([w.reshape(-1) for w in seen.weights.values()])
+
+    def loss(vector: Tensor) -> Tensor:
+        pieces = vector.split([seen.weights[name].numel() for name in names])
+        weights = {name: p.view_as(seen.weights[name]) for name, p in zip(names, pieces, strict=True)}
+        return F.cross_entropy(view.logits(weights, x, train=True) / 2, y)
+
+    gradient = torch.func.grad(loss)(flat)
+    hessian = torch.autograd.functional.hessian(loss, flat)
+    product = (flat * (hessian @ gradient)).split([seen.weights[name].numel() for name in names])
+    wanted = {name: p.view_as(seen.weights[name]).float() for name, p in zip(names, product, strict=True)}
+    close({name: s.float() for name, s in pruner.scores(seen).items()}, wanted, 1e-3)
+
+
+def test_grasp_keeps_what_the_gradient_flow_does_without_most_gladly() -> None:
+    """The score is signed: removing a weight of high score lowers the gradient's norm, to first order."""
+    model = build(batch_norm=False).double()
+    seen = scene(model)
+    view = network(seen.network.state, model)
+    pruner = Grasp(examples=24, batch=24, temperature=1.0)
+    ((x, y),) = pruner.batches(view)
+
+    def norm(weights: Tensors) -> float:
+        leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
+        value = F.cross_entropy(view.logits(leaves, x.double()), y)
+        return float(sum(g.square().sum() for g in torch.autograd.grad(value, list(leaves.values()))))
+
+    scores = pruner.scores(seen)
+    step = 1e-5
+    for name, w in seen.weights.items():
+        place = int(scores[name].abs().argmax())
+        less = w.clone()
+        less.view(-1)[place] *= 1 - step
+        slope = (norm({**seen.weights, name: less}) - norm(dict(seen.weights))) / step
+        assert slope == pytest.approx(-2 * float(scores[name].view(-1)[place]), rel=0.02)
+
+
+def test_synflow_is_the_flow_through_each_weight_of_a_linear_chain() -> None:
+    """For two layers without biases the score of a weight is the product of what flows in, it, and what flows out."""
+    model = Normalised(
+        nn.Sequential(nn.Flatten(), nn.Linear(72, 5, bias=False), nn.ReLU(), nn.Linear(5, 3, bias=False)),
+        Normalise(MEAN, STD),
+    )
+    first, second = (p.detach().double().abs() for p in model.parameters())
+    found = Synflow().scores(scene(model))
+    close(found, {"net.1.weight": first * second.sum(0)[:, None], "net.3.weight": second * first.sum(1)[None]}, 1e-6)
+
+
+def test_synflow_is_conserved_from_layer_to_layer() -> None:
+    model = build(batch_norm=False)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith("bias"):
+                p.zero_()
+    model.net[4] = nn.ReLU()  # type: ignore[index, operator]
+    flows = [float(score.sum()) for score in Synflow().scores(scene(model)).values()]
+    assert flows == pytest.approx([flows[0]] * 3, rel=1e-9)
+
+
+def test_synflow_in_rounds_keeps_every_layer_where_one_cut_loses_some() -> None:
+    model = Normalised(
+        nn.Sequential(nn.Flatten(), nn.Linear(72, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 3)), None
+    )
+    once, often = (_cut(Synflow(rounds=rounds), model, 0.995) for rounds in (1, 100))
+    assert not all(mask.any() for mask in once.masks.values())
+    assert all(mask.any() for mask in often.masks.values())
+
+
+def test_ntk_sap_tends_to_the_gradient_of_the_kernels_trace() -> None:
+    """E |f(w) - f(w + d)|^2 is epsilon^2 times the trace of J J^T for small changes; here J is exact."""
+    model = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(72, 4, bias=False), nn.Linear(4, 2, bias=False)), None)
+
+    def rebuilt(seed: int) -> nn.Module:
+        return model
+
+    state = State.of(model)
+    view = Network(model, state, data(), torch.Generator().manual_seed(0), rebuilt)
+    seen = Scene(state.params, state.masks, view.generator, view)
+    found = NtkSap(samples=4000, batch=1, epsilon=1e-3).scores(seen)
+    # z is new in each draw, so its second moment takes its place: pixels are mean + std * normal.
+    mean = view.unnormalised(torch.zeros(1, *SHAPE)).flatten()
+    std = view.unnormalised(torch.ones(1, *SHAPE)).flatten() - mean
+    moment = torch.diag(std.square()) + torch.outer(mean, mean)
+    masks = {name: torch.ones_like(w, requires_grad=True) for name, w in state.params.items()}
+    a, b = (state.params[name] for name in masks)
+    m, n = masks.values()
+    hidden = m * a @ moment @ (m * a).T
+    energy = (n.square() * torch.diag(hidden)).sum()  # by the second layer, d f_k / d b_kj = n_kj h_j
+    energy = energy + ((n * b).square().T @ torch.ones(2, 1) * (m.square() @ torch.diag(moment))[:, None]).sum()
+    wanted = torch.autograd.grad(energy, list(masks.values()))
+    for name, slope in zip(masks, wanted, strict=True):
+        target = 1e-6 * 4000 * slope.abs()
+        assert float(F.cosine_similarity(found[name].flatten(), target.flatten(), dim=0)) > 0.97
+        assert float(found[name].sum() / target.sum()) == pytest.approx(1, abs=0.15)
+
+
+def _cut(pruner: Pruner, model: nn.Module, sparsity: float, scope: str = "global") -> State:
+    phase = Prune(sparsity=sparsity, pruning=Pruning(pruner=pruner, scope=scope))  # type: ignore[arg-type]
+
+    def view(state: State, draws: torch.Generator) -> Network:
+        return Network(model, state, data(), draws, build)
+
+    return prune(phase, State.of(model), torch.Generator().manual_seed(5), view)
+
+
+@pytest.mark.parametrize("kind", LOOKING)
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_the_budget_is_exact_in_rounds_and_the_workshop_is_left_alone(kind: str, scope: str) -> None:
+    model = build()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    pruner = PRUNERS.parse({"kind": kind, "rounds": 3})
+    cut = _cut(pruner, model, 0.77, scope)
+    assert cut.nonzero() == cut.size() - round(0.77 * cut.size())
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    again = _cut(pruner, model, 0.77, scope)
+    assert all(torch.equal(mask, again.masks[name]) for name, mask in cut.masks.items())
+
+
+@pytest.mark.parametrize("kind", LOOKING)
+def test_memory_formats_are_scored_alike_to_the_bit(kind: str) -> None:
+    model = build()
+    found = []
+    for form in (torch.contiguous_format, torch.channels_last):
+        state = State.of(model)
+        params = {n: p.contiguous(memory_format=form) if p.dim() == 4 else p for n, p in state.params.items()}
+        view = network(State(params, state.buffers, state.masks), model.to(memory_format=form))  # type: ignore[call-overload]
+        weights = {name: params[name] for name in state.masks}
+        found.append(PRUNERS.parse({"kind": kind}).scores(Scene(weights, state.masks, view.generator, view)))
+    for name, score in found[0].items():
+        assert torch.equal(score, found[1][name])
+
+
+def test_the_density_falls_by_the_same_factor_in_each_round() -> None:
+    class Any_(Iterative):
+        kind: str = "any"
+
+    path = Any_(rounds=4).sparsities(0.2, 0.95)
+    densities = [0.8, *(1 - sparsity for sparsity in path)]
+    factors = [b / a for a, b in itertools.pairwise(densities)]
+    assert path[-1] == 0.95
+    assert factors == pytest.approx([factors[0]] * 4)
+    assert Any_(rounds=4).sparsities(0.5, 0.5) == (0.5,)
+    assert Any_().sparsities(0.0, 0.9) == (0.9,)
+
+
+def test_weights_alone_are_too_little_to_look_at() -> None:
+    with pytest.raises(ValueError, match="was given weights alone"):
+        prune(Prune(sparsity=0.5, pruning=Pruning(pruner=Snip())), State.of(build()), torch.Generator())
+
+
+def test_a_radius_that_forgets_the_pixel_range_is_refused() -> None:
+    fields: dict[str, Any] = {"kind": "snip", "eps": 8}
+    with pytest.raises(ValueError, match="did you mean 8/255"):
+        PRUNERS.parse(fields)

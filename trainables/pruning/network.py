@@ -1,0 +1,89 @@
+"""The network that is pruned, as a function of its weights, and the images that it may be asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from trainables.attacks import run
+from trainables.attacks.base import Attack
+from trainables.data.tensors import TrainingData
+from trainables.state import State, Tensors
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network on one device, for pruners that look at more than weights.
+
+    `model` is the workshop: its modules are used and its tensors left alone. `build` makes the module anew from a
+    seed. All draws come from `generator`, in the order in which they are asked for.
+    """
+
+    model: nn.Module
+    state: State
+    data: TrainingData
+    generator: torch.Generator
+    build: Callable[[int], nn.Module]
+
+    @property
+    def device(self) -> torch.device:
+        """Where weights and images are."""
+        return self.generator.device
+
+    @cached_property
+    def params(self) -> Tensors:
+        """All parameters by name. Whatever memory format they came in, they are contiguous: it decides the rounding."""
+        return {name: p.contiguous() for name, p in self.state.params.items()}
+
+    def logits(self, weights: Mapping[str, Tensor], x: Tensor, *, train: bool = False) -> Tensor:
+        """Return the logits (N, classes) with these parameters in place of the network's own.
+
+        Differentiable in `weights` and `x`, and computed in the type of `x`. With `train` batch norm takes the batch's
+        statistics; either way it moves none.
+
+        Shapes: x (N, C, H, W), pixels in [0, 1].
+        """
+        tensors = {**self.params, **{name: b.clone() for name, b in self.state.buffers.items()}, **weights}
+        cast = {name: t.to(x.dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+        before = self.model.training
+        self.model.train(train)
+        try:
+            logits: Tensor = functional_call(self.model, cast, (x,))
+        finally:
+            self.model.train(before)
+        return logits
+
+    def examples(self, number: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield training images as pixels (N, C, H, W) with their labels (N,): so many in all, in random order."""
+        split = self.data.train
+        order = torch.randperm(len(split), generator=self.generator, device=self.device)
+        for part in torch.split(order[:number], batch):
+            yield split.pixels(part).contiguous(), split.y[part]
+
+    def noise(self, number: int) -> Tensor:
+        """Return Gaussian noise as inputs (number, C, H, W), of mean 0 and deviation 1 behind the normalisation."""
+        shape = (number, *self.data.shape)
+        return self.unnormalised(torch.randn(shape, generator=self.generator, device=self.device))
+
+    def unnormalised(self, z: Tensor) -> Tensor:
+        """Return the pixels that the training images' statistics normalise to `z` (N, C, H, W)."""
+        mean, std = (z.new_tensor(values).reshape(1, -1, 1, 1) for values in (self.data.mean, self.data.std))
+        return mean + std * z
+
+    def attacked(self, attack: Attack, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        """Return adversarial images for the network as it stands, in eval mode."""
+
+        def logits_fn(inputs: Tensor) -> Tensor:
+            return self.logits({}, inputs)
+
+        return run(attack, logits_fn, x, y, eps=eps, generator=self.generator, keep="last")
+
+    def redrawn(self) -> Tensors:
+        """Return a fresh initialisation of all parameters."""
+        seed = int(torch.randint(2**62, (), generator=self.generator, device=self.device))
+        return {name: p.detach().to(self.device) for name, p in self.build(seed).named_parameters()}

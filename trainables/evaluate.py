@@ -67,8 +67,8 @@ def measure(
     """Measure the network that `state` makes of `model`; the module itself is left as it was.
 
     An example is robustly correct if it is classified rightly both as it is and as the attack leaves it;
-    logits that are not finite are wrong. Without `checked` nothing is looked for that would raise a flag. The protocol's
-    metrics may ask for `origin`, the network as it was initialised.
+    logits that are not finite are wrong. Without `checked` nothing is looked for that would raise a flag. `origin`
+    gives the network as it was initialised, which a metric of the protocol may ask for.
 
     Raises:
         SpecError: the protocol asks for more examples than the split has.

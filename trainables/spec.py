@@ -28,8 +28,8 @@ class Protocol(Spec):
     """How robust accuracy is measured; fixed for a study.
 
     `examples` None takes the whole validation split, a number its first so many images (the split is
-    in a random order). `seed` seeds the attack; every trial is attacked with the same draws. `metrics` are recorded with
-    each point, and nothing is decided by them.
+    in a random order). `seed` seeds the attack; every trial is attacked with the same draws. `metrics` are recorded
+    with each point, and nothing is decided by them.
     """
 
     attack: Annotated[Attack, ATTACKS] = Pgd(steps=20)
@@ -44,7 +44,7 @@ class Protocol(Spec):
         return self
 
     def cheaper(self, examples: int, steps: int) -> Protocol:
-        """Return a protocol of at most so many of these examples, the first so many steps of this attack, no metrics."""
+        """Return a protocol of at most so many of these examples and attack steps, the first ones, and no metrics."""
         fewer = examples if self.examples is None else min(examples, self.examples)
         return self.model_copy(update={"examples": fewer, "attack": self.attack.cheaper(steps), "metrics": ()})
 

@@ -14,7 +14,7 @@ from search.space import Params
 from trainables.base import Spec
 from trainables.keys import key
 from trainables.outcome import Outcome, TrialRecord
-from trainables.phases import Measure, Train
+from trainables.phases import Learning, Measure
 from trainables.spec import TrialSpec, steps
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ class Expectations:
         points, epochs, known = [], [], []
         trained = 0
         for step in steps(self._trial(params), self._fingerprint, self._key):
-            if isinstance(step.phase, Train) and step.key == _NEW:
-                trained += step.phase.epochs - step.phase.start
+            if isinstance(step.phase, Learning) and step.key == _NEW:
+                trained += step.phase.length
             elif isinstance(step.phase, Measure):
                 points.append(taught_as(params, step.phase.stands_for))
                 epochs.append(trained)

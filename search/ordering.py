@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from trainables.outcome import TrialRecord
-from trainables.phases import Train
+from trainables.phases import Learning
 from trainables.spec import Step
 
 
 def trainings(chain: Iterable[Step]) -> tuple[str, ...]:
     """Return the keys of a trial's trainings, in order: what is worth not doing twice."""
-    return tuple(step.key for step in chain if isinstance(step.phase, Train))
+    return tuple(step.key for step in chain if isinstance(step.phase, Learning))
 
 
 class Order:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from search.space import Params, holds, place
 from search.study_spec import StudySpec
-from trainables.phases import Train
+from trainables.phases import Learning
 from trainables.spec import steps
 
 
@@ -41,10 +41,9 @@ def estimate(spec: StudySpec, trials: int | None = None) -> Sharing:
     alone, stages = 0, {}
     for _ in range(number):
         for step in steps(spec.trial(draw(spec, draws)), ""):
-            if isinstance(step.phase, Train):
-                epochs = step.phase.epochs - step.phase.start
-                alone += epochs
-                stages[step.key] = epochs
+            if isinstance(step.phase, Learning):
+                alone += step.phase.length
+                stages[step.key] = step.phase.length
     return Sharing(number, alone, sum(stages.values()))
 
 

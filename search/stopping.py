@@ -10,7 +10,7 @@ from search.scheduling import Report
 from search.study_spec import StudySpec
 from trainables.metrics import KNOWN
 from trainables.outcome import Outcome, Point, Rung, TrialRecord
-from trainables.phases import Measure, Phase, Prune, Train
+from trainables.phases import Learning, Measure, Phase
 from trainables.recipes import RECIPES
 
 GIVEN = "queued"
@@ -30,10 +30,9 @@ class Course:
         sparsity, epochs = 0.0, 0
         marks: list[tuple[float, int]] = []
         for phase in phases:
-            if isinstance(phase, Prune):
-                sparsity = phase.sparsity
-            elif isinstance(phase, Train):
-                epochs += phase.epochs - phase.start
+            sparsity = getattr(phase, "sparsity", sparsity)
+            if isinstance(phase, Learning):
+                epochs += phase.length
             elif isinstance(phase, Measure):
                 marks.append((sparsity, epochs))
         return cls(tuple(sparsity for sparsity, _ in marks), tuple(epochs for _, epochs in marks))

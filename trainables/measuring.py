@@ -17,7 +17,7 @@ from trainables.data.tensors import Split
 from trainables.keys import digest, key
 from trainables.metrics import KNOWN
 from trainables.outcome import Point, Rung
-from trainables.phases import Train
+from trainables.phases import Learning
 from trainables.rungs import Rungs
 from trainables.screening import Screen
 from trainables.spec import Protocol, Step
@@ -62,16 +62,16 @@ class Measuring:
         whole = self._point(step, state(), self.protocol, since, checked=True, key=step.key, **here)
         return self.stages.save_point(whole).model_copy(update=here)
 
-    def seen(self, phase: Train, step: Step, before: int, measures: int) -> Iterator[Rung]:
+    def seen(self, phase: Learning, step: Step, before: int, measures: int) -> Iterator[Rung]:
         """Return the looks at a training that are stored, `before` being the epochs that the trial trained before."""
-        for epoch in range(phase.start + 1, phase.epochs):
-            resource = before + epoch - phase.start
+        for epoch in range(phase.first + 1, phase.epochs):
+            resource = before + epoch - phase.first
             if self.rungs is None or not self.rungs.due(phase, epoch, resource):
                 continue
             if found := self.stages.find_rung(step.key, epoch, self._looks(self.rungs)):
                 yield found.model_copy(update={"resource": resource, "measures": measures})
 
-    def look(self, phase: Train, step: Step, epoch: Epoch, resource: int, measures: int) -> Rung | None:
+    def look(self, phase: Learning, step: Step, epoch: Epoch, resource: int, measures: int) -> Rung | None:
         """Look at a training between two epochs, if that is due."""
         if self.rungs is None or not self.rungs.due(phase, epoch.epoch, resource):
             return None
@@ -80,7 +80,7 @@ class Measuring:
             return known.model_copy(update=here)
         protocol = self._within(self.rungs.protocol(self.protocol))
         found = self._evaluated(epoch.state(), protocol, checked=False)
-        share = (epoch.epoch - phase.start) / (phase.epochs - phase.start)
+        share = (epoch.epoch - phase.first) / phase.length
         rung = Rung(**here, **_numbers(found), share=share, attack=protocol.attack.label)
         self.stages.save_rung(step.key, epoch.epoch, self._looks(self.rungs), rung)
         return rung

@@ -29,7 +29,28 @@ class Init(Phase):
     seed: int
 
 
-class Train(Phase):
+class Learning(Phase):
+    """Base of the phases that go in epochs: shared between trials, saved on the way, and counted."""
+
+    epochs: int = Field(ge=0)
+
+    @property
+    def first(self) -> int:
+        """How many of the epochs lie before the phase."""
+        return 0
+
+    @property
+    def length(self) -> int:
+        """How many epochs the phase takes."""
+        return self.epochs - self.first
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The epochs whose weights are stored on the way."""
+        return ()
+
+
+class Train(Learning):
     """Train epochs `start` to `epochs` of a training of `epochs`, masks held.
 
     `snapshots` are epochs whose weights are stored on the way, for a later rewind; they change no
@@ -37,10 +58,17 @@ class Train(Phase):
     """
 
     kind: Literal["train"] = "train"
-    epochs: int = Field(ge=0)
     start: int = Field(default=0, ge=0)
     training: Training
     snapshots: tuple[int, ...] = Field(default=(), json_schema_extra={"hashed": False})
+
+    @property
+    def first(self) -> int:
+        return self.start
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        return self.snapshots
 
 
 class Prune(Phase):

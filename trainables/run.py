@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial, singledispatchmethod
 
@@ -16,7 +16,7 @@ from trainables.errors import StageLost
 from trainables.lease import Held
 from trainables.measuring import Measuring
 from trainables.outcome import Point, Rung
-from trainables.phases import Init, Measure, Phase, Prune, Rewind, Train
+from trainables.phases import Init, Learning, Measure, Phase, Prune, Rewind, Train
 from trainables.pruning.cut import prune
 from trainables.pruning.network import Network
 from trainables.rng import derive, generator
@@ -35,6 +35,9 @@ SAVE_SHARE = 0.02
 """The share of a training's time that may go into saving its progress."""
 FIRST_SAVE_SECONDS = 0.5
 """Before this, nothing that is lost is worth a save."""
+
+Work = Callable[..., Iterator[Epoch]]
+"""What does the epochs of a phase: called as `train` is."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +120,12 @@ class Run:
                 last_point = time.monotonic()
                 yield self._report(step.phase, index + 1, point=point)
                 continue
-            if isinstance(step.phase, Train) and step.key in left:
+            if isinstance(step.phase, Learning) and step.key in left:
                 yield from self._trained_once(step.phase, step, index, measures)
             elif step.key in left:
                 for epoch in self._compute(step.phase, step):
                     yield self._report(step.phase, index, epoch=epoch)
-            elif isinstance(step.phase, Train):
+            elif isinstance(step.phase, Learning):
                 before = self._trained
                 self._count(step.phase, self.stages.find(step.key))
                 if self._trained > before:
@@ -132,11 +135,11 @@ class Run:
 
     def _stored(self, step: Step, snapshots: Iterable[int]) -> bool:
         # Only trainings are worth a look at other studies: all else is computed in a moment.
-        find = self.stages.find_anywhere if isinstance(step.phase, Train) else self.stages.find
+        find = self.stages.find_anywhere if isinstance(step.phase, Learning) else self.stages.find
         return find(step.key, snapshots) is not None
 
-    def _trained_once(self, phase: Train, step: Step, index: int, measures: int) -> Iterator[Report]:
-        """Train, or wait until whoever is at it has stored the stage, or is gone."""
+    def _trained_once(self, phase: Learning, step: Step, index: int, measures: int) -> Iterator[Report]:
+        """Do the epochs of a phase, or wait until whoever is at it has stored the stage, or is gone."""
         while True:
             try:
                 lease = self.stages.begin(step.key)
@@ -145,7 +148,7 @@ class Run:
                 time.sleep(WAIT_SECONDS)
             else:
                 with lease:
-                    if not self._stored(step, phase.snapshots):
+                    if not self._stored(step, phase.kept):
                         # What is known of it comes first: nothing is trained to look again.
                         for rung in self._measuring.seen(phase, step, self._trained, measures):
                             yield self._report(phase, index, rung=rung)
@@ -153,17 +156,16 @@ class Run:
                             look = self._measuring.look(phase, step, epoch, self._trained, measures)
                             yield self._report(phase, index, epoch=epoch, rung=look)
                         return
-            if (stored := self.stages.find_anywhere(step.key, phase.snapshots)) is not None:
+            if (stored := self.stages.find_anywhere(step.key, phase.kept)) is not None:
                 self._count(phase, stored)
                 return
 
-    def _count(self, phase: Train, stored: Stage | None) -> None:
+    def _count(self, phase: Learning, stored: Stage | None) -> None:
         """Count the epochs of a training that is not done here: this trial's own, before a restart, or shared."""
-        epochs = phase.epochs - phase.start
         if stored is not None and (stored.study, stored.trial) == (self.study, self.number):
-            self._trained += epochs
+            self._trained += phase.length
         else:
-            self._shared += epochs
+            self._shared += phase.length
 
     def _report(
         self,
@@ -227,6 +229,10 @@ class Run:
 
     @_compute.register
     def _train(self, phase: Train, step: Step) -> Iterator[Epoch]:
+        return self._learn(phase, step, train)
+
+    def _learn(self, phase: Learning, step: Step, work: Work) -> Iterator[Epoch]:
+        """Do the epochs of a phase with `work`, saving on the way, and store what they lead to."""
         started = saved = time.monotonic()
         pause = min(self.checkpoint_seconds, FIRST_SAVE_SECONDS)
         state = self._at(step.parent)
@@ -235,13 +241,13 @@ class Run:
         if progress := self.stages.load_progress(step.key):
             at, checkpoint, snapshots = progress
             resume = (at, checkpoint)
-            self._trained += at - phase.start
+            self._trained += at - phase.first
         last: Epoch | None = None
         try:
-            for epoch in train(self._model, state, phase, self.data, key=step.key, device=self.device, resume=resume):
+            for epoch in work(self._model, state, phase, self.data, key=step.key, device=self.device, resume=resume):
                 self._trained += 1
                 last = epoch
-                if epoch.epoch in phase.snapshots:
+                if epoch.epoch in phase.kept:
                     snapshots[epoch.epoch] = epoch.state()
                 began = time.monotonic()
                 if epoch.epoch < phase.epochs and began - saved >= pause:
@@ -257,7 +263,7 @@ class Run:
         self._store(
             step,
             final,
-            epochs=phase.epochs - phase.start,
+            epochs=phase.length,
             seconds=time.monotonic() - started,
             snapshots=snapshots,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainables.base import Spec
-from trainables.phases import Train
+from trainables.phases import Learning, Train
 from trainables.spec import Protocol
 
 
@@ -12,7 +12,7 @@ class Rungs(Spec):
 
     A look is due after `levels` epochs that the trial trained itself, and after `shares` of each training of at
     least `least` epochs; never at a training's end, where there is a point to measure. `examples` and `steps` say how
-    cheaply.
+    cheaply. What is not trained for its accuracy is not looked at.
     """
 
     levels: tuple[int, ...] = ()
@@ -21,13 +21,13 @@ class Rungs(Spec):
     examples: int = 128
     steps: int = 5
 
-    def due(self, phase: Train, epoch: int, resource: int) -> bool:
+    def due(self, phase: Learning, epoch: int, resource: int) -> bool:
         """Say whether to look after `epoch` of the phase, the trial's own epoch number `resource`."""
-        length = phase.epochs - phase.start
-        if epoch >= phase.epochs or length < 1:
+        length = phase.length
+        if not isinstance(phase, Train) or epoch >= phase.epochs or length < 1:
             return False
         marks = {max(1, round(share * length)) for share in self.shares} if length >= self.least else set()
-        return resource in self.levels or epoch - phase.start in marks
+        return resource in self.levels or epoch - phase.first in marks
 
     def protocol(self, full: Protocol) -> Protocol:
         """Return the protocol of a look."""

@@ -73,7 +73,7 @@ def of_state(state: State, net: nn.Module) -> Iterator[str]:
     now = net.state_dict()
     if not all(torch.equal(now[name].to(t), t) for name, t in {**state.params, **state.buffers}.items()):
         yield "buffers_changed"
-    if not all(bool(state.params[name].count_nonzero()) for name in state.masks):
+    if not all(bool(state.params[name].count_nonzero()) for name in state.prunable()):
         yield "dead_layer"
 
 

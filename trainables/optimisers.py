@@ -8,7 +8,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor, nn
 
-from trainables.state import State, Tensors
+from trainables.state import State, Tensors, scales
 from trainables.training import Adam, AdamW, Optimiser, Sgd, Training
 
 
@@ -54,8 +54,11 @@ class Optimisation:
         self._params = dict(model.named_parameters())
         self._buffers = dict(model.named_buffers())
         self._optimiser = torch_optimiser(training.optimiser, self._params.values())
-        self._penalties = [r for r in training.regularisers.values() if r.weight > 0]
-        self._prunable = {name: self._params[name] for name in masks}
+        self._penalised = {
+            "weights": {name: self._params[name] for name, mask in masks.items() if mask.dim() > 1},
+            "scales": {name: self._params[name] for name in scales(model)},
+        }
+        self._penalties = [r for r in training.regularisers.values() if r.weight > 0 and self._penalised[r.of]]
         pruned = {name: mask for name, mask in masks.items() if not bool(mask.all())}
         self._pruned = [self._params[name] for name in pruned]
         self._keep = [torch.empty_like(self._params[name]).copy_(mask) for name, mask in pruned.items()]
@@ -67,7 +70,7 @@ class Optimisation:
     def step(self, loss: Tensor, *, lr: float, number: int) -> None:
         """Descend `loss` plus the penalties; `number` counts the training's steps from 1."""
         for penalty in self._penalties:
-            loss = loss + penalty.weight * penalty.penalty(self._prunable)
+            loss = loss + penalty.weight * penalty.penalty(self._penalised[penalty.of])
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for group in self._optimiser.param_groups:

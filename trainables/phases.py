@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainables.base import Spec
 from trainables.models import MODELS
@@ -77,6 +77,11 @@ class Prune(Phase):
     kind: Literal["prune"] = "prune"
     sparsity: float = Field(ge=0, lt=1)
     pruning: Pruning
+
+    @model_validator(mode="after")
+    def _structure_gives_sparsity(self) -> Self:
+        self.pruning.check_sparsity(self.sparsity)
+        return self
 
 
 class Rewind(Phase):

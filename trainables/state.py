@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Tensors = dict[str, Tensor]
 
@@ -19,12 +20,19 @@ def prunable(model: nn.Module) -> tuple[str, ...]:
     return tuple(f"{name}.weight" for name, module in model.named_modules() if isinstance(module, layers))
 
 
+def scales(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the scales of batch norms, in order of definition."""
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    return tuple(f"{name}.weight" for name, norm in norms.items() if norm.affine)
+
+
 @dataclass(frozen=True)
 class State:
     """A network between two phases, on one device.
 
     `masks` holds a boolean tensor for every prunable weight, True where the weight lives; a weight
-    whose mask is False is exactly 0.
+    whose mask is False is exactly 0. Where filters are pruned whole there are masks for the vectors that belong to them
+    too (biases, a batch norm's scale and shift); they are held like the others, and counted nowhere.
     """
 
     params: Tensors
@@ -54,13 +62,17 @@ class State:
         moved = ({name: t.to(device) for name, t in group.items()} for group in (self.params, self.buffers, self.masks))
         return State(*moved)
 
+    def prunable(self) -> tuple[str, ...]:
+        """Return the names of the prunable weights, in order of definition."""
+        return tuple(name for name, mask in self.masks.items() if mask.dim() > 1)
+
     def nonzero(self) -> int:
         """Count the prunable weights that are not 0, from the weights themselves."""
-        return sum(int(torch.count_nonzero(self.params[name])) for name in self.masks)
+        return sum(int(torch.count_nonzero(self.params[name])) for name in self.prunable())
 
     def size(self) -> int:
         """Count the prunable weights."""
-        return sum(mask.numel() for mask in self.masks.values())
+        return sum(self.masks[name].numel() for name in self.prunable())
 
     def weights_sha256(self) -> str:
         """Hash names, shapes and values of parameters and buffers, whatever their device or memory format."""

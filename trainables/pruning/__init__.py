@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from trainables.base import Spec
+from pydantic import Field, model_validator
+
+from trainables.base import Spec, located
 from trainables.pruning.base import Pruner
+from trainables.pruning.densities import Layers
 from trainables.pruning.saliency import Grasp, NtkSap, Snip, Synflow
-from trainables.pruning.scores import Magnitude, Random
+from trainables.pruning.scores import Leading, Magnitude, Random, Slimming
 from trainables.registry import Registry
 
 PRUNERS: Registry[Pruner] = Registry(
@@ -15,6 +18,8 @@ PRUNERS: Registry[Pruner] = Registry(
     {
         "magnitude": Magnitude,
         "random": Random,
+        "slimming": Slimming,
+        "leading": Leading,
         "snip": Snip,
         "grasp": Grasp,
         "synflow": Synflow,
@@ -23,6 +28,8 @@ PRUNERS: Registry[Pruner] = Registry(
 )
 
 Scope = Literal["global", "layerwise"]
+Group = Literal["mean", "sum", "norm"]
+Structure = Literal["unstructured", "filter"] | Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")]
 
 
 class Pruning(Spec):
@@ -30,10 +37,47 @@ class Pruning(Spec):
 
     Sparsity always counts all convolution and linear weights; `prune_first` and `prune_last` say
     whether the first and the last of those layers give some of theirs. `global` ranks all weights
-    together, `layerwise` takes the same share of every layer.
+    together, `layerwise` within each layer, which keeps as much as `layers` gives it: the same share of
+    every layer, or by ERK, IGQ or LAMP (`trainables.pruning.densities`).
+
+    `structure` is `unstructured`; `filter`, where whole filters are cut, ranked by their weights' scores as `group`
+    says, and the last layer keeps all of its outputs; or a pattern such as `2:4`, of every 4 inputs 2.
+    `rescale` multiplies each output's surviving weights with the square root of how many of them there were for
+    one that is left, so that fresh weights keep the variance of what they add up to.
     """
 
     pruner: Annotated[Pruner, PRUNERS] = Magnitude()
     scope: Scope = "global"
     prune_first: bool = True
     prune_last: bool = True
+    layers: Layers = "uniform"
+    structure: Structure = "unstructured"
+    group: Group = "mean"
+    rescale: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.layers != "uniform" and (self.scope != "layerwise" or self.structure != "unstructured"):
+            message = f"{self.layers} densities are for scope layerwise and structure unstructured"
+            raise located(message, "layers", value=self.layers)
+        if (pattern := self.pattern) and pattern[0] >= pattern[1]:
+            raise located(f"{self.structure} cuts nothing", "structure", value=self.structure)
+        return self
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """Return n and m of an n:m structure, None for another."""
+        kept, colon, of = self.structure.partition(":")
+        return (int(kept), int(of)) if colon else None
+
+    def check_sparsity(self, sparsity: float) -> None:
+        """Refuse a sparsity that the structure cannot give.
+
+        Raises:
+            pydantic.ValidationError: the structure is a pattern, and gives another one.
+        """
+        if pattern := self.pattern:
+            given = 1 - pattern[0] / pattern[1]
+            if abs(given - sparsity) > 1e-6:
+                message = f"a structure of {self.structure} gives a sparsity of {given:g}, not of {sparsity:g}"
+                raise located(message, "sparsity", value=sparsity)

@@ -10,7 +10,10 @@ from torch import Tensor
 from trainables.errors import SpecError
 from trainables.phases import Prune
 from trainables.pruning.base import Scene
+from trainables.pruning.densities import quotas
+from trainables.pruning.filters import keep_filters
 from trainables.pruning.network import Network
+from trainables.pruning.patterns import keep_pattern
 from trainables.state import State, Tensors
 
 View = Callable[[State, torch.Generator], Network]
@@ -21,27 +24,31 @@ def prune(phase: Prune, state: State, generator: torch.Generator, view: View | N
     """Cut a network to the phase's sparsity, in as many cuts as the pruner asks for; what was cut before stays cut.
 
     Exactly `size - round(sparsity * size)` weights live afterwards, or all that lived before if
-    those are fewer.
+    those are fewer. Filters are cut whole, so that up to that many live, and with them go the readers and batch norms
+    that `view` tells of; an n:m pattern leaves what it gives.
 
     Raises:
         SpecError: the layers that may be pruned have too few weights for the sparsity.
         ValueError: the pruner returned scores that are not finite or not shaped like the weights, or asks to see the
             network and there is no `view`.
     """
-    now = 1 - sum(int(mask.sum()) for mask in state.masks.values()) / state.size()
+    now = 1 - sum(int(state.masks[name].sum()) for name in state.prunable()) / state.size()
     for sparsity in phase.pruning.pruner.sparsities(now, phase.sparsity):
         state = _prune(phase.model_copy(update={"sparsity": sparsity}), state, generator, view)
     return state
 
 
 def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | None) -> State:
-    names = list(state.masks)
+    names = list(state.prunable())
     settings = phase.pruning
-    spared = set(names[:1] if not settings.prune_first else ()) | set(names[-1:] if not settings.prune_last else ())
+    filters = settings.structure == "filter"
+    # The last layer's outputs are the classes.
+    keep_last = not settings.prune_last or filters
+    spared = set(names[:1] if not settings.prune_first else ()) | set(names[-1:] if keep_last else ())
     open_names = [name for name in names if name not in spared]
     keep = state.size() - round(phase.sparsity * state.size())
     keep_open = keep - sum(int(state.masks[name].sum()) for name in spared)
-    if keep_open < 0 or not open_names:
+    if not open_names or (keep_open < 0 and settings.structure == "unstructured"):
         raise SpecError(
             f"a sparsity of {phase.sparsity:g} leaves {keep} of {state.size()} weights, fewer than the layers that "
             f"are not pruned hold ({', '.join(sorted(spared))}); lower it or prune those layers too"
@@ -51,14 +58,30 @@ def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | 
     network = None if view is None else view(state, generator)
     scores = settings.pruner.scores(Scene(weights, masks, generator, network))
     _check_scores(scores, masks)
-    if settings.scope == "global":
+    if filters:
+        kept = keep_filters(state, scores, keep, settings.scope, settings.group, network.wiring if network else None)
+    elif settings.pattern is not None:
+        kept = {name: keep_pattern(scores[name], mask, *settings.pattern) for name, mask in masks.items()}
+    elif settings.scope == "global":
         kept = _cut_together(scores, masks, keep_open)
     else:
-        quotas = share(keep_open, [mask.numel() for mask in masks.values()], [int(m.sum()) for m in masks.values()])
+        shares = quotas(settings.layers, keep_open, list(weights.values()), list(masks.values()))
         kept = {}
-        for name, quota in zip(open_names, quotas, strict=True):
+        for name, quota in zip(open_names, shares, strict=True):
             kept |= _cut_together({name: scores[name]}, {name: masks[name]}, quota)
-    return State(state.params, state.buffers, {name: kept.get(name, state.masks[name]) for name in names}).masked()
+    params = _rescaled(state, kept) if settings.rescale else state.params
+    return State(params, state.buffers, {**state.masks, **kept}).masked()
+
+
+def _rescaled(state: State, kept: Mapping[str, Tensor]) -> Tensors:
+    """Scale each output's surviving weights so that the variance of their sum stays what it was on average."""
+    scaled: Tensors = {}
+    for name in state.prunable():
+        weight, mask = state.params[name], state.masks[name]
+        before, after = (m.flatten(1).sum(dim=1) for m in (mask, kept.get(name, mask)))
+        factor = (before / after.clamp_min(1)).sqrt().to(weight.dtype)
+        scaled[name] = weight * factor.view(-1, *[1] * (weight.dim() - 1))
+    return {**state.params, **scaled}
 
 
 def _check_scores(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
@@ -78,32 +101,3 @@ def _cut_together(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], kee
     chosen[order[: min(keep, int(living.sum()))]] = True
     pieces = torch.split(chosen, [s.numel() for s in scores.values()])
     return {name: piece.view(masks[name].shape).clone() for name, piece in zip(scores, pieces, strict=True)}
-
-
-def share(total: int, sizes: list[int], limits: list[int]) -> list[int]:
-    """Divide `total` in proportion to `sizes`, exactly, by largest remainder, none above its limit.
-
-    A layer that has fewer living weights than its share passes the rest on to the others. Gives
-    `limits` back where their sum does not reach `total`.
-    """
-    if sum(limits) <= total:
-        return list(limits)
-    quotas = [0] * len(sizes)
-    free = list(range(len(sizes)))
-    while free:
-        left = total - sum(quotas)
-        weight = sum(sizes[i] for i in free)
-        full = [i for i in free if left * sizes[i] >= limits[i] * weight]
-        if not full:
-            break
-        for i in full:
-            quotas[i] = limits[i]
-        free = [i for i in free if i not in full]
-    left = total - sum(quotas)
-    weight = sum(sizes[i] for i in free)
-    for i in free:
-        quotas[i] = left * sizes[i] // weight
-    by_remainder = sorted(free, key=lambda i: (-(left * sizes[i] % weight), i))
-    for i in by_remainder[: total - sum(quotas)]:
-        quotas[i] += 1
-    return quotas

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from trainables.attacks import run
 from trainables.attacks.base import Attack
+from trainables.channels import Wiring
 from trainables.data.tensors import TrainingData
 from trainables.state import State, Tensors
 
@@ -39,6 +40,11 @@ class Network:
     def params(self) -> Tensors:
         """All parameters by name. Whatever memory format they came in, they are contiguous: it decides the rounding."""
         return {name: p.contiguous() for name, p in self.state.params.items()}
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """Which channels feed which, and the batch norms behind layers."""
+        return Wiring(self.model, self.data.shape)
 
     def logits(self, weights: Mapping[str, Tensor], x: Tensor, *, train: bool = False) -> Tensor:
         """Return the logits (N, classes) with these parameters in place of the network's own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from trainables.errors import SpecError
 from trainables.pruning.base import Pruner, Scene
 
 if TYPE_CHECKING:
@@ -31,3 +32,41 @@ class Random(Pruner):
             name: torch.rand(w.shape, generator=scene.generator, device=scene.generator.device).to(w.device)
             for name, w in scene.weights.items()
         }
+
+
+class Slimming(Pruner):
+    """Score a filter by the absolute scale of the batch norm behind it; for structure `filter`.
+
+    Layers without such a batch norm score above all others, and are cut last. Meant for networks trained with the
+    regulariser `slimming`. Source: Liu et al. 2017, arXiv:1708.06519 §3.
+    """
+
+    kind: Literal["slimming"] = "slimming"
+
+    def scores(self, scene: Scene) -> dict[str, Tensor]:
+        found = scene.network.wiring.scales(scene.network.params)
+        scales = {name: scale.abs() for name, scale in found.items() if name in scene.weights}
+        if not scales:
+            raise SpecError("network slimming needs a network whose layers have batch norms behind them")
+        top = 2 * max(float(scale.max()) for scale in scales.values()) + 1
+        whole = {name: scales.get(name, w.new_full((len(w),), top)) for name, w in scene.weights.items()}
+        return {name: _per_filter(whole[name], w) for name, w in scene.weights.items()}
+
+
+class Leading(Pruner):
+    """Keep the first filters of a layer: with structure `filter` and scope `layerwise` a narrower network."""
+
+    kind: Literal["leading"] = "leading"
+
+    def scores(self, scene: Scene) -> dict[str, Tensor]:
+        import torch
+
+        return {
+            name: _per_filter(-torch.arange(len(w), dtype=w.dtype, device=w.device), w)
+            for name, w in scene.weights.items()
+        }
+
+
+def _per_filter(scores: Tensor, weights: Tensor) -> Tensor:
+    """Give each weight the score of its filter."""
+    return scores.view(-1, *[1] * (weights.dim() - 1)).expand_as(weights)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from trainables.base import Spec, located
 from trainables.phases import Phase
+from trainables.pruning import Pruning
 from trainables.training import Training
 
 
@@ -16,6 +19,13 @@ class Recipe(Spec):
     sparsity: float = Field(default=0.9, ge=0, lt=1)
     epochs: int = Field(default=30, gt=0)
     train: Training = Training()
+
+    @model_validator(mode="after")
+    def _structure_gives_every_sparsity(self) -> Self:
+        pruning = getattr(self, "prune", None)
+        if isinstance(pruning, Pruning) and pruning.pattern:
+            self.phases()  # Each pruning checks its own.
+        return self
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the steps after initialisation."""

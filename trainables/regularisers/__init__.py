@@ -9,9 +9,11 @@ from pydantic import BeforeValidator
 from trainables.base import Spec
 from trainables.registry import Registry
 from trainables.regularisers.base import Regulariser
-from trainables.regularisers.norms import L1, L2, GroupLasso
+from trainables.regularisers.norms import L1, L2, GroupLasso, Slimming
 
-REGULARISERS: Registry[Regulariser] = Registry("regulariser", {"l1": L1, "l2": L2, "group_lasso": GroupLasso})
+REGULARISERS: Registry[Regulariser] = Registry(
+    "regulariser", {"l1": L1, "l2": L2, "group_lasso": GroupLasso, "slimming": Slimming}
+)
 
 
 def _named(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 
 class Regulariser(Spec):
-    """Base of every regulariser; `weight` 0 switches it off."""
+    """Base of every regulariser; `weight` 0 switches it off.
+
+    `of` says what it is given: the prunable weights, or the scales of the batch norms.
+    """
 
     kind: str
     weight: float = Field(ge=0)
 
+    of: ClassVar[Literal["weights", "scales"]] = "weights"
+
     def penalty(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """Return the penalty, a scalar without the factor `weight`, over the prunable weights by name."""
+        """Return the penalty, a scalar without the factor `weight`, over what it is given, by name."""
         raise NotImplementedError

@@ -22,6 +22,16 @@ class L1(Regulariser):
         return torch.stack([w.abs().sum() for w in weights.values()]).sum()
 
 
+class Slimming(L1):
+    """The lasso on the scales of the batch norms; a network without batch norm trains as without it.
+
+    The paper's weight is not known to us; its authors' code has 1e-4. Source: Liu et al. 2017, arXiv:1708.06519 §3.
+    """
+
+    kind: Literal["slimming"] = "slimming"  # type: ignore[assignment]
+    of = "scales"
+
+
 class L2(Regulariser):
     """Ridge: half the sum of squared weights, so that its gradient is the weight itself."""
 

@@ -4,13 +4,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import nn
 
 from trainables.errors import SpecError
 from trainables.phases import Prune
 from trainables.pruning import Pruning
 from trainables.pruning.base import Pruner, Scene
-from trainables.pruning.cut import prune, share
+from trainables.pruning.cut import prune
+from trainables.recipes import RECIPES
 from trainables.state import State, Tensors
 
 
@@ -106,17 +108,82 @@ def test_scores_that_are_not_finite_are_an_error_of_the_pruner() -> None:
 
 
 @given(
-    layers=st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), min_size=1, max_size=8),
-    part=st.floats(0, 1.2),
+    sparsity=st.floats(0, 0.97),
+    layers=st.sampled_from(["erk", "igq", "lamp"]),
+    pruner=st.sampled_from(["magnitude", "random"]),
 )
-def test_shares_are_exact_within_limits_and_nearly_proportional(layers: list[tuple[int, float]], part: float) -> None:
-    sizes = [size for size, _ in layers]
-    limits = [round(size * alive) for size, alive in layers]
-    total = round(sum(limits) * part)
-    quotas = share(total, sizes, limits)
-    assert sum(quotas) == min(total, sum(limits))
-    assert all(0 <= quota <= limit for quota, limit in zip(quotas, limits, strict=True))
-    free = [i for i in range(len(sizes)) if quotas[i] < limits[i]]
-    densities = [quotas[i] / sizes[i] for i in free]
-    if len(free) > 1:
-        assert max(densities) - min(densities) <= max(2 / sizes[i] for i in free)
+def test_layer_densities_keep_the_budget(sparsity: float, layers: str, pruner: str) -> None:
+    state = _state()
+    cut = _cut(_cut(state, sparsity / 2), sparsity, pruner=pruner, scope="layerwise", layers=layers)
+    assert sum(_alive(cut).values()) == state.size() - round(sparsity * state.size())
+    assert cut.nonzero() == sum(_alive(cut).values())
+
+
+def test_lamp_densities_with_magnitudes_rank_by_the_papers_score() -> None:
+    state = _state()
+    cut = _cut(state, 0.7, scope="layerwise", layers="lamp")
+    scored = []
+    for name, weight in state.params.items():
+        if name in state.masks:
+            flat = weight.double().reshape(-1)
+            for i, w in enumerate(flat):
+                scored.append((float(w**2 / sum(v**2 for v in flat if abs(v) >= abs(w))), name, i))
+    best = sorted(scored, reverse=True)[: state.size() - round(0.7 * state.size())]
+    for name, mask in cut.masks.items():
+        assert sorted(i for _, n, i in best if n == name) == mask.reshape(-1).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "1:4", "3:7"])
+def test_a_pattern_keeps_the_largest_of_every_group(pattern: str) -> None:
+    n, m = map(int, pattern.split(":"))
+    torch.manual_seed(0)
+    state = State.of(nn.Sequential(nn.Conv2d(9, 4, 3), nn.Flatten(), nn.Linear(16, 5)))
+    last = {k: p.to(memory_format=torch.channels_last) if p.dim() == 4 else p for k, p in state.params.items()}
+    cut = _cut(State(last, state.buffers, state.masks), 1 - n / m, structure=pattern)
+    for name, mask in cut.masks.items():
+        weight = state.params[name].abs()
+        for start in range(0, weight.shape[1], m):
+            group, kept = weight[:, start : start + m], mask[:, start : start + m]
+            wanted = group >= group.sort(dim=1, descending=True).values[:, min(n, group.shape[1]) - 1 :][:, :1]
+            assert torch.equal(kept, wanted)
+    again = _cut(cut, 1 - n / m, structure=pattern)
+    assert all(torch.equal(again.masks[name], mask) for name, mask in cut.masks.items())
+
+
+def test_a_pattern_spares_what_is_not_pruned() -> None:
+    cut = _cut(_state(), 0.5, structure="2:4", prune_last=False)
+    assert bool(cut.masks["4.weight"].all())
+    assert float(cut.masks["3.weight"].float().mean()) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"structure": "2:4"}, "a structure of 2:4 gives a sparsity of 0.5, not of 0.9"),
+        ({"structure": "4:4"}, "4:4 cuts nothing"),
+        ({"structure": "half"}, "structure"),
+        ({"layers": "erk"}, "erk densities are for scope layerwise"),
+    ],
+)
+def test_what_a_pruning_cannot_give_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Prune(sparsity=0.9, pruning=Pruning.model_validate(fields))
+
+
+@pytest.mark.parametrize(("kind", "extra"), [("three_stage", {}), ("imp", {"rate": 0.2})])
+def test_a_recipe_refuses_a_sparsity_its_pattern_cannot_give(kind: str, extra: dict[str, object]) -> None:
+    sparsity = 0.9 if kind == "three_stage" else 0.5
+    with pytest.raises(ValidationError, match=r"sparsity\n  a structure of 2:4 gives a sparsity of 0.5"):
+        RECIPES.parse({"kind": kind, "sparsity": sparsity, "prune": {"structure": "2:4"}, **extra})
+
+
+def test_rescaling_keeps_the_variance_of_every_sum() -> None:
+    state = _state()
+    plain, scaled = _cut(state, 0.6), _cut(state, 0.6, rescale=True)
+    for name, mask in plain.masks.items():
+        assert torch.equal(mask, scaled.masks[name])
+        for row in range(len(mask)):
+            living = int(mask[row].sum())
+            if living:
+                factor = (mask[row].numel() / living) ** 0.5
+                torch.testing.assert_close(scaled.params[name][row], plain.params[name][row] * factor)

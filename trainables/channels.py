@@ -1,0 +1,139 @@
+"""Which channels of a network feed which: what a pruned filter silences beyond its own weights.
+
+Read from a trace of the network by torch.fx. Where something is not understood, all its channels count as
+alive; a network that cannot be traced has no wiring, and its filters are pruned alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from trainables.models.nets.resnet import PadShortcut
+from trainables.models.normalised import Normalise
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+PASSES = (
+    nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Identity, nn.Dropout, nn.Dropout2d,
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
+)  # fmt: skip
+"""Modules that work on each channel for itself and leave a channel of zeros as it is."""
+ADDITIONS: tuple[Callable[..., Any], ...] = (operator.add, operator.iadd, torch.add)
+
+Live = Tensor | None
+"""Which channels may be other than 0, a boolean vector; None where that is not known."""
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        leaves = (Normalise, PadShortcut)
+        return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
+
+
+class Wiring:
+    """The layers of a traced network, their batch norms, and where their channels go.
+
+    `norms` names, per weight of a layer, the batch norm that alone reads the layer and reads nothing else.
+    """
+
+    def __init__(self, model: nn.Module, shape: tuple[int, int, int]) -> None:
+        """Trace a copy of `model` with images (N, *shape)."""
+        self.norms: dict[str, str] = {}
+        self.net: fx.GraphModule | None = None
+        # Where there is nothing but CPU tensors a copy keeps the workshop as it is.
+        net = copy.deepcopy(model).cpu().eval()
+        try:
+            traced = fx.GraphModule(net, _Tracer().trace(net))
+            with torch.no_grad():
+                ShapeProp(traced).propagate(torch.zeros((2, *shape)))
+        except Exception:
+            # Tracing runs the forward, perhaps a user's, on stand-ins for tensors: it may raise anything.
+            return
+        self.net = traced
+        self._modules = dict(traced.named_modules())
+        called = [str(node.target) for node in traced.graph.nodes if node.op == "call_module"]
+        self._once = {name for name in called if called.count(name) == 1}
+        for node in traced.graph.nodes:
+            if (bn := self._norm_after(node)) is not None:
+                self.norms[f"{node.target}.weight"] = str(bn.target)
+
+    def scales(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the scale of the batch norm behind each layer that has one, by the layer's weight."""
+        named = {name: f"{norm}.weight" for name, norm in self.norms.items()}
+        return {name: params[scale] for name, scale in named.items() if scale in params}
+
+    def inputs(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return which inputs of each layer may be other than 0, given which of its outputs may, by weight.
+
+        A dead output is one whose weights, bias, and batch norm are all 0.
+
+        Shapes: outputs (outputs of the layer,), the result (inputs of the layer,), both boolean.
+        """
+        known = self.live(outputs)
+        layers = [node for node in known if self.layer(node) is not None]
+        arriving = {f"{node.target}.weight": known[node.all_input_nodes[0]] for node in layers}
+        return {name: live for name, live in arriving.items() if live is not None}
+
+    def live(self, outputs: Mapping[str, Tensor]) -> dict[fx.Node, Live]:
+        """Return which channels each value of the network may have other than 0; see `inputs`."""
+        known: dict[fx.Node, Live] = {}
+        for node in self.net.graph.nodes if self.net is not None else ():
+            if self.layer(node) is not None:
+                known[node] = outputs.get(f"{node.target}.weight")
+            else:
+                known[node] = self._after(node, [known[before] for before in node.all_input_nodes])
+        return known
+
+    def layer(self, node: fx.Node) -> nn.Conv2d | nn.Linear | None:
+        """Return the layer that a node calls, if its channels are understood: one call, one group, channels first."""
+        module = self.module(node)
+        if not isinstance(module, (nn.Conv2d, nn.Linear)) or str(node.target) not in self._once:
+            return None
+        if isinstance(module, nn.Conv2d):
+            return module if module.groups == 1 else None
+        return module if len(shape_of(node)) == 2 else None
+
+    def module(self, node: object) -> nn.Module | None:
+        """Return the module that a node calls, if it calls one."""
+        if not isinstance(node, fx.Node) or node.op != "call_module":
+            return None
+        found: nn.Module = self._modules[str(node.target)]
+        return found
+
+    def _after(self, node: fx.Node, inputs: list[Live]) -> Live:
+        module = self.module(node)
+        first = inputs[0] if inputs else None
+        if first is None:
+            return None
+        if isinstance(module, PASSES) or node.target is F.relu:
+            return first
+        if isinstance(module, BATCH_NORMS):
+            return first if str(node.target) in self.norms.values() else None
+        if isinstance(module, PadShortcut):
+            front = module.more // 2
+            return F.pad(first, (front, module.more - front))
+        if isinstance(module, nn.Flatten) and module.start_dim == 1:
+            return first.repeat_interleave(shape_of(node)[1] // len(first))
+        if node.target in ADDITIONS and len(inputs) == 2 and inputs[1] is not None and len(first) == len(inputs[1]):
+            return first | inputs[1]
+        return None
+
+    def _norm_after(self, node: fx.Node) -> fx.Node | None:
+        if self.layer(node) is None or len(node.users) != 1:
+            return None
+        (user,) = node.users
+        bn = self.module(user)
+        held = isinstance(bn, BATCH_NORMS) and bn.affine and bn.running_mean is not None
+        return user if held and str(user.target) in self._once else None
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """Return the shape of a node's value for two images."""
+    return tuple(node.meta["tensor_meta"].shape)

@@ -1,0 +1,125 @@
+"""Pruning whole filters: which of them stay, and all that dies with one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from trainables.errors import SpecError
+from trainables.pruning import Group, Scope
+from trainables.state import State, Tensors
+
+if TYPE_CHECKING:
+    from trainables.channels import Wiring
+
+GROUPS: dict[Group, Callable[[Tensor], Tensor]] = {
+    "mean": lambda scores: scores.mean(dim=1),
+    "sum": lambda scores: scores.sum(dim=1),
+    "norm": lambda scores: scores.norm(dim=1),
+}
+"""How a filter's score follows from those of its weights, (filters, weights of one) to (filters,)."""
+
+
+def keep_filters(
+    state: State, scores: Mapping[str, Tensor], keep: int, scope: Scope, group: Group, wiring: Wiring | None
+) -> Tensors:
+    """Return masks that keep the filters of highest score, and at most `keep` weights.
+
+    Filters of the layers in `scores` are cut, lowest first, until at most `keep` weights live; so fewer than asked
+    may live, by less than what the last filter held. The best filter of each layer stays. With scope `layerwise`
+    a filter's rank is its place within its own layer. A cut filter takes with it its bias, its batch norm's scale and
+    shift, and the weights that read nothing but dead channels, as far as `wiring` knows them; the masks hold all
+    of them. Ties go to the lower index.
+
+    Raises:
+        SpecError: one filter per layer holds more weights than that.
+    """
+    plan = _Plan(state, wiring)
+    keys = {name: _keys(score, state.masks[name], scope, group) for name, score in scores.items()}
+    flat = torch.cat(list(keys.values())) if keys else torch.empty(0)
+    order = flat.sort(descending=True, stable=True).indices
+    sizes = [len(key) for key in keys.values()]
+
+    def after(cut: int) -> dict[str, Tensor]:
+        kept = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+        kept[order[: len(flat) - cut]] = True
+        return dict(zip(keys, torch.split(kept, sizes), strict=True))
+
+    low, high = 0, len(flat) - len(keys)
+    if plan.count(after(high)) > keep:
+        raise SpecError(f"one filter per layer holds {plan.count(after(high))} weights, and {keep} are to be kept")
+    while low < high:
+        middle = (low + high) // 2
+        if plan.count(after(middle)) > keep:
+            low = middle + 1
+        else:
+            high = middle
+    return plan.masks(after(low))
+
+
+def _keys(scores: Tensor, mask: Tensor, scope: Scope, group: Group) -> Tensor:
+    """Return what a layer's filters are ranked by, the best one's infinite.
+
+    Shapes: scores and mask (filters, ...), the result (filters,) in double precision.
+    """
+    alive = mask.flatten(1).any(dim=1)
+    grouped = GROUPS[group](torch.where(mask, scores.double(), 0.0).flatten(1))
+    keys = torch.where(alive, grouped, -torch.inf)
+    if scope == "layerwise":
+        places = keys.sort(descending=True, stable=True).indices
+        ranks = torch.empty_like(keys)
+        ranks[places] = torch.arange(len(keys), 0, -1, dtype=keys.dtype, device=keys.device) / len(keys)
+        keys = torch.where(alive, ranks, -torch.inf)
+    keys[keys.argmax()] = torch.inf
+    return keys
+
+
+class _Plan:
+    """A state's masks, and what becomes of them where filters die."""
+
+    def __init__(self, state: State, wiring: Wiring | None) -> None:
+        self._state, self._wiring = state, wiring
+        self._names = state.prunable()
+
+    def count(self, kept: Mapping[str, Tensor]) -> int:
+        """Count the living weights that would be left with these filters."""
+        masks = self._matrices(kept)
+        return sum(int(masks[name].sum()) for name in self._names)
+
+    def masks(self, kept: Mapping[str, Tensor]) -> Tensors:
+        """Return the masks of weights, and of the vectors that belong to dead filters."""
+        outputs = self._outputs(kept)
+        vectors: Tensors = {}
+        for name, live in outputs.items():
+            if not bool(live.all()):
+                vectors |= dict.fromkeys(self._vectors(name), live)
+        return {**self._state.masks, **self._matrices(kept), **vectors}
+
+    def _outputs(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: live & self._state.masks[name].flatten(1).any(dim=1) for name, live in kept.items()}
+
+    def _matrices(self, kept: Mapping[str, Tensor]) -> Tensors:
+        outputs = self._outputs(kept)
+        everywhere = {name: outputs.get(name, _all(self._state.masks[name])) for name in self._names}
+        inputs = self._wiring.inputs(everywhere) if self._wiring is not None else {}
+        found: Tensors = {}
+        for name in self._names:
+            mask = self._state.masks[name]
+            rest = [1] * (mask.dim() - 2)
+            found[name] = mask & everywhere[name].view(-1, 1, *rest)
+            if name in inputs:
+                found[name] = found[name] & inputs[name].view(1, -1, *rest)
+        return found
+
+    def _vectors(self, name: str) -> list[str]:
+        """Return the names of the parameters with one entry per filter of a layer."""
+        norm = self._wiring.norms.get(name) if self._wiring is not None else None
+        candidates = [name.removesuffix("weight") + "bias", *([f"{norm}.weight", f"{norm}.bias"] if norm else [])]
+        return [vector for vector in candidates if vector in self._state.params]
+
+
+def _all(mask: Tensor) -> Tensor:
+    return mask.new_ones(len(mask))

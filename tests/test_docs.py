@@ -49,6 +49,8 @@ from trainables.regularisers.base import Regulariser
 from trainables.screening import Screening
 from trainables.spec import Protocol
 from trainables.training import LOSSES, OPTIMISERS, SCHEDULES, Loss, Optimiser, Schedule, Training
+from trainables.weights import WEIGHTS
+from trainables.weights.base import Weights
 
 ROOT = Path(__file__).parents[1]
 MANUAL = ROOT / "docs" / "manual"
@@ -185,6 +187,7 @@ REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
     (STUDY_FILE, "## Space", PARAMETERS, Parameter),
     (RECIPES_PAGE, "## All recipes", RECIPES, Recipe),
     (RECIPES_PAGE, "## Pruners", PRUNERS, Pruner),
+    (RECIPES_PAGE, "## Weights", WEIGHTS, Weights),
     (CLUSTER_FILE, "# The cluster file", cluster_spec.CLUSTERS, cluster_spec.Cluster),
 ]
 

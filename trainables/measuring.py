@@ -64,7 +64,7 @@ class Measuring:
 
     def seen(self, phase: Learning, step: Step, before: int, measures: int) -> Iterator[Rung]:
         """Return the looks at a training that are stored, `before` being the epochs that the trial trained before."""
-        for epoch in range(phase.first + 1, phase.epochs):
+        for epoch in range(phase.first + 1, phase.end):
             resource = before + epoch - phase.first
             if self.rungs is None or not self.rungs.due(phase, epoch, resource):
                 continue

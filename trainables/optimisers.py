@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import singledispatch
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trainables.latents import Latent
 from trainables.state import State, Tensors, scales
 from trainables.training import Adam, AdamW, Optimiser, Sgd, Training
 
+Params = Iterable[nn.Parameter] | list[dict[str, Any]]
+
 
 @singledispatch
-def torch_optimiser(spec: Optimiser, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def torch_optimiser(spec: Optimiser, params: Params) -> torch.optim.Optimizer:
     """Return torch's optimiser for a spec; its weight decay is for all parameters, biases and batch norm's too."""
     raise NotImplementedError(f"no way to build an optimiser of kind {spec.kind}")
 
 
 @torch_optimiser.register
-def _sgd(spec: Sgd, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _sgd(spec: Sgd, params: Params) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         params,
         lr=spec.lr,
@@ -31,12 +35,12 @@ def _sgd(spec: Sgd, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 @torch_optimiser.register
-def _adam(spec: Adam, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _adam(spec: Adam, params: Params) -> torch.optim.Optimizer:
     return torch.optim.Adam(params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
 @torch_optimiser.register
-def _adamw(spec: AdamW, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _adamw(spec: AdamW, params: Params) -> torch.optim.Optimizer:
     return torch.optim.AdamW(params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
@@ -45,15 +49,28 @@ class Optimisation:
 
     `masks` are held exactly: gradients of pruned weights are zeroed before the step and the weights
     after it. With `ema` above 0 a running average of weights and buffers follows; its decay grows with
-    the steps taken, min(ema, (1 + t) / (10 + t)), so that the start is forgotten in a short training as well.
+    the steps taken, min(ema, (1 + t) / (10 + t)), so that the start is forgotten in a short training as well. A
+    `latent`'s tensors are trained, averaged and saved with the weights.
     """
 
-    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor], training: Training) -> None:
+    def __init__(
+        self, model: nn.Module, masks: Mapping[str, Tensor], training: Training, latent: Latent | None = None
+    ) -> None:
         """Start from the model's weights, which are masked already and on their device."""
         self._model = model
         self._params = dict(model.named_parameters())
         self._buffers = dict(model.named_buffers())
-        self._optimiser = torch_optimiser(training.optimiser, self._params.values())
+        self._latent = latent
+        self._extras: dict[str, nn.Parameter] = {}
+        self._trained = self._params
+        groups: Params = self._params.values()
+        if latent is not None:
+            self._extras = latent.extras
+            own = {name: p for name, p in self._params.items() if name not in latent.frozen}
+            self._trained = {**own, **latent.extras}
+            beside: dict[str, Any] = {"params": [*latent.extras.values()]}
+            groups = [{"params": [*own.values()]}, beside if latent.decayed else {**beside, "weight_decay": 0.0}]
+        self._optimiser = torch_optimiser(training.optimiser, groups)
         self._penalised = {
             "weights": {name: self._params[name] for name, mask in masks.items() if mask.dim() > 1},
             "scales": {name: self._params[name] for name in scales(model)},
@@ -65,12 +82,14 @@ class Optimisation:
         self._decay = training.ema
         self._average: Tensors = {}
         if training.ema:
-            self._average = {name: t.detach().clone() for name, t in {**self._params, **self._buffers}.items()}
+            self._average = {name: t.detach().clone() for name, t in self._current().items()}
 
     def step(self, loss: Tensor, *, lr: float, number: int) -> None:
         """Descend `loss` plus the penalties; `number` counts the training's steps from 1."""
         for penalty in self._penalties:
             loss = loss + penalty.weight * penalty.penalty(self._penalised[penalty.of])
+        if self._latent is not None and (extra := self._latent.penalty()) is not None:
+            loss = loss + extra
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for group in self._optimiser.param_groups:
@@ -85,8 +104,11 @@ class Optimisation:
             if self._average:
                 self._follow(min(self._decay, (1 + number) / (10 + number)))
 
+    def _current(self) -> Tensors:
+        return {**self._params, **self._buffers, **self._extras}
+
     def _follow(self, decay: float) -> None:
-        current = {**self._params, **self._buffers}
+        current = self._current()
         floating = [name for name, t in self._average.items() if t.is_floating_point()]
         torch._foreach_lerp_([self._average[n] for n in floating], [current[n].detach() for n in floating], 1 - decay)
         for name in self._average.keys() - set(floating):
@@ -94,16 +116,19 @@ class Optimisation:
 
     def state(self, masks: Tensors) -> State:
         """Copy what the training hands on: the average where there is one, with pruned weights exactly 0."""
-        source = self._average or {**self._params, **self._buffers}
+        source = self._average or self._current()
         params = {name: source[name].detach().clone() for name in self._params}
         buffers = {name: source[name].detach().clone() for name in self._buffers}
-        return State(params, buffers, masks).masked()
+        state = State(params, buffers, masks).masked()
+        return (
+            state if self._latent is None else self._latent.fold(state, {name: source[name] for name in self._extras})
+        )
 
     def checkpoint(self) -> dict[str, Tensors]:
         """Copy all tensors the next step depends on."""
         slots = {
             f"{slot}:{name}": value
-            for name, p in self._params.items()
+            for name, p in self._trained.items()
             for slot, value in self._optimiser.state.get(p, {}).items()
             if isinstance(value, Tensor)
         }
@@ -112,18 +137,27 @@ class Optimisation:
             "buffers": self._buffers,
             "optimiser": slots,
             "average": self._average,
+            "extras": self._extras,
+            "kept": self._latent.kept if self._latent else {},
         }
         return {group: {name: t.detach().clone() for name, t in tensors.items()} for group, tensors in groups.items()}
 
     @torch.no_grad()
     def load(self, checkpoint: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on where `checkpoint` was copied."""
-        for group, tensors in (("params", self._params), ("buffers", self._buffers), ("average", self._average)):
+        current: list[tuple[str, Mapping[str, Tensor]]] = [
+            ("params", self._params),
+            ("buffers", self._buffers),
+            ("average", self._average),
+            ("extras", self._extras),
+            ("kept", self._latent.kept if self._latent else {}),
+        ]
+        for group, tensors in current:
             for name, tensor in tensors.items():
                 tensor.copy_(checkpoint[group][name])
         for path, value in checkpoint.get("optimiser", {}).items():
             slot, name = path.split(":", 1)
-            p = self._params[name]
+            p = self._trained[name]
             # Like the parameter, in memory format too, or the next step may round differently.
             like = torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=p.device)
             self._optimiser.state[p][slot] = like.copy_(value)

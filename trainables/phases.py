@@ -11,6 +11,8 @@ from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.pruning import Pruning
 from trainables.training import Training
+from trainables.weights import WEIGHTS
+from trainables.weights.base import Plain, Weights
 
 RewindTo = Literal["init", "dense_trained", "random"] | Annotated[int, Field(ge=0)]
 
@@ -42,7 +44,12 @@ class Learning(Phase):
     @property
     def length(self) -> int:
         """How many epochs the phase takes."""
-        return self.epochs - self.first
+        return max(0, self.end - self.first)
+
+    @property
+    def end(self) -> int:
+        """The epoch after which the phase is complete."""
+        return self.epochs
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -53,13 +60,15 @@ class Learning(Phase):
 class Train(Learning):
     """Train epochs `start` to `epochs` of a training of `epochs`, masks held.
 
-    `snapshots` are epochs whose weights are stored on the way, for a later rewind; they change no
-    weight and no key.
+    `until` ends it earlier. `weights` says what is trained in place of the weights. `snapshots` are epochs
+    whose weights are stored on the way, for a later rewind; they change no weight and no key.
     """
 
     kind: Literal["train"] = "train"
     start: int = Field(default=0, ge=0)
+    until: int | None = Field(default=None, ge=0)
     training: Training
+    weights: Annotated[Weights, WEIGHTS] = Plain()
     snapshots: tuple[int, ...] = Field(default=(), json_schema_extra={"hashed": False})
 
     @property
@@ -69,6 +78,10 @@ class Train(Learning):
     @property
     def kept(self) -> tuple[int, ...]:
         return self.snapshots
+
+    @property
+    def end(self) -> int:
+        return self.epochs if self.until is None else min(self.until, self.epochs)
 
 
 class Prune(Phase):

@@ -250,13 +250,13 @@ class Run:
                 if epoch.epoch in phase.kept:
                     snapshots[epoch.epoch] = epoch.state()
                 began = time.monotonic()
-                if epoch.epoch < phase.epochs and began - saved >= pause:
+                if epoch.epoch < phase.end and began - saved >= pause:
                     self.stages.save_progress(step.key, epoch.epoch, epoch.checkpoint(), snapshots)
                     saved = time.monotonic()
                     pause = min(self.checkpoint_seconds, (saved - began) / SAVE_SHARE)
                 yield epoch
         except GeneratorExit:  # Told to stop: what has been trained since the last save is not lost.
-            if last is not None and last.epoch < phase.epochs:
+            if last is not None and last.epoch < phase.end:
                 self.stages.save_progress(step.key, last.epoch, last.checkpoint(), snapshots)
             raise
         final = last.state() if last else state

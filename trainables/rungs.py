@@ -24,7 +24,7 @@ class Rungs(Spec):
     def due(self, phase: Learning, epoch: int, resource: int) -> bool:
         """Say whether to look after `epoch` of the phase, the trial's own epoch number `resource`."""
         length = phase.length
-        if not isinstance(phase, Train) or epoch >= phase.epochs or length < 1:
+        if not isinstance(phase, Train) or epoch >= phase.end or length < 1:
             return False
         marks = {max(1, round(share * length)) for share in self.shares} if length >= self.least else set()
         return resource in self.levels or epoch - phase.first in marks

@@ -88,7 +88,7 @@ def steps(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -
     for phase in trial.recipe.phases():
         if isinstance(phase, Train) and wanted:
             kept = sorted(wanted | set(phase.snapshots))
-            phase = phase.model_copy(update={"snapshots": tuple(e for e in kept if e < phase.epochs)})
+            phase = phase.model_copy(update={"snapshots": tuple(e for e in kept if e < phase.end)})
             wanted = set()
         if isinstance(phase, Measure):
             chain.append(Step(phase, named(phase, state, protocol=trial.protocol), state))

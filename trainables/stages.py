@@ -223,8 +223,8 @@ def _rung(epoch: int, measured: str) -> str:
 
 
 def _groups(state: State) -> dict[str, Any]:
-    return {"params": state.params, "buffers": state.buffers, "masks": state.masks}
+    return {"params": state.params, "buffers": state.buffers, "masks": state.masks, "latents": state.latents}
 
 
 def _state(groups: Mapping[str, Tensors]) -> State:
-    return State(groups.get("params", {}), groups.get("buffers", {}), groups.get("masks", {}))
+    return State(*(groups.get(group, {}) for group in ("params", "buffers", "masks", "latents")))

@@ -33,11 +33,14 @@ class State:
     `masks` holds a boolean tensor for every prunable weight, True where the weight lives; a weight
     whose mask is False is exactly 0. Where filters are pruned whole there are masks for the vectors that belong to them
     too (biases, a batch norm's scale and shift); they are held like the others, and counted nowhere.
+    `latents` is what else a training left (`trainables.latents`): coefficients of noise, say. Parameters are always
+    effective weights, that can be measured without it.
     """
 
     params: Tensors
     buffers: Tensors
     masks: Tensors = field(default_factory=dict)
+    latents: Tensors = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module) -> State:
@@ -59,8 +62,8 @@ class State:
 
     def to(self, device: torch.device | str) -> State:
         """Return the state on another device."""
-        moved = ({name: t.to(device) for name, t in group.items()} for group in (self.params, self.buffers, self.masks))
-        return State(*moved)
+        groups = (self.params, self.buffers, self.masks, self.latents)
+        return State(*({name: t.to(device) for name, t in group.items()} for group in groups))
 
     def prunable(self) -> tuple[str, ...]:
         """Return the names of the prunable weights, in order of definition."""
@@ -75,9 +78,9 @@ class State:
         return sum(self.masks[name].numel() for name in self.prunable())
 
     def weights_sha256(self) -> str:
-        """Hash names, shapes and values of parameters and buffers, whatever their device or memory format."""
+        """Hash names, shapes and values of parameters, buffers and latents, whatever their device or memory format."""
         digest = hashlib.sha256()
-        for name, tensor in sorted({**self.params, **self.buffers}.items()):
+        for name, tensor in sorted({**self.params, **self.buffers, **self.latents}.items()):
             dense = tensor.detach().cpu().contiguous()
             digest.update(f"{name}:{dense.dtype}:{tuple(dense.shape)}".encode())
             digest.update(dense.numpy().tobytes())

@@ -11,15 +11,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from trainables.attacks.base import LogitsFn
 from trainables.data.augment import augment
 from trainables.data.tensors import TrainingData, as_pixels, batches
 from trainables.errors import Diverged
 from trainables.folding import Twin
+from trainables.latents import Effective, latent
 from trainables.losses import Adversary, Terms, terms
 from trainables.optimisers import Optimisation
 from trainables.phases import Train
@@ -65,7 +67,7 @@ def train(
     device: torch.device | str,
     resume: tuple[int, Checkpoint] | None = None,
 ) -> Iterator[Epoch]:
-    """Train epochs `phase.start` to `phase.epochs` from `state`, or go on after `resume`'s completed epochs.
+    """Train epochs `phase.start` to `phase.end` from `state`, or go on after `resume`'s completed epochs.
 
     `model` is the workshop: its weights are overwritten, and moved to `device`. Weights whose mask is False are
     exactly 0 after every step, in the averaged weights too. Batch norm's statistics are moved by the training
@@ -79,7 +81,7 @@ def train(
     if resume is not None:
         first, checkpoint = resume
         run.optimisation.load(checkpoint)
-    for epoch in range(first, phase.epochs):
+    for epoch in range(first, phase.end):
         yield run.epoch(epoch)
 
 
@@ -95,14 +97,17 @@ class _Run:
         self.format = memory_format(model)
         self.split = data.train
         self.masks = {name: mask.to(device) for name, mask in state.masks.items()}
-        state.to(device).masked().into(model.to(device).to(memory_format=self.format)).train()
+        state = state.to(device).masked()
+        state.into(model.to(device).to(memory_format=self.format)).train()
         self.model = model
-        self.optimisation = Optimisation(model, self.masks, self.training)
+        self.latent = latent(phase.weights, replace(state, params=dict(model.named_parameters())))
+        self.effective = Effective(model, self.latent) if self.latent else None
+        self.optimisation = Optimisation(model, self.masks, self.training, self.latent)
         self.completed = -1
         self.twin: Twin | None = None
         if not isinstance(self.training.loss, Natural):
             example = self.pixels(torch.arange(min(_EXAMPLES, len(self.split)), device=device))
-            self.twin = Twin(model, self.precision, example)
+            self.twin = Twin(self.effective.attacked if self.effective else model, self.precision, example)
 
     def pixels(self, index: Tensor, draws: torch.Generator | None = None) -> Tensor:
         """Return images of the training split in the network's memory format, augmented if there is a generator."""
@@ -118,6 +123,9 @@ class _Run:
         order, draws, attack = (
             generator(self.key, epoch, purpose, self.device) for purpose in ("order", "augment", "attack")
         )
+        if self.latent is not None:
+            self.noise = generator(self.key, epoch, "noise", self.device)
+            self.latent.begin(epoch)
         n, batch = len(self.split), self.training.batch
         steps = -(-n // batch)
         losses = torch.zeros(steps, device=self.device)
@@ -152,8 +160,10 @@ class _Run:
         )
 
     def _step(self, x: Tensor, y: Tensor, *, lr: float, eps: float, number: int, draws: torch.Generator) -> Terms:
-        logits_fn = self._forward
-        if self.twin is not None:
+        logits_fn: LogitsFn = self._forward
+        if self.twin is not None and self.effective is not None:
+            logits_fn = self.effective.adversary(self.twin, self.noise)
+        elif self.twin is not None:
             self.twin.refresh()
             logits_fn = self.twin
         adversary = Adversary(self.training.attack, logits_fn, eps, draws)
@@ -166,7 +176,7 @@ class _Run:
             self.device.type, torch.bfloat16, enabled=self.precision == "bf16"
         )
         with mixed:
-            logits: Tensor = self.model(x)
+            logits: Tensor = self.effective.forward(x, self.noise) if self.effective else self.model(x)
         return logits
 
     def _still(self, epoch: int) -> Optimisation:
@@ -179,7 +189,8 @@ class _Run:
             raise Diverged(
                 f"the training loss is {losses[wrong[0]].item()} in epoch {epoch + 1}, step {int(wrong[0]) + 1}"
             )
-        norms = torch.stack(torch._foreach_norm(list(self.model.parameters())))
+        extras = self.latent.extras.values() if self.latent else ()
+        norms = torch.stack(torch._foreach_norm([*self.model.parameters(), *extras]))
         if not bool(norms.isfinite().all()):
             raise Diverged(f"weights are no longer finite in epoch {epoch + 1}, step {len(losses)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -70,7 +71,7 @@ def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | 
         for name, quota in zip(open_names, shares, strict=True):
             kept |= _cut_together({name: scores[name]}, {name: masks[name]}, quota)
     params = _rescaled(state, kept) if settings.rescale else state.params
-    return State(params, state.buffers, {**state.masks, **kept}).masked()
+    return replace(state, params=params, masks={**state.masks, **kept}).masked()
 
 
 def _rescaled(state: State, kept: Mapping[str, Tensor]) -> Tensors:

@@ -1,0 +1,164 @@
+"""What every way to make weights out of trained tensors must do; a new one is tested by its registry line."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from tests.trainables.test_train import data, end, network, phase, pruned, same
+from trainables.base import plain
+from trainables.latents import Effective, latent
+from trainables.latents.base import Fresh
+from trainables.phases import Train
+from trainables.state import State, pack, unpack
+from trainables.train import Epoch, train
+from trainables.training import Adam, Mix, Sgd
+from trainables.weights import WEIGHTS
+from trainables.weights.base import Weights
+
+FORMS: dict[str, dict[str, Any]] = {}
+"""Fields of a kind that keep the others' networks small enough to be told apart; few need any."""
+
+
+@pytest.fixture(params=list(WEIGHTS))
+def weights(request: pytest.FixtureRequest) -> Weights:
+    return WEIGHTS.parse({"kind": request.param, **FORMS.get(request.param, {})})
+
+
+def spec(weights: Weights, **fields: Any) -> Train:
+    return phase(**{"epochs": 4, "loss": Mix(), **fields}).model_copy(update={"weights": weights})
+
+
+def started(spec: Train, state: State | None = None, **options: Any) -> Iterator[Epoch]:
+    model = network()
+    return train(model, state or State.of(model), spec, data(), key="a key", device="cpu", **options)
+
+
+@pytest.mark.parametrize("optimiser", [Sgd(lr=0.05), Adam()], ids=["sgd", "adam"])
+def test_a_resumed_training_equals_an_uninterrupted_one(weights: Weights, optimiser: Any) -> None:
+    whole = spec(weights, optimiser=optimiser, ema=0.9, regularisers={"l1": 1e-4})
+    begin = pruned(State.of(network()), 0.2)
+    losses, wanted = [], None
+    for report in started(whole, begin):
+        losses.append(report.loss)
+        wanted = report.state()
+    assert wanted is not None
+    for at in (1, 3):
+        cut = started(whole, begin)
+        for _ in range(at):
+            report = next(cut)
+        resumed = started(whole, begin, resume=(at, unpack(pack(report.checkpoint()))))
+        last = end(resumed)
+        assert last.loss == losses[-1]
+        assert same(last.state(), wanted)
+
+
+def test_what_was_pruned_stays_0_and_states_are_whole(weights: Weights) -> None:
+    begin = pruned(State.of(network()), 0.2)
+    report = end(started(spec(weights), begin))
+    found = report.state()
+    for name, mask in begin.masks.items():
+        assert int(torch.count_nonzero(found.params[name][~mask])) == 0
+        assert int(torch.count_nonzero(found.params[name][~found.masks[name]])) == 0
+        assert not bool((found.masks[name] & ~mask).any())
+        assert found.masks[name].shape == found.params[name].shape
+        assert not found.params[name].requires_grad
+    assert found.into(network())
+
+
+def test_a_training_of_several_phases_goes_on_from_what_it_left(weights: Weights) -> None:
+    first = end(started(spec(weights, epochs=2))).state()
+    again = end(started(spec(weights, epochs=4, start=2), State(**unpack(pack(vars(first)))))).state()
+    assert again.latents.keys() == first.latents.keys()
+    assert not same(first, again)
+
+
+def test_until_ends_a_training_early_and_changes_nothing_else(weights: Weights) -> None:
+    whole = spec(weights)
+    short = whole.model_copy(update={"until": 2})
+    assert (whole.length, short.length, short.end) == (4, 2, 2)
+    reports = list(started(short))
+    running = started(whole)
+    next(running)
+    assert [r.loss for r in reports][1] == next(running).loss
+    assert len(reports) == 2
+
+
+def made(weights: Weights) -> tuple[nn.Module, Any]:
+    model = network()
+    with torch.no_grad():
+        model(data().train.pixels())
+    state = pruned(State.of(model), 0.2)
+    state.into(model)
+    return model, latent(weights, State(dict(model.named_parameters()), state.buffers, state.masks))
+
+
+def test_the_attack_meets_the_effective_weights_and_moves_nothing(weights: Weights) -> None:
+    model, hidden = made(weights)
+    if hidden is None:
+        return
+    before = copy.deepcopy(model.state_dict())
+    hidden.in_attack = "held"
+    effective = Effective(model, hidden)
+    effective.write(torch.Generator().manual_seed(3))
+    wanted = hidden.weights(dict(model.named_parameters()), hidden.extras, torch.Generator().manual_seed(3))
+    x = data().train.pixels()
+    model.eval()
+    logits = functional_call(model, wanted, (x,))
+    torch.testing.assert_close(effective.attacked.eval()(x), logits)
+    assert all(torch.equal(model.state_dict()[name], t) for name, t in before.items())
+    # What no latent makes is shared, so that statistics and biases are always those of the network.
+    assert effective.attacked.get_buffer("1.running_mean") is model.get_buffer("1.running_mean")
+    assert effective.attacked.get_parameter("4.bias") is model.get_parameter("4.bias")
+
+
+def test_gradients_are_those_of_the_explicit_form(weights: Weights) -> None:
+    """Through the network, against the chain rule: the weights' gradients pulled back through the latent's function."""
+    model, hidden = made(weights)
+    if hidden is None:
+        return
+    hidden.in_training = True
+    x, y = data().train.pixels(), data().train.y
+    params = dict(model.named_parameters())
+    loss = nn.functional.cross_entropy(Effective(model, hidden).forward(x, torch.Generator().manual_seed(3)), y)
+    loss.backward()
+
+    effective = hidden.weights(params, hidden.extras, torch.Generator().manual_seed(3))
+    leaves = {name: w.detach().clone().requires_grad_() for name, w in effective.items()}
+    outer = torch.autograd.grad(
+        nn.functional.cross_entropy(functional_call(model, leaves, (x,)), y), list(leaves.values())
+    )
+    inner = torch.autograd.grad(list(effective.values()), list(hidden.extras.values()), outer, allow_unused=True)
+    for (name, extra), wanted in zip(hidden.extras.items(), inner, strict=True):
+        assert extra.grad is not None, name
+        torch.testing.assert_close(extra.grad, wanted)
+        assert float(extra.grad.abs().sum()) > 0, name
+
+
+def test_fresh_draws_meet_every_pass(weights: Weights) -> None:
+    model, hidden = made(weights)
+    if hidden is None or hidden.in_attack != "fresh":
+        return
+    from trainables.folding import Twin
+
+    effective = Effective(model, hidden)
+    twin = Twin(effective.attacked, "fp32", data().train.pixels()[:4])
+    adversary = effective.adversary(twin, torch.Generator().manual_seed(1))
+    assert isinstance(adversary, Fresh)
+    x = data().train.pixels()
+
+    def slope(logits: Tensor) -> Tensor:
+        return logits
+
+    assert not torch.equal(adversary(x), adversary(x))
+    assert not torch.equal(adversary.input_gradient(x, slope), adversary.input_gradient(x, slope))
+
+
+def test_is_written_by_its_kind(weights: Weights) -> None:
+    assert WEIGHTS.parse(plain(weights)) == weights

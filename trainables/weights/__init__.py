@@ -1,0 +1,9 @@
+"""What is trained in place of the weights: the weights themselves, or tensors that they are made of."""
+
+from __future__ import annotations
+
+from trainables.registry import Registry
+from trainables.weights.base import Plain, Weights
+from trainables.weights.noise import Noise
+
+WEIGHTS: Registry[Weights] = Registry("weights", {"plain": Plain, "noise": Noise})

@@ -1,0 +1,22 @@
+"""What may be trained in place of the weights, as data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from trainables.base import Spec
+
+
+class Weights(Spec):
+    """Base of every way to make the weights of convolution and linear layers out of trained tensors.
+
+    `trainables.latents` has the tensors, and the network's effective weights as a function of them.
+    """
+
+    kind: str
+
+
+class Plain(Weights):
+    """The weights themselves are trained."""
+
+    kind: Literal["plain"] = "plain"

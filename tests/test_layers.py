@@ -23,9 +23,10 @@ TRAINABLES = (
     "base errors paths rng metrics.names notice __init__",
     "registry keys versions outcome storage",
     "lease",
-    "attacks regularisers data models metrics pruning.base pruning.densities pruning.scores pruning.saliency "
+    "attacks regularisers data models pruning.base pruning.densities pruning.rates pruning.scores pruning.saliency "
     "pruning.__init__ weights",
     "training",
+    "metrics",
     "phases",
     "recipes",
     "spec rungs screening",
@@ -34,6 +35,7 @@ TRAINABLES = (
     "folding losses checks pruning.network pruning.filters noise",
     "latents pruning.cut",
     "optimisers",
+    "validation",
     "train evaluate stages work models.saved",
     "measuring",
     "run",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainables.attacks import run
 from trainables.attacks.base import Attack, LogitsFn
-from trainables.training import Loss, Madry, Mix, Natural, Trades
+from trainables.training import AttackLabels, Loss, Madry, Mix, Natural, Trades
 
 TRADES_START = 1e-3
 """Standard deviation of the noise from which TRADES' attack starts: at the clean image itself the KL has no slope."""
@@ -30,8 +30,13 @@ class Adversary:
     logits_fn: LogitsFn
     eps: float
     generator: torch.Generator
+    labels: AttackLabels = "true"
 
     def __call__(self, x: Tensor, y: Tensor, start: Tensor | None = None) -> Tensor:
+        """Attack a batch; class indices `y` may be replaced by the network's own, probabilities never are."""
+        if self.labels == "predicted" and not y.is_floating_point():
+            with torch.no_grad():
+                y = self.logits_fn(x).argmax(dim=1)
         return run(self.attack, self.logits_fn, x, y, eps=self.eps, generator=self.generator, keep="last", start=start)
 
 

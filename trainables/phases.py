@@ -10,6 +10,7 @@ from trainables.base import Spec
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.pruning import Pruning
+from trainables.pruning.rates import Rates
 from trainables.training import Training
 from trainables.weights import WEIGHTS
 from trainables.weights.base import Plain, Weights
@@ -85,11 +86,16 @@ class Train(Learning):
 
 
 class Prune(Phase):
-    """Cut to `sparsity` of all convolution and linear weights; what is cut stays cut."""
+    """Cut to `sparsity` of all convolution and linear weights; what is cut stays cut.
+
+    With `rates` every layer loses a share of what it has left, and `sparsity` is the total that this comes to only
+    where the rates are `exact`.
+    """
 
     kind: Literal["prune"] = "prune"
     sparsity: float = Field(ge=0, lt=1)
     pruning: Pruning
+    rates: Rates | None = None
 
     @model_validator(mode="after")
     def _structure_gives_sparsity(self) -> Self:

@@ -212,6 +212,7 @@ class Stages:
 
 
 _PROGRESS = "progress-"
+_GROUPS = ("params", "buffers", "masks", "latents", "history")
 
 
 def _snapshot(epoch: int) -> str:
@@ -223,8 +224,8 @@ def _rung(epoch: int, measured: str) -> str:
 
 
 def _groups(state: State) -> dict[str, Any]:
-    return {"params": state.params, "buffers": state.buffers, "masks": state.masks, "latents": state.latents}
+    return {name: getattr(state, name) for name in _GROUPS}
 
 
 def _state(groups: Mapping[str, Tensors]) -> State:
-    return State(*(groups.get(group, {}) for group in ("params", "buffers", "masks", "latents")))
+    return State(**{name: groups.get(name, {}) for name in _GROUPS})

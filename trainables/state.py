@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Tensors = dict[str, Tensor]
+_ORDER = "order"
 
 
 def prunable(model: nn.Module) -> tuple[str, ...]:
@@ -35,12 +37,15 @@ class State:
     too (biases, a batch norm's scale and shift); they are held like the others, and counted nowhere.
     `latents` is what else a training left (`trainables.latents`): coefficients of noise, say. Parameters are always
     effective weights, that can be measured without it.
+    `history` is what the training that led here recorded of itself (`trainables.validation`); no later phase hands it
+    on, and no hash of weights covers it.
     """
 
     params: Tensors
     buffers: Tensors
     masks: Tensors = field(default_factory=dict)
     latents: Tensors = field(default_factory=dict)
+    history: Tensors = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module) -> State:
@@ -62,7 +67,7 @@ class State:
 
     def to(self, device: torch.device | str) -> State:
         """Return the state on another device."""
-        groups = (self.params, self.buffers, self.masks, self.latents)
+        groups = (self.params, self.buffers, self.masks, self.latents, self.history)
         return State(*({name: t.to(device) for name, t in group.items()} for group in groups))
 
     def prunable(self) -> tuple[str, ...]:
@@ -88,7 +93,10 @@ class State:
 
 
 def pack(groups: Mapping[str, Tensors]) -> bytes:
-    """Write named groups of tensors as one safetensors file, `group/name` each."""
+    """Write named groups of tensors as one safetensors file, `group/name` each; it keeps their order.
+
+    The format does not, and order tells the first layer from the last, and whose scores are drawn first.
+    """
     flat: Tensors = {}
     seen: set[int] = set()
     for group, tensors in groups.items():
@@ -97,13 +105,21 @@ def pack(groups: Mapping[str, Tensors]) -> bytes:
             # The format refuses tensors that share memory, as masks of two snapshots do.
             flat[f"{group}/{name}"] = dense.clone() if dense.data_ptr() in seen else dense
             seen.add(dense.data_ptr())
-    return save(flat)
+    return save(flat, {_ORDER: json.dumps(list(flat))})
 
 
 def unpack(content: bytes) -> dict[str, Tensors]:
     """Read what `pack` wrote."""
     groups: dict[str, Tensors] = {}
-    for path, tensor in load(content).items():
+    tensors = load(content)
+    for path in _order(content) or tensors:
         group, name = path.split("/", 1)
-        groups.setdefault(group, {})[name] = tensor
+        groups.setdefault(group, {})[name] = tensors[path]
     return groups
+
+
+def _order(content: bytes) -> list[str] | None:
+    """Read from the header the names in the order they were written; None in a file that does not say."""
+    size = int.from_bytes(content[:8], "little")
+    written = json.loads(content[8 : 8 + size]).get("__metadata__", {}).get(_ORDER)
+    return None if written is None else list(json.loads(written))

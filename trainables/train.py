@@ -29,6 +29,7 @@ from trainables.precision import Resolved, resolve_precision
 from trainables.rng import generator
 from trainables.state import State, Tensors
 from trainables.training import Natural, Training
+from trainables.validation import Validation
 
 Checkpoint = Mapping[str, Tensors]
 _EXAMPLES = 8
@@ -81,6 +82,7 @@ def train(
     if resume is not None:
         first, checkpoint = resume
         run.optimisation.load(checkpoint)
+        run.validation.load(checkpoint)
     for epoch in range(first, phase.end):
         yield run.epoch(epoch)
 
@@ -104,6 +106,7 @@ class _Run:
         self.effective = Effective(model, self.latent) if self.latent else None
         self.optimisation = Optimisation(model, self.masks, self.training, self.latent)
         self.completed = -1
+        self.validation = Validation(phase, data.validation, self.device, self.format)
         self.twin: Twin | None = None
         if not isinstance(self.training.loss, Natural):
             example = self.pixels(torch.arange(min(_EXAMPLES, len(self.split)), device=device))
@@ -141,6 +144,8 @@ class _Run:
             number = (epoch - self.phase.start) * steps + step + 1
             found = self._step(self.pixels(index, draws), y, lr=lr, eps=eps, number=number, draws=attack)
             losses[step] = found.loss.detach()
+            if self.validation.due(step, steps):
+                self._validate(epoch, step, steps, eps)
             hits += (found.logits.detach().argmax(dim=1) == y).sum()
             if (step + 1) % _CHECK_EVERY == 0:
                 self._check_finite(epoch, losses[: step + 1])
@@ -155,21 +160,37 @@ class _Run:
             eps=eps,
             seconds=time.perf_counter() - began,
             precision=self.precision,
-            state=lambda: self._still(epoch + 1).state(self.masks),
-            checkpoint=lambda: self._still(epoch + 1).checkpoint(),
+            state=lambda: replace(self._still(epoch + 1).state(self.masks), history=self.validation.history()),
+            checkpoint=lambda: {**self._still(epoch + 1).checkpoint(), "history": self.validation.history()},
         )
 
     def _step(self, x: Tensor, y: Tensor, *, lr: float, eps: float, number: int, draws: torch.Generator) -> Terms:
+        found = terms(
+            self.training.loss, self._forward, self._adversary(eps, draws), x, y, self.training.label_smoothing
+        )
+        self.optimisation.step(found.loss, lr=lr, number=number)
+        return found
+
+    def _adversary(self, eps: float, draws: torch.Generator) -> Adversary:
+        """Return the attack on the network as it is now."""
         logits_fn: LogitsFn = self._forward
         if self.twin is not None and self.effective is not None:
             logits_fn = self.effective.adversary(self.twin, self.noise)
         elif self.twin is not None:
             self.twin.refresh()
             logits_fn = self.twin
-        adversary = Adversary(self.training.attack, logits_fn, eps, draws)
-        found = terms(self.training.loss, self._forward, adversary, x, y, self.training.label_smoothing)
-        self.optimisation.step(found.loss, lr=lr, number=number)
-        return found
+        return Adversary(self.training.attack, logits_fn, eps, draws, self.training.attack_labels)
+
+    def _validate(self, epoch: int, step: int, steps: int, eps: float) -> None:
+        draws = generator(self.key, epoch, f"validation-{step}", self.device)
+        if self.latent is not None:
+            noise, self.noise = self.noise, draws
+        self.model.eval()
+        loss = self.validation.loss(self._forward, self._adversary(eps, draws))
+        self.model.train()
+        if self.latent is not None:
+            self.noise = noise
+        self.validation.note(epoch * steps + step + 1, steps, loss)
 
     def _forward(self, x: Tensor) -> Tensor:
         mixed: AbstractContextManager[object] = torch.autocast(

@@ -173,6 +173,7 @@ class Trades(Loss):
 LOSSES: Registry[Loss] = Registry("loss", {"natural": Natural, "madry": Madry, "mix": Mix, "trades": Trades})
 
 Precision = Literal["auto", "fp32", "bf16"]
+AttackLabels = Literal["true", "predicted"]
 
 
 class Training(Spec):
@@ -182,6 +183,11 @@ class Training(Spec):
     weights with that decay per step, and the average is what the phase hands on. `crop` pads so
     many pixels and crops at random; `flip` mirrors half of the images. `precision` `auto` takes bf16 where the
     processor has units for it; a study resolves it once, before its first trial.
+
+    `attack_labels` says which labels the attack climbs away from: `true` ones, or those `predicted` on the clean
+    image; TRADES' attack needs neither. With `validate_on` the training loss of so many validation images is recorded,
+    in eval mode, after every epoch, or with `validate_every` after steps 1, 1 + n, 1 + 2n, ... of each; nothing is
+    decided by it.
     """
 
     batch: int = Field(default=128, gt=0)
@@ -197,6 +203,9 @@ class Training(Spec):
     crop: int = Field(default=0, ge=0)
     flip: bool = False
     precision: Precision = "auto"
+    attack_labels: AttackLabels = "true"
+    validate_on: int = Field(default=0, ge=0)
+    validate_every: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:

@@ -33,7 +33,8 @@ def scene(memory: torch.memory_format = torch.contiguous_format, seed: int = 0) 
     state = State.of(net)
     draw = torch.Generator().manual_seed(1)
     masks = {name: torch.rand(mask.shape, generator=draw) < 0.5 for name, mask in state.masks.items()}
-    state = replace(state, masks=masks).masked()
+    history = {name: torch.tensor([1.0, 2.0]) for name in ("step", "epoch", "loss")}
+    state = replace(state, masks=masks, history=history).masked()
     net = state.into(net).to(memory_format=memory)
     x = torch.rand(EXAMPLES, 1, 8, 8, generator=draw).contiguous(memory_format=memory)
     y = net(x).argmax(dim=1)

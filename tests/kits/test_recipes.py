@@ -30,12 +30,15 @@ SPARSITY = 0.7
 SMALL: dict[str, dict[str, Any]] = {
     "three_stage": {"epochs": 2, "finetune_epochs": 2},
     "imp": {"epochs": 2, "rate": 0.5, "rewind": 1},
+    "cosentino2019": {"epochs": 2, "rate": 0.5, "last_rate": 0.3, "train": {"validate_on": 50}},
 }
 """By recipe, what makes it run in about a second: fields of the recipe, beside TRAIN and SPARSITY.
 
 A trial trains LeNet-300-100 with 32 and 16 hidden units; `MODELS` names another network where that will not do.
 """
 MODELS: dict[str, Any] = {}
+NOMINAL = {"cosentino2019": 0.05}
+"""By recipe, how far measurements on the way may be from the sparsity that they stand for."""
 UNKNOWN = ("code_version", "device", "seconds", "started", "finished")
 
 
@@ -82,9 +85,11 @@ def test_ends_with_the_budget_and_keeps_no_more_than_it_says(trial: TrialSpec, t
     assert found
     for point in found:
         aim = float(point.stands_for.get("sparsity", trial.recipe.sparsity))
-        assert point.nonzero <= point.prunable - round(aim * point.prunable)
+        nominal = NOMINAL.get(trial.recipe.kind, 0.0) if point is not found[-1] else 0.0
         # A weight may be trained to exactly 0; more than a few that are would be masks of another size.
-        assert point.sparsity == pytest.approx(aim, abs=2 / point.prunable), point.stands_for
+        assert point.sparsity == pytest.approx(aim, abs=nominal + 2 / point.prunable), point.stands_for
+        if not nominal:
+            assert point.nonzero <= point.prunable - round(aim * point.prunable)
     assert found[-1].stands_for.get("sparsity", SPARSITY) == SPARSITY
 
 

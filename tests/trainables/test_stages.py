@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from trainables import paths
 from trainables.stages import Stages
-from trainables.state import State, Tensors
+from trainables.state import State, Tensors, pack, unpack
 from trainables.storage import Storage
 
 KEY = "ab" * 32
@@ -118,3 +119,11 @@ def test_nothing_below_a_stage_is_a_pickle(stages: Stages, storage: Storage) -> 
         if name.endswith(".json"):
             json.loads(content)
         assert not content.startswith((b"\x80", b"PK"))
+
+
+def test_tensors_come_back_in_the_order_in_which_they_were_written() -> None:
+    names = [f"net.{number}.weight" for number in (9, 1, 10, 4, 2, 0, 7)]
+    group = {name: torch.zeros(2) for name in names}
+    assert list(unpack(pack({"masks": group, "params": group}))["masks"]) == names
+    older = save({f"masks/{name}": t for name, t in group.items()})
+    assert set(unpack(older)["masks"]) == set(names)

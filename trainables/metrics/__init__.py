@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from trainables.metrics.attacked import Attacked
 from trainables.metrics.base import Metric
+from trainables.metrics.early_stop import EarlyStop
 from trainables.metrics.names import (
     CLEAN_ACCURACY,
     KNOWN,
@@ -31,4 +33,4 @@ __all__ = [
     "wilson",
 ]
 
-METRICS: Registry[Metric] = Registry("metric", {"weights": Weights})
+METRICS: Registry[Metric] = Registry("metric", {"weights": Weights, "attacked": Attacked, "early_stop": EarlyStop})

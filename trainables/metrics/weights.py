@@ -27,7 +27,7 @@ class Weights(Metric):
         import torch
 
         state = scene.state
-        weights = torch.cat([state.params[name].detach().flatten() for name in state.masks]).double()
+        weights = torch.cat([state.params[name].detach().flatten() for name in state.prunable()]).double()
         near = float((weights.abs() < self.below).double().mean())
         return {"near_zero": near, "hoyer": hoyer(weights), "kurtosis": kurtosis(weights[weights != 0])}
 

@@ -15,16 +15,19 @@ if TYPE_CHECKING:
 class LeNet300(Model):
     """LeNet-300-100: fully connected, ReLU, on the flattened image of any shape.
 
-    Glorot-normal weights, zero biases. Source: Frankle & Carbin 2019, arXiv:1803.03635 fig. 2.
+    Glorot-normal weights, zero biases. Source: Frankle & Carbin 2019, arXiv:1803.03635 fig. 2. Without `bias` and with
+    `init: glorot_uniform` it is the net of Cosentino et al. 2019; without hidden layers a linear model.
     """
 
     kind: Literal["lenet300"] = "lenet300"
     hidden: tuple[Annotated[int, Field(gt=0)], ...] = (300, 100)
+    bias: bool = True
+    init: Literal["glorot_normal", "glorot_uniform"] = "glorot_normal"
 
     def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         from trainables.models.nets import plain
 
-        return plain.mlp(shape, self.hidden, classes)
+        return plain.mlp(shape, self.hidden, classes, bias=self.bias, uniform=self.init == "glorot_uniform")
 
 
 class LeNet5(Model):

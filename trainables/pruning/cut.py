@@ -11,7 +11,7 @@ from torch import Tensor
 from trainables.errors import SpecError
 from trainables.phases import Prune
 from trainables.pruning.base import Scene
-from trainables.pruning.densities import quotas
+from trainables.pruning.densities import quotas, share
 from trainables.pruning.filters import keep_filters
 from trainables.pruning.network import Network
 from trainables.pruning.patterns import keep_pattern
@@ -63,10 +63,15 @@ def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | 
         kept = keep_filters(state, scores, keep, settings.scope, settings.group, network.wiring if network else None)
     elif settings.pattern is not None:
         kept = {name: keep_pattern(scores[name], mask, *settings.pattern) for name, mask in masks.items()}
-    elif settings.scope == "global":
+    elif settings.scope == "global" and phase.rates is None:
         kept = _cut_together(scores, masks, keep_open)
     else:
-        shares = quotas(settings.layers, keep_open, list(weights.values()), list(masks.values()))
+        if phase.rates is None:
+            shares = quotas(settings.layers, keep_open, list(weights.values()), list(masks.values()))
+        else:
+            living = [int(mask.sum()) for mask in masks.values()]
+            left = [phase.rates.left(n, last=name == names[-1]) for name, n in zip(open_names, living, strict=True)]
+            shares = share(keep_open, left, living) if phase.rates.exact else left
         kept = {}
         for name, quota in zip(open_names, shares, strict=True):
             kept |= _cut_together({name: scores[name]}, {name: masks[name]}, quota)

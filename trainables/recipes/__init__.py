@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from trainables.recipes.base import Recipe
+from trainables.recipes.cosentino2019 import Cosentino2019
 from trainables.recipes.imp import Imp
 from trainables.recipes.three_stage import ThreeStage
 from trainables.registry import Registry
 
-RECIPES: Registry[Recipe] = Registry("recipe", {"three_stage": ThreeStage, "imp": Imp})
+RECIPES: Registry[Recipe] = Registry("recipe", {"three_stage": ThreeStage, "imp": Imp, "cosentino2019": Cosentino2019})

@@ -5,11 +5,15 @@ from __future__ import annotations
 from torch import nn
 
 
-def glorot(net: nn.Module) -> nn.Module:
-    """Draw convolution and linear weights Glorot-normal, zero their biases. Source: Glorot & Bengio 2010, eq. 16."""
+def glorot(net: nn.Module, *, uniform: bool = False) -> nn.Module:
+    """Draw convolution and linear weights Glorot-normal or -uniform, zero their biases.
+
+    Source: Glorot & Bengio 2010, eq. 16.
+    """
+    draw = nn.init.xavier_uniform_ if uniform else nn.init.xavier_normal_
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.xavier_normal_(module.weight)
+            draw(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return net

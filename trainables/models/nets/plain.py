@@ -12,19 +12,20 @@ from trainables.models.nets.initial import glorot
 Shape = tuple[int, int, int]
 
 
-def _head(sizes: Sequence[int]) -> list[nn.Module]:
+def _head(sizes: Sequence[int], *, bias: bool = True) -> list[nn.Module]:
     """Return linear layers from size to size with ReLU between them."""
     layers: list[nn.Module] = [nn.Flatten()]
     for index, (inside, outside) in enumerate(pairwise(sizes)):
         layers += [nn.ReLU(inplace=True)] if index else []
-        layers.append(nn.Linear(inside, outside))
+        layers.append(nn.Linear(inside, outside, bias=bias))
     return layers
 
 
-def mlp(shape: Shape, hidden: Sequence[int], classes: int) -> nn.Module:
-    """Build a multilayer perceptron on the flattened image."""
+def mlp(shape: Shape, hidden: Sequence[int], classes: int, *, bias: bool = True, uniform: bool = False) -> nn.Module:
+    """Build a multilayer perceptron on the flattened image; without hidden layers it is linear."""
     channels, height, width = shape
-    return glorot(nn.Sequential(*_head([channels * height * width, *hidden, classes])))
+    sizes = [channels * height * width, *hidden, classes]
+    return glorot(nn.Sequential(*_head(sizes, bias=bias)), uniform=uniform)
 
 
 def lenet5(shape: Shape, classes: int) -> nn.Module:

@@ -1,0 +1,29 @@
+"""When a training would have been stopped by its validation loss."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from trainables.metrics.base import Metric, Scene
+
+
+class EarlyStop(Metric):
+    """Where the validation loss of the training just before was lowest.
+
+    `early_stop_iteration` counts steps and `early_stop_epoch` epochs from the start of that training's schedule,
+    `early_stop_loss` is the loss there. Unknown where the training recorded none (`Training.validate_on`) or something
+    came after it. Source: Frankle & Carbin 2019, arXiv:1803.03635 §2, as a measure of how fast a network learns.
+    """
+
+    kind: Literal["early_stop"] = "early_stop"
+
+    def values(self, scene: Scene) -> dict[str, float]:
+        history = scene.state.history
+        if not history or not len(history["loss"]):
+            return dict.fromkeys(("early_stop_iteration", "early_stop_epoch", "early_stop_loss"), float("nan"))
+        at = int(history["loss"].argmin())
+        return {
+            "early_stop_iteration": float(history["step"][at]),
+            "early_stop_epoch": float(history["epoch"][at]),
+            "early_stop_loss": float(history["loss"][at]),
+        }

@@ -32,7 +32,7 @@ TRAINABLES = (
     "spec rungs screening",
     "state precision chains channels pruning.patterns",
     "metering",
-    "folding losses checks pruning.network pruning.filters noise",
+    "folding losses checks inheriting pruning.network pruning.filters noise",
     "latents pruning.cut",
     "optimisers",
     "validation",

@@ -17,6 +17,8 @@ from trainables.weights.base import Plain, Weights
 
 RewindTo = Literal["init", "dense_trained", "random"] | Annotated[int, Field(ge=0)]
 
+Rest = Literal["zero", "rewind", "random", "silent"]
+
 
 class Phase(Spec):
     """Base of every phase."""
@@ -112,6 +114,22 @@ class Rewind(Phase):
 
     kind: Literal["rewind"] = "rewind"
     to: RewindTo
+
+
+class Inherit(Phase):
+    """Make the pruned network whole again: its living weights are inherited, all masks opened.
+
+    `rest` says what the others are: `zero`; `rewind`, their initial values; `random`, fresh ones; `silent`, fresh
+    ones into filters that were pruned whole, 0 out of them and elsewhere. The last two, and `rewind`, times `scale`.
+    With `zero` and `silent` the network computes what it did (for `silent` where no dead filter was added to a living
+    channel). `norms` says whether batch norms are inherited, or start anew.
+    Source: Wang et al. 2020, arXiv:2009.05423; the abstract leaves all of this open.
+    """
+
+    kind: Literal["inherit"] = "inherit"
+    rest: Rest = "zero"
+    scale: float = Field(default=1.0, ge=0)
+    norms: bool = True
 
 
 class Measure(Phase):

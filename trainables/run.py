@@ -13,10 +13,11 @@ from torch import nn
 from trainables import models
 from trainables.data.tensors import TrainingData
 from trainables.errors import StageLost
+from trainables.inheriting import inherit
 from trainables.lease import Held
 from trainables.measuring import Measuring
 from trainables.outcome import Point, Rung
-from trainables.phases import Init, Learning, Measure, Phase, Prune, Rewind, Train
+from trainables.phases import Inherit, Init, Learning, Measure, Phase, Prune, Rewind, Train
 from trainables.pruning.cut import prune
 from trainables.pruning.network import Network
 from trainables.rng import derive, generator
@@ -276,6 +277,12 @@ class Run:
 
     def _view(self, state: State, draws: torch.Generator) -> Network:
         return Network(self._model, state, self.data, draws, self._build)
+
+    @_compute.register
+    def _inherit(self, phase: Inherit, step: Step) -> Iterator[Epoch]:
+        seed = self.trial.seed if phase.rest == "rewind" else derive(step.key, "inherit")
+        self._store(step, inherit(phase, self._at(step.parent), State.of(self._build(seed))))
+        yield from ()
 
     @_compute.register
     def _rewind(self, phase: Rewind, step: Step) -> Iterator[Epoch]:

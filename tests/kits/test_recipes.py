@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "three_stage": {"epochs": 2, "finetune_epochs": 2},
     "imp": {"epochs": 2, "rate": 0.5, "rewind": 1},
     "cosentino2019": {"epochs": 2, "rate": 0.5, "last_rate": 0.3, "train": {"validate_on": 50}},
+    "wang2020": {"epochs": 2, "rounds": 2, "retrain_epochs": 1, "weights": "rewound", "large": "none"},
 }
 """By recipe, what makes it run in about a second: fields of the recipe, beside TRAIN and SPARSITY.
 

@@ -25,6 +25,7 @@ BUILTIN = {
     "cifar10-vgg16": ("cifar10", "vgg16"),
     "svhn-resnet18": ("svhn", "resnet18"),
     "cosentino2019-mnist": ("mnist", "lenet300"),
+    "wang2020-mnist": ("mnist", "lenet5"),
 }
 
 

@@ -16,6 +16,7 @@ from trainables.metrics.names import (
     Direction,
     wilson,
 )
+from trainables.metrics.spectrum import Spectrum
 from trainables.metrics.weights import Weights
 from trainables.registry import Registry
 
@@ -33,4 +34,12 @@ __all__ = [
     "wilson",
 ]
 
-METRICS: Registry[Metric] = Registry("metric", {"weights": Weights, "attacked": Attacked, "early_stop": EarlyStop})
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "weights": Weights,
+        "attacked": Attacked,
+        "early_stop": EarlyStop,
+        "spectrum": Spectrum,
+    },
+)

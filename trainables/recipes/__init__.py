@@ -6,6 +6,15 @@ from trainables.recipes.base import Recipe
 from trainables.recipes.cosentino2019 import Cosentino2019
 from trainables.recipes.imp import Imp
 from trainables.recipes.three_stage import ThreeStage
+from trainables.recipes.wang2020 import Wang2020
 from trainables.registry import Registry
 
-RECIPES: Registry[Recipe] = Registry("recipe", {"three_stage": ThreeStage, "imp": Imp, "cosentino2019": Cosentino2019})
+RECIPES: Registry[Recipe] = Registry(
+    "recipe",
+    {
+        "three_stage": ThreeStage,
+        "imp": Imp,
+        "cosentino2019": Cosentino2019,
+        "wang2020": Wang2020,
+    },
+)

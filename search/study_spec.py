@@ -11,7 +11,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from search.fields import Bound, Duration, Module, Name, Size, bound
 from search.problems import dotted, problems, shown
 from search.rim import Problem, plain_trial, wrong_queue, wrong_space
-from search.samplers import SAMPLERS, Sampler, Tpe
+from search.samplers import SAMPLERS, Ehvi, Sampler
 from search.scheduling import SCHEDULERS, Off, Scheduler
 from search.space import Params, Scalar, Space, meant
 from trainables.base import Spec, plain
@@ -60,7 +60,7 @@ class StudySpec(Spec):
     constraints: dict[str, Bound] = {}
     target: dict[str, Bound] = {}
     protocol: Protocol = Protocol()
-    sampler: Annotated[Sampler, SAMPLERS] = Tpe()
+    sampler: Annotated[Sampler, SAMPLERS] = Ehvi()
     enqueue: tuple[dict[str, Scalar], ...] = ()
     warm_start: tuple[Name, ...] = ()
     early_stopping: Annotated[Scheduler, SCHEDULERS] = Off()

@@ -22,10 +22,11 @@ lint: install
 	$(BIN)/mypy
 
 test-quick: lint
-	$(BIN)/python -m pytest -m 'not slow and not ray and not gpu'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not ray and not gpu'
 
 test: lint
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(BIN)/python -m pytest -n 2 -m 'not ray and not gpu'
+	$(BIN)/python -m pytest -m 'ray and not gpu'
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -339,6 +339,7 @@ for number, study in enumerate(json.load(open("studies.json"))):
 """
 
 
+@pytest.mark.slow
 def test_plug_ins_of_the_manual_train_and_measure_a_network(tmp_path: Path) -> None:
     page = PAGES["plug-ins.md"]
     modules = {block.splitlines()[0].removeprefix("# "): block for block in blocks(page, "python")}

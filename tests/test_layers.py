@@ -149,6 +149,7 @@ def test_a_library_is_imported_where_it_belongs_only(library: str) -> None:
         ("trainables.run", "ray optuna pandas search"),
     ],
 )
+@pytest.mark.slow
 def test_importing_a_module_loads_no_more_than_it_needs(module: str, absent: str) -> None:
     code = f"import sys, {module}; print(*[name for name in '{absent}'.split() if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -52,6 +52,7 @@ finish(driver, record.number, point(0, 0.9 - asked / 2, asked))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+@pytest.mark.slow
 def test_a_driver_killed_between_an_outcome_and_the_sampler_proposes_the_same_trials(
     tmp_path: Path, sampler: str
 ) -> None:
@@ -102,6 +103,7 @@ list(run(trial(epochs=6, sparsity=0.5), Path(sys.argv[1])).reports())
 
 
 @pytest.mark.parametrize("what", ["whole", "torn"])
+@pytest.mark.slow
 def test_a_worker_killed_while_it_saves_goes_on_at_the_save_before(tmp_path: Path, what: str) -> None:
     from tests.trainables.test_run import points, run, trial
 

@@ -105,6 +105,7 @@ def test_suggestions_differ_and_depend_on_the_seed(kind: str) -> None:
     assert search(spec(kind, seed=1), 4) != first
 
 
+@pytest.mark.slow
 def test_another_process_suggests_the_same() -> None:
     kinds = [kind for kind in SAMPLERS if kind not in SLOW]
     code = (
@@ -148,6 +149,7 @@ def test_constraints_keep_the_search_where_they_are_met(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SAMPLERS if kind not in ("random", "qmc", *SLOW, *BRIEF)])
+@pytest.mark.slow
 def test_samplers_learn_what_is_better(kind: str) -> None:
     """Epochs only help: late trials should take many of them more often than a third of the time."""
     late = [params["recipe.epochs"] for seed in range(4) for params in search(spec(kind, seed), 60)[30:]]

@@ -92,6 +92,7 @@ def test_a_resumed_search_proposes_what_an_uninterrupted_one_would(tmp_path: Pat
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
+@pytest.mark.slow
 def test_a_sampler_that_grows_slow_sees_a_bounded_study_also_after_a_restart(
     tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +295,7 @@ def deterministic_run(place: Path, sampler: str, trials: int, speeds: random.Ran
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.slow
 def test_a_deterministic_search_is_the_same_at_any_speed_and_after_any_kill(tmp_path: Path, sampler: str) -> None:
     plain = deterministic_run(tmp_path / "plain", sampler, 20, random.Random(0))
     assert len(plain) == 20

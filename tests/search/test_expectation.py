@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search.driver import Driver
 from search.expectation import Expectation, Expectations, alone
 from search.records import Records
-from search.samplers import Scene, Tpe
+from search.samplers import Ehvi, Scene
 from search.study_spec import StudySpec
 from tests.search import factories
 from tests.search.studies import study
@@ -154,8 +154,8 @@ def test_impossible_parameters_are_refused() -> None:
 
 def test_a_driver_tells_its_sampler_what_trials_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scenes: list[Scene] = []
-    build = Tpe.build
-    monkeypatch.setattr(Tpe, "build", lambda self, scene: (scenes.append(scene), build(self, scene))[1])
+    build = Ehvi.build
+    monkeypatch.setattr(Ehvi, "build", lambda self, scene: (scenes.append(scene), build(self, scene))[1])
     spec = factories.study_spec(name="scene")
     driver = Driver(Records.create(Storage(str(tmp_path)), spec, factories.FINGERPRINT))
     first, second = driver.next(), driver.next()

@@ -84,6 +84,7 @@ def test_refusals_name_line_and_column(text: str, message: str) -> None:
         parse(text, "my.yaml")
 
 
+@pytest.mark.slow
 def test_deep_nesting_is_refused_at_once() -> None:
     assert parse("[" * MAX_DEPTH + "]" * MAX_DEPTH, "my.yaml").data is not None
     with pytest.raises(SpecError, match="nested deeper"):
@@ -144,6 +145,7 @@ plain_data = st.recursive(
 
 
 @given(st.dictionaries(texts, plain_data, max_size=4))
+@pytest.mark.slow
 def test_dump_reads_back_equal(data: dict[str, object]) -> None:
     text = dump_yaml(data)
     found = parse(text, "dumped")

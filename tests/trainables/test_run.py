@@ -149,6 +149,7 @@ def test_a_stage_without_the_snapshot_that_is_needed_is_trained_again(tmp_path: 
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 4, 6])
+@pytest.mark.slow
 def test_a_trial_that_is_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stop_after: int) -> None:
     spec = trial(train={**FAST, "ema": 0.9, "regularisers": {"l1": 1e-5}}).model_copy(update={"snapshots": (1, 2)})
     whole = points(run(spec, tmp_path / "whole").reports())
@@ -228,6 +229,7 @@ def test_two_that_need_the_same_stage_train_it_once(tmp_path: Path) -> None:
     assert not list((tmp_path / ".flight").iterdir())
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_stage_computes_it_when_the_owner_dies(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.trainables.test_run import _beside, trial;"

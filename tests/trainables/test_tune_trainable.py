@@ -189,6 +189,7 @@ def test_an_outcome_that_is_recorded_is_not_overwritten(work: Any, tmp_path: Pat
     assert Storage(str(tmp_path)).read(paths.outcome(0)) == before
 
 
+@pytest.mark.slow
 def test_damaged_stages_are_dropped_and_computed_again(work: Any, tmp_path: Path) -> None:
     run_out(work(trial(sparsity=0.5)))
     whole = outcome(tmp_path)
@@ -272,6 +273,7 @@ def test_an_epoch_that_outlasts_the_notice_is_given_up(
     assert list(tmp_path.glob("stages/*/stage.json")), "what was trained is stored"
 
 
+@pytest.mark.slow
 def test_a_worker_with_a_finished_trial_goes_at_once() -> None:
     code = (
         "import sys, os, signal; from pathlib import Path;"

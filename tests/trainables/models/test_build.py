@@ -118,6 +118,7 @@ def test_own_net_with_a_wrong_number_of_logits_is_refused() -> None:
         models.build(Odd(), shape=(1, 2, 2), classes=5, mean=[0.0], std=[1.0], seed=0)
 
 
+@pytest.mark.slow
 def test_specs_need_no_torch_and_weights_are_the_same_in_another_process() -> None:
     code = (
         "import sys\n"

@@ -41,11 +41,12 @@ def save(study: Study, point: str, output: Path) -> Path:
     """Write the network of a point to the directory `output`.
 
     Raises:
-        SpecError: there is no such point.
+        SpecError: there is no such point, or it was measured with noise.
         OutputError: the output lies among the study's records.
         StorageError: the stored weights are gone or damaged, or the output is there and not empty.
     """
     from trainables.models import saved
+    from trainables.noise import Noise
     from trainables.stages import Stages
 
     trial, outcome, measured = find(study, point)
@@ -56,6 +57,8 @@ def save(study: Study, point: str, output: Path) -> Path:
     if state is None or state.weights_sha256() != measured.weights_sha256:
         where = f"stage {measured.stage} in {study.records.storage.location}"
         raise StorageError(f"the weights of {point} are gone or damaged: {where}")
+    if trial.spec["protocol"].get("noise") and Noise.of(state) is not None:
+        raise SpecError(f"{point} was measured with noise on its weights, and a network is saved without; see `noise`")
     made_with = study.records.fingerprint
     shapes = {"shape": list(made_with.shape), "classes": made_with.classes}
     return saved.save(output, state, {**card(study, trial, outcome, measured), **shapes})

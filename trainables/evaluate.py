@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables import attacks, checks
+from trainables.attacks.base import Keep
 from trainables.data.tensors import Split
 from trainables.errors import SpecError
 from trainables.metering import measured
 from trainables.models import macs
+from trainables.noise import Eot, Noise, Noisy
 from trainables.outcome import Status
 from trainables.rng import derive
 from trainables.spec import Protocol
@@ -67,8 +69,9 @@ def measure(
     """Measure the network that `state` makes of `model`; the module itself is left as it was.
 
     An example is robustly correct if it is classified rightly both as it is and as the attack leaves it;
-    logits that are not finite are wrong. Without `checked` nothing is looked for that would raise a flag. `origin`
-    gives the network as it was initialised, which a metric of the protocol may ask for.
+    logits that are not finite are wrong. The noise of a noisy network is off, unless the protocol has it on: then an
+    example is classified as in most of `protocol.votes` passes. Without `checked` nothing is looked for that would
+    raise a flag. `origin` gives the network as it was initialised, which a metric of the protocol may ask for.
 
     Raises:
         SpecError: the protocol asks for more examples than the split has.
@@ -78,12 +81,14 @@ def measure(
         raise SpecError(f"protocol.examples is {examples}, but the split has {len(split)} images")
     device = torch.device(device)
     net = _frozen(model, state, device)
+    noise = Noise.of(state.to(device)) if protocol.noise else None
+    seen = net if noise is None else Noisy(net, noise, state.to(device).masks)
     with exact(device):
-        chunks = _chunks(net, protocol, split, examples, device)
+        chunks = _chunks(seen, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
         robust = torch.cat([c.robust for c in chunks]).cpu()
         metrics = measured(net, state, protocol, split, clean, robust, origin) if protocol.metrics else {}
-        found = _flags(net, state, protocol, split, chunks, device) if checked else ()
+        found = _flags(net, seen, state, protocol, split, chunks, device) if checked else ()
         counts = _macs(net, split)
     return Measurement(
         robust_correct=robust.numpy(),
@@ -158,13 +163,19 @@ def _chunks(net: nn.Module, protocol: Protocol, split: Split, examples: int, dev
 
 
 def _flags(
-    net: nn.Module, state: State, protocol: Protocol, split: Split, chunks: list[_Chunk], device: torch.device
+    net: nn.Module,
+    seen: nn.Module,
+    state: State,
+    protocol: Protocol,
+    split: Split,
+    chunks: list[_Chunk],
+    device: torch.device,
 ) -> tuple[str, ...]:
     clean, robust = (torch.cat(part).cpu() for part in ([c.clean for c in chunks], [c.robust for c in chunks]))
     return (
         *checks.of_state(state, net),
         *checks.of_verdicts(clean, split.y[: len(clean)].cpu(), finite=all(c.finite for c in chunks)),
-        *_flags_of_sample(net, protocol, split, robust, device),
+        *_flags_of_sample(seen, protocol, split, robust, device),
     )
 
 
@@ -176,16 +187,31 @@ def _macs(net: nn.Module, split: Split) -> macs.Counts:
 def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: int) -> _Chunk:
     """Classify a chunk clean and attacked. All of it is attacked, so that draws depend on no network's verdicts."""
     x = x.contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        logits = net(x)
-    clean, finite = checks.correct(logits, y), bool(logits.isfinite().all())
+    noisy = isinstance(net, Noisy)
+    if isinstance(net, Noisy):
+        net.generator = torch.Generator(x.device).manual_seed(derive("noise", protocol.seed, first))
+    votes = protocol.votes if noisy else 1
+    clean, finite = _classified(net, x, y, votes)
     if not clean.any():
         return _Chunk(clean, clean, finite)
     generator = torch.Generator(x.device).manual_seed(derive("protocol", protocol.seed, first))
-    found = attacks.run(protocol.attack, net, x, y, eps=float(protocol.eps), generator=generator)
-    with torch.no_grad():
-        logits = net(found)
-    return _Chunk(clean, clean & checks.correct(logits, y), finite and bool(logits.isfinite().all()))
+    # An input that a random network happened to misclassify once is no better than where the attack ends.
+    keep: Keep = "last" if noisy else "worst"
+    asked = Eot(net, protocol.eot) if noisy else net
+    found = attacks.run(protocol.attack, asked, x, y, eps=float(protocol.eps), generator=generator, keep=keep)
+    robust, still = _classified(net, found, y, votes)
+    return _Chunk(clean, clean & robust, finite and still)
+
+
+def _classified(net: nn.Module, x: Tensor, y: Tensor, votes: int) -> tuple[Tensor, bool]:
+    """Say which examples most of `votes` passes classify rightly, and whether all logits are finite."""
+    right, finite = torch.zeros(len(x), dtype=torch.long, device=x.device), True
+    for _ in range(votes):
+        with torch.no_grad():
+            logits = net(x)
+        right += checks.correct(logits, y)
+        finite = finite and bool(logits.isfinite().all())
+    return 2 * right > votes, finite
 
 
 def _flags_of_sample(

@@ -60,6 +60,10 @@ class Noise:
             noisy[name] = weight + alpha * (eta * masks[name] if self.masked else eta)
         return noisy
 
+    def strength(self) -> float:
+        """Return the mean absolute coefficient."""
+        return float(torch.cat([alpha.abs().flatten() for alpha in self.alpha.values()]).mean())
+
     def density(self, state: State) -> float:
         """Return the share of prunable weights that are not 0 in a pass with noise."""
         living = 0

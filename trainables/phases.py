@@ -105,6 +105,13 @@ class Prune(Phase):
         return self
 
 
+class Threshold(Phase):
+    """Cut all convolution and linear weights whose absolute value is below `below`, however many that are."""
+
+    kind: Literal["threshold"] = "threshold"
+    below: float = Field(gt=0)
+
+
 class Rewind(Phase):
     """Give the surviving weights earlier values; the masks stay.
 

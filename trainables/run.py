@@ -17,8 +17,8 @@ from trainables.inheriting import inherit
 from trainables.lease import Held
 from trainables.measuring import Measuring
 from trainables.outcome import Point, Rung
-from trainables.phases import Inherit, Init, Learning, Measure, Phase, Prune, Rewind, Train
-from trainables.pruning.cut import prune
+from trainables.phases import Inherit, Init, Learning, Measure, Phase, Prune, Rewind, Threshold, Train
+from trainables.pruning.cut import below, prune
 from trainables.pruning.network import Network
 from trainables.rng import derive, generator
 from trainables.rungs import Rungs
@@ -273,6 +273,11 @@ class Run:
     def _prune(self, phase: Prune, step: Step) -> Iterator[Epoch]:
         draws = generator(step.key, 0, "prune", self.device)
         self._store(step, prune(phase, self._at(step.parent), draws, self._view))
+        yield from ()
+
+    @_compute.register
+    def _threshold(self, phase: Threshold, step: Step) -> Iterator[Epoch]:
+        self._store(step, below(phase.below, self._at(step.parent)))
         yield from ()
 
     def _view(self, state: State, draws: torch.Generator) -> Network:

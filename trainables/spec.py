@@ -29,7 +29,8 @@ class Protocol(Spec):
 
     `examples` None takes the whole validation split, a number its first so many images (the split is
     in a random order). `seed` seeds the attack; every trial is attacked with the same draws. `metrics` are recorded
-    with each point, and nothing is decided by them.
+    with each point, and nothing is decided by them. A network with noise on its weights is measured with the noise
+    off; with `noise`, by an attack on the mean over `eot` passes per gradient, and as most of `votes` passes say.
     """
 
     attack: Annotated[Attack, ATTACKS] = Pgd(steps=20)
@@ -37,6 +38,9 @@ class Protocol(Spec):
     examples: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0)
     metrics: tuple[Annotated[Metric, METRICS], ...] = ()
+    noise: bool = False
+    eot: int = Field(default=20, gt=0)
+    votes: int = Field(default=11, gt=0)
 
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:

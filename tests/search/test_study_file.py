@@ -26,6 +26,8 @@ BUILTIN = {
     "svhn-resnet18": ("svhn", "resnet18"),
     "cosentino2019-mnist": ("mnist", "lenet300"),
     "wang2020-mnist": ("mnist", "lenet5"),
+    "rakin2019-digits": ("digits", "lenet300"),
+    "rakin2019-cifar10": ("cifar10", "resnet18"),
 }
 
 

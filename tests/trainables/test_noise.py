@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainables.test_evaluate import QUICK, linear, measured
+from trainables import evaluate
+from trainables.attacks.pgd import Pgd
+from trainables.evaluate import Measurement
 from trainables.latents.noise import NoiseLatent
+from trainables.metrics.noise import Noise as NoiseMetric
 from trainables.noise import Eot, Noise, Noisy
 from trainables.state import State, pack, unpack
 from trainables.weights import noise as spec
@@ -140,3 +145,53 @@ def test_expectation_over_transformation_averages_gradients_and_beliefs() -> Non
     beliefs = Eot(module, 6)(x)
     module.generator = draws(3)
     torch.testing.assert_close(beliefs.exp(), torch.stack([module(x).softmax(1) for _ in range(6)]).mean(0))
+
+
+def test_the_noise_of_a_network_is_off_unless_the_protocol_has_it_on() -> None:
+    plain = measured(linear())
+    names = State.of(linear()).prunable()
+
+    def with_noise(strength: float, **fields: int) -> Measurement:
+        latents = Noise({name: torch.full((1,), strength) for name in names}, True, False).tensors()
+        return measured(linear(), QUICK.model_copy(update=fields), latents=latents)
+
+    off = with_noise(5.0)
+    assert (off.robust_correct == plain.robust_correct).all()
+    assert off.flags == plain.flags
+    assert off.weights_sha256 != plain.weights_sha256
+    hardly = with_noise(1e-6, noise=True, eot=3, votes=3)
+    assert (hardly.robust_correct == plain.robust_correct).all()
+    strongly, again = (with_noise(5.0, noise=True, eot=3, votes=3) for _ in range(2))
+    assert "nondeterministic" in strongly.flags
+    assert strongly.clean_correct.mean() < plain.clean_correct.mean() - 0.1
+    assert (strongly.robust_correct == again.robust_correct).all()
+
+
+def test_votes_are_those_of_most_passes() -> None:
+    """A network right in two passes of three is right by three votes, and wrong by one of its bad passes."""
+
+    class Turning(nn.Module):
+        passes = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            return nn.functional.one_hot(torch.full((len(x),), int(self.passes % 3 == 0)), 2).float()
+
+    y = torch.zeros(4, dtype=torch.long)
+    assert evaluate._classified(Turning(), torch.zeros(4, 1), y, 3)[0].all()
+    assert not evaluate._classified(Turning(), torch.zeros(4, 1), y + 1, 3)[0].any()
+
+
+def test_the_metric_tells_what_an_attack_that_knows_of_the_noise_leaves() -> None:
+    model = linear()
+    latents = Noise({name: torch.full((1,), 0.6) for name in State.of(model).prunable()}, True, False).tensors()
+    metric = NoiseMetric(attack=Pgd(steps=1, random_start=False), strong=Pgd(steps=5), eot=8, trials=3)
+    found = measured(model, QUICK.model_copy(update={"metrics": (metric,)}), latents=latents).metrics
+    assert found["noise_strength"] == pytest.approx(0.6)
+    assert found["noise_density"] == pytest.approx(1.0)
+    assert found["noise_eot"] <= found["noise_clean"]
+    assert found["noise_off_strong"] <= found["noise_off_pgd"] <= found["noise_off_clean"]
+    without = measured(model, QUICK.model_copy(update={"metrics": (metric,)})).metrics
+    assert without["noise_clean"] == without["noise_off_clean"] == found["noise_off_clean"]
+    assert without["noise_pgd"] == pytest.approx(without["noise_off_pgd"], abs=0.02)
+    assert without["noise_strength"] == 0

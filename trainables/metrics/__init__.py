@@ -16,6 +16,7 @@ from trainables.metrics.names import (
     Direction,
     wilson,
 )
+from trainables.metrics.noise import Noise
 from trainables.metrics.spectrum import Spectrum
 from trainables.metrics.weights import Weights
 from trainables.registry import Registry
@@ -41,5 +42,6 @@ METRICS: Registry[Metric] = Registry(
         "attacked": Attacked,
         "early_stop": EarlyStop,
         "spectrum": Spectrum,
+        "noise": Noise,
     },
 )

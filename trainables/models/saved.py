@@ -19,6 +19,7 @@ from torch import nn
 
 from trainables import models
 from trainables.errors import SpecError, StorageError
+from trainables.noise import Noise
 from trainables.registry import nearest
 from trainables.state import State
 from trainables.versions import versions
@@ -46,7 +47,8 @@ def save(directory: str | Path, state: State, card: dict[str, Any], *, overwrite
 
     Weights are dense, pruned ones 0, under the names that the module gives them. `card` is plain data: `model` (the
     spec), `shape` and `classes` are needed, `plugins` where the model is a user's own, and anything else is
-    kept (protocol, accuracies). Counted sparsity, versions and hashes are added.
+    kept (protocol, accuracies). Counted sparsity, versions and hashes are added, and `noise`: the mean strength of
+    the noise on the weights that the network was trained with and is saved without, null if there was none.
 
     Raises:
         SpecError: the card lacks what loading needs, or is no JSON.
@@ -62,6 +64,7 @@ def save(directory: str | Path, state: State, card: dict[str, Any], *, overwrite
         "sparsity": 1 - state.nonzero() / state.size(),
         "nonzero": state.nonzero(),
         "prunable": state.size(),
+        "noise": _noise(state),
         "weights_sha256": state.weights_sha256(),
         "sha256": hashlib.sha256(weights).hexdigest(),
         "versions": versions(),
@@ -121,6 +124,11 @@ def read_card(directory: str | Path) -> dict[str, Any]:
     if checked.schema_number > SCHEMA:
         raise StorageError(f"{place / CARD} has schema {checked.schema_number}; this version reads up to {SCHEMA}")
     return dict(card)
+
+
+def _noise(state: State) -> float | None:
+    noise = Noise.of(state)
+    return None if noise is None else noise.strength()
 
 
 def _read(place: Path, name: str) -> bytes:

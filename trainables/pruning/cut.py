@@ -39,6 +39,12 @@ def prune(phase: Prune, state: State, generator: torch.Generator, view: View | N
     return state
 
 
+def below(threshold: float, state: State) -> State:
+    """Cut every prunable weight whose absolute value is below a threshold; what was cut before stays cut."""
+    kept = {name: state.masks[name] & (state.params[name].abs() >= threshold) for name in state.prunable()}
+    return replace(state, masks={**state.masks, **kept}, history={}).masked()
+
+
 def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | None) -> State:
     names = list(state.prunable())
     settings = phase.pruning
@@ -76,7 +82,7 @@ def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | 
         for name, quota in zip(open_names, shares, strict=True):
             kept |= _cut_together({name: scores[name]}, {name: masks[name]}, quota)
     params = _rescaled(state, kept) if settings.rescale else state.params
-    return replace(state, params=params, masks={**state.masks, **kept}).masked()
+    return replace(state, params=params, masks={**state.masks, **kept}, history={}).masked()
 
 
 def _rescaled(state: State, kept: Mapping[str, Tensor]) -> Tensors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainables.recipes.base import Recipe
 from trainables.recipes.cosentino2019 import Cosentino2019
 from trainables.recipes.imp import Imp
+from trainables.recipes.rakin2019 import Rakin2019
 from trainables.recipes.three_stage import ThreeStage
 from trainables.recipes.wang2020 import Wang2020
 from trainables.registry import Registry
@@ -16,5 +17,6 @@ RECIPES: Registry[Recipe] = Registry(
         "imp": Imp,
         "cosentino2019": Cosentino2019,
         "wang2020": Wang2020,
+        "rakin2019": Rakin2019,
     },
 )

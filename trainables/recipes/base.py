@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainables.base import Spec, located
 from trainables.phases import Phase
@@ -13,12 +13,21 @@ from trainables.training import Training
 
 
 class Recipe(Spec):
-    """Base of every recipe. `sparsity` is what the last measured network is to have."""
+    """Base of every recipe. `sparsity` is what the last measured network is to have.
 
+    What `train` does not name is as in `published`, for a recipe that has it.
+    """
+
+    published: ClassVar[dict[str, Any]] = {}
     kind: str
     sparsity: float = Field(default=0.9, ge=0, lt=1)
     epochs: int = Field(default=30, gt=0)
     train: Training = Training()
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _as_published(cls, value: Any) -> Any:
+        return {**cls.published, **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _structure_gives_every_sparsity(self) -> Self:
@@ -43,3 +52,11 @@ def check_warmups(training: Training, epochs: int) -> None:
         if length > epochs:
             message = f"a warm-up of {length:g} epochs exceeds the training of {epochs} epochs"
             raise located(message, "train", *field, value=length)
+
+
+def tuned(training: Training, lr: float | None) -> Training:
+    """Return the training of a fine-tuning: without warm-ups, and at another learning rate if one is given."""
+    update: dict[str, object] = {"schedule": training.schedule.model_copy(update={"warmup": 0.0}), "eps_warmup": 0.0}
+    if lr is not None:
+        update["optimiser"] = training.optimiser.model_copy(update={"lr": lr})
+    return training.model_copy(update=update)

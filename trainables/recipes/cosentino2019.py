@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from trainables.base import located
 from trainables.phases import Measure, Phase, Prune, Rewind, Train
@@ -42,6 +42,7 @@ class Cosentino2019(Recipe):
     Source: Cosentino, Zaiter, Pei & Zhu 2019, "The Search for Sparse, Robust Neural Networks", and its code.
     """
 
+    published: ClassVar[dict[str, Any]] = PUBLISHED
     kind: Literal["cosentino2019"] = "cosentino2019"
     sparsity: float = Field(default=0.831, ge=0, lt=1)
     epochs: int = Field(default=60, gt=0)
@@ -52,11 +53,6 @@ class Cosentino2019(Recipe):
     rewind: Literal["init", "dense_trained", "random", "none"] = "init"
     pruner: Annotated[Pruner, PRUNERS] = Magnitude()
     retrain: tuple[Annotated[int, Field(gt=0)], ...] | None = None
-
-    @field_validator("train", mode="before")
-    @classmethod
-    def _as_published(cls, value: Any) -> Any:
-        return {**PUBLISHED, **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from trainables.phases import Measure, Phase, Prune, Train
 from trainables.pruning import Pruning
-from trainables.recipes.base import Recipe, check_warmups
+from trainables.recipes.base import Recipe, check_warmups, tuned
 
 
 class ThreeStage(Recipe):
@@ -32,11 +32,6 @@ class ThreeStage(Recipe):
         dense = (Train(epochs=self.epochs, training=self.train), Measure(stands_for={"sparsity": 0.0}))
         if not self.sparsity:
             return dense
-        finetune = self.train.model_copy(
-            update={"schedule": self.train.schedule.model_copy(update={"warmup": 0.0}), "eps_warmup": 0.0}
-        )
-        if self.finetune_lr is not None:
-            optimiser = self.train.optimiser.model_copy(update={"lr": self.finetune_lr})
-            finetune = finetune.model_copy(update={"optimiser": optimiser})
-        tuned = (Train(epochs=self.finetune_epochs, training=finetune),) if self.finetune_epochs else ()
-        return (*dense, Prune(sparsity=self.sparsity, pruning=self.prune), *tuned, Measure())
+        finetune = Train(epochs=self.finetune_epochs, training=tuned(self.train, self.finetune_lr))
+        tuning = (finetune,) if self.finetune_epochs else ()
+        return (*dense, Prune(sparsity=self.sparsity, pruning=self.prune), *tuning, Measure())

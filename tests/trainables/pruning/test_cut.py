@@ -11,7 +11,7 @@ from trainables.errors import SpecError
 from trainables.phases import Prune
 from trainables.pruning import Pruning
 from trainables.pruning.base import Pruner, Scene
-from trainables.pruning.cut import prune
+from trainables.pruning.cut import below, prune
 from trainables.recipes import RECIPES
 from trainables.state import State, Tensors
 
@@ -187,3 +187,11 @@ def test_rescaling_keeps_the_variance_of_every_sum() -> None:
             if living:
                 factor = (mask[row].numel() / living) ** 0.5
                 torch.testing.assert_close(scaled.params[name][row], plain.params[name][row] * factor)
+
+
+def test_a_threshold_cuts_what_is_below_it_and_nothing_else() -> None:
+    state = _cut(_state(), 0.3)
+    found = below(0.1, state)
+    for name, mask in found.masks.items():
+        assert torch.equal(mask, state.masks[name] & (state.params[name].abs() >= 0.1))
+        assert int(torch.count_nonzero(found.params[name][~mask])) == 0

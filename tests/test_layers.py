@@ -35,7 +35,7 @@ TRAINABLES = (
     "folding losses checks inheriting pruning.network pruning.filters noise",
     "latents pruning.cut",
     "optimisers",
-    "validation",
+    "validation awp selection",
     "train evaluate stages work models.saved",
     "measuring",
     "run",

@@ -1,7 +1,7 @@
 """The tensor side of the training losses: what is attacked, and what is descended.
 
 Batch norm's statistics follow from which images go through `forward`, the network in train mode: clean
-ones (natural), adversarial ones (Madry), or both, clean first, each as a batch of its own (mix, TRADES).
+ones (natural), adversarial ones (Madry), or both, clean first, each as a batch of its own (mix, TRADES, MART).
 The attack asks another function, the network in eval mode, and moves no statistics.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainables.attacks import run
 from trainables.attacks.base import Attack, LogitsFn
-from trainables.training import AttackLabels, Loss, Madry, Mix, Natural, Trades
+from trainables.training import AttackLabels, Loss, Madry, Mart, Mix, Natural, Trades
 
 TRADES_START = 1e-3
 """Standard deviation of the noise from which TRADES' attack starts: at the clean image itself the KL has no slope."""
@@ -93,3 +93,19 @@ def _trades(loss: Trades, forward: LogitsFn, adversary: Adversary, x: Tensor, y:
         F.log_softmax(logits, dim=1), F.log_softmax(clean, dim=1), reduction="batchmean", log_target=True
     )
     return Terms(F.cross_entropy(clean, y, label_smoothing=smoothing) + loss.beta * divergence, logits)
+
+
+@terms.register
+def _mart(loss: Mart, forward: LogitsFn, adversary: Adversary, x: Tensor, y: Tensor, smoothing: float) -> Terms:
+    found = adversary(x, y)
+    clean = F.log_softmax(forward(x).float(), dim=1)
+    logits = forward(found).float()
+    adversarial = F.log_softmax(logits, dim=1)
+    rival = adversarial.detach().scatter(1, y[:, None], -torch.inf).argmax(dim=1, keepdim=True)
+    # One less the rival's probability is the sum of all others: in logarithms that is exact however sure the network
+    # is.
+    margin = -adversarial.scatter(1, rival, -torch.inf).logsumexp(dim=1).mean()
+    boosted = F.cross_entropy(logits, y, label_smoothing=smoothing) + margin
+    divergence = F.kl_div(adversarial, clean, reduction="none", log_target=True).sum(dim=1)
+    doubt = 1 - clean.gather(1, y[:, None]).squeeze(1).exp()
+    return Terms(boosted + loss.beta * (divergence * doubt).mean(), logits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import singledispatch
 from typing import Any
 
@@ -84,14 +84,24 @@ class Optimisation:
         if training.ema:
             self._average = {name: t.detach().clone() for name, t in self._current().items()}
 
-    def step(self, loss: Tensor, *, lr: float, number: int) -> None:
-        """Descend `loss` plus the penalties; `number` counts the training's steps from 1."""
+    @property
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """All that a step changes, by name: parameters, and a latent's tensors."""
+        return self._trained
+
+    def step(self, loss: Tensor, *, lr: float, number: int, back: Callable[[], None] | None = None) -> None:
+        """Descend `loss` plus the penalties; `number` counts the training's steps from 1.
+
+        `back` undoes a perturbation of the weights (`trainables.awp`) once the gradients are known.
+        """
         for penalty in self._penalties:
             loss = loss + penalty.weight * penalty.penalty(self._penalised[penalty.of])
         if self._latent is not None and (extra := self._latent.penalty()) is not None:
             loss = loss + extra
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if back is not None:
+            back()
         for group in self._optimiser.param_groups:
             group["lr"] = lr
         for p, keep in zip(self._pruned, self._keep, strict=True):

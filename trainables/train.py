@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.attacks.base import LogitsFn
+from trainables.awp import Once, climb
 from trainables.data.augment import augment
 from trainables.data.tensors import TrainingData, as_pixels, batches
 from trainables.errors import Diverged
@@ -27,6 +28,7 @@ from trainables.optimisers import Optimisation
 from trainables.phases import Train
 from trainables.precision import Resolved, resolve_precision
 from trainables.rng import generator
+from trainables.selection import Selection, held_back
 from trainables.state import State, Tensors
 from trainables.training import Natural, Training
 from trainables.validation import Validation
@@ -83,6 +85,7 @@ def train(
         first, checkpoint = resume
         run.optimisation.load(checkpoint)
         run.validation.load(checkpoint)
+        run.selection.load(checkpoint)
     for epoch in range(first, phase.end):
         yield run.epoch(epoch)
 
@@ -97,7 +100,8 @@ class _Run:
         self.training: Training = phase.training
         self.precision = resolve_precision(self.training.precision, device)
         self.format = memory_format(model)
-        self.split = data.train
+        self.split, held = held_back(data.train, self.training.select)
+        self.selection = Selection(self.training, held, key, device, self.format)
         self.masks = {name: mask.to(device) for name, mask in state.masks.items()}
         state = state.to(device).masked()
         state.into(model.to(device).to(memory_format=self.format)).train()
@@ -142,7 +146,8 @@ class _Run:
             eps = self.training.eps_at(at)
             y = self.split.y.index_select(0, index)
             number = (epoch - self.phase.start) * steps + step + 1
-            found = self._step(self.pixels(index, draws), y, lr=lr, eps=eps, number=number, draws=attack)
+            awp = self.training.awp_at(at)
+            found = self._step(self.pixels(index, draws), y, lr=lr, eps=eps, number=number, draws=attack, awp=awp)
             losses[step] = found.loss.detach()
             if self.validation.due(step, steps):
                 self._validate(epoch, step, steps, eps)
@@ -151,25 +156,44 @@ class _Run:
                 self._check_finite(epoch, losses[: step + 1])
         self._check_finite(epoch, losses)
         self.completed = epoch + 1
+        accuracy = int(hits) / n
+        if self.training.select:
+            self.selection.look(epoch + 1, self.model, self.optimisation.state(self.masks), accuracy)
         return Epoch(
             epoch=epoch + 1,
             epochs=self.phase.epochs,
             loss=float((losses * sizes).sum() / n),
-            accuracy=int(hits) / n,
+            accuracy=accuracy,
             lr=lr,
             eps=eps,
             seconds=time.perf_counter() - began,
             precision=self.precision,
-            state=lambda: replace(self._still(epoch + 1).state(self.masks), history=self.validation.history()),
-            checkpoint=lambda: {**self._still(epoch + 1).checkpoint(), "history": self.validation.history()},
+            state=lambda: self._state(self._still(epoch + 1)),
+            checkpoint=lambda: self._checkpoint(self._still(epoch + 1)),
         )
 
-    def _step(self, x: Tensor, y: Tensor, *, lr: float, eps: float, number: int, draws: torch.Generator) -> Terms:
-        found = terms(
-            self.training.loss, self._forward, self._adversary(eps, draws), x, y, self.training.label_smoothing
-        )
-        self.optimisation.step(found.loss, lr=lr, number=number)
+    def _state(self, optimisation: Optimisation) -> State:
+        state = replace(optimisation.state(self.masks), history=self.validation.history())
+        return self.selection.handed_on(state)
+
+    def _checkpoint(self, optimisation: Optimisation) -> dict[str, Tensors]:
+        return {**optimisation.checkpoint(), "history": self.validation.history(), **self.selection.checkpoint()}
+
+    def _step(
+        self, x: Tensor, y: Tensor, *, lr: float, eps: float, number: int, draws: torch.Generator, awp: float = 0.0
+    ) -> Terms:
+        adversary = self._adversary(eps, draws)
+        back = None
+        if awp:
+            adversary = Once(adversary)
+            trained, buffers = self.optimisation.trained, dict(self.model.named_buffers())
+            back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, awp)
+        found = self._terms(adversary, x, y)
+        self.optimisation.step(found.loss, lr=lr, number=number, back=back)
         return found
+
+    def _terms(self, adversary: Adversary, x: Tensor, y: Tensor) -> Terms:
+        return terms(self.training.loss, self._forward, adversary, x, y, self.training.label_smoothing)
 
     def _adversary(self, eps: float, draws: torch.Generator) -> Adversary:
         """Return the attack on the network as it is now."""

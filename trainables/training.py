@@ -170,7 +170,21 @@ class Trades(Loss):
     beta: float = Field(default=6.0, ge=0)
 
 
-LOSSES: Registry[Loss] = Registry("loss", {"natural": Natural, "madry": Madry, "mix": Mix, "trades": Trades})
+class Mart(Loss):
+    """Boosted cross-entropy on adversarial images plus `beta` times KL(clean || adversarial), more where it matters.
+
+    The divergence of an image is weighed by one less the clean probability of its class; boosted means less the
+    logarithm of one less the largest adversarial probability of another class. `beta` is what the pruners' codes have.
+    Source: Wang et al. 2020, "Improving adversarial robustness requires revisiting misclassified examples", ICLR, §3.
+    """
+
+    kind: Literal["mart"] = "mart"
+    beta: float = Field(default=5.0, ge=0)
+
+
+LOSSES: Registry[Loss] = Registry(
+    "loss", {"natural": Natural, "madry": Madry, "mix": Mix, "trades": Trades, "mart": Mart}
+)
 
 Precision = Literal["auto", "fp32", "bf16"]
 AttackLabels = Literal["true", "predicted"]
@@ -188,6 +202,11 @@ class Training(Spec):
     image; TRADES' attack needs neither. With `validate_on` the training loss of so many validation images is recorded,
     in eval mode, after every epoch, or with `validate_every` after steps 1, 1 + n, 1 + 2n, ... of each; nothing is
     decided by it.
+
+    `awp` above 0 takes each step's gradient where the weights are worst within that share of their norm (adversarial
+    weight perturbation, `trainables.awp`), after `awp_warmup` epochs. `select` holds back the last so many training
+    images, and hands on the weights after the epoch with the highest accuracy on them under `select_attack` within the
+    full `eps`.
     """
 
     batch: int = Field(default=128, gt=0)
@@ -206,12 +225,22 @@ class Training(Spec):
     attack_labels: AttackLabels = "true"
     validate_on: int = Field(default=0, ge=0)
     validate_every: int | None = Field(default=None, gt=0)
+    awp: float = Field(default=0.0, ge=0)
+    awp_warmup: float = Field(default=0.0, ge=0)
+    select: int = Field(default=0, ge=0)
+    select_attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
 
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:
         check_radius(self.eps, self.attack.norm)
+        if self.select:
+            check_radius(self.eps, self.select_attack.norm)
         return self
 
     def eps_at(self, epoch: float) -> float:
         """Return the training radius, `epoch` epochs into a training."""
         return float(self.eps) * (min(1.0, epoch / self.eps_warmup) if self.eps_warmup else 1.0)
+
+    def awp_at(self, epoch: float) -> float:
+        """Return how far weights are perturbed, as a share of their norm, `epoch` epochs into a training."""
+        return self.awp if epoch >= self.awp_warmup else 0.0

@@ -19,7 +19,7 @@ class EarlyStop(Metric):
 
     def values(self, scene: Scene) -> dict[str, float]:
         history = scene.state.history
-        if not history or not len(history["loss"]):
+        if not len(history.get("loss", ())):
             return dict.fromkeys(("early_stop_iteration", "early_stop_epoch", "early_stop_loss"), float("nan"))
         at = int(history["loss"].argmin())
         return {

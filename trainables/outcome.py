@@ -6,7 +6,7 @@ an older version can open a newer study's records where the schema number allows
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,9 @@ SCHEMA = 1
 Status = Literal["ok", "warn", "invalid"]
 State = Literal["complete", "stopped", "failed"]
 Fraction = Field(ge=0, le=1, allow_inf_nan=False)
+LARGEST = 2**63 - 1
+"""The largest whole number that a table can hold."""
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class _Record(BaseModel):
@@ -28,19 +31,19 @@ class _Record(BaseModel):
 class Point(_Record):
     """One measured network. Fractions are in [0, 1]; times are ISO 8601 in UTC; `seconds` counts this point's work."""
 
-    measure: int = Field(ge=0)
+    measure: Count
     key: str
     stage: str
     robust_accuracy: float = Fraction
     clean_accuracy: float = Fraction
-    robust_correct: int = Field(ge=0)
-    clean_correct: int = Field(ge=0)
-    examples: int = Field(gt=0)
+    robust_correct: Count
+    clean_correct: Count
+    examples: Count = Field(gt=0)
     sparsity: float = Field(ge=0, le=1)
-    nonzero: int = Field(ge=0)
-    prunable: int = Field(gt=0)
-    macs_dense: int | None = None
-    macs_effective: int | None = None
+    nonzero: Count
+    prunable: Count = Field(gt=0)
+    macs_dense: Count | None = None
+    macs_effective: Count | None = None
     attack: str
     norm: str
     eps: float
@@ -50,8 +53,8 @@ class Point(_Record):
     status: Status = "ok"
     flags: tuple[str, ...] = ()
     verdicts: str = Field(default="", description="hex of the robust-correct bits, packed big-endian, in example order")
-    epochs_trained: int = Field(ge=0)
-    epochs_shared: int = Field(ge=0)
+    epochs_trained: Count
+    epochs_shared: Count
     seconds: float = Field(ge=0)
     device: str
     weights_sha256: str
@@ -70,18 +73,18 @@ class Rung(_Record):
     attack.
     """
 
-    resource: int = Field(ge=0)
+    resource: Count
     share: float = Field(gt=0, lt=1)
-    measures: int = Field(ge=0)
+    measures: Count
     robust_accuracy: float = Fraction
     clean_accuracy: float = Fraction
-    examples: int = Field(gt=0)
+    examples: Count = Field(gt=0)
     attack: str
     sparsity: float = Field(ge=0, le=1)
-    nonzero: int = Field(ge=0)
-    prunable: int = Field(gt=0)
-    macs_dense: int | None = None
-    macs_effective: int | None = None
+    nonzero: Count
+    prunable: Count = Field(gt=0)
+    macs_dense: Count | None = None
+    macs_effective: Count | None = None
 
 
 class Failure(_Record):
@@ -96,7 +99,7 @@ class Outcome(_Record):
     """A trial's end; written once. `params` are the trial's once more, so that a lost `trial.json` can be rebuilt."""
 
     schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
-    number: int = Field(ge=0)
+    number: Count
     state: State
     points: tuple[Point, ...] = ()
     rungs: tuple[Rung, ...] = ()
@@ -121,12 +124,12 @@ class TrialRecord(_Record):
     """
 
     schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
-    number: int = Field(ge=0)
+    number: Count
     study: str
     params: dict[str, Any]
     spec: dict[str, Any]
     keys: tuple[str, ...]
-    seed: int
+    seed: Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
     sampler: dict[str, Any] = {}
     issued: str
 

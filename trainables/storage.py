@@ -11,7 +11,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from trainables import paths
@@ -86,8 +86,7 @@ class Storage:
         return Storage(self.location.rstrip("/").rpartition("/")[0] or "/")
 
     def _full(self, path: str) -> str:
-        parts = PurePosixPath(path).parts
-        if path.startswith("/") or ".." in parts:
+        if path.startswith("/") or ".." in path.split("/"):
             raise StorageError(f"{path!r} leads out of the storage {self.location}")
         return f"{self._base}/{path}" if path else self._base
 
@@ -96,9 +95,10 @@ class Storage:
         full = self._full(path)
         with _reported(f"cannot read {self.location}/{path}"):
             if self._fs is None:
-                return Path(full).read_bytes()
-            with self._fs.open_input_file(full) as file:
-                return bytes(file.read())
+                with open(full, "rb") as file:  # pathlib takes half as long again for the thousands of small records.
+                    return file.read()
+            with self._fs.open_input_file(full) as stream:
+                return bytes(stream.read())
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file whole; a reader sees the old content, the new, or none, but no part."""

@@ -167,7 +167,7 @@ def test_a_dry_run_tells_what_would_run_and_leaves_nothing(started: list[Any], h
     result = run("launch", "--dry-run", "--trials", "7")
     assert result.exit_code == 0
     assert "quickstart, is new" in result.stdout
-    assert "7, chosen by tpe" in result.stdout
+    assert "7, chosen by ehvi" in result.stdout
     shown = json.loads(run("launch", "--dry-run", "--json").stdout)
     assert shown["exists"] is False
     assert shown["storage"] == str(here / "runs" / "quickstart")

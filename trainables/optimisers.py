@@ -68,8 +68,10 @@ class Optimisation:
             self._extras = latent.extras
             own = {name: p for name, p in self._params.items() if name not in latent.frozen}
             self._trained = {**own, **latent.extras}
-            beside: dict[str, Any] = {"params": [*latent.extras.values()]}
-            groups = [{"params": [*own.values()]}, beside if latent.decayed else {**beside, "weight_decay": 0.0}]
+            decayed = [p for name, p in self._trained.items() if name not in latent.undecayed]
+            spared = [p for name, p in self._trained.items() if name in latent.undecayed]
+            apart: list[dict[str, Any]] = [{"params": spared, "weight_decay": 0.0}] if spared else []
+            groups = [{"params": decayed}, *apart]
         self._optimiser = torch_optimiser(training.optimiser, groups)
         self._penalised = {
             "weights": {name: self._params[name] for name, mask in masks.items() if mask.dim() > 1},

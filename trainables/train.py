@@ -106,7 +106,8 @@ class _Run:
         state = state.to(device).masked()
         state.into(model.to(device).to(memory_format=self.format)).train()
         self.model = model
-        self.latent = latent(phase.weights, replace(state, params=dict(model.named_parameters())))
+        begun = generator(key, phase.start, "latent", device)
+        self.latent = latent(phase.weights, replace(state, params=dict(model.named_parameters())), begun)
         self.effective = Effective(model, self.latent) if self.latent else None
         self.optimisation = Optimisation(model, self.masks, self.training, self.latent)
         self.completed = -1

@@ -32,6 +32,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "imp": {"epochs": 2, "rate": 0.5, "rewind": 1},
     "cosentino2019": {"epochs": 2, "rate": 0.5, "last_rate": 0.3, "train": {"validate_on": 50}},
     "wang2020": {"epochs": 2, "rounds": 2, "retrain_epochs": 1, "weights": "rewound", "large": "none"},
+    "hydra": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1},
+    "harp": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1, "begin": 0.5},
+    "twin_rep": {"epochs": 4, "prune_epoch": 2},
     "rakin2019": {"epochs": 2, "finetune_epochs": 2, "train": {"loss": "mix", "regularisers": {"l1": 1e-5}}},
 }
 """By recipe, what makes it run in about a second: fields of the recipe, beside TRAIN and SPARSITY.

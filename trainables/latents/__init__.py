@@ -4,29 +4,51 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+import torch
+
 from trainables.latents.base import Effective, Latent
+from trainables.latents.learned import RatedLatent, ScoresLatent
 from trainables.latents.noise import NoiseLatent
+from trainables.latents.twin import TwinLatent
 from trainables.state import State
 from trainables.weights.base import Plain, Weights
+from trainables.weights.learned import Rated, Scores
 from trainables.weights.noise import Noise
+from trainables.weights.twin import Twin
 
 __all__ = ["Effective", "Latent", "latent"]
 
 
 @singledispatch
-def latent(spec: Weights, state: State) -> Latent | None:
+def latent(spec: Weights, state: State, draws: torch.Generator) -> Latent | None:
     """Return what is trained beside the network's parameters, None where nothing is.
 
-    `state` is where the training begins, on its device and in the network's memory format, pruned weights 0.
+    `state` is where the training begins, pruned weights 0; its parameters are those of the network that is trained,
+    and may be given other values. What is drawn, `draws` draws.
     """
     raise NotImplementedError(f"no way to train weights of kind {spec.kind}")
 
 
 @latent.register
-def _plain(spec: Plain, state: State) -> Latent | None:
+def _plain(spec: Plain, state: State, draws: torch.Generator) -> Latent | None:
     return None
 
 
 @latent.register
-def _noise(spec: Noise, state: State) -> Latent | None:
+def _noise(spec: Noise, state: State, draws: torch.Generator) -> Latent | None:
     return NoiseLatent(spec, state)
+
+
+@latent.register
+def _scores(spec: Scores, state: State, draws: torch.Generator) -> Latent | None:
+    return ScoresLatent(spec, state)
+
+
+@latent.register
+def _rated(spec: Rated, state: State, draws: torch.Generator) -> Latent | None:
+    return RatedLatent(spec, state)
+
+
+@latent.register
+def _twin(spec: Twin, state: State, draws: torch.Generator) -> Latent | None:
+    return TwinLatent(spec, state, draws)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,11 @@ class Latent:
     """What is trained beside a network's own parameters, and the effective weights that follow from both.
 
     `extras` are trained, by name; `kept` are tensors that change otherwise and are part of a checkpoint; `frozen` names
-    parameters of the network that are not trained. `decayed` says whether weight decay acts on the extras.
+    parameters of the network that are not trained. Weight decay leaves those extras alone that `undecayed` names.
     The network's own parameters never hold effective weights: those are a differentiable function, `weights`.
     """
 
-    decayed: ClassVar[bool] = True
+    undecayed: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.extras: dict[str, nn.Parameter] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,6 @@ from trainables.weights.noise import Noise
 class NoiseLatent(Latent):
     """Noise coefficients; those that the state brings along go on being trained."""
 
-    decayed: ClassVar[bool] = False
-
     def __init__(self, spec: Noise, state: State) -> None:
         super().__init__()
         self._settings = {"masked": spec.mask, "nonzero": spec.sigma_over == "nonzero"}
@@ -32,6 +29,7 @@ class NoiseLatent(Latent):
             if before is not None and before.alpha[name].shape == shape:
                 alpha.copy_(before.alpha[name])
             self.extras[noise.PREFIX + name] = nn.Parameter(alpha)
+        self.undecayed = frozenset(self.extras)
 
     def weights(
         self, params: Mapping[str, Tensor], extras: Mapping[str, Tensor], draws: torch.Generator | None

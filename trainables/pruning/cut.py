@@ -70,7 +70,7 @@ def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | 
     elif settings.pattern is not None:
         kept = {name: keep_pattern(scores[name], mask, *settings.pattern) for name, mask in masks.items()}
     elif settings.scope == "global" and phase.rates is None:
-        kept = _cut_together(scores, masks, keep_open)
+        kept = keep_best(scores, masks, keep_open)
     else:
         if phase.rates is None:
             shares = quotas(settings.layers, keep_open, list(weights.values()), list(masks.values()))
@@ -80,7 +80,7 @@ def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | 
             shares = share(keep_open, left, living) if phase.rates.exact else left
         kept = {}
         for name, quota in zip(open_names, shares, strict=True):
-            kept |= _cut_together({name: scores[name]}, {name: masks[name]}, quota)
+            kept |= keep_best({name: scores[name]}, {name: masks[name]}, quota)
     params = _rescaled(state, kept) if settings.rescale else state.params
     return replace(state, params=params, masks={**state.masks, **kept}, history={}).masked()
 
@@ -104,7 +104,7 @@ def _check_scores(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> 
             raise ValueError(f"the pruner's scores for {name} are not finite or not shaped {tuple(masks[name].shape)}")
 
 
-def _cut_together(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], keep: int) -> Tensors:
+def keep_best(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], keep: int) -> Tensors:
     """Keep the `keep` living weights of highest score; among equals those of lower index."""
     flat = torch.cat([s.reshape(-1).double() for s in scores.values()])
     living = torch.cat([masks[name].reshape(-1) for name in scores])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from trainables.recipes.base import Recipe
 from trainables.recipes.cosentino2019 import Cosentino2019
+from trainables.recipes.harp import Harp
+from trainables.recipes.hydra import Hydra
 from trainables.recipes.imp import Imp
 from trainables.recipes.rakin2019 import Rakin2019
 from trainables.recipes.three_stage import ThreeStage
+from trainables.recipes.twin_rep import TwinRep
 from trainables.recipes.wang2020 import Wang2020
 from trainables.registry import Registry
 
@@ -18,5 +21,8 @@ RECIPES: Registry[Recipe] = Registry(
         "cosentino2019": Cosentino2019,
         "wang2020": Wang2020,
         "rakin2019": Rakin2019,
+        "hydra": Hydra,
+        "harp": Harp,
+        "twin_rep": TwinRep,
     },
 )

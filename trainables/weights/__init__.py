@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from trainables.registry import Registry
 from trainables.weights.base import Plain, Weights
+from trainables.weights.learned import Rated, Scores
 from trainables.weights.noise import Noise
+from trainables.weights.twin import Twin
 
-WEIGHTS: Registry[Weights] = Registry("weights", {"plain": Plain, "noise": Noise})
+WEIGHTS: Registry[Weights] = Registry(
+    "weights",
+    {
+        "plain": Plain,
+        "noise": Noise,
+        "scores": Scores,
+        "rated": Rated,
+        "twin": Twin,
+    },
+)

@@ -1,0 +1,171 @@
+"""Learned masks and factors, against closed forms; what all latents share is in tests/kits/test_weights.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainables.latents.learned import RatedLatent, ScoresLatent
+from trainables.latents.twin import TwinLatent
+from trainables.state import State
+from trainables.weights.learned import Rated, Scores
+from trainables.weights.twin import Twin
+
+
+def state(seed: int = 0) -> State:
+    torch.manual_seed(seed)
+    return State.of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(50, 20), nn.Linear(20, 10)))
+
+
+def draws() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_scores_begin_in_proportion_to_the_weights() -> None:
+    """sqrt(6 / fan_in) * w / max |w|: Kaiming's bound for the largest weight of a layer."""
+    begin = state()
+    latent = ScoresLatent(Scores(sparsity=0.9), begin)
+    for name, fan_in in (("0.weight", 27), ("2.weight", 50), ("3.weight", 20)):
+        scores, weight = latent.extras[f"scores/{name}"], begin.params[name]
+        assert float(scores.detach().abs().max()) == pytest.approx((6 / fan_in) ** 0.5)
+        torch.testing.assert_close(scores / scores.abs().max(), weight / weight.abs().max())
+
+
+def test_each_layer_uses_its_highest_scores_and_exactly_the_budget() -> None:
+    begin = state()
+    latent = ScoresLatent(Scores(sparsity=0.83), begin)
+    for scores in latent.extras.values():
+        scores.data.normal_(generator=draws())
+    used = latent.weights(begin.params, latent.extras, None)
+    living = {name: w != 0 for name, w in used.items()}
+    assert sum(int(mask.sum()) for mask in living.values()) == begin.size() - round(0.83 * begin.size())
+    for name, mask in living.items():
+        heights = latent.extras[f"scores/{name}"].detach().abs()
+        assert float(heights[mask].min()) > float(heights[~mask].max())
+        assert int(mask.sum()) == pytest.approx(0.17 * mask.numel(), abs=1)
+        assert torch.equal(used[name], begin.params[name] * mask)
+    folded = latent.fold(begin, latent.extras)
+    assert {name: mask.tolist() for name, mask in folded.masks.items()} == {n: m.tolist() for n, m in living.items()}
+    assert folded.nonzero() == begin.size() - round(0.83 * begin.size())
+    assert folded.latents == {}
+
+
+def test_the_gradient_goes_straight_through_the_choice() -> None:
+    """To every score, chosen or not: that of its weight, times the weight and the score's sign; none to the weight."""
+    begin = state()
+    params = {name: p.clone().requires_grad_() for name, p in begin.params.items()}
+    latent = ScoresLatent(Scores(sparsity=0.8), replace(begin, params=params))
+    outer = {name: torch.randn(p.shape, generator=draws()) for name, p in params.items()}
+    used = latent.weights(params, latent.extras, None)
+    sum((w * outer[name]).sum() for name, w in used.items()).backward()  # type: ignore[union-attr]
+    for name in used:
+        scores = latent.extras[f"scores/{name}"]
+        torch.testing.assert_close(scores.grad, (outer[name] * begin.params[name] * scores.sign()).detach())
+        assert params[name].grad is None
+    assert latent.frozen == {"0.weight", "2.weight", "3.weight"}
+    assert ScoresLatent(Scores(sparsity=0.8, train_rest=False), begin).frozen == set(begin.params)
+
+
+def test_what_is_pruned_is_never_chosen() -> None:
+    begin = state()
+    masks = {name: torch.rand(mask.shape, generator=draws()) > 0.7 for name, mask in begin.masks.items()}
+    begin = replace(begin, masks=masks).masked()
+    for latent in (ScoresLatent(Scores(sparsity=0.5), begin), RatedLatent(Rated(sparsity=0.5), begin)):
+        folded = latent.fold(begin, latent.extras)
+        assert not any(bool((folded.masks[name] & ~mask).any()) for name, mask in masks.items())
+
+
+def harp(sparsity: float = 0.9, begin: float = 0.3, **fields: float) -> tuple[RatedLatent, State]:
+    start = state()
+    return RatedLatent(Rated(sparsity=sparsity, begin=begin, **fields), start), start
+
+
+def test_densities_lie_between_the_floor_and_one() -> None:
+    latent, _ = harp()
+    torch.testing.assert_close(latent.densities(latent.extras), torch.full((3,), 0.3))
+    assert float(latent.excess().detach()) == pytest.approx(2.0, rel=1e-5)
+    for q, limit in ((-50.0, 0.01), (50.0, 1.0)):
+        latent.extras["rates"].data.fill_(q)
+        torch.testing.assert_close(latent.densities(latent.extras), torch.full((3,), limit))
+
+
+def test_the_gradient_of_a_density_is_that_of_its_layers_mask_together() -> None:
+    latent, start = harp()
+    outer = {name: torch.randn(start.params[name].shape, generator=draws()) for name in start.masks}
+    used = latent.weights(start.params, latent.extras, None)
+    sum((w * outer[name]).sum() for name, w in used.items()).backward()  # type: ignore[union-attr]
+    q = latent.extras["rates"].detach()
+    slope = (1 - 0.01) * q.sigmoid() * (1 - q.sigmoid())
+    wanted = torch.stack([(outer[name] * start.params[name]).sum() for name in start.masks]) * slope
+    torch.testing.assert_close(latent.extras["rates"].grad, wanted)
+    for (name, w), density in zip(used.items(), latent.densities(latent.extras).tolist(), strict=True):
+        assert int(torch.count_nonzero(w)) == round(density * start.params[name].numel())
+
+
+def test_the_penalty_grows_by_the_epoch_until_the_budget_is_reached() -> None:
+    latent, _ = harp(gamma=0.01)
+    for epoch in range(3):
+        latent.begin(epoch)
+        assert float(latent.penalty().detach()) == pytest.approx(0.01 * (epoch + 1) * 2.0, rel=1e-5)
+    latent.extras["rates"].data.fill_(-50)
+    latent.begin(3)
+    assert float(latent.penalty().detach()) == 0
+    latent.extras["rates"].data.fill_(50)
+    assert float(latent.penalty().detach()) == pytest.approx(0.03 * 9.0, rel=1e-5)
+
+
+def test_the_final_mask_has_the_budget_with_densities_in_proportion() -> None:
+    latent, start = harp(sparsity=0.9)
+    latent.extras["rates"].data.copy_(torch.tensor([2.0, -1.0, 0.5]))
+    folded = latent.fold(start, latent.extras)
+    keep = start.size() - round(0.9 * start.size())
+    assert folded.nonzero() == keep
+    densities = latent.densities(latent.extras).tolist()
+    sizes = [mask.numel() for mask in start.masks.values()]
+    factor = keep / sum(d * n for d, n in zip(densities, sizes, strict=True))
+    for mask, density, size in zip(folded.masks.values(), densities, sizes, strict=True):
+        assert int(mask.sum()) == pytest.approx(factor * density * size, abs=1.5)
+
+
+@pytest.mark.parametrize("init", ["kaiming_uniform", "ones"])
+def test_factors_multiply_and_share_the_gradient(init: str) -> None:
+    begin = state()
+    latent = TwinLatent(Twin.model_validate({"init": init}), begin, draws())
+    seconds: dict[str, Tensor] = {name: latent.extras[f"twin/second/{name}"] for name in begin.masks}
+    if init == "ones":
+        assert all(bool((t == 1).all()) for t in seconds.values())
+    else:
+        for name, t in seconds.items():
+            bound = begin.params[name][0].numel() ** -0.5
+            assert float(t.detach().abs().max()) <= bound
+            assert float(t.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.2)
+    params = {name: p.clone().requires_grad_() for name, p in begin.params.items()}
+    made = latent.weights(params, latent.extras, None)
+    sum(w.square().sum() for w in made.values()).backward()  # type: ignore[union-attr]
+    for name, second in seconds.items():
+        product = begin.params[name] * second.detach()
+        torch.testing.assert_close(second.grad, 2 * product * begin.params[name])
+        torch.testing.assert_close(params[name].grad, 2 * product * second.detach())
+
+
+def test_factors_go_on_through_a_cut_and_are_folded_at_the_end() -> None:
+    begin = state()
+    latent = TwinLatent(Twin(), begin, draws())
+    half = latent.fold(begin, latent.extras)
+    for name in begin.masks:
+        torch.testing.assert_close(
+            half.params[name], begin.params[name] * latent.extras[f"twin/second/{name}"].detach()
+        )
+    masks = {name: torch.rand(mask.shape, generator=draws()) > 0.5 for name, mask in begin.masks.items()}
+    cut = replace(half, masks=masks).masked()
+    live = replace(cut, params={name: nn.Parameter(p.clone()) for name, p in cut.params.items()})
+    again = TwinLatent(Twin(fold=True), live, draws())
+    for name, mask in masks.items():
+        assert torch.equal(live.params[name], begin.params[name] * mask)
+        assert torch.equal(again.extras[f"twin/second/{name}"], latent.extras[f"twin/second/{name}"])
+    end = again.fold(replace(live, params={n: p.detach() for n, p in live.params.items()}, latents={}), again.extras)
+    assert end.latents == {}
+    assert all(torch.equal(end.params[name], cut.params[name]) for name in masks)

@@ -1,0 +1,22 @@
+"""HYDRA: the mask of a robust network is learned against the robust loss."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from trainables.recipes.learned import Learned
+from trainables.weights.base import Weights
+from trainables.weights.learned import Scores
+
+
+class Hydra(Learned):
+    """Learn a score for every frozen weight of a trained network, keep the best of each layer, fine-tune.
+
+    Source: Sehwag, Wang, Mittal & Jana 2020, arXiv:2002.10509, and its code.
+    """
+
+    kind: Literal["hydra"] = "hydra"
+    train_rest: bool = True
+
+    def search(self) -> Weights:
+        return Scores(sparsity=self.sparsity, train_rest=self.train_rest)

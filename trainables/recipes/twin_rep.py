@@ -1,0 +1,54 @@
+"""TwinRep: adversarial training of weights that are products of two factors, cut once on the way."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainables.base import located
+from trainables.phases import Measure, Phase, Prune, Train
+from trainables.pruning import Pruning
+from trainables.recipes.base import Recipe, check_warmups
+from trainables.training import Training
+from trainables.weights.twin import Twin
+
+PUBLISHED: dict[str, Any] = {
+    "optimiser": {"kind": "sgd", "lr": 0.1, "weight_decay": 2e-4},
+    "schedule": {"kind": "step", "at": [0.7, 0.85]},
+    "attack": {"kind": "pgd", "steps": 10, "step_size": 0.25},
+}
+"""The training of the paper's code, for 100 epochs of which the tenth is followed by the cut."""
+
+
+class TwinRep(Recipe):
+    """Train products of two factors, cut the smallest products after `prune_epoch`, train on, and hand on the products.
+
+    One training of `epochs`, learning rates and all, that is cut on the way; that the optimiser's momentum begins anew
+    there is ours. All sparsities share the epochs before. `init` is as of the weights `twin`.
+    Source: Li et al. 2023, "Learning Adversarially Robust Sparse Networks via Weight Reparameterization" (AAAI), and
+    its code.
+    """
+
+    published: ClassVar[dict[str, Any]] = PUBLISHED
+    kind: Literal["twin_rep"] = "twin_rep"
+    train: Training = Training.model_validate(PUBLISHED)
+    prune_epoch: int = Field(default=3, gt=0)
+    init: Literal["kaiming_uniform", "ones"] = "kaiming_uniform"
+    prune: Pruning = Pruning()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_warmups(self.train, self.epochs)
+        if self.prune_epoch >= self.epochs:
+            message = f"epoch {self.prune_epoch} is not before the end of a training of {self.epochs} epochs"
+            raise located(message, "prune_epoch", value=self.prune_epoch)
+        return self
+
+    def phases(self) -> tuple[Phase, ...]:
+        whole = Train(epochs=self.epochs, training=self.train, weights=Twin(init=self.init, fold=True))
+        if not self.sparsity:
+            return (whole, Measure())
+        first = whole.model_copy(update={"until": self.prune_epoch, "weights": Twin(init=self.init)})
+        rest = whole.model_copy(update={"start": self.prune_epoch})
+        return (first, Prune(sparsity=self.sparsity, pruning=self.prune), rest, Measure())

@@ -1,0 +1,44 @@
+"""Learned masks: frozen weights of which a training finds the best part."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainables.weights.base import Weights
+
+
+class Scores(Weights):
+    """Weights are frozen and a score for each is trained; those of highest absolute score are used, the others are 0.
+
+    Every layer uses the same share of its weights, together exactly what `sparsity` leaves. The gradient goes straight
+    through the choice: to a score goes that of its weight, times the weight and the score's sign. Scores begin as
+    the weights times sqrt(6 / fan_in) over the layer's largest, and decay as weights do. Biases and batch norm are
+    trained on with `train_rest` (whether the paper does is not known to us). At the end the choice is the mask.
+    Source: Sehwag et al. 2020, arXiv:2002.10509 §3; the choice: Ramanujan et al. 2020, arXiv:1911.13299 §3.2.
+    """
+
+    kind: Literal["scores"] = "scores"
+    sparsity: float = Field(ge=0, lt=1)
+    train_rest: bool = True
+
+
+class Rated(Weights):
+    """Scores as of `scores`, and the share of its weights that each layer uses is trained as well.
+
+    A layer's density is floor + (1 - floor) * sigmoid(q), floor being `least` of the density that `sparsity` leaves;
+    q is trained, and begins where the density is `begin`, or what `sparsity` leaves if that is more. Added to the
+    loss is gamma_t * max(0, density of all weights / wanted density - 1); gamma_t is `gamma` times the epoch, counted
+    from 1, and stays what it was once the wanted density is reached. At the end all densities are scaled by one
+    factor, so that exactly what `sparsity` leaves is used. That the gradient of a density is the sum of the gradients
+    of its layer's mask, as if all of it rose together, and that q does not decay, is ours.
+    Source: Zhao & Wressnegger 2023, "Holistic Adversarially Robust Pruning" (ICLR), and its code.
+    """
+
+    kind: Literal["rated"] = "rated"
+    sparsity: float = Field(ge=0, lt=1)
+    least: float = Field(default=0.1, gt=0, lt=1)
+    begin: float = Field(default=0.1, gt=0, lt=1)
+    gamma: float = Field(default=0.01, ge=0)
+    train_rest: bool = True

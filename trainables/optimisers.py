@@ -44,6 +44,27 @@ def _adamw(spec: AdamW, params: Params) -> torch.optim.Optimizer:
     return torch.optim.AdamW(params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
+def slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Tensors:
+    """Return what an optimiser remembers of its parameters, `slot:name` each."""
+    return {
+        f"{slot}:{name}": value
+        for name, p in params.items()
+        for slot, value in optimiser.state.get(p, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+@torch.no_grad()
+def load_slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+    """Let an optimiser remember what `slots` returned."""
+    for path, value in kept.items():
+        slot, name = path.split(":", 1)
+        p = params[name]
+        # Like the parameter, in memory format too, or the next step may round differently.
+        like = torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=p.device)
+        optimiser.state[p][slot] = like.copy_(value)
+
+
 class Optimisation:
     """The optimiser of one training: what changes weights, and nothing else does.
 
@@ -138,16 +159,10 @@ class Optimisation:
 
     def checkpoint(self) -> dict[str, Tensors]:
         """Copy all tensors the next step depends on."""
-        slots = {
-            f"{slot}:{name}": value
-            for name, p in self._trained.items()
-            for slot, value in self._optimiser.state.get(p, {}).items()
-            if isinstance(value, Tensor)
-        }
         groups: dict[str, Mapping[str, Tensor]] = {
             "params": self._params,
             "buffers": self._buffers,
-            "optimiser": slots,
+            "optimiser": slots(self._optimiser, self._trained),
             "average": self._average,
             "extras": self._extras,
             "kept": self._latent.kept if self._latent else {},
@@ -167,9 +182,4 @@ class Optimisation:
         for group, tensors in current:
             for name, tensor in tensors.items():
                 tensor.copy_(checkpoint[group][name])
-        for path, value in checkpoint.get("optimiser", {}).items():
-            slot, name = path.split(":", 1)
-            p = self._trained[name]
-            # Like the parameter, in memory format too, or the next step may round differently.
-            like = torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=p.device)
-            self._optimiser.state[p][slot] = like.copy_(value)
+        load_slots(self._optimiser, self._trained, checkpoint.get("optimiser", {}))

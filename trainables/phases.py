@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from trainables.base import Spec
+from trainables.imitation import Imitation
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.pruning import Pruning
@@ -110,6 +111,20 @@ class Threshold(Phase):
 
     kind: Literal["threshold"] = "threshold"
     below: float = Field(gt=0)
+
+
+class Imitate(Learning):
+    """Cut to `sparsity` and learn, before any training, to do what the network did as it came.
+
+    What is handed on is the mask and, unless the mask alone is learnt, other weights. `pruning` makes the first mask;
+    the later ones, by the size of what is learnt, have its shape (scope, layers that are spared).
+    """
+
+    kind: Literal["imitate"] = "imitate"
+    epochs: int = Field(gt=0)
+    sparsity: float = Field(ge=0, lt=1)
+    pruning: Pruning
+    imitation: Imitation
 
 
 class Rewind(Phase):

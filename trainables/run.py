@@ -13,11 +13,12 @@ from torch import nn
 from trainables import models
 from trainables.data.tensors import TrainingData
 from trainables.errors import StageLost
+from trainables.imitate import imitate
 from trainables.inheriting import inherit
 from trainables.lease import Held
 from trainables.measuring import Measuring
 from trainables.outcome import Point, Rung
-from trainables.phases import Inherit, Init, Learning, Measure, Phase, Prune, Rewind, Threshold, Train
+from trainables.phases import Imitate, Inherit, Init, Learning, Measure, Phase, Prune, Rewind, Threshold, Train
 from trainables.pruning.cut import below, prune
 from trainables.pruning.network import Network
 from trainables.rng import derive, generator
@@ -203,7 +204,7 @@ class Run:
         return StageLost(f"stage {key} is damaged")
 
     def _hold(self, key: str, state: State) -> None:
-        self._state, self._state_key = state, key
+        self._state, self._state_key = state.ordered(self._model), key
 
     def _store(
         self,
@@ -231,6 +232,10 @@ class Run:
     @_compute.register
     def _train(self, phase: Train, step: Step) -> Iterator[Epoch]:
         return self._learn(phase, step, train)
+
+    @_compute.register
+    def _imitate(self, phase: Imitate, step: Step) -> Iterator[Epoch]:
+        return self._learn(phase, step, partial(imitate, view=self._view))
 
     def _learn(self, phase: Learning, step: Step, work: Work) -> Iterator[Epoch]:
         """Do the epochs of a phase with `work`, saving on the way, and store what they lead to."""

@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "harp": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1, "begin": 0.5},
     "twin_rep": {"epochs": 4, "prune_epoch": 2},
     "rakin2019": {"epochs": 2, "finetune_epochs": 2, "train": {"loss": "mix", "regularisers": {"l1": 1e-5}}},
+    "shi2022": {"epochs": 2, "search_epochs": 3, "imitation": {"rerank": 2, "attack": {"kind": "pgd", "steps": 2}}},
 }
 """By recipe, what makes it run in about a second: fields of the recipe, beside TRAIN and SPARSITY.
 

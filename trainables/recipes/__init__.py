@@ -8,6 +8,7 @@ from trainables.recipes.harp import Harp
 from trainables.recipes.hydra import Hydra
 from trainables.recipes.imp import Imp
 from trainables.recipes.rakin2019 import Rakin2019
+from trainables.recipes.shi2022 import Shi2022
 from trainables.recipes.three_stage import ThreeStage
 from trainables.recipes.twin_rep import TwinRep
 from trainables.recipes.wang2020 import Wang2020
@@ -19,6 +20,7 @@ RECIPES: Registry[Recipe] = Registry(
         "three_stage": ThreeStage,
         "imp": Imp,
         "cosentino2019": Cosentino2019,
+        "shi2022": Shi2022,
         "wang2020": Wang2020,
         "rakin2019": Rakin2019,
         "hydra": Hydra,

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from trainables.base import Eps, plain
-from trainables.phases import Measure, Prune, Rewind, Train
+from trainables.phases import Imitate, Measure, Prune, Rewind, Train
 from trainables.recipes import RECIPES
 from trainables.recipes.imp import Imp
 from trainables.recipes.three_stage import ThreeStage
@@ -17,7 +17,7 @@ def test_every_recipe_ends_with_a_measurement_at_its_sparsity_and_reads_back(kin
     recipe = RECIPES.parse({"kind": kind, "sparsity": 0.7})
     phases = recipe.phases()
     assert isinstance(phases[-1], Measure)
-    assert [p.sparsity for p in phases if isinstance(p, Prune)][-1] == 0.7
+    assert [p.sparsity for p in phases if isinstance(p, (Prune, Imitate))][-1] == 0.7
     assert phases[-1].stands_for.get("sparsity", 0.7) == 0.7
     assert RECIPES.parse(plain(recipe)) == recipe
     assert all(p.sparsity == 0 for p in RECIPES.parse({"kind": kind, "sparsity": 0}).phases() if isinstance(p, Prune))

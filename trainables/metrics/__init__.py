@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainables.metrics.attacked import Attacked
 from trainables.metrics.base import Metric
+from trainables.metrics.dense_distance import DenseDistance
 from trainables.metrics.early_stop import EarlyStop
 from trainables.metrics.names import (
     CLEAN_ACCURACY,
@@ -40,6 +41,7 @@ METRICS: Registry[Metric] = Registry(
     {
         "weights": Weights,
         "attacked": Attacked,
+        "dense_distance": DenseDistance,
         "early_stop": EarlyStop,
         "spectrum": Spectrum,
         "noise": Noise,

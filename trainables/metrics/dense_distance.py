@@ -1,0 +1,79 @@
+"""How far a network is from the dense one that it was initialised as: logits and tangent kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from trainables.attacks import ATTACKS, run
+from trainables.attacks.base import Attack, LogitsFn
+from trainables.attacks.pgd import Pgd
+from trainables.metrics.base import Metric, Scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class DenseDistance(Metric):
+    """Distances to the dense network at initialisation, on the first `examples` images of the protocol.
+
+    `target_distance`: mean squared difference of the logits. `kernel_distance`: that of the entries of the tangent
+    kernels of the first half of the images with the second; `kernel_relative`: the norm of the difference over that of
+    the dense kernel. A pruned weight counts in no kernel. `inputs`: `mixed` has clean images in the first half and
+    adversarial ones in the second and for the logits, which `attack` makes of the dense network within the protocol's
+    radius. `outputs`: kernels of all pairs of classes, or of the sum of the logits. Each name ends with the inputs.
+    Source: the terms of Shi et al. 2022, arXiv:2202.06488, after Liu & Zenke 2020, arXiv:2006.08228.
+    """
+
+    kind: Literal["dense_distance"] = "dense_distance"
+    examples: int = Field(default=64, gt=1)
+    inputs: Literal["clean", "mixed", "adversarial"] = "mixed"
+    outputs: Literal["full", "sum"] = "full"
+    attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
+    chunk: int = Field(default=32, gt=0)
+
+    def values(self, scene: Scene) -> dict[str, float]:
+        import torch
+        from torch.func import functional_call
+
+        from trainables.tangent import kernel, readout
+
+        x, y = (t[: self.examples].contiguous() for t in (scene.x, scene.y))
+        origin, state = (s.to(x.device) for s in (scene.origin(), scene.state))
+        masks = {name: mask.to(state.params[name].dtype) for name, mask in state.masks.items()}
+
+        def dense(params: Mapping[str, Tensor], images: Tensor) -> Tensor:
+            logits: Tensor = functional_call(scene.net, {**params, **origin.buffers}, (images,))
+            return logits
+
+        def sparse(params: Mapping[str, Tensor], images: Tensor) -> Tensor:
+            gated = {**params, **{name: params[name] * mask for name, mask in masks.items()}}
+            logits: Tensor = functional_call(scene.net, {**gated, **state.buffers}, (images,))
+            return logits
+
+        worse = self._attacked(scene, lambda images: dense(origin.params, images), x, y)
+        first = worse if self.inputs == "adversarial" else x
+        half = len(x) // 2
+        read = readout(self.outputs, dense(origin.params, x[:1]).shape[1], scene.generator)
+        with torch.no_grad():
+            target = (sparse(state.params, worse) - dense(origin.params, worse)).double().square().mean()
+            pairs = (first[:half], worse[half : 2 * half])
+            found, wanted = (
+                kernel(f, params, *pairs, read=read, chunk=self.chunk).double()
+                for f, params in ((sparse, state.params), (dense, origin.params))
+            )
+        difference = (found - wanted).square()
+        numbers = {
+            "target_distance": target,
+            "kernel_distance": difference.mean(),
+            "kernel_relative": (difference.sum() / wanted.square().sum()).sqrt(),
+        }
+        return {f"{name}_{self.inputs}": float(value) for name, value in numbers.items()}
+
+    def _attacked(self, scene: Scene, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
+        if self.inputs == "clean":
+            return x
+        attack = self.attack.model_copy(update={"norm": scene.norm})
+        return run(attack, logits_fn, x, y, eps=scene.eps, generator=scene.generator, keep="last")

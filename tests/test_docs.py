@@ -35,6 +35,7 @@ from trainables.data.base import Data
 from trainables.data.cache import CACHE_VARIABLE
 from trainables.data.files import DATA_VARIABLE
 from trainables.errors import DataError, Diverged, SpecError, StorageError, failure_class
+from trainables.imitation import Imitation
 from trainables.metrics import MEASURES, METRICS
 from trainables.metrics.base import Metric
 from trainables.models import MODELS
@@ -165,6 +166,7 @@ SPECS: list[tuple[str, str, type[Spec]]] = [
     (STUDY_FILE, "## Screening", Screening),
     (STUDY_FILE, "## Training", Training),
     (RECIPES_PAGE, "## Pruning", Pruning),
+    (RECIPES_PAGE, "## Imitation", Imitation),
 ]
 
 

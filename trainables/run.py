@@ -204,7 +204,7 @@ class Run:
         return StageLost(f"stage {key} is damaged")
 
     def _hold(self, key: str, state: State) -> None:
-        self._state, self._state_key = state.ordered(self._model), key
+        self._state, self._state_key = state, key
 
     def _store(
         self,

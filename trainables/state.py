@@ -70,13 +70,6 @@ class State:
         groups = (self.params, self.buffers, self.masks, self.latents, self.history)
         return State(*({name: t.to(device) for name, t in group.items()} for group in groups))
 
-    def ordered(self, model: nn.Module) -> State:
-        """Return the state with its tensors in the order in which a model defines them, which files do not keep."""
-        params = {name: self.params[name] for name, _ in model.named_parameters()}
-        buffers = {name: self.buffers[name] for name, _ in model.named_buffers()}
-        masks = {name: self.masks[name] for name in params if name in self.masks}
-        return State(params, buffers, masks, dict(sorted(self.latents.items())))
-
     def prunable(self) -> tuple[str, ...]:
         """Return the names of the prunable weights, in order of definition."""
         return tuple(name for name, mask in self.masks.items() if mask.dim() > 1)

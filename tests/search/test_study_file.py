@@ -32,6 +32,7 @@ BUILTIN = {
     "hydra-cifar10": ("cifar10", "resnet18"),
     "harp-digits": ("digits", "lenet300"),
     "twin_rep-digits": ("digits", "lenet300"),
+    "shi2022-mnist": ("mnist", "lenet300"),
 }
 
 

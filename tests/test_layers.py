@@ -20,7 +20,7 @@ ALLOWED_IN = {
 
 # From the bottom up; a module imports from its own rank or below.
 TRAINABLES = (
-    "base errors paths rng metrics.names notice __init__",
+    "base errors paths rng metrics.names notice activations __init__",
     "registry keys versions outcome storage",
     "lease",
     "attacks regularisers data models pruning.base pruning.densities pruning.rates pruning.scores pruning.saliency "

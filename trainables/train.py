@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from trainables.activations import activity, watched
 from trainables.attacks.base import LogitsFn
 from trainables.awp import Once, climb
 from trainables.data.augment import augment
@@ -194,7 +195,11 @@ class _Run:
         return found
 
     def _terms(self, adversary: Adversary, x: Tensor, y: Tensor) -> Terms:
-        return terms(self.training.loss, self._forward, adversary, x, y, self.training.label_smoothing)
+        settings = self.training
+        watching = watched(self.model) if settings.activation_l1 else nullcontext[list[Tensor]]([])
+        with watching as outputs:
+            found = terms(settings.loss, self._forward, adversary, x, y, settings.label_smoothing)
+        return replace(found, loss=found.loss + settings.activation_l1 * activity(outputs)) if outputs else found
 
     def _adversary(self, eps: float, draws: torch.Generator) -> Adversary:
         """Return the attack on the network as it is now."""

@@ -201,7 +201,7 @@ class Training(Spec):
     `attack_labels` says which labels the attack climbs away from: `true` ones, or those `predicted` on the clean
     image; TRADES' attack needs neither. With `validate_on` the training loss of so many validation images is recorded,
     in eval mode, after every epoch, or with `validate_every` after steps 1, 1 + n, 1 + 2n, ... of each; nothing is
-    decided by it.
+    decided by it. `activation_l1` weighs the l1 norm of each image's activations in the loss.
 
     `awp` above 0 takes each step's gradient where the weights are worst within that share of their norm (adversarial
     weight perturbation, `trainables.awp`), after `awp_warmup` epochs. `select` holds back the last so many training
@@ -229,6 +229,7 @@ class Training(Spec):
     awp_warmup: float = Field(default=0.0, ge=0)
     select: int = Field(default=0, ge=0)
     select_attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
+    activation_l1: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:

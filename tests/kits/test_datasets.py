@@ -49,6 +49,19 @@ def test_splits_are_disjoint_and_whole(data: Data) -> None:
         assert part.y.tolist() == [label_of[image.numpy().tobytes()] for image in part.x]
 
 
+def test_classes_can_be_selected(data: Data) -> None:
+    images, labels = data.read_training()
+    some = data.model_copy(update={"select": (1, 0), "validation": 10})
+    loaded, test = load(some), load_test(some)
+    assert loaded.classes == 2
+    assert loaded.fingerprint != load(data).fingerprint
+    assert fingerprint(some).images == len(loaded.train) + len(loaded.validation) == int((labels < 2).sum())
+    number_of = {image.tobytes(): int(1 - label) for image, label in zip(images, labels, strict=True)}
+    for part in (loaded.train, loaded.validation):
+        assert part.y.tolist() == [number_of[image.numpy().tobytes()] for image in part.x]
+    assert set(test.y.tolist()) == {0, 1}
+
+
 def test_types_and_ranges(data: Data) -> None:
     loaded = load(data)
     for part in (loaded.train, loaded.validation, load_test(data)):

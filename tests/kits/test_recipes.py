@@ -30,6 +30,7 @@ SPARSITY = 0.7
 SMALL: dict[str, dict[str, Any]] = {
     "three_stage": {"epochs": 2, "finetune_epochs": 2},
     "imp": {"epochs": 2, "rate": 0.5, "rewind": 1},
+    "guo2018": {"epochs": 2, "retrain_epochs": 1, "train": {"activation_l1": 1e-5, "validate_on": 50}},
     "cosentino2019": {"epochs": 2, "rate": 0.5, "last_rate": 0.3, "train": {"validate_on": 50}},
     "wang2020": {"epochs": 2, "rounds": 2, "retrain_epochs": 1, "weights": "rewound", "large": "none"},
     "hydra": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1},
@@ -42,7 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 A trial trains LeNet-300-100 with 32 and 16 hidden units; `MODELS` names another network where that will not do.
 """
-MODELS: dict[str, Any] = {}
+MODELS: dict[str, Any] = {"guo2018": {"kind": "lenet300", "hidden": [32, 16], "active": 0.5}}
 NOMINAL = {"cosentino2019": 0.05}
 """By recipe, how far measurements on the way may be from the sparsity that they stand for."""
 UNKNOWN = ("code_version", "device", "seconds", "started", "finished")

@@ -33,6 +33,7 @@ BUILTIN = {
     "harp-digits": ("digits", "lenet300"),
     "twin_rep-digits": ("digits", "lenet300"),
     "shi2022-mnist": ("mnist", "lenet300"),
+    "guo2018-mnist": ("mnist", "lenet300"),
 }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainables.attacks.base import Attack, Keep
-from trainables.attacks.pgd import Fgsm, Pgd
+from trainables.attacks.minimal import CarliniWagner, DeepFool
+from trainables.attacks.pgd import Fgsm, Pgd, RFgsm
 from trainables.registry import Registry
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
     from trainables.attacks.base import LogitsFn
 
-ATTACKS: Registry[Attack] = Registry("attack", {"pgd": Pgd, "fgsm": Fgsm})
+ATTACKS: Registry[Attack] = Registry(
+    "attack",
+    {"pgd": Pgd, "fgsm": Fgsm, "rfgsm": RFgsm, "deepfool": DeepFool, "cw": CarliniWagner},
+)
 
 
 def run(

@@ -105,6 +105,36 @@ class Fgsm(Attack):
         return once.perturb(logits_fn, x, y, eps=eps, generator=generator, start=start)
 
 
+class RFgsm(Attack):
+    """A random step of `share` of eps, then a gradient step of the rest.
+
+    In l_inf the random step is one of signs. Source: Tramer et al. 2018, arXiv:1705.07204 §3.3.
+    """
+
+    kind: Literal["rfgsm"] = "rfgsm"
+    share: float = Field(default=0.5, gt=0, lt=1)
+
+    def perturb(
+        self,
+        logits_fn: LogitsFn,
+        x: Tensor,
+        y: Tensor,
+        *,
+        eps: float | Tensor,
+        generator: torch.Generator,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        import torch
+
+        from trainables.attacks.geometry import per_image, region
+
+        around = region(self.norm, x, eps)
+        if start is None:
+            noise = torch.empty(x.shape, dtype=x.dtype, device=x.device).normal_(generator=generator)
+            start = around.ascend(x.clone(), noise, per_image(self.share * eps, x))
+        return climb(logits_fn, start, y, around, steps=1, size=(1 - self.share) * eps)
+
+
 def climb(logits_fn: LogitsFn, start: Tensor, y: Tensor, around: Region, *, steps: int, size: float | Tensor) -> Tensor:
     """Ascend the cross-entropy of each image from `start`, staying in the region, and return the last iterate.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from trainables.base import Spec
+from trainables.base import Spec, located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,8 @@ class Data(Spec):
     they are looked for in the folder named after the kind below the environment variable
     `ROBUSTSEARCH_DATA`, else below `./data`. `validation` images are carved from the training files,
     stratified by class, with `split_seed`; `limit` keeps so many of the images left for training,
-    drawn from each class in proportion, with the same seed.
+    drawn from each class in proportion, with the same seed. `select` keeps the images with these labels alone, and
+    numbers the classes anew in this order.
     """
 
     kind: str
@@ -32,6 +33,13 @@ class Data(Spec):
     validation: int = Field(default=5000, gt=0)
     split_seed: int = Field(default=0, ge=0)
     limit: int | None = Field(default=None, gt=0)
+    select: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _selects_classes(self) -> Self:
+        if self.select and len(set(self.select)) != max(2, len(self.select)):
+            raise located("select takes two or more different labels", "select", value=self.select)
+        return self
 
     classes: ClassVar[int | None] = None
     """The number of classes where it is known beforehand; else it is one more than the largest label."""

@@ -66,7 +66,7 @@ def training_arrays(spec: Data) -> tuple[Arrays, Fingerprint]:
 
 
 def checked(spec: Data, arrays: Arrays) -> Arrays:
-    """Return images and labels as they are, or refuse what no data set may give.
+    """Return the images and labels that are selected, or refuse what no data set may give.
 
     Raises:
         DataError: types, sizes, labels or pixel values are out of order.
@@ -84,7 +84,20 @@ def checked(spec: Data, arrays: Arrays) -> Arrays:
         raise DataError(f"{spec.kind}: labels lie in {labels.min()} to {labels.max()}; they must be {allowed}")
     if images.max() > spec.scale:
         raise DataError(f"{spec.kind}: a pixel has the value {images.max()}, above the scale of {spec.scale}")
+    if spec.select:
+        images, labels = _selected(spec, images, labels)
     return np.ascontiguousarray(images), np.ascontiguousarray(labels)
+
+
+def _selected(spec: Data, images: np.ndarray, labels: np.ndarray) -> Arrays:
+    import numpy as np
+
+    if missing := set(spec.select) - set(labels.tolist()):
+        raise DataError(f"{spec.kind}: no image is labelled {', '.join(map(str, sorted(missing)))}, which is selected")
+    kept = np.isin(labels, spec.select)
+    numbers = np.zeros(labels.max() + 1, labels.dtype)
+    numbers[list(spec.select)] = np.arange(len(spec.select))
+    return images[kept], numbers[labels[kept]]
 
 
 def directory() -> Path | None:
@@ -106,7 +119,10 @@ def _identify(spec: Data, arrays: Arrays) -> Fingerprint:
     hashed.update(labels.astype("<i8", copy=False).data)
     _, channels, height, width = images.shape
     return Fingerprint(
-        hashed.hexdigest(), len(images), spec.classes or int(labels.max()) + 1, (channels, height, width)
+        hashed.hexdigest(),
+        len(images),
+        len(spec.select) or spec.classes or int(labels.max()) + 1,
+        (channels, height, width),
     )
 
 
@@ -118,6 +134,8 @@ def _entry(spec: Data) -> Path | None:
         return None
     stats = [(path.absolute(), path.stat()) for path in files]
     reading = {name: value for name, value in plain(spec).items() if name not in Data.model_fields or name == "kind"}
+    if spec.select:
+        reading["select"] = spec.select
     content = [SCHEMA, reading, [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]]
     return folder / f"{spec.kind}-{digest(content)[:32]}"
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from trainables.metrics.activations import Activations
 from trainables.metrics.attacked import Attacked
 from trainables.metrics.base import Metric
 from trainables.metrics.dense_distance import DenseDistance
+from trainables.metrics.distance import Distance
 from trainables.metrics.early_stop import EarlyStop
+from trainables.metrics.lipschitz import Lipschitz
 from trainables.metrics.names import (
     CLEAN_ACCURACY,
     KNOWN,
@@ -45,5 +48,8 @@ METRICS: Registry[Metric] = Registry(
         "early_stop": EarlyStop,
         "spectrum": Spectrum,
         "noise": Noise,
+        "distance": Distance,
+        "lipschitz": Lipschitz,
+        "activations": Activations,
     },
 )

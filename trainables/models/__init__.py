@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainables.models.base import Model
-from trainables.models.lenet import Conv4, LeNet5, LeNet300
+from trainables.models.lenet import Conv4, LeNet5, LeNet300, Linear
 from trainables.models.resnet import ResNet18, ResNet20, ResNet32, ResNet56, Wrn28x4, Wrn28x10
 from trainables.models.vgg import Vgg16
 from trainables.models.zoo import Torchvision
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MODELS: Registry[Model] = Registry(
     "model",
     {
+        "linear": Linear,
         "lenet300": LeNet300,
         "lenet5": LeNet5,
         "conv4": Conv4,

@@ -16,18 +16,32 @@ class LeNet300(Model):
     """LeNet-300-100: fully connected, ReLU, on the flattened image of any shape.
 
     Glorot-normal weights, zero biases. Source: Frankle & Carbin 2019, arXiv:1803.03635 fig. 2. Without `bias` and with
-    `init: glorot_uniform` it is the net of Cosentino et al. 2019; without hidden layers a linear model.
+    `init: glorot_uniform` it is the net of Cosentino et al. 2019. With `active` below 1 a hidden layer gives, for
+    each image, that share of its units, the largest, and 0 for the others.
     """
 
     kind: Literal["lenet300"] = "lenet300"
     hidden: tuple[Annotated[int, Field(gt=0)], ...] = (300, 100)
     bias: bool = True
     init: Literal["glorot_normal", "glorot_uniform"] = "glorot_normal"
+    active: float = Field(default=1.0, gt=0, le=1)
 
     def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         from trainables.models.nets import plain
 
-        return plain.mlp(shape, self.hidden, classes, bias=self.bias, uniform=self.init == "glorot_uniform")
+        uniform = self.init == "glorot_uniform"
+        return plain.mlp(shape, self.hidden, classes, bias=self.bias, uniform=uniform, active=self.active)
+
+
+class Linear(Model):
+    """Logistic regression on the pixels of images of any shape; Glorot-normal weights, zero biases."""
+
+    kind: Literal["linear"] = "linear"
+
+    def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        from trainables.models.nets import plain
+
+        return plain.mlp(shape, (), classes)
 
 
 class LeNet5(Model):

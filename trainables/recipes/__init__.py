@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainables.recipes.base import Recipe
 from trainables.recipes.cosentino2019 import Cosentino2019
+from trainables.recipes.guo2018 import Guo2018
 from trainables.recipes.harp import Harp
 from trainables.recipes.hydra import Hydra
 from trainables.recipes.imp import Imp
@@ -26,5 +27,6 @@ RECIPES: Registry[Recipe] = Registry(
         "hydra": Hydra,
         "harp": Harp,
         "twin_rep": TwinRep,
+        "guo2018": Guo2018,
     },
 )

@@ -41,6 +41,14 @@ class Recipe(Spec):
         raise NotImplementedError
 
 
+def ladder(rate: float, sparsity: float) -> tuple[float, ...]:
+    """Return the sparsities 1 - (1 - rate)^i below `sparsity`, and it; nothing where it is 0."""
+    rungs: list[float] = []
+    while (rung := 1 - (1 - rate) ** (len(rungs) + 1)) < sparsity - 1e-9:
+        rungs.append(round(rung, 6))
+    return (*rungs, sparsity) if sparsity else ()
+
+
 def check_warmups(training: Training, epochs: int) -> None:
     """Refuse a warm-up that is longer than the training it warms up.
 

@@ -12,7 +12,7 @@ from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner
 from trainables.pruning.rates import Rates
 from trainables.pruning.scores import Magnitude
-from trainables.recipes.base import Recipe, check_warmups
+from trainables.recipes.base import Recipe, check_warmups, ladder
 from trainables.training import Training
 
 PUBLISHED: dict[str, Any] = {
@@ -63,10 +63,7 @@ class Cosentino2019(Recipe):
 
     def levels(self) -> tuple[float, ...]:
         """Return the sparsity of each round: nominal, but for the last."""
-        found: list[float] = []
-        while (level := 1 - (1 - self.rate) ** (len(found) + 1)) < self.sparsity - 1e-9:
-            found.append(round(level, 6))
-        return (*found, self.sparsity) if self.sparsity else ()
+        return ladder(self.rate, self.sparsity)
 
     def phases(self) -> tuple[Phase, ...]:
         train = Train(epochs=self.epochs, training=self.train)

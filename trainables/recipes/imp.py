@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from trainables.base import located
 from trainables.phases import Measure, Phase, Prune, Rewind, RewindTo, Train
 from trainables.pruning import Pruning
-from trainables.recipes.base import Recipe, check_warmups
+from trainables.recipes.base import Recipe, check_warmups, ladder
 
 
 class Imp(Recipe):
@@ -39,10 +39,7 @@ class Imp(Recipe):
 
     def ladder(self) -> tuple[float, ...]:
         """Return the sparsity of each pruning round."""
-        rungs: list[float] = []
-        while (rung := 1 - (1 - self.rate) ** (len(rungs) + 1)) < self.sparsity - 1e-9:
-            rungs.append(round(rung, 6))
-        return (*rungs, self.sparsity) if self.sparsity else ()
+        return ladder(self.rate, self.sparsity)
 
     def phases(self) -> tuple[Phase, ...]:
         at = self.rewind if isinstance(self.rewind, int) else 0

@@ -7,25 +7,35 @@ from itertools import pairwise
 
 from torch import nn
 
+from trainables.activations import TopK
 from trainables.models.nets.initial import glorot
 
 Shape = tuple[int, int, int]
 
 
-def _head(sizes: Sequence[int], *, bias: bool = True) -> list[nn.Module]:
-    """Return linear layers from size to size with ReLU between them."""
+def _head(sizes: Sequence[int], *, bias: bool = True, active: float = 1.0) -> list[nn.Module]:
+    """Return linear layers from size to size with ReLU between them, of which the share `active` of each stays."""
     layers: list[nn.Module] = [nn.Flatten()]
     for index, (inside, outside) in enumerate(pairwise(sizes)):
-        layers += [nn.ReLU(inplace=True)] if index else []
+        if index:
+            layers.append(nn.ReLU(inplace=True) if active == 1 else TopK(max(1, round(active * inside))))
         layers.append(nn.Linear(inside, outside, bias=bias))
     return layers
 
 
-def mlp(shape: Shape, hidden: Sequence[int], classes: int, *, bias: bool = True, uniform: bool = False) -> nn.Module:
+def mlp(
+    shape: Shape,
+    hidden: Sequence[int],
+    classes: int,
+    *,
+    bias: bool = True,
+    uniform: bool = False,
+    active: float = 1.0,
+) -> nn.Module:
     """Build a multilayer perceptron on the flattened image; without hidden layers it is linear."""
     channels, height, width = shape
     sizes = [channels * height * width, *hidden, classes]
-    return glorot(nn.Sequential(*_head(sizes, bias=bias)), uniform=uniform)
+    return glorot(nn.Sequential(*_head(sizes, bias=bias, active=active)), uniform=uniform)
 
 
 def lenet5(shape: Shape, classes: int) -> nn.Module:

@@ -1,0 +1,47 @@
+"""Activations: the layers themselves where torch has none, and a look at what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class TopK(nn.Module):
+    """A ReLU that keeps the `k` largest of an image's outputs and sets the rest to 0; equals of the last stay too.
+
+    Nothing is random in it. Source: winner-take-all, Makhzani & Frey 2015, arXiv:1409.2752 §2.
+    """
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        flat = x.flatten(1)
+        least = flat.topk(self.k, dim=1).values[:, self.k - 1 : self.k]
+        return torch.where(flat >= least, flat, 0.0).view_as(x)
+
+
+@contextmanager
+def watched(net: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the outputs of all activation layers in the order of the forward passes inside the block."""
+    outputs: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
+        outputs.append(output)
+
+    hooks = [module.register_forward_hook(note) for module in net.modules() if isinstance(module, (nn.ReLU, TopK))]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def activity(outputs: Sequence[Tensor]) -> Tensor:
+    """Return the l1 norm of an image's activations, averaged over the images of each pass."""
+    return torch.stack([output.float().abs().sum() / len(output) for output in outputs]).sum()

@@ -1,0 +1,205 @@
+"""Attacks that look for the nearest misclassified input, in l2: DeepFool and Carlini & Wagner's.
+
+Within a ball they are attacks like any other: the framework projects what they find. What they are for is the distance
+(`nearest`), which no ball bounds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from trainables.attacks.base import Attack
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from trainables.attacks.base import LogitsFn
+
+
+class Minimal(Attack):
+    """Base of the attacks that minimise a distance."""
+
+    norm: Literal["l2"] = "l2"
+
+    def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
+        """Return misclassified inputs in [0, 1] as near to `x` as can be found; `x` itself where none is, or it is one.
+
+        Shapes: x (N, ...) in [0, 1]; y (N,) class indices.
+        """
+        raise NotImplementedError
+
+    def perturb(
+        self,
+        logits_fn: LogitsFn,
+        x: Tensor,
+        y: Tensor,
+        *,
+        eps: float | Tensor,
+        generator: torch.Generator,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        return self.nearest(logits_fn, x, y.argmax(dim=1) if y.is_floating_point() else y)
+
+
+class DeepFool(Minimal):
+    """Step after step to the nearest face of the linearised decision region.
+
+    The steps so far are taken `overshoot` too far, to end across the boundary. `candidates` are how many classes are
+    looked at, those of the largest logits. Source: Moosavi-Dezfooli et al. 2016, arXiv:1511.04599 §3, algorithm 2;
+    here inputs are also held to the box.
+    """
+
+    kind: Literal["deepfool"] = "deepfool"
+    steps: int = Field(default=50, gt=0)
+    overshoot: float = Field(default=0.02, ge=0)
+    candidates: int = Field(default=10, gt=1)
+
+    @property
+    def label(self) -> str:
+        return "DeepFool"
+
+    def cheaper(self, steps: int) -> DeepFool:
+        return self.model_copy(update={"steps": min(steps, self.steps)})
+
+    def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
+        import torch
+
+        shape = (-1, *[1] * (x.dim() - 1))
+        z, total = x, torch.zeros_like(x)
+        found, done = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        for _ in range(self.steps):
+            logits, slopes = jacobian(logits_fn, z, y, self.candidates - 1)
+            crossed = ~done & (logits.argmax(dim=1) != y)
+            found = torch.where(crossed.view(shape), z, found)
+            done = done | crossed
+            if bool(done.all()):
+                return found
+            total = total + _to_nearest_face(*slopes).view_as(x)
+            z = (x + (1 + self.overshoot) * total).clamp(0, 1)
+        with torch.no_grad():
+            crossed = ~done & (logits_fn(z).argmax(dim=1) != y)
+        return torch.where(crossed.view(shape) & z.isfinite(), z, found)
+
+
+def jacobian(logits_fn: LogitsFn, z: Tensor, y: Tensor, others: Tensor | int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Return the logits, and of other classes the logit less that of `y`, with its gradient with respect to `z`.
+
+    `others` are the classes, or how many of them: those with the largest logits.
+
+    Shapes: z (N, ...); y (N,) and others (N, C) class indices; logits (N, K), differences (N, C), gradients
+    (N, C, pixels).
+    """
+    import torch
+
+    z = z.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = logits_fn(z)
+        if isinstance(others, int):
+            rest = logits.detach().scatter(1, y[:, None], -torch.inf)
+            others = rest.topk(min(others, logits.shape[1] - 1), dim=1).indices
+        differences = logits.gather(1, others) - logits.gather(1, y[:, None])
+        slopes = [torch.autograd.grad(d.sum(), z, retain_graph=True)[0].flatten(1) for d in differences.unbind(dim=1)]
+    return logits.detach(), (differences.detach(), torch.stack(slopes, dim=1))
+
+
+def _to_nearest_face(differences: Tensor, slopes: Tensor) -> Tensor:
+    """Return the shortest step (N, pixels) to where one of the linearised differences is 0."""
+    import torch
+
+    length = torch.linalg.vector_norm(slopes, dim=2).clamp_min(1e-12)
+    # Just across: a step that ends on the face settles nothing.
+    height = differences.abs() + 1e-4 * length.clamp(max=1)
+    nearest = (height / length).argmin(dim=1, keepdim=True)
+    step: Tensor = (height / length.square()).gather(1, nearest) * slopes[torch.arange(len(slopes)), nearest[:, 0]]
+    return step
+
+
+class CarliniWagner(Minimal):
+    """Descend the squared distance plus c times the lead of the true logit, for the smallest c that suffices.
+
+    In the space of arctanh, so that pixels stay in the box; Adam with learning rate `lr`, `steps` steps for each of
+    `searches` constants, per image: from `constant` ten times as much until one suffices, then the middle of the
+    interval. `confidence` asks for so large a lead of the wrong logit.
+    Source: Carlini & Wagner 2017, arXiv:1608.04644 §VI.A; the defaults of their code, but for 1,000 steps where it has
+    10,000 and stops early.
+    """
+
+    kind: Literal["cw"] = "cw"
+    steps: int = Field(default=1000, gt=0)
+    searches: int = Field(default=9, gt=0)
+    lr: float = Field(default=0.01, gt=0)
+    constant: float = Field(default=1e-3, gt=0)
+    confidence: float = Field(default=0.0, ge=0)
+
+    @property
+    def label(self) -> str:
+        return f"CW-{self.searches}x{self.steps}"
+
+    def cheaper(self, steps: int) -> CarliniWagner:
+        return self.model_copy(update={"steps": min(steps, self.steps), "searches": 1})
+
+    def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
+        import torch
+
+        low = x.new_zeros(len(x))
+        high = x.new_full((len(x),), torch.inf)
+        weight = x.new_full((len(x),), self.constant)
+        best, least = x.clone(), x.new_full((len(x),), torch.inf)
+        for _ in range(self.searches):
+            found, distance = self._descend(logits_fn, x, y, weight)
+            nearer = distance < least
+            best = torch.where(nearer.view(-1, *[1] * (x.dim() - 1)), found, best)
+            least = torch.minimum(least, distance)
+            enough = distance.isfinite()
+            high = torch.where(enough, torch.minimum(high, weight), high)
+            low = torch.where(enough, low, torch.maximum(low, weight))
+            weight = torch.where(high.isfinite(), (low + high) / 2, 10 * weight)
+        with torch.no_grad():
+            wrong = logits_fn(x).argmax(dim=1) != y
+        return torch.where(wrong.view(-1, *[1] * (x.dim() - 1)), x, best)
+
+    def _descend(self, logits_fn: LogitsFn, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the nearest misclassified inputs met with these constants and their squared distance, inf for none."""
+        import torch
+
+        from trainables.attacks.pgd import input_gradient
+
+        shape = (-1, *[1] * (x.dim() - 1))
+        # Pixels of exactly 0 or 1 have no finite arctanh.
+        w = torch.atanh((2 * x - 1) * 0.999999).detach().requires_grad_()
+        adam = torch.optim.Adam([w], lr=self.lr)
+        best, least = x.clone(), x.new_full((len(x),), torch.inf)
+        chosen = torch.nn.functional.one_hot(y, num_classes=_classes(logits_fn, x)).bool()
+        wrong = torch.zeros_like(y, dtype=torch.bool)
+
+        def slope(logits: Tensor) -> Tensor:
+            """Return c times the gradient of the lead of the true logit, and note what is misclassified."""
+            nonlocal wrong
+            other = logits.masked_fill(chosen, -torch.inf)
+            lead = logits[chosen] - other.amax(dim=1)
+            wrong = (logits.argmax(dim=1) != y) & (lead <= -self.confidence)
+            rival = torch.nn.functional.one_hot(other.argmax(dim=1), logits.shape[1])
+            gradient = (chosen.to(logits.dtype) - rival) * (lead > -self.confidence).to(logits.dtype)[:, None]
+            return gradient * weight[:, None].to(logits.dtype)
+
+        for _ in range(self.steps):
+            tanh = torch.tanh(w.detach())
+            z = (tanh + 1) / 2
+            pull = input_gradient(logits_fn, z, slope).to(x.dtype)
+            distance = (z - x).flatten(1).square().sum(dim=1)
+            nearer = wrong & (distance < least)
+            best = torch.where(nearer.view(shape), z, best)
+            least = torch.where(nearer, distance, least)
+            w.grad = (2 * (z - x) + pull) * (1 - tanh.square()) / 2
+            adam.step()
+        return best, least
+
+
+def _classes(logits_fn: LogitsFn, x: Tensor) -> int:
+    import torch
+
+    with torch.no_grad():
+        return int(logits_fn(x[:1]).shape[1])

@@ -2,7 +2,7 @@
 
 The kernel of inputs x1 and x2 is J(x1) J(x2)^T with J the derivative of the outputs by the parameters. A row of J
 belongs to one image, so the network may not mix images: batch norm has to be in eval mode. Source: Jacot et al. 2018,
-arXiv:1806.07572 §4; of the sum of outputs instead: Mohamadi et al. 2023, arXiv:2206.12543.
+arXiv:1806.07572 §4; of the sum of outputs over their number's root: Mohamadi et al. 2023, arXiv:2206.12543.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Outputs = Literal["full", "sum", "random"]
 def readout(outputs: Outputs, classes: int, generator: torch.Generator) -> Tensor | None:
     """Return what logits are multiplied with, (classes, 1), or None for all of them.
 
-    `sum` adds them up; `random` weighs them with normal draws, so that the kernel's expectation is the
-    trace of the full one over classes.
+    `sum` adds them up; `random` weighs them with normal draws, so that the kernel's expectation is the mean of the
+    full one's diagonal over classes. Both divide by the root of the number of classes: one output's kernel is
+    as large as one of the full kernel's entries.
     """
     if outputs == "full":
         return None
     shape, device = (classes, 1), generator.device
-    if outputs == "random":
-        return torch.randn(shape, generator=generator, device=device)
-    return torch.ones(shape, device=device)
+    weights = torch.randn(shape, generator=generator, device=device) if outputs == "random" else torch.ones(shape)
+    return weights.to(device) / classes**0.5
 
 
 def jacobian(f: Function, params: Mapping[str, Tensor], x: Tensor, read: Tensor | None = None) -> Tensors:

@@ -23,8 +23,10 @@ from search.space import (
     meant,
 )
 from search.yaml_file import Path_
-from trainables.base import plain
+from trainables.base import Spec, plain
 from trainables.errors import SpecError
+from trainables.models import MODELS
+from trainables.recipes import RECIPES
 from trainables.registry import nearest
 from trainables.spec import TrialSpec
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 MAX_CORNERS = 64
 """How many corners of a space are tried before it is accepted."""
+
+_FAMILIES: Mapping[str, Mapping[str, type[Spec]]] = {"recipe": RECIPES, "model": MODELS}
 
 Problem = tuple[Path_, str]
 
@@ -44,10 +48,29 @@ def plain_trial(study: StudySpec, params: Mapping[str, Any]) -> dict[str, Any]:
         SpecError: a path leads through a value that holds nothing.
     """
     data: dict[str, Any] = {"model": plain(study.model), "recipe": plain(study.recipe)}
-    for path, value in params.items():
-        put(data, path.split("."), value)
+    # Kinds come first, the outer before the inner: they say which fields there are.
+    for path in sorted(params, key=lambda path: (not path.endswith(".kind"), path.count("."))):
+        *within, field = path.split(".")
+        if field == "kind":
+            _become(data, within, params[path])
+        put(data, [*within, field], params[path])
     fixed = {"data": study.data, "protocol": study.protocol, "seed": study.seed, "plugins": study.plugins}
     return {**data, **fixed, "snapshots": rewind_epochs(study.space)}
+
+
+def _become(data: dict[str, Any], path: list[str], kind: Any) -> None:
+    """Drop the fields of the kind that stands at `path` where another takes its place.
+
+    Recipes and models keep those that both kinds have; of anything else all are dropped.
+    """
+    found: Any = data
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    if isinstance(found, dict) and found.get("kind") != kind:
+        registry = _FAMILIES.get(".".join(path), {})
+        shared = registry[kind].model_fields if kind in registry else {}
+        for name in found.keys() - shared.keys():
+            del found[name]
 
 
 def rewind_epochs(space: Space) -> tuple[int, ...]:

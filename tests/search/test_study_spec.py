@@ -12,6 +12,9 @@ from search.study_spec import changes, json_schema
 from search.yaml_file import parse
 from tests.search.studies import BASE, study
 from trainables.errors import SpecError
+from trainables.pruning import Pruning
+from trainables.recipes.three_stage import ThreeStage
+from trainables.training import Madry, Trades
 
 SPACE = """\
 space:
@@ -387,3 +390,45 @@ def test_json_schema_refuses_what_an_editor_should_underline(more: str) -> None:
 def test_errors_do_not_depend_on_the_text_being_a_file() -> None:
     with pytest.raises(SpecError, match=r"^other.yaml:1:1: duplicate|^other.yaml:2:1: duplicate"):
         parse("a: 1\na: 2\n", "other.yaml")
+
+
+KINDS = """\
+  rate: 0.4
+  rewind: dense_trained
+  epochs: 7
+  prune: {scope: layerwise}
+  train: {loss: {kind: trades, beta: 3}, optimiser: {kind: adam, lr: 0.1}}
+space:
+  recipe.rate: {kind: float, low: 0.1, high: 0.3, when: {}}
+  recipe.kind: {kind: categorical, choices: [imp, three_stage]}
+"""
+
+
+def test_a_searched_recipe_has_its_own_fields_and_those_it_shares() -> None:
+    more = KINDS.replace("  recipe.rate: {kind: float, low: 0.1, high: 0.3, when: {}}\n", "")
+    spec = study(
+        more + "  recipe.rate: {kind: float, low: 0.1, high: 0.3, when: {recipe.kind: imp}}\n"
+        "  recipe.finetune_epochs: {kind: categorical, choices: [2], when: {recipe.kind: three_stage}}\n"
+    )
+    ladder = spec.trial({"recipe.kind": "imp", "recipe.rate": 0.2}).recipe
+    assert ladder == spec.recipe.model_copy(update={"rate": 0.2})
+    once = spec.trial({"recipe.kind": "three_stage", "recipe.finetune_epochs": 2}).recipe
+    assert isinstance(once, ThreeStage)
+    assert (once.epochs, once.finetune_epochs, once.train) == (7, 2, spec.recipe.train)
+    assert once.prune == Pruning(scope="layerwise")
+
+
+def test_a_searched_kind_inside_of_a_recipe_leaves_nothing_of_the_other() -> None:
+    spec = study(
+        "  train: {loss: {kind: trades, beta: 3}}\nspace:\n"
+        "  recipe.train.loss.kind: {kind: categorical, choices: [madry, trades]}\n"
+        "  recipe.train.loss.beta: {kind: float, low: 1, high: 2, when: {recipe.train.loss.kind: trades}}\n"
+    )
+    assert spec.trial({"recipe.train.loss.kind": "madry"}).recipe.train.loss == Madry()
+    trades = spec.trial({"recipe.train.loss.kind": "trades", "recipe.train.loss.beta": 1.5})
+    assert trades.recipe.train.loss == Trades(beta=1.5)
+
+
+def test_a_field_that_only_some_searched_recipes_have_needs_a_condition() -> None:
+    with pytest.raises(SpecError, match=r"recipe.rate.low: unknown key"):
+        study(KINDS)

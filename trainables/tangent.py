@@ -7,6 +7,7 @@ arXiv:1806.07572 §4; of the sum of outputs over their number's root: Mohamadi e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -33,7 +34,7 @@ def readout(outputs: Outputs, classes: int, generator: torch.Generator) -> Tenso
         return None
     shape, device = (classes, 1), generator.device
     weights = torch.randn(shape, generator=generator, device=device) if outputs == "random" else torch.ones(shape)
-    return weights.to(device) / classes**0.5
+    return weights.to(device) / math.sqrt(classes)
 
 
 def jacobian(f: Function, params: Mapping[str, Tensor], x: Tensor, read: Tensor | None = None) -> Tensors:

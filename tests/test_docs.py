@@ -47,6 +47,8 @@ from trainables.recipes.base import Recipe
 from trainables.registry import Registry
 from trainables.regularisers import REGULARISERS
 from trainables.regularisers.base import Regulariser
+from trainables.rewirings import REWIRINGS
+from trainables.rewirings.base import Rewiring
 from trainables.screening import Screening
 from trainables.spec import Protocol
 from trainables.training import LOSSES, OPTIMISERS, SCHEDULES, Loss, Optimiser, Schedule, Training
@@ -189,6 +191,7 @@ REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
     (STUDY_FILE, "## Space", PARAMETERS, Parameter),
     (RECIPES_PAGE, "## All recipes", RECIPES, Recipe),
     (RECIPES_PAGE, "## Pruners", PRUNERS, Pruner),
+    ("rewiring.md", "# Rewiring", REWIRINGS, Rewiring),
     (RECIPES_PAGE, "## Weights", WEIGHTS, Weights),
     (CLUSTER_FILE, "# The cluster file", cluster_spec.CLUSTERS, cluster_spec.Cluster),
 ]

@@ -26,7 +26,7 @@ TRAINABLES = (
     "attacks regularisers data models pruning.base pruning.densities pruning.rates pruning.scores pruning.saliency "
     "pruning.__init__ weights",
     "training",
-    "metrics imitation",
+    "metrics imitation rewirings",
     "phases",
     "recipes",
     "spec rungs screening",
@@ -36,7 +36,8 @@ TRAINABLES = (
     "latents pruning.cut",
     "optimisers",
     "validation awp selection",
-    "train evaluate stages work models.saved",
+    "rewire",
+    "train evaluate stages work models.saved models.shrunk",
     "imitate",
     "measuring",
     "run",

@@ -99,9 +99,8 @@ class Optimisation:
             "scales": {name: self._params[name] for name in scales(model)},
         }
         self._penalties = [r for r in training.regularisers.values() if r.weight > 0 and self._penalised[r.of]]
-        pruned = {name: mask for name, mask in masks.items() if not bool(mask.all())}
-        self._pruned = [self._params[name] for name in pruned]
-        self._keep = [torch.empty_like(self._params[name]).copy_(mask) for name, mask in pruned.items()]
+        self._hold(masks)
+        self.gradients: Tensors = {}
         self._decay = training.ema
         self._average: Tensors = {}
         if training.ema:
@@ -112,10 +111,19 @@ class Optimisation:
         """All that a step changes, by name: parameters, and a latent's tensors."""
         return self._trained
 
-    def step(self, loss: Tensor, *, lr: float, number: int, back: Callable[[], None] | None = None) -> None:
+    def step(
+        self,
+        loss: Tensor,
+        *,
+        lr: float,
+        number: int,
+        back: Callable[[], None] | None = None,
+        rewires: bool = False,
+    ) -> None:
         """Descend `loss` plus the penalties; `number` counts the training's steps from 1.
 
-        `back` undoes a perturbation of the weights (`trainables.awp`) once the gradients are known.
+        `back` undoes a perturbation of the weights (`trainables.awp`) once the gradients are known. With `rewires` the
+        prunable weights' gradients, those of pruned ones too, are kept in `gradients`.
         """
         for penalty in self._penalties:
             loss = loss + penalty.weight * penalty.penalty(self._penalised[penalty.of])
@@ -125,6 +133,8 @@ class Optimisation:
         loss.backward()  # type: ignore[no-untyped-call]
         if back is not None:
             back()
+        weights = self._penalised["weights"] if rewires else {}
+        self.gradients = {name: p.grad.clone() for name, p in weights.items() if p.grad is not None}
         for group in self._optimiser.param_groups:
             group["lr"] = lr
         for p, keep in zip(self._pruned, self._keep, strict=True):
@@ -136,6 +146,22 @@ class Optimisation:
                 p.mul_(keep)
             if self._average:
                 self._follow(min(self._decay, (1 + number) / (10 + number)))
+
+    @torch.no_grad()
+    def rewire(self, masks: Mapping[str, Tensor]) -> None:
+        """Hold other masks from now on; nothing is left of what they prune, nor in the average or the optimiser."""
+        self._hold(masks)
+        for p, keep in zip(self._pruned, self._keep, strict=True):
+            slots = [value for value in self._optimiser.state.get(p, {}).values() if isinstance(value, Tensor)]
+            for tensor in (p, *(value for value in slots if value.shape == p.shape)):
+                tensor.mul_(keep)
+        for name in self._average.keys() & masks.keys():
+            self._average[name].mul_(masks[name].to(self._average[name].device))
+
+    def _hold(self, masks: Mapping[str, Tensor]) -> None:
+        pruned = {name: mask for name, mask in masks.items() if not bool(mask.all())}
+        self._pruned = [self._params[name] for name in pruned]
+        self._keep = [torch.empty_like(self._params[name]).copy_(mask) for name, mask in pruned.items()]
 
     def _current(self) -> Tensors:
         return {**self._params, **self._buffers, **self._extras}

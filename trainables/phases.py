@@ -6,12 +6,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.base import Spec
+from trainables.base import Spec, located
 from trainables.imitation import Imitation
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.pruning import Pruning
 from trainables.pruning.rates import Rates
+from trainables.rewirings import REWIRINGS
+from trainables.rewirings.base import Fixed, Rewiring
+from trainables.rewirings.flying_bird import FlyingBird
 from trainables.training import Training
 from trainables.weights import WEIGHTS
 from trainables.weights.base import Plain, Weights
@@ -64,8 +67,9 @@ class Learning(Phase):
 class Train(Learning):
     """Train epochs `start` to `epochs` of a training of `epochs`, masks held.
 
-    `until` ends it earlier. `weights` says what is trained in place of the weights. `snapshots` are epochs
-    whose weights are stored on the way, for a later rewind; they change no weight and no key.
+    `until` ends it earlier. `weights` says what is trained in place of the weights, `rewiring` how masks change on
+    the way. `snapshots` are epochs whose weights are stored on the way, for a later rewind; they change no weight and
+    no key.
     """
 
     kind: Literal["train"] = "train"
@@ -73,7 +77,16 @@ class Train(Learning):
     until: int | None = Field(default=None, ge=0)
     training: Training
     weights: Annotated[Weights, WEIGHTS] = Plain()
+    rewiring: Annotated[Rewiring, REWIRINGS] = Fixed()
     snapshots: tuple[int, ...] = Field(default=(), json_schema_extra={"hashed": False})
+
+    @model_validator(mode="after")
+    def _rewiring_can_be_done(self) -> Self:
+        if self.rewiring != Fixed() and self.weights != Plain():
+            raise located("what is rewired are plain weights", "weights", value=self.weights.kind)
+        if isinstance(self.rewiring, FlyingBird) and self.rewiring.plus and not self.training.select:
+            raise located("flying_bird's plus looks at images that select holds back", "training", "select", value=0)
+        return self
 
     @property
     def first(self) -> int:

@@ -28,6 +28,8 @@ from trainables.losses import Adversary, Terms, terms
 from trainables.optimisers import Optimisation
 from trainables.phases import Train
 from trainables.precision import Resolved, resolve_precision
+from trainables.rewire import Moment, rewired
+from trainables.rewirings.base import Fixed
 from trainables.rng import generator
 from trainables.selection import Selection, held_back
 from trainables.state import State, Tensors
@@ -84,6 +86,7 @@ def train(
     first = phase.start
     if resume is not None:
         first, checkpoint = resume
+        run.hold(checkpoint.get("masks", {}))
         run.optimisation.load(checkpoint)
         run.validation.load(checkpoint)
         run.selection.load(checkpoint)
@@ -111,6 +114,8 @@ class _Run:
         self.latent = latent(phase.weights, replace(state, params=dict(model.named_parameters())), begun)
         self.effective = Effective(model, self.latent) if self.latent else None
         self.optimisation = Optimisation(model, self.masks, self.training, self.latent)
+        self.steps = (phase.epochs - phase.start) * -(-len(self.split) // self.training.batch)
+        self.initial = 1 - sum(int(state.masks[name].sum()) for name in state.prunable()) / max(state.size(), 1)
         self.completed = -1
         self.validation = Validation(phase, data.validation, self.device, self.format)
         self.twin: Twin | None = None
@@ -160,7 +165,9 @@ class _Run:
         self.completed = epoch + 1
         accuracy = int(hits) / n
         if self.training.select:
-            self.selection.look(epoch + 1, self.model, self.optimisation.state(self.masks), accuracy)
+            settled = self.phase.rewiring.settled((epoch + 1 - self.phase.start) * steps, self.steps)
+            state = self.optimisation.state(self.masks)
+            self.selection.look(epoch + 1, self.model, state, accuracy, eligible=settled)
         return Epoch(
             epoch=epoch + 1,
             epochs=self.phase.epochs,
@@ -179,7 +186,16 @@ class _Run:
         return self.selection.handed_on(state)
 
     def _checkpoint(self, optimisation: Optimisation) -> dict[str, Tensors]:
-        return {**optimisation.checkpoint(), "history": self.validation.history(), **self.selection.checkpoint()}
+        more = {"history": self.validation.history(), **self.selection.checkpoint()}
+        if not isinstance(self.phase.rewiring, Fixed):
+            more["masks"] = dict(self.masks)
+        return {**optimisation.checkpoint(), **more}
+
+    def hold(self, masks: Tensors) -> None:
+        """Go on with other masks, if there are any."""
+        if masks:
+            self.masks = {name: mask.to(self.device) for name, mask in masks.items()}
+            self.optimisation.rewire(self.masks)
 
     def _step(
         self, x: Tensor, y: Tensor, *, lr: float, eps: float, number: int, draws: torch.Generator, awp: float = 0.0
@@ -191,8 +207,24 @@ class _Run:
             trained, buffers = self.optimisation.trained, dict(self.model.named_buffers())
             back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, awp)
         found = self._terms(adversary, x, y)
-        self.optimisation.step(found.loss, lr=lr, number=number, back=back)
+        due = self.phase.rewiring.due(number, self.steps)
+        self.optimisation.step(found.loss, lr=lr, number=number, back=back, rewires=due)
+        if due:
+            self._rewire(number)
         return found
+
+    def _rewire(self, number: int) -> None:
+        moment = Moment(
+            step=number,
+            steps=self.steps,
+            params=dict(self.model.named_parameters()),
+            masks=self.masks,
+            gradients=self.optimisation.gradients,
+            initial=self.initial,
+            looks=self.selection.looks,
+            generator=generator(self.key, number, "rewire", self.device),
+        )
+        self.hold(rewired(self.phase.rewiring, moment))
 
     def _terms(self, adversary: Adversary, x: Tensor, y: Tensor) -> Terms:
         settings = self.training

@@ -38,6 +38,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "twin_rep": {"epochs": 4, "prune_epoch": 2},
     "rakin2019": {"epochs": 2, "finetune_epochs": 2, "train": {"loss": "mix", "regularisers": {"l1": 1e-5}}},
     "shi2022": {"epochs": 2, "search_epochs": 3, "imitation": {"rerank": 2, "attack": {"kind": "pgd", "steps": 2}}},
+    "gradual": {"epochs": 3, "every": 2},
+    "flying_bird": {"epochs": 4, "dynamics": {"every": 2}, "train": {"select": 50}},
+    "filter": {"epochs": 2, "finetune_epochs": 2},
 }
 """By recipe, what makes it run in about a second: fields of the recipe, beside TRAIN and SPARSITY.
 
@@ -46,6 +49,8 @@ A trial trains LeNet-300-100 with 32 and 16 hidden units; `MODELS` names another
 MODELS: dict[str, Any] = {"guo2018": {"kind": "lenet300", "hidden": [32, 16], "active": 0.5}}
 NOMINAL = {"cosentino2019": 0.05}
 """By recipe, how far measurements on the way may be from the sparsity that they stand for."""
+COARSE = {"filter": 0.02}
+"""By recipe, how much sparser than asked a network may be, where not single weights are cut."""
 UNKNOWN = ("code_version", "device", "seconds", "started", "finished")
 
 
@@ -94,7 +99,8 @@ def test_ends_with_the_budget_and_keeps_no_more_than_it_says(trial: TrialSpec, t
         aim = float(point.stands_for.get("sparsity", trial.recipe.sparsity))
         nominal = NOMINAL.get(trial.recipe.kind, 0.0) if point is not found[-1] else 0.0
         # A weight may be trained to exactly 0; more than a few that are would be masks of another size.
-        assert point.sparsity == pytest.approx(aim, abs=nominal + 2 / point.prunable), point.stands_for
+        allowed = nominal + COARSE.get(trial.recipe.kind, 0.0) + 2 / point.prunable
+        assert point.sparsity == pytest.approx(aim, abs=allowed), point.stands_for
         if not nominal:
             assert point.nonzero <= point.prunable - round(aim * point.prunable)
     assert found[-1].stands_for.get("sparsity", SPARSITY) == SPARSITY

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from trainables.recipes.base import Recipe
 from trainables.recipes.cosentino2019 import Cosentino2019
+from trainables.recipes.filter import Filter
+from trainables.recipes.flying_bird import FlyingBird
+from trainables.recipes.gradual import Gradual
 from trainables.recipes.guo2018 import Guo2018
 from trainables.recipes.harp import Harp
 from trainables.recipes.hydra import Hydra
@@ -28,5 +31,8 @@ RECIPES: Registry[Recipe] = Registry(
         "harp": Harp,
         "twin_rep": TwinRep,
         "guo2018": Guo2018,
+        "gradual": Gradual,
+        "flying_bird": FlyingBird,
+        "filter": Filter,
     },
 )

@@ -1,0 +1,39 @@
+"""Gradual magnitude pruning within one training."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainables.phases import Measure, Phase, Train
+from trainables.pruning import Pruning
+from trainables.recipes.base import Recipe, check_warmups
+from trainables.rewirings.gradual import Gradual as Rising
+
+
+class Gradual(Recipe):
+    """Train once, and cut on the way to a sparsity that rises by a cubic schedule.
+
+    From the share `begin` of the training to `end`, every `every` steps. Source: Zhu & Gupta 2017, arXiv:1710.01878 §3.
+    """
+
+    kind: Literal["gradual"] = "gradual"
+    begin: float = Field(default=0.0, ge=0, lt=1)
+    end: float = Field(default=0.75, gt=0, le=1)
+    every: int = Field(default=100, gt=0)
+    prune: Pruning = Pruning()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_warmups(self.train, self.epochs)
+        self._rising()
+        return self
+
+    def phases(self) -> tuple[Phase, ...]:
+        if not self.sparsity:
+            return Train(epochs=self.epochs, training=self.train), Measure()
+        return Train(epochs=self.epochs, training=self.train, rewiring=self._rising()), Measure()
+
+    def _rising(self) -> Rising:
+        return Rising(sparsity=self.sparsity, begin=self.begin, end=self.end, every=self.every, pruning=self.prune)

@@ -140,6 +140,7 @@ class _Run:
         if self.latent is not None:
             self.noise = generator(self.key, epoch, "noise", self.device)
             self.latent.begin(epoch)
+        self.loss = self.training.loss_at(epoch)
         n, batch = len(self.split), self.training.batch
         steps = -(-n // batch)
         losses = torch.zeros(steps, device=self.device)
@@ -230,7 +231,7 @@ class _Run:
         settings = self.training
         watching = watched(self.model) if settings.activation_l1 else nullcontext[list[Tensor]]([])
         with watching as outputs:
-            found = terms(settings.loss, self._forward, adversary, x, y, settings.label_smoothing)
+            found = terms(self.loss, self._forward, adversary, x, y, settings.label_smoothing)
         return replace(found, loss=found.loss + settings.activation_l1 * activity(outputs)) if outputs else found
 
     def _adversary(self, eps: float, draws: torch.Generator) -> Adversary:

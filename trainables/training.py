@@ -198,8 +198,9 @@ class Training(Spec):
     many pixels and crops at random; `flip` mirrors half of the images. `precision` `auto` takes bf16 where the
     processor has units for it; a study resolves it once, before its first trial.
 
-    `attack_labels` says which labels the attack climbs away from: `true` ones, or those `predicted` on the clean
-    image; TRADES' attack needs neither. With `validate_on` the training loss of so many validation images is recorded,
+    The first `natural_epochs` train on clean images with the cross-entropy, whatever the loss. `attack_labels` says
+    which labels the attack climbs away from: `true` ones, or those `predicted` on the clean image; TRADES' attack needs
+    neither. With `validate_on` the training loss of so many validation images is recorded,
     in eval mode, after every epoch, or with `validate_every` after steps 1, 1 + n, 1 + 2n, ... of each; nothing is
     decided by it. `activation_l1` weighs the l1 norm of each image's activations in the loss.
 
@@ -216,6 +217,7 @@ class Training(Spec):
     attack: Annotated[Attack, ATTACKS] = Pgd(steps=7)
     eps: Eps = Eps("8/255")
     eps_warmup: float = Field(default=0.0, ge=0)
+    natural_epochs: int = Field(default=0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema: float = Field(default=0.0, ge=0, lt=1)
     regularisers: Regularisers = {}
@@ -237,6 +239,10 @@ class Training(Spec):
         if self.select:
             check_radius(self.eps, self.select_attack.norm)
         return self
+
+    def loss_at(self, epoch: int) -> Loss:
+        """Return the loss of the epoch after `epoch` completed ones."""
+        return Natural() if epoch < self.natural_epochs else self.loss
 
     def eps_at(self, epoch: float) -> float:
         """Return the training radius, `epoch` epochs into a training."""

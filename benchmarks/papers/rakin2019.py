@@ -45,6 +45,7 @@ def trial(arm: str, seed: int, options: argparse.Namespace) -> TrialSpec:
         "batch": 64,
         "optimiser": {"kind": "sgd", "lr": options.lr, "nesterov": True, "weight_decay": 3e-4},
         "regularisers": lasso,
+        "natural_epochs": round(options.epochs * 5 / 160),
         "eps": options.eps,
     }
     if options.net.startswith("resnet"):

@@ -17,7 +17,7 @@ from trainables.errors import Diverged
 from trainables.phases import Train
 from trainables.state import State, pack, unpack
 from trainables.train import Epoch, train
-from trainables.training import Adam, AdamW, Constant, Cosine, Madry, Natural, Sgd, Trades, Training
+from trainables.training import Adam, AdamW, Constant, Cosine, Madry, Mix, Natural, Sgd, Trades, Training
 
 KEY = "a key"
 
@@ -191,6 +191,21 @@ def test_batch_norm_statistics_come_from_the_training_forward_alone(
     torch.testing.assert_close(state.buffers["1.running_mean"], reference[1].running_mean)
     torch.testing.assert_close(state.buffers["1.running_var"], reference[1].running_var)
     assert int(state.buffers["1.num_batches_tracked"]) == forwards
+
+
+def test_the_first_epochs_may_be_natural_and_change_nothing_after() -> None:
+    mixed = started(phase(epochs=4, loss=Mix(), natural_epochs=2, schedule=Constant()))
+    reports = [next(mixed), next(mixed)]
+    constant = list(started(phase(epochs=2, loss=Natural(), schedule=Constant())))
+    assert [r.loss for r in reports] == [r.loss for r in constant]
+    assert same(reports[-1].state(), constant[-1].state())
+    checkpoint = reports[-1].checkpoint()
+    rest = list(mixed)
+    assert len(rest) == 2
+    again = started(phase(epochs=4, loss=Mix(), natural_epochs=2, schedule=Constant()), resume=(2, checkpoint))
+    assert [r.loss for r in again] == [r.loss for r in rest]
+    one, other = (started(phase(epochs=3, start=2, loss=Mix(), natural_epochs=n, schedule=Constant())) for n in (0, 2))
+    assert next(one).loss == next(other).loss
 
 
 def test_learning_rate_and_radius_are_functions_of_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,11 @@ def check_warmups(training: Training, epochs: int) -> None:
     Raises:
         pydantic.ValidationError: names the field and both lengths.
     """
-    lengths = {("schedule", "warmup"): training.schedule.warmup, ("eps_warmup",): training.eps_warmup}
+    lengths: dict[tuple[str, ...], float] = {
+        ("schedule", "warmup"): training.schedule.warmup,
+        ("eps_warmup",): training.eps_warmup,
+        ("natural_epochs",): training.natural_epochs,
+    }
     for field, length in lengths.items():
         if length > epochs:
             message = f"a warm-up of {length:g} epochs exceeds the training of {epochs} epochs"
@@ -64,7 +68,8 @@ def check_warmups(training: Training, epochs: int) -> None:
 
 def tuned(training: Training, lr: float | None) -> Training:
     """Return the training of a fine-tuning: without warm-ups, and at another learning rate if one is given."""
-    update: dict[str, object] = {"schedule": training.schedule.model_copy(update={"warmup": 0.0}), "eps_warmup": 0.0}
+    schedule = training.schedule.model_copy(update={"warmup": 0.0})
+    update: dict[str, object] = {"schedule": schedule, "eps_warmup": 0.0, "natural_epochs": 0}
     if lr is not None:
         update["optimiser"] = training.optimiser.model_copy(update={"lr": lr})
     return training.model_copy(update=update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -80,21 +81,30 @@ class Interval:
 
     def text(self, scale: float = 1.0, digits: int = 1) -> str:
         """Write the interval as `mean [low, high]`, `scale` times as large."""
-        mean = f"{self.mean * scale:.{digits}f}"
+
+        def number(value: float) -> str:
+            # Adding 0 to what is rounded makes no minus of it.
+            return f"{round(value * scale, digits) + 0.0:.{digits}f}"
+
+        if not self.n:
+            return "unknown"
         if self.low is None or self.high is None:
-            return f"{mean} (one seed)"
-        return f"{mean} [{self.low * scale:.{digits}f}, {self.high * scale:.{digits}f}]"
+            return f"{number(self.mean)} (one seed)"
+        return f"{number(self.mean)} [{number(self.low)}, {number(self.high)}]"
 
 
 def interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
-    """Return the mean of independent values with Student's t interval.
+    """Return the mean of independent values with Student's t interval; what is not a number is left out.
 
     Raises:
         ValueError: there is no value.
     """
-    found = list(values)
-    if not found:
+    given = list(values)
+    if not given:
         raise ValueError("no value to take the mean of")
+    found = [value for value in given if math.isfinite(value)]
+    if not found:
+        return Interval(math.nan, None, None, 0)
     mean = statistics.fmean(found)
     if len(found) == 1:
         return Interval(mean, None, None, 1)

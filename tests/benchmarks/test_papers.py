@@ -20,6 +20,8 @@ def test_interval_is_students() -> None:
     assert (found.low, found.high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
     assert interval([5.0]) == Interval(5.0, None, None, 1)
     assert paired([3.0, 4.0], [1.0, 2.0]) == Interval(2.0, 2.0, 2.0, 2)
+    assert interval([float("nan"), 1.0, 2.0, 3.0]) == found
+    assert interval([float("nan")]).text() == "unknown"
     with pytest.raises(ValueError, match="no value"):
         interval([])
 

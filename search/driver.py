@@ -288,8 +288,8 @@ class Driver:
         self._screens.learn(outcome)
 
     def _observe(self, record: TrialRecord, point: Point) -> None:
-        params = taught_as(record.params, point.stands_for)
-        if params == record.params:
+        params = taught_as(self.spec.space, record.params, point.stands_for, record.spec["recipe"].get)
+        if params is None or params == record.params:
             return
         self._sampling.observe(record.number, params, *self._judge(point))
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from search.space import Params
+from search.space import Parameter, Params, holds
 from trainables.base import Spec
 from trainables.keys import key
 from trainables.outcome import Outcome, TrialRecord
@@ -33,9 +34,9 @@ _MOST = 4096
 class Expectation:
     """What a trial would do, by its measurements in order.
 
-    `points` are the parameters that each stands for, as the sampler is taught it; `epochs` what has to be trained
-    up to it, all told (stages that are stored or under way cost nothing); `known` whether the
-    measurement itself is stored or under way.
+    `points` are the parameters that each stands for, as the sampler is taught it (what stands for none is left out);
+    `epochs` what has to be trained up to it, all told (stages that are stored or under way cost nothing); `known`
+    whether the measurement itself is stored or under way.
     """
 
     points: tuple[Params, ...]
@@ -51,10 +52,27 @@ def alone(params: Params) -> Expectation:
     return Expectation((dict(params),), (1,), (False,))
 
 
-def taught_as(params: Mapping[str, Any], stands_for: Mapping[str, Any]) -> Params:
-    """Return the parameters of the trial of which a measurement would have been the last."""
+def taught_as(
+    space: Mapping[str, Parameter],
+    params: Mapping[str, Any],
+    stands_for: Mapping[str, Any],
+    fixed: Callable[[str], Any],
+) -> Params | None:
+    """Return the parameters of the trial of which a measurement would have been the last.
+
+    None where the study has no such trial: it would differ in a field of the recipe that is not searched, and that is
+    `fixed` at another value, or have a parameter more.
+    """
     stood_for = {f"recipe.{name}": value for name, value in stands_for.items()}
-    return {path: stood_for.get(path, value) for path, value in params.items()}
+    if any(f"recipe.{name}" not in params and fixed(name) != value for name, value in stands_for.items()):
+        return None
+    kept: Params = {}
+    for path, parameter in space.items():
+        if holds(parameter, kept):
+            if path not in params:
+                return None
+            kept[path] = stood_for.get(path, params[path])
+    return kept
 
 
 class Expectations:
@@ -91,13 +109,16 @@ class Expectations:
         """
         points, epochs, known = [], [], []
         trained = 0
-        for step in steps(self._trial(params), self._fingerprint, self._key):
+        trial = self._trial(params)
+        for step in steps(trial, self._fingerprint, self._key):
             if isinstance(step.phase, Learning) and step.key == _NEW:
                 trained += step.phase.length
             elif isinstance(step.phase, Measure):
-                points.append(taught_as(params, step.phase.stands_for))
-                epochs.append(trained)
-                known.append(step.key != _NEW)
+                point = taught_as(self._spec.space, params, step.phase.stands_for, partial(getattr, trial.recipe))
+                if point is not None:
+                    points.append(point)
+                    epochs.append(trained)
+                    known.append(step.key != _NEW)
         return Expectation(tuple(points), tuple(epochs), tuple(known))
 
     def _trial(self, params: Params) -> TrialSpec:

@@ -8,7 +8,6 @@ from typing import Any
 
 from search import objectives
 from search.catalogue import place
-from search.expectation import taught_as
 from search.lessons import Lesson, Lessons, lesson
 from search.matching import params_of
 from search.records import Records
@@ -76,7 +75,9 @@ def gather(spec: StudySpec, shelf: Storage, data_hash: str) -> Lessons:
 def _stands_for(record: TrialRecord, point: Point) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return the trial of which a point would have been the last, and its parameters."""
     recipe = {**record.spec.get("recipe", {}), **point.stands_for}
-    return {**record.spec, "recipe": recipe}, taught_as(record.params, point.stands_for)
+    stood_for = {f"recipe.{name}": value for name, value in point.stands_for.items()}
+    params = {path: stood_for.get(path, value) for path, value in record.params.items()}
+    return {**record.spec, "recipe": recipe}, params
 
 
 def told(taught: Lessons, spec: StudySpec) -> str:

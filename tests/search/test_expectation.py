@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.driver import Driver
-from search.expectation import Expectation, Expectations, alone
+from search.expectation import Expectation, Expectations, alone, taught_as
 from search.records import Records
 from search.samplers import Ehvi, Scene
 from search.study_spec import StudySpec
@@ -169,3 +169,30 @@ def test_a_driver_tells_its_sampler_what_trials_would_do(tmp_path: Path, monkeyp
 
 def test_without_knowledge_a_trial_is_one_new_point() -> None:
     assert alone({"a": 1}) == Expectation(({"a": 1},), (1,), (False,))
+
+
+INHERITING = study(
+    "space:\n"
+    "  recipe.small: {kind: categorical, choices: [global, layerwise]}\n"
+    "  recipe.large: {kind: categorical, choices: [none, inherit]}\n"
+    "  recipe.rest: {kind: categorical, choices: [zero, random], when: {recipe.large: inherit}}\n",
+    "recipe={kind: wang2020, sparsity: 0.9}",
+)
+
+
+def test_a_point_on_the_way_is_taught_without_what_was_searched_for_the_rest_of_the_way() -> None:
+    params = {"recipe.small": "global", "recipe.large": "inherit", "recipe.rest": "zero"}
+    dense, small = {"sparsity": 0.0}, {"sparsity": 0.9, "rounds": 1, "large": "none"}
+    fixed = {"sparsity": 0.9, "rounds": 1}.get
+    assert taught_as(INHERITING.space, params, {}, fixed) == params
+    assert taught_as(INHERITING.space, params, small, fixed) == {"recipe.small": "global", "recipe.large": "none"}
+    assert taught_as(INHERITING.space, params, dense, fixed) is None
+    assert taught_as(INHERITING.space, params, {**small, "rounds": 2}, fixed) is None
+
+
+def test_a_trial_is_expected_to_measure_what_it_teaches() -> None:
+    found = Expectations(INHERITING, factories.DATA_HASH).of(
+        {"recipe.small": "global", "recipe.large": "inherit", "recipe.rest": "zero"}
+    )
+    assert [len(point) for point in found.points] == [2, 3]
+    assert found.epochs == (45, 75)

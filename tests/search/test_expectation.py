@@ -60,6 +60,16 @@ def test_a_first_trial_pays_for_everything() -> None:
     assert found.known == (False, False, False, False)
 
 
+def test_epochs_that_train_nothing_are_paid_for_alike() -> None:
+    weights = {"kind": "categorical", "choices": ["found", "random"]}
+    recipe = {"kind": "shi2022", "epochs": 5, "search_epochs": 20, "sparsity": 0.5}
+    spec = factories.study_spec(recipe=recipe, space={"recipe.weights": weights}, constraints={})
+    expectations = Expectations(spec, factories.DATA_HASH)
+    assert expectations.of({"recipe.weights": "found"}).epochs == (25,)
+    expectations.issue(issued(spec, 0, {"recipe.weights": "found"}))
+    assert expectations.of({"recipe.weights": "random"}).epochs == (5,)
+
+
 def test_what_was_issued_costs_nothing_again_and_a_chain_is_continued() -> None:
     expectations = Expectations(LADDER, factories.DATA_HASH)
     expectations.issue(issued(LADDER, 0, params(0.75)))

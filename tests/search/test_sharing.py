@@ -32,3 +32,11 @@ def test_the_estimate_repeats_and_reads_as_a_sentence() -> None:
         f"30 random trials would train {found.alone} epochs each by itself and {found.shared} "
     )
     assert estimate(spec, 1).factor == 1.0
+
+
+def test_a_search_before_training_is_shared_by_what_trains_its_mask() -> None:
+    """Twenty epochs that find a mask, which is trained from three starts: found weights, initial ones, new ones."""
+    weights = {"kind": "categorical", "choices": ["found", "init", "random"]}
+    recipe = {"kind": "shi2022", "epochs": 5, "search_epochs": 20, "sparsity": 0.5}
+    found = estimate(factories.study_spec(recipe=recipe, space={"recipe.weights": weights}, budget={"trials": 30}))
+    assert (found.alone, found.shared) == (30 * 25, 20 + 3 * 5)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.func import jacrev, vmap
+from torch.func import vjp, vmap
 
 from trainables.state import Tensors
 
@@ -43,12 +43,18 @@ def jacobian(f: Function, params: Mapping[str, Tensor], x: Tensor, read: Tensor 
     Differentiable in the parameters. R is the number of classes, or of columns of `read` (C, R).
     """
 
-    def outputs(at: Mapping[str, Tensor], image: Tensor) -> Tensor:
-        logits = f(at, image.unsqueeze(0)).squeeze(0)
-        return logits if read is None else logits @ read
+    # Not `jacrev`, which copies all of it once more.
+    def rows(image: Tensor) -> Tensors:
+        def outputs(at: Mapping[str, Tensor]) -> Tensor:
+            logits = f(at, image.unsqueeze(0)).squeeze(0)
+            return logits if read is None else logits @ read
 
-    found: Tensors = vmap(jacrev(outputs), in_dims=(None, 0))(dict(params), x)
-    return found
+        values, pull = vjp(outputs, dict(params))[:2]
+        found: Tensors = vmap(pull)(torch.eye(len(values), dtype=values.dtype, device=values.device))[0]
+        return found
+
+    each: Tensors = vmap(rows)(x)
+    return each
 
 
 def kernel(

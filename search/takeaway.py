@@ -58,7 +58,9 @@ def save(study: Study, point: str, output: Path) -> Path:
         where = f"stage {measured.stage} in {study.records.storage.location}"
         raise StorageError(f"the weights of {point} are gone or damaged: {where}")
     if trial.spec["protocol"].get("noise") and Noise.of(state) is not None:
-        raise SpecError(f"{point} was measured with noise on its weights, and a network is saved without; see `noise`")
+        raise SpecError(
+            f"{point} was measured with noise on its weights (protocol.noise), which a saved network has not"
+        )
     made_with = study.records.fingerprint
     shapes = {"shape": list(made_with.shape), "classes": made_with.classes}
     return saved.save(output, state, {**card(study, trial, outcome, measured), **shapes})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import torch
 
 from search.records import Fingerprint, Records
 from search.study import Study
+from search.study_spec import StudySpec
 from tests.search.factories import measured, outcome, params, point, study_spec, trial
 from tests.search.test_cli import run
 from trainables import models, paths
 from trainables.data import cache
 from trainables.models import saved
+from trainables.noise import Noise
 from trainables.stages import Stages
 from trainables.state import State
 from trainables.storage import Storage
@@ -22,9 +25,12 @@ from trainables.storage import Storage
 
 @pytest.fixture
 def studied(tmp_path: Path) -> tuple[Path, State]:
-    """A study of one complete trial whose pruned network is really stored, and that network."""
+    return stored(tmp_path, study_spec())
+
+
+def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0) -> tuple[Path, State]:
+    """Store a study of one complete trial with its pruned network, that may have noise, and return that network."""
     place = Storage(str(tmp_path / "runs" / "synthetic"))
-    spec = study_spec()
     found = cache.fingerprint(spec.data)
     records = Records.create(place, spec, Fingerprint(data_hash=found.sha256, shape=found.shape, classes=found.classes))
     network = models.build(spec.model, shape=found.shape, classes=found.classes, mean=[0.3], std=[0.4], seed=3)
@@ -32,6 +38,9 @@ def studied(tmp_path: Path) -> tuple[Path, State]:
     weight = state.params[next(iter(state.masks))]
     state.masks[next(iter(state.masks))][:] = weight > 0
     state = state.masked()
+    if strength:
+        alpha = {name: torch.full((1,), strength) for name in state.prunable()}
+        state = replace(state, latents=Noise(alpha, masked=True, nonzero=False).tensors())
     kept = state.nonzero() / state.size()
     real = point(1, sparsity=1 - kept, stage="a" * 64, weights_sha256=state.weights_sha256(), flags=("warned",))
     Stages(place).save("a" * 64, state, epochs=5, seconds=1.0, study="synthetic", trial=0)
@@ -78,6 +87,17 @@ def test_the_card_says_what_the_network_is(studied: tuple[Path, State]) -> None:
     assert card["data"]["root"] is None
     assert card["flags"] == ["warned"]
     assert card["trained_with"] == {"torch": "2.11.0"}
+
+
+def test_a_network_that_was_measured_with_noise_is_not_written_without(tmp_path: Path) -> None:
+    place, _ = stored(tmp_path / "off", study_spec(), strength=0.5)
+    assert take(place, "0.1")[0] == 0
+    assert json.loads((place / "taken" / paths.MODEL_CARD).read_text())["noise"] == pytest.approx(0.5)
+    place, _ = stored(tmp_path / "on", study_spec(protocol={"eps": 0.1, "noise": True}), strength=0.5)
+    code, _, error = take(place, "0.1")
+    assert code == 2
+    assert "measured with noise" in error
+    assert not (place / "taken").exists()
 
 
 @pytest.mark.parametrize(("which", "hint"), [("0.7", "trial 0 has: 0.0, 0.1"), ("9.1", "0.1"), ("best", "front")])

@@ -13,6 +13,7 @@ from trainables import models
 from trainables.base import plain
 from trainables.errors import SpecError, StorageError
 from trainables.models import MODELS, saved
+from trainables.noise import Noise
 from trainables.state import State
 
 SPEC = MODELS.parse({"kind": "lenet300", "hidden": [6, 5]})
@@ -57,6 +58,17 @@ def test_card_keeps_what_it_was_given_and_counts_sparsity(tmp_path: Path) -> Non
     assert card["sparsity"] == 1 - state.nonzero() / state.size() == pytest.approx(64 / 141)
     assert card["weights_sha256"] == state.weights_sha256()
     assert card["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_card_tells_of_the_noise_that_a_network_is_saved_without(tmp_path: Path) -> None:
+    state = pruned()
+    assert saved.read_card(saved.save(tmp_path / "plain", state, CARD))["noise"] is None
+    alpha = {name: torch.full((1,), sign * 0.5) for name, sign in zip(state.prunable(), (1, -1) * 9, strict=False)}
+    noisy = replace(state, latents=Noise(alpha, masked=True, nonzero=False).tensors())
+    place = saved.save(tmp_path / "noisy", noisy, CARD)
+    assert saved.read_card(place)["noise"] == pytest.approx(0.5)
+    x = torch.rand(5, 1, 4, 4)
+    assert torch.equal(saved.load(place)(x), saved.load(tmp_path / "plain")(x))
 
 
 def test_channels_last_weights_are_saved_alike(tmp_path: Path) -> None:

@@ -37,13 +37,15 @@ def measured(
     """
     device = next(net.parameters()).device
     part = slice(0, len(clean))
+    x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)
+    y = split.y[part].to(device)
     found: dict[str, float | None] = {}
     for metric in protocol.metrics:
         scene = Scene(
             net=net,
             state=state,
-            x=split.pixels(part).to(device).contiguous(memory_format=torch.channels_last),
-            y=split.y[part].to(device),
+            x=x,
+            y=y,
             eps=float(protocol.eps),
             norm=protocol.attack.norm,
             clean_correct=clean.to(device),

@@ -40,6 +40,7 @@ NETS: dict[str, dict[str, Any]] = {
     "lenet5": {"kind": "lenet5"},
 }
 EPS = 0.1
+QUICK = {"attacks": ["deepfool", {"kind": "cw", "steps": 20, "searches": 2, "constant": 1.0}]}
 FGSM = {"kind": "fgsm", "random_start": False, "step_size": 1.0}
 
 
@@ -91,7 +92,7 @@ class Bench:
                 "attack": {"kind": "pgd", "steps": 100},
                 "examples": 60 if options.tiny else 1000,
                 "metrics": [
-                    {"kind": "distance", "examples": options.examples},
+                    {"kind": "distance", "examples": options.examples, **(QUICK if options.tiny else {})},
                     {"kind": "lipschitz", "examples": options.examples, "samples": 0 if options.tiny else 10},
                     "activations",
                     {"kind": "attacked", "name": "fgsm", "attack": FGSM},

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,3 +63,19 @@ def test_points_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [point.stands_for for point in first] == [{"sparsity": 0.0}, {}]
     monkeypatch.setattr("trainables.run.train", lambda *_: pytest.fail("trained again"))
     assert common.points(trial, tmp_path) == first
+
+
+SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks" / "papers").glob("*[0-9].py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_every_script_runs_on_digits_and_ends_with_its_claims(script: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(script), "--tiny", "--seeds", "1", "--folder", str(tmp_path / "stages")]
+    command += ["--output", str(tmp_path / "told.md")]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = (tmp_path / "told.md").read_text()
+    assert told.strip() in done.stdout
+    assert "| claim | paper | ours | verdict |" in told

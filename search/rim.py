@@ -25,8 +25,8 @@ from search.space import (
 from search.yaml_file import Path_
 from trainables.base import Spec, plain
 from trainables.errors import SpecError
-from trainables.models import MODELS
-from trainables.recipes import RECIPES
+from trainables.models.base import Model
+from trainables.recipes.base import Recipe
 from trainables.registry import nearest
 from trainables.spec import TrialSpec
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 MAX_CORNERS = 64
 """How many corners of a space are tried before it is accepted."""
-
-_FAMILIES: Mapping[str, Mapping[str, type[Spec]]] = {"recipe": RECIPES, "model": MODELS}
 
 Problem = tuple[Path_, str]
 
@@ -59,17 +57,13 @@ def plain_trial(study: StudySpec, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _become(data: dict[str, Any], path: list[str], kind: Any) -> None:
-    """Drop the fields of the kind that stands at `path` where another takes its place.
-
-    Recipes and models keep those that both kinds have; of anything else all are dropped.
-    """
+    """Drop the fields of the kind that stands at `path` where another takes its place, but for what all kinds have."""
     found: Any = data
     for part in path:
         found = found.get(part) if isinstance(found, dict) else None
     if isinstance(found, dict) and found.get("kind") != kind:
-        registry = _FAMILIES.get(".".join(path), {})
-        shared = registry[kind].model_fields if kind in registry else {}
-        for name in found.keys() - shared.keys():
+        base = {"recipe": Recipe, "model": Model}.get(".".join(path), Spec)
+        for name in found.keys() - base.model_fields.keys():
             del found[name]
 
 

@@ -404,7 +404,7 @@ space:
 """
 
 
-def test_a_searched_recipe_has_its_own_fields_and_those_it_shares() -> None:
+def test_a_searched_recipe_has_its_own_fields_and_those_of_all_recipes() -> None:
     more = KINDS.replace("  recipe.rate: {kind: float, low: 0.1, high: 0.3, when: {}}\n", "")
     spec = study(
         more + "  recipe.rate: {kind: float, low: 0.1, high: 0.3, when: {recipe.kind: imp}}\n"
@@ -415,7 +415,7 @@ def test_a_searched_recipe_has_its_own_fields_and_those_it_shares() -> None:
     once = spec.trial({"recipe.kind": "three_stage", "recipe.finetune_epochs": 2}).recipe
     assert isinstance(once, ThreeStage)
     assert (once.epochs, once.finetune_epochs, once.train) == (7, 2, spec.recipe.train)
-    assert once.prune == Pruning(scope="layerwise")
+    assert once.prune == Pruning()
 
 
 def test_a_searched_kind_inside_of_a_recipe_leaves_nothing_of_the_other() -> None:

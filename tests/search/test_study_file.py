@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from search.candidates import searched
+from search.space import Categorical
 from search.study_file import builtin_names, builtin_text, dump, load, loads
 from search.study_spec import StudySpec, json_schema
 from search.yaml_file import parse
 from tests.search.studies import BASE, study
 from trainables.errors import SpecError
+from trainables.recipes import RECIPES
 
 BUILTIN = {
     "quickstart": ("digits", "lenet300"),
@@ -38,6 +41,7 @@ BUILTIN = {
     "twin_rep-digits": ("digits", "lenet300"),
     "shi2022-mnist": ("mnist", "lenet300"),
     "guo2018-mnist": ("mnist", "lenet300"),
+    "all-recipes": ("digits", "lenet300"),
 }
 
 
@@ -69,6 +73,19 @@ def test_studies_survive_being_written_and_read(name: str) -> None:
     spec = load(name)
     assert loads(dump(spec), "dumped") == spec
     assert dump(loads(dump(spec), "dumped")) == dump(spec)
+
+
+def test_all_recipes_are_searched_together_and_each_can_run() -> None:
+    spec = load("all-recipes")
+    kinds = spec.space["recipe.kind"]
+    assert isinstance(kinds, Categorical)
+    assert set(kinds.choices) == set(RECIPES)
+    first = {path: next(iter(parameter.extremes().values())) for path, parameter in spec.space.items()}
+    for kind in kinds.choices:
+        params = searched(spec.space, {**first, "recipe.kind": kind})
+        trial = spec.trial(params)
+        assert trial.recipe.kind == kind
+        assert trial.recipe.phases()[-1].kind == "measure"
 
 
 def test_radii_survive_as_they_were_written() -> None:

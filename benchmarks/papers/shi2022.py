@@ -5,7 +5,8 @@ sparsity, AWT at other sparsities, the dense network beside them, adversarially 
 All settings of the training are ours: the paper's are not known to us. Kernels are searched through one random
 combination of the logits a step, and measured over all pairs of classes.
 
-    python benchmarks/papers/shi2022.py --data DATA --output build/papers/shi2022.md
+    python benchmarks/papers/shi2022.py --data DATA     # about 15 minutes on one core
+    python benchmarks/papers/shi2022.py --tiny          # digits, under a minute; its numbers mean nothing
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ PASSES = (
 ADDITIONS: tuple[Callable[..., Any], ...] = (operator.add, operator.iadd, torch.add)
 
 Live = Tensor | None
-"""Which channels may be other than 0, a boolean vector; None where that is not known."""
+"""Which channels may be other than 0, a vector of booleans or of 0 and 1; None where that is not known."""
 
 
 class _Tracer(fx.Tracer):
@@ -72,9 +72,10 @@ class Wiring:
     def inputs(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return which inputs of each layer may be other than 0, given which of its outputs may, by weight.
 
-        A dead output is one whose weights, bias, and batch norm are all 0.
+        A dead output is one whose weights, bias, and batch norm are all 0. Where `outputs` are numbers, 0 and 1, the
+        result is differentiable in them.
 
-        Shapes: outputs (outputs of the layer,), the result (inputs of the layer,), both boolean.
+        Shapes: outputs (outputs of the layer,), the result (inputs of the layer,), both of one type.
         """
         known = self.live(outputs)
         layers = [node for node in known if self.layer(node) is not None]
@@ -122,7 +123,7 @@ class Wiring:
         if isinstance(module, nn.Flatten) and module.start_dim == 1:
             return first.repeat_interleave(shape_of(node)[1] // len(first))
         if node.target in ADDITIONS and len(inputs) == 2 and inputs[1] is not None and len(first) == len(inputs[1]):
-            return first | inputs[1]
+            return torch.maximum(first, inputs[1])
         return None
 
     def _norm_after(self, node: fx.Node) -> fx.Node | None:

@@ -111,7 +111,8 @@ class _Run:
         state.into(model.to(device).to(memory_format=self.format)).train()
         self.model = model
         begun = generator(key, phase.start, "latent", device)
-        self.latent = latent(phase.weights, replace(state, params=dict(model.named_parameters())), begun)
+        own = replace(state, params=dict(model.named_parameters()))
+        self.latent = latent(phase.weights, own, begun, model, data.shape)
         self.effective = Effective(model, self.latent) if self.latent else None
         self.optimisation = Optimisation(model, self.masks, self.training, self.latent)
         self.steps = (phase.epochs - phase.start) * -(-len(self.split) // self.training.batch)

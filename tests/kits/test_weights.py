@@ -24,11 +24,15 @@ from trainables.weights.base import Weights
 
 FORMS: dict[str, dict[str, Any]] = {"scores": {"sparsity": 0.5}, "rated": {"sparsity": 0.5, "begin": 0.7}}
 """The fields that a kind requires."""
+MORE: dict[str, dict[str, Any]] = {
+    "rated-filter": {"kind": "rated", "sparsity": 0.5, "begin": 0.8, "structure": "filter", "counts": "macs"}
+}
+"""Other ways of a kind, that are tested as well."""
 
 
-@pytest.fixture(params=list(WEIGHTS))
+@pytest.fixture(params=[*WEIGHTS, *MORE])
 def weights(request: pytest.FixtureRequest) -> Weights:
-    return WEIGHTS.parse({"kind": request.param, **FORMS.get(request.param, {})})
+    return WEIGHTS.parse(MORE.get(request.param, {"kind": request.param, **FORMS.get(request.param, {})}))
 
 
 def spec(weights: Weights, **fields: Any) -> Train:
@@ -97,7 +101,7 @@ def made(weights: Weights) -> tuple[nn.Module, Any]:
     state = pruned(State.of(model), 0.2)
     state.into(model)
     state = State(dict(model.named_parameters()), state.buffers, state.masks)
-    return model, latent(weights, state, torch.Generator().manual_seed(0))
+    return model, latent(weights, state, torch.Generator().manual_seed(0), model, data().shape)
 
 
 def test_the_attack_meets_the_effective_weights_and_moves_nothing(weights: Weights) -> None:
@@ -130,7 +134,8 @@ def test_gradients_are_those_of_the_explicit_form(weights: Weights) -> None:
     loss = nn.functional.cross_entropy(Effective(model, hidden).forward(x, torch.Generator().manual_seed(3)), y)
     loss.backward()
 
-    effective = hidden.weights(params, hidden.extras, torch.Generator().manual_seed(3))
+    made_of = hidden.weights(params, hidden.extras, torch.Generator().manual_seed(3))
+    effective = {name: w for name, w in made_of.items() if w.requires_grad}
     leaves = {name: w.detach().clone().requires_grad_() for name, w in effective.items()}
     outer = torch.autograd.grad(
         nn.functional.cross_entropy(functional_call(model, leaves, (x,)), y), list(leaves.values())

@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from trainables import latents
+from trainables.latents.filters import FiltersLatent
 from trainables.latents.learned import RatedLatent, ScoresLatent
 from trainables.latents.twin import TwinLatent
 from trainables.state import State
@@ -128,6 +131,140 @@ def test_the_final_mask_has_the_budget_with_densities_in_proportion() -> None:
     factor = keep / sum(d * n for d, n in zip(densities, sizes, strict=True))
     for mask, density, size in zip(folded.masks.values(), densities, sizes, strict=True):
         assert int(mask.sum()) == pytest.approx(factor * density * size, abs=1.5)
+
+
+IMAGE = (3, 8, 8)
+
+
+class Residual(nn.Module):
+    """A stem, and two branches that are added: one behind a batch norm, one without and with a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 10, 3, padding=1)
+        self.norm = nn.BatchNorm2d(10)
+        self.one = nn.Conv2d(10, 12, 3, padding=1, bias=False)
+        self.one_norm = nn.BatchNorm2d(12)
+        self.two = nn.Conv2d(10, 12, 1)
+        self.flat = nn.Flatten()
+        self.head = nn.Linear(12 * 64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.relu(self.norm(self.stem(x)))
+        x = nn.functional.relu(self.one_norm(self.one(x)) + self.two(x))
+        logits: Tensor = self.head(self.flat(x))
+        return logits
+
+
+def channels(counts: str = "weights", **fields: float) -> tuple[FiltersLatent, Residual, State]:
+    torch.manual_seed(1)
+    model = Residual().eval()
+    for norm in (model.norm, model.one_norm):
+        nn.init.normal_(norm.weight, 1, 0.3)
+        nn.init.normal_(norm.bias)
+    start = State.of(model)
+    spec = Rated.model_validate({"sparsity": 0.7, "structure": "filter", "counts": counts, **fields})
+    found = latents.latent(spec, start, draws(), model, IMAGE)
+    assert isinstance(found, FiltersLatent)
+    for name in found.extras:
+        found.extras[name].data.normal_(generator=draws())
+    return found, model, start
+
+
+def alive(found: FiltersLatent) -> dict[str, Tensor]:
+    """Say, by layer, which filters have the highest absolute scores, as many as the density says."""
+    layers = ("stem", "one", "two")
+    kept = {}
+    for layer, density in zip(layers, found.densities(found.extras).tolist(), strict=True):
+        scores = found.extras[f"scores/{layer}.weight"].detach().abs()
+        kept[layer] = scores >= scores.sort(descending=True).values[max(1, round(density * len(scores))) - 1]
+    return kept
+
+
+def test_filters_begin_by_their_mean_weight_and_where_about_the_wanted_density_is_left() -> None:
+    torch.manual_seed(1)
+    start = State.of(Residual())
+    spec = Rated(sparsity=0.75, structure="filter")
+    found = latents.latent(spec, start, draws(), Residual(), IMAGE)
+    assert isinstance(found, FiltersLatent)
+    assert set(found.extras) == {"rates", *(f"scores/{layer}.weight" for layer in ("stem", "one", "two"))}
+    torch.testing.assert_close(found.densities(found.extras), torch.full((3,), 0.5))
+    scores, weight = found.extras["scores/one.weight"].detach(), start.params["one.weight"]
+    assert float(scores.max()) == pytest.approx((6 / 90) ** 0.5)
+    torch.testing.assert_close(scores / scores.max(), (means := weight.abs().mean(dim=(1, 2, 3))) / means.max())
+
+
+def test_a_filter_that_is_not_used_is_silent_with_its_bias_and_norm() -> None:
+    found, model, start = channels()
+    used, kept = found.weights(start.params, found.extras, None), alive(found)
+    assert all(0 < int(filters.sum()) < len(filters) for filters in kept.values())
+    x = torch.rand(5, *IMAGE)
+    with torch.no_grad():
+        after = functional_call(model, used, (x,))
+        for layer in (model.norm, model.one_norm, model.two):
+            assert layer.bias is not None
+            dead = ~kept[{model.norm: "stem", model.one_norm: "one", model.two: "two"}[layer]]
+            layer.weight[dead] = layer.bias[dead] = 0
+        torch.testing.assert_close(after, model(x))
+
+
+def test_the_gradient_of_a_gate_is_that_of_all_it_multiplies_and_a_density_has_its_layers_sum() -> None:
+    found, _, start = channels()
+    used = found.weights(start.params, found.extras, None)
+    outer = {name: torch.randn(w.shape, generator=draws()) for name, w in used.items()}
+    sum((w * outer[name]).sum() for name, w in used.items()).backward()  # type: ignore[union-attr]
+    behind = {"stem": ("norm.weight", "norm.bias"), "one": ("one_norm.weight", "one_norm.bias")}
+    q = found.extras["rates"].detach()
+    slope = (1 - 0.03) * q.sigmoid() * (1 - q.sigmoid())
+    for index, layer in enumerate(("stem", "one", "two")):
+        names = behind.get(layer, ("two.weight", "two.bias"))
+        gate = sum((outer[name] * start.params[name]).view(len(outer[name]), -1).sum(dim=1) for name in names)
+        scores = found.extras[f"scores/{layer}.weight"]
+        torch.testing.assert_close(scores.grad, gate * scores.detach().sign())
+        assert found.extras["rates"].grad is not None
+        torch.testing.assert_close(found.extras["rates"].grad[index], gate.sum() * slope[index])
+
+
+@pytest.mark.parametrize(("counts", "positions"), [("weights", (1, 1)), ("macs", (64, 1))])
+def test_the_penalty_counts_what_dies_and_falls_with_every_layer(counts: str, positions: tuple[int, int]) -> None:
+    """Against the count written out: a weight is used if its filter is, and its input."""
+    found, _, _ = channels(counts)
+    kept = alive(found)
+    a, b, c = (int(kept[layer].sum()) for layer in ("stem", "one", "two"))
+    either = int((kept["one"] | kept["two"]).sum())
+    conv, linear = positions
+    whole = conv * (270 + 1080 + 120) + linear * 12 * 64 * 4
+    used = conv * (27 * a + 9 * a * b + a * c) + linear * either * 64 * 4
+    assert float(found.excess().detach()) == pytest.approx(used / whole / 0.3 - 1, rel=1e-5)
+    found.excess().backward()  # type: ignore[no-untyped-call]
+    q = found.extras["rates"].detach()
+    # Where both branches live, or neither, each has half of what reads their sum.
+    apart, both = int((kept["one"] != kept["two"]).sum()), int((kept["one"] == kept["two"]).sum())
+    assert apart
+    only = {layer: int((kept[layer] & (kept["one"] != kept["two"])).sum()) for layer in ("one", "two")}
+    reads = {layer: linear * 64 * 4 * (only[layer] + both / 2) for layer in only}
+    wanted = torch.tensor(
+        [conv * 10 * (27 + 9 * b + c), conv * 12 * 9 * a + reads["one"], conv * 12 * a + reads["two"]]
+    )
+    wanted = wanted / whole / 0.3 * (1 - 0.03) * q.sigmoid() * (1 - q.sigmoid())
+    torch.testing.assert_close(found.extras["rates"].grad, wanted)
+
+
+def test_filters_are_cut_to_the_budget_with_densities_in_proportion() -> None:
+    found, _, start = channels()
+    end = found.fold(start, found.extras)
+    keep = start.size() - round(0.7 * start.size())
+    assert keep - 400 < end.nonzero() <= keep
+    densities = found.densities(found.extras).tolist()
+    shares = []
+    for layer, density in zip(("stem", "one", "two"), densities, strict=True):
+        living = end.params[f"{layer}.weight"].flatten(1).any(dim=1)
+        heights = found.extras[f"scores/{layer}.weight"].detach().abs()
+        assert float(heights[living].min()) > float(heights[~living].max())
+        shares.append((int(living.sum()), density * len(living)))
+    # One factor for all layers, to within a filter.
+    assert max((n - 1) / share for n, share in shares) < min((n + 1) / share for n, share in shares)
+    assert not bool(end.params["norm.bias"][~end.params["stem.weight"].flatten(1).any(dim=1)].any())
 
 
 @pytest.mark.parametrize("init", ["kaiming_uniform", "ones"])

@@ -5,11 +5,15 @@ from __future__ import annotations
 from functools import singledispatch
 
 import torch
+from torch import nn
 
+from trainables.channels import Wiring
 from trainables.latents.base import Effective, Latent
+from trainables.latents.filters import FiltersLatent
 from trainables.latents.learned import RatedLatent, ScoresLatent
 from trainables.latents.noise import NoiseLatent
 from trainables.latents.twin import TwinLatent
+from trainables.models import macs
 from trainables.state import State
 from trainables.weights.base import Plain, Weights
 from trainables.weights.learned import Rated, Scores
@@ -18,37 +22,44 @@ from trainables.weights.twin import Twin
 
 __all__ = ["Effective", "Latent", "latent"]
 
+Shape = tuple[int, int, int]
+
 
 @singledispatch
-def latent(spec: Weights, state: State, draws: torch.Generator) -> Latent | None:
+def latent(spec: Weights, state: State, draws: torch.Generator, model: nn.Module, shape: Shape) -> Latent | None:
     """Return what is trained beside the network's parameters, None where nothing is.
 
     `state` is where the training begins, pruned weights 0; its parameters are those of the network that is trained,
-    and may be given other values. What is drawn, `draws` draws.
+    and may be given other values. What is drawn, `draws` draws. `model` is that network, to be looked at, and `shape`
+    that of an image.
     """
     raise NotImplementedError(f"no way to train weights of kind {spec.kind}")
 
 
 @latent.register
-def _plain(spec: Plain, state: State, draws: torch.Generator) -> Latent | None:
+def _plain(spec: Plain, state: State, draws: torch.Generator, model: nn.Module, shape: Shape) -> Latent | None:
     return None
 
 
 @latent.register
-def _noise(spec: Noise, state: State, draws: torch.Generator) -> Latent | None:
+def _noise(spec: Noise, state: State, draws: torch.Generator, model: nn.Module, shape: Shape) -> Latent | None:
     return NoiseLatent(spec, state)
 
 
 @latent.register
-def _scores(spec: Scores, state: State, draws: torch.Generator) -> Latent | None:
+def _scores(spec: Scores, state: State, draws: torch.Generator, model: nn.Module, shape: Shape) -> Latent | None:
     return ScoresLatent(spec, state)
 
 
 @latent.register
-def _rated(spec: Rated, state: State, draws: torch.Generator) -> Latent | None:
-    return RatedLatent(spec, state)
+def _rated(spec: Rated, state: State, draws: torch.Generator, model: nn.Module, shape: Shape) -> Latent | None:
+    counts = macs.count(model, shape) if spec.counts == "macs" else {}
+    uses = {name: times for name, (_, times) in counts.items()}
+    if spec.structure == "filter":
+        return FiltersLatent(spec, state, Wiring(model, shape), uses)
+    return RatedLatent(spec, state, uses)
 
 
 @latent.register
-def _twin(spec: Twin, state: State, draws: torch.Generator) -> Latent | None:
+def _twin(spec: Twin, state: State, draws: torch.Generator, model: nn.Module, shape: Shape) -> Latent | None:
     return TwinLatent(spec, state, draws)

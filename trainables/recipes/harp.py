@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from trainables.pruning import Pruning
 from trainables.recipes.learned import Learned
 from trainables.weights.base import Weights
 from trainables.weights.learned import Rated
@@ -14,16 +15,29 @@ from trainables.weights.learned import Rated
 class Harp(Learned):
     """As HYDRA, with a trained density for each layer that a growing penalty brings to the budget.
 
-    `least`, `begin` and `gamma` are as of the weights `rated`. The published weight decay is 5e-4, HYDRA's 1e-4.
+    `structure`, `counts`, `least`, `begin` and `gamma` are as of the weights `rated`.
+    The published weight decay is 5e-4, HYDRA's 1e-4.
     Source: Zhao & Wressnegger 2023, "Holistic Adversarially Robust Pruning" (ICLR), and its code.
     """
 
     kind: Literal["harp"] = "harp"
+    structure: Literal["unstructured", "filter"] = "unstructured"
+    counts: Literal["weights", "macs"] = "weights"
     least: float = Field(default=0.1, gt=0, lt=1)
     begin: float = Field(default=0.1, gt=0, lt=1)
     gamma: float = Field(default=0.01, ge=0)
     train_rest: bool = True
 
     def search(self) -> Weights:
-        fields = {"least": self.least, "begin": self.begin, "gamma": self.gamma, "train_rest": self.train_rest}
-        return Rated(sparsity=self.sparsity, **fields)
+        return Rated(
+            sparsity=self.sparsity,
+            structure=self.structure,
+            counts=self.counts,
+            least=self.least,
+            begin=self.begin,
+            gamma=self.gamma,
+            train_rest=self.train_rest,
+        )
+
+    def cut(self) -> Pruning:
+        return Pruning(structure=self.structure)

@@ -44,6 +44,10 @@ class Learned(Recipe):
         """Return what is trained while the mask is learned."""
         raise NotImplementedError
 
+    def cut(self) -> Pruning:
+        """Return what holds a learned mask to the budget, which it has."""
+        return Pruning()
+
     def phases(self) -> tuple[Phase, ...]:
         dense = (Train(epochs=self.epochs, training=self.train), Measure(stands_for={"sparsity": 0.0}))
         if not self.sparsity:
@@ -51,6 +55,5 @@ class Learned(Recipe):
         lr = self.train.optimiser.lr / 10 if self.finetune_lr is None else self.finetune_lr
         found = Train(epochs=self.prune_epochs, training=tuned(self.train, self.prune_lr), weights=self.search())
         tuning = Train(epochs=self.finetune_epochs, training=tuned(self.train, lr))
-        # The mask that was learned has the budget; the cut holds it to that.
-        held = Prune(sparsity=self.sparsity, pruning=Pruning())
+        held = Prune(sparsity=self.sparsity, pruning=self.cut())
         return (*dense, found, held, *((tuning,) if self.finetune_epochs else ()), Measure())

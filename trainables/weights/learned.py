@@ -33,10 +33,20 @@ class Rated(Weights):
     from 1, and stays what it was once the wanted density is reached. At the end all densities are scaled by one
     factor, so that exactly what `sparsity` leaves is used. That the gradient of a density is the sum of the gradients
     of its layer's mask, as if all of it rose together, and that q does not decay, is ours.
+
+    With `structure` `filter` scores are of output filters, and a density is the share of its filters that a layer uses;
+    the last layer uses all. A filter that is not used is silenced with all that dies with it
+    (`trainables.pruning.filters`), and the penalty counts that as well; so `begin` is at least the square root of what
+    `sparsity` leaves. A filter's gate is the scale and shift of the batch norm behind it, or its weights and bias where
+    there is none; scores begin as the filters' mean absolute weights, scaled as above. At the end those filters of
+    lowest density * filters / rank are cut that have to be. `counts` says what the penalty counts: `weights`, or the
+    multiply-accumulates of an image, `macs`; the end counts weights. Gate, beginning and end of filters are ours.
     Source: Zhao & Wressnegger 2023, "Holistic Adversarially Robust Pruning" (ICLR), and its code.
     """
 
     kind: Literal["rated"] = "rated"
+    structure: Literal["unstructured", "filter"] = "unstructured"
+    counts: Literal["weights", "macs"] = "weights"
     sparsity: float = Field(ge=0, lt=1)
     least: float = Field(default=0.1, gt=0, lt=1)
     begin: float = Field(default=0.1, gt=0, lt=1)

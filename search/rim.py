@@ -62,7 +62,8 @@ def _become(data: dict[str, Any], path: list[str], kind: Any) -> None:
     for part in path:
         found = found.get(part) if isinstance(found, dict) else None
     if isinstance(found, dict) and found.get("kind") != kind:
-        base = {"recipe": Recipe, "model": Model}.get(".".join(path), Spec)
+        bases: dict[str, type[Spec]] = {"recipe": Recipe, "model": Model}
+        base = bases.get(".".join(path), Spec)
         for name in found.keys() - base.model_fields.keys():
             del found[name]
 

@@ -139,6 +139,11 @@ class Imitate(Learning):
     pruning: Pruning
     imitation: Imitation
 
+    @model_validator(mode="after")
+    def _structure_gives_sparsity(self) -> Self:
+        self.pruning.check_sparsity(self.sparsity)
+        return self
+
 
 class Rewind(Phase):
     """Give the surviving weights earlier values; the masks stay.

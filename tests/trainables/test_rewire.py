@@ -47,6 +47,7 @@ def test_gradual_sparsity_rises_by_a_cube_and_ends_exactly() -> None:
     assert spec.sparsity_at(70, steps, 0.95) == 0.9
     assert [spec.settled(step, steps) for step in (69, 70, 100)] == [False, True, True]
     assert Gradual(end=1.0).due(1, 1)
+    assert Gradual(begin=0.995, end=1.0).due(50, 50)
 
 
 @pytest.mark.parametrize("scope", ["global", "layerwise"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from trainables.base import Spec
 
@@ -37,9 +37,11 @@ class Scene:
 
 
 class Pruner(Spec):
-    """Base of every pruner."""
+    """Base of every pruner; `needs_network` says whether it looks at more than weights, at the scene's `network`."""
 
     kind: str
+
+    needs_network: ClassVar[bool] = False
 
     def scores(self, scene: Scene) -> dict[str, Tensor]:
         """Return a score for each weight, shaped like it; the lowest are cut, ties by index."""

@@ -24,6 +24,8 @@ View = Callable[[State, torch.Generator], Network]
 def prune(phase: Prune, state: State, generator: torch.Generator, view: View | None = None) -> State:
     """Cut a network to the phase's sparsity, in as many cuts as the pruner asks for; what was cut before stays cut.
 
+    By rates it is cut once: they are shares of what the layers have as the phase begins.
+
     Exactly `size - round(sparsity * size)` weights live afterwards, or all that lived before if
     those are fewer. Filters are cut whole, so that up to that many live, and with them go the readers and batch norms
     that `view` tells of; an n:m pattern leaves what it gives.
@@ -34,7 +36,8 @@ def prune(phase: Prune, state: State, generator: torch.Generator, view: View | N
             network and there is no `view`.
     """
     now = 1 - sum(int(state.masks[name].sum()) for name in state.prunable()) / state.size()
-    for sparsity in phase.pruning.pruner.sparsities(now, phase.sparsity):
+    pruner, aim = phase.pruning.pruner, phase.sparsity
+    for sparsity in pruner.sparsities(now, aim) if phase.rates is None else (aim,):
         state = _prune(phase.model_copy(update={"sparsity": sparsity}), state, generator, view)
     return state
 

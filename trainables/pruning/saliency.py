@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,8 @@ class Iterative(Pruner):
     """
 
     rounds: int = Field(default=1, gt=0)
+
+    needs_network: ClassVar[bool] = True
 
     def sparsities(self, now: float, target: float) -> tuple[float, ...]:
         if not now < target:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainables.errors import SpecError
 from trainables.pruning.base import Pruner, Scene
@@ -42,6 +42,8 @@ class Slimming(Pruner):
     """
 
     kind: Literal["slimming"] = "slimming"
+
+    needs_network: ClassVar[bool] = True
 
     def scores(self, scene: Scene) -> dict[str, Tensor]:
         found = scene.network.wiring.scales(scene.network.params)

@@ -59,6 +59,7 @@ def check_warmups(training: Training, epochs: int) -> None:
         ("schedule", "warmup"): training.schedule.warmup,
         ("eps_warmup",): training.eps_warmup,
         ("natural_epochs",): training.natural_epochs,
+        ("awp_warmup",): training.awp_warmup,
     }
     for field, length in lengths.items():
         if length > epochs:
@@ -69,7 +70,7 @@ def check_warmups(training: Training, epochs: int) -> None:
 def tuned(training: Training, lr: float | None) -> Training:
     """Return the training of a fine-tuning: without warm-ups, and at another learning rate if one is given."""
     schedule = training.schedule.model_copy(update={"warmup": 0.0})
-    update: dict[str, object] = {"schedule": schedule, "eps_warmup": 0.0, "natural_epochs": 0}
+    update: dict[str, object] = {"schedule": schedule, "eps_warmup": 0.0, "natural_epochs": 0, "awp_warmup": 0.0}
     if lr is not None:
         update["optimiser"] = training.optimiser.model_copy(update={"lr": lr})
     return training.model_copy(update=update)

@@ -31,7 +31,7 @@ class Imp(Recipe):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_warmups(self.train, self.epochs)
+        check_warmups(self.train, min(self.epochs, self.round_epochs or self.epochs))
         if isinstance(self.rewind, int) and self.rewind >= self.epochs:
             message = f"rewind epoch {self.rewind} is not before the end of a training of {self.epochs} epochs"
             raise located(message, "rewind", value=self.rewind)

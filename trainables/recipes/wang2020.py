@@ -62,7 +62,7 @@ class Wang2020(Recipe):
 
     def phases(self) -> tuple[Phase, ...]:
         if not self.sparsity:
-            return Train(epochs=self.epochs, training=self.train), Measure(stands_for={"sparsity": 0.0})
+            return self._trained()
         if self.large in ("equal_epochs", "equal_compute"):
             epochs = self.large_epochs if self.large == "equal_epochs" else self.compute()
             return Train(epochs=epochs, training=self.train), Measure()
@@ -82,7 +82,7 @@ class Wang2020(Recipe):
         return cut, Train(epochs=self.epochs, training=self.train), self._measured(self.sparsity, self.rounds)
 
     def _pruned(self) -> tuple[Phase, ...]:
-        steps: list[Phase] = [Train(epochs=self.epochs, training=self._dense()), Measure(stands_for={"sparsity": 0.0})]
+        steps = [*self._trained()]
         for number in range(1, self.rounds + 1):
             rung = 1 - (1 - self.sparsity) ** (number / self.rounds)
             sparsity = self.sparsity if number == self.rounds else round(rung, 6)
@@ -93,6 +93,10 @@ class Wang2020(Recipe):
             steps.append(self._measured(sparsity, number))
         return tuple(steps)
 
+    def _trained(self) -> tuple[Phase, ...]:
+        """Return the training of the large network before it is pruned, which is all there is of a sparsity of 0."""
+        return Train(epochs=self.epochs, training=self._dense()), Measure(stands_for={"sparsity": 0.0})
+
     def _measured(self, sparsity: float, rounds: int) -> Measure:
         """Return the measurement of a small network: the last one of a recipe without a large one after it."""
         return Measure(stands_for={"sparsity": sparsity, "rounds": rounds, "large": "none"})
@@ -100,7 +104,7 @@ class Wang2020(Recipe):
     def _dense(self) -> Training:
         """Return how the large network is trained before it is pruned."""
         update: dict[str, object] = {}
-        if self.natural_first:
+        if self.natural_first and self.small != "narrow":
             update["loss"] = Natural()
         if self.small == "slimming":
             update["regularisers"] = {**self.train.regularisers, "slimming": SlimmingPenalty(weight=self.slimming)}

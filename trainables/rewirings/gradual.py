@@ -33,6 +33,9 @@ class Gradual(Rewiring):
         if self.pruning.structure != "unstructured":
             message = "gradual pruning is for structure unstructured"
             raise located(message, "pruning", "structure", value=self.pruning.structure)
+        if self.pruning.pruner.needs_network:
+            kind = self.pruning.pruner.kind
+            raise located(f"gradual pruning goes by the weights alone, and {kind} does not", "pruning", value=kind)
         return self
 
     def due(self, step: int, steps: int) -> bool:
@@ -49,5 +52,5 @@ class Gradual(Rewiring):
         return self.sparsity + (min(initial, self.sparsity) - self.sparsity) * left**3
 
     def _ends(self, steps: int) -> tuple[int, int]:
-        first = round(self.begin * steps)
-        return first, max(first + 1, round(self.end * steps))
+        last = max(1, round(self.end * steps))
+        return min(round(self.begin * steps), last - 1), last

@@ -17,6 +17,7 @@ from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner, Scene
 from trainables.pruning.cut import prune
 from trainables.pruning.network import Network
+from trainables.pruning.rates import Rates
 from trainables.pruning.saliency import Grasp, Iterative, NtkSap, Snip, Synflow
 from trainables.state import State, Tensors
 
@@ -267,3 +268,27 @@ def test_a_radius_that_forgets_the_pixel_range_is_refused() -> None:
     fields: dict[str, Any] = {"kind": "snip", "eps": 8}
     with pytest.raises(ValueError, match="did you mean 8/255"):
         PRUNERS.parse(fields)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_rates_are_taken_once_however_many_rounds_a_pruner_has(exact: bool) -> None:
+    model = build()
+    state = State.of(model)
+    rates = Rates(rate=0.2, last=0.1, exact=exact)
+    phase = Prune(sparsity=0.2, pruning=Pruning(pruner=Synflow(rounds=50), scope="layerwise"), rates=rates)
+    once = phase.model_copy(update={"pruning": Pruning(pruner=Synflow(rounds=1), scope="layerwise")})
+    found, wanted = (
+        prune(p, state, torch.Generator(), lambda s, draws: network(s, model)).masks for p in (phase, once)
+    )
+    assert {n: int(mask.sum()) for n, mask in found.items()} == {n: int(mask.sum()) for n, mask in wanted.items()}
+
+
+def test_pruners_say_whether_they_need_the_network() -> None:
+    state = State.of(build())
+    weights = Scene({name: state.params[name] for name in state.masks}, state.masks, torch.Generator())
+    for kind in PRUNERS:
+        if PRUNERS[kind].needs_network:
+            with pytest.raises(ValueError, match="was given weights alone"):
+                PRUNERS.parse(kind).scores(weights)
+        else:
+            assert PRUNERS.parse(kind).scores(weights).keys() == state.masks.keys()

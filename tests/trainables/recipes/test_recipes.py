@@ -86,6 +86,13 @@ def test_imp_rewinds_where_it_is_told_to(rewind: Any) -> None:
             {"kind": "three_stage", "epochs": 3, "train": {"schedule": {"kind": "cosine", "warmup": 5}}},
             "schedule.warmup\n  a warm-up of 5 epochs",
         ),
+        (
+            {"kind": "imp", "epochs": 10, "round_epochs": 3, "train": {"natural_epochs": 4}},
+            "natural_epochs\n  a warm-up of 4 epochs exceeds the training of 3",
+        ),
+        ({"kind": "imp", "epochs": 10, "train": {"awp": 0.01, "awp_warmup": 11}}, "awp_warmup\n  a warm-up of 11"),
+        ({"kind": "shi2022", "prune": {"structure": "2:4"}}, "a structure of 2:4 gives a sparsity of 0.5, not of 0.9"),
+        ({"kind": "gradual", "prune": {"pruner": "snip"}}, "gradual pruning goes by the weights alone"),
         ({"kind": "three_stage", "epochs": 0}, "greater than 0"),
         ({"kind": "imp", "rate": 1.0}, "less than 1"),
     ],

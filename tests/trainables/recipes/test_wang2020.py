@@ -52,6 +52,8 @@ def test_slimming_and_natural_training_are_of_the_dense_network_alone() -> None:
     assert dense.loss == Natural()
     assert dense.regularisers["slimming"].weight == 0.01
     assert all(training == Wang2020().train for training in rest)
+    # What the dense network's measurement stands for is that training alone.
+    assert Wang2020(small="slimming", natural_first=True, slimming=0.01, sparsity=0.0).phases() == phases[:2]
 
 
 def _points(place: Path, **recipe: Any) -> list[Point]:

@@ -18,6 +18,7 @@ from trainables.stages import Stages
 from trainables.storage import Storage
 
 
+@pytest.mark.slow
 def test_a_chain_ends_every_round_where_a_trial_does(tmp_path: Path) -> None:
     laboratory = make_tables.Laboratory.of(made.study())
     params = {**dict(zip(DENSE, (0.1, "mix", 1e-4, 0.0), strict=True))}

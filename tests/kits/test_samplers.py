@@ -142,6 +142,7 @@ def test_running_trials_are_taken_up_and_several_run_at_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tpe", "nsga2"])
+@pytest.mark.slow
 def test_constraints_keep_the_search_where_they_are_met(kind: str) -> None:
     """Feasible is a sparsity of at most 0.8, which a blind search exceeds in a fifth of its trials."""
     late = [params["recipe.sparsity"] for seed in range(4) for params in search(spec(kind, seed), 60)[30:]]

@@ -143,6 +143,7 @@ EAGER: dict[str, Settings] = {"moasha": {"grace": 1, "max_rungs": 1}, "reach": {
 
 
 @pytest.mark.parametrize("kind", EAGER)
+@pytest.mark.slow
 def test_trials_that_do_not_show_themselves_until_they_end_change_no_verdict(kind: str) -> None:
     """Without live reports, a trial's verdicts are those that it would get if it ran alone beside what has ended."""
     spec = SCHEDULERS.parse({"kind": kind, **EAGER[kind]})

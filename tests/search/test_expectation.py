@@ -147,6 +147,7 @@ def test_one_shot_trials_with_conditions_are_expected_as_they_are() -> None:
         assert expectations.of(values) == brute_force(ONE_SHOT, known, values)
 
 
+@pytest.mark.slow
 def test_much_asking_forgets_nothing_that_matters() -> None:
     expectations = Expectations(ONE_SHOT, factories.DATA_HASH)
     record = issued(ONE_SHOT, 0, factories.params(0))

@@ -114,6 +114,7 @@ def test_without_the_option_it_is_refused_and_named_where_it_would_help(records:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "ehvi", "gp", "qmc"])
+@pytest.mark.slow
 def test_old_trials_keep_their_place_and_the_search_goes_on(records: Records, sampler: str) -> None:
     before = [record for record, _ in records.trials()]
     prepared = prepare(ladder(WIDER, sampler=sampler), records.storage, allow_change=True)

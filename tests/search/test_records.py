@@ -44,6 +44,7 @@ def test_study_is_created_once(records: Records) -> None:
     assert reopened(records).spec.seed == 0
 
 
+@pytest.mark.slow
 def test_a_study_file_cut_anywhere_is_no_other_study(records: Records) -> None:
     content = records.storage.read(paths.STUDY)
     for cut in range(0, len(content.rstrip()) - 1, 5):

@@ -105,6 +105,7 @@ def test_blocks_of_the_kernel_add_up(data: TrainingData, learn_: str) -> None:
 
 
 @pytest.mark.parametrize(("target", "kernel", "part"), [(1.0, 0.0, 0.2), (0.0, 1.0, 0.7), (1.0, 1e-3, 0.6)])
+@pytest.mark.slow
 def test_comes_nearer_to_the_dense_network_at_an_exact_budget(
     data: TrainingData, target: float, kernel: float, part: float
 ) -> None:

@@ -19,7 +19,7 @@ from trainables.recipes.wang2020 import PRUNINGS
 from trainables.state import State
 
 SHAPE = (2, 16, 16)
-NETS = [{"kind": "lenet300", "hidden": [40, 20]}, "conv4", "resnet20", "vgg16"]
+NETS = [{"kind": "lenet300", "hidden": [40, 20]}, "conv4", "resnet20", pytest.param("vgg16", marks=pytest.mark.slow)]
 
 
 def _net(model: Any, seed: int) -> nn.Module:
@@ -62,7 +62,7 @@ def test_with_nothing_added_the_large_network_is_the_small_one_to_the_last_bit(m
     assert torch.equal(_logits(model, large), _logits(model, small))
 
 
-@pytest.mark.parametrize("model", [NETS[0], "conv4", "vgg16"], ids=str)
+@pytest.mark.parametrize("model", [NETS[0], "conv4", NETS[-1]], ids=str)
 def test_silent_filters_can_learn_and_add_nothing(model: Any) -> None:
     small = _small(_net(model, 0), "narrow")
     large = inherit(Inherit(rest="silent"), small, State.of(_net(model, 7)))
@@ -97,6 +97,7 @@ def test_the_rest_is_what_it_is_said_to_be(rest: Any, scale: float) -> None:
     assert torch.equal(large.buffers[mean] == 0, ~small.masks[name])
 
 
+@pytest.mark.slow
 def test_batch_norms_start_anew_where_they_are_not_inherited() -> None:
     small, fresh = _small(_net("vgg16", 0), "filter"), State.of(_net("vgg16", 7))
     large = inherit(Inherit(norms=False), small, fresh)

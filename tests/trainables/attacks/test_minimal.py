@@ -100,6 +100,7 @@ def test_deepfool_is_that_of_its_paper_image_by_image() -> None:
     assert compared > 15
 
 
+@pytest.mark.slow
 def test_carlini_wagner_is_no_farther_than_a_brute_search_of_directions() -> None:
     torch.manual_seed(3)
     net = nn.Sequential(nn.Flatten(), nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3)).requires_grad_(False)

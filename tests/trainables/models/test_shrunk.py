@@ -13,7 +13,10 @@ from trainables.models import macs
 from trainables.models.shrunk import shrunk
 from trainables.state import State
 
-NETS = [{"kind": "lenet300", "hidden": [40, 20]}, "lenet5", "conv4", "resnet20", "resnet18", "vgg16", "wrn28_4"]
+NETS = [
+    *({"kind": "lenet300", "hidden": [40, 20]}, "lenet5", "conv4", "resnet20"),
+    *(pytest.param(large, marks=pytest.mark.slow) for large in ("resnet18", "vgg16", "wrn28_4")),
+]
 
 
 @pytest.mark.parametrize("source", ["filter", "narrow"])

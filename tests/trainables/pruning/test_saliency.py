@@ -182,6 +182,7 @@ def test_synflow_in_rounds_keeps_every_layer_where_one_cut_loses_some() -> None:
     assert all(mask.any() for mask in often.masks.values())
 
 
+@pytest.mark.slow
 def test_ntk_sap_tends_to_the_gradient_of_the_kernels_trace() -> None:
     """E |f(w) - f(w + d)|^2 is epsilon^2 times the trace of J J^T for small changes; here J is exact."""
     model = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(72, 4, bias=False), nn.Linear(4, 2, bias=False)), None)

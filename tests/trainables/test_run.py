@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -211,22 +213,25 @@ def test_another_versions_and_damaged_stages_are_not_taken_over(tmp_path: Path) 
     assert _epochs(list(_beside(tmp_path, "three", trial(sparsity=0.0)).reports())) == 3
 
 
+@pytest.mark.slow
 def test_two_that_need_the_same_stage_train_it_once(tmp_path: Path) -> None:
-    found: dict[str, list[Report]] = {}
-
-    def work(study: str) -> None:
-        found[study] = list(_beside(tmp_path, study, trial(epochs=8, round_epochs=2)).reports())
-
-    threads = [threading.Thread(target=work, args=(study,)) for study in ("one", "two")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(map(_epochs, found.values())) == 8 + 2 + 2
-    both = [[p.weights_sha256 for p in points(iter(reports))] for reports in found.values()]
-    assert both[0] == both[1]
-    assert any(report.waits_for for reports in found.values() for report in reports)
+    # In processes, as trials are: torch.fx traces one network per process at a time.
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(_one_of_two, [tmp_path, tmp_path], ["one", "two"]))
+    assert sum(epochs for epochs, _, _ in found) == 60 + 2 + 2
+    assert found[0][1] == found[1][1]
+    assert any(waited for _, _, waited in found)
     assert not list((tmp_path / ".flight").iterdir())
+
+
+def _one_of_two(folder: Path, study: str) -> tuple[int, list[str], bool]:
+    """Run a trial; return the epochs it trained, the weights it measured, and whether it waited."""
+    (folder / f"{study}.ready").touch()
+    while len(list(folder.glob("*.ready"))) < 2:
+        time.sleep(0.01)
+    reports = list(_beside(folder, study, trial(epochs=60, round_epochs=2)).reports())
+    measured = [report.point.weights_sha256 for report in reports if report.point]
+    return _epochs(reports), measured, any(report.waits_for for report in reports)
 
 
 @pytest.mark.slow

@@ -326,12 +326,13 @@ def plot(name: str, output: Path | None, storage: str | None, as_json: bool) -> 
 @_name
 @click.argument("point")
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The directory to write.")
+@click.option("--shrink", is_flag=True, help="Leave out filters that were pruned whole: smaller dense layers.")
 @_placed
-def model(name: str, point: str, output: Path, storage: str | None, as_json: bool) -> None:
+def model(name: str, point: str, output: Path, shrink: bool, storage: str | None, as_json: bool) -> None:
     """Write a point's network: weights (safetensors) and card (JSON)."""
     from search import takeaway
 
-    written = takeaway.save(_open(storage, name), point, output)
+    written = takeaway.save(_open(storage, name), point, output, shrink=shrink)
     _answer(as_json, {"output": str(written)}, lambda: say(f"wrote {written}"))
 
 

@@ -37,11 +37,11 @@ def find(study: Study, point: str) -> tuple[TrialRecord, Outcome, Point]:
     return found[point]
 
 
-def save(study: Study, point: str, output: Path) -> Path:
-    """Write the network of a point to the directory `output`.
+def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Path:
+    """Write the network of a point to the directory `output`, with `shrink` without its dead filters.
 
     Raises:
-        SpecError: there is no such point, or it was measured with noise.
+        SpecError: there is no such point, it was measured with noise, or it cannot shrink.
         OutputError: the output lies among the study's records.
         StorageError: the stored weights are gone or damaged, or the output is there and not empty.
     """
@@ -63,7 +63,7 @@ def save(study: Study, point: str, output: Path) -> Path:
         )
     made_with = study.records.fingerprint
     shapes = {"shape": list(made_with.shape), "classes": made_with.classes}
-    return saved.save(output, state, {**card(study, trial, outcome, measured), **shapes})
+    return saved.save(output, state, {**card(study, trial, outcome, measured), **shapes}, shrink=shrink)
 
 
 def card(study: Study, trial: TrialRecord, outcome: Outcome, point: Point) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def studied(tmp_path: Path) -> tuple[Path, State]:
     return stored(tmp_path, study_spec())
 
 
-def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0) -> tuple[Path, State]:
+def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0, dead: int = 0) -> tuple[Path, State]:
     """Store a study of one complete trial with its pruned network, that may have noise, and return that network."""
     place = Storage(str(tmp_path / "runs" / "synthetic"))
     found = cache.fingerprint(spec.data)
@@ -37,6 +37,10 @@ def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0) -> tuple[Path
     state = State.of(network)
     weight = state.params[next(iter(state.masks))]
     state.masks[next(iter(state.masks))][:] = weight > 0
+    if dead:
+        name = next(iter(state.masks))
+        state.masks[name][:dead] = False
+        state.params[name.removesuffix("weight") + "bias"][:dead] = 0
     state = state.masked()
     if strength:
         alpha = {name: torch.full((1,), strength) for name in state.prunable()}
@@ -98,6 +102,27 @@ def test_a_network_that_was_measured_with_noise_is_not_written_without(tmp_path:
     assert code == 2
     assert "measured with noise" in error
     assert not (place / "taken").exists()
+
+
+def test_a_network_is_written_without_its_dead_filters_if_it_has_any(tmp_path: Path) -> None:
+    place, state = stored(tmp_path, study_spec())
+    code, out, error = take(place, "0.1", "taken", "--shrink", "--json")
+    assert (code, json.loads(out)["error"]["exit_code"]) == (2, 2)
+    assert "no filter of this network is dead" in error
+    assert not (place / "taken").exists()
+    place, state = stored(tmp_path / "filters", study_spec(), dead=20)
+    code, _, error = take(place, "0.1", "small", "--shrink")
+    assert (code, error) == (0, f"wrote {place / 'small'}\n")
+    assert take(place, "0.1", "whole")[0] == 0
+    images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    small = saved.load(place / "small")
+    with torch.no_grad():
+        torch.testing.assert_close(small(images), saved.load(place / "whole")(images))
+    first = next(iter(state.masks))
+    card = json.loads((place / "small" / paths.MODEL_CARD).read_text())
+    assert card["shrunk"]["layers"][first] == [len(state.masks[first]) - 20, 64]
+    assert card["shrunk"]["parameters"] == sum(p.numel() for p in small.parameters())
+    assert card["robust_accuracy"]["value"] == Study.open(str(place / "runs" / "synthetic")).points()[1].robust_accuracy
 
 
 @pytest.mark.parametrize(("which", "hint"), [("0.7", "trial 0 has: 0.0, 0.1"), ("9.1", "0.1"), ("best", "front")])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
 import os
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 from safetensors import SafetensorError
@@ -19,14 +21,19 @@ from torch import nn
 
 from trainables import models
 from trainables.errors import SpecError, StorageError
+from trainables.models.shrunk import living, without
 from trainables.noise import Noise
 from trainables.registry import nearest
-from trainables.state import State
+from trainables.state import State, Tensors
 from trainables.versions import versions
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
 SCHEMA = 1
+
+_ALIVE = "alive/"
+"""Before the name of a layer's weight: which of its outputs a network has that was saved without the others."""
+_CLOSE = 1e-3
 
 
 class _Card(BaseModel):
@@ -42,7 +49,9 @@ class _Card(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-def save(directory: str | Path, state: State, card: dict[str, Any], *, overwrite: bool = False) -> Path:
+def save(
+    directory: str | Path, state: State, card: dict[str, Any], *, overwrite: bool = False, shrink: bool = False
+) -> Path:
     """Write a network as the directory `model.safetensors` + `model.json`, whole or not at all.
 
     Weights are dense, pruned ones 0, under the names that the module gives them. `card` is plain data: `model` (the
@@ -50,17 +59,25 @@ def save(directory: str | Path, state: State, card: dict[str, Any], *, overwrite
     kept (protocol, accuracies). Counted sparsity, versions and hashes are added, and `noise`: the mean strength of
     the noise on the weights that the network was trained with and is saved without, null if there was none.
 
+    With `shrink` the network is saved without its dead filters (`trainables.models.shrunk`): smaller dense layers of
+    equal logits up to rounding, and `shrunk` in the card says how large they are; all else in it is about the whole
+    network. The model is built for that, so its plug-ins are imported.
+
     Raises:
-        SpecError: the card lacks what loading needs, or is no JSON.
+        SpecError: the card lacks what loading needs, or is no JSON; or there is nothing that `shrink` could take out.
         StorageError: the target is there and not empty (`overwrite` replaces a saved network, nothing else), or
             the disk refuses.
     """
     target = Path(directory).absolute()
-    tensors = {name: t.detach().cpu().contiguous() for name, t in {**state.params, **state.buffers}.items()}
-    weights = safetensors.save(tensors)
+    tensors = {**state.params, **state.buffers}
+    smaller: dict[str, Any] = {}
+    if shrink:
+        tensors, smaller["shrunk"] = _smaller(state, card, target)
+    weights = safetensors.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     full = {
         "schema": SCHEMA,
         **card,
+        **smaller,
         "sparsity": 1 - state.nonzero() / state.size(),
         "nonzero": state.nonzero(),
         "prunable": state.size(),
@@ -85,8 +102,8 @@ def save(directory: str | Path, state: State, card: dict[str, Any], *, overwrite
 def load(directory: str | Path, *, allow_plugins: bool = False) -> nn.Module:
     """Read a saved network: on the CPU, in eval mode, with the logits it had, bit for bit in one memory format.
 
-    Nothing in the directory is executed. A model of a user's own needs its plug-in modules, which
-    importing does execute: they are imported only with `allow_plugins`.
+    One that was saved smaller is so again. Nothing in the directory is executed. A model of a user's own needs its
+    plug-in modules, which importing does execute: they are imported only with `allow_plugins`.
 
     Raises:
         StorageError: files are missing, damaged, or of another kind.
@@ -102,6 +119,9 @@ def load(directory: str | Path, *, allow_plugins: bool = False) -> nn.Module:
     except SafetensorError as error:
         raise StorageError(f"{place / WEIGHTS} is no safetensors file ({error}); pickles are not read") from error
     model = _build(card, place, allow_plugins)
+    alive = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ALIVE)}
+    if alive:
+        model = without(model, {name.removeprefix(_ALIVE): t for name, t in alive.items()}, tuple(card["shape"]))
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
@@ -124,6 +144,31 @@ def read_card(directory: str | Path) -> dict[str, Any]:
     if checked.schema_number > SCHEMA:
         raise StorageError(f"{place / CARD} has schema {checked.schema_number}; this version reads up to {SCHEMA}")
     return dict(card)
+
+
+def _smaller(state: State, card: dict[str, Any], target: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Return the tensors of a network without its dead filters, which are named too, and what its card says of it."""
+    try:
+        checked = _Card.model_validate({"schema": SCHEMA, "sha256": "0" * 64, **card})
+    except ValidationError as error:
+        raise SpecError(f"this is no card of a network: {error}") from error
+    whole = state.to("cpu").into(_build(card, target, allow_plugins=True)).eval()
+    alive = living(whole, checked.shape)
+    small = without(whole, alive, checked.shape)
+    sizes = {name: list(p.shape) for name, p in small.named_parameters() if name in alive}
+    if all(list(state.params[name].shape) == size for name, size in sizes.items()):
+        raise SpecError(
+            "no filter of this network is dead, so it cannot be made smaller: single weights were pruned, or none; "
+            "pruning with structure filter, as the recipe `filter` does, prunes whole ones"
+        )
+    images = torch.rand((4, *checked.shape), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted, found = whole(images), small(images)
+    if not torch.allclose(found, wanted, rtol=0, atol=_CLOSE * float(wanted.abs().max())):
+        raise SpecError("the smaller network has other logits, so its structure is not understood; save it whole")
+    counts = {"parameters": sum(p.numel() for p in small.parameters()), "prunable": sum(map(math.prod, sizes.values()))}
+    named = {_ALIVE + name: outputs for name, outputs in alive.items()}
+    return {**small.state_dict(), **named}, {**counts, "layers": sizes}
 
 
 def _noise(state: State) -> float | None:

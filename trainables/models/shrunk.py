@@ -8,6 +8,7 @@ passed on as those alone where all that reads them understands it, and spread to
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, fx, nn
@@ -26,7 +27,8 @@ class Spread(nn.Module):
 
     def __init__(self, index: Tensor, channels: int) -> None:
         super().__init__()
-        self.register_buffer("index", index)
+        # What the structure says already is no part of the weights.
+        self.register_buffer("index", index, persistent=False)
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,26 +45,59 @@ def shrunk(model: nn.Module, state: State, shape: tuple[int, int, int]) -> nn.Mo
     Raises:
         SpecError: the network cannot be traced.
     """
-    whole = state.to("cpu").into(copy.deepcopy(model).cpu()).eval().requires_grad_(False)
-    wiring = Wiring(whole, shape)
+    whole = state.to("cpu").into(copy.deepcopy(model).cpu())
+    return without(whole, living(whole, shape), shape)
+
+
+def living(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Tensor]:
+    """Say which outputs of each layer may be other than 0, by the layer's weight: one at least of each.
+
+    Layers whose channels are not understood are left out.
+
+    Shapes: images (N, *shape); the result (outputs of the layer,), boolean.
+    Raises:
+        SpecError: the network cannot be traced.
+    """
+    wiring = _wired(model, shape)
+    return {name: _outputs(name.removesuffix(".weight"), wiring, model) for name in _layers(wiring)}
+
+
+def without(model: nn.Module, alive: Mapping[str, Tensor], shape: tuple[int, int, int]) -> nn.Module:
+    """Return a network without the outputs that are not `alive`, as `living` says it, in eval mode on the CPU.
+
+    Its structure depends on these alone.
+
+    Raises:
+        SpecError: the network cannot be traced, or its layers are others.
+    """
+    wiring = _wired(model, shape)
+    if {name: len(outputs) for name, outputs in alive.items()} != _layers(wiring):
+        raise SpecError("the layers that were made smaller are not those of the network")
+    return _Shrinking(wiring, alive).net()
+
+
+def _wired(model: nn.Module, shape: tuple[int, int, int]) -> Wiring:
+    wiring = Wiring(model, shape)
     if wiring.net is None:
         raise SpecError("the network cannot be traced by torch.fx, so its dead filters cannot be taken out")
-    return _Shrinking(wiring, state).net()
+    wiring.net.requires_grad_(False)
+    return wiring
+
+
+def _layers(wiring: Wiring) -> dict[str, int]:
+    """Return the number of outputs of each layer that can be made smaller, by its weight."""
+    assert wiring.net is not None
+    layers = {f"{node.target}.weight": wiring.layer(node) for node in wiring.net.graph.nodes}
+    return {name: len(layer.weight) for name, layer in layers.items() if layer is not None}
 
 
 class _Shrinking:
     """The rebuilding of one traced network, node by node."""
 
-    def __init__(self, wiring: Wiring, state: State) -> None:
+    def __init__(self, wiring: Wiring, alive: Mapping[str, Tensor]) -> None:
         assert wiring.net is not None
         self._wiring, self._traced = wiring, wiring.net
-        self._params = {name: p.cpu() for name, p in state.params.items()}
-        buffers = {name: b.cpu() for name, b in state.buffers.items()}
-        outputs = {}
-        for node in self._traced.graph.nodes:
-            if wiring.layer(node) is not None:
-                outputs[f"{node.target}.weight"] = _outputs(str(node.target), wiring, self._params, buffers)
-        self._live = wiring.live(outputs)
+        self._live = wiring.live(alive)
 
     def net(self) -> nn.Module:
         """Return the smaller network."""
@@ -131,8 +166,10 @@ def places(has: Tensor, wanted: Tensor) -> Tensor:
     return (wanted.cumsum(0) - 1)[has]
 
 
-def _outputs(name: str, wiring: Wiring, params: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+def _outputs(name: str, wiring: Wiring, model: nn.Module) -> Tensor:
     """Say which outputs of a layer may be other than 0, behind its batch norm if it has one; one always counts."""
+    params = {key: p.detach().cpu() for key, p in model.named_parameters()}
+    buffers = {key: b.cpu() for key, b in model.named_buffers()}
     live = params[f"{name}.weight"].flatten(1).any(dim=1)
     norm = wiring.norms.get(f"{name}.weight")
     if (bias := params.get(f"{name}.bias")) is not None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.trainables.test_inheriting import SHAPE, _net, _small
 from trainables import models
 from trainables.base import plain
 from trainables.errors import SpecError, StorageError
 from trainables.models import MODELS, saved
+from trainables.models.shrunk import shrunk
 from trainables.noise import Noise
 from trainables.state import State
 
@@ -202,3 +204,65 @@ def test_plugins_run_only_when_allowed(place: Path, tmp_path: Path, monkeypatch:
     edit(place, model={"kind": "another"}, plugins=["no_such_plugin_anywhere"])
     with pytest.raises(SpecError, match="cannot be imported"):
         saved.load(place, allow_plugins=True)
+
+
+@pytest.mark.parametrize("model", [{"kind": "lenet300", "hidden": [40, 20]}, "conv4", "resnet20"], ids=str)
+def test_a_network_saved_without_its_dead_filters_has_the_same_logits(model: object, tmp_path: Path) -> None:
+    net = _net(model, 0).eval()
+    small = _small(net, "filter")
+    card = {"model": plain(MODELS.parse(model)), "shape": list(SHAPE), "classes": 3}
+    place = saved.save(tmp_path / "small", small, card, shrink=True)
+    whole = saved.load(saved.save(tmp_path / "whole", small, card))
+    loaded, wanted = saved.load(place), shrunk(net, small, SHAPE)
+    x = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        assert torch.equal(loaded(x), wanted(x))
+        torch.testing.assert_close(loaded(x), whole(x), rtol=1e-4, atol=1e-4 * float(whole(x).abs().max()))
+    assert not loaded.training
+    about = saved.read_card(place)
+    assert about["shrunk"]["parameters"] == sum(p.numel() for p in loaded.parameters())
+    layers = {name: list(p.shape) for name, p in loaded.named_parameters() if p.dim() > 1}
+    assert about["shrunk"]["layers"] == layers
+    assert about["shrunk"]["prunable"] < 0.75 * about["prunable"]
+    assert (about["nonzero"], about["weights_sha256"]) == (small.nonzero(), small.weights_sha256())
+    assert (place / saved.WEIGHTS).stat().st_size < (tmp_path / "whole" / saved.WEIGHTS).stat().st_size
+
+
+def test_nothing_is_saved_smaller_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no filter of this network is dead"):
+        saved.save(tmp_path / "net", pruned(), CARD, shrink=True)
+    with pytest.raises(SpecError, match="no card"):
+        saved.save(tmp_path / "net", pruned(), {**CARD, "shape": [4, 4]}, shrink=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_cannot_be_traced_or_is_another_when_smaller_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = _small(net := _net("conv4", 0), "filter")
+    card = {"model": plain(MODELS.parse("conv4")), "shape": list(SHAPE), "classes": 3}
+    forward = type(net).forward
+
+    def decides(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return forward(self, x) if float(x.detach().sum()) > 0 else forward(self, -x)
+
+    monkeypatch.setattr(type(net), "forward", decides)
+    with pytest.raises(SpecError, match=r"cannot be traced by torch\.fx"):
+        saved.save(tmp_path / "net", small, card, shrink=True)
+
+    def draws(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return forward(self, x) + torch.rand(3)
+
+    monkeypatch.setattr(type(net), "forward", draws)
+    with pytest.raises(SpecError, match="other logits"):
+        saved.save(tmp_path / "net", small, card, shrink=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_smaller_network_of_another_model_is_refused(tmp_path: Path) -> None:
+    small = _small(_net("conv4", 0), "filter")
+    card = {"model": plain(MODELS.parse("conv4")), "shape": list(SHAPE), "classes": 3}
+    place = saved.save(tmp_path / "net", small, card, shrink=True)
+    edit(place, model={"kind": "lenet5"})
+    with pytest.raises(SpecError, match="not those of the network"):
+        saved.load(place)

@@ -20,6 +20,7 @@ from search.status import NEAREST, said
 
 if TYPE_CHECKING:
     from search.doctor import Finding
+    from search.space import Parameter
     from search.status import Status
     from search.study import Answer, Study, Summary
     from search.table import PointRow
@@ -86,22 +87,36 @@ def percent(value: float, low: float | None = None, high: float | None = None) -
     return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def settings(params: Mapping[str, Any]) -> str:
-    """Write parameters shortly: `recipe.` is what nearly all of them begin with, and a kind is what it is a kind of."""
-    names = {path: path.removeprefix("recipe.").removesuffix(".kind") for path in params}
-    return " ".join(f"{names[path]}={number(value)}" for path, value in params.items())
+def settings(params: Mapping[str, Any], space: Mapping[str, Parameter]) -> str:
+    """Write parameters shortly.
+
+    `recipe.` is what nearly all of them begin with, and a kind is what it is a kind of. What has but one value
+    in the space is left out.
+    """
+    told = [path for path in params if path not in space or len(space[path].extremes()) > 1]
+    names = {path: _short(path) for path in told}
+    return " ".join(f"{names[path]}={number(params[path])}" for path in told)
+
+
+def _short(path: str) -> str:
+    return "recipe" if path == "recipe.kind" else path.removeprefix("recipe.").removesuffix(".kind")
 
 
 _POINT_HEADINGS = ("point", "sparsity %", "robust %", "clean %", "parameters")
 
 
-def _point(row: PointRow) -> tuple[str, ...]:
+def _points(console: Console, study: Study, rows: Iterable[PointRow]) -> Table:
+    space = study.spec.space
+    cells = [(*_measured(row), settings(row.params, space)) for row in rows]
+    return _table(console, _POINT_HEADINGS, cells, right=(1, 2, 3))
+
+
+def _measured(row: PointRow) -> tuple[str, ...]:
     return (
         row.point,
         percent_sparsity(row.sparsity),
         percent(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
         percent(row.clean_accuracy),
-        settings(row.params),
     )
 
 
@@ -110,7 +125,7 @@ def show_front(study: Study) -> None:
     console = _Out(sys.stdout)
     front = study.front()
     if front:
-        _print(console, _table(console, _POINT_HEADINGS, map(_point, front), right=(1, 2, 3)))
+        _print(console, _points(console, study, front))
         console.print()
         if (knee := study.knee()) is not None:
             console.print(Text(f"knee: {knee.point}"))
@@ -125,7 +140,7 @@ def show_front(study: Study) -> None:
         return
     wanted = ", ".join(f"{measure} {bound}" for measure, bound in study.spec.constraints.items())
     console.print(f"{study.name}: no point satisfies {wanted}. Those that violate it least:")
-    _print(console, _table(console, _POINT_HEADINGS, map(_point, nearest), right=(1, 2, 3)))
+    _print(console, _points(console, study, nearest))
 
 
 def _answer(console: Console, answer: Answer | None) -> None:
@@ -193,7 +208,7 @@ def show_status(status: Status) -> None:
     if status.best:
         console.print()
         headings = ("best points", *_POINT_HEADINGS[:-1])
-        rows = [(name, *_point(row)[:-1]) for name, row in status.best.items()]
+        rows = [(name, *_measured(row)) for name, row in status.best.items()]
         _print(console, _table(console, headings, rows, right=(2, 3, 4)))
     if status.answer is not None:
         console.print()

@@ -203,9 +203,15 @@ def check_file(file: str) -> Checked:
     except RobustsearchError as error:
         return Checked(file, kind, "", error)
     searched = f"{len(spec.space)} searched parameter{'' if len(spec.space) == 1 else 's'}"
-    says = f"study {spec.name}: {spec.recipe.kind} of {spec.model.kind} on {spec.data.kind}, {searched}"
+    says = f"study {spec.name}: {_kinds(spec, 'recipe')} of {_kinds(spec, 'model')} on {spec.data.kind}, {searched}"
     shared = f"; {sharing.estimate(spec)}" if spec.space else ""
     return Checked(file, kind, f"{says}, {spec.budget.trials} trials{shared}")
+
+
+def _kinds(spec: StudySpec, part: str) -> str:
+    """Name the kind of a recipe or model, or those among which is searched."""
+    searched = spec.space.get(f"{part}.kind")
+    return ", ".join(searched.extremes().values()) if searched else str(getattr(spec, part).kind)
 
 
 def _kind(data: Any) -> str:

@@ -25,6 +25,8 @@ class Sharing:
         return self.alone / self.shared if self.shared else 1.0
 
     def __str__(self) -> str:
+        if self.alone == self.shared:
+            return f"{self.trials} random trials would train {self.alone} epochs, and share none"
         return (
             f"{self.trials} random trials would train {self.alone} epochs each by itself and {self.shared} with equal "
             f"stages trained once: {self.factor:.1f} times fewer"

@@ -34,9 +34,13 @@ class Readable:
 
 
 def readable(table: pa.Table, *, what: str, study: str) -> Readable:
-    """Choose and format the columns of a point or trial table. An unknown value is an empty cell."""
+    """Choose and format the columns of a point or trial table. An unknown value is an empty cell.
+
+    A parameter that none of the rows has, as it is searched of other recipes only, has no column.
+    """
     rows = table.to_pylist()
-    params = [field for field in table.schema if field.name.startswith("param.")]
+    searched = [field for field in table.schema if field.name.startswith("param.")]
+    params = [field for field in searched if not rows or any(row[field.name] is not None for row in rows)]
     columns = _trial_columns() if what == "trials" else _point_columns(rows)
     columns += [
         (field.name.removeprefix("param."), str(field.type) in ("int64", "double"), _named(field.name))
@@ -78,7 +82,9 @@ def _point_columns(rows: list[dict[str, Any]]) -> list[Column]:
     # What every row shares stands in the caption.
     if len({row["examples"] for row in rows}) > 1:
         columns.append(("n", True, _named("examples")))
-    columns += [(name, False, _named(name)) for name in ("recipe", "model") if len({row[name] for row in rows}) > 1]
+    # A kind that is searched is a parameter, with a column of its own.
+    kinds = [name for name in ("recipe", "model") if rows and f"param.{name}.kind" not in rows[0]]
+    columns += [(name, False, _named(name)) for name in kinds if len({row[name] for row in rows}) > 1]
     return columns
 
 

@@ -284,3 +284,28 @@ def test_sparsity_is_never_rounded_up_to_all() -> None:
         "99.996",
         "99.9996",
     ]
+
+
+SEVERAL = {
+    "recipe.kind": {"kind": "categorical", "choices": ["three_stage", "imp", "gradual"]},
+    "recipe.finetune_epochs": {"kind": "categorical", "choices": [5], "when": {"recipe.kind": "three_stage"}},
+    "recipe.rate": {"kind": "categorical", "choices": [0.2, 0.5], "when": {"recipe.kind": "imp"}},
+    "recipe.every": {"kind": "categorical", "choices": [10, 20], "when": {"recipe.kind": "gradual"}},
+}
+
+
+@pytest.mark.parametrize("format", ["latex", "markdown"])
+def test_a_searched_recipe_stands_once_and_parameters_of_absent_ones_nowhere(format: str) -> None:
+    spec = factories.study_spec(space=SEVERAL)
+    given = [{"recipe.kind": "three_stage", "recipe.finetune_epochs": 5}, {"recipe.kind": "imp", "recipe.rate": 0.2}]
+    trials = [
+        (factories.trial(number, spec, params=params), factories.outcome(number)) for number, params in enumerate(given)
+    ]
+    rows = table(PointRow, point_rows(spec, trials), spec.space)
+    heading = next(
+        line
+        for line in exporter(format).render(rows, what="points", study="s").decode().splitlines()
+        if "nonzero" in line
+    )
+    cells = [cell.strip(" |\\") for cell in re.split(r"[|&]", heading.replace("\\_", "_"))]
+    assert [cell for cell in cells if "recipe" in cell] == ["recipe.kind", "recipe.finetune_epochs", "recipe.rate"]

@@ -52,6 +52,18 @@ def test_front_is_a_table_of_its_points(storage: Path) -> None:
     assert all(line == line.rstrip() for line in lines)
 
 
+def test_parameters_with_one_value_are_not_shown_and_those_of_several_recipes_are_named(tmp_path: Path) -> None:
+    kinds = {"kind": "categorical", "choices": ["three_stage", "imp"]}
+    fixed = {"kind": "categorical", "choices": [5], "when": {"recipe.kind": "three_stage"}}
+    spec = study_spec(name="several", space={"recipe.kind": kinds, "recipe.finetune_epochs": fixed})
+    records = make_study(tmp_path / "several", 0, spec)
+    records.issue(trial(0, spec, params={"recipe.kind": "three_stage", "recipe.finetune_epochs": 5}))
+    records.write_outcome(outcome(0))
+    shown = run("front", "several", "--storage", tmp_path).stdout
+    assert "recipe=three_stage\n" in shown
+    assert "study all-recipes: imp, three_stage, " in run("validate", "all-recipes").stdout
+
+
 @pytest.mark.parametrize(("bound", "reached"), [(">= 0.45", True), (">= 0.99", False)])
 def test_the_point_that_answers_a_target_is_named(storage: Path, bound: str, reached: bool) -> None:
     name = f"aim-{reached}".lower()

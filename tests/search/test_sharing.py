@@ -22,6 +22,7 @@ def test_a_grid_shares_what_a_continuum_does_not() -> None:
     )
     assert continuum.shared == continuum.alone
     assert continuum.factor == 1.0
+    assert str(continuum) == f"30 random trials would train {continuum.alone} epochs, and share none"
 
 
 def test_the_estimate_repeats_and_reads_as_a_sentence() -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
-from trainables.base import Eps, Spec, check_radius
+from trainables.base import Eps, Spec, check_radius, located
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.keys import key
@@ -45,6 +45,14 @@ class Protocol(Spec):
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:
         check_radius(self.eps, self.attack.norm)
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_have_names_of_their_own(self) -> Self:
+        for index, metric in enumerate(self.metrics):
+            if any(metric.clashes(earlier) for earlier in self.metrics[:index]):
+                message = f"an earlier {metric.kind} gives the same names; leave one out or set another name"
+                raise located(message, "metrics", index)
         return self
 
     def cheaper(self, examples: int, steps: int) -> Protocol:

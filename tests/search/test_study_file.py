@@ -28,6 +28,7 @@ BUILTIN = {
     "cifar10-vgg16": ("cifar10", "vgg16"),
     "svhn-resnet18": ("svhn", "resnet18"),
     "cosentino2019-mnist": ("mnist", "lenet300"),
+    "cosentino2019-fashion": ("fashion_mnist", "lenet300"),
     "wang2020-mnist": ("mnist", "lenet5"),
     "gradual-mnist": ("mnist", "lenet5"),
     "filter-mnist": ("mnist", "lenet5"),
@@ -86,6 +87,12 @@ def test_all_recipes_are_searched_together_and_each_can_run() -> None:
         trial = spec.trial(params)
         assert trial.recipe.kind == kind
         assert trial.recipe.phases()[-1].kind == "measure"
+
+
+@pytest.mark.parametrize("setting", ["pruner=snip", "structure=filter"])
+def test_what_gradual_pruning_cannot_do_is_refused_where_it_stands(setting: str) -> None:
+    with pytest.raises(SpecError, match=rf"recipe\.prune\.{setting.partition('=')[0]}: gradual pruning"):
+        load("gradual-mnist", [f"recipe.prune.{setting}"])
 
 
 def test_radii_survive_as_they_were_written() -> None:

@@ -45,6 +45,14 @@ REFUSED = {
         r"my.yaml:7:25 recipe.train.regularisers.l1.wieght: unknown key; did you mean 'weight'\?",
     ),
     "unknown kind": ("  train: {loss: tardes}\n", r"'tardes' is no loss; .*did you mean 'trades'\?"),
+    "metric given twice": (
+        "protocol: {metrics: [noise, noise]}\n",
+        r"my.yaml:6:\d+ protocol.metrics\[1\]: an earlier noise gives the same names",
+    ),
+    "two metrics of one name": (
+        "protocol: {metrics: [attacked, {kind: attacked, attack: fgsm}]}\n",
+        r"my.yaml:6:\d+ protocol.metrics\[1\]: an earlier attacked gives the same names",
+    ),
     "unknown top key": ("sampelr: tpe\n", r"my.yaml:6:1 sampelr: unknown key; did you mean 'sampler'\?"),
     "text for a number": ("  epochs: many\n", r"recipe.epochs: 'many' is not allowed: must be a valid integer"),
     "no trials": ("budget: {trials: 0}\n", r"my.yaml:6:10 budget.trials: 0 is not allowed: must be greater than 0"),

@@ -36,6 +36,9 @@ class Attacked(Metric):
             check_radius(self.eps, self.attack.norm)
         return self
 
+    def clashes(self, other: Metric) -> bool:
+        return isinstance(other, Attacked) and self.name == other.name
+
     def values(self, scene: Scene) -> dict[str, float]:
         import torch
 

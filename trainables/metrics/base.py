@@ -49,3 +49,7 @@ class Metric(Spec):
         A protocol may ask for several metrics of one kind, so a name that depends on a field should tell the field.
         """
         raise NotImplementedError
+
+    def clashes(self, other: Metric) -> bool:
+        """Say whether this one is known to give a name that `other` gives; a protocol with both is refused."""
+        return self == other

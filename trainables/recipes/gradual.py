@@ -10,6 +10,7 @@ from trainables.phases import Measure, Phase, Train
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups
 from trainables.rewirings.gradual import Gradual as Rising
+from trainables.rewirings.gradual import check_pruning
 
 
 class Gradual(Recipe):
@@ -27,6 +28,7 @@ class Gradual(Recipe):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_warmups(self.train, self.epochs)
+        check_pruning(self.prune, "prune")
         self._rising()
         return self
 

@@ -11,6 +11,16 @@ from trainables.pruning import Pruning
 from trainables.rewirings.base import Rewiring
 
 
+def check_pruning(pruning: Pruning, field: str) -> None:
+    """Refuse what a training cannot do on its way; `field` is where it stands."""
+    if pruning.structure != "unstructured":
+        message = "gradual pruning is for structure unstructured"
+        raise located(message, field, "structure", value=pruning.structure)
+    if pruning.pruner.needs_network:
+        kind = pruning.pruner.kind
+        raise located(f"gradual pruning goes by the weights alone, and {kind} does not", field, "pruner", value=kind)
+
+
 class Gradual(Rewiring):
     """Cut every `every` steps to a sparsity that rises from the network's own to `sparsity`, fast at first.
 
@@ -30,12 +40,7 @@ class Gradual(Rewiring):
     def _consistent(self) -> Self:
         if self.begin >= self.end:
             raise located(f"begin {self.begin:g} is not before end {self.end:g}", "begin", value=self.begin)
-        if self.pruning.structure != "unstructured":
-            message = "gradual pruning is for structure unstructured"
-            raise located(message, "pruning", "structure", value=self.pruning.structure)
-        if self.pruning.pruner.needs_network:
-            kind = self.pruning.pruner.kind
-            raise located(f"gradual pruning goes by the weights alone, and {kind} does not", "pruning", value=kind)
+        check_pruning(self.pruning, "pruning")
         return self
 
     def due(self, step: int, steps: int) -> bool:

@@ -10,7 +10,7 @@ from search.scheduling import Report
 from search.study_spec import StudySpec
 from trainables.metrics import KNOWN
 from trainables.outcome import Outcome, Point, Rung, TrialRecord
-from trainables.phases import Learning, Measure, Phase
+from trainables.phases import Inherit, Learning, Measure, Phase, Train
 from trainables.recipes import RECIPES
 
 GIVEN = "queued"
@@ -30,7 +30,7 @@ class Course:
         sparsity, epochs = 0.0, 0
         marks: list[tuple[float, int]] = []
         for phase in phases:
-            sparsity = getattr(phase, "sparsity", sparsity)
+            sparsity = _sparsity_after(phase, sparsity)
             if isinstance(phase, Learning):
                 epochs += phase.length
             elif isinstance(phase, Measure):
@@ -42,6 +42,15 @@ class Course:
         before = self.epochs[done - 1] if done else 0
         total = self.epochs[-1]
         return (total - before - share * (self.epochs[done] - before)) / total if total else 0.0
+
+
+def _sparsity_after(phase: Phase, before: float) -> float:
+    """Return how sparse a network is after a phase, as far as a recipe says that beforehand."""
+    if isinstance(phase, Inherit):
+        return 0.0
+    cut = phase.rewiring if isinstance(phase, Train) else phase
+    sparsity: float = getattr(cut, "sparsity", before)
+    return sparsity
 
 
 class EarlyStopping:

@@ -125,8 +125,11 @@ class Optimisation:
         `back` undoes a perturbation of the weights (`trainables.awp`) once the gradients are known. With `rewires` the
         prunable weights' gradients, those of pruned ones too, are kept in `gradients`.
         """
+        penalised: dict[str, Mapping[str, Tensor]] = {**self._penalised}
+        if self._latent is not None and self._penalties:
+            penalised["weights"] = self._latent.penalised(penalised["weights"], self._extras)
         for penalty in self._penalties:
-            loss = loss + penalty.weight * penalty.penalty(self._penalised[penalty.of])
+            loss = loss + penalty.weight * penalty.penalty(penalised[penalty.of])
         if self._latent is not None and (extra := self._latent.penalty()) is not None:
             loss = loss + extra
         self._optimiser.zero_grad(set_to_none=True)

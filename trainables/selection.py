@@ -10,12 +10,14 @@ import copy
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables import attacks
 from trainables.checks import correct
+from trainables.data.splits import quotas
 from trainables.data.tensors import Split
 from trainables.errors import SpecError
 from trainables.rng import generator
@@ -39,15 +41,22 @@ class Look:
 
 
 def held_back(split: Split, images: int) -> tuple[Split, Split]:
-    """Split off the last so many images.
+    """Split off the last so many images, each class in proportion: files may have one class after the other.
 
     Raises:
         SpecError: none would be left to train on.
     """
     if images >= len(split):
         raise SpecError(f"train.select holds back {images} of {len(split)} training images, which leaves none")
-    at = len(split) - images
-    return Split(split.x[:at], split.y[:at], split.scale), Split(split.x[at:], split.y[at:], split.scale)
+    if not images:
+        return split, Split(split.x[:0], split.y[:0], split.scale)
+    labels = split.y.cpu().numpy()
+    held = torch.zeros(len(split), dtype=torch.bool)
+    for label, share in enumerate(quotas(np.bincount(labels), images)):
+        held[np.flatnonzero(labels == label)[::-1][:share].copy()] = True
+    parts = ((split.x[which.to(split.x.device)], split.y[which.to(split.y.device)]) for which in (~held, held))
+    rest, last = (Split(x, y, split.scale) for x, y in parts)
+    return rest, last
 
 
 class Selection:

@@ -48,11 +48,15 @@ class Protocol(Spec):
         return self
 
     @model_validator(mode="after")
-    def _metrics_have_names_of_their_own(self) -> Self:
+    def _metrics_can_be_taken(self) -> Self:
         for index, metric in enumerate(self.metrics):
             if any(metric.clashes(earlier) for earlier in self.metrics[:index]):
                 message = f"an earlier {metric.kind} gives the same names; leave one out or set another name"
                 raise located(message, "metrics", index)
+            for attack in metric.attacks_within:
+                if attack.norm != self.attack.norm:
+                    message = f"{attack.kind} goes by {attack.norm}, but the protocol's radius is in {self.attack.norm}"
+                    raise located(message, "metrics", index, value=attack.norm)
         return self
 
     def cheaper(self, examples: int, steps: int) -> Protocol:

@@ -185,7 +185,8 @@ class _Run:
 
     def _state(self, optimisation: Optimisation) -> State:
         state = replace(optimisation.state(self.masks), history=self.validation.history())
-        return self.selection.handed_on(state)
+        # On the way nothing is chosen yet: a snapshot is of its epoch, and a training in two parts is one.
+        return self.selection.handed_on(state) if self.completed == self.phase.epochs else state
 
     def _checkpoint(self, optimisation: Optimisation) -> dict[str, Tensors]:
         more = {"history": self.validation.history(), **self.selection.checkpoint()}

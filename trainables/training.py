@@ -206,8 +206,8 @@ class Training(Spec):
 
     `awp` above 0 takes each step's gradient where the weights are worst within that share of their norm (adversarial
     weight perturbation, `trainables.awp`), after `awp_warmup` epochs. `select` holds back the last so many training
-    images, and hands on the weights after the epoch with the highest accuracy on them under `select_attack` within the
-    full `eps`.
+    images, each class in proportion, and hands on the weights after the epoch with the highest accuracy on them under
+    `select_attack` within the full `eps`.
     """
 
     batch: int = Field(default=128, gt=0)

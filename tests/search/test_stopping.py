@@ -59,6 +59,10 @@ def test_the_course_of_a_trial_says_what_is_ahead_and_how_much() -> None:
     assert course.left(3, 1.0) == 0
     searched = RECIPES.parse({"kind": "shi2022", "sparsity": 0.8, "epochs": 6, "search_epochs": 4})
     assert (Course.of(searched.phases()).sparsities, Course.of(searched.phases()).epochs) == ((0.8,), (10,))
+    rising = RECIPES.parse({"kind": "gradual", "sparsity": 0.8, "epochs": 6})
+    assert Course.of(rising.phases()).sparsities == (0.8,)
+    inherited = RECIPES.parse({"kind": "wang2020", "sparsity": 0.8})
+    assert Course.of(inherited.phases()).sparsities == (0.0, 0.8, 0.0)
     pruned_only = RECIPES.parse({"kind": "three_stage", "sparsity": 0.5, "epochs": 3, "finetune_epochs": 0})
     assert Course.of(pruned_only.phases()) == Course((0.0, 0.5), (3, 3))
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from trainables import evaluate
@@ -480,3 +481,23 @@ def test_no_metric_costs_no_key_and_a_cheap_look_takes_none() -> None:
     with_one = QUICK.model_copy(update={"metrics": (Weights(),)})
     assert "metrics" not in plain(QUICK, defaults=False)
     assert with_one.cheaper(10, 1) == QUICK.cheaper(10, 1)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (["lipschitz", {"kind": "lipschitz", "samples": 3}], "an earlier lipschitz gives the same names"),
+        (["attacked", {"kind": "attacked", "eps": 0.1}], "an earlier attacked gives the same names"),
+        ([{"kind": "attacked", "attack": "deepfool"}], r"metrics.0\n  deepfool goes by l2, but the protocol's radius"),
+        ([{"kind": "noise", "strong": {"kind": "pgd", "norm": "l2"}}], r"pgd goes by l2"),
+    ],
+)
+def test_metrics_that_cannot_be_taken_together_or_mislead_are_refused(metrics: list[Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Protocol.model_validate({"metrics": metrics})
+
+
+def test_metrics_of_one_kind_with_names_and_radii_of_their_own_are_taken() -> None:
+    own = {"kind": "attacked", "name": "far", "attack": "deepfool", "eps": 2.0}
+    by_inputs = [{"kind": "dense_distance", "inputs": inputs} for inputs in ("clean", "mixed")]
+    assert len(Protocol.model_validate({"metrics": ["attacked", own, *by_inputs]}).metrics) == 4

@@ -13,7 +13,10 @@ from trainables import latents
 from trainables.latents.filters import FiltersLatent
 from trainables.latents.learned import RatedLatent, ScoresLatent
 from trainables.latents.twin import TwinLatent
+from trainables.optimisers import Optimisation
+from trainables.regularisers.norms import L1
 from trainables.state import State
+from trainables.training import Sgd, Training
 from trainables.weights.learned import Rated, Scores
 from trainables.weights.twin import Twin
 
@@ -306,3 +309,17 @@ def test_factors_go_on_through_a_cut_and_are_folded_at_the_end() -> None:
     end = again.fold(replace(live, params={n: p.detach() for n, p in live.params.items()}, latents={}), again.extras)
     assert end.latents == {}
     assert all(torch.equal(end.params[name], cut.params[name]) for name in masks)
+
+
+def test_a_penalty_on_twin_weights_is_on_their_products() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3))
+    begin = replace(State.of(model), params=dict(model.named_parameters()))
+    latent = TwinLatent(Twin(), begin, draws())
+    settings = Training(optimiser=Sgd(momentum=0, weight_decay=0), regularisers={"l1": L1(weight=0.5)})
+    first, second = model[0].weight.detach().clone(), latent.extras["twin/second/0.weight"].detach().clone()
+    zero = 0 * (model[0].weight.sum() + latent.extras["twin/second/0.weight"].sum())
+    Optimisation(model, begin.masks, settings, latent).step(zero, lr=0.1, number=1)
+    sign = 0.05 * (first * second).sign()
+    torch.testing.assert_close(model[0].weight.detach(), first - sign * second)
+    torch.testing.assert_close(latent.extras["twin/second/0.weight"].detach(), second - sign * first)

@@ -8,8 +8,9 @@ import torch
 from tests.trainables.test_train import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
 from trainables import attacks
 from trainables.attacks.pgd import Pgd
+from trainables.data.tensors import Split
 from trainables.errors import SpecError
-from trainables.selection import EPOCH, ROBUST
+from trainables.selection import EPOCH, ROBUST, held_back
 from trainables.state import State, pack, unpack
 from trainables.train import train
 from trainables.training import Constant, Sgd
@@ -19,34 +20,54 @@ ROUGH = {"select": 20, "optimiser": Sgd(lr=0.2), "schedule": Constant(), "eps": 
 
 
 def _robust(state: State) -> float:
-    """Measure on the last 20 images, by hand."""
+    """Measure on the images held back, by hand."""
     net = state.into(network()).eval()
-    x, y = data().train.pixels()[-20:], data().train.y[-20:]
+    held = held_back(data().train, 20)[1]
+    x, y = held.pixels(), held.y
     found = attacks.run(Pgd(steps=10), net, x, y, eps=0.3, generator=torch.Generator().manual_seed(0))
     return float(((net(found).argmax(1) == y) & (net(x).argmax(1) == y)).float().mean())
 
 
 def test_the_most_robust_epoch_is_handed_on() -> None:
-    plain, chosen = [], []
+    plain, history = [], {}
     for report in started(phase(epochs=8, **ROUGH)):
         checkpoint = report.checkpoint()
         now = State(checkpoint["params"], checkpoint["buffers"], State.of(network()).masks)
         plain.append((_robust(now), now))
-        chosen.append(report.state())
+        last = report.state()
+        history = last.history
+        if report.epoch < 8:
+            assert same(last, now), "a snapshot is of its epoch"
     scores = [score for score, _ in plain]
     assert len(set(scores)) > 2, "nothing to choose from"
-    for epoch, state in enumerate(chosen, start=1):
-        best = int(state.history[EPOCH]) - 1
-        assert best < epoch
-        assert same(state, plain[best][1])
-        assert float(state.history[ROBUST]) == pytest.approx(max(scores[:epoch]), abs=0.101)
-    assert chosen[-1].history[EPOCH] < 8 or scores[-1] == max(scores)
+    best = int(history[EPOCH]) - 1
+    assert same(last, plain[best][1])
+    assert float(history[ROBUST]) == pytest.approx(max(scores), abs=0.101)
+    assert best < 7 or scores[-1] == max(scores)
+
+
+def test_a_training_in_two_parts_chooses_at_its_end() -> None:
+    *_, last = started(phase(epochs=8, **ROUGH).model_copy(update={"until": 4}))
+    assert EPOCH not in last.state().history
+    checkpoint = last.checkpoint()
+    assert same(last.state(), State(checkpoint["params"], checkpoint["buffers"]))
+
+
+def test_the_last_images_of_every_class_are_held_back() -> None:
+    y = torch.tensor([0] * 30 + [1] * 20 + [3] * 10)
+    rest, held = held_back(Split(torch.arange(60), y, 1.0), 12)
+    assert held.x.tolist() == [*range(24, 30), *range(46, 50), 58, 59]
+    assert torch.equal(held.y, y[held.x])
+    assert sorted([*rest.x.tolist(), *held.x.tolist()]) == [*range(60)]
 
 
 def test_what_is_held_back_is_not_trained_on() -> None:
     spec = phase(epochs=2, batch=40, **{"select": 20})
     changed = data()
-    object.__setattr__(changed.train, "x", torch.cat([changed.train.x[:-20], changed.train.x[-20:].flip(0)]))
+    held = torch.isin(torch.arange(60), held_back(Split(torch.arange(60), changed.train.y, 1.0), 20)[1].x)
+    x = changed.train.x.clone()
+    x[held] = x[held].flip(0)
+    object.__setattr__(changed.train, "x", x)
     model = network()
     one = end(started(spec)).checkpoint()["params"]
     other = end(train(model, State.of(network()), spec, changed, key=KEY, device="cpu")).checkpoint()["params"]

@@ -45,6 +45,10 @@ class Latent:
     def begin(self, epoch: int) -> None:
         """Prepare the epoch after `epoch` completed ones."""
 
+    def penalised(self, weights: Mapping[str, Tensor], extras: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return what regularisers see of the network's prunable weights, differentiable: by default these."""
+        return weights
+
     def penalty(self) -> Tensor | None:
         """Return what is added to the loss, if anything is."""
         return None

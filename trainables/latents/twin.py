@@ -38,6 +38,9 @@ class TwinLatent(Latent):
     ) -> dict[str, Tensor]:
         return {name: params[name] * extras[_SECOND + name] for name in self._names}
 
+    def penalised(self, weights: Mapping[str, Tensor], extras: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return self.weights(weights, extras, None)
+
     def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
         folded = super().fold(state, extras)
         if self._spec.fold:

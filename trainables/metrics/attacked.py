@@ -39,6 +39,10 @@ class Attacked(Metric):
     def clashes(self, other: Metric) -> bool:
         return isinstance(other, Attacked) and self.name == other.name
 
+    @property
+    def attacks_within(self) -> tuple[Attack, ...]:
+        return (self.attack,) if self.eps is None else ()
+
     def values(self, scene: Scene) -> dict[str, float]:
         import torch
 

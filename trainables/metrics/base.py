@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from trainables.attacks.base import Attack
     from trainables.state import State
 
 
@@ -43,6 +44,11 @@ class Metric(Spec):
 
     kind: str
 
+    @property
+    def attacks_within(self) -> tuple[Attack, ...]:
+        """The attacks that it makes within the protocol's radius, which means nothing in another norm."""
+        return ()
+
     def values(self, scene: Scene) -> dict[str, float]:
         """Return named numbers; one that is not finite is recorded as unknown.
 
@@ -51,5 +57,8 @@ class Metric(Spec):
         raise NotImplementedError
 
     def clashes(self, other: Metric) -> bool:
-        """Say whether this one is known to give a name that `other` gives; a protocol with both is refused."""
-        return self == other
+        """Say whether this one gives a name that `other` gives; a protocol with both is refused.
+
+        By default two of one kind do; a metric whose names tell a field is to compare that.
+        """
+        return self.kind == other.kind

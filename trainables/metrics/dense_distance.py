@@ -34,6 +34,9 @@ class DenseDistance(Metric):
     attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
     chunk: int = Field(default=32, gt=0)
 
+    def clashes(self, other: Metric) -> bool:
+        return isinstance(other, DenseDistance) and self.inputs == other.inputs
+
     def values(self, scene: Scene) -> dict[str, float]:
         import torch
         from torch.func import functional_call

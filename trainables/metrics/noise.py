@@ -36,6 +36,10 @@ class Noise(Metric):
     trials: int = Field(default=5, gt=0)
     examples: int | None = Field(default=None, gt=0)
 
+    @property
+    def attacks_within(self) -> tuple[Attack, ...]:
+        return self.attack, self.strong
+
     def values(self, scene: Scene) -> dict[str, float]:
         import torch
 

@@ -11,7 +11,8 @@ from trainables.rewirings.base import Rewiring
 
 
 class FlyingBird(Rewiring):
-    """Every `every` steps drop a layer's smallest weights and let as many others grow, from 0.
+    """Every `every` steps drop a layer's smallest weights and let as many grow, from 0; one that grows
+    where it was just dropped goes on as it was.
 
     The share that is dropped falls from `drop` to `final_drop` with half a cosine over the training, and nothing is
     rewired after the share `until` of it. What grows is where the loss's gradient is largest, or drawn at random, which

@@ -386,8 +386,29 @@ def _training(study: dict[str, Any]) -> dict[str, Any]:
     return dict(study.get("recipe", {}).get("train", {}))
 
 
+RECIPE_PAGES = sorted((ROOT / "docs" / "recipes").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", RECIPE_PAGES, ids=lambda page: page.stem)
+def test_every_page_of_a_recipe_has_the_same_sections_and_is_linked(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert page.stem in RECIPES
+    assert text.startswith(f"# {page.stem}: ")
+    headings = ["What the paper claims", "What is implemented", "How we differ, and why", "What we found"]
+    assert re.findall(r"^## (.+)$", text, re.M) == headings
+    assert f"(../recipes/{page.name})" in section(RECIPES_PAGE, f"### `{page.stem}`")
+    assert f"(docs/recipes/{page.name})" in READABLE["README.md"]
+
+
+def test_the_readme_lists_every_recipe_of_ours_once() -> None:
+    ours = [kind for kind, spec in RECIPES.items() if spec.__module__.startswith("trainables.")]
+    listed = re.findall(r"^\| \[?`(\w+)`", READABLE["README.md"], re.M)
+    assert sorted(listed) == sorted(ours)
+
+
 def test_links_and_images_lead_somewhere() -> None:
     pages = [ROOT / "README.md", *MANUAL.glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]
+    pages += RECIPE_PAGES
     found = 0
     for page in pages:
         for target in re.findall(r"\]\(([^)#\s]*)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):

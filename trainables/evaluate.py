@@ -22,6 +22,7 @@ from trainables.attacks.base import Keep
 from trainables.data.tensors import Split
 from trainables.errors import SpecError
 from trainables.metering import measured
+from trainables.metrics.base import Trainings
 from trainables.models import macs
 from trainables.noise import Eot, Noise, Noisy
 from trainables.outcome import Status
@@ -65,13 +66,15 @@ def measure(
     device: torch.device | str,
     checked: bool = True,
     origin: Callable[[], State] | None = None,
+    trainings: Callable[[], Trainings | None] = lambda: None,
 ) -> Measurement:
     """Measure the network that `state` makes of `model`; the module itself is left as it was.
 
     An example is robustly correct if it is classified rightly both as it is and as the attack leaves it;
     logits that are not finite are wrong. The noise of a noisy network is off, unless the protocol has it on: then an
     example is classified as in most of `protocol.votes` passes. Without `checked` nothing is looked for that would
-    raise a flag. `origin` gives the network as it was initialised, which a metric of the protocol may ask for.
+    raise a flag. `origin` gives the network as it was initialised, `trainings` what led to it, which a metric of the
+    protocol may ask for.
 
     Raises:
         SpecError: the protocol asks for more examples than the split has.
@@ -87,7 +90,8 @@ def measure(
         chunks = _chunks(seen, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
         robust = torch.cat([c.robust for c in chunks]).cpu()
-        metrics = measured(net, state, protocol, split, clean, robust, origin) if protocol.metrics else {}
+        asked = (net, state, protocol, split, clean, robust, origin, trainings)
+        metrics = measured(*asked) if protocol.metrics else {}
         found = _flags(net, seen, state, protocol, split, chunks, device) if checked else ()
         counts = _macs(net, split)
     return Measurement(

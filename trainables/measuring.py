@@ -16,6 +16,7 @@ from trainables.base import plain
 from trainables.data.tensors import Split
 from trainables.keys import digest, key
 from trainables.metrics import KNOWN
+from trainables.metrics.base import Trainings
 from trainables.outcome import Point, Rung
 from trainables.phases import Learning
 from trainables.rungs import Rungs
@@ -38,6 +39,7 @@ class Measuring:
     rungs: Rungs | None = None
     screen: Screen | None = None
     origin: Callable[[], State] | None = None
+    trainings: Callable[[Step], Trainings | None] = lambda step: None
 
     def known(self, step: Step) -> Point | None:
         """Return a measurement's stored result, or a cheap one that rules the point out again."""
@@ -99,16 +101,25 @@ class Measuring:
         there = len(self.split)
         return protocol.model_copy(update={"examples": min(there, protocol.examples or there)})
 
-    def _evaluated(self, state: State, protocol: Protocol, *, checked: bool) -> evaluate.Measurement:
+    def _evaluated(
+        self, state: State, protocol: Protocol, *, checked: bool, step: Step | None = None
+    ) -> evaluate.Measurement:
         return evaluate.measure(
-            self.model, state, protocol, self.split, device=self.device, checked=checked, origin=self.origin
+            self.model,
+            state,
+            protocol,
+            self.split,
+            device=self.device,
+            checked=checked,
+            origin=self.origin,
+            trainings=lambda: None if step is None else self.trainings(step),
         )
 
     def _point(
         self, step: Step, state: State, protocol: Protocol, since: float, *, checked: bool, **named: Any
     ) -> Point:
         started = datetime.now(UTC)
-        result = self._evaluated(state, protocol, checked=checked)
+        result = self._evaluated(state, protocol, checked=checked, step=step)
         return Point(
             **named,
             **_numbers(result),

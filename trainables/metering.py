@@ -12,7 +12,7 @@ from trainables.base import plain
 from trainables.data.tensors import Split
 from trainables.errors import SpecError
 from trainables.keys import canonical_json
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, Scene, Trainings
 from trainables.rng import derive
 from trainables.spec import Protocol
 from trainables.state import State
@@ -26,6 +26,7 @@ def measured(
     clean: Tensor,
     robust: Tensor,
     origin: Callable[[], State] | None,
+    trainings: Callable[[], Trainings | None],
 ) -> dict[str, float | None]:
     """Return all metrics' numbers by name, None for what is not finite.
 
@@ -52,6 +53,7 @@ def measured(
             robust_correct=robust.to(device),
             origin=origin or _unknown,
             generator=torch.Generator(device).manual_seed(_seed(metric, protocol)),
+            trainings=trainings,
         )
         for name, value in metric.values(scene).items():
             if name in found:

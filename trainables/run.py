@@ -17,6 +17,7 @@ from trainables.imitate import imitate
 from trainables.inheriting import inherit
 from trainables.lease import Held
 from trainables.measuring import Measuring
+from trainables.metrics.base import Trainings
 from trainables.outcome import Point, Rung
 from trainables.phases import Imitate, Inherit, Init, Learning, Measure, Phase, Prune, Rewind, Threshold, Train
 from trainables.pruning.cut import below, prune
@@ -28,7 +29,7 @@ from trainables.spec import Step, TrialSpec, steps
 from trainables.stages import Stage, Stages
 from trainables.state import State
 from trainables.train import Epoch, train
-from trainables.work import missing, origin
+from trainables.work import followed, kept_of, missing, origin
 
 WAIT_SECONDS = 0.2
 """Between two looks at whether another process has stored a stage."""
@@ -101,6 +102,7 @@ class Run:
             self.rungs,
             self.screen,
             origin=lambda: State.of(self._build(self.trial.seed)),
+            trainings=self._trainings,
         )
 
     def reports(self) -> Generator[Report, None, None]:
@@ -112,7 +114,9 @@ class Run:
         """
         measures = 0
         last_point = time.monotonic()
-        left = missing(self._steps, self._stored, lambda step: self._measuring.known(step) is not None)
+        known = self._measuring.known
+        follows = self.trial.protocol.follows
+        left = missing(self._steps, self._stored, lambda step: known(step) is not None, follows)
         for index, step in enumerate(self._steps):
             if isinstance(step.phase, Measure):
                 here = {"measure": measures, "epochs_trained": self._trained, "epochs_shared": self._shared}
@@ -198,6 +202,22 @@ class Run:
             self._hold(key, state.to(self.device))
         assert self._state is not None
         return self._state
+
+    def _trainings(self, step: Step) -> Trainings | None:
+        """Return what a measurement's metrics compare; see `trainables.metrics.base.Scene`."""
+        found = followed(step, self._steps)
+        return None if found is None else (self._path(found[0]), self._path(found[1]))
+
+    def _path(self, step: Step) -> dict[int, State]:
+        """Return the states of a training that is stored, by epoch."""
+        assert isinstance(step.phase, Learning)
+        states = {}
+        for epoch in (*kept_of(step, self.trial.protocol.follows or ()), step.phase.end):
+            state = self.stages.load(step.key, epoch if epoch < step.phase.end else None)
+            if state is None:
+                raise self._lost(step.key)
+            states[epoch] = state
+        return states
 
     def _lost(self, key: str) -> StageLost:
         self.stages.drop(key)

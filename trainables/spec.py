@@ -59,6 +59,12 @@ class Protocol(Spec):
                     raise located(message, "metrics", index, value=attack.norm)
         return self
 
+    @property
+    def follows(self) -> tuple[int, ...] | None:
+        """The epochs of trainings that metrics compare, None if none compares any."""
+        wishes = [metric.follows for metric in self.metrics if metric.follows is not None]
+        return tuple(sorted({epoch for wish in wishes for epoch in wish})) if wishes else None
+
     def cheaper(self, examples: int, steps: int) -> Protocol:
         """Return a protocol of at most so many of these examples and attack steps, the first ones, and no metrics."""
         fewer = examples if self.examples is None else min(examples, self.examples)
@@ -102,8 +108,9 @@ def steps(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -
     state = chain[0].key
     wanted = {epoch for epoch in trial.snapshots if epoch > 0}
     for phase in trial.recipe.phases():
-        if isinstance(phase, Train) and wanted:
-            kept = sorted(wanted | set(phase.snapshots))
+        followed = {epoch for epoch in trial.protocol.follows or () if isinstance(phase, Train) and epoch > phase.first}
+        if isinstance(phase, Train) and (wanted or followed):
+            kept = sorted(wanted | followed | set(phase.snapshots))
             phase = phase.model_copy(update={"snapshots": tuple(e for e in kept if e < phase.end)})
             wanted = set()
         if isinstance(phase, Measure):

@@ -18,12 +18,28 @@ def origin(step: Step, chain: Sequence[Step]) -> tuple[Step, tuple[int, ...]] | 
     return first, (step.phase.to,) if isinstance(step.phase.to, int) else ()
 
 
+def followed(step: Step, chain: Sequence[Step]) -> tuple[Step, Step] | None:
+    """Return the training that a step follows directly and the first of the chain; None where there are no two."""
+    own = next((other for other in chain if other.key == step.parent and isinstance(other.phase, Train)), None)
+    first = next((other for other in chain if isinstance(other.phase, Train)), None)
+    return None if own is None or first is None or own is first else (own, first)
+
+
+def kept_of(step: Step, epochs: Sequence[int]) -> tuple[int, ...]:
+    """Return those of the epochs whose weights a training stores on its way."""
+    return tuple(epoch for epoch in epochs if isinstance(step.phase, Train) and epoch in step.phase.kept)
+
+
 def missing(
-    chain: Sequence[Step], stored: Callable[[Step, Iterable[int]], bool], measured: Callable[[Step], bool]
+    chain: Sequence[Step],
+    stored: Callable[[Step, Iterable[int]], bool],
+    measured: Callable[[Step], bool],
+    follows: Sequence[int] | None = None,
 ) -> frozenset[str]:
     """Return the keys of the steps that have to be computed so that every measurement can be made.
 
-    `stored` says whether a step's state is there, with these snapshots; `measured` whether a point is.
+    `stored` says whether a step's state is there, with these snapshots; `measured` whether a point is. `follows` are
+    the epochs of which a measurement needs the snapshots of its training and of the first, None if it needs neither.
     """
     by_key = {step.key: step for step in chain if not isinstance(step.phase, Measure)}
     left: set[str] = set()
@@ -42,4 +58,7 @@ def missing(
             assert step.parent is not None
             left.add(step.key)
             need(by_key[step.parent])
+            if follows is not None and (pair := followed(step, chain)):
+                for other in pair:
+                    need(other, kept_of(other, follows))
     return frozenset(left)

@@ -42,7 +42,9 @@ def scene(memory: torch.memory_format = torch.contiguous_format, seed: int = 0) 
     y[0] = (y[0] + 1) % 5
     correct = torch.arange(EXAMPLES) > 0
     generator = torch.Generator().manual_seed(seed)
-    return Scene(net, state, x, y, 0.1, "linf", correct, correct, lambda: State.of(network()), generator)
+    origin = State.of(network())
+    trainings = ({1: origin, 2: state}, {1: State.of(network(2)), 2: origin})
+    return Scene(net, state, x, y, 0.1, "linf", correct, correct, lambda: origin, generator, lambda: trainings)
 
 
 def test_gives_finite_numbers_under_names_fit_for_a_column(metric: Metric) -> None:

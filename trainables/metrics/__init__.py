@@ -7,6 +7,7 @@ from trainables.metrics.attacked import Attacked
 from trainables.metrics.base import Metric
 from trainables.metrics.dense_distance import DenseDistance
 from trainables.metrics.distance import Distance
+from trainables.metrics.dynamics import Dynamics
 from trainables.metrics.early_stop import EarlyStop
 from trainables.metrics.lipschitz import Lipschitz
 from trainables.metrics.names import (
@@ -45,6 +46,7 @@ METRICS: Registry[Metric] = Registry(
         "weights": Weights,
         "attacked": Attacked,
         "dense_distance": DenseDistance,
+        "dynamics": Dynamics,
         "early_stop": EarlyStop,
         "spectrum": Spectrum,
         "noise": Noise,

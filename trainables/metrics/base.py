@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from trainables.state import State
 
 
+Trainings = tuple["Mapping[int, State]", "Mapping[int, State]"]
+
+
 @dataclass(frozen=True)
 class Scene:
     """What a metric may look at; it must leave all of it as it was.
 
     `net` is in eval mode and computes no gradients of weights, `state` holds its tensors and masks. `x` and `y` are
     the protocol's examples, with the verdicts on them; `eps` and `norm` are the protocol's. `origin()` is the
-    network as the trial initialised it. `generator` is the only source of randomness, and every metric has its own.
+    network as the trial initialised it. `trainings()` are the training that led straight to the network and the first
+    of the trial, as states by epoch, the last that of its end; None if there are no two. `generator` is the only
+    source of randomness, and every metric has its own.
 
     Shapes: x (N, C, H, W) in [0, 1] on the device of `net`; y (N,) class indices; the verdicts (N,) bool.
     """
@@ -37,6 +42,7 @@ class Scene:
     robust_correct: Tensor
     origin: Callable[[], State]
     generator: torch.Generator
+    trainings: Callable[[], Trainings | None] = lambda: None
 
 
 class Metric(Spec):
@@ -48,6 +54,11 @@ class Metric(Spec):
     def attacks_within(self) -> tuple[Attack, ...]:
         """The attacks that it makes within the protocol's radius, which means nothing in another norm."""
         return ()
+
+    @property
+    def follows(self) -> tuple[int, ...] | None:
+        """The epochs of trainings that are compared, whose weights are kept for it; None if no trainings are."""
+        return None
 
     def values(self, scene: Scene) -> dict[str, float]:
         """Return named numbers; one that is not finite is recorded as unknown.

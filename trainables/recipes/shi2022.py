@@ -19,7 +19,9 @@ class Shi2022(Recipe):
     starting with the mask of `prune`; `prune` cuts by it in one step, the control. `weights` that training starts from:
     `found` by the search (of a control the initial ones), the `init`ial, or `random` new ones, under the same mask.
     With `measure_start` the network is a point before it is trained as well, for the distances to the dense one; that
-    is for experiments, as a search would learn that nothing is robust. A `sparsity` of 0 trains the dense network.
+    is for experiments, as a search would learn that nothing is robust. A `sparsity` of 0 trains the dense network; with
+    `reference` that is done first, and measured, for the metric `dynamics`: it is shared by all sparsities and methods,
+    and what follows starts from the initial network all the same.
     Source: Shi et al. 2022, arXiv:2202.06488; how far that is verified, docs/recipes/shi2022.md tells.
     """
 
@@ -30,6 +32,7 @@ class Shi2022(Recipe):
     prune: Pruning = Pruning(scope="layerwise")
     weights: Literal["found", "init", "random"] = "found"
     measure_start: bool = False
+    reference: bool = False
 
     @model_validator(mode="after")
     def _warmups_fit(self) -> Self:
@@ -41,7 +44,13 @@ class Shi2022(Recipe):
         train = (Train(epochs=self.epochs, training=self.train), Measure())
         if not self.sparsity:
             return (*start, *train)
-        return (self._sparse(), *self._rewound(), *start, *train)
+        return (*self._reference(), self._sparse(), *self._rewound(), *start, *train)
+
+    def _reference(self) -> tuple[Phase, ...]:
+        if not self.reference:
+            return ()
+        dense = Measure(stands_for={"sparsity": 0.0})
+        return (Train(epochs=self.epochs, training=self.train), dense, Rewind(to="init"))
 
     def _sparse(self) -> Phase:
         if self.method == "prune":

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from trainables import models
+from trainables.base import plain
 from trainables.data import tensors
 from trainables.phases import Imitate, Measure, Prune, Rewind, Train
 from trainables.recipes.shi2022 import Shi2022
@@ -146,3 +148,48 @@ def test_controls_look_at_the_network_at_initialisation(tmp_path: Path, pruner: 
     start, cut = left["init"], left["prune"]
     assert cut.nonzero() == cut.size() - round(0.7 * cut.size())
     assert all(torch.equal(cut.params[name][mask], start.params[name][mask]) for name, mask in cut.masks.items())
+
+
+def followed(**recipe: Any) -> TrialSpec:
+    fields = {"epochs": 3, "method": "prune", "reference": True, **recipe}
+    spec = trial(**fields)
+    metric = {"kind": "dynamics", "epochs": [1, 2, 9], "examples": 40, "attack": {"kind": "pgd", "steps": 1}}
+    return TrialSpec.model_validate({**plain(spec), "protocol": {**plain(spec.protocol), "metrics": [metric]}})
+
+
+def test_the_reference_is_trained_once_for_all_and_its_training_compared_with(tmp_path: Path) -> None:
+    spec = followed()
+    points = [report.point for report in run(spec, tmp_path) if report.point is not None]
+    assert [point.stands_for for point in points] == [{"sparsity": 0.0}, {}]
+    assert set(points[0].metrics.values()) == {None}
+    stages = Stages(Storage(str(tmp_path)))
+    data = tensors.load(spec.data, CPU)
+    dense, sparse = (step for step in steps(spec, data.fingerprint) if isinstance(step.phase, Train))
+    assert dense.phase.kept == sparse.phase.kept == (1, 2)
+    net = models.build(spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0).eval()
+    x = data.validation.pixels(slice(40))
+    squares = []
+    for epoch in (1, 2, None):
+        one, other = (stages.load(step.key, epoch) for step in (dense, sparse))
+        assert one is not None
+        assert other is not None
+        with torch.no_grad():
+            squares.append((one.into(net)(x) - other.into(net)(x)).square().mean())
+    assert points[1].metrics["dynamics_logits"] == pytest.approx(float(torch.stack(squares).mean()), rel=1e-4)
+    robust = points[1].metrics["dynamics_robust"]
+    assert robust is not None
+    assert 0 <= robust <= 1
+    # The dense network alone is the same trial's beginning, and the next sparsity trains it no more.
+    assert [step.key for step in steps(followed(sparsity=0.0), data.fingerprint)][1] == dense.key
+    more = [report for report in run(followed(sparsity=0.5), tmp_path) if report.epoch is not None]
+    assert len(more) == 3
+
+
+def test_what_was_trained_without_being_followed_is_trained_again_to_the_same_bits(tmp_path: Path) -> None:
+    spec = followed()
+    unfollowed = spec.model_copy(update={"protocol": spec.protocol.model_copy(update={"metrics": ()})})
+    wanted = [r.point.weights_sha256 for r in run(unfollowed, tmp_path) if r.point is not None]
+    reports = run(spec, tmp_path)
+    assert [r.point.weights_sha256 for r in reports if r.point is not None] == wanted
+    assert sum(r.epoch is not None for r in reports) == 6
+    assert sum(r.epoch is not None for r in run(spec, tmp_path)) == 0

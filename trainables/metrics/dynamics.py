@@ -1,0 +1,72 @@
+"""How closely one training followed another: logits and robust accuracy, epoch by epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from trainables.attacks import ATTACKS, run
+from trainables.attacks.base import Attack
+from trainables.attacks.pgd import Pgd
+from trainables.metrics.base import Metric, Scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainables.state import State
+
+
+class Dynamics(Metric):
+    """Distances between the training that led to the network and the first one of its trial, that of the dense network.
+
+    After each of `epochs` that both have, and at the end, and then averaged: `dynamics_logits`, the mean squared
+    difference of the logits, and `dynamics_robust`, the absolute difference of the robust accuracies under `attack`,
+    within the protocol's radius; both on the first `examples` images of the protocol. Unknown of a network that comes
+    from no training, or from the first. Source: what Shi et al. 2022, arXiv:2202.06488, claim to preserve.
+    """
+
+    kind: Literal["dynamics"] = "dynamics"
+    epochs: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    examples: int = Field(default=200, gt=0)
+    attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
+
+    @property
+    def follows(self) -> tuple[int, ...]:
+        return self.epochs
+
+    def values(self, scene: Scene) -> dict[str, float]:
+        found = scene.trainings()
+        if found is None:
+            return dict.fromkeys(("dynamics_logits", "dynamics_robust"), float("nan"))
+        ours, first = found
+        pairs = [(ours[epoch], first[epoch]) for epoch in sorted(ours.keys() & first.keys())]
+        if max(ours) != max(first):
+            pairs.append((ours[max(ours)], first[max(first)]))
+        draws = scene.generator.get_state()
+        logits = robust = 0.0
+        for pair in pairs:
+            (one, right), (other, true) = (self._seen(scene, state, draws) for state in pair)
+            logits += float((one - other).square().mean())
+            robust += abs(right - true)
+        return {"dynamics_logits": logits / len(pairs), "dynamics_robust": robust / len(pairs)}
+
+    def _seen(self, scene: Scene, state: State, draws: Tensor) -> tuple[Tensor, float]:
+        """Return the logits, (examples, classes) in double precision, and the robust accuracy; all with one seed."""
+        import torch
+        from torch.func import functional_call
+
+        x, y = (t[: self.examples].contiguous() for t in (scene.x, scene.y))
+        state = state.to(x.device)
+
+        def logits_fn(images: Tensor) -> Tensor:
+            logits: Tensor = functional_call(scene.net, {**state.params, **state.buffers}, (images,))
+            return logits
+
+        attack = self.attack.model_copy(update={"norm": scene.norm})
+        scene.generator.set_state(draws)
+        worse = run(attack, logits_fn, x, y, eps=scene.eps, generator=scene.generator, keep="worst")
+        with torch.no_grad():
+            clean, attacked = logits_fn(x), logits_fn(worse)
+        right = (clean.argmax(dim=1) == y) & (attacked.argmax(dim=1) == y)
+        return clean.double(), float(right.double().mean())

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 KNOWN = (SPARSITY, NONZERO)
 """Measures that a trial's parameters tell; as an objective, either is the sparsity."""
 
+AS_ASKED = 0.06
+"""How far networks may be from the sparsity that they were asked to have, which whole filters do not give exactly."""
+
 FIT_POINTS = 150
 """How many points choose the hyperparameters of a model; all condition it."""
 
@@ -90,6 +93,8 @@ class Belief:
             for at, (label, (measure, operator, _)) in enumerate(self._bounds.items())
             if measure in KNOWN
         }
+        # What is not as sparse as it was asked to be (a network made whole again, say) has its sparsity learned.
+        self._known = KNOWN if self._as_asked(told) else ()
         self._models = self._fitted(told, draw)
         self.front = front
         """Objectives of the feasible points, also those that are expected (points, objectives)."""
@@ -104,15 +109,25 @@ class Belief:
         """Return the sparsity that each point asks for."""
         return np.array([float(params.get(SPARSITY_PATH, self._fixed)) for params in points])
 
+    def _as_asked(self, told: Told) -> bool:
+        """Say whether all networks so far are about as sparse as their parameters tell."""
+        asked = self.sparsities(told.params)
+        found = [told.values[:, at] for at, measure in enumerate(self._measures) if measure in KNOWN]
+        for at, label in enumerate(self._bounds):
+            if label in self._slopes:
+                slope, offset = self._slopes[label]
+                found.append((told.excess[:, at] - offset) / slope)
+        return all(bool((np.abs(values - asked) <= AS_ASKED).all()) for values in found)
+
     def predict(self, points: Sequence[Params]) -> Predicted:
         """Say what is believed of points."""
         rows = self._encoder.rows(points)
         found = {what: model.process.predict(rows) for what, model in self._models.items()}
         sparsity, certain = self.sparsities(points), np.zeros(len(points))
-        objectives = [(sparsity, certain) if measure in KNOWN else found[measure] for measure in self._measures]
+        objectives = [(sparsity, certain) if measure in self._known else found[measure] for measure in self._measures]
         excesses = []
         for label, (measure, operator, limit) in self._bounds.items():
-            if measure in KNOWN:
+            if measure in self._known:
                 slope, offset = self._slopes[label]
                 excesses.append((slope * sparsity + offset, certain))
             elif measure in found:
@@ -137,11 +152,11 @@ class Belief:
         """Return what is modelled: its values and the worst of them."""
         found = {}
         for at, measure in enumerate(self._measures):
-            if measure not in KNOWN:
+            if measure not in self._known:
                 found[measure] = (told.values[:, at], float(told.values[:, at].min()))
         for at, (label, (measure, *_)) in enumerate(self._bounds.items()):
             # An accuracy that is an objective has its model; counts are bounded in other units than they are aimed at.
-            if measure not in KNOWN and not (measure in found and measure in (ROBUST_ACCURACY, CLEAN_ACCURACY)):
+            if measure not in self._known and not (measure in found and measure in (ROBUST_ACCURACY, CLEAN_ACCURACY)):
                 found[_excess(label)] = (told.excess[:, at], float(told.excess[:, at].max()))
         return found
 

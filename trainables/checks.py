@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainables import attacks
 from trainables.attacks.pgd import Fgsm
+from trainables.noise import Noise
 from trainables.outcome import Status
 from trainables.rng import derive
 from trainables.spec import Protocol
@@ -27,6 +28,7 @@ SEVERITY: dict[str, Literal["warn", "invalid"]] = {
     "zero_gradient": "warn",
     "softmax_output": "warn",
     "nondeterministic": "warn",
+    "noise_on_pruned": "warn",
     "random_noise_stronger": "warn",
     "weaker_than_fgsm": "warn",
 }
@@ -36,6 +38,7 @@ non_finite_logits: NaN or infinite logits. masks_broken: a pruned weight is not 
 parameter or buffer. at_chance: clean accuracy within two standard errors of always naming the commonest class.
 dead_layer: a layer's weights are all 0. zero_gradient: the loss has no input gradient for more than 1 % of the
 examples. softmax_output: the network returns probabilities, not logits. nondeterministic: two passes differ.
+noise_on_pruned: it was measured with noise on pruned weights too, so in no pass is it as sparse as it is said to be.
 random_noise_stronger: noise of random signs breaks more than 1 % of the examples, counting those that survived
 the attack. weaker_than_fgsm: one gradient step breaks over a point more than the protocol's attack.
 """
@@ -75,6 +78,12 @@ def of_state(state: State, net: nn.Module) -> Iterator[str]:
         yield "buffers_changed"
     if not all(bool(state.params[name].count_nonzero()) for name in state.prunable()):
         yield "dead_layer"
+
+
+def of_noise(noise: Noise, state: State) -> Iterator[str]:
+    """Check the noise that a network was measured with."""
+    if not noise.masked and not all(bool(state.masks[name].all()) for name in noise.alpha):
+        yield "noise_on_pruned"
 
 
 def of_verdicts(clean: Tensor, y: Tensor, *, finite: bool) -> Iterator[str]:

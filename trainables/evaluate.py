@@ -93,6 +93,8 @@ def measure(
         asked = (net, state, protocol, split, clean, robust, origin, trainings)
         metrics = measured(*asked) if protocol.metrics else {}
         found = _flags(net, seen, state, protocol, split, chunks, device) if checked else ()
+        if checked and noise is not None:
+            found = (*found, *checks.of_noise(noise, state))
         counts = _macs(net, split)
     return Measurement(
         robust_correct=robust.numpy(),

@@ -154,6 +154,21 @@ def test_bounds_on_the_sparsity_are_known_not_learned() -> None:
     assert 0.4 <= found["recipe.sparsity"] <= 0.8
 
 
+def test_the_sparsity_is_learned_where_networks_are_not_as_sparse_as_asked() -> None:
+    """As with a recipe that makes its pruned network whole again."""
+    spec = study(SPACE)
+
+    def whole(params: dict[str, Any]) -> bool:
+        return bool(params["recipe.train.loss"] == "trades")
+
+    points, there = shown(spec, 32), spread(spec.space, 9, seed=8)
+    known = told(spec, points, measure=lambda p: (robust(p), 0.0 if whole(p) else p["recipe.sparsity"]))
+    found = believed(spec, known).predict(there)
+    for params, sparsity in zip(there, found.mean[:, 1], strict=True):
+        assert sparsity == pytest.approx(0.0 if whole(params) else params["recipe.sparsity"], abs=0.15)
+    assert (found.deviation[:, 1] > 0).all()
+
+
 @pytest.mark.parametrize(
     "objectives",
     [

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.test_evaluate import QUICK, linear, measured
+from tests.trainables.test_evaluate import QUICK, SPLIT, linear, measured
 from trainables import evaluate
 from trainables.attacks.pgd import Pgd
 from trainables.evaluate import Measurement
 from trainables.latents.noise import NoiseLatent
 from trainables.metrics.noise import Noise as NoiseMetric
 from trainables.noise import Eot, Noise, Noisy
+from trainables.phases import Prune
+from trainables.pruning import Pruning
+from trainables.pruning.cut import prune
 from trainables.state import State, pack, unpack
 from trainables.weights import noise as spec
 
@@ -165,6 +170,17 @@ def test_the_noise_of_a_network_is_off_unless_the_protocol_has_it_on() -> None:
     assert "nondeterministic" in strongly.flags
     assert strongly.clean_correct.mean() < plain.clean_correct.mean() - 0.1
     assert (strongly.robust_correct == again.robust_correct).all()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("on", [True, False])
+def test_noise_on_pruned_weights_is_flagged_where_it_is_on(masked: bool, on: bool) -> None:
+    model = linear()
+    state = prune(Prune(sparsity=0.3, pruning=Pruning()), State.of(model), draws())
+    latents = Noise({name: torch.full((1,), 0.1) for name in state.prunable()}, masked, False).tensors()
+    protocol = QUICK.model_copy(update={"noise": on, "eot": 2, "votes": 1, "examples": 50})
+    found = evaluate.measure(model, replace(state, latents=latents), protocol, SPLIT, device="cpu")
+    assert ("noise_on_pruned" in found.flags) == (on and not masked)
 
 
 def test_votes_are_those_of_most_passes() -> None:

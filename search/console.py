@@ -15,6 +15,7 @@ from rich.text import Text
 
 from search.exporters.base import caption, number, percent_sparsity
 from search.messages import printable
+from search.objectives import COUNTS
 from search.progress import duration
 from search.status import NEAREST, said
 
@@ -107,8 +108,13 @@ _POINT_HEADINGS = ("point", "sparsity %", "robust %", "clean %", "parameters")
 
 def _points(console: Console, study: Study, rows: Iterable[PointRow]) -> Table:
     space = study.spec.space
-    cells = [(*_measured(row), settings(row.params, space)) for row in rows]
-    return _table(console, _POINT_HEADINGS, cells, right=(1, 2, 3))
+    counts = [measure for measure in study.spec.objectives if measure in COUNTS]
+    cells = [
+        (*_measured(row), *(number(getattr(row, count)) for count in counts), settings(row.params, space))
+        for row in rows
+    ]
+    headings = (*_POINT_HEADINGS[:-1], *counts, _POINT_HEADINGS[-1])
+    return _table(console, headings, cells, right=range(1, len(headings) - 1))
 
 
 def _measured(row: PointRow) -> tuple[str, ...]:

@@ -22,6 +22,9 @@ Measured = Point | Rung | Mapping[str, Any]
 _WHOLE = {NONZERO: "prunable", MACS_EFFECTIVE: "macs_dense"}
 """What a count is a part of: the same count of the dense network."""
 
+COUNTS = tuple(_WHOLE)
+"""Measures that are counts, where the others are fractions."""
+
 
 def valid(point: Measured, spec: StudySpec | None = None) -> bool:
     """Say whether a point can be compared: nothing that counts is missing, not finite or out of range.

@@ -79,6 +79,9 @@ def _point_columns(rows: list[dict[str, Any]]) -> list[Column]:
         ("clean accuracy (%)", True, _accuracy("clean_accuracy")),
         ("nonzero", True, _named("nonzero")),
     ]
+    # Of linear layers alone they are the weights that are not 0.
+    if any(row["macs_effective"] not in (None, row["nonzero"]) for row in rows):
+        columns.append(("macs_effective", True, _named("macs_effective")))
     # What every row shares stands in the caption.
     if len({row["examples"] for row in rows}) > 1:
         columns.append(("n", True, _named("examples")))

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from search import lease, study_file
 from search.cli import main
-from tests.search.factories import failure, make_study, outcome, study_spec, trial
+from tests.search.factories import failure, make_study, outcome, point, study_spec, trial
 from trainables import paths
 from trainables.storage import Storage
 
@@ -62,6 +62,20 @@ def test_parameters_with_one_value_are_not_shown_and_those_of_several_recipes_ar
     shown = run("front", "several", "--storage", tmp_path).stdout
     assert "recipe=three_stage\n" in shown
     assert "study all-recipes: imp, three_stage, " in run("validate", "all-recipes").stdout
+
+
+def test_a_count_that_is_an_objective_stands_in_the_table(tmp_path: Path) -> None:
+    spec = study_spec(name="small", objectives={"robust_accuracy": "maximise", "macs_effective": "minimise"})
+    records = make_study(tmp_path / "small", 0, spec)
+    records.issue(trial(0, spec))
+    records.write_outcome(outcome(0, [point(macs_effective=1234, macs_dense=5000)]))
+    heading, row, *_ = run("front", "small", "--storage", tmp_path).stdout.splitlines()
+    assert heading.split("  ")[0] == "point"
+    assert "macs_effective  parameters" in heading
+    assert row.index("1234") + 4 == heading.index("macs_effective") + len("macs_effective")
+    exported = run("export", "small", "--format", "markdown", "--storage", tmp_path).stdout
+    assert "macs" in exported
+    assert "| 1234 |" in exported
 
 
 @pytest.mark.parametrize(("bound", "reached"), [(">= 0.45", True), (">= 0.99", False)])

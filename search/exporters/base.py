@@ -113,9 +113,11 @@ def percent_sparsity(sparsity: float) -> str:
 
 
 def number(value: Any) -> str:
-    """Write a cell for reading: four significant digits, whole numbers whole, lists joined."""
+    """Write a cell for reading: four significant digits, whole numbers whole, truth values as in YAML, lists joined."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):

@@ -55,12 +55,15 @@ def test_front_is_a_table_of_its_points(storage: Path) -> None:
 def test_parameters_with_one_value_are_not_shown_and_those_of_several_recipes_are_named(tmp_path: Path) -> None:
     kinds = {"kind": "categorical", "choices": ["three_stage", "imp"]}
     fixed = {"kind": "categorical", "choices": [5], "when": {"recipe.kind": "three_stage"}}
-    spec = study_spec(name="several", space={"recipe.kind": kinds, "recipe.finetune_epochs": fixed})
+    either = {"kind": "categorical", "choices": [True, False]}
+    space = {"recipe.kind": kinds, "recipe.finetune_epochs": fixed, "model.normalise": either}
+    spec = study_spec(name="several", space=space)
     records = make_study(tmp_path / "several", 0, spec)
-    records.issue(trial(0, spec, params={"recipe.kind": "three_stage", "recipe.finetune_epochs": 5}))
+    params = {"recipe.kind": "three_stage", "recipe.finetune_epochs": 5, "model.normalise": False}
+    records.issue(trial(0, spec, params=params))
     records.write_outcome(outcome(0))
     shown = run("front", "several", "--storage", tmp_path).stdout
-    assert "recipe=three_stage\n" in shown
+    assert "  recipe=three_stage model.normalise=false\n" in shown
     assert "study all-recipes: imp, three_stage, " in run("validate", "all-recipes").stdout
 
 

@@ -86,6 +86,14 @@ class TrialSpec(Spec):
     plugins: tuple[str, ...] = ()
     snapshots: tuple[int, ...] = ()
 
+    @model_validator(mode="after")
+    def _images_are_left_to_train_on(self) -> Self:
+        held, limit = self.recipe.train.select, self.data.limit
+        if limit is not None and held >= limit:
+            message = f"holding back {held} of {limit} training images (data.limit) leaves none to train on"
+            raise located(message, "recipe", "train", "select", value=held)
+        return self
+
 
 @dataclass(frozen=True)
 class Step:

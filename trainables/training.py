@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
-from trainables.base import Eps, Spec, check_radius
+from trainables.base import Eps, Spec, check_radius, located
 from trainables.registry import Registry
 from trainables.regularisers import Regularisers
 
@@ -236,8 +236,10 @@ class Training(Spec):
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:
         check_radius(self.eps, self.attack.norm)
-        if self.select:
-            check_radius(self.eps, self.select_attack.norm)
+        if self.select and self.select_attack.norm != self.attack.norm:
+            kind, norm = self.select_attack.kind, self.select_attack.norm
+            message = f"{kind} goes by {norm}, but the radius of the training is in {self.attack.norm}"
+            raise located(message, "select_attack", "norm", value=norm)
         return self
 
     def loss_at(self, epoch: int) -> Loss:

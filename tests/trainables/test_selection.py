@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.trainables.test_train import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
 from trainables import attacks
 from trainables.attacks.pgd import Pgd
+from trainables.base import Eps
 from trainables.data.tensors import Split
 from trainables.errors import SpecError
 from trainables.selection import EPOCH, ROBUST, held_back
+from trainables.spec import TrialSpec
 from trainables.state import State, pack, unpack
 from trainables.train import train
-from trainables.training import Constant, Sgd
+from trainables.training import Constant, Sgd, Training
 
 # A learning rate at which accuracy goes up and down.
 ROUGH = {"select": 20, "optimiser": Sgd(lr=0.2), "schedule": Constant(), "eps": 0.3}
@@ -89,3 +92,12 @@ def test_a_resumed_training_chooses_as_an_uninterrupted_one(at: int) -> None:
     assert same(found, wanted)
     assert {name: t.tolist() for name, t in found.history.items()} == {n: t.tolist() for n, t in wanted.history.items()}
     assert all(torch.equal(mask, begin.masks[name]) for name, mask in found.masks.items())
+
+
+def test_what_cannot_be_chosen_by_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"select_attack.norm\n  pgd goes by linf, but the radius"):
+        Training(select=20, attack=Pgd(norm="l2"), eps=Eps(0.5))
+    assert Training(attack=Pgd(norm="l2"), eps=Eps(0.5)).select == 0
+    trial = {"data": {"kind": "digits", "limit": 50}, "model": "linear"}
+    with pytest.raises(ValidationError, match=r"recipe.train.select\n  holding back 50 of 50 training images"):
+        TrialSpec.model_validate({**trial, "recipe": {"kind": "imp", "train": {"select": 50}}})

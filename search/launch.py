@@ -220,7 +220,7 @@ def _ending(driver: Any, storage: Storage, signal_number: int | None) -> Ending:
         return Ending(NO_FEASIBLE_POINT, f"{ended}no feasible point: {state}; `robustsearch front` lists the nearest")
     return Ending(
         COMPLETE,
-        f"{ended}{state}; {snapshot.points} points, {snapshot.front} on the front, "
+        f"{ended}{state}; {snapshot.points} point{'' if snapshot.points == 1 else 's'}, {snapshot.front} on the front, "
         f"hypervolume {snapshot.hypervolume:.4f}, {snapshot.elapsed:.0f} s",
     )
 

@@ -34,7 +34,7 @@ def line(snapshot: Snapshot) -> str:
     failed = f", {snapshot.failed} failed" if snapshot.failed else ""
     return (
         f"{snapshot.complete}/{snapshot.target} trials complete{stopped}{failed}, {snapshot.running} running; "
-        f"{snapshot.points} points, {snapshot.front} on the front, "
+        f"{snapshot.points} point{'' if snapshot.points == 1 else 's'}, {snapshot.front} on the front, "
         f"hypervolume {snapshot.hypervolume:.4f}{best}; {duration(snapshot.elapsed)}{left}"
     )
 

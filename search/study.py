@@ -68,6 +68,7 @@ class Study:
     def __init__(self, records: Records) -> None:
         """Wrap records that are open already; `Study.open` opens them."""
         self.records = records
+        self._rows: tuple[int, list[PointRow]] | None = None
 
     @classmethod
     def open(cls, location: str) -> Self:
@@ -98,7 +99,11 @@ class Study:
 
     def points(self) -> list[PointRow]:
         """Return every point of the complete trials, in order of trial and measurement."""
-        return tables.point_rows(self.spec, self.records.trials())
+        trials = self.records.trials()
+        ended = sum(outcome is not None for _, outcome in trials)
+        if self._rows is None or self._rows[0] != ended:
+            self._rows = ended, tables.point_rows(self.spec, trials)
+        return list(self._rows[1])
 
     def front(self) -> list[PointRow]:
         """Return the front, from dense to sparse: the valid, feasible points that no other such point dominates.

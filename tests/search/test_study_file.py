@@ -17,6 +17,7 @@ from search.study_spec import StudySpec, json_schema
 from search.yaml_file import parse
 from tests.search.studies import BASE, study
 from trainables.errors import SpecError
+from trainables.pruning import PRUNERS
 from trainables.recipes import RECIPES
 
 BUILTIN = {
@@ -243,6 +244,7 @@ def test_plugins_are_imported_before_validation(tmp_path: Path, monkeypatch: pyt
     )
     (tmp_path / "my_broken_plugin.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(PRUNERS, "_table", dict(PRUNERS._table))
     text = BASE + "  prune: {pruner: mine_of_test}\n"
     with pytest.raises(SpecError, match="'mine_of_test' is no pruner"):
         loads(text, "my.yaml")

@@ -12,6 +12,7 @@ from typing import Any
 from search import extension, lease, study_spec, warm_start
 from search.cluster_spec import Address, Cluster, ClusterError, Local
 from search.records import Fingerprint, Records
+from search.rim import rim_trials
 from search.study_spec import StudySpec
 from search.watchdog import Interrupt, Watchdog
 from trainables.errors import SpecError
@@ -139,6 +140,7 @@ def _run(
         found = ray_cluster.ask_worker(cluster, spec, storage.location, gone=told_to_stop, say=say)
         if found is None:
             return Ending(_stopped(interrupt.signal), "stopped before the first trial")
+        _check_images(spec, found["train"], found["validation"])
         spec = _with_precision(spec, found["precision"])
         records = _records(spec, storage, found, say, prepared.effects)
         # Everything that loads Optuna comes after the checks, which answer faster without it.
@@ -163,6 +165,20 @@ def _run(
                 return broken()
             raise
         return broken() if interrupt.cluster_died else _ending(driver, storage, interrupt.signal)
+
+
+def _check_images(spec: StudySpec, training: int, validation: int) -> None:
+    """Refuse a study whose trials want more images than there are.
+
+    Raises:
+        SpecError: names the field.
+    """
+    held = max(trial.recipe.train.select for trial in rim_trials(spec))
+    if held >= training:
+        raise SpecError(f"recipe.train.select holds back {held} of {training} training images, which leaves none")
+    wanted = spec.protocol.examples
+    if wanted is not None and wanted > validation:
+        raise SpecError(f"protocol.examples is {wanted}, but there are {validation} validation images")
 
 
 def _beginning(spec: StudySpec, capacity: int, found: dict[str, Any], storage: Storage) -> str:

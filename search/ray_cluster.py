@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from search.cluster_spec import Address, Cluster, ClusterError, Local
+from search.rim import rim_trials
 from search.study_spec import StudySpec
 from trainables.base import plain
+from trainables.phases import Prune
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -276,6 +278,13 @@ def _fit(ask: dict[str, float], node: dict[str, float]) -> int:
     return fits
 
 
+def _pruners(study: StudySpec) -> list[dict[str, Any]]:
+    """Return the pruners that trials of a study use, as plain data."""
+    phases = (phase for trial in rim_trials(study) for phase in trial.recipe.phases())
+    found = {phase.pruning.pruner: None for phase in phases if isinstance(phase, Prune)}
+    return [plain(pruner) for pruner in found]
+
+
 def ask_worker(
     cluster: Cluster, study: StudySpec, storage: str, *, gone: Callable[[], bool], say: Callable[[str], None]
 ) -> dict[str, Any] | None:
@@ -298,6 +307,7 @@ def ask_worker(
     answer = task.remote(
         plain(study.data),
         plain(study.model),
+        _pruners(study),
         storage,
         study.plugins,
         study.recipe.train.precision,

@@ -25,7 +25,9 @@ from search.space import (
 from search.yaml_file import Path_
 from trainables.base import Spec, plain
 from trainables.errors import SpecError
+from trainables.models import MODELS
 from trainables.models.base import Model
+from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
 from trainables.registry import nearest
 from trainables.spec import TrialSpec
@@ -105,6 +107,9 @@ def put(data: dict[str, Any], path: list[str], value: Any, resolved: Mapping[str
 
 def wrong_space(study: StudySpec) -> Iterator[Problem]:
     """Check paths and conditions, and that every bound and choice, and the corners, make a trial."""
+    if unknown := [*_unknown_kinds(study.space)]:
+        yield from unknown
+        return
     sound = True
     for path in study.space:
         top, _, rest = path.partition(".")
@@ -124,6 +129,19 @@ def wrong_space(study: StudySpec) -> Iterator[Problem]:
             )
     if sound:
         yield from _wrong_trials(study)
+
+
+def _unknown_kinds(space: Space) -> Iterator[Problem]:
+    """Check the kinds among which is searched: conditions on them are wrong for no other reason."""
+    for path, known in (("recipe.kind", RECIPES), ("model.kind", MODELS)):
+        searched = space.get(path)
+        for at, choice in enumerate(searched.choices if isinstance(searched, Categorical) else ()):
+            if choice not in known:
+                hint = nearest(str(choice), known)
+                yield (
+                    ("space", path, "choices", at),
+                    f"'{choice}' is no {known.family}; allowed: {', '.join(known)}{hint}",
+                )
 
 
 def _wrong_trials(study: StudySpec) -> Iterator[Problem]:
@@ -208,6 +226,16 @@ def _written(path: str | None, at: str | int | None) -> Path_:
 def _beside(path: str | None, spot: Path_, message: str) -> str:
     """Name the field that a message is about, where it is not the parameter's own."""
     return message if not spot or dotted(spot) == path else f"{dotted(spot)}: {message}"
+
+
+def rim_trials(study: StudySpec) -> Iterator[TrialSpec]:
+    """Yield trials at the rim of a sound study: with each extreme of each parameter, and with combinations of them."""
+    rims = {path: parameter.extremes() for path, parameter in study.space.items()}
+    for _, values in _corners(study.space, rims):
+        if params := active(study.space, values):
+            yield study.trial(params)
+    if not study.space:
+        yield study.trial({})
 
 
 def _trial_problems(study: StudySpec, params: Params) -> list[Problem]:

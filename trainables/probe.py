@@ -20,16 +20,22 @@ if TYPE_CHECKING:
 
 
 def probe(
-    data: dict[str, Any], model: dict[str, Any], storage: str, plugins: Sequence[str], precision: Precision, gpus: float
+    data: dict[str, Any],
+    model: dict[str, Any],
+    pruners: Sequence[dict[str, Any]],
+    storage: str,
+    plugins: Sequence[str],
+    precision: Precision,
+    gpus: float,
 ) -> dict[str, Any]:
-    """Read the training data, build the network, write to the storage, and say what a worker with `gpus` is.
+    """Read the training data, build the network, let the pruners look at it, write to the storage.
 
-    Returns plain data: `host`, `device`, `versions`, `precision` (resolved for this device), `parameters`, and the
-    data's `fingerprint`, `classes`, `shape`, `train` and `validation` sizes; or `error` and `exit_code` where
-    something stands in the way.
+    Returns plain data on a worker with `gpus`: `host`, `device`, `versions`, `precision` (resolved for this device),
+    `parameters`, and the data's `fingerprint`, `classes`, `shape`, `train` and `validation` sizes; or `error` and
+    `exit_code` where something stands in the way.
     """
     try:
-        return _probe(data, model, storage, plugins, precision, gpus)
+        return _probe(data, model, pruners, storage, plugins, precision, gpus)
     except (ImportError, StorageError) as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": 6}
     except RobustsearchError as error:
@@ -37,13 +43,19 @@ def probe(
 
 
 def _probe(
-    data: dict[str, Any], model: dict[str, Any], storage: str, plugins: Sequence[str], precision: Precision, gpus: float
+    data: dict[str, Any],
+    model: dict[str, Any],
+    pruners: Sequence[dict[str, Any]],
+    storage: str,
+    plugins: Sequence[str],
+    precision: Precision,
+    gpus: float,
 ) -> dict[str, Any]:
-
     from trainables import models, paths
     from trainables.data import DATASETS, tensors
     from trainables.measuring import device_name
     from trainables.precision import resolve_precision
+    from trainables.pruning import PRUNERS
     from trainables.run import assigned_device
     from trainables.storage import Storage
 
@@ -59,6 +71,8 @@ def _probe(
     device = assigned_device(gpus)
     loaded = tensors.load(DATASETS.parse(data), device)
     network = _network(models.MODELS.parse(model), loaded)
+    for pruner in pruners:
+        PRUNERS.parse(pruner).check(network, loaded.shape)
     return {
         "host": socket.gethostname(),
         "device": device_name(device),

@@ -36,15 +36,16 @@ class Readable:
 def readable(table: pa.Table, *, what: str, study: str) -> Readable:
     """Choose and format the columns of a point or trial table. An unknown value is an empty cell.
 
-    A parameter that none of the rows has, as it is searched of other recipes only, has no column.
+    Metrics stand before parameters. A parameter or a metric that none of the rows has, as it is of other recipes only,
+    has no column.
     """
     rows = table.to_pylist()
-    searched = [field for field in table.schema if field.name.startswith("param.")]
-    params = [field for field in searched if not rows or any(row[field.name] is not None for row in rows)]
     columns = _trial_columns() if what == "trials" else _point_columns(rows)
     columns += [
-        (field.name.removeprefix("param."), str(field.type) in ("int64", "double"), _named(field.name))
-        for field in params
+        (field.name.removeprefix(prefix), str(field.type) in ("int64", "double"), _named(field.name))
+        for prefix in ("metric.", "param.")
+        for field in table.schema
+        if field.name.startswith(prefix) and (not rows or any(row[field.name] is not None for row in rows))
     ]
     if what != "trials":
         columns += [(name, False, _named(name)) for name in ("status", "flags") if _worth_showing(rows, name)]

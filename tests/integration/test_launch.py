@@ -235,6 +235,23 @@ def test_a_network_that_cannot_be_built_is_refused_before_the_first_trial(start:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("protocol.examples=90000", "protocol.examples is 90000, but there are"),
+        ("recipe.train.select=90000", "recipe.train.select holds back 90000 of"),
+        ("recipe.prune.pruner=slimming", "needs a network whose layers have batch norms"),
+    ],
+)
+def test_what_the_data_or_the_network_do_not_allow_is_refused_before_the_first_trial(
+    start: Start, study_file: Path, tmp_path: Path, setting: str, message: str
+) -> None:
+    _, err = _finish(start("launch", str(study_file), "--set", setting), 2)
+    assert message in err.splitlines()[-1]
+    assert not (tmp_path / "runs" / "tiny").exists()
+
+
+@pytest.mark.slow
 def test_modules_of_our_names_in_the_current_directory_are_not_imported(
     start: Start, study_file: Path, tmp_path: Path
 ) -> None:

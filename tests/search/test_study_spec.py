@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from search.fields import bound
-from search.rim import MAX_CORNERS
+from search.rim import MAX_CORNERS, rim_trials
 from search.study_spec import changes, json_schema
 from search.yaml_file import parse
 from tests.search.studies import BASE, study
@@ -424,6 +424,25 @@ def test_a_searched_recipe_has_its_own_fields_and_those_of_all_recipes() -> None
     assert isinstance(once, ThreeStage)
     assert (once.epochs, once.finetune_epochs, once.train) == (7, 2, spec.recipe.train)
     assert once.prune == Pruning()
+
+
+def test_a_kind_that_does_not_exist_is_refused_where_it_is_written() -> None:
+    misspelt = KINDS.replace("three_stage", "threestage")
+    with pytest.raises(SpecError, match=r"recipe.kind.choices\[1\]: 'threestage' is no recipe; .*mean 'three_stage'"):
+        study(misspelt + "  recipe.finetune_epochs: {kind: int, low: 1, high: 2, when: {recipe.kind: three_stage}}\n")
+    text = "space:\n  model.kind: {kind: categorical, choices: [lenet300, resnet7]}\n"
+    with pytest.raises(SpecError, match=r"model.kind.choices\[1\]: 'resnet7' is no model"):
+        study(text)
+
+
+def test_trials_at_the_rim_have_every_extreme() -> None:
+    spec = study(
+        "space:\n  recipe.epochs: {kind: categorical, choices: [10, 20]}\n"
+        "  recipe.rewind: {kind: int, low: 0, high: 15, when: {recipe.epochs: 20}}\n"
+    )
+    found = {(trial.recipe.epochs, trial.recipe.rewind) for trial in rim_trials(spec)}
+    assert found == {(10, spec.recipe.rewind), (20, 0), (20, 15)}
+    assert [trial.recipe for trial in rim_trials(study(""))] == [study("").recipe]
 
 
 def test_a_searched_kind_inside_of_a_recipe_leaves_nothing_of_the_other() -> None:

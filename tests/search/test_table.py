@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search import objectives
+from search.exporters.base import readable
 from search.table import PointRow, TrialRow, columns, point_rows, table, trial_rows
 from tests.search import factories
 from trainables.metrics import wilson
@@ -209,3 +210,6 @@ def test_metrics_are_columns_after_the_parameters_null_where_a_point_has_them_no
         [0.5, None],
     ]
     assert not [name for name in table(TrialRow, trial_rows(trials(None)), SPEC.space).column_names if "metric" in name]
+    shown = readable(found, what="points", study="tiny")
+    assert shown.headings[5:7] == ("b", "hoyer")
+    assert [row[5:7] for row in shown.rows] == [("", "0.5"), ("2", "")]

@@ -10,7 +10,7 @@ from trainables.base import Spec
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from trainables.pruning.network import Network
 
@@ -42,6 +42,13 @@ class Pruner(Spec):
     kind: str
 
     needs_network: ClassVar[bool] = False
+
+    def check(self, model: nn.Module, shape: tuple[int, int, int]) -> None:
+        """Refuse a network of images of this shape that cannot be scored, before anything is trained.
+
+        Raises:
+            SpecError: says what is missing.
+        """
 
     def scores(self, scene: Scene) -> dict[str, Tensor]:
         """Return a score for each weight, shaped like it; the lowest are cut, ties by index."""

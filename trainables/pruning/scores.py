@@ -8,7 +8,10 @@ from trainables.errors import SpecError
 from trainables.pruning.base import Pruner, Scene
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+
+_NO_SCALES = "network slimming needs a network whose layers have batch norms behind them"
 
 
 class Magnitude(Pruner):
@@ -45,11 +48,17 @@ class Slimming(Pruner):
 
     needs_network: ClassVar[bool] = True
 
+    def check(self, model: nn.Module, shape: tuple[int, int, int]) -> None:
+        from trainables.channels import Wiring
+
+        if not Wiring(model, shape).scales(dict(model.named_parameters())):
+            raise SpecError(_NO_SCALES)
+
     def scores(self, scene: Scene) -> dict[str, Tensor]:
         found = scene.network.wiring.scales(scene.network.params)
         scales = {name: scale.abs() for name, scale in found.items() if name in scene.weights}
         if not scales:
-            raise SpecError("network slimming needs a network whose layers have batch norms behind them")
+            raise SpecError(_NO_SCALES)
         top = 2 * max(float(scale.max()) for scale in scales.values()) + 1
         whole = {name: scales.get(name, w.new_full((len(w),), top)) for name, w in scene.weights.items()}
         return {name: _per_filter(whole[name], w) for name, w in scene.weights.items()}

@@ -25,7 +25,8 @@ class Learned(Recipe):
 
     The published epochs are 100, 20 and 100; every phase has a schedule of its own. `prune_lr` None is the training's
     learning rate, `finetune_lr` None a tenth of it, as published. All sparsities share the dense network, which is a
-    measured point.
+    measured point. Regularisers act on the trainings before and after: while the mask is learned, the weights that they
+    would shrink are frozen.
     """
 
     published: ClassVar[dict[str, Any]] = PUBLISHED

@@ -53,7 +53,8 @@ class Rakin2019(Recipe):
 
     def phases(self) -> tuple[Phase, ...]:
         dense = Train(epochs=self.epochs, training=self.train, weights=self.weights)
-        steps: list[Phase] = [dense, Measure(stands_for={"sparsity": 0.0})]
+        # Only the recipe that cuts to a budget has a trial whose last network this is.
+        steps: list[Phase] = [dense, Measure(stands_for={"sparsity": 0.0, "threshold": None})]
         if not self.sparsity and self.threshold is None:
             return tuple(steps)
         if self.threshold is None:

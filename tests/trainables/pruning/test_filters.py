@@ -15,6 +15,7 @@ from trainables.phases import Prune
 from trainables.pruning import Pruning
 from trainables.pruning.cut import View, prune
 from trainables.pruning.network import Network
+from trainables.pruning.scores import Slimming
 from trainables.state import State
 
 SHAPE = (2, 8, 8)
@@ -115,8 +116,11 @@ def test_slimming_cuts_the_filters_of_smallest_scale() -> None:
     assert 0 < len(live) < 8
     assert min(float(scales[i]) for i in live) >= max(float(scales[i]) for i in range(8) if i not in live)
     assert len(_filters(cut, "3.weight")) == 6
-    with pytest.raises(SpecError, match="batch norms"):
-        _cut(nn.Sequential(nn.Flatten(), nn.Linear(128, 8), nn.Linear(8, 3)), 0.5, pruner="slimming")
+    Slimming().check(net, SHAPE)
+    bare = nn.Sequential(nn.Flatten(), nn.Linear(128, 8), nn.Linear(8, 3))
+    for scored in (lambda: _cut(bare, 0.5, pruner="slimming"), lambda: Slimming().check(bare, SHAPE)):
+        with pytest.raises(SpecError, match="batch norms"):
+            scored()
 
 
 def test_what_was_cut_stays_cut_and_too_much_is_refused() -> None:

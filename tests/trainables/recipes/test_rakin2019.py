@@ -12,7 +12,7 @@ def test_trains_with_noise_cuts_once_and_tunes_if_asked() -> None:
     train, dense, cut, end = Rakin2019(sparsity=0.85).phases()
     assert isinstance(train, Train)
     assert train.weights == Noise(coefficients="channel", init=0.25)
-    assert (dense, end) == (Measure(stands_for={"sparsity": 0.0}), Measure())
+    assert (dense, end) == (Measure(stands_for={"sparsity": 0.0, "threshold": None}), Measure())
     assert isinstance(cut, Prune)
     assert (cut.sparsity, cut.pruning.scope) == (0.85, "global")
     *_, tune, _ = Rakin2019(finetune_epochs=3, finetune_lr=0.01).phases()

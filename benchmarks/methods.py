@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from curves import Curves
 from ours import Ours, Parts
@@ -26,6 +26,18 @@ class Entry:
     build: Build
     package: str
     seeds: int = 20
+
+
+class FewEhvi(Ehvi):
+    """The sampler of ours that is shown some 50 points: how large studies look to it, at the size of a table."""
+
+    most: ClassVar[int | None] = 50
+
+
+class FewTpe(Tpe):
+    """TPE that is shown as few."""
+
+    most: ClassVar[int | None] = 50
 
 
 def _ours(**changes: Any) -> Entry:
@@ -72,7 +84,9 @@ METHODS: dict[str, Entry] = {
     "moasha-epochs-2": _moasha("epochs", 20, 2),
     # (e)
     "ours": _ours(),
+    "ours-few": _ours(sampler=FewEhvi()),
     "ours-tpe": _ours(sampler=Tpe()),
+    "ours-tpe-few": _ours(sampler=FewTpe()),
     "ours-random": _ours(sampler=RandomSearch()),
     "ours-no-sharing": _ours(sharing=False),
     "ours-no-points": _ours(points=False),

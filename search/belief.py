@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from search import pareto
-from search.candidates import name
 from search.encoding import Encoder
 from search.expectation import SPARSITY_PATH
 from search.fields import bound
 from search.gaussian import Array, Gaussian, Lengths, condition, fit
-from search.space import Params
+from search.space import Params, name
 from trainables.metrics import CLEAN_ACCURACY, NONZERO, ROBUST_ACCURACY, SPARSITY
+from trainables.rng import derive
 
 if TYPE_CHECKING:
     from search.study_spec import StudySpec
@@ -27,7 +29,7 @@ AS_ASKED = 0.06
 """How far networks may be from the sparsity that they were asked to have, which whole filters do not give exactly."""
 
 FIT_POINTS = 150
-"""How many points choose the hyperparameters of a model; all condition it."""
+"""How many points the hyperparameters of a model are estimated from; all condition it."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,21 @@ class Told:
     failed: list[Params]
     lent: int = 0
 
+    @cached_property
+    def names(self) -> list[tuple[object, ...]]:
+        """What tells the points apart: equal names are one network."""
+        return [name(params) for params in self.params]
+
     @property
     def fits(self) -> Array:
         """Say of each point whether it meets all constraints."""
         return np.asarray((self.excess <= 0).all(axis=1))
+
+    def part(self, rows: Array) -> Told:
+        """Return what some of the points teach, by their places in rising order."""
+        lent = int((rows < self.lent).sum())
+        kept = [self.params[at] for at in rows]
+        return Told(kept, self.values[rows], self.excess[rows], self.running, self.failed, lent)
 
 
 @dataclass(frozen=True)
@@ -82,8 +95,8 @@ class Belief:
     expected of it.
     """
 
-    def __init__(self, spec: StudySpec, told: Told, front: Array, draw: np.random.Generator) -> None:
-        """Fit; `front` are objectives of all feasible points, `draw` chooses the points for the hyperparameters."""
+    def __init__(self, spec: StudySpec, told: Told, front: Array, sampled: Told) -> None:
+        """Fit; `front` are objectives of all feasible points, `sampled` are those for the hyperparameters."""
         self._measures = list(spec.objectives)
         self._bounds = {label: (measure, *bound(text)) for label, (measure, text) in spec.bounds().items()}
         self._fixed = spec.recipe.sparsity
@@ -94,8 +107,9 @@ class Belief:
             if measure in KNOWN
         }
         # What is not as sparse as it was asked to be (a network made whole again, say) has its sparsity learned.
-        self._known = KNOWN if self._as_asked(told) else ()
-        self._models = self._fitted(told, draw)
+        self.known = KNOWN if self._as_asked(told) else ()
+        """Measures that the parameters tell for certain."""
+        self._models = self._fitted(told, sampled)
         self.front = front
         """Objectives of the feasible points, also those that are expected (points, objectives)."""
         if told.running:
@@ -124,10 +138,10 @@ class Belief:
         rows = self._encoder.rows(points)
         found = {what: model.process.predict(rows) for what, model in self._models.items()}
         sparsity, certain = self.sparsities(points), np.zeros(len(points))
-        objectives = [(sparsity, certain) if measure in self._known else found[measure] for measure in self._measures]
+        objectives = [(sparsity, certain) if measure in self.known else found[measure] for measure in self._measures]
         excesses = []
         for label, (measure, operator, limit) in self._bounds.items():
-            if measure in self._known:
+            if measure in self.known:
                 slope, offset = self._slopes[label]
                 excesses.append((slope * sparsity + offset, certain))
             elif measure in found:
@@ -137,14 +151,15 @@ class Belief:
                 excesses.append(found[_excess(label)])
         return Predicted(*_columns(objectives, len(points)), *_columns(excesses, len(points)))
 
-    def _fitted(self, told: Told, draw: np.random.Generator) -> dict[str, _Model]:
+    def _fitted(self, told: Told, sampled: Told) -> dict[str, _Model]:
         """Fit a model for each objective that is not known, and for each constraint on something else."""
-        x = self._encoder.rows([*told.params, *told.failed])
-        chosen = np.sort(draw.permutation(len(x))[:FIT_POINTS])
+        x, few = (self._encoder.rows([*some.params, *told.failed]) for some in (told, sampled))
+        shown = self._learned(sampled)
         models = {}
         for what, (values, worst) in self._learned(told).items():
-            y = np.append(values, np.full(len(told.failed), worst))
-            lengths = fit(x[chosen], y[chosen], self._encoder.groups)
+            failed = np.full(len(told.failed), worst)
+            lengths = fit(few, np.append(shown[what][0], failed), self._encoder.groups)
+            y = np.append(values, failed)
             models[what] = _Model(condition(x, y, self._encoder.groups, lengths), lengths, x, y)
         return models
 
@@ -152,11 +167,11 @@ class Belief:
         """Return what is modelled: its values and the worst of them."""
         found = {}
         for at, measure in enumerate(self._measures):
-            if measure not in self._known:
+            if measure not in self.known:
                 found[measure] = (told.values[:, at], float(told.values[:, at].min()))
         for at, (label, (measure, *_)) in enumerate(self._bounds.items()):
             # An accuracy that is an objective has its model; counts are bounded in other units than they are aimed at.
-            if measure not in self._known and not (measure in found and measure in (ROBUST_ACCURACY, CLEAN_ACCURACY)):
+            if measure not in self.known and not (measure in found and measure in (ROBUST_ACCURACY, CLEAN_ACCURACY)):
                 found[_excess(label)] = (told.excess[:, at], float(told.excess[:, at].max()))
         return found
 
@@ -179,10 +194,18 @@ def _columns(pairs: Sequence[tuple[Array, Array]], count: int) -> tuple[Array, A
 
 def bounded(told: Told, most: int, recent: int, draw: np.random.Generator) -> Told:
     """Keep at most `most` points, those of `worth_keeping`."""
-    rows = worth_keeping(told, most, recent, draw)
-    lent = int((rows < told.lent).sum())
-    kept = [told.params[at] for at in rows]
-    return Told(kept, told.values[rows], told.excess[rows], told.running, told.failed, lent)
+    return told.part(worth_keeping(told, most, recent, draw))
+
+
+def sample(told: Told, seed: int) -> Told:
+    """Choose the points from which the hyperparameters of models are estimated.
+
+    It is the same choice until a tenth more points have been told, so that suggestions in a row estimate them once.
+    """
+    settled = max(2, int(1.1 ** math.floor(math.log(max(2, len(told.params)), 1.1) + 1e-9)))
+    places = {named: at for at, named in enumerate(told.names[:settled])}
+    draw = np.random.default_rng(derive(seed, "sample", settled) % 2**32)
+    return told.part(np.sort(draw.permutation(list(places.values()))[:FIT_POINTS]))
 
 
 def worth_keeping(told: Told, most: int, recent: int, draw: np.random.Generator) -> Array:
@@ -190,7 +213,7 @@ def worth_keeping(told: Told, most: int, recent: int, draw: np.random.Generator)
 
     Of points with equal parameters the newest stays: they are one network, which several trials have in common.
     """
-    last = {name(params): at for at, params in enumerate(told.params)}
+    last = {named: at for at, named in enumerate(told.names)}
     rows = np.array(sorted(last.values()), dtype=int)
     if len(rows) > most:
         fits = told.fits[rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,14 +11,9 @@ from typing import Any
 import numpy as np
 
 from search.expectation import SPARSITY_PATH
-from search.space import Categorical, FloatRange, IntRange, Parameter, Params, holds, place
+from search.space import Categorical, FloatRange, IntRange, Parameter, Params, holds, name, place
 
 Space = Mapping[str, Parameter]
-
-
-def name(params: Params) -> tuple[Any, ...]:
-    """Return what tells trials apart, hashable: 1, 1.0 and true are three values."""
-    return tuple((path, type(value), value) for path, value in params.items())
 
 
 def every(space: Space, most: int) -> list[Params] | None:
@@ -60,17 +56,22 @@ def searched(space: Space, values: Mapping[str, Any]) -> Params:
 
 def spread(space: Space, count: int, seed: int, start: int = 0) -> list[Params]:
     """Return trials `start` to `start + count` of a scrambled Sobol sequence over the space."""
+    return [
+        searched(space, {path: place(share, space[path]) for path, share in zip(space, row, strict=False)})
+        for row in _sobol(max(1, len(space)), count, seed, start)
+    ]
+
+
+@functools.lru_cache(maxsize=16)
+def _sobol(dimensions: int, count: int, seed: int, start: int) -> list[list[float]]:
     from scipy.stats import qmc
 
-    engine = qmc.Sobol(max(1, len(space)), scramble=True, rng=seed)
+    engine = qmc.Sobol(dimensions, scramble=True, rng=seed)
     if start:
         engine.fast_forward(start)
     # The sequence is even at powers of 2; scipy warns about every other number.
     shares = engine.random_base2(math.ceil(math.log2(count)))[:count] if not start else engine.random(count)
-    return [
-        searched(space, {path: place(float(share), space[path]) for path, share in zip(space, row, strict=False)})
-        for row in shares
-    ]
+    return [[float(share) for share in row] for row in shares]
 
 
 def near(space: Space, params: Params, draw: np.random.Generator, count: int) -> list[Params]:

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search import candidates, improvement, pareto
-from search.belief import KNOWN, Belief, Predicted, Told, bounded
-from search.candidates import name
+from search.belief import Belief, Predicted, Told, bounded, sample
 from search.expectation import SPARSITY_PATH, Expectation
 from search.gaussian import Array
 from search.improvement import Chains, Staircase
-from search.space import Params, active
+from search.space import Params, name
 from trainables.errors import SpecError
 from trainables.metrics import SPARSITY
 from trainables.rng import derive
@@ -27,13 +26,15 @@ from trainables.rng import derive
 if TYPE_CHECKING:
     from search.samplers import Scene
 
-MOST_POINTS = 400
+MOST_POINTS = 250
 """How many points the models see."""
-_RECENT, _FAILED, _RUNNING = 100, 40, 150
+_RECENT, _FAILED, _RUNNING = 80, 40, 100
 _SPREAD, _FRONT, _NEAR, _SPARSITIES, _WAYS = 128, 12, 6, 8, 16
 _POINTS = 8
 """How many of a trial's new measurements are judged, evenly chosen with the last; fewer only lower the bound."""
-_REFINED, _AROUND = 3, 12
+_REFINED, _AROUND = 2, 8
+_BLOCK = 16
+"""How many suggestions in a row consider the same trials where the front stays; what those would do is found once."""
 _DRAWS, _SCREENED, _CORNERS = 32, 24, 64
 
 Names = frozenset[tuple[object, ...]]
@@ -42,44 +43,54 @@ Scored = list[tuple[float, Params]]
 
 @dataclass(frozen=True)
 class _Chain:
-    """What a candidate would measure that is new: `points` in order, and the epochs up to each."""
+    """What a candidate would measure that is new: `points` by name, in order, and the epochs up to each."""
 
-    points: tuple[Params, ...]
+    points: dict[tuple[object, ...], Params]
     epochs: tuple[int, ...]
 
 
 def suggest(scene: Scene, told: Told, startup: int) -> Params:
     """Return the parameters of the trial that promises most for its epochs; the first `startup` cover the space."""
     # What another study has measured teaches the models, and is not on this study's front until it is measured here.
-    seen = frozenset(name(params) for params in (*told.params[told.lent :], *told.running, *told.failed))
+    under_way = (name(params) for params in (*told.running, *told.failed))
+    seen = frozenset((*told.names[told.lent :], *under_way))
     if len(told.params) < 2 or scene.number < startup > told.lent:
         return _first_new(scene, seen)
     front = told.values[told.lent :][told.fits[told.lent :]]
-    told = bounded(_with_points(scene, told), MOST_POINTS, _RECENT, _generator(scene, "bounded"))
-    belief = Belief(scene.spec, told, front[pareto.nondominated(front)], _generator(scene, "fit"))
-    draw = _generator(scene, "near")
-    best = _best(scene, belief, _considered(scene, told, draw), seen)
-    around = [near for _, params in best for near in candidates.near(scene.spec.space, params, draw, _AROUND)]
+    sampled = sample(told, scene.seed)
+    running = _yet_to_measure(scene, told)
+    told = bounded(told, MOST_POINTS, _RECENT, _generator(scene, "bounded", _BLOCK))
+    told = replace(told, running=running[-_RUNNING:], failed=told.failed[-_FAILED:])
+    belief = Belief(scene.spec, told, front[pareto.nondominated(front)], sampled)
+    best = _best(scene, belief, _considered(scene, told), seen)
+    around = [near for _, params in best for near in _near(scene, params, _AROUND)]
     best = sorted([*best, *_best(scene, belief, around, seen)], key=lambda scored: -scored[0])
     return best[0][1] if best else _first_new(scene, seen)
 
 
-def _seed(scene: Scene, purpose: str) -> int:
-    return derive(scene.seed, "ehvi", scene.number, purpose) % 2**32
+def _seed(scene: Scene, purpose: str, block: int = 1) -> int:
+    return derive(scene.seed, "ehvi", scene.number // block, purpose) % 2**32
 
 
-def _generator(scene: Scene, purpose: str) -> np.random.Generator:
-    return np.random.default_rng(_seed(scene, purpose))
+def _generator(scene: Scene, purpose: str, block: int = 1) -> np.random.Generator:
+    return np.random.default_rng(_seed(scene, purpose, block))
+
+
+def _near(scene: Scene, params: Params, count: int) -> list[Params]:
+    """Return trials near to one, the same for some suggestions in a row."""
+    return candidates.near(scene.spec.space, params, _generator(scene, f"near {params}", _BLOCK), count)
 
 
 def _first_new(scene: Scene, seen: Names) -> Params:
     """Return the trial's own point of a Sobol sequence, or another that would measure something new."""
     space = scene.spec.space
-    own = candidates.spread(space, 1, derive(scene.seed, "sobol") % 2**32, scene.number)
+    own = candidates.spread(space, 1, derive(scene.seed, "sobol") % 2**32, scene.number)[0]
+    if _chain(scene, own, seen):
+        return own
     others = candidates.every(space, 2 * _SPREAD) or candidates.spread(space, 2 * _SPREAD, _seed(scene, "new"))
     # A seeded order: the first of all combinations would otherwise come first in every study.
     others = [others[at] for at in _generator(scene, "new").permutation(len(others))]
-    return next((params for params in (*own, *others) if _chain(scene, params, seen)), own[0])
+    return next((params for params in others if _chain(scene, params, seen)), own)
 
 
 def _expected(scene: Scene, params: Params) -> Expectation | None:
@@ -95,47 +106,49 @@ def _chain(scene: Scene, params: Params, seen: Names) -> _Chain | None:
     found = _expected(scene, params)
     if found is None:
         return None
-    new = {}
+    new: dict[tuple[object, ...], tuple[Params, int]] = {}
     for point, epochs, known in zip(found.points, found.epochs, found.known, strict=True):
         # Where sparsity is not searched, all measurements of a trial have one name, and the last one counts.
-        if not known and name(point) not in seen and active(scene.spec.space, point) == point:
-            new[name(point)] = (point, epochs)
+        if not known and (named := name(point)) not in seen:
+            new[named] = (point, epochs)
     if not new:
         return None
-    kept = list(new.values())
+    kept = list(new)
     if len(kept) > _POINTS:
         kept = [kept[at] for at in np.linspace(0, len(kept) - 1, _POINTS).round().astype(int)]
-    return _Chain(tuple(point for point, _ in kept), tuple(epochs for _, epochs in kept))
+    return _Chain({named: new[named][0] for named in kept}, tuple(new[named][1] for named in kept))
 
 
-def _with_points(scene: Scene, told: Told) -> Told:
-    """Replace trials under way by the points that they have yet to measure."""
-    measured = {name(params) for params in told.params}
+def _yet_to_measure(scene: Scene, told: Told) -> list[Params]:
+    """Return the points that trials under way have yet to measure."""
+    measured = set(told.names)
     points: dict[tuple[object, ...], Params] = {}
     for params in told.running:
         found = _expected(scene, params)
         for point in found.points if found else ():
-            if name(point) not in measured and active(scene.spec.space, point) == point:
-                points[name(point)] = point
-    return replace(told, running=list(points.values())[-_RUNNING:], failed=told.failed[-_FAILED:])
+            if (named := name(point)) not in measured:
+                points[named] = point
+    return list(points.values())
 
 
-def _considered(scene: Scene, told: Told, draw: np.random.Generator) -> list[Params]:
+def _considered(scene: Scene, told: Told) -> list[Params]:
     """Return all trials of a small space, else an even cover and what lies near the front."""
     space = scene.spec.space
     if (whole := candidates.every(space, 2 * _SPREAD)) is not None:
         return whole
-    found = candidates.spread(space, _SPREAD, _seed(scene, "spread"))
+    found = candidates.spread(space, _SPREAD, _seed(scene, "spread", _BLOCK))
     # The far end of a chain shows all that lies on its way.
     found += [far for params in found[::4] for far in candidates.sparsities(space, params, (1.0,))]
+    draw = _generator(scene, "sparsities", _BLOCK)
+    shares = ((np.arange(_SPARSITIES) + draw.random()) / _SPARSITIES).tolist()
     for params in _leading(scene, told):
         found.append(params)
-        found += candidates.near(space, params, draw, _NEAR)
-        shares = (np.arange(_SPARSITIES) + draw.random()) / _SPARSITIES
-        found += candidates.sparsities(space, params, (*shares.tolist(), 1.0))
+        found += _near(scene, params, _NEAR)
+        found += candidates.sparsities(space, params, (*shares, 1.0))
     # What is stored may be worth going on with, although another way would be better from the start.
-    for params in _stored(told, draw):
-        found += candidates.sparsities(space, params, (*draw.random(2).tolist(), 1.0))
+    shares = draw.random(2).tolist()
+    for params in _stored(scene, told):
+        found += candidates.sparsities(space, params, (*shares, 1.0))
     return list({name(params): params for params in found}.values())
 
 
@@ -152,12 +165,13 @@ def _leading(scene: Scene, told: Told) -> list[Params]:
     return [told.params[at] for at in order[:_FRONT]]
 
 
-def _stored(told: Told, draw: np.random.Generator) -> list[Params]:
+def _stored(scene: Scene, told: Told) -> list[Params]:
     """Return a trial for some of the ways that networks were trained: the newest, and others at random."""
     ways = {name({**params, SPARSITY_PATH: None}): params for params in told.params}
     found = list(ways.values())
-    older = found[: -_WAYS // 2]
-    return found[-_WAYS // 2 :] + [older[at] for at in draw.permutation(len(older))[: _WAYS // 2]]
+    # By a number of its own, so that the same are chosen while more come.
+    drawn = {_seed(scene, f"way {way}", _BLOCK): params for way, params in list(ways.items())[: -_WAYS // 2]}
+    return found[-_WAYS // 2 :] + [drawn[number] for number in sorted(drawn)[: _WAYS // 2]]
 
 
 def _best(scene: Scene, belief: Belief, considered: list[Params], seen: Names) -> Scored:
@@ -165,12 +179,12 @@ def _best(scene: Scene, belief: Belief, considered: list[Params], seen: Names) -
     chains = [chain for params in considered if (chain := _chain(scene, params, seen))]
     if not chains:
         return []
-    points = {name(point): point for chain in chains for point in chain.points}
+    points = {named: point for chain in chains for named, point in chain.points.items()}
     places = {key: at for at, key in enumerate(points)}
     predicted = belief.predict(list(points.values()))
     width = max(len(chain.points) for chain in chains)
     real = np.array([[at < len(chain.points) for at in range(width)] for chain in chains])
-    index = np.array([_padded([places[name(point)] for point in chain.points], width) for chain in chains])
+    index = np.array([_padded([places[named] for named in chain.points], width) for chain in chains])
     # A measurement costs about as much as an epoch, so that no trial is free.
     costs = 1.0 + np.array([_padded(chain.epochs, width) for chain in chains])
     scores = np.where(real, _gains(scene, belief, predicted, index, real) / costs, -1.0)
@@ -183,8 +197,8 @@ def _best(scene: Scene, belief: Belief, considered: list[Params], seen: Names) -
         row, column = divmod(int(flat), width)
         if not real[row, column] or len(found) == _REFINED:
             break
-        params = chains[row].points[column]
-        found.setdefault(name(params), (float(scores[row, column]), params))
+        named, params = list(chains[row].points.items())[column]
+        found.setdefault(named, (float(scores[row, column]), params))
     return list(found.values())
 
 
@@ -195,11 +209,10 @@ def _padded(values: Sequence[int], width: int) -> list[int]:
 def _gains(scene: Scene, belief: Belief, predicted: Predicted, index: Array, real: Array) -> Array:
     """Return what each candidate is expected to add to the front after each measurement (candidates, points)."""
     measures = list(scene.spec.objectives)
-    known = [at for at, measure in enumerate(measures) if measure in KNOWN]
-    unknown = [at for at, measure in enumerate(measures) if measure not in KNOWN]
-    if scene.spec.target:
-        # How sparse a network that reaches it can be is all that counts: what else is wanted of it is a bound.
-        known, unknown = known[:1], []
+    # How sparse a network that reaches a target can be is all that counts: what else is wanted of it is a bound.
+    aims = (SPARSITY,) if scene.spec.target else measures
+    known = [at for at, measure in enumerate(measures) if measure in aims and measure in belief.known]
+    unknown = [at for at, measure in enumerate(measures) if measure in aims and measure not in belief.known]
     if len(known) > 1 or len(unknown) > 1:
         return _sampled(scene, belief, predicted, index, real)
     count, front = len(predicted.mean), belief.front

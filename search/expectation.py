@@ -6,16 +6,15 @@ Pure and cheap: a sampler asks it for hundreds of candidates per suggestion.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from search.space import Parameter, Params, holds
-from trainables.base import Spec
+from search.space import Parameter, Params, active, holds, name
 from trainables.keys import key
 from trainables.outcome import Outcome, TrialRecord
-from trainables.phases import Learning, Measure
+from trainables.phases import Learning, Measure, Phase
 from trainables.spec import TrialSpec, steps
 
 if TYPE_CHECKING:
@@ -24,19 +23,19 @@ if TYPE_CHECKING:
 SPARSITY_PATH = "recipe.sparsity"
 """The parameter that says how sparse a trial's last network is to be."""
 
-_NEW = ""
-"""Stands for the key of everything that has to be computed: its name is of no interest, and costs a hash."""
 _MOST = 4096
 """How many trials and keys are kept from one question to the next."""
+_MOST_CHAINS = 1024
+"""How many trials are kept with all their phases."""
 
 
 @dataclass(frozen=True)
 class Expectation:
     """What a trial would do, by its measurements in order.
 
-    `points` are the parameters that each stands for, as the sampler is taught it (what stands for none is left out);
-    `epochs` what has to be trained up to it, all told (stages that are stored or under way cost nothing); `known`
-    whether the measurement itself is stored or under way.
+    `points` are the parameters that each stands for, as the sampler is taught it (what stands for none that the space
+    could have produced is left out); `epochs` what has to be trained up to it, all told (stages that are stored or
+    under way cost nothing); `known` whether the measurement itself is stored or under way.
     """
 
     points: tuple[Params, ...]
@@ -75,6 +74,24 @@ def taught_as(
     return kept
 
 
+@dataclass
+class _Link:
+    """A phase of a trial: what names its result, after which link it comes, and the parameters it stands for.
+
+    `before` is None for the first link, `point` where it stands for no trial; `key` is filled in once somebody asks.
+    """
+
+    phase: Phase
+    inputs: Mapping[str, Any]
+    before: int | None
+    point: Params | None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        self.measures = isinstance(self.phase, Measure)
+        self.length = self.phase.length if isinstance(self.phase, Learning) else 0
+
+
 class Expectations:
     """What the trials of one study would do. It grows with the trials that are issued or adopted."""
 
@@ -84,6 +101,7 @@ class Expectations:
         self._fingerprint = fingerprint
         self._known: Counter[str] = Counter()
         self._trials: dict[tuple[Any, ...], TrialSpec] = {}
+        self._chains: dict[tuple[Any, ...], list[_Link]] = {}
         self._keys: dict[tuple[Any, ...], str] = {}
 
     def store(self, keys: Iterable[str]) -> None:
@@ -108,25 +126,49 @@ class Expectations:
             SpecError: no trial can have them.
         """
         points, epochs, known = [], [], []
-        trained = 0
-        trial = self._trial(params)
-        for step in steps(trial, self._fingerprint, self._key):
-            if isinstance(step.phase, Learning) and step.key == _NEW:
-                trained += step.phase.length
-            elif isinstance(step.phase, Measure):
-                point = taught_as(self._spec.space, params, step.phase.stands_for, partial(getattr, trial.recipe))
-                if point is not None:
-                    points.append(point)
-                    epochs.append(trained)
-                    known.append(step.key != _NEW)
+        trained, new = 0, False
+        chain = self._chain(params)
+        for link in chain:
+            # After a new stage all is new, and its key, which costs a hash, is of no interest.
+            held = not new and self._known[self._key(link, chain)] > 0
+            if not link.measures:
+                new = not held
+                trained += link.length if new else 0
+            elif link.point is not None:
+                points.append(link.point)
+                epochs.append(trained)
+                known.append(held)
         return Expectation(tuple(points), tuple(epochs), tuple(known))
+
+    def _chain(self, params: Params) -> list[_Link]:
+        """Return the phases of a trial, which depend on nothing that is stored."""
+        asked = name(params)
+        if asked not in self._chains:
+            trial = self._trial(params)
+            chain: list[_Link] = []
+
+            def named(phase: Phase, parent: str | None, **inputs: Any) -> str:
+                chain.append(_Link(phase, inputs, int(parent) if parent else None, self._point(params, trial, phase)))
+                return str(len(chain) - 1)
+
+            steps(trial, self._fingerprint, named)
+            _make_room(self._chains, _MOST_CHAINS)
+            self._chains[asked] = chain
+        return self._chains[asked]
+
+    def _point(self, params: Params, trial: TrialSpec, phase: Phase) -> Params | None:
+        """Return the trial of the space that a measurement stands for; None for any other phase."""
+        if not isinstance(phase, Measure):
+            return None
+        point = taught_as(self._spec.space, params, phase.stands_for, partial(getattr, trial.recipe))
+        return point if point is not None and active(self._spec.space, point) == point else None
 
     def _trial(self, params: Params) -> TrialSpec:
         """Return the trial; for one that differs from an earlier one in sparsity alone, without validating it again."""
         sparsity = params.get(SPARSITY_PATH)
-        rest = tuple((path, type(value), value) for path, value in params.items() if path != SPARSITY_PATH)
+        rest = name({path: value for path, value in params.items() if path != SPARSITY_PATH})
         if rest not in self._trials:
-            _make_room(self._trials)
+            _make_room(self._trials, _MOST)
             self._trials[rest] = self._spec.trial(params)
         trial = self._trials[rest]
         if sparsity is None or sparsity == trial.recipe.sparsity:
@@ -134,20 +176,20 @@ class Expectations:
         recipe = trial.recipe.model_copy(update={"sparsity": float(sparsity)})
         return trial.model_copy(update={"recipe": recipe})
 
-    def _key(self, phase: Spec, parent: str | None, **inputs: Any) -> str:
-        """Return the key of a phase that is stored or under way, else `_NEW`; after a new stage all is new."""
-        if parent == _NEW:
-            return _NEW
-        asked = (parent, type(phase), phase.model_dump_json(serialize_as_any=True))
-        if asked not in self._keys:
-            _make_room(self._keys)
-            self._keys[asked] = key(phase, parent, **inputs)
-        found = self._keys[asked]
-        return found if self._known[found] > 0 else _NEW
+    def _key(self, link: _Link, chain: Sequence[_Link]) -> str:
+        """Return the key of a link whose links before have theirs."""
+        if link.key is None:
+            parent = None if link.before is None else chain[link.before].key
+            asked = (parent, type(link.phase), link.phase.model_dump_json(serialize_as_any=True))
+            if asked not in self._keys:
+                _make_room(self._keys, _MOST)
+                self._keys[asked] = key(link.phase, parent, **link.inputs)
+            link.key = self._keys[asked]
+        return link.key
 
 
-def _make_room(memory: dict[Any, Any]) -> None:
+def _make_room(memory: dict[Any, Any], most: int) -> None:
     """Forget the older half where a memory is full."""
-    if len(memory) >= _MOST:
-        for old in list(memory)[: _MOST // 2]:
+    if len(memory) >= most:
+        for old in list(memory)[: most // 2]:
             del memory[old]

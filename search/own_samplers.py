@@ -24,6 +24,10 @@ TAUGHT = "taught_by"
 """User attribute of Optuna trials that are points of another study; its value is that study's name."""
 
 
+LEARNED = "learned"
+"""User attribute of Optuna trials that gave a point: its place in the order in which points were learned."""
+
+
 class _OwnSampler(BaseSampler):
     """What they share: parameters are asked for one by one, in the order of the space."""
 
@@ -80,12 +84,18 @@ class EhviSampler(_OwnSampler):
         return self._chosen[param_name]
 
 
+def learned(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return those trials that gave a point, in the order in which these were learned."""
+    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
+    return sorted(complete, key=lambda trial: int(trial.user_attrs[LEARNED]))
+
+
 def told(trials: Iterable[FrozenTrial], study: Study, bounds: Sequence[str]) -> Told:
-    """Read trials of an Optuna study as what it has taught."""
+    """Read trials of an Optuna study as what it has taught, in the order in which it was learned."""
     by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
     for trial in trials:
         by_state[trial.state].append(trial)
-    complete = by_state[TrialState.COMPLETE]
+    complete = learned(by_state[TrialState.COMPLETE])
     # Other studies teach before the first trial, so that theirs come first.
     lent = sum(TAUGHT in trial.user_attrs for trial in complete)
     values = [trial.values for trial in complete]

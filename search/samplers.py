@@ -35,8 +35,8 @@ class Scene:
 class Sampler(Spec):
     """Base of every sampler. It is built anew for each trial, so its state is the study's trials and nothing else.
 
-    `most` bounds how many points Optuna's samplers are shown that grow slow with their number: of twice as many the
-    better half stays, the front first.
+    `most` bounds how many points samplers are shown that grow slow with their number: of twice as many the better half
+    stays, the front first.
     """
 
     kind: str
@@ -134,6 +134,7 @@ class Ehvi(Sampler):
     """
 
     kind: Literal["ehvi"] = "ehvi"
+    most: ClassVar[int | None] = 500
     n_startup_trials: int = Field(default=2, ge=1)
 
     def build(self, scene: Scene) -> BaseSampler:

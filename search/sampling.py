@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.belief import worth_keeping
 from search.expectation import Expect, alone
-from search.own_samplers import TAUGHT, told
+from search.own_samplers import LEARNED, TAUGHT, learned, told
 from search.samplers import Scene
 from search.space import Categorical, FloatRange, IntRange, Parameter, Params, active, holds
 from search.study_spec import StudySpec
@@ -48,6 +48,7 @@ class Sampling:
         self._expect = expect
         self.outside = 0
         """How many observed points the space could not have produced; the sampler was not told of them."""
+        self._points = 0
         self._distributions = {path: distribution(parameter) for path, parameter in spec.space.items()}
         self._begin()
         self._trials: dict[int, list[int]] = {}
@@ -116,6 +117,7 @@ class Sampling:
             assert values is not None
             for name, excess in self._constraints(violations).items():
                 trial.set_constraint(name, excess)
+            trial.set_user_attr(LEARNED, self._learned())
             self._study.tell(told, list(values), state=TrialState.COMPLETE)
         elif state == "stopped":
             trial.set_user_attr("last_values", [float(v) for v in values] if self._whole(values) and values else None)
@@ -173,10 +175,15 @@ class Sampling:
             values=list(values),
             params=known,
             distributions=self._of(known),
-            user_attrs=source,
+            user_attrs={**source, LEARNED: self._learned()},
             system_attrs=attributes,
             constraints=self._constraints(violations),
         )
+
+    def _learned(self) -> int:
+        """Return the place of one more point among all that were learned."""
+        self._points += 1
+        return self._points
 
     def _forget(self) -> None:
         """Begin a smaller study where the sampler has been taught twice what it is to see."""
@@ -184,7 +191,7 @@ class Sampling:
         if most is None:
             return
         trials = self._storage.get_all_trials(self._id, deepcopy=False)
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        complete = learned(trials)
         if len(complete) < 2 * most:
             return
         draw = np.random.default_rng(derive(self.spec.seed, "forget", len(trials)))

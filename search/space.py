@@ -158,6 +158,11 @@ def holds(parameter: Parameter, params: Mapping[str, Any]) -> bool:
     return all(path in params and params[path] in wanted for path, wanted in parameter.when.items())
 
 
+def name(params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells trials apart, hashable: 1, 1.0 and true are three values."""
+    return tuple((path, type(value), value) for path, value in params.items())
+
+
 def meant(parameter: Parameter, value: Any) -> Any:
     """Return the value of a parameter that somebody wrote as an equal one, such as 0 for the choice 0.0."""
     if isinstance(parameter, FloatRange) and type(value) is int:

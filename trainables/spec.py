@@ -115,8 +115,9 @@ def steps(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -
     chain = [Step(root, named(root, None, data=trial.data, fingerprint=fingerprint), None)]
     state = chain[0].key
     wanted = {epoch for epoch in trial.snapshots if epoch > 0}
+    follows = trial.protocol.follows or ()
     for phase in trial.recipe.phases():
-        followed = {epoch for epoch in trial.protocol.follows or () if isinstance(phase, Train) and epoch > phase.first}
+        followed = {epoch for epoch in follows if isinstance(phase, Train) and epoch > phase.first}
         if isinstance(phase, Train) and (wanted or followed):
             kept = sorted(wanted | followed | set(phase.snapshots))
             phase = phase.model_copy(update={"snapshots": tuple(e for e in kept if e < phase.end)})

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.candidates import every, name, near, sparsities, spread
+from search.candidates import every, near, sparsities, spread
 from search.encoding import Encoder
-from search.space import Categorical, FloatRange, active
+from search.space import Categorical, FloatRange, active, name
 from tests.search.studies import study
 
 SPACE = study(

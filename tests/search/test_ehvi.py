@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from search import pareto
-from search.belief import Belief, Told, bounded
-from search.candidates import name, spread
+from search.belief import FIT_POINTS, Belief, Told, bounded, sample
+from search.candidates import spread
 from search.driver import Driver
 from search.ehvi import suggest
 from search.expectation import Expectation, alone
 from search.records import Records
 from search.samplers import Ehvi, Scene
 from search.sampling import Sampling
-from search.space import active
+from search.space import active, name
 from search.study_spec import StudySpec
 from tests.search import factories, synthetic
 from tests.search.studies import study
@@ -53,7 +53,7 @@ def told(spec: StudySpec, params: list[Any], measure: Any = None, excess: Any = 
 
 
 def believed(spec: StudySpec, known: Told) -> Belief:
-    return Belief(spec, known, known.values[known.fits], np.random.default_rng(0))
+    return Belief(spec, known, known.values[known.fits], sample(known, 0))
 
 
 def shown(spec: StudySpec, count: int = 24) -> list[Any]:
@@ -77,7 +77,7 @@ def test_a_suggestion_depends_on_seed_number_and_points_alone() -> None:
     spec = study(SPACE)
     first = suggest(scene(spec), told(spec, shown(spec)), 4)
     assert suggest(scene(spec), told(spec, shown(spec)), 4) == first
-    assert suggest(scene(spec, 21), told(spec, shown(spec)), 4) != first
+    assert suggest(scene(spec, 40), told(spec, shown(spec)), 4) != first
     assert suggest(scene(spec.model_copy(update={"seed": 1})), told(spec, shown(spec)), 4) != first
 
 
@@ -167,6 +167,9 @@ def test_the_sparsity_is_learned_where_networks_are_not_as_sparse_as_asked() -> 
     for params, sparsity in zip(there, found.mean[:, 1], strict=True):
         assert sparsity == pytest.approx(0.0 if whole(params) else params["recipe.sparsity"], abs=0.15)
     assert (found.deviation[:, 1] > 0).all()
+    # Whatever it asks for, a network made whole again is worth nothing in sparsity.
+    chosen = [suggest(scene(spec, number), known, 4) for number in range(20, 28)]
+    assert not any(whole(params) for params in chosen)
 
 
 @pytest.mark.parametrize(
@@ -331,6 +334,21 @@ def test_a_small_space_is_searched_whole_before_anything_repeats(tmp_path: Path)
 def _small_points(spec: StudySpec, record: Any, known: set[str]) -> Any:
     filled = {**record.params, "recipe.train.regularisers.l1": 0.0}
     yield from synthetic.measured(spec, record, known, lambda params: synthetic.robust({**filled, **params}))
+
+
+def test_hyperparameters_come_from_the_same_points_until_a_tenth_more_are_told() -> None:
+    spec = study(SPACE)
+    points = spread(spec.space, 256, seed=3)
+
+    def names(count: int) -> list[Any]:
+        return [name(params) for params in sample(told(spec, points[:count]), 0).params]
+
+    counts = [count for count in range(3, 256) if names(count) != names(count - 1)]
+    assert all(later <= max(earlier + 1, 1.1 * earlier + 1) for earlier, later in itertools.pairwise(counts))
+    assert len(counts) < 45
+    assert len(names(256)) == FIT_POINTS
+    repeated = sample(told(spec, [*points[:40], *points[:40]]), 0)
+    assert len({name(params) for params in repeated.params}) == len(repeated.params)
 
 
 def test_what_a_model_sees_is_bounded_and_holds_the_front() -> None:

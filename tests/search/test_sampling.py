@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from search.own_samplers import SobolSampler
+from search.own_samplers import SobolSampler, told
 from search.sampling import OBSERVED, Sampling
 from search.space import FloatRange
 from tests.search.studies import study
@@ -75,8 +75,19 @@ def test_points_on_the_way_are_trials_of_their_own() -> None:
     asked.tell(0, "complete", [0.5, 0.7], [-0.1])
     told, seen = trials(asked)
     assert (told.state, seen.state) == (TrialState.COMPLETE, TrialState.COMPLETE)
-    assert seen.user_attrs == {OBSERVED: 0}
+    assert seen.user_attrs[OBSERVED] == 0
     assert (seen.params["recipe.sparsity"], seen.constraints) == (0.3, {"clean_accuracy": 0.1})
+
+
+def test_points_are_told_in_the_order_in_which_they_were_learned() -> None:
+    asked = sampling()
+    first, second = (asked.ask(number)[0] for number in range(2))
+    asked.tell(1, "complete", [0.5, 0.7], [0.0])
+    asked.observe(0, {**first, "recipe.sparsity": 0.3}, [0.8, 0.3], [0.0])
+    asked.tell(0, "complete", [0.4, 0.8], [0.0])
+    known = told(asked._study.get_trials(), asked._study, ["clean_accuracy"])
+    assert known.params == [second, {**first, "recipe.sparsity": 0.3}, first]
+    assert known.values[:, 0].tolist() == [0.5, 0.8, 0.4]
 
 
 @pytest.mark.parametrize("params", [{"recipe.sparsity": 0.0}, {"recipe.rewind": 9}, {"recipe.rewind": "init"}])

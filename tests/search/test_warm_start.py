@@ -73,7 +73,7 @@ def test_points_of_another_study_are_taught_before_the_first_trial(shelf: Storag
     taught = lent(Driver(records))
     assert len(taught) == len(points)
     for trial, lesson in zip(taught, records.lessons().lessons, strict=True):
-        assert trial.user_attrs == {TAUGHT: "ladder"}
+        assert trial.user_attrs[TAUGHT] == "ladder"
         assert trial.values == [lesson.measured["robust_accuracy"], lesson.measured["sparsity"]]
         assert trial.values[1] == pytest.approx(trial.params["recipe.sparsity"], abs=1e-4)
         assert trial.values[0] == pytest.approx(synthetic.robust(trial.params), abs=1e-4)

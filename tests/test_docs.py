@@ -130,10 +130,10 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(MANUAL.g
 READABLE = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8"), **PAGES}
 
 
-def section(page: str, heading: str) -> str:
-    """Return the text below a heading, up to the next one of its level or above."""
+def section(page: str, heading: str, within: str = "") -> str:
+    """Return the text below a heading, up to the next one of its level or above; of the page, or of a part of it."""
     level = heading.partition(" ")[0]
-    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", PAGES[page], re.M | re.S)
+    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", within or PAGES[page], re.M | re.S)
     assert found, f"{page} has no heading '{heading}'"
     return found[1]
 
@@ -207,7 +207,7 @@ def test_every_kind_is_described_with_the_keys_of_its_own(
     for kind, spec in ours.items():
         special = {key: row for key, row in fields(spec).items() if shared.get(key) != row}
         if special:
-            assert rows(own(section(page, f"### `{kind}`"))) == special, kind
+            assert rows(own(section(page, f"### `{kind}`", text))) == special, kind
         else:
             bullets = re.findall(r"^- ((?:`\w+`(?:, )?)+):", own(text), re.M)
             assert any(f"`{kind}`" in bullet for bullet in bullets), f"{page} does not list {registry.family} {kind}"

@@ -24,7 +24,7 @@ TRAINABLES = (
     "registry keys versions outcome storage",
     "lease",
     "attacks regularisers data models pruning.base pruning.densities pruning.rates pruning.scores pruning.saliency "
-    "pruning.__init__ weights",
+    "pruning.mad pruning.__init__ weights",
     "training",
     "metrics imitation rewirings",
     "phases",
@@ -33,6 +33,7 @@ TRAINABLES = (
     "state precision chains channels pruning.patterns tangent",
     "metering",
     "folding losses checks inheriting pruning.network pruning.filters noise",
+    "pruning.curvature",
     "latents pruning.cut",
     "optimisers",
     "validation awp selection",

@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hydra": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1},
     "harp": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1, "begin": 0.5},
     "twin_rep": {"epochs": 4, "prune_epoch": 2},
+    "mad": {"epochs": 2, "finetune_epochs": 2},
     "rakin2019": {"epochs": 2, "finetune_epochs": 2, "train": {"loss": "mix", "regularisers": {"l1": 1e-5}}},
     "shi2022": {"epochs": 2, "search_epochs": 3, "imitation": {"rerank": 2, "attack": {"kind": "pgd", "steps": 2}}},
     "gradual": {"epochs": 3, "every": 2},

@@ -41,6 +41,7 @@ BUILTIN = {
     "hydra-cifar10": ("cifar10", "resnet18"),
     "harp-digits": ("digits", "lenet300"),
     "twin_rep-digits": ("digits", "lenet300"),
+    "mad-digits": ("digits", "lenet300"),
     "shi2022-mnist": ("mnist", "lenet300"),
     "guo2018-mnist": ("mnist", "lenet300"),
     "all-recipes": ("digits", "lenet300"),

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from trainables.base import Spec, located
 from trainables.pruning.base import Pruner
 from trainables.pruning.densities import Layers
+from trainables.pruning.mad import Mad
 from trainables.pruning.saliency import Grasp, NtkSap, Snip, Synflow
 from trainables.pruning.scores import Leading, Magnitude, Random, Slimming
 from trainables.registry import Registry
@@ -24,6 +25,7 @@ PRUNERS: Registry[Pruner] = Registry(
         "grasp": Grasp,
         "synflow": Synflow,
         "ntk_sap": NtkSap,
+        "mad": Mad,
     },
 )
 

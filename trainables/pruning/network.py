@@ -64,8 +64,8 @@ class Network:
             self.model.train(before)
         return logits
 
-    def examples(self, number: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield training images as pixels (N, C, H, W) with their labels (N,): so many in all, in random order."""
+    def examples(self, number: int | None, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield training images as pixels (N, C, H, W) with labels (N,), in random order: so many in all; None, all."""
         split = self.data.train
         order = torch.randperm(len(split), generator=self.generator, device=self.device)
         for part in torch.split(order[:number], batch):

@@ -43,12 +43,12 @@ class Iterative(Pruner):
 class Sighted(Iterative):
     """Base of pruners that score with labelled images.
 
-    `examples` training images, drawn at random for each round, in batches of `batch`. `inputs`: the images as they are,
-    as `attack` leaves them within `eps` of the network as it stands, or Gaussian noise in their place (the
+    `examples` training images (None: all), drawn at random for each round, in batches of `batch`. `inputs`: the images
+    as they are, as `attack` leaves them within `eps` of the network as it stands, or Gaussian noise in their place (the
     labels stay, and have nothing to do with it).
     """
 
-    examples: int = Field(default=256, gt=0)
+    examples: int | None = Field(default=256, gt=0)
     batch: int = Field(default=128, gt=0)
     inputs: Inputs = "clean"
     attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)

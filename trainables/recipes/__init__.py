@@ -11,6 +11,7 @@ from trainables.recipes.guo2018 import Guo2018
 from trainables.recipes.harp import Harp
 from trainables.recipes.hydra import Hydra
 from trainables.recipes.imp import Imp
+from trainables.recipes.mad import Mad
 from trainables.recipes.rakin2019 import Rakin2019
 from trainables.recipes.shi2022 import Shi2022
 from trainables.recipes.three_stage import ThreeStage
@@ -30,6 +31,7 @@ RECIPES: Registry[Recipe] = Registry(
         "hydra": Hydra,
         "harp": Harp,
         "twin_rep": TwinRep,
+        "mad": Mad,
         "guo2018": Guo2018,
         "gradual": Gradual,
         "flying_bird": FlyingBird,

@@ -28,10 +28,14 @@ class ThreeStage(Recipe):
         check_warmups(self.train, self.epochs)
         return self
 
+    def pruning(self) -> Pruning:
+        """Return how it is cut."""
+        return self.prune
+
     def phases(self) -> tuple[Phase, ...]:
         dense = (Train(epochs=self.epochs, training=self.train), Measure(stands_for={"sparsity": 0.0}))
         if not self.sparsity:
             return dense
         finetune = Train(epochs=self.finetune_epochs, training=tuned(self.train, self.finetune_lr))
         tuning = (finetune,) if self.finetune_epochs else ()
-        return (*dense, Prune(sparsity=self.sparsity, pruning=self.prune), *tuning, Measure())
+        return (*dense, Prune(sparsity=self.sparsity, pruning=self.pruning()), *tuning, Measure())

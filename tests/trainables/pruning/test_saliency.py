@@ -23,7 +23,7 @@ from trainables.state import State, Tensors
 
 MEAN, STD = (0.4, 0.6), (0.2, 0.3)
 SHAPE = (2, 6, 6)
-LOOKING = ["snip", "grasp", "synflow", "ntk_sap"]
+LOOKING = ["snip", "grasp", "synflow", "ntk_sap", "mad"]
 
 
 def build(seed: int = 0, batch_norm: bool = True) -> nn.Module:

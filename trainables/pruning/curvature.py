@@ -1,0 +1,107 @@
+"""The curvature of the loss in a layer's weights as a Kronecker product of two small matrices: K-FAC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from trainables.errors import SpecError
+from trainables.pruning.network import Network
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The curvature A (x) G of a layer's weights, for each group of its channels by itself.
+
+    `inputs`, A, is the second moment of what an output's weights are multiplied with, summed over the output's
+    positions; `outputs`, G, that of the gradient of an image's loss by the layer's outputs, averaged over positions.
+    Source: Martens & Grosse 2015, arXiv:1503.05671 §3; convolutions: Grosse & Martens 2016, arXiv:1602.01407 §3.
+
+    Shapes: inputs (groups, weights of an output, the same), outputs (groups, outputs of a group, the same).
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+    def damage(self, change: Tensor, *, coupled: bool) -> Tensor:
+        """Return each weight's share d * (G d A) / 2 of what a change d of the weights does to the loss.
+
+        The shares sum to d' (A (x) G) d / 2, which is not negative; a single one may be. Not `coupled`, outputs are
+        blocks by themselves, of G the diagonal alone is used, and each output's shares sum to its own form.
+
+        Shapes: change and result as the layer's weights.
+        """
+        d = change.reshape(len(self.outputs), self.outputs.shape[1], -1)
+        along = d @ self.inputs
+        diagonal = torch.diagonal(self.outputs, dim1=1, dim2=2).unsqueeze(2)
+        along = self.outputs @ along if coupled else diagonal * along
+        return (d * along / 2).reshape(change.shape)
+
+
+def factors(network: Network, weights: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Iterator[tuple[str, Factors]]:
+    """Yield the factors of the cross-entropy for each of `weights`, in eval mode, with the gradients of the labels `y`.
+
+    Shapes: x (N, C, H, W), pixels in [0, 1]; y (N,).
+
+    Raises:
+        SpecError: a layer is a transposed convolution, or the network does not call it as a module.
+    """
+    layers = {name: network.model.get_submodule(name.rpartition(".")[0]) for name in weights}
+    passes: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in weights}
+
+    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            passes[name].append((inputs[0].detach(), output))
+            return output.clone()  # An activation may work in place.
+
+        return layer.register_forward_hook(note)
+
+    hooks = [watch(name, layer) for name, layer in layers.items()]
+    try:
+        logits = network.logits({name: w.detach().requires_grad_() for name, w in weights.items()}, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, layer in layers.items():
+        if not passes[name] or isinstance(layer, nn.modules.conv._ConvTransposeNd):
+            raise SpecError(f"the curvature of {name} is not known: its layer is transposed, or not called as a module")
+    # The sum: an image's gradient is that of its own loss.
+    loss = torch.nn.functional.cross_entropy(logits, y, reduction="sum")
+    slopes = iter(torch.autograd.grad(loss, [output for found in passes.values() for _, output in found]))
+    for name, layer in layers.items():
+        found = [(_patches(layer, entering), _rows(layer, next(slopes))) for entering, _ in passes.pop(name)]
+        # A layer that is called more than once has more positions.
+        a, g = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+        yield name, Factors(_moment(a) / len(a), _moment(g) / (len(g) * g.shape[1]))
+
+
+def _moment(rows: Tensor) -> Tensor:
+    """Sum the outer products of rows (N, positions, groups, n) to (groups, n, n)."""
+    flat = rows.flatten(0, 1).transpose(0, 1)
+    return flat.transpose(1, 2) @ flat
+
+
+def _rows(layer: nn.Module, values: Tensor) -> Tensor:
+    """Bring what goes into or out of a layer to (N, positions, groups, channels of a group)."""
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        by_position = values.flatten(2).transpose(1, 2)
+        return by_position.reshape(*by_position.shape[:2], layer.groups, -1)
+    return values.reshape(len(values), -1, 1, values.shape[-1])
+
+
+def _patches(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return what each output's weights are multiplied with: (N, positions, groups, weights of an output)."""
+    if not isinstance(layer, nn.modules.conv._ConvNd):
+        return _rows(layer, x)
+    # The same convolution with a unit kernel for each weight, whatever its padding, stride and dilation.
+    weight = layer.weight
+    units = torch.eye(weight[0].numel(), dtype=x.dtype, device=x.device).view(-1, *weight.shape[1:])
+    tensors = {"weight": units.repeat(layer.groups, *[1] * (weight.dim() - 1))}
+    if layer.bias is not None:
+        tensors["bias"] = x.new_zeros(len(tensors["weight"]))
+    with torch.no_grad():
+        return _rows(layer, functional_call(layer, tensors, (x,)))

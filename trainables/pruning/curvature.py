@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainables.errors import SpecError
+from trainables.pruning.mad import Blocks
 from trainables.pruning.network import Network
 
 
@@ -27,18 +28,17 @@ class Factors:
     inputs: Tensor
     outputs: Tensor
 
-    def damage(self, change: Tensor, *, coupled: bool) -> Tensor:
+    def damage(self, change: Tensor, blocks: Blocks) -> Tensor:
         """Return each weight's share d * (G d A) / 2 of what a change d of the weights does to the loss.
 
-        The shares sum to d' (A (x) G) d / 2, which is not negative; a single one may be. Not `coupled`, outputs are
-        blocks by themselves, of G the diagonal alone is used, and each output's shares sum to its own form.
+        The shares of a block sum to its d' (A (x) G) d / 2, which is not negative; a single one may be. Where outputs
+        are blocks, G's diagonal alone is used; where weights are, A's as well.
 
         Shapes: change and result as the layer's weights.
         """
         d = change.reshape(len(self.outputs), self.outputs.shape[1], -1)
-        along = d @ self.inputs
-        diagonal = torch.diagonal(self.outputs, dim1=1, dim2=2).unsqueeze(2)
-        along = self.outputs @ along if coupled else diagonal * along
+        along = d * _diagonal(self.inputs)[:, None, :] if blocks == "weight" else d @ self.inputs
+        along = self.outputs @ along if blocks == "layer" else _diagonal(self.outputs)[:, :, None] * along
         return (d * along / 2).reshape(change.shape)
 
 
@@ -77,6 +77,10 @@ def factors(network: Network, weights: Mapping[str, Tensor], x: Tensor, y: Tenso
         # A layer that is called more than once has more positions.
         a, g = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
         yield name, Factors(_moment(a) / len(a), _moment(g) / (len(g) * g.shape[1]))
+
+
+def _diagonal(matrices: Tensor) -> Tensor:
+    return torch.diagonal(matrices, dim1=1, dim2=2)
 
 
 def _moment(rows: Tensor) -> Tensor:

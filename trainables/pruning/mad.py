@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from trainables.pruning.network import Network
 
+Blocks = Literal["weight", "output", "layer"]
+
 ONE = math.log(math.expm1(1.0))
 """Where softplus is 1."""
 
@@ -28,22 +30,24 @@ class Mad(Sighted):
     d = w - m w, what it took away, the score is a weight's share of d' H d / 2, averaged over the images; H is the
     curvature in a layer's weights at the masked network, by K-FAC with the gradients of the true labels
     (`trainables.pruning.curvature`). `blocks`: the weights of an `output` have a block of H for themselves, or those
-    of a `layer`. Shares sum to their block's form, which is never negative; a single one may be, where a weight's
-    change makes up for others', and is not clipped: such a weight goes first. A weight that no mask turns down
-    scores 0. Batch norm is in eval mode, and biases have no mask.
+    of a `layer`, or every `weight`. Shares sum to their block's form, which is never negative; a single one may be,
+    where a weight's change makes up for others', and is not clipped: such a weight goes first. A weight that no mask
+    turns down scores 0. Batch norm is in eval mode, and biases have no mask.
 
     All of this is as in the authors' code, and so are all training images (`examples` None) and blocks of an output,
-    but that biases are masked there; the paper's text was not at hand. Ours are blocks of a layer, and `rounds` and
-    other `inputs`, that come with the base.
+    but that biases are masked there; the paper's text was not at hand. Ours are the other blocks, `rounds` and other
+    `inputs`, that come with the base, and `mask` False, the control: d = w, at the network as it stands; with blocks
+    of a weight that is optimal brain damage (LeCun et al. 1989) on adversarial images.
     Source: Lee, Kim & Ro 2022, arXiv:2204.02738, and its code.
     """
 
     kind: Literal["mad"] = "mad"
     examples: int | None = Field(default=None, gt=0)
     inputs: Inputs = "pgd"
+    mask: bool = True
     mask_steps: int = Field(default=20, gt=0)
     mask_lr: float = Field(default=0.1, gt=0)
-    blocks: Literal["output", "layer"] = "output"
+    blocks: Blocks = "output"
 
     def scores(self, scene: Scene) -> dict[str, Tensor]:
         import torch
@@ -61,11 +65,11 @@ class Mad(Sighted):
         """Return each weight's share of the damage that the mask of these images does, shaped like the weights."""
         from trainables.pruning.curvature import factors
 
-        masked = {name: weights[name] * mask for name, mask in self.masks(network, weights, x, y).items()}
-        return {
-            name: found.damage(weights[name] - masked[name], coupled=self.blocks == "layer")
-            for name, found in factors(network, masked, x, y)
-        }
+        place = change = weights
+        if self.mask:
+            place = {name: weights[name] * mask for name, mask in self.masks(network, weights, x, y).items()}
+            change = {name: w - place[name] for name, w in weights.items()}
+        return {name: found.damage(change[name], self.blocks) for name, found in factors(network, place, x, y)}
 
     def masks(self, network: Network, weights: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return soft masks in (0, 1] under which the network does better on these images."""

@@ -46,8 +46,8 @@ def test_factors_of_a_linear_layer_are_those_of_its_per_image_gradients() -> Non
             torch.testing.assert_close(kind.outputs, (g.T @ g / len(x))[None])
 
 
-@pytest.mark.parametrize("coupled", [True, False])
-def test_damage_of_a_softmax_regression_is_half_the_form_of_its_hessian(coupled: bool) -> None:
+@pytest.mark.parametrize("blocks", ["layer", "output", "weight"])
+def test_damage_of_a_softmax_regression_is_half_the_form_of_its_hessian(blocks: Any) -> None:
     """With one image whose labels come as often as the network says they do, K-FAC is no approximation."""
     counts = torch.tensor([12, 8, 4])
     one = images(1)[0]
@@ -61,9 +61,9 @@ def test_damage_of_a_softmax_regression_is_half_the_form_of_its_hessian(coupled:
 
     whole = torch.autograd.functional.hessian(loss, weight)  # (outputs, inputs, outputs, inputs)
     change = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    shares = found(model, x, y)["1.weight"].damage(change, coupled=coupled)
-    along = torch.einsum("ijkl,kl->ij", whole, change) if coupled else torch.einsum("ijil,il->ij", whole, change)
-    torch.testing.assert_close(shares, change * along / 2)
+    shares = found(model, x, y)["1.weight"].damage(change, blocks)
+    parts = {"layer": "ijkl,kl->ij", "output": "ijil,il->ij", "weight": "ijij,ij->ij"}
+    torch.testing.assert_close(shares, change * torch.einsum(parts[blocks], whole, change) / 2)
 
 
 def test_damage_is_the_form_of_the_kronecker_product_and_an_outputs_is_never_negative() -> None:
@@ -72,11 +72,12 @@ def test_damage_is_the_form_of_the_kronecker_product_and_an_outputs_is_never_neg
     kind = Factors((a.T @ a)[None], (g.T @ g)[None])
     flat = change.flatten()
     form = flat @ torch.kron(g.T @ g, a.T @ a) @ flat / 2
-    torch.testing.assert_close(kind.damage(change, coupled=True).sum(), form)
-    apart = kind.damage(change, coupled=False)
+    torch.testing.assert_close(kind.damage(change, "layer").sum(), form)
+    apart = kind.damage(change, "output")
     assert (apart.sum(dim=1) >= 0).all()
     torch.testing.assert_close(apart.sum(dim=1), torch.diag(g.T @ g) * ((change @ a.T) ** 2).sum(dim=1) / 2)
     assert (apart < 0).any()  # A weight's share alone may be.
+    assert (kind.damage(change, "weight") >= 0).all()
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

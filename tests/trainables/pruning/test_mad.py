@@ -80,6 +80,19 @@ def test_scores_are_the_damage_of_the_masks_at_the_masked_network(blocks: str) -
         assert float(score.sum()) > 0
 
 
+def test_without_masks_a_score_is_the_damage_of_cutting_the_weight_alone() -> None:
+    model = build()
+    seen = scene(model)
+    pruner = FAST.model_copy(update={"mask": False, "blocks": "weight"})
+    view = network(seen.network.state, model)
+    ((x, y),) = pruner.batches(view)
+    wanted = {}
+    for name, kind in factors(view, seen.weights, x, y):
+        curvature = torch.outer(torch.diag(kind.outputs[0]), torch.diag(kind.inputs[0]))
+        wanted[name] = (seen.weights[name].flatten(1).square() * curvature / 2).view_as(seen.weights[name])
+    close(pruner.scores(seen), wanted)
+
+
 def test_scores_of_batches_are_averaged_over_their_images() -> None:
     model = build()
     seen = scene(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -48,35 +48,56 @@ def factors(network: Network, weights: Mapping[str, Tensor], x: Tensor, y: Tenso
     Shapes: x (N, C, H, W), pixels in [0, 1]; y (N,).
 
     Raises:
-        SpecError: a layer is a transposed convolution, or the network does not call it as a module.
+        SpecError: a layer cannot be observed.
     """
-    layers = {name: network.model.get_submodule(name.rpartition(".")[0]) for name in weights}
-    passes: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in weights}
+    leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
+    logits, calls = observe(network.model, weights, lambda: network.logits(leaves, x))
+    # The sum: an image's gradient is that of its own loss.
+    loss = torch.nn.functional.cross_entropy(logits, y, reduction="sum")
+    slopes = iter(torch.autograd.grad(loss, [call.output for found in calls.values() for call in found]))
+    for name in weights:
+        moments = [(_patches(call), _rows(call.layer, next(slopes))) for call in calls.pop(name)]
+        # A layer that is called more than once has more positions.
+        a, g = (torch.cat(parts, dim=1) for parts in zip(*moments, strict=True))
+        yield name, Factors(_moment(a) / len(a), _moment(g) / (len(g) * g.shape[1]))
 
-    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
+
+@dataclass(frozen=True)
+class Call:
+    """What went into a layer and came out of it."""
+
+    layer: nn.Module
+    input: Tensor
+    output: Tensor
+
+
+def observe(
+    model: nn.Module, weights: Iterable[str], forward: Callable[[], Tensor]
+) -> tuple[Tensor, dict[str, list[Call]]]:
+    """Return what `forward` does, and the calls of the layers of these weights while it ran.
+
+    Raises:
+        SpecError: a layer is a transposed convolution, or its network does not call it as a module.
+    """
+    calls: dict[str, list[Call]] = {name: [] for name in weights}
+
+    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
         def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            passes[name].append((inputs[0].detach(), output))
+            calls[name].append(Call(module, inputs[0].detach(), output))
             return output.clone()  # An activation may work in place.
 
-        return layer.register_forward_hook(note)
+        return model.get_submodule(name.rpartition(".")[0]).register_forward_hook(note)
 
-    hooks = [watch(name, layer) for name, layer in layers.items()]
+    hooks = [watch(name) for name in calls]
     try:
-        logits = network.logits({name: w.detach().requires_grad_() for name, w in weights.items()}, x)
+        result = forward()
     finally:
         for hook in hooks:
             hook.remove()
-    for name, layer in layers.items():
-        if not passes[name] or isinstance(layer, nn.modules.conv._ConvTransposeNd):
+    for name, found in calls.items():
+        if not found or isinstance(found[0].layer, nn.modules.conv._ConvTransposeNd):
             raise SpecError(f"the curvature of {name} is not known: its layer is transposed, or not called as a module")
-    # The sum: an image's gradient is that of its own loss.
-    loss = torch.nn.functional.cross_entropy(logits, y, reduction="sum")
-    slopes = iter(torch.autograd.grad(loss, [output for found in passes.values() for _, output in found]))
-    for name, layer in layers.items():
-        found = [(_patches(layer, entering), _rows(layer, next(slopes))) for entering, _ in passes.pop(name)]
-        # A layer that is called more than once has more positions.
-        a, g = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-        yield name, Factors(_moment(a) / len(a), _moment(g) / (len(g) * g.shape[1]))
+    return result, calls
 
 
 def _diagonal(matrices: Tensor) -> Tensor:
@@ -97,8 +118,9 @@ def _rows(layer: nn.Module, values: Tensor) -> Tensor:
     return values.reshape(len(values), -1, 1, values.shape[-1])
 
 
-def _patches(layer: nn.Module, x: Tensor) -> Tensor:
+def _patches(call: Call) -> Tensor:
     """Return what each output's weights are multiplied with: (N, positions, groups, weights of an output)."""
+    layer, x = call.layer, call.input
     if not isinstance(layer, nn.modules.conv._ConvNd):
         return _rows(layer, x)
     # The same convolution with a unit kernel for each weight, whatever its padding, stride and dilation.

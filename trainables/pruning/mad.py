@@ -12,7 +12,7 @@ from trainables.pruning.base import Scene
 from trainables.pruning.saliency import Inputs, Sighted
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from trainables.pruning.network import Network
 
@@ -48,6 +48,20 @@ class Mad(Sighted):
     mask_steps: int = Field(default=20, gt=0)
     mask_lr: float = Field(default=0.1, gt=0)
     blocks: Blocks = "output"
+
+    def check(self, model: nn.Module, shape: tuple[int, int, int]) -> None:
+        import torch
+
+        from trainables.pruning.curvature import observe
+        from trainables.state import prunable
+
+        before = model.training
+        images = torch.zeros(2, *shape, device=next(model.parameters()).device)
+        try:
+            with torch.no_grad():
+                observe(model, prunable(model), lambda: model.eval()(images))
+        finally:
+            model.train(before)
 
     def scores(self, scene: Scene) -> dict[str, Tensor]:
         import torch

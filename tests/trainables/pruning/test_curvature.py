@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from tests.trainables.pruning.test_saliency import build, network
+from tests.trainables.pruning.test_saliency import SHAPE, build, network
 from trainables.errors import SpecError
 from trainables.pruning.curvature import Factors, factors
+from trainables.pruning.mad import Mad
 from trainables.state import State
 
 
@@ -143,5 +144,15 @@ def test_layers_whose_inputs_are_not_seen_are_refused_by_name() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.linear(x.flatten(1), self.layer.weight)
 
-    with pytest.raises(SpecError, match=r"layer\.weight"):
-        found(Hidden().double(), *images())
+    for seen in (lambda: found(Hidden().double(), *images()), lambda: Mad().check(Hidden(), SHAPE)):
+        with pytest.raises(SpecError, match=r"layer\.weight"):
+            seen()
+
+
+def test_a_network_that_can_be_scored_is_left_as_it_was() -> None:
+    model = build()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    Mad().check(model.train(), SHAPE)
+    assert model.training
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())

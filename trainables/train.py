@@ -168,6 +168,7 @@ class _Run:
         accuracy = int(hits) / n
         if self.training.select:
             settled = self.phase.rewiring.settled((epoch + 1 - self.phase.start) * steps, self.steps)
+            settled = settled and self.phase.weights.settled(epoch + 1, self.phase.epochs)
             state = self.optimisation.state(self.masks)
             self.selection.look(epoch + 1, self.model, state, accuracy, eligible=settled)
         return Epoch(

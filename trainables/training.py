@@ -98,13 +98,16 @@ class Cosine(Schedule):
 
 
 class Step(Schedule):
-    """Multiplied with `gamma` at each of `at`, shares of the training."""
+    """Multiplied with `gamma` at each of `at`, shares of the training; or of every `cycle` epochs, anew in each."""
 
     kind: Literal["step"] = "step"
     at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
     gamma: float = Field(default=0.1, gt=0, le=1)
+    cycle: int | None = Field(default=None, gt=0)
 
     def _after_warmup(self, epoch: float, epochs: int) -> float:
+        if self.cycle is not None:
+            epoch, epochs = epoch % self.cycle, self.cycle
         # Counted in epochs and compared with a hair's breadth: 0.3 * 10 is not 3.
         return self.gamma ** sum(epoch + 1e-9 >= share * epochs for share in self.at)
 

@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "wang2020": {"epochs": 2, "rounds": 2, "retrain_epochs": 1, "weights": "rewound", "large": "none"},
     "hydra": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1},
     "harp": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1, "begin": 0.5},
+    "radmm": {"epochs": 2, "admm_epochs": 3, "update_epochs": 1, "rho": 0.1, "retrain_epochs": 1},
     "twin_rep": {"epochs": 4, "prune_epoch": 2},
     "mad": {"epochs": 2, "finetune_epochs": 2},
     "rakin2019": {"epochs": 2, "finetune_epochs": 2, "train": {"loss": "mix", "regularisers": {"l1": 1e-5}}},

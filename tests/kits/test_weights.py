@@ -22,7 +22,11 @@ from trainables.training import Adam, Mix, Sgd
 from trainables.weights import WEIGHTS
 from trainables.weights.base import Weights
 
-FORMS: dict[str, dict[str, Any]] = {"scores": {"sparsity": 0.5}, "rated": {"sparsity": 0.5, "begin": 0.7}}
+FORMS: dict[str, dict[str, Any]] = {
+    "scores": {"sparsity": 0.5},
+    "rated": {"sparsity": 0.5, "begin": 0.7},
+    "admm": {"sparsity": 0.5, "rho": 0.1, "update_epochs": 1},
+}
 """The fields that a kind requires."""
 MORE: dict[str, dict[str, Any]] = {
     "rated-filter": {"kind": "rated", "sparsity": 0.5, "begin": 0.8, "structure": "filter", "counts": "macs"}
@@ -126,7 +130,7 @@ def test_the_attack_meets_the_effective_weights_and_moves_nothing(weights: Weigh
 def test_gradients_are_those_of_the_explicit_form(weights: Weights) -> None:
     """Through the network, against the chain rule: the weights' gradients pulled back through the latent's function."""
     model, hidden = made(weights)
-    if hidden is None:
+    if hidden is None or not hidden.extras:
         return
     hidden.in_training = True
     x, y = data().train.pixels(), data().train.y

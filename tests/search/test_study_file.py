@@ -40,6 +40,7 @@ BUILTIN = {
     "hydra-digits": ("digits", "lenet300"),
     "hydra-cifar10": ("cifar10", "resnet18"),
     "harp-digits": ("digits", "lenet300"),
+    "radmm-digits": ("digits", "lenet300"),
     "twin_rep-digits": ("digits", "lenet300"),
     "mad-digits": ("digits", "lenet300"),
     "shi2022-mnist": ("mnist", "lenet300"),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from trainables.channels import Wiring
+from trainables.latents.admm import AdmmLatent
 from trainables.latents.base import Effective, Latent
 from trainables.latents.filters import FiltersLatent
 from trainables.latents.learned import RatedLatent, ScoresLatent
@@ -15,6 +16,7 @@ from trainables.latents.noise import NoiseLatent
 from trainables.latents.twin import TwinLatent
 from trainables.models import macs
 from trainables.state import State
+from trainables.weights.admm import Admm
 from trainables.weights.base import Plain, Weights
 from trainables.weights.learned import Rated, Scores
 from trainables.weights.noise import Noise
@@ -63,3 +65,8 @@ def _rated(spec: Rated, state: State, draws: torch.Generator, model: nn.Module, 
 @latent.register
 def _twin(spec: Twin, state: State, draws: torch.Generator, model: nn.Module, shape: Shape) -> Latent | None:
     return TwinLatent(spec, state, draws)
+
+
+@latent.register
+def _admm(spec: Admm, state: State, draws: torch.Generator, model: nn.Module, shape: Shape) -> Latent | None:
+    return AdmmLatent(spec, state, draws)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -71,6 +72,12 @@ class Pruning(Spec):
         """Return n and m of an n:m structure, None for another."""
         kept, colon, of = self.structure.partition(":")
         return (int(kept), int(of)) if colon else None
+
+    def spared(self, layers: Sequence[str]) -> frozenset[str]:
+        """Return which of a network's layers, named in their order, give none of their weights."""
+        # The last layer's outputs are the classes.
+        keep_last = not self.prune_last or self.structure == "filter"
+        return frozenset((*(layers[:1] if not self.prune_first else ()), *(layers[-1:] if keep_last else ())))
 
     def check_sparsity(self, sparsity: float) -> None:
         """Refuse a sparsity that the structure cannot give.

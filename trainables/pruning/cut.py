@@ -52,9 +52,7 @@ def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | 
     names = list(state.prunable())
     settings = phase.pruning
     filters = settings.structure == "filter"
-    # The last layer's outputs are the classes.
-    keep_last = not settings.prune_last or filters
-    spared = set(names[:1] if not settings.prune_first else ()) | set(names[-1:] if keep_last else ())
+    spared = settings.spared(names)
     open_names = [name for name in names if name not in spared]
     keep = state.size() - round(phase.sparsity * state.size())
     keep_open = keep - sum(int(state.masks[name].sum()) for name in spared)

@@ -12,6 +12,7 @@ from trainables.recipes.harp import Harp
 from trainables.recipes.hydra import Hydra
 from trainables.recipes.imp import Imp
 from trainables.recipes.mad import Mad
+from trainables.recipes.radmm import Radmm
 from trainables.recipes.rakin2019 import Rakin2019
 from trainables.recipes.shi2022 import Shi2022
 from trainables.recipes.three_stage import ThreeStage
@@ -30,6 +31,7 @@ RECIPES: Registry[Recipe] = Registry(
         "rakin2019": Rakin2019,
         "hydra": Hydra,
         "harp": Harp,
+        "radmm": Radmm,
         "twin_rep": TwinRep,
         "mad": Mad,
         "guo2018": Guo2018,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainables.registry import Registry
+from trainables.weights.admm import Admm
 from trainables.weights.base import Plain, Weights
 from trainables.weights.learned import Rated, Scores
 from trainables.weights.noise import Noise
@@ -16,5 +17,6 @@ WEIGHTS: Registry[Weights] = Registry(
         "scores": Scores,
         "rated": Rated,
         "twin": Twin,
+        "admm": Admm,
     },
 )

@@ -15,6 +15,10 @@ class Weights(Spec):
 
     kind: str
 
+    def settled(self, epoch: int, epochs: int) -> bool:
+        """Say whether what is trained may be chosen to be handed on after an epoch, of a training of `epochs`."""
+        return True
+
 
 class Plain(Weights):
     """The weights themselves are trained."""

@@ -9,7 +9,10 @@ from trainables.base import Eps, plain
 from trainables.phases import Imitate, Measure, Prune, Rewind, Train
 from trainables.recipes import RECIPES
 from trainables.recipes.imp import Imp
+from trainables.recipes.radmm import Radmm
 from trainables.recipes.three_stage import ThreeStage
+from trainables.training import Constant, Cosine, Step
+from trainables.weights.admm import Admm
 
 
 @pytest.mark.parametrize("kind", list(RECIPES))
@@ -34,6 +37,37 @@ def test_three_stage_trains_prunes_and_tunes() -> None:
     assert end == Measure()
     assert len(ThreeStage(sparsity=0.8, finetune_epochs=0).phases()) == 4
     assert len(ThreeStage(sparsity=0.0).phases()) == 2
+
+
+def test_radmm_pulls_cuts_and_retrains_as_its_code_does() -> None:
+    recipe = Radmm(sparsity=0.9, epochs=200, admm_epochs=200, update_epochs=20, retrain_epochs=200)
+    dense, _, pulled, cut, rest, _ = recipe.phases()
+    assert isinstance(dense, Train)
+    assert isinstance(pulled, Train)
+    assert isinstance(cut, Prune)
+    assert isinstance(rest, Train)
+    assert (dense.training.optimiser.lr, dense.training.schedule) == (0.1, Cosine())
+    assert pulled.weights == Admm(sparsity=0.9)
+    assert cut.pruning == Admm(sparsity=0.9).pruning
+    lr, factor = pulled.training.optimiser.lr, pulled.training.schedule.factor
+    rates = {epoch: lr * factor(epoch, 200) for epoch in (0, 6, 7, 13, 14, 19, 20, 27, 199)}
+    assert rates == pytest.approx(
+        {0: 0.01, 6: 0.01, 7: 0.001, 13: 0.001, 14: 1e-4, 19: 1e-4, 20: 0.01, 27: 0.001, 199: 1e-4}
+    )
+    lr, factor = rest.training.optimiser.lr, rest.training.schedule.factor
+    rates = {epoch: lr * factor(epoch, 200) for epoch in (0, 79, 80, 149, 150)}
+    assert rates == pytest.approx({0: 0.01, 79: 0.01, 80: 0.001, 149: 0.001, 150: 1e-4})
+
+
+def test_radmm_does_otherwise_if_told() -> None:
+    fields = {"restarts": False, "admm_lr": 0.3, "retrain_schedule": Constant(), "retrain_lr": 0.2}
+    _, _, pulled, _, rest, _ = Radmm.model_validate({**fields, "train": {"schedule": Step(warmup=2)}}).phases()
+    assert isinstance(pulled, Train)
+    assert isinstance(rest, Train)
+    assert (pulled.training.optimiser.lr, pulled.training.schedule) == (0.3, Step())
+    assert (rest.training.optimiser.lr, rest.training.schedule) == (0.2, Constant())
+    assert len(Radmm(retrain_epochs=0).phases()) == 5
+    assert len(Radmm(sparsity=0).phases()) == 2
 
 
 @pytest.mark.parametrize(
@@ -93,6 +127,12 @@ def test_imp_rewinds_where_it_is_told_to(rewind: Any) -> None:
         ({"kind": "imp", "epochs": 10, "train": {"awp": 0.01, "awp_warmup": 11}}, "awp_warmup\n  a warm-up of 11"),
         ({"kind": "shi2022", "prune": {"structure": "2:4"}}, "a structure of 2:4 gives a sparsity of 0.5, not of 0.9"),
         ({"kind": "gradual", "prune": {"pruner": "snip"}}, "gradual pruning goes by the weights alone"),
+        ({"kind": "radmm", "prune": {"pruner": "snip"}}, "prune.pruner\n  weights are pulled to the nearest ones"),
+        ({"kind": "radmm", "prune": {"structure": "filter"}}, "prune.structure\n  weights are pulled to single"),
+        (
+            {"kind": "radmm", "retrain_epochs": 2, "retrain_schedule": {"kind": "cosine", "warmup": 3}},
+            "retrain_schedule.warmup\n  a warm-up of 3 epochs exceeds the training of 2",
+        ),
         ({"kind": "three_stage", "epochs": 0}, "greater than 0"),
         ({"kind": "imp", "rate": 1.0}, "less than 1"),
     ],

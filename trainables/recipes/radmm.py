@@ -1,0 +1,81 @@
+"""R-ADMM: adversarial training that pulls weights towards the budget they are then cut to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainables.base import located
+from trainables.phases import Measure, Phase, Prune, Train
+from trainables.pruning import Pruning
+from trainables.recipes.base import Recipe, check_warmups, tuned
+from trainables.training import SCHEDULES, Schedule, Step, Training
+from trainables.weights.admm import Admm, check_projection
+
+PUBLISHED: dict[str, Any] = {
+    "optimiser": {"kind": "sgd", "lr": 0.1, "weight_decay": 1e-4},
+    "attack": {"kind": "pgd", "steps": 10, "step_size": 0.25},
+}
+"""The code's first training for CIFAR-10: adversarial images alone, PGD-10 with steps of 2/255, a cosine from 0.1."""
+
+
+class Radmm(Recipe):
+    """Train the dense network, train on while weights are pulled to the budget, cut to it, and train what is left.
+
+    The pull is that of the weights `admm`: `rho`, `growth` and `update_epochs` are as there. Both later trainings have
+    a tenth of the training's learning rate unless `admm_lr` and `retrain_lr` say otherwise. With `restarts` the one
+    begins anew with each update, and is divided by ten after each third of the epochs up to the next; the other has
+    `retrain_schedule`. All sparsities share the dense network, which is a measured point. All of this is the code's;
+    its epochs are 200, 200 and 200, with updates after 20, ours shorter in proportion. It prunes the layers that it
+    is told, in its example no linear one; ours are all, unless `prune` says otherwise.
+    Source: Ye et al. 2019, arXiv:1903.12561, by its code.
+    """
+
+    published: ClassVar[dict[str, Any]] = PUBLISHED
+    kind: Literal["radmm"] = "radmm"
+    train: Training = Training.model_validate(PUBLISHED)
+    admm_epochs: int = Field(default=30, gt=0)
+    admm_lr: float | None = Field(default=None, gt=0)
+    rho: float = Field(default=1e-3, gt=0)
+    growth: float = Field(default=1.3, ge=1)
+    update_epochs: int = Field(default=3, gt=0)
+    restarts: bool = True
+    prune: Pruning = Pruning(scope="layerwise")
+    retrain_epochs: int = Field(default=30, ge=0)
+    retrain_lr: float | None = Field(default=None, gt=0)
+    retrain_schedule: Annotated[Schedule, SCHEDULES] = Step(at=(0.4, 0.75))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_warmups(self.train, self.epochs)
+        check_projection(self.prune, "prune")
+        warmup, epochs = self.retrain_schedule.warmup, self.retrain_epochs
+        if 0 < epochs < warmup:
+            message = f"a warm-up of {warmup:g} epochs exceeds the training of {epochs} epochs"
+            raise located(message, "retrain_schedule", "warmup", value=warmup)
+        return self
+
+    def phases(self) -> tuple[Phase, ...]:
+        dense = (Train(epochs=self.epochs, training=self.train), Measure(stands_for={"sparsity": 0.0}))
+        if not self.sparsity:
+            return dense
+        restarting = Step(at=(1 / 3, 2 / 3), cycle=self.update_epochs) if self.restarts else None
+        pulled = Train(epochs=self.admm_epochs, training=self._later(self.admm_lr, restarting), weights=self._pull())
+        cut = Prune(sparsity=self.sparsity, pruning=self.prune)
+        rest = Train(epochs=self.retrain_epochs, training=self._later(self.retrain_lr, self.retrain_schedule))
+        return (*dense, pulled, cut, *((rest,) if self.retrain_epochs else ()), Measure())
+
+    def _pull(self) -> Admm:
+        return Admm(
+            sparsity=self.sparsity,
+            rho=self.rho,
+            growth=self.growth,
+            update_epochs=self.update_epochs,
+            pruning=self.prune,
+        )
+
+    def _later(self, lr: float | None, schedule: Schedule | None) -> Training:
+        """Return the training of a later phase; without a schedule of its own it has the first one's."""
+        training = tuned(self.train, self.train.optimiser.lr / 10 if lr is None else lr)
+        return training if schedule is None else training.model_copy(update={"schedule": schedule})

@@ -107,9 +107,9 @@ def _chain(scene: Scene, params: Params, seen: Names) -> _Chain | None:
     if found is None:
         return None
     new: dict[tuple[object, ...], tuple[Params, int]] = {}
-    for point, epochs, known in zip(found.points, found.epochs, found.known, strict=True):
+    for named, point, epochs, known in zip(found.names, found.points, found.epochs, found.known, strict=True):
         # Where sparsity is not searched, all measurements of a trial have one name, and the last one counts.
-        if not known and (named := name(point)) not in seen:
+        if not known and named not in seen:
             new[named] = (point, epochs)
     if not new:
         return None
@@ -121,14 +121,12 @@ def _chain(scene: Scene, params: Params, seen: Names) -> _Chain | None:
 
 def _yet_to_measure(scene: Scene, told: Told) -> list[Params]:
     """Return the points that trials under way have yet to measure."""
-    measured = set(told.names)
     points: dict[tuple[object, ...], Params] = {}
     for params in told.running:
-        found = _expected(scene, params)
-        for point in found.points if found else ():
-            if (named := name(point)) not in measured:
-                points[named] = point
-    return list(points.values())
+        if found := _expected(scene, params):
+            points |= dict(zip(found.names, found.points, strict=True))
+    measured = set(told.names)
+    return [point for named, point in points.items() if named not in measured]
 
 
 def _considered(scene: Scene, told: Told) -> list[Params]:

@@ -5,10 +5,11 @@ Pure and cheap: a sampler asks it for hundreds of candidates per suggestion.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from search.space import Parameter, Params, active, holds, name
@@ -25,7 +26,7 @@ SPARSITY_PATH = "recipe.sparsity"
 
 _MOST = 4096
 """How many trials and keys are kept from one question to the next."""
-_MOST_CHAINS = 1024
+_MOST_COURSES = 1024
 """How many trials are kept with all their phases."""
 
 
@@ -41,6 +42,11 @@ class Expectation:
     points: tuple[Params, ...]
     epochs: tuple[int, ...]
     known: tuple[bool, ...]
+
+    @cached_property
+    def names(self) -> tuple[tuple[Any, ...], ...]:
+        """What tells the points apart."""
+        return tuple(name(point) for point in self.points)
 
 
 Expect = Callable[[Params], Expectation]
@@ -92,6 +98,29 @@ class _Link:
         self.length = self.phase.length if isinstance(self.phase, Learning) else 0
 
 
+@dataclass
+class _Course:
+    """The phases of a trial, and what was said of it before, by what of them was there."""
+
+    links: list[_Link]
+    said: dict[tuple[bool, ...], Expectation] = field(default_factory=dict)
+
+    def where(self, held: tuple[bool, ...]) -> Expectation:
+        """Say what the trial would do where so much of its first links is there, and nothing of the others."""
+        if held not in self.said:
+            points, epochs, known = [], [], []
+            trained = 0
+            for link, here in itertools.zip_longest(self.links, held, fillvalue=False):
+                assert isinstance(link, _Link)
+                trained += 0 if here else link.length
+                if link.point is not None:
+                    points.append(link.point)
+                    epochs.append(trained)
+                    known.append(here)
+            self.said[held] = Expectation(tuple(points), tuple(epochs), tuple(known))
+        return self.said[held]
+
+
 class Expectations:
     """What the trials of one study would do. It grows with the trials that are issued or adopted."""
 
@@ -101,7 +130,7 @@ class Expectations:
         self._fingerprint = fingerprint
         self._known: Counter[str] = Counter()
         self._trials: dict[tuple[Any, ...], TrialSpec] = {}
-        self._chains: dict[tuple[Any, ...], list[_Link]] = {}
+        self._courses: dict[tuple[Any, ...], _Course] = {}
         self._keys: dict[tuple[Any, ...], str] = {}
 
     def store(self, keys: Iterable[str]) -> None:
@@ -125,36 +154,30 @@ class Expectations:
         Raises:
             SpecError: no trial can have them.
         """
-        points, epochs, known = [], [], []
-        trained, new = 0, False
-        chain = self._chain(params)
-        for link in chain:
+        course = self._course(params)
+        held: list[bool] = []
+        for link in course.links:
+            held.append(self._known[self._key(link, course.links)] > 0)
             # After a new stage all is new, and its key, which costs a hash, is of no interest.
-            held = not new and self._known[self._key(link, chain)] > 0
-            if not link.measures:
-                new = not held
-                trained += link.length if new else 0
-            elif link.point is not None:
-                points.append(link.point)
-                epochs.append(trained)
-                known.append(held)
-        return Expectation(tuple(points), tuple(epochs), tuple(known))
+            if not held[-1] and not link.measures:
+                break
+        return course.where(tuple(held))
 
-    def _chain(self, params: Params) -> list[_Link]:
+    def _course(self, params: Params) -> _Course:
         """Return the phases of a trial, which depend on nothing that is stored."""
         asked = name(params)
-        if asked not in self._chains:
+        if asked not in self._courses:
             trial = self._trial(params)
-            chain: list[_Link] = []
+            links: list[_Link] = []
 
             def named(phase: Phase, parent: str | None, **inputs: Any) -> str:
-                chain.append(_Link(phase, inputs, int(parent) if parent else None, self._point(params, trial, phase)))
-                return str(len(chain) - 1)
+                links.append(_Link(phase, inputs, int(parent) if parent else None, self._point(params, trial, phase)))
+                return str(len(links) - 1)
 
             steps(trial, self._fingerprint, named)
-            _make_room(self._chains, _MOST_CHAINS)
-            self._chains[asked] = chain
-        return self._chains[asked]
+            _make_room(self._courses, _MOST_COURSES)
+            self._courses[asked] = _Course(links)
+        return self._courses[asked]
 
     def _point(self, params: Params, trial: TrialSpec, phase: Phase) -> Params | None:
         """Return the trial of the space that a measurement stands for; None for any other phase."""
@@ -176,10 +199,10 @@ class Expectations:
         recipe = trial.recipe.model_copy(update={"sparsity": float(sparsity)})
         return trial.model_copy(update={"recipe": recipe})
 
-    def _key(self, link: _Link, chain: Sequence[_Link]) -> str:
-        """Return the key of a link whose links before have theirs."""
+    def _key(self, link: _Link, links: Sequence[_Link]) -> str:
+        """Return the key of a link; those before have theirs."""
         if link.key is None:
-            parent = None if link.before is None else chain[link.before].key
+            parent = None if link.before is None else links[link.before].key
             asked = (parent, type(link.phase), link.phase.model_dump_json(serialize_as_any=True))
             if asked not in self._keys:
                 _make_room(self._keys, _MOST)

@@ -5,7 +5,6 @@ Pure and cheap: a sampler asks it for hundreds of candidates per suggestion.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,8 +109,8 @@ class _Course:
         if held not in self.said:
             points, epochs, known = [], [], []
             trained = 0
-            for link, here in itertools.zip_longest(self.links, held, fillvalue=False):
-                assert isinstance(link, _Link)
+            for at, link in enumerate(self.links):
+                here = at < len(held) and held[at]
                 trained += 0 if here else link.length
                 if link.point is not None:
                     points.append(link.point)

@@ -35,57 +35,47 @@ def probe(
     `exit_code` where something stands in the way.
     """
     try:
-        return _probe(data, model, pruners, storage, plugins, precision, gpus)
+        from trainables import models, paths
+        from trainables.data import DATASETS, tensors
+        from trainables.measuring import device_name
+        from trainables.precision import resolve_precision
+        from trainables.pruning import PRUNERS
+        from trainables.run import assigned_device
+        from trainables.storage import Storage
+
+        place = Storage(storage)
+        # The driver holds its lease while it asks.
+        if not place.exists(paths.DRIVER):
+            raise StorageError(
+                f"{place.location} is not the directory that the launch writes to: its lease is not there"
+            )
+        name = f"{paths.PROBE}{uuid.uuid4().hex}"
+        place.write(name, b"")
+        place.delete(name)
+        for module in plugins:
+            importlib.import_module(module)
+        device = assigned_device(gpus)
+        loaded = tensors.load(DATASETS.parse(data), device)
+        network = _network(models.MODELS.parse(model), loaded)
+        for pruner in pruners:
+            PRUNERS.parse(pruner).check(network, loaded.shape)
+        return {
+            "host": socket.gethostname(),
+            "device": device_name(device),
+            "versions": versions(),
+            "precision": resolve_precision(precision, device),
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "fingerprint": loaded.fingerprint,
+            "split_hash": loaded.split_hash,
+            "classes": loaded.classes,
+            "shape": list(loaded.shape),
+            "train": len(loaded.train),
+            "validation": len(loaded.validation),
+        }
     except (ImportError, StorageError) as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": 6}
     except RobustsearchError as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": error.exit_code}
-
-
-def _probe(
-    data: dict[str, Any],
-    model: dict[str, Any],
-    pruners: Sequence[dict[str, Any]],
-    storage: str,
-    plugins: Sequence[str],
-    precision: Precision,
-    gpus: float,
-) -> dict[str, Any]:
-    from trainables import models, paths
-    from trainables.data import DATASETS, tensors
-    from trainables.measuring import device_name
-    from trainables.precision import resolve_precision
-    from trainables.pruning import PRUNERS
-    from trainables.run import assigned_device
-    from trainables.storage import Storage
-
-    place = Storage(storage)
-    # The driver holds its lease while it asks.
-    if not place.exists(paths.DRIVER):
-        raise StorageError(f"{place.location} is not the directory that the launch writes to: its lease is not there")
-    name = f"{paths.PROBE}{uuid.uuid4().hex}"
-    place.write(name, b"")
-    place.delete(name)
-    for module in plugins:
-        importlib.import_module(module)
-    device = assigned_device(gpus)
-    loaded = tensors.load(DATASETS.parse(data), device)
-    network = _network(models.MODELS.parse(model), loaded)
-    for pruner in pruners:
-        PRUNERS.parse(pruner).check(network, loaded.shape)
-    return {
-        "host": socket.gethostname(),
-        "device": device_name(device),
-        "versions": versions(),
-        "precision": resolve_precision(precision, device),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "fingerprint": loaded.fingerprint,
-        "split_hash": loaded.split_hash,
-        "classes": loaded.classes,
-        "shape": list(loaded.shape),
-        "train": len(loaded.train),
-        "validation": len(loaded.validation),
-    }
 
 
 def _network(spec: Model, data: TrainingData) -> nn.Module:

@@ -29,15 +29,15 @@ class Entry:
 
 
 class FewEhvi(Ehvi):
-    """The sampler of ours that is shown some 50 points: how large studies look to it, at the size of a table."""
+    """The sampler of ours that is shown 20 to 40 points: how large studies look to it, at the size of a table."""
 
-    most: ClassVar[int | None] = 50
+    most: ClassVar[int | None] = 20
 
 
 class FewTpe(Tpe):
     """TPE that is shown as few."""
 
-    most: ClassVar[int | None] = 50
+    most: ClassVar[int | None] = 20
 
 
 def _ours(**changes: Any) -> Entry:

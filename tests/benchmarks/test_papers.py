@@ -50,6 +50,7 @@ def test_claims_are_a_markdown_table() -> None:
     assert common.table([claim]).splitlines()[-1] == "| C1 | rises | +8 | 10.0 [9.0, 11.0] | holds |"
 
 
+@pytest.mark.slow
 def test_points_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = TrialSpec.model_validate(
         {

@@ -17,7 +17,10 @@ from trainables.state import State
 EXAMPLES = 6
 
 
-@pytest.fixture(params=list(METRICS))
+SLOW = {"distance"}
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in METRICS])
 def metric(request: pytest.FixtureRequest) -> Metric:
     return METRICS[request.param]()
 

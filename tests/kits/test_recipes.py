@@ -60,7 +60,12 @@ COARSE = {"filter": 0.02, "harp-filter": 0.03}
 UNKNOWN = ("code_version", "device", "seconds", "started", "finished")
 
 
-@pytest.fixture(params=[*RECIPES, *MORE])
+SLOW = {"shi2022", "cosentino2019"}
+
+
+@pytest.fixture(
+    params=[pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in (*RECIPES, *MORE)]
+)
 def form(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

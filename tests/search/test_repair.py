@@ -134,6 +134,7 @@ def test_torn_bytes_anywhere_lose_nothing_but_what_was_torn(
     shutil.rmtree(study.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, UNFINISHED])
 def test_a_trial_cut_at_any_byte_is_rebuilt_as_it_was_or_not_at_all(template: Path, number: int) -> None:
     records = Records.open(storage(template))

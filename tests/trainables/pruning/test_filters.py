@@ -19,7 +19,12 @@ from trainables.pruning.scores import Slimming
 from trainables.state import State
 
 SHAPE = (2, 8, 8)
-TRACED = [{"kind": "lenet300", "hidden": [30, 20]}, "conv4", "resnet20", "resnet18"]
+TRACED = [
+    {"kind": "lenet300", "hidden": [30, 20]},
+    "conv4",
+    "resnet20",
+    pytest.param("resnet18", marks=pytest.mark.slow),
+]
 
 
 def _net(seed: int = 0) -> nn.Module:

@@ -115,6 +115,7 @@ def test_epochs_of_the_search_are_counted_and_its_mask_is_trained(tmp_path: Path
     assert all(report.epoch is None for report in again)
 
 
+@pytest.mark.slow
 def test_the_search_comes_nearer_than_the_mask_it_starts_with(tmp_path: Path) -> None:
     settings = {"target_inputs": "clean", "kernel_inputs": "clean"}
     searched = trial(measure_start=True, search_epochs=12, imitation={**settings, "kernel": 1e-2})

@@ -20,6 +20,7 @@ from search.cluster_spec import Address, Cluster, ClusterError, Local
 from search.rim import rim_trials
 from search.study_spec import StudySpec
 from trainables.base import plain
+from trainables.keys import canonical_json
 from trainables.phases import Prune
 
 QUIET = {
@@ -278,11 +279,17 @@ def _fit(ask: dict[str, float], node: dict[str, float]) -> int:
     return fits
 
 
-def _pruners(study: StudySpec) -> list[dict[str, Any]]:
-    """Return the pruners that trials of a study use, as plain data."""
-    phases = (phase for trial in rim_trials(study) for phase in trial.recipe.phases())
-    found = {phase.pruning.pruner: None for phase in phases if isinstance(phase, Prune)}
-    return [plain(pruner) for pruner in found]
+def _networks(study: StudySpec) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Return the models that trials of a study have, each with the pruners that cut it, as plain data."""
+    found: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {}
+    for trial in rim_trials(study):
+        model = plain(trial.model)
+        pruners = found.setdefault(canonical_json(model), (model, {}))[1]
+        for phase in trial.recipe.phases():
+            if isinstance(phase, Prune):
+                pruner = plain(phase.pruning.pruner)
+                pruners[canonical_json(pruner)] = pruner
+    return [(model, list(pruners.values())) for model, pruners in found.values()]
 
 
 def ask_worker(
@@ -306,8 +313,7 @@ def ask_worker(
     task: Any = ray.remote(**options)(probe.probe)
     answer = task.remote(
         plain(study.data),
-        plain(study.model),
-        _pruners(study),
+        _networks(study),
         storage,
         study.plugins,
         study.recipe.train.precision,

@@ -21,18 +21,17 @@ if TYPE_CHECKING:
 
 def probe(
     data: dict[str, Any],
-    model: dict[str, Any],
-    pruners: Sequence[dict[str, Any]],
+    networks: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]],
     storage: str,
     plugins: Sequence[str],
     precision: Precision,
     gpus: float,
 ) -> dict[str, Any]:
-    """Read the training data, build the network, let the pruners look at it, write to the storage.
+    """Read the training data, build each network and let its pruners look at it, write to the storage.
 
     Returns plain data on a worker with `gpus`: `host`, `device`, `versions`, `precision` (resolved for this device),
-    `parameters`, and the data's `fingerprint`, `classes`, `shape`, `train` and `validation` sizes; or `error` and
-    `exit_code` where something stands in the way.
+    `parameters` of the first network, and the data's `fingerprint`, `classes`, `shape`, `train` and `validation` sizes;
+    or `error` and `exit_code` where something stands in the way.
     """
     try:
         from trainables import models, paths
@@ -56,15 +55,18 @@ def probe(
             importlib.import_module(module)
         device = assigned_device(gpus)
         loaded = tensors.load(DATASETS.parse(data), device)
-        network = _network(models.MODELS.parse(model), loaded)
-        for pruner in pruners:
-            PRUNERS.parse(pruner).check(network, loaded.shape)
+        parameters = []
+        for model, pruners in networks:
+            network = _network(models.MODELS.parse(model), loaded)
+            parameters.append(sum(p.numel() for p in network.parameters()))
+            for pruner in pruners:
+                PRUNERS.parse(pruner).check(network, loaded.shape)
         return {
             "host": socket.gethostname(),
             "device": device_name(device),
             "versions": versions(),
             "precision": resolve_precision(precision, device),
-            "parameters": sum(p.numel() for p in network.parameters()),
+            "parameters": parameters[0],
             "fingerprint": loaded.fingerprint,
             "split_hash": loaded.split_hash,
             "classes": loaded.classes,

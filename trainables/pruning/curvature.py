@@ -54,7 +54,9 @@ def factors(network: Network, weights: Mapping[str, Tensor], x: Tensor, y: Tenso
     logits, calls = observe(network.model, weights, lambda: network.logits(leaves, x))
     # The sum: an image's gradient is that of its own loss.
     loss = torch.nn.functional.cross_entropy(logits, y, reduction="sum")
-    slopes = iter(torch.autograd.grad(loss, [call.output for found in calls.values() for call in found]))
+    outputs = [call.output for found in calls.values() for call in found]
+    # What does not reach the logits has a slope of 0.
+    slopes = iter(torch.autograd.grad(loss, outputs, materialize_grads=True))
     for name in weights:
         moments = [(_patches(call), _rows(call.layer, next(slopes))) for call in calls.pop(name)]
         # A layer that is called more than once has more positions.
@@ -82,11 +84,11 @@ def observe(
     calls: dict[str, list[Call]] = {name: [] for name in weights}
 
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            calls[name].append(Call(module, inputs[0].detach(), output))
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
+            calls[name].append(Call(module, (*inputs, *named.values())[0].detach(), output))
             return output.clone()  # An activation may work in place.
 
-        return model.get_submodule(name.rpartition(".")[0]).register_forward_hook(note)
+        return model.get_submodule(name.rpartition(".")[0]).register_forward_hook(note, with_kwargs=True)
 
     hooks = [watch(name) for name in calls]
     try:

@@ -95,7 +95,7 @@ class Mad(Sighted):
         for _ in range(self.mask_steps):
             masked = {name: weights[name] * soft(number) for name, number in numbers.items()}
             loss = torch.nn.functional.cross_entropy(network.logits(masked, x), y)
-            slopes = torch.autograd.grad(loss, list(numbers.values()))
+            slopes = torch.autograd.grad(loss, list(numbers.values()), materialize_grads=True)
             for number, slope in zip(numbers.values(), slopes, strict=True):
                 number.grad = slope
             optimiser.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainables.base import located
 from trainables.phases import Measure, Phase, Prune, Train
@@ -46,10 +46,14 @@ class Radmm(Recipe):
     retrain_lr: float | None = Field(default=None, gt=0)
     retrain_schedule: Annotated[Schedule, SCHEDULES] = Step(at=(0.4, 0.75))
 
+    @field_validator("prune")
+    @classmethod
+    def _projects(cls, value: Pruning) -> Pruning:
+        return check_projection(value)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_warmups(self.train, self.epochs)
-        check_projection(self.prune, "prune")
         warmup, epochs = self.retrain_schedule.warmup, self.retrain_epochs
         if 0 < epochs < warmup:
             message = f"a warm-up of {warmup:g} epochs exceeds the training of {epochs} epochs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainables.base import located
 from trainables.pruning import Pruning
@@ -12,19 +12,20 @@ from trainables.pruning.scores import Magnitude
 from trainables.weights.base import Weights
 
 
-def check_projection(pruning: Pruning, field: str) -> None:
-    """Refuse a pruning that does not keep the nearest weights within its budget; `field` is where it stands.
+def check_projection(pruning: Pruning) -> Pruning:
+    """Return a pruning, unless it does not keep the nearest weights within its budget.
 
     Raises:
         pydantic.ValidationError: it cuts whole filters, or by something else than magnitude.
     """
     if pruning.structure == "filter":
         message = "weights are pulled to single weights or n:m patterns, not to whole filters"
-        raise located(message, field, "structure", value=pruning.structure)
+        raise located(message, "structure", value=pruning.structure)
     if not isinstance(pruning.pruner, Magnitude):
         kind = pruning.pruner.kind
         message = f"weights are pulled to the nearest ones within the budget, the largest; {kind} keeps others"
-        raise located(message, field, "pruner", value=kind)
+        raise located(message, "pruner", value=kind)
+    return pruning
 
 
 class Admm(Weights):
@@ -47,9 +48,13 @@ class Admm(Weights):
     update_epochs: int = Field(default=20, gt=0)
     pruning: Pruning = Pruning(scope="layerwise")
 
+    @field_validator("pruning")
+    @classmethod
+    def _projects(cls, value: Pruning) -> Pruning:
+        return check_projection(value)
+
     @model_validator(mode="after")
-    def _pruning_is_a_projection(self) -> Self:
-        check_projection(self.pruning, "pruning")
+    def _gives_the_sparsity(self) -> Self:
         self.pruning.check_sparsity(self.sparsity)
         return self
 

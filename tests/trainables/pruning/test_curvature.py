@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from tests.trainables.pruning.test_saliency import SHAPE, build, network
+from tests.trainables.pruning.test_saliency import SHAPE, build, network, scene
 from trainables.errors import SpecError
 from trainables.pruning.curvature import Factors, factors
 from trainables.pruning.mad import Mad
@@ -147,6 +147,27 @@ def test_layers_whose_inputs_are_not_seen_are_refused_by_name() -> None:
     for seen in (lambda: found(Hidden().double(), *images()), lambda: Mad().check(Hidden(), SHAPE)):
         with pytest.raises(SpecError, match=r"layer\.weight"):
             seen()
+
+
+def test_layers_called_by_keyword_are_seen_and_those_behind_nothing_do_no_damage() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.aside = nn.Linear(72, 3), nn.Linear(72, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.aside(x.flatten(1))
+            logits: Tensor = self.layer(input=x.flatten(1))
+            return logits
+
+    x, y = images()
+    by_name = found(Odd().double(), x, y)
+    assert float(by_name["layer.weight"].inputs[0].trace()) == pytest.approx(float(x.square().sum()) / len(x))
+    assert not by_name["aside.weight"].outputs.any()
+    Mad().check(Odd(), SHAPE)
+    scores = Mad(examples=24, batch=24, mask_steps=2).scores(scene(Odd()))
+    assert scores["layer.weight"].any()
+    assert not scores["aside.weight"].any()
 
 
 def test_a_network_that_can_be_scored_is_left_as_it_was() -> None:

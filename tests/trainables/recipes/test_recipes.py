@@ -128,6 +128,10 @@ def test_imp_rewinds_where_it_is_told_to(rewind: Any) -> None:
         ({"kind": "shi2022", "prune": {"structure": "2:4"}}, "a structure of 2:4 gives a sparsity of 0.5, not of 0.9"),
         ({"kind": "gradual", "prune": {"pruner": "snip"}}, "gradual pruning goes by the weights alone"),
         ({"kind": "radmm", "prune": {"pruner": "snip"}}, "prune.pruner\n  weights are pulled to the nearest ones"),
+        (
+            {"kind": "radmm", "sparsity": 0.5, "prune": {"structure": "2:4", "pruner": "random"}},
+            "prune.pruner\n  weights are pulled to the nearest ones",
+        ),
         ({"kind": "radmm", "prune": {"structure": "filter"}}, "prune.structure\n  weights are pulled to single"),
         (
             {"kind": "radmm", "retrain_epochs": 2, "retrain_schedule": {"kind": "cosine", "warmup": 3}},

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from search.ray_cluster import _networks
+from tests.search.studies import study
+from trainables.pruning import PRUNERS
+from trainables.pruning.base import Pruner
+
+
+def test_each_network_is_looked_at_by_the_pruners_that_cut_it() -> None:
+    spec = study(
+        "space:\n  model.kind: {kind: categorical, choices: [lenet300, resnet20]}\n"
+        "  recipe.prune.pruner.kind: {kind: categorical, choices: [slimming], when: {model.kind: resnet20}}\n"
+    )
+    found = {model["kind"]: [pruner["kind"] for pruner in pruners] for model, pruners in _networks(spec)}
+    assert found == {"lenet300": ["magnitude"], "resnet20": ["slimming"]}
+
+
+def test_pruners_may_have_fields_of_any_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Boosted(Pruner):
+        kind: Literal["boosted"] = "boosted"
+        boosts: dict[str, float] = {}
+
+    monkeypatch.setattr(PRUNERS, "_table", dict(PRUNERS._table))
+    PRUNERS.register("boosted", Boosted)
+    ((_, pruners),) = _networks(study("  prune: {pruner: {kind: boosted, boosts: {fc: 2.0}}}\n"))
+    assert pruners == [{"kind": "boosted", "boosts": {"fc": 2.0}}]

@@ -13,6 +13,7 @@ from torch import nn
 from trainables import models
 from trainables.data.tensors import TrainingData
 from trainables.errors import StageLost
+from trainables.evaluate import exact
 from trainables.imitate import imitate
 from trainables.inheriting import inherit
 from trainables.lease import Held
@@ -297,7 +298,10 @@ class Run:
     @_compute.register
     def _prune(self, phase: Prune, step: Step) -> Iterator[Epoch]:
         draws = generator(step.key, 0, "prune", self.device)
-        self._store(step, prune(phase, self._at(step.parent), draws, self._view))
+        # Scores decide which weights go: they are not to depend on how a device rounds or chooses algorithms.
+        with exact(self.device):
+            cut = prune(phase, self._at(step.parent), draws, self._view)
+        self._store(step, cut)
         yield from ()
 
     @_compute.register

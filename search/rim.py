@@ -137,11 +137,7 @@ def _unknown_kinds(space: Space) -> Iterator[Problem]:
         searched = space.get(path)
         for at, choice in enumerate(searched.choices if isinstance(searched, Categorical) else ()):
             if choice not in known:
-                hint = nearest(str(choice), known)
-                yield (
-                    ("space", path, "choices", at),
-                    f"'{choice}' is no {known.family}; allowed: {', '.join(known)}{hint}",
-                )
+                yield ("space", path, "choices", at), known.unknown(choice).message()
 
 
 def _wrong_trials(study: StudySpec) -> Iterator[Problem]:

@@ -30,8 +30,8 @@ def probe(
     """Read the training data, build each network and let its pruners look at it, write to the storage.
 
     Returns plain data on a worker with `gpus`: `host`, `device`, `versions`, `precision` (resolved for this device),
-    `parameters` of the first network, and the data's `fingerprint`, `classes`, `shape`, `train` and `validation` sizes;
-    or `error` and `exit_code` where something stands in the way.
+    and the data's `fingerprint`, `classes`, `shape`, `train` and `validation` sizes; or `error` and `exit_code` where
+    something stands in the way.
     """
     try:
         from trainables import models, paths
@@ -55,10 +55,8 @@ def probe(
             importlib.import_module(module)
         device = assigned_device(gpus)
         loaded = tensors.load(DATASETS.parse(data), device)
-        parameters = []
         for model, pruners in networks:
             network = _network(models.MODELS.parse(model), loaded)
-            parameters.append(sum(p.numel() for p in network.parameters()))
             for pruner in pruners:
                 PRUNERS.parse(pruner).check(network, loaded.shape)
         return {
@@ -66,7 +64,6 @@ def probe(
             "device": device_name(device),
             "versions": versions(),
             "precision": resolve_precision(precision, device),
-            "parameters": parameters[0],
             "fingerprint": loaded.fingerprint,
             "split_hash": loaded.split_hash,
             "classes": loaded.classes,

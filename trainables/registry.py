@@ -62,6 +62,19 @@ class Registry(Mapping[str, type[S]], Generic[S]):
     def __hash__(self) -> int:
         return id(self)
 
+    def unknown(self, kind: object) -> PydanticCustomError:
+        """Return the error that a kind is none of these: it names them, and the nearest."""
+        return PydanticCustomError(
+            "kind_unknown",
+            "'{kind}' is no {family}; allowed: {kinds}{hint}",
+            {
+                "kind": str(kind),
+                "family": self.family,
+                "kinds": ", ".join(self._table),
+                "hint": nearest(str(kind), self._table),
+            },
+        )
+
     def parse(self, value: Any) -> S:
         """Build the spec that `value` describes: a mapping with `kind`, a bare kind, or an instance.
 
@@ -82,16 +95,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
             )
         kind = value["kind"]
         if not isinstance(kind, str) or kind not in self._table:
-            raise PydanticCustomError(
-                "kind_unknown",
-                "'{kind}' is no {family}; allowed: {kinds}{hint}",
-                {
-                    "kind": str(kind),
-                    "family": self.family,
-                    "kinds": ", ".join(self._table),
-                    "hint": nearest(str(kind), self._table),
-                },
-            )
+            raise self.unknown(kind)
         return self._table[kind].model_validate(dict(value))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:

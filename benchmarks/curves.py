@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from search import pareto
-from search.study_spec import StudySpec
+from search.objectives import pareto
+from search.study.spec import StudySpec
 
 SPARSITY, REWIND = "recipe.sparsity", "recipe.rewind"
 EPS, LOSS, L1, GROUP_LASSO = (

@@ -28,14 +28,15 @@ import standings
 from rivals import multivariate
 from simulator import Front
 
-from search import launch, study_file
-from search.cluster_spec import Local
-from search.ray_cluster import connected
-from search.records import Records
-from search.sampling import distribution
-from search.study_spec import StudySpec
-from trainables.spec import TrialSpec
-from trainables.storage import Storage
+from search.cluster.connection import connected
+from search.cluster.spec import Local
+from search.launch import run as launch
+from search.launch.ask_tell import distribution
+from search.store.records import Records
+from search.study import file as study_file
+from search.study.spec import StudySpec
+from trainables.method.trial import TrialSpec
+from trainables.store.storage import Storage
 
 Values = list[float]
 
@@ -72,8 +73,8 @@ def alone(trial: str) -> tuple[int, list[Values]]:
     import torch
 
     from trainables.data import tensors
-    from trainables.run import Run
-    from trainables.stages import Stages
+    from trainables.store.stages import Stages
+    from trainables.worker.run import Run
 
     spec = TrialSpec.model_validate_json(trial)
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +89,7 @@ def rival(spec: StudySpec, workers: int, trials: int, folder: str) -> list[Ended
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
-    from trainables.base import plain
+    from trainables.core.spec import plain
 
     def trainable(config: dict[str, Any]) -> None:
         epochs, values = alone(TrialSpec.model_validate(plain(spec.trial(config))).model_dump_json(by_alias=True))

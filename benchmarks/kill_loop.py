@@ -55,7 +55,7 @@ import sys
 import time
 
 if "torch" in sys.modules:  # In a worker; the driver has no use for it.
-    from trainables import run
+    from trainables.worker import run
 
     def note(line):
         with open(%(log)r, "a") as file:

@@ -35,18 +35,19 @@ import torch
 from curves import DENSE, EPS, GROUP_LASSO, L1, LOSS, REWIND, SPARSITY
 from torch import nn
 
-from search import study_file
-from search.study_spec import StudySpec
-from trainables import __version__, evaluate, models
+from search.study import file as study_file
+from search.study.spec import StudySpec
+from trainables import __version__, models
 from trainables.attacks.pgd import Pgd
+from trainables.core.rng import generator
 from trainables.data import tensors
 from trainables.data.tensors import TrainingData
-from trainables.phases import Prune, Rewind, Train
+from trainables.engine.train import train
+from trainables.measure import evaluate
+from trainables.method.phases import Prune, Rewind, Train
+from trainables.method.trial import Protocol, Step, TrialSpec, steps
 from trainables.pruning.cut import prune
-from trainables.rng import generator
-from trainables.spec import Protocol, Step, TrialSpec, steps
-from trainables.state import State
-from trainables.train import train
+from trainables.store.state import State
 
 TABLES = Path(__file__).parent / "tables"
 CHEAP = {"attack": Pgd(steps=5), "examples": 100}
@@ -135,7 +136,7 @@ def trained(laboratory: Laboratory, step: Step, state: State) -> Dense:
 
 
 def pruned(laboratory: Laboratory, trial: TrialSpec, dense: Dense) -> Iterator[Row]:
-    """Run the rounds after a dense training, as `trainables.run` would."""
+    """Run the rounds after a dense training, as `trainables.worker.run` would."""
     chain = steps(trial, laboratory.data.fingerprint)
     first = next(index for index, step in enumerate(chain) if isinstance(step.phase, Train))
     state, rounds = dense.end, 0

@@ -11,10 +11,10 @@ from ours import Ours, Parts
 from rivals import Moasha, Optuna, TuneOptuna
 from simulator import Ledger, Method
 
-from search import scheduling
-from search.samplers import Ehvi, RandomSearch, Tpe
-from search.scheduling import Reach
-from trainables.storage import Storage
+from search.early_stopping import base
+from search.early_stopping.base import Reach
+from search.samplers.optuna import Ehvi, RandomSearch, Tpe
+from trainables.store.storage import Storage
 
 Build = Callable[[Curves, Ledger, int, Storage, int], Method]
 
@@ -92,5 +92,5 @@ METHODS: dict[str, Entry] = {
     "ours-no-points": _ours(points=False),
     "ours-no-planning": _ours(planning=False),
     "ours-reach": _ours(early_stopping=Reach()),
-    "ours-halving": _ours(early_stopping=scheduling.Moasha()),
+    "ours-halving": _ours(early_stopping=base.Moasha()),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from trainables.phases import Measure, Phase, Prune
+from trainables.method.phases import Measure, Phase, Prune
 from trainables.pruning import Pruning
 from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe

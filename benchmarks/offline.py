@@ -35,11 +35,11 @@ from optuna.samplers import BaseSampler
 from rivals import SAMPLERS
 from simulator import Front
 
-from search import pareto
-from search.samplers import Sampler, Tpe
-from search.sampling import Sampling
-from search.study_spec import StudySpec
-from trainables.phases import Measure, Phase
+from search.launch.ask_tell import Sampling
+from search.objectives import pareto
+from search.samplers.optuna import Sampler, Tpe
+from search.study.spec import StudySpec
+from trainables.method.phases import Measure, Phase
 from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
 

@@ -9,16 +9,16 @@ from typing import Any
 from curves import SPARSITY, Curves, Epoch
 from simulator import Ledger, Work
 
-from search.driver import Driver
-from search.ordering import Order
-from search.records import Fingerprint, Records
-from search.samplers import Sampler
-from search.scheduling import Off, Scheduler
-from trainables import spec as trial_spec
-from trainables.outcome import Outcome, Point, Rung, TrialRecord
-from trainables.phases import Measure, Train
-from trainables.spec import Step, TrialSpec
-from trainables.storage import Storage
+from search.early_stopping.base import Off, Scheduler
+from search.launch.driver import Driver
+from search.launch.queue import Order
+from search.samplers.optuna import Sampler
+from search.store.records import Fingerprint, Records
+from trainables.method import trial as trial_spec
+from trainables.method.phases import Measure, Train
+from trainables.method.trial import Step, TrialSpec
+from trainables.store.records import Outcome, Point, Rung, TrialRecord
+from trainables.store.storage import Storage
 
 DATA_HASH = "of a table"
 PRUNABLE = 10**6

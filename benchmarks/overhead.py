@@ -34,16 +34,17 @@ protocol: {eps: 0.1, examples: 10, attack: {kind: pgd, steps: 1}}
 
 def ours(trials: int, workers: int) -> tuple[float, float]:
     """Return the seconds from the first issued to the last ended trial, and the median of a trial's own work."""
-    from search import launch, study_file
-    from search.cluster_spec import Local
-    from search.records import Records
-    from trainables.storage import Storage
+    from search.cluster.spec import Local
+    from search.launch import run
+    from search.store.records import Records
+    from search.study import file as study_file
+    from trainables.store.storage import Storage
 
-    spec = launch.resized(study_file.loads(STUDY, "overhead"), str(trials), None)
+    spec = run.resized(study_file.loads(STUDY, "overhead"), str(trials), None)
     marks: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder).child("overhead")
-        ending = launch.launch(
+        ending = run.launch(
             spec,
             Local(cpus=workers),
             storage,
@@ -64,8 +65,8 @@ def rival(trials: int, workers: int) -> float:
     """Return the seconds per trial of Ray Tune with a function that imports torch and returns."""
     from ray import tune
 
-    from search.cluster_spec import Local
-    from search.ray_cluster import connected
+    from search.cluster.connection import connected
+    from search.cluster.spec import Local
 
     def nothing(config: dict[str, Any]) -> dict[str, float]:
         import torch

@@ -26,16 +26,16 @@ from torch import Tensor, nn
 
 from trainables import attacks, models
 from trainables.attacks.pgd import Pgd
+from trainables.core.errors import DataError
+from trainables.core.rng import generator
 from trainables.data import DATASETS, tensors
 from trainables.data.tensors import TrainingData
-from trainables.errors import DataError
-from trainables.folding import Twin
+from trainables.engine.train import train
+from trainables.method.phases import Train
+from trainables.method.training import Sgd, Training
 from trainables.models import MODELS
-from trainables.phases import Train
-from trainables.rng import generator
-from trainables.state import State
-from trainables.train import train
-from trainables.training import Sgd, Training
+from trainables.models.graph.folding import Twin
+from trainables.store.state import State
 
 PRECISIONS = ("fp32", "bf16")
 

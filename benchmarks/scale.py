@@ -63,9 +63,9 @@ class Clock:
 
 def points_of(record: Any) -> list[Any]:
     """Return what a trial would measure: the dense network and each round, by a formula of its parameters."""
-    from trainables import spec as trial_spec
-    from trainables.outcome import Point
-    from trainables.phases import Measure
+    from trainables.method import trial as trial_spec
+    from trainables.method.phases import Measure
+    from trainables.store.records import Point
 
     trial = trial_spec.TrialSpec.model_validate(record.spec)
     prunable, examples = 50_000, 1_000
@@ -115,14 +115,15 @@ def points_of(record: Any) -> list[Any]:
 
 def simulate(sampler: str, trials: int, workers: int, folder: str) -> list[dict[str, Any]]:
     """Run the search and return a row per mark: milliseconds per trial by part, around that number of trials."""
-    from search import launch, study_file
-    from search.driver import Driver
-    from search.records import Fingerprint, Records
-    from trainables.outcome import Outcome
-    from trainables.storage import Storage
+    from search.launch import run
+    from search.launch.driver import Driver
+    from search.store.records import Fingerprint, Records
+    from search.study import file as study_file
+    from trainables.store.records import Outcome
+    from trainables.store.storage import Storage
 
     spec = study_file.loads(STUDY + f"sampler: {sampler}\n", "scale")
-    spec = launch.resized(spec, str(trials), None)
+    spec = run.resized(spec, str(trials), None)
     storage = Storage(folder).child(f"scale-{sampler}")
     records = Records.create(storage, spec, Fingerprint(data_hash="0" * 64, shape=(1, 8, 8), classes=10))
     driver = Driver(records, ahead=2 * workers)
@@ -185,11 +186,11 @@ def _line(row: dict[str, Any]) -> str:
 
 def opening(folder: str, sampler: str) -> dict[str, float]:
     """Return the seconds to open the finished study and list its front, and to take up its search."""
-    from search.driver import Driver
-    from search.records import Records
-    from search.status import status
-    from search.study import Study
-    from trainables.storage import Storage
+    from search.launch.driver import Driver
+    from search.results.status import status
+    from search.results.study import Study
+    from search.store.records import Records
+    from trainables.store.storage import Storage
 
     location = f"{folder}/scale-{sampler}"
     began = time.perf_counter()

@@ -40,7 +40,7 @@ from methods import METHODS, Entry
 from simulator import Ledger, simulate
 
 import search
-from trainables.storage import Storage
+from trainables.store.storage import Storage
 
 TABLES = Path(__file__).parent / "tables"
 GOAL = 0.99

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from search import pareto
+from search.objectives import pareto
 
 Work = Generator[int, None, None]
 

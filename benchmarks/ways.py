@@ -19,14 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainables import models
 from trainables.attacks.pgd import Pgd
+from trainables.core.errors import DataError
 from trainables.data import DATASETS, tensors
 from trainables.data.tensors import Split, TrainingData
-from trainables.errors import DataError
+from trainables.engine.train import train
+from trainables.method.phases import Train
+from trainables.method.training import Constant, Sgd, Training
 from trainables.models import MODELS
-from trainables.phases import Train
-from trainables.state import State
-from trainables.train import train
-from trainables.training import Constant, Sgd, Training
+from trainables.store.state import State
 
 EPS = 8 / 255
 LR = 0.01
@@ -75,7 +75,7 @@ def scene(net: str, *, images: int, batch: int, steps: int, device: torch.device
 
 
 def ours(scene: Scene, precision: str) -> Iterator[None]:
-    """Train with `trainables.train`, one epoch a pass."""
+    """Train with `trainables.engine.train`, one epoch a pass."""
     training = Training(
         batch=scene.batch,
         optimiser=Sgd(lr=LR),

@@ -19,23 +19,34 @@ import annotated_types
 import pytest
 from pydantic.fields import FieldInfo
 
-from search import cli, cluster_spec, launch, study_file, study_spec, yaml_file
-from search.catalogue import STORAGE_VARIABLE
-from search.exporters import EXPORTERS
-from search.samplers import SAMPLERS, Sampler
-from search.scheduling import SCHEDULERS, Scheduler
-from search.space import PARAMETERS, Parameter
-from search.table import PointRow, TrialRow, columns
+from search.cli import commands
+from search.cluster import spec as cluster_spec
+from search.early_stopping.base import SCHEDULERS, Scheduler
+from search.files import yaml
+from search.launch import run
+from search.results.exporters import EXPORTERS
+from search.results.table import PointRow, TrialRow, columns
+from search.samplers.optuna import SAMPLERS, Sampler
+from search.space.parameters import PARAMETERS, Parameter
+from search.store.catalogue import STORAGE_VARIABLE
+from search.study import file as study_file
+from search.study import spec as study_spec
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
-from trainables.base import Eps, Spec, plain
-from trainables.checks import SEVERITY
+from trainables.core.errors import DataError, Diverged, SpecError, StorageError, failure_class
+from trainables.core.registry import Registry
+from trainables.core.spec import Eps, Spec, plain
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.data.cache import CACHE_VARIABLE
 from trainables.data.files import DATA_VARIABLE
-from trainables.errors import DataError, Diverged, SpecError, StorageError, failure_class
-from trainables.imitation import Imitation
+from trainables.mask_updates import REWIRINGS
+from trainables.mask_updates.base import Rewiring
+from trainables.measure.sanity_checks import SEVERITY
+from trainables.method.imitation import Imitation
+from trainables.method.screening import Screening
+from trainables.method.training import LOSSES, OPTIMISERS, SCHEDULES, Loss, Optimiser, Schedule, Training
+from trainables.method.trial import Protocol
 from trainables.metrics import MEASURES, METRICS
 from trainables.metrics.base import Metric
 from trainables.models import MODELS
@@ -44,16 +55,10 @@ from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner
 from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
-from trainables.registry import Registry
 from trainables.regularisers import REGULARISERS
 from trainables.regularisers.base import Regulariser
-from trainables.rewirings import REWIRINGS
-from trainables.rewirings.base import Rewiring
-from trainables.screening import Screening
-from trainables.spec import Protocol
-from trainables.training import LOSSES, OPTIMISERS, SCHEDULES, Loss, Optimiser, Schedule, Training
-from trainables.weights import WEIGHTS
-from trainables.weights.base import Weights
+from trainables.reparametrisations import WEIGHTS
+from trainables.reparametrisations.base import Weights
 
 ROOT = Path(__file__).parents[1]
 MANUAL = ROOT / "docs" / "manual"
@@ -236,8 +241,8 @@ def test_what_is_said_to_be_changeable_is_what_may_change() -> None:
 
 def test_every_command_is_described_with_its_options_and_no_other() -> None:
     headings = re.findall(r"^## `(\w+)`$", PAGES["commands.md"], re.M)
-    assert sorted(headings) == sorted(cli.main.commands)
-    for name, command in cli.main.commands.items():
+    assert sorted(headings) == sorted(commands.main.commands)
+    for name, command in commands.main.commands.items():
         known = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
         described = set(re.findall(r"--[a-z][a-z-]*", section("commands.md", f"## `{name}`")))
         assert described == known - {"--storage", "--json"}, name
@@ -247,12 +252,18 @@ def test_formats_variables_gauges_and_exit_codes_are_described() -> None:
     assert all(f"`{kind}`" in section("commands.md", "## `export`") for kind in EXPORTERS)
     assert STORAGE_VARIABLE in PAGES["commands.md"]
     assert all(f"`{name}`" in PAGES[CLUSTER_FILE] for name in (DATA_VARIABLE, CACHE_VARIABLE))
-    gauges = re.findall(r'Gauge\(\s*"(\w+)"', (ROOT / "search" / "ray_runner.py").read_text(encoding="utf-8"))
+    gauges = re.findall(r'Gauge\(\s*"(\w+)"', (ROOT / "search" / "launch" / "tune.py").read_text(encoding="utf-8"))
     assert len(gauges) == 3
     assert all(f"| `{gauge}{{" in section(CLUSTER_FILE, "## Watching") for gauge in gauges)
     codes = {int(code) for code in re.findall(r"\d+", " ".join(_first_cells(section("commands.md", "## Exit codes"))))}
-    ours = {launch.COMPLETE, launch.NO_FEASIBLE_POINT, launch.TRIALS_FAILED, launch.INTERRUPTED}
-    ours |= {cli.BUG, cli.USAGE, cli.PIPE_CLOSED, StorageError.exit_code, cluster_spec.ClusterError.exit_code}
+    ours = {run.COMPLETE, run.NO_FEASIBLE_POINT, run.TRIALS_FAILED, run.INTERRUPTED}
+    ours |= {
+        commands.BUG,
+        commands.USAGE,
+        commands.PIPE_CLOSED,
+        StorageError.exit_code,
+        cluster_spec.ClusterError.exit_code,
+    }
     assert codes == ours | {128 + number for number in (signal.SIGHUP, signal.SIGTERM)}
 
 
@@ -274,7 +285,7 @@ def test_command_lines_of_the_manual_are_ones_that_exist() -> None:
     lines = shell()
     assert len(lines) > 20
     for name, *words in lines:
-        command = cli.main.commands[name]
+        command = commands.main.commands[name]
         sub = getattr(command, "commands", {}).get(words[0]) if words else None
         chosen, rest = (sub, words[1:]) if sub else (command, words)
         chosen.make_context(name, list(rest))
@@ -314,7 +325,7 @@ def test_yaml_of_the_manual_is_accepted(page: str, tmp_path: Path) -> None:
     found = [block for block in blocks(READABLE[page], "yaml") if "plugins:" not in block]
     assert found
     for block in found:
-        data = yaml_file.parse(block, page).data
+        data = yaml.parse(block, page).data
         if "kind" in data:
             (tmp_path / "cluster.yaml").write_text(block)
             assert cluster_spec.load(tmp_path / "cluster.yaml").kind == data["kind"]
@@ -325,11 +336,11 @@ def test_yaml_of_the_manual_is_accepted(page: str, tmp_path: Path) -> None:
 PLUG_IN = """
 import json, sys
 import torch
-from search.study_spec import StudySpec
+from search.study.spec import StudySpec
 from trainables.data import tensors
-from trainables.run import Run
-from trainables.stages import Stages
-from trainables.storage import Storage
+from trainables.worker.run import Run
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
 import importlib
 
 torch.set_num_threads(1)
@@ -350,7 +361,7 @@ def test_plug_ins_of_the_manual_train_and_measure_a_network(tmp_path: Path) -> N
     modules = {block.splitlines()[0].removeprefix("# "): block for block in blocks(page, "python")}
     for name, block in modules.items():
         (tmp_path / name).write_text(block)
-    found = [yaml_file.parse(block, "plug-ins.md").data for block in blocks(page, "yaml")]
+    found = [yaml.parse(block, "plug-ins.md").data for block in blocks(page, "yaml")]
     studies = [study for study in found if len(study) > 1]
     assert [[f"{module}.py" for module in study["plugins"]] for study in studies] == [[name] for name in modules]
     whole = [
@@ -443,5 +454,5 @@ def test_what_is_not_built_is_no_command() -> None:
     assert absent
     named = set(re.findall(r"`([a-z-]+)`", absent[1]))
     assert {"confirm", "watch", "report", "compare"} <= named
-    assert not named & set(cli.main.commands)
+    assert not named & set(commands.main.commands)
     assert not named & set(cluster_spec.CLUSTERS)

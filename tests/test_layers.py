@@ -1,8 +1,9 @@
-"""The dependency direction, read from the source."""
+"""The rooms and which way they look, read from every import: nested ones and those for type checkers too."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,144 +13,188 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+# A room imports from itself and from rooms on the lines below its own.
+FLOORS = {
+    "search": """
+        testing
+        cli
+        launch
+        results
+        store
+        study
+        samplers early_stopping
+        objectives cluster
+        space
+        files
+    """,
+    "trainables": """
+        testing
+        worker
+        export
+        engine
+        measure
+        recipes
+        method
+        losses optimisers reparametrisations mask_updates
+        metrics pruning
+        models
+        attacks data regularisers
+        store
+        core
+    """,
+}
+
+SEEN_BY_SEARCH = {"", "core", "store", "method", "recipes", "metrics", "data", "models"}
+"""The rooms of `trainables` that `search` sees; data and models for their registries."""
+
+CARRIERS = {"search.launch.tune", "search.launch.inline", "search.cluster.connection", "search.results.model_export"}
+"""What starts trials or probes, or writes a network: these name the part of `trainables` that does it."""
+
 ALLOWED_IN = {
-    "ray": {"search.ray_runner", "search.ray_cluster", "trainables.tune_trainable"},
-    "optuna": {"search.sampling", "search.samplers", "search.own_samplers"},
+    "ray": {"search.launch.tune", "search.cluster.connection", "trainables.worker.tune_trainable"},
+    "optuna": {"search.launch.ask_tell", "search.samplers.own", "search.samplers.optuna"},
     "click": {"search.cli"},
 }
 
-# From the bottom up; a module imports from its own rank or below.
-TRAINABLES = (
-    "base errors paths rng metrics.names notice activations __init__",
-    "registry keys versions outcome storage",
-    "lease",
-    "attacks regularisers data models pruning.base pruning.densities pruning.rates pruning.scores pruning.saliency "
-    "pruning.mad pruning.__init__ weights",
-    "training",
-    "metrics imitation rewirings",
-    "phases",
-    "recipes",
-    "spec rungs screening",
-    "state precision chains channels pruning.patterns tangent",
-    "metering",
-    "folding losses checks inheriting pruning.network pruning.filters noise",
-    "pruning.curvature",
-    "latents pruning.cut",
-    "optimisers",
-    "validation awp selection",
-    "rewire",
-    "train evaluate stages work models.saved models.shrunk",
-    "imitate",
-    "measuring",
-    "run",
-    "probe tune_trainable",
-)
-SEARCH = (
-    "yaml_file messages watchdog pareto ordering __init__",
-    "problems",
-    "fields space cluster_spec scheduling",
-    "halving reach",
-    "expectation gaussian improvement",
-    "encoding",
-    "candidates",
-    "belief",
-    "ehvi",
-    "samplers own_samplers",
-    "rim objectives",
-    "study_spec",
-    "study_file sampling stopping screening lease ray_cluster lessons matching",
-    "records",
-    "table sharing",
-    "housekeeping",
-    "driver",
-    "study catalogue status progress exporters scaffold damage",
-    "plot console takeaway ray_runner repair",
-    "warm_start extension",
-    "launch ending",
-    "planning",
-    "doctor",
-    "cli",
+OLD_NAMES = {"trainables.models.saved", "trainables.models.shrunk", "trainables.phases"}
+"""Modules that plug-ins and notebooks may import by the name they had before; they hold nothing of their own."""
+
+TORCH_FREE = (
+    "trainables.method",
+    "trainables.recipes",
+    "trainables.store.paths",
+    "trainables.store.storage",
+    "trainables.store.lease",
+    "trainables.store.records",
 )
 
 
-def _modules(package: str) -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted((ROOT / package).rglob("*.py")):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        yield name.removesuffix(".__init__") if name.count(".") > 1 else name, ast.parse(path.read_text())
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def _imports(tree: ast.AST, package: str, *, nested: bool = True) -> Iterator[str]:
-    """Yield the modules that a source imports; those for type checkers alone are left out."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
+def _sources(package: str) -> dict[str, ast.Module]:
+    return {_name(path): ast.parse(path.read_text()) for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+MODULES = {package: _sources(package) for package in FLOORS}
+KNOWN = {name for sources in MODULES.values() for name in sources}
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Yield every module that a source imports, wherever the import stands."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute here"
             assert node.module is not None
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}".replace(".", "/")
-                known = (ROOT / f"{inner}.py").exists() or (ROOT / inner).is_dir()
-                yield f"{node.module}.{alias.name}" if known else node.module
-        if nested or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from _imports(node, package, nested=nested)
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in KNOWN else node.module for name in inner)
 
 
-def _rank(module: str, ladder: tuple[str, ...], package: str) -> int:
-    """Return the rank of the longest entry that names the module or a package around it."""
-    rest = module.removeprefix(f"{package}.") if module != package else "__init__"
-    ranks = {entry: rank for rank, entries in enumerate(ladder) for entry in entries.split()}
-    exact = rest if rest in ranks else f"{rest}.__init__" if f"{rest}.__init__" in ranks else None
-    if exact is None:
-        exact = max((entry for entry in ranks if rest.startswith(f"{entry}.")), key=len, default=None)
-    assert exact is not None, f"{module} has no rank: give it one in {Path(__file__).name}"
-    return ranks[exact]
+def _room(module: str) -> str:
+    """Return the room that a module of `search` or `trainables` is in; the packages themselves are none."""
+    return module.split(".")[1] if module.count(".") else ""
 
 
-@pytest.mark.parametrize(("package", "ladder"), [("trainables", TRAINABLES), ("search", SEARCH)])
-def test_modules_import_from_below_only(package: str, ladder: tuple[str, ...]) -> None:
-    upward = [
-        f"{name} imports {imported}"
-        for name, tree in _modules(package)
-        for imported in _imports(tree, package, nested=False)
-        if imported.split(".")[0] == package and _rank(imported, ladder, package) > _rank(name, ladder, package)
-    ]
-    assert not upward
+def _arrows(package: str) -> Iterator[tuple[str, str]]:
+    for name, tree in MODULES[package].items():
+        if name not in OLD_NAMES:
+            yield from ((name, other) for other in _imports(tree) if other.split(".")[0] in FLOORS)
 
 
-def test_every_rank_names_what_exists() -> None:
-    for package, ladder in (("trainables", TRAINABLES), ("search", SEARCH)):
-        for entry in " ".join(ladder).split():
-            path = ROOT / package / entry.replace(".", "/")
-            assert path.with_suffix(".py").exists() or path.is_dir(), f"{package}.{entry} is gone"
+@pytest.mark.xfail(reason="the cuts of the move follow", strict=True)
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_room_has_a_floor(package: str) -> None:
+    rooms = {_room(name) for name in MODULES[package]} - {""}
+    assert rooms == set(FLOORS[package].split())
+
+
+@pytest.mark.xfail(reason="the cuts of the move follow", strict=True)
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_import_from_lower_floors_only(package: str) -> None:
+    floor = {room: at for at, line in enumerate(FLOORS[package].strip().splitlines()) for room in line.split()}
+    wrong = []
+    for name, other in _arrows(package):
+        here, there = _room(name), _room(other)
+        if other.split(".")[0] == package and "" not in (here, there) and here != there and floor[there] <= floor[here]:
+            wrong.append(f"{name} imports {other}")
+    assert not wrong
+
+
+@pytest.mark.xfail(reason="the cuts of the move follow", strict=True)
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    graph: dict[str, set[str]] = {name: set() for name in MODULES[package]}
+    for name, other in _arrows(package):
+        if other in graph and other != name:
+            graph[name].add(other)
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_trainables_never_imports_search() -> None:
-    assert not [
-        name for name, tree in _modules("trainables") if any(i.split(".")[0] == "search" for i in _imports(tree, ""))
+    assert not [arrow for arrow in _arrows("trainables") if arrow[1].split(".")[0] == "search"]
+
+
+def test_search_sees_what_describes_trials_and_what_they_leave() -> None:
+    wrong = [
+        f"{name} imports {other}"
+        for name, other in _arrows("search")
+        if other.split(".")[0] == "trainables" and _room(other) not in SEEN_BY_SEARCH and name not in CARRIERS
     ]
+    assert not wrong
 
 
 @pytest.mark.parametrize("library", list(ALLOWED_IN))
 def test_a_library_is_imported_where_it_belongs_only(library: str) -> None:
     users = {
         name
-        for package in ("search", "trainables")
-        for name, tree in _modules(package)
-        if any(imported.split(".")[0] == library for imported in _imports(tree, package))
+        for sources in MODULES.values()
+        for name, tree in sources.items()
+        if any(imported.split(".")[0] == library for imported in _imports(tree))
     }
+    if library == "click":
+        users = {".".join(name.split(".")[:2]) for name in users}
     assert users == ALLOWED_IN[library]
+
+
+def _imports_at_import(name: str) -> Iterator[str]:
+    """Yield what importing a module imports: nothing in functions, nothing for type checkers."""
+    pending: list[ast.AST] = [MODULES[name.split(".")[0]][name]]
+    while pending:
+        for node in ast.iter_child_nodes(pending.pop()):
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+                continue
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                yield from _imports(ast.Module([node], []))
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                pending.append(node)
+
+
+@pytest.mark.parametrize("root", TORCH_FREE)
+def test_what_only_describes_imports_no_torch(root: str) -> None:
+    pending = [name for name in MODULES["trainables"] if name == root or name.startswith(f"{root}.")]
+    assert pending
+    seen: set[str] = set()
+    while pending:
+        name = pending.pop()
+        for other in _imports_at_import(name):
+            assert other.split(".")[0] != "torch", f"{name}, which {root} imports, imports torch"
+            # Importing a module imports the packages around it.
+            around = [".".join(other.split(".")[:depth]) for depth in range(1, other.count(".") + 2)]
+            pending += [module for module in around if module in MODULES["trainables"] and module not in seen]
+            seen.update(around)
 
 
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("trainables.spec", "torch torchvision ray optuna sklearn pandas search"),
+        ("trainables.method.trial", "torch torchvision ray optuna sklearn pandas search"),
         ("search.cli", "torch ray optuna pandas matplotlib sklearn pyarrow"),
-        ("search.study_file", "torch ray optuna pandas matplotlib sklearn pyarrow"),
-        ("search.study", "torch ray optuna pandas matplotlib sklearn"),
-        ("trainables.run", "ray optuna pandas search"),
+        ("search.study.file", "torch ray optuna pandas matplotlib sklearn pyarrow"),
+        ("search.results.study", "torch ray optuna pandas matplotlib sklearn"),
+        ("trainables.worker.run", "ray optuna pandas search"),
     ],
 )
 @pytest.mark.slow

@@ -25,7 +25,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_the_packages_their_data_and_the_licence(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for expected in ("search/builtin/quickstart.yaml", "clusters/gpu.yaml", "search/py.typed", "trainables/py.typed"):
+    for expected in (
+        "search/study/builtin/quickstart.yaml",
+        "clusters/gpu.yaml",
+        "search/py.typed",
+        "trainables/py.typed",
+    ):
         assert expected in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"search", "trainables", "clusters", "robustsearch"}
@@ -40,7 +45,7 @@ def test_its_commands_work_where_the_repository_is_not(wheel: Path, tmp_path: Pa
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])
 
     def run(*arguments: str) -> str:
-        code = "import sys; from search.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from search.cli.commands import main; sys.exit(main(sys.argv[1:]))"
         command = [str(tmp_path / "venv" / "bin" / "python"), "-c", code, *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
         assert done.returncode == 0, done.stderr

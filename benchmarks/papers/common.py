@@ -16,11 +16,11 @@ import torch
 from scipy import stats
 
 from trainables.data import tensors
-from trainables.outcome import Point
-from trainables.run import Run
-from trainables.spec import TrialSpec
-from trainables.stages import Stages
-from trainables.storage import Storage
+from trainables.method.trial import TrialSpec
+from trainables.store.records import Point
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
+from trainables.worker.run import Run
 
 Verdict = Literal["holds", "does not", "cannot tell", "not tested"]
 CHECKPOINT_SECONDS = 20.0

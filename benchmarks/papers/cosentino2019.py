@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import common
 from common import Claim, Interval, interval, paired, together, verdict
 
-from trainables.outcome import Point
-from trainables.spec import TrialSpec
+from trainables.method.trial import TrialSpec
+from trainables.store.records import Point
 
 ROUNDS = (3, 8, 11, 15, 18)
 REMAINING = (100.0, 51.28, 16.87, 8.67, 3.58, 1.84)

@@ -22,8 +22,8 @@ from typing import Any
 import common
 from common import Claim, interval, markdown, paired
 
-from trainables.outcome import Point
-from trainables.spec import TrialSpec
+from trainables.method.trial import TrialSpec
+from trainables.store.records import Point
 
 ARMS: dict[str, dict[str, Any]] = {
     "AT": {"weights": "plain"},

@@ -25,12 +25,12 @@ from common import Claim, Interval, interval, paired
 
 from trainables import models
 from trainables.data import tensors
-from trainables.outcome import Point
-from trainables.phases import Imitate, Train
-from trainables.spec import Step, TrialSpec, steps
-from trainables.stages import Stages
-from trainables.state import State
-from trainables.storage import Storage
+from trainables.method.phases import Imitate, Train
+from trainables.method.trial import Step, TrialSpec, steps
+from trainables.store.records import Point
+from trainables.store.stages import Stages
+from trainables.store.state import State
+from trainables.store.storage import Storage
 
 CONTROLS: dict[str, dict[str, Any]] = {
     "random": {"pruner": "random"},

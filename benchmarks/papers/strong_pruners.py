@@ -23,11 +23,11 @@ import common
 from common import Claim, Interval, interval, markdown, paired
 
 from trainables.data import tensors
-from trainables.outcome import Point
-from trainables.phases import Measure
-from trainables.spec import TrialSpec, steps
-from trainables.stages import Stages
-from trainables.storage import Storage
+from trainables.method.phases import Measure
+from trainables.method.trial import TrialSpec, steps
+from trainables.store.records import Point
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
 
 SPARSITIES = (0.9, 0.95, 0.99)
 BATCH = 128

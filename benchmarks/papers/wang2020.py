@@ -20,8 +20,8 @@ from typing import Any
 import common
 from common import Claim, Interval, interval, paired
 
-from trainables.outcome import Point
-from trainables.spec import TrialSpec
+from trainables.method.trial import TrialSpec
+from trainables.store.records import Point
 
 MODES = ("continued", "rewound", "random")
 LARGE: dict[str, dict[str, Any]] = {

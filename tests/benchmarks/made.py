@@ -7,7 +7,7 @@ import math
 
 from curves import DENSE, REWIND, SPARSITY, Curves, Epoch
 
-from search.study_spec import StudySpec
+from search.study.spec import StudySpec
 
 DENSE_EPOCHS, ROUND_EPOCHS, TOP = 5, 2, 3
 

@@ -12,10 +12,10 @@ import torch
 from curves import DENSE, REWIND, SPARSITY, Curves
 
 from tests.benchmarks import made
-from trainables.outcome import Point
-from trainables.run import Run
-from trainables.stages import Stages
-from trainables.storage import Storage
+from trainables.store.records import Point
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
+from trainables.worker.run import Run
 
 
 @pytest.mark.slow

@@ -9,13 +9,13 @@ import pytest
 from ours import DATA_HASH, Ours, Parts
 from simulator import Ledger, simulate
 
-from search.records import Records
-from search.samplers import RandomSearch
-from search.scheduling import Moasha
+from search.early_stopping.base import Moasha
+from search.samplers.optuna import RandomSearch
+from search.store.records import Records
 from tests.benchmarks import made
-from trainables.phases import Train
-from trainables.spec import TrialSpec, steps
-from trainables.storage import Storage
+from trainables.method.phases import Train
+from trainables.method.trial import TrialSpec, steps
+from trainables.store.storage import Storage
 
 
 def searched(folder: Path, workers: int, trials: int = 20, **parts: Any) -> tuple[Ledger, Records]:

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "papers"))
 import common
 from common import Claim, Interval, interval, paired, together, verdict
 
-from trainables.spec import TrialSpec
+from trainables.method.trial import TrialSpec
 
 
 def test_interval_is_students() -> None:
@@ -62,7 +62,7 @@ def test_points_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     first = common.points(trial, tmp_path)
     assert [point.stands_for for point in first] == [{"sparsity": 0.0}, {}]
-    monkeypatch.setattr("trainables.run.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("trainables.worker.run.train", lambda *_: pytest.fail("trained again"))
     assert common.points(trial, tmp_path) == first
 
 

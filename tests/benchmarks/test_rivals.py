@@ -5,7 +5,7 @@ from curves import Curves
 from rivals import ROUNDS, Optuna
 from simulator import Ledger, simulate
 
-from search import pareto
+from search.objectives import pareto
 from tests.benchmarks import made
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulator import Front, Ledger, Work, simulate
 
-from search import pareto
+from search.objectives import pareto
 
 TRIALS = st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=8)
 

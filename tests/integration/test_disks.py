@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from search import damage
+from search.store import check
 from tests.integration.conftest import wait_for
 from tests.integration.nodes import Nodes, cluster_file
 from tests.search import factories
 from tests.search.test_cli import run
-from trainables.storage import Storage
+from trainables.store.storage import Storage
 
 Start = Callable[..., "subprocess.Popen[str]"]
 ENDED = 240
@@ -65,7 +65,7 @@ def test_a_full_disk_ends_the_launch_with_everything_valid_and_it_goes_on_when_t
     assert "Traceback" not in err
     before = outcomes(study)
     assert {json.loads(content)["state"] for content in before.values()} <= {"complete"}, "a full disk is no result"
-    assert [fault for fault in damage.faults(Storage(str(study))) if not fault.harmless] == []
+    assert [fault for fault in check.faults(Storage(str(study))) if not fault.harmless] == []
     mount("-o", "remount,size=64m", str(disk))
     total = str(len(before) + 2)
     again = start("launch", str(study_file), "--trials", total, "--storage", str(disk))
@@ -90,7 +90,7 @@ def test_a_storage_that_vanishes_ends_the_launch_and_is_not_made_anew(
     assert launch.returncode == 5, err
     assert str(study) in err.splitlines()[-1]
     assert not list(study.glob("trials/*/*.json")), "no study is begun in its place"
-    assert damage.faults(Storage(str(tmp_path / "elsewhere" / "tiny"))) is not None
+    assert check.faults(Storage(str(tmp_path / "elsewhere" / "tiny"))) is not None
 
 
 def test_an_export_to_a_full_disk_leaves_nothing_and_says_so(disk: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_an_export_to_a_full_disk_leaves_nothing_and_says_so(disk: Path, tmp_pat
 
 @pytest.mark.parametrize("what", ["trial.json", "outcome.json"])
 def test_a_record_that_finds_no_room_is_absent(disk: Path, what: str) -> None:
-    from trainables.errors import StorageError
+    from trainables.core.errors import StorageError
 
     records = factories.make_study(disk / "synthetic", 2, troubled=False)
     records.issue(factories.trial(2))
@@ -119,10 +119,10 @@ def test_a_record_that_finds_no_room_is_absent(disk: Path, what: str) -> None:
     with pytest.raises(StorageError, match="No space left on device"):
         write()
     (disk / "ballast").unlink()
-    assert [fault for fault in damage.faults(records.storage) if not fault.harmless] == []
+    assert [fault for fault in check.faults(records.storage) if not fault.harmless] == []
     assert records.unfinished() == [2]
     write()
-    assert [fault for fault in damage.faults(records.storage) if fault.kind != "gap"] == []
+    assert [fault for fault in check.faults(records.storage) if fault.kind != "gap"] == []
 
 
 @pytest.mark.slow

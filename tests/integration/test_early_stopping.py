@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from search.driver import Driver
-from search.records import Records
-from search.study import Study
+from search.launch.driver import Driver
+from search.results.study import Study
+from search.store.records import Records
 from tests.integration.conftest import TINY, wait_for
-from trainables.storage import Storage
+from trainables.store.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 

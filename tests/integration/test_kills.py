@@ -14,13 +14,13 @@ import psutil
 import pytest
 
 from benchmarks.kill_loop import PLUGIN, Loop
-from search.driver import Driver
-from search.records import Records
+from search.launch.driver import Driver
+from search.store.records import Records
 from tests.integration.conftest import TINY, wait_for
 from tests.integration.nodes import title
 from tests.search import test_driver
-from trainables import paths
-from trainables.storage import Storage
+from trainables.store import paths
+from trainables.store.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -37,11 +37,11 @@ def killed(code: str, *arguments: str) -> None:
 BETWEEN_RENAME_AND_TELL = """
 import os, signal, sys
 from pathlib import Path
-from search.driver import Driver
-from search.records import Records
-from search.sampling import Sampling
+from search.launch.driver import Driver
+from search.store.records import Records
+from search.launch.ask_tell import Sampling
 from tests.search.test_driver import finish, point
-from trainables.storage import Storage
+from trainables.store.storage import Storage
 
 driver = Driver(Records.open(Storage(sys.argv[1])))
 Sampling.tell = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
@@ -83,7 +83,8 @@ WHILE_SAVING = """
 import os, signal, sys
 from pathlib import Path
 from tests.trainables.test_run import run, trial
-from trainables import run as running, storage
+from trainables.store import storage
+from trainables.worker import run as running
 
 running.SAVE_SHARE, running.FIRST_SAVE_SECONDS = 1e9, 0.0
 real, saved = os.replace, []

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from search.objectives import values
-from search.pareto import nondominated
-from search.study import Study
+from search.objectives.pareto import nondominated
+from search.objectives.values import values
+from search.results.study import Study
 from tests.integration.conftest import TINY, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

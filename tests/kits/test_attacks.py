@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainables.attacks import ATTACKS, run
 from trainables.attacks.base import Attack
-from trainables.base import plain
+from trainables.core.spec import plain
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from tests.trainables.data.made import LAYOUTS, write
-from trainables.base import plain
+from trainables.core.keys import key
+from trainables.core.spec import plain
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.data.cache import fingerprint
 from trainables.data.files import MissingData
 from trainables.data.heldout import load_test
 from trainables.data.tensors import load
-from trainables.keys import key
 
 CASES = ["digits", *LAYOUTS]
 FILE_KINDS = sorted({kind for kind, _, _ in LAYOUTS.values()})

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from search.exporters import EXPORTERS, Exporter, OutputError, export, render
-from search.exporters.csv import cell
-from search.exporters.latex import escape as latex_escape
-from search.exporters.markdown import escape as markdown_escape
-from search.study import Study
-from search.table import PointRow, TrialRow, point_rows, table, trial_rows
+from search.results.exporters import EXPORTERS, Exporter, OutputError, export, render
+from search.results.exporters.csv import cell
+from search.results.exporters.latex import escape as latex_escape
+from search.results.exporters.markdown import escape as markdown_escape
+from search.results.study import Study
+from search.results.table import PointRow, TrialRow, point_rows, table, trial_rows
 from tests.search import factories
 
 SPEC = factories.study_spec()
@@ -275,7 +275,7 @@ def test_caption_never_claims_one_value_where_there_are_two(tmp_path: Path) -> N
 
 
 def test_sparsity_is_never_rounded_up_to_all() -> None:
-    from search.exporters.base import percent_sparsity
+    from search.results.exporters.base import percent_sparsity
 
     assert [percent_sparsity(s) for s in (0.0, 0.5, 0.9996, 0.99996, 0.999996)] == [
         "0.0",

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.base import plain
+from trainables.core.spec import plain
 from trainables.metrics import METRICS
 from trainables.metrics.base import Metric, Scene
-from trainables.state import State
+from trainables.store.state import State
 
 EXAMPLES = 6
 

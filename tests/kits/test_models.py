@@ -10,11 +10,12 @@ import torch
 from torch import fx, nn
 
 from trainables import models
-from trainables.base import plain
-from trainables.models import MODELS, macs, saved
+from trainables.core.spec import plain
+from trainables.export import saved
+from trainables.models import MODELS, macs
 from trainables.models.base import Model
 from trainables.models.normalised import Normalised
-from trainables.state import State, prunable
+from trainables.store.state import State, prunable
 
 SHAPE = (3, 16, 16)
 CLASSES = 7

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.base import plain
+from trainables.core.spec import plain
 from trainables.data import tensors
-from trainables.outcome import Point
+from trainables.method.trial import TrialSpec, steps
 from trainables.recipes import RECIPES
-from trainables.run import Run
-from trainables.spec import TrialSpec, steps
-from trainables.stages import Stages
-from trainables.storage import Storage
+from trainables.store.records import Point
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
+from trainables.worker.run import Run
 
 CPU = torch.device("cpu")
 TRAIN: dict[str, Any] = {

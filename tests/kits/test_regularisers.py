@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.base import plain
+from trainables.core.spec import plain
+from trainables.method.training import Training
 from trainables.regularisers import REGULARISERS
 from trainables.regularisers.base import Regulariser
-from trainables.training import Training
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 

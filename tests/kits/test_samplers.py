@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from search.samplers import SAMPLERS
-from search.sampling import Sampling
-from search.space import active
-from search.study_file import loads
-from search.study_spec import StudySpec
+from search.launch.ask_tell import Sampling
+from search.samplers.optuna import SAMPLERS
+from search.space.parameters import active
+from search.study.file import loads
+from search.study.spec import StudySpec
 
 STUDY = """
 name: kit

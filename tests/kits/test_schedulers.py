@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from search.scheduling import SCHEDULERS, Report, Scheduler, Stopping
-from trainables.base import plain
-from trainables.rungs import Rungs
+from search.early_stopping.base import SCHEDULERS, Report, Scheduler, Stopping
+from trainables.core.spec import plain
+from trainables.method.partial import Rungs
 
 TWO = ("robust_accuracy", "sparsity")
 KINDS = list(SCHEDULERS)

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tests.trainables.test_train import data, end, network, phase, pruned, same
-from trainables.base import plain
-from trainables.latents import Effective, latent
-from trainables.latents.base import Fresh
-from trainables.phases import Train
-from trainables.state import State, pack, unpack
-from trainables.train import Epoch, train
-from trainables.training import Adam, Mix, Sgd
-from trainables.weights import WEIGHTS
-from trainables.weights.base import Weights
+from trainables.core.spec import plain
+from trainables.engine.train import Epoch, train
+from trainables.method.phases import Train
+from trainables.method.training import Adam, Mix, Sgd
+from trainables.reparametrisations import WEIGHTS
+from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations.tensors import Effective, latent
+from trainables.reparametrisations.tensors.base import Fresh
+from trainables.store.state import State, pack, unpack
 
 FORMS: dict[str, dict[str, Any]] = {
     "scores": {"sparsity": 0.5},
@@ -155,7 +155,7 @@ def test_fresh_draws_meet_every_pass(weights: Weights) -> None:
     model, hidden = made(weights)
     if hidden is None or hidden.in_attack != "fresh":
         return
-    from trainables.folding import Twin
+    from trainables.models.graph.folding import Twin
 
     effective = Effective(model, hidden)
     twin = Twin(effective.attacked, "fp32", data().train.pixels()[:4])

@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from search.records import Fingerprint, Records
-from search.study_spec import StudySpec
-from trainables.base import plain
-from trainables.outcome import Failure, Outcome, Point, Rung, TrialRecord
-from trainables.spec import steps
-from trainables.storage import Storage
+from search.store.records import Fingerprint, Records
+from search.study.spec import StudySpec
+from trainables.core.spec import plain
+from trainables.method.trial import steps
+from trainables.store.records import Failure, Outcome, Point, Rung, TrialRecord
+from trainables.store.storage import Storage
 
 EXAMPLES = 360
 PRUNABLE = 64 * 300 + 300 * 100 + 100 * 10

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from search.study_file import from_document
-from search.study_spec import StudySpec
-from search.yaml_file import parse
+from search.files.yaml import parse
+from search.study.file import from_document
+from search.study.spec import StudySpec
 
 BASE = """\
 name: a

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search import pareto
-from search.driver import Driver
-from search.records import Records
-from search.space import Params
-from search.study_spec import StudySpec
+from search.launch.driver import Driver
+from search.objectives import pareto
+from search.space.parameters import Params
+from search.store.records import Records
+from search.study.spec import StudySpec
 from tests.search import factories
-from trainables.outcome import TrialRecord
-from trainables.phases import Measure, Train
-from trainables.spec import steps
-from trainables.storage import Storage
+from trainables.method.phases import Measure, Train
+from trainables.method.trial import steps
+from trainables.store.records import TrialRecord
+from trainables.store.storage import Storage
 
 EPS = (0, 0.03, 0.06, 0.09, 0.12, 0.15)
 L1 = (0.0, 1e-6, 1e-5, 1e-4)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.candidates import every, near, sparsities, spread
-from search.encoding import Encoder
-from search.space import Categorical, FloatRange, active, name
+from search.samplers.ehvi.candidates import every, near, sparsities, spread
+from search.samplers.ehvi.features import Encoder
+from search.space.parameters import Categorical, FloatRange, active, name
 from tests.search.studies import study
 
 SPACE = study(

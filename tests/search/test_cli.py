@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from search import lease, study_file
-from search.cli import main
+from search.cli.commands import main
+from search.store import driver_lock
+from search.study import file as study_file
 from tests.search.factories import failure, make_study, outcome, point, study_spec, trial
-from trainables import paths
-from trainables.storage import Storage
+from trainables.store import paths
+from trainables.store.storage import Storage
 
 
 def run(*args: object, **env: str) -> Result:
@@ -169,12 +170,12 @@ def test_stop_asks_the_driver_at_work(tmp_path: Path) -> None:
     make_study(tmp_path / "synthetic", 2)
     place = Storage(str(tmp_path / "synthetic"))
     assert "no launch of synthetic is running" in run("stop", "synthetic", "--storage", tmp_path).stderr
-    assert not lease.stop_requested(place)
-    with lease.acquire(place):
+    assert not driver_lock.stop_requested(place)
+    with driver_lock.acquire(place):
         result = run("stop", "synthetic", "--storage", tmp_path, "--json")
         assert result.exit_code == 0
         assert json.loads(result.stdout)["driver"].startswith("process ")
-        assert lease.stop_requested(place)
+        assert driver_lock.stop_requested(place)
 
 
 def test_the_storage_comes_from_option_then_environment(storage: Path, tmp_path: Path) -> None:
@@ -359,7 +360,7 @@ def test_a_bug_leaves_its_traceback_and_exit_code_1(storage: Path, monkeypatch: 
     def broken(*args: Any) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("search.status.status", broken)
+    monkeypatch.setattr("search.results.status.status", broken)
     result = run("status", "synthetic", "--storage", storage, "--json")
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
@@ -370,7 +371,7 @@ def test_an_interrupt_ends_with_130(storage: Path, monkeypatch: pytest.MonkeyPat
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("search.status.status", interrupted)
+    monkeypatch.setattr("search.results.status.status", interrupted)
     result = run("status", "synthetic", "--storage", storage)
     assert result.exit_code == 130
     assert result.stderr.strip().endswith("error: interrupted")

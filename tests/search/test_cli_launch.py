@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from search import study_file
-from search.launch import Ending
-from search.records import Records
+from search.launch.run import Ending
+from search.store.records import Records
+from search.study import file as study_file
 from tests.search.factories import make_study
 from tests.search.test_cli import run
-from trainables import paths
-from trainables.storage import Storage
+from trainables.store import paths
+from trainables.store.storage import Storage
 
 STUDY = """\
 name: mine
@@ -42,7 +42,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             make_study(storage.location, 3, spec, troubled=False)
         return Ending(0, "3 of 3 trials complete")
 
-    monkeypatch.setattr("search.launch.launch", launch)
+    monkeypatch.setattr("search.launch.run.launch", launch)
     return calls
 
 
@@ -77,7 +77,7 @@ def test_the_exit_code_and_the_last_line_are_those_of_the_ending(
     code: int, started: list[Any], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("launch")
-    monkeypatch.setattr("search.launch.launch", lambda *args, **more: Ending(code, "how it ended"))
+    monkeypatch.setattr("search.launch.run.launch", lambda *args, **more: Ending(code, "how it ended"))
     result = run("launch")
     assert result.exit_code == code
     assert result.stderr.splitlines()[-1] == "how it ended"
@@ -85,7 +85,7 @@ def test_the_exit_code_and_the_last_line_are_those_of_the_ending(
 
 
 def test_a_launch_that_ends_before_the_study_exists_still_says_how(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.launch.launch", lambda *args, **more: Ending(130, "stopped"))
+    monkeypatch.setattr("search.launch.run.launch", lambda *args, **more: Ending(130, "stopped"))
     result = run("launch", "--json")
     assert result.exit_code == 130
     assert json.loads(result.stdout)["front"] == []
@@ -187,10 +187,10 @@ def test_a_dry_run_downloads_nothing(here: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_dry_run_of_a_study_that_is_driven_says_by_whom(here: Path) -> None:
-    from search import lease
+    from search.store import driver_lock
 
     make_study(here / "runs" / "synthetic", 2)
-    with lease.acquire(Storage("runs/synthetic")):
+    with driver_lock.acquire(Storage("runs/synthetic")):
         result = run("launch", "synthetic", "--dry-run")
     assert "is driven by process" in result.stdout
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster_spec import Address, ClusterError, Local, load
-from search.ray_cluster import capacity
-from trainables.errors import SpecError
+from search.cluster.connection import capacity
+from search.cluster.spec import Address, ClusterError, Local, load
+from trainables.core.errors import SpecError
 
 
 def test_no_file_is_this_machine_and_the_templates_are_found_by_name(

@@ -12,10 +12,10 @@ from statistics import mean
 
 import pytest
 
-from search import pareto
-from search.scheduling import SCHEDULERS, Report, Scheduler
-from trainables.phases import Train
-from trainables.training import Training
+from search.early_stopping.base import SCHEDULERS, Report, Scheduler
+from search.objectives import pareto
+from trainables.method.phases import Train
+from trainables.method.training import Training
 
 EPOCHS, WORKERS, BUDGET, SEEDS = 27, 4, 1600, 10
 TWO = ("robust_accuracy", "sparsity")

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from search.console import _Out
+from search.cli.console import _Out
 
 
 class _Closed(io.StringIO):

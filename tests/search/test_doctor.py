@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from search import doctor, lease
-from search.doctor import Finding, examine
+from search.launch import doctor
+from search.launch.doctor import Finding, examine
+from search.store import driver_lock
 from tests.search.factories import make_study
 from tests.search.test_cli import run
-from trainables import paths
-from trainables.storage import Storage
+from trainables.store import paths
+from trainables.store.storage import Storage
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +135,7 @@ def test_damaged_records_and_drivers_are_listed(healthy: Path) -> None:
     (healthy / "runs" / "lost").mkdir()
     (healthy / "runs" / "lost" / paths.STUDY).write_text("name: [")
     make_study(healthy / "runs" / "busy", 2)
-    with lease.acquire(Storage("runs/busy")):
+    with driver_lock.acquire(Storage("runs/busy")):
         found = by_subject(examine(None, "runs"))
     assert found["hurt"].level == "warn"
     assert paths.outcome(1) in found["hurt"].message

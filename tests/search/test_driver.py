@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from search.driver import Driver
-from search.records import Records
-from search.samplers import SAMPLERS
+from search.launch.driver import Driver
+from search.samplers.optuna import SAMPLERS
+from search.store.records import Records
 from tests.search import factories
-from trainables.outcome import Outcome, Point, TrialRecord
-from trainables.storage import Storage
+from trainables.store.records import Outcome, Point, TrialRecord
+from trainables.store.storage import Storage
 
 SPACE = {"recipe.sparsity": {"kind": "float", "low": 0.0, "high": 0.98}}
 

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search import pareto
-from search.belief import FIT_POINTS, Belief, Told, bounded, sample
-from search.candidates import spread
-from search.driver import Driver
-from search.ehvi import suggest
-from search.expectation import Expectation, alone
-from search.records import Records
-from search.samplers import Ehvi, Scene
-from search.sampling import Sampling
-from search.space import active, name
-from search.study_spec import StudySpec
+from search.launch.ask_tell import Sampling
+from search.launch.cost import Expectation, alone
+from search.launch.driver import Driver
+from search.objectives import pareto
+from search.samplers.ehvi.candidates import spread
+from search.samplers.ehvi.suggest import suggest
+from search.samplers.ehvi.surrogate import FIT_POINTS, Belief, Told, bounded, sample
+from search.samplers.optuna import Ehvi, Scene
+from search.space.parameters import active, name
+from search.store.records import Records
+from search.study.spec import StudySpec
 from tests.search import factories, synthetic
 from tests.search.studies import study
-from trainables.errors import SpecError
-from trainables.storage import Storage
+from trainables.core.errors import SpecError
+from trainables.store.storage import Storage
 
 SPACE = (
     "space:\n"
@@ -264,7 +264,7 @@ def test_a_study_without_results_is_covered_evenly() -> None:
 
 
 def _sobol_seed(spec: StudySpec) -> int:
-    from trainables.rng import derive
+    from trainables.core.rng import derive
 
     return derive(spec.seed, "sobol") % 2**32
 

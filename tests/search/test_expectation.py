@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.driver import Driver
-from search.expectation import Expectation, Expectations, alone, taught_as
-from search.records import Records
-from search.samplers import Ehvi, Scene
-from search.space import active
-from search.study_spec import StudySpec
+from search.launch.cost import Expectation, Expectations, alone, taught_as
+from search.launch.driver import Driver
+from search.samplers.optuna import Ehvi, Scene
+from search.space.parameters import active
+from search.store.records import Records
+from search.study.spec import StudySpec
 from tests.search import factories
 from tests.search.studies import study
-from trainables.errors import SpecError
-from trainables.outcome import TrialRecord
-from trainables.phases import Measure, Train
-from trainables.spec import steps
-from trainables.storage import Storage
+from trainables.core.errors import SpecError
+from trainables.method.phases import Measure, Train
+from trainables.method.trial import steps
+from trainables.store.records import TrialRecord
+from trainables.store.storage import Storage
 
 LADDER = study(
     "  rate: 0.5\n  epochs: 10\n  round_epochs: 4\n"

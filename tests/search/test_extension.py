@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from search.driver import Driver
-from search.extension import effects
-from search.launch import _records, prepare
-from search.records import Records
-from search.study_spec import StudySpec
+from search.launch.driver import Driver
+from search.launch.run import _records, prepare
+from search.store.allowed_changes import effects
+from search.store.records import Records
+from search.study.spec import StudySpec
 from tests.search import factories
 from tests.search.test_cli import run
 from tests.search.test_warm_start import FOUND, search
-from trainables.errors import SpecError
-from trainables.storage import Storage
+from trainables.core.errors import SpecError
+from trainables.store.storage import Storage
 
 SPACE = {
     "recipe.sparsity": {"kind": "float", "low": 0.1, "high": 0.9},

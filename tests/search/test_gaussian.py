@@ -8,7 +8,7 @@ from scipy.optimize import check_grad
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
-from search.gaussian import Lengths, condition, evidence, fit
+from search.samplers.ehvi.gp import Lengths, condition, evidence, fit
 
 GROUPS = np.array([0, 1, 1, 2])
 

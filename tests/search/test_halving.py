@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search import pareto
-from search.halving import RANKINGS, by_contribution, by_spread, survivors
-from search.scheduling import Moasha, Report, Stopping
+from search.early_stopping.base import Moasha, Report, Stopping
+from search.early_stopping.moasha import RANKINGS, by_contribution, by_spread, survivors
+from search.objectives import pareto
 
 GRID = st.sampled_from([i / 8 for i in range(9)])
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from search import objectives
-from search.driver import Driver
-from search.housekeeping import Housekeeper
-from search.records import Records
+from search.launch.driver import Driver
+from search.store.gc import Housekeeper
+from search.store.records import Records
 from tests.search import factories
-from trainables import paths
-from trainables.storage import Storage
+from trainables.store import paths
+from trainables.store.storage import Storage
 
 
 def store(records: Records, key: str, size: int, epochs: int = 0) -> None:

@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from search import pareto
-from search.improvement import Chains, Staircase, by_sampling, expected, feasible, normal_draws, over_staircase
+from search.objectives import pareto
+from search.samplers.ehvi.acquisition import (
+    Chains,
+    Staircase,
+    by_sampling,
+    expected,
+    feasible,
+    normal_draws,
+    over_staircase,
+)
 
 FRONT = np.array([[0.0, 0.95], [0.2, 0.9], [0.5, 0.7], [0.5, 0.6], [0.8, 0.4], [0.3, 0.5], [0.9, 0.0]])
 STAIRS = Staircase.of(FRONT[:, 0], FRONT[:, 1])

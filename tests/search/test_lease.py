@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from search.lease import acquire, driver, request_stop, stop_requested
-from trainables.lease import Held
-from trainables.storage import Storage
+from search.store.driver_lock import acquire, driver, request_stop, stop_requested
+from trainables.store.lease import Held
+from trainables.store.storage import Storage
 
 
 @pytest.fixture

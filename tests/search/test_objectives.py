@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.objectives import distances, feasible, valid, values, violations
-from search.study_spec import StudySpec
+from search.objectives.values import distances, feasible, valid, values, violations
+from search.study.spec import StudySpec
 from tests.search.studies import study
 
 WHOLE = {

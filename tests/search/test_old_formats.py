@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from search.driver import Driver
-from search.records import Records
+from search.launch.driver import Driver
+from search.store.records import Records
 from tests.search.test_cli import run
-from trainables.stages import Stages
-from trainables.storage import Storage
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
 
 STUDIES = Path(__file__).parents[1] / "fixtures" / "studies"
 FRONTS = {"schema-1": ["1.0", "2.1", "0.1", "0.2"]}

@@ -5,9 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.ordering import Order
+from search.launch.queue import Order
 from tests.search import factories
-from trainables.outcome import TrialRecord
+from trainables.store.records import TrialRecord
 
 
 def record(number: int) -> TrialRecord:

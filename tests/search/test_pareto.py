@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search import pareto
+from search.objectives import pareto
 
 GRID = st.integers(0, 4).map(lambda i: i / 4)
 """A coarse grid: ties and duplicates are the rule."""

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from search.exporters.output import OutputError
-from search.plot import Axis, axes_of, draw, plot
-from search.study import Study
+from search.results.exporters.output import OutputError
+from search.results.plot import Axis, axes_of, draw, plot
+from search.results.study import Study
 from tests.search import factories
 
 
@@ -129,7 +129,7 @@ def test_text_from_records_is_drawn_as_it_is(tmp_path: Path) -> None:
 
 
 def test_network_without_weights_has_a_place() -> None:
-    from search.table import point_rows
+    from search.results.table import point_rows
 
     point = factories.point(sparsity=1.0)
     (row,) = point_rows(factories.study_spec(), [(factories.trial(0), factories.outcome(0, [point]))])

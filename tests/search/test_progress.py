@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from search import progress
-from search.driver import Snapshot
-from search.progress import LiveView, PlainView, duration, line, render
+from search.cli import progress
+from search.cli.progress import LiveView, PlainView, duration, line, render
+from search.launch.driver import Snapshot
 from tests.search.factories import point
 
 SNAPSHOT = Snapshot(

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from search.ray_cluster import _networks
+from search.cluster.connection import _networks
 from tests.search.studies import study
 from trainables.pruning import PRUNERS
 from trainables.pruning.base import Pruner

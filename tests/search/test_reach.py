@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.reach import NOISE, NOISE_WEIGHT, OFFSET_ERROR, SLOPE_ERROR, Array, Reaching, foretell
-from search.scheduling import Reach, Report
+from search.early_stopping.base import Reach, Report
+from search.early_stopping.reach import NOISE, NOISE_WEIGHT, OFFSET_ERROR, SLOPE_ERROR, Array, Reaching, foretell
 
 TWO = ("robust_accuracy", "sparsity")
 SHARE = st.floats(0, 1)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.records import Damaged, Records
+from search.store.records import Damaged, Records
 from tests.search import factories
-from trainables import paths
-from trainables.errors import SpecError, StorageError
-from trainables.outcome import Outcome, TrialRecord
-from trainables.storage import Storage
+from trainables.core.errors import SpecError, StorageError
+from trainables.store import paths
+from trainables.store.records import Outcome, TrialRecord
+from trainables.store.storage import Storage
 
 
 @pytest.fixture
@@ -182,8 +182,8 @@ def test_killed_between_write_and_rename_leaves_the_trial_unfinished(records: Re
 KILLED = """
 import sys, os, signal
 from tests.search import factories
-from search.records import Records
-from trainables.storage import Storage
+from search.store.records import Records
+from trainables.store.storage import Storage
 real = os.link
 def link(source, target):
     if target.endswith("outcome.json") and sys.argv[2] == "before":

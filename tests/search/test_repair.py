@@ -11,18 +11,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search import damage, lease
-from search.records import Records
-from search.repair import rebuild, repair
+from search.store import check, driver_lock
+from search.store.records import Records
+from search.store.repair import rebuild, repair
 from tests.search import factories
 from tests.search.test_cli import run
-from trainables import paths
-from trainables.errors import StorageError
-from trainables.lease import Held
-from trainables.outcome import Point
-from trainables.stages import Stages
-from trainables.state import State
-from trainables.storage import Storage
+from trainables.core.errors import StorageError
+from trainables.store import paths
+from trainables.store.lease import Held
+from trainables.store.records import Point
+from trainables.store.stages import Stages
+from trainables.store.state import State
+from trainables.store.storage import Storage
 
 TRIALS = 4
 UNFINISHED = 3
@@ -71,7 +71,7 @@ def storage(study: Path) -> Storage:
 
 
 def kinds(study: Path) -> list[tuple[str, str]]:
-    return [(fault.kind, fault.path) for fault in damage.faults(storage(study))]
+    return [(fault.kind, fault.path) for fault in check.faults(storage(study))]
 
 
 def restored(study: Path) -> Records:
@@ -319,7 +319,7 @@ def littered(study: Path) -> list[str]:
 
 def test_what_killed_processes_left_is_named_harmless_and_removed(study: Path, littered: list[str]) -> None:
     whole = {name: content for name, content in contents(study).items() if name not in littered}
-    with lease.acquire(storage(study)):
+    with driver_lock.acquire(storage(study)):
         dead = json.loads((study / paths.DRIVER).read_bytes()) | {"process_started": -1.0}
     (study / paths.DRIVER).write_text(json.dumps(dead))
     result = run("doctor", "synthetic", ROBUSTSEARCH_STORAGE=str(study.parent))
@@ -335,9 +335,9 @@ def test_what_killed_processes_left_is_named_harmless_and_removed(study: Path, l
 
 
 def test_while_a_driver_is_at_work_repair_refuses_and_nothing_is_a_leftover(study: Path, littered: list[str]) -> None:
-    with lease.acquire(storage(study)):
+    with driver_lock.acquire(storage(study)):
         before = contents(study)
-        found = [fault.path for fault in damage.faults(storage(study))]
+        found = [fault.path for fault in check.faults(storage(study))]
         assert [path for path in found if not path.endswith(".safetensors")] == []
         with pytest.raises(Held, match="is driven by process"):
             repair(storage(study))

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from search.own_samplers import SobolSampler, told
-from search.sampling import OBSERVED, Sampling
-from search.space import FloatRange
+from search.launch.ask_tell import OBSERVED, Sampling
+from search.samplers.own import SobolSampler, told
+from search.space.parameters import FloatRange
 from tests.search.studies import study
 
 SPACE = """\

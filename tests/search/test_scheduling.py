@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.scheduling import SCHEDULERS, Moasha, Reach, Report, Stopping, aimed
-from trainables.phases import Train
-from trainables.rungs import Rungs
-from trainables.training import Training
+from search.early_stopping.base import SCHEDULERS, Moasha, Reach, Report, Stopping, aimed
+from trainables.method.partial import Rungs
+from trainables.method.phases import Train
+from trainables.method.training import Training
 
 TWO = ("robust_accuracy", "sparsity")
 

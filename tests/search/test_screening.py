@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from search import objectives
-from search.driver import Driver
-from search.records import Records
-from search.screening import Screens
-from search.study import Study
+from search.launch.driver import Driver
+from search.launch.screening import Screens
+from search.results.study import Study
+from search.store.records import Records
 from tests.search import factories
-from trainables.outcome import Point
-from trainables.screening import Screen
-from trainables.storage import Storage
+from trainables.method.screening import Screen
+from trainables.store.records import Point
+from trainables.store.storage import Storage
 
 ON = {"screening": {"examples": 64}, "constraints": {"clean_accuracy": ">= 0.75"}}
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from search.sharing import estimate
+from search.launch.sharing import estimate
 from tests.search import factories
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from search.sampling import distribution
-from search.space import (
+from search.launch.ask_tell import distribution
+from search.space.parameters import (
     PARAMETERS,
     Categorical,
     FloatRange,

@@ -9,15 +9,15 @@ from typing import Any
 import optuna
 import pytest
 
-from search.driver import Driver
-from search.records import Records
-from search.stopping import Course, EarlyStopping
-from search.study import Study
+from search.launch.driver import Driver
+from search.launch.stopping import Course, EarlyStopping
+from search.results.study import Study
+from search.store.records import Records
 from tests.search import factories
 from tests.search.factories import rung
-from trainables.outcome import Outcome, TrialRecord
 from trainables.recipes import RECIPES
-from trainables.storage import Storage
+from trainables.store.records import Outcome, TrialRecord
+from trainables.store.storage import Storage
 
 EAGER = {"kind": "moasha", "grace": 1, "eta": 2, "max_rungs": 3}
 SPACE = {

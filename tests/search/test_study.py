@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from search import lease
-from search.study import Study
+from search.results.study import Study
+from search.store import driver_lock
 from tests.search import factories
-from trainables import paths
-from trainables.errors import StorageError
+from trainables.core.errors import StorageError
+from trainables.store import paths
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_summary_counts_every_issued_trial_once(study: Study) -> None:
 
 
 def test_unfinished_trials_run_while_a_driver_lives(study: Study) -> None:
-    with lease.acquire(study.records.storage):
+    with driver_lock.acquire(study.records.storage):
         summary = study.summary()
     assert (summary.running, summary.waiting) == (1, 0)
     assert summary.driver is not None
@@ -126,7 +126,7 @@ def test_new_outcomes_are_seen_without_opening_again(study: Study) -> None:
 
 
 def test_documented_example_runs(study: Study) -> None:
-    from search import study as module
+    from search.results import study as module
 
     text = (module.Study.__doc__ or "").split("Example::")[1].strip("\n")
     code = "\n".join(line.removeprefix("        ") for line in text.splitlines())

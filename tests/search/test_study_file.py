@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from search.candidates import searched
-from search.space import Categorical
-from search.study_file import builtin_names, builtin_text, dump, load, loads
-from search.study_spec import StudySpec, json_schema
-from search.yaml_file import parse
+from search.files.yaml import parse
+from search.samplers.ehvi.candidates import searched
+from search.space.parameters import Categorical
+from search.study.file import builtin_names, builtin_text, dump, load, loads
+from search.study.spec import StudySpec, json_schema
 from tests.search.studies import BASE, study
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
 from trainables.pruning import PRUNERS
 from trainables.recipes import RECIPES
 
@@ -264,7 +264,7 @@ def test_plugins_are_imported_before_validation(tmp_path: Path, monkeypatch: pyt
 
 def test_reading_a_study_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from search.study_file import load; load('quickstart');"
+        "import sys; from search.study.file import load; load('quickstart');"
         "print(sorted({'torch', 'ray', 'optuna', 'sklearn', 'scipy', 'numpy', 'click'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

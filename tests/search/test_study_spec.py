@@ -6,15 +6,15 @@ import re
 import pytest
 from jsonschema import Draft202012Validator
 
-from search.fields import bound
-from search.rim import MAX_CORNERS, rim_trials
-from search.study_spec import changes, json_schema
-from search.yaml_file import parse
+from search.files.fields import bound
+from search.files.yaml import parse
+from search.study.spec import changes, json_schema
+from search.study.trials import MAX_CORNERS, rim_trials
 from tests.search.studies import BASE, study
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
+from trainables.method.training import Madry, Trades
 from trainables.pruning import Pruning
 from trainables.recipes.three_stage import ThreeStage
-from trainables.training import Madry, Trades
 
 SPACE = """\
 space:

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search import objectives
-from search.exporters.base import readable
-from search.table import PointRow, TrialRow, columns, point_rows, table, trial_rows
+from search.results.exporters.base import readable
+from search.results.table import PointRow, TrialRow, columns, point_rows, table, trial_rows
 from tests.search import factories
 from trainables.metrics import wilson
-from trainables.outcome import Outcome, Point, TrialRecord
+from trainables.store.records import Outcome, Point, TrialRecord
 
 DOCUMENTED = """
 point, trial, study, recipe, seed, model, data, on_front, feasible, status, flags,
@@ -180,7 +180,7 @@ def test_front_of_a_study_equals_brute_force(found: list[tuple[float, float, flo
 def test_parameter_columns_take_the_type_of_the_space(
     parameter: dict[str, object], values: list[object], kind: str, cells: list[object]
 ) -> None:
-    from search.space import PARAMETERS
+    from search.space.parameters import PARAMETERS
 
     rows = [row for value in values for row in trial_rows([(factories.trial(0, params={"p": value}), None)])]
     column = table(TrialRow, rows, {"p": PARAMETERS.parse(parameter)}).column("param.p")

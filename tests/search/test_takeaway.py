@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from search.records import Fingerprint, Records
-from search.study import Study
-from search.study_spec import StudySpec
+from search.results.study import Study
+from search.store.records import Fingerprint, Records
+from search.study.spec import StudySpec
 from tests.search.factories import measured, outcome, params, point, study_spec, trial
 from tests.search.test_cli import run
-from trainables import models, paths
+from trainables import models
 from trainables.data import cache
-from trainables.models import saved
-from trainables.noise import Noise
-from trainables.stages import Stages
-from trainables.state import State
-from trainables.storage import Storage
+from trainables.export import saved
+from trainables.models.noise import Noise
+from trainables.store import paths
+from trainables.store.stages import Stages
+from trainables.store.state import State
+from trainables.store.storage import Storage
 
 
 @pytest.fixture

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from search import warm_start
-from search.driver import Driver
-from search.launch import _records
-from search.matching import params_of
-from search.own_samplers import TAUGHT
-from search.records import Fingerprint, Records
-from search.study_spec import StudySpec
+from search.launch import warm_start
+from search.launch.driver import Driver
+from search.launch.run import _records
+from search.samplers.own import TAUGHT
+from search.store.records import Fingerprint, Records
+from search.study.inverse import params_of
+from search.study.spec import StudySpec
 from tests.search import factories, synthetic
 from tests.search.test_cli import run
-from trainables import paths
-from trainables.base import plain
-from trainables.errors import SpecError, StorageError
-from trainables.storage import Storage
+from trainables.core.errors import SpecError, StorageError
+from trainables.core.spec import plain
+from trainables.store import paths
+from trainables.store.storage import Storage
 
 FOUND = {"fingerprint": factories.DATA_HASH, "shape": (1, 8, 8), "classes": 10}
 SPACE = synthetic.ladder_study("random").space

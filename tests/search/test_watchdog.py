@@ -10,8 +10,8 @@ import pytest
 
 LAUNCH = """
 import os, signal, sys, threading, time
-from search import watchdog
-from search.watchdog import Interrupt, Watchdog
+from search.cluster import watchdog
+from search.cluster.watchdog import Interrupt, Watchdog
 
 watchdog.LOOK_EVERY, watchdog.PATIENCE_SECONDS, watchdog.LAST_SECONDS = 0.02, 0.1, 0.2
 how = sys.argv[1]

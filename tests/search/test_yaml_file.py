@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.yaml_file import MAX_BYTES, MAX_DEPTH, decode, dump_yaml, leaves, load, parse, parse_value
-from trainables.errors import SpecError
+from search.files.yaml import MAX_BYTES, MAX_DEPTH, decode, dump_yaml, leaves, load, parse, parse_value
+from trainables.core.errors import SpecError
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from tests.trainables.test_train import data, end, network, phase, pruned
-from trainables.latents.admm import MULTIPLIER, TARGET, AdmmLatent
-from trainables.optimisers import Optimisation
-from trainables.phases import Train
-from trainables.selection import EPOCH
-from trainables.state import State
-from trainables.train import Epoch, train
-from trainables.training import Natural, Sgd, Training
-from trainables.weights.admm import Admm
+from trainables.engine.optimisers import Optimisation
+from trainables.engine.selection import EPOCH
+from trainables.engine.train import Epoch, train
+from trainables.method.phases import Train
+from trainables.method.training import Natural, Sgd, Training
+from trainables.reparametrisations.admm import Admm
+from trainables.reparametrisations.tensors.admm import MULTIPLIER, TARGET, AdmmLatent
+from trainables.store.state import State
 
 LAYERS = ("0.weight", "2.weight")
 

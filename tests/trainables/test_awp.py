@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.trainables.test_train import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
-from trainables.awp import climb
-from trainables.rng import generator
-from trainables.state import State, pack, unpack
-from trainables.train import train
-from trainables.training import Mart, Natural, Sgd, Trades
+from trainables.core.rng import generator
+from trainables.engine.awp import climb
+from trainables.engine.train import train
+from trainables.method.training import Mart, Natural, Sgd, Trades
+from trainables.store.state import State, pack, unpack
 
 
 def test_weights_move_up_the_gradient_by_a_share_of_their_norm() -> None:

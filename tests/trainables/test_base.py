@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from trainables.attacks.pgd import Pgd
-from trainables.base import Eps, Spec, plain
-from trainables.training import Training
+from trainables.core.spec import Eps, Spec, plain
+from trainables.method.training import Training
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000))

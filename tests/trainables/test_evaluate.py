@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from trainables import evaluate
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Fgsm, Pgd
-from trainables.base import plain
-from trainables.checks import SEVERITY
+from trainables.core.errors import SpecError
+from trainables.core.spec import plain
 from trainables.data.tensors import Split
-from trainables.errors import SpecError
-from trainables.evaluate import Measurement, measure
+from trainables.measure import evaluate
+from trainables.measure.evaluate import Measurement, measure
+from trainables.measure.sanity_checks import SEVERITY
+from trainables.method.trial import Protocol
 from trainables.metrics.base import Metric, Scene
 from trainables.metrics.weights import Weights
 from trainables.models.normalised import Normalised
-from trainables.spec import Protocol
-from trainables.state import State
+from trainables.store.state import State
 
 SIDE = 6
 PIXELS = SIDE * SIDE

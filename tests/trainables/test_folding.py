@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables import models
-from trainables.folding import Twin
 from trainables.models import MODELS
+from trainables.models.graph.folding import Twin
 from trainables.models.normalised import Normalise, Normalised
 
 FORMATS = [torch.contiguous_format, torch.channels_last]

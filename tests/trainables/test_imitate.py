@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables import imitate as module
 from trainables import models
 from trainables.data import tensors
 from trainables.data.digits import Digits
 from trainables.data.tensors import TrainingData
-from trainables.imitate import imitate
-from trainables.imitation import Imitation
+from trainables.engine import imitate as module
+from trainables.engine.imitate import imitate
+from trainables.engine.train import Epoch
+from trainables.method.imitation import Imitation
+from trainables.method.phases import Imitate
 from trainables.models.lenet import LeNet300
-from trainables.phases import Imitate
 from trainables.pruning import Pruning
 from trainables.pruning.network import Network
-from trainables.state import State, Tensors
-from trainables.train import Epoch
+from trainables.store.state import State, Tensors
 
 CPU = torch.device("cpu")
 PLAIN: dict[str, Any] = {"target_inputs": "clean", "kernel_inputs": "clean", "kernel": 1.0, "l2": 0.01}

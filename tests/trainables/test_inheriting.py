@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from trainables import models
 from trainables.data.tensors import Split, TrainingData
-from trainables.inheriting import inherit
+from trainables.engine.inherit import inherit
+from trainables.method.phases import Inherit, Prune
 from trainables.models import MODELS
-from trainables.phases import Inherit, Prune
 from trainables.pruning.cut import prune
 from trainables.pruning.network import Network
 from trainables.recipes.wang2020 import PRUNINGS
-from trainables.state import State
+from trainables.store.state import State
 
 SHAPE = (2, 16, 16)
 NETS = [{"kind": "lenet300", "hidden": [40, 20]}, "conv4", "resnet20", pytest.param("vgg16", marks=pytest.mark.slow)]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from trainables.keys import canonical_json, digest
-from trainables.spec import Step, TrialSpec, steps
+from trainables.core.keys import canonical_json, digest
+from trainables.method.trial import Step, TrialSpec, steps
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "keys.json"
 

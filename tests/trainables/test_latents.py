@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables import latents
-from trainables.latents.filters import FiltersLatent
-from trainables.latents.learned import RatedLatent, ScoresLatent
-from trainables.latents.twin import TwinLatent
-from trainables.optimisers import Optimisation
+from trainables.engine.optimisers import Optimisation
+from trainables.method.training import Sgd, Training
 from trainables.regularisers.norms import L1
-from trainables.state import State
-from trainables.training import Sgd, Training
-from trainables.weights.learned import Rated, Scores
-from trainables.weights.twin import Twin
+from trainables.reparametrisations import tensors
+from trainables.reparametrisations.learned import Rated, Scores
+from trainables.reparametrisations.tensors.filters import FiltersLatent
+from trainables.reparametrisations.tensors.learned import RatedLatent, ScoresLatent
+from trainables.reparametrisations.tensors.twin import TwinLatent
+from trainables.reparametrisations.twin import Twin
+from trainables.store.state import State
 
 
 def state(seed: int = 0) -> State:
@@ -167,7 +167,7 @@ def channels(counts: str = "weights", **fields: float) -> tuple[FiltersLatent, R
         nn.init.normal_(norm.bias)
     start = State.of(model)
     spec = Rated.model_validate({"sparsity": 0.7, "structure": "filter", "counts": counts, **fields})
-    found = latents.latent(spec, start, draws(), model, IMAGE)
+    found = tensors.latent(spec, start, draws(), model, IMAGE)
     assert isinstance(found, FiltersLatent)
     for name in found.extras:
         found.extras[name].data.normal_(generator=draws())
@@ -188,7 +188,7 @@ def test_filters_begin_by_their_mean_weight_and_where_about_the_wanted_density_i
     torch.manual_seed(1)
     start = State.of(Residual())
     spec = Rated(sparsity=0.75, structure="filter")
-    found = latents.latent(spec, start, draws(), Residual(), IMAGE)
+    found = tensors.latent(spec, start, draws(), Residual(), IMAGE)
     assert isinstance(found, FiltersLatent)
     assert set(found.extras) == {"rates", *(f"scores/{layer}.weight" for layer in ("stem", "one", "two"))}
     torch.testing.assert_close(found.densities(found.extras), torch.full((3,), 0.5))

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trainables import lease
-from trainables.errors import RobustsearchError, StorageError
-from trainables.lease import Held, acquire, holder, living
-from trainables.storage import Storage
+from trainables.core.errors import RobustsearchError, StorageError
+from trainables.store import lease
+from trainables.store.lease import Held, acquire, holder, living
+from trainables.store.storage import Storage
 
 PATH = "work.json"
 

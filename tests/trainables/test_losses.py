@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.attacks.pgd import Pgd
-from trainables.losses import Adversary, terms
-from trainables.training import LOSSES, Loss, Madry, Mart, Mix, Natural, Trades
+from trainables.losses.base import Adversary, terms
+from trainables.method.training import LOSSES, Loss, Madry, Mart, Mix, Natural, Trades
 
 
 class Fixed:

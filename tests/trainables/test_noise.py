@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.test_evaluate import QUICK, SPLIT, linear, measured
-from trainables import evaluate
 from trainables.attacks.pgd import Pgd
-from trainables.evaluate import Measurement
-from trainables.latents.noise import NoiseLatent
+from trainables.measure import evaluate
+from trainables.measure.evaluate import Measurement
+from trainables.method.phases import Prune
 from trainables.metrics.noise import Noise as NoiseMetric
-from trainables.noise import Eot, Noise, Noisy
-from trainables.phases import Prune
+from trainables.models.noise import Eot, Noise, Noisy
 from trainables.pruning import Pruning
 from trainables.pruning.cut import prune
-from trainables.state import State, pack, unpack
-from trainables.weights import noise as spec
+from trainables.reparametrisations import noise as spec
+from trainables.reparametrisations.tensors.noise import NoiseLatent
+from trainables.store.state import State, pack, unpack
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 

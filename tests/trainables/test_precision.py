@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.precision import resolve_precision
+from trainables.core.precision import resolve_precision
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import ValidationError
 
-from trainables.base import Spec
-from trainables.registry import Registry, nearest
+from trainables.core.registry import Registry, nearest
+from trainables.core.spec import Spec
 
 
 class _Shape(Spec):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainables.optimisers import Optimisation
+from trainables.engine.optimisers import Optimisation
+from trainables.method.training import Training
 from trainables.regularisers.norms import L1, L2, GroupLasso
-from trainables.state import State
-from trainables.training import Training
+from trainables.store.state import State
 
 WEIGHTS = {
     "conv": torch.tensor([[[[3.0, 4.0]]], [[[0.0, 0.0]]], [[[-1.0, 0.0]]]]),

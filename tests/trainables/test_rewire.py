@@ -10,15 +10,15 @@ import torch
 from pydantic import ValidationError
 
 from tests.trainables.test_train import EVERYTHING, KEY, data, network, pruned, same
-from trainables.phases import Train
-from trainables.rewire import Moment, highest, rewired, rises
-from trainables.rewirings.base import Rewiring
-from trainables.rewirings.flying_bird import FlyingBird
-from trainables.rewirings.gradual import Gradual
-from trainables.selection import Look
-from trainables.state import State, Tensors, pack, unpack
-from trainables.train import Epoch, train
-from trainables.training import Adam, Sgd, Training
+from trainables.engine.selection import Look
+from trainables.engine.train import Epoch, train
+from trainables.mask_updates.base import Rewiring
+from trainables.mask_updates.flying_bird import FlyingBird
+from trainables.mask_updates.gradual import Gradual
+from trainables.mask_updates.tensors import Moment, highest, rewired, rises
+from trainables.method.phases import Train
+from trainables.method.training import Adam, Sgd, Training
+from trainables.store.state import State, Tensors, pack, unpack
 
 
 def _phase(rewiring: Rewiring, epochs: int = 4, **fields: Any) -> Train:

@@ -15,15 +15,15 @@ import pytest
 import torch
 
 from trainables.data import tensors
-from trainables.outcome import Point, Rung
-from trainables.phases import Measure, Train
-from trainables.run import Report, Run
-from trainables.rungs import Rungs
-from trainables.screening import Screen
-from trainables.spec import TrialSpec, steps
-from trainables.stages import Stages
-from trainables.state import State
-from trainables.storage import Storage
+from trainables.method.partial import Rungs
+from trainables.method.phases import Measure, Train
+from trainables.method.screening import Screen
+from trainables.method.trial import TrialSpec, steps
+from trainables.store.records import Point, Rung
+from trainables.store.stages import Stages
+from trainables.store.state import State
+from trainables.store.storage import Storage
+from trainables.worker.run import Report, Run
 
 CPU = torch.device("cpu")
 FAST = {
@@ -314,7 +314,7 @@ def test_a_trial_that_starts_again_reports_its_looks_again_without_looking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = looks(looking(trial(), tmp_path).reports())
-    monkeypatch.setattr("trainables.evaluate.measure", None)
+    monkeypatch.setattr("trainables.measure.evaluate.measure", None)
     reports = list(looking(trial(), tmp_path).reports())
     assert looks(reports) == first
     assert not [report for report in reports if report.epoch]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from trainables.method.screening import Screen, Screening
 from trainables.metrics import wilson
-from trainables.screening import Screen, Screening
 
 TWO = {"robust_accuracy": 0.5, "sparsity": 0.9}
 

@@ -9,14 +9,14 @@ from pydantic import ValidationError
 from tests.trainables.test_train import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
 from trainables import attacks
 from trainables.attacks.pgd import Pgd
-from trainables.base import Eps
+from trainables.core.errors import SpecError
+from trainables.core.spec import Eps
 from trainables.data.tensors import Split
-from trainables.errors import SpecError
-from trainables.selection import EPOCH, ROBUST, held_back
-from trainables.spec import TrialSpec
-from trainables.state import State, pack, unpack
-from trainables.train import train
-from trainables.training import Constant, Sgd, Training
+from trainables.engine.selection import EPOCH, ROBUST, held_back
+from trainables.engine.train import train
+from trainables.method.training import Constant, Sgd, Training
+from trainables.method.trial import TrialSpec
+from trainables.store.state import State, pack, unpack
 
 # A learning rate at which accuracy goes up and down.
 ROUGH = {"select": 20, "optimiser": Sgd(lr=0.2), "schedule": Constant(), "eps": 0.3}

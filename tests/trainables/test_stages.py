@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from trainables import paths
-from trainables.stages import Stages
-from trainables.state import State, Tensors, pack, unpack
-from trainables.storage import Storage
+from trainables.store import paths
+from trainables.store.stages import Stages
+from trainables.store.state import State, Tensors, pack, unpack
+from trainables.store.storage import Storage
 
 KEY = "ab" * 32
 

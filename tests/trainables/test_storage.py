@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainables.errors import StorageError
-from trainables.storage import Storage
+from trainables.core.errors import StorageError
+from trainables.store.storage import Storage
 
 
 @pytest.fixture(params=["local", "file uri", "pyarrow"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.tangent import Function, kernel, readout
+from trainables.models.ntk import Function, kernel, readout
 
 CLASSES = 3
 

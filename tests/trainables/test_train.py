@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables import train as subject
+from trainables.core.errors import Diverged
 from trainables.data.tensors import Split, TrainingData
-from trainables.errors import Diverged
-from trainables.phases import Train
-from trainables.state import State, pack, unpack
-from trainables.train import Epoch, train
-from trainables.training import Adam, AdamW, Constant, Cosine, Madry, Mix, Natural, Sgd, Trades, Training
+from trainables.engine import train as subject
+from trainables.engine.train import Epoch, train
+from trainables.method.phases import Train
+from trainables.method.training import Adam, AdamW, Constant, Cosine, Madry, Mix, Natural, Sgd, Trades, Training
+from trainables.store.state import State, pack, unpack
 
 KEY = "a key"
 

@@ -18,14 +18,17 @@ import torch
 from ray.exceptions import RayActorError
 
 from tests.trainables.test_run import FAST, trial
-from trainables import evaluate, measuring, notice, paths, run, train, tune_trainable
-from trainables.base import plain
+from trainables.core.errors import StorageError
+from trainables.core.spec import plain
 from trainables.data import tensors
-from trainables.errors import StorageError
-from trainables.outcome import Outcome, Point, Rung
-from trainables.spec import TrialSpec
-from trainables.storage import Storage
-from trainables.tune_trainable import RobustsearchTrial
+from trainables.engine import train
+from trainables.measure import evaluate
+from trainables.method.trial import TrialSpec
+from trainables.store import paths
+from trainables.store.records import Outcome, Point, Rung
+from trainables.store.storage import Storage
+from trainables.worker import points, preemption, run, tune_trainable
+from trainables.worker.tune_trainable import RobustsearchTrial
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -254,7 +257,7 @@ def test_the_signal_is_given_back(work: Any) -> None:
 def test_an_epoch_that_outlasts_the_notice_is_given_up(
     work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notice, "NOTICE_SECONDS", 0.2)
+    monkeypatch.setattr(preemption, "NOTICE_SECONDS", 0.2)
     real, calls = evaluate.measure, []
 
     def endless(*arguments: Any, **named: Any) -> Any:
@@ -357,7 +360,7 @@ def test_a_clock_that_is_set_back_makes_no_duration_negative(
             return datetime(2030, 1, 1, tzinfo=UTC) - timedelta(hours=next(clock))
 
     now = time.time()
-    for module in (tune_trainable, measuring):
+    for module in (tune_trainable, points):
         monkeypatch.setattr(module, "datetime", Backwards)
     monkeypatch.setattr(time, "time", lambda: now - 3600 * next(clock))
     run_out(work(trial(sparsity=0.5)))

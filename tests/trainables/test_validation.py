@@ -9,15 +9,15 @@ from trainables import attacks, models
 from trainables.attacks.pgd import Fgsm
 from trainables.data import tensors
 from trainables.data.digits import Digits
-from trainables.losses import Adversary
+from trainables.engine.train import train
+from trainables.losses.base import Adversary
+from trainables.method.phases import Train
+from trainables.method.training import Adam, Mix, Training
 from trainables.metrics.attacked import Attacked
 from trainables.metrics.base import Scene
 from trainables.metrics.early_stop import EarlyStop
 from trainables.models.lenet import LeNet300
-from trainables.phases import Train
-from trainables.state import State
-from trainables.train import train
-from trainables.training import Adam, Mix, Training
+from trainables.store.state import State
 
 DATA = tensors.load(Digits(limit=300, validation=100))
 ATTACK = Fgsm(random_start=False, step_size=1.0)

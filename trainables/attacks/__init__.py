@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trainables.attacks.base import Attack, Keep
 from trainables.attacks.minimal import CarliniWagner, DeepFool
 from trainables.attacks.pgd import Fgsm, Pgd, RFgsm
-from trainables.registry import Registry
+from trainables.core.registry import Registry
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from trainables.base import Spec
+from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
     import torch

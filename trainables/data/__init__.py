@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainables.core.registry import Registry
 from trainables.data.base import Data
 from trainables.data.cifar import Cifar10, Cifar100
 from trainables.data.digits import Digits
@@ -10,7 +11,6 @@ from trainables.data.image_folder import ImageFolder
 from trainables.data.mnist import FashionMnist, Mnist
 from trainables.data.parquet import Parquet
 from trainables.data.svhn import Svhn
-from trainables.registry import Registry
 
 DATASETS: Registry[Data] = Registry(
     "data set",

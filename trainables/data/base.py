@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from trainables.base import Spec, located
+from trainables.core.spec import Spec, located
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from trainables.base import plain
+from trainables.core.errors import DataError
+from trainables.core.keys import digest
+from trainables.core.spec import plain
 from trainables.data.base import Data
-from trainables.errors import DataError
-from trainables.keys import digest
 
 if TYPE_CHECKING:
     import numpy as np

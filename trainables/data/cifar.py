@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal
 
+from trainables.core.errors import DataError
 from trainables.data.files import FileData, Layout, Part
 from trainables.data.parquet import ParquetLayout
-from trainables.errors import DataError
 
 if TYPE_CHECKING:
     from trainables.data.base import Arrays

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
 
-from trainables.errors import DataError
+from trainables.core.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
+from trainables.core.errors import DataError
 from trainables.data.base import Data
-from trainables.errors import DataError
 
 if TYPE_CHECKING:
     from trainables.data.base import Arrays

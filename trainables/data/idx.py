@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from trainables.core.errors import DataError
 from trainables.data.files import FileData, Layout, Part
-from trainables.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from trainables.core.errors import DataError
 from trainables.data.files import FileData, Layout, Part
-from trainables.errors import DataError
 
 if TYPE_CHECKING:
     from trainables.data.base import Arrays

@@ -10,9 +10,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from trainables.core.errors import DataError
+from trainables.core.registry import nearest
 from trainables.data.files import FileData, Layout, Part
-from trainables.errors import DataError
-from trainables.registry import nearest
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainables.errors import SpecError
-from trainables.rng import derive
+from trainables.core.errors import SpecError
+from trainables.core.rng import derive
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from trainables.metrics.activations import Activations
-from trainables.metrics.attacked import Attacked
-from trainables.metrics.base import Metric
-from trainables.metrics.dense_distance import DenseDistance
-from trainables.metrics.distance import Distance
-from trainables.metrics.dynamics import Dynamics
-from trainables.metrics.early_stop import EarlyStop
-from trainables.metrics.lipschitz import Lipschitz
-from trainables.metrics.names import (
+from trainables.core.measures import (
     CLEAN_ACCURACY,
     KNOWN,
     MACS_EFFECTIVE,
@@ -21,10 +13,18 @@ from trainables.metrics.names import (
     Direction,
     wilson,
 )
+from trainables.core.registry import Registry
+from trainables.metrics.activations import Activations
+from trainables.metrics.attacked import Attacked
+from trainables.metrics.base import Metric
+from trainables.metrics.dense_distance import DenseDistance
+from trainables.metrics.distance import Distance
+from trainables.metrics.dynamics import Dynamics
+from trainables.metrics.early_stop import EarlyStop
+from trainables.metrics.lipschitz import Lipschitz
 from trainables.metrics.noise import Noise
 from trainables.metrics.spectrum import Spectrum
 from trainables.metrics.weights import Weights
-from trainables.registry import Registry
 
 __all__ = [
     "CLEAN_ACCURACY",

@@ -23,7 +23,7 @@ class Activations(Metric):
     def values(self, scene: Scene) -> dict[str, float]:
         import torch
 
-        from trainables.activations import watched
+        from trainables.models.activations import watched
 
         x = scene.x[: self.examples]
         zeros: list[int] = []

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack, Keep
 from trainables.attacks.pgd import Pgd
-from trainables.base import Eps, check_radius
+from trainables.core.spec import Eps, check_radius
+from trainables.method.training import AttackLabels
 from trainables.metrics.base import Metric, Scene
-from trainables.training import AttackLabels
 
 CHUNK = 250
 

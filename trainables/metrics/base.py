@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainables.base import Spec
+from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from trainables.attacks.base import Attack
-    from trainables.state import State
+    from trainables.store.state import State
 
 
 Trainings = tuple["Mapping[int, State]", "Mapping[int, State]"]

@@ -41,7 +41,7 @@ class DenseDistance(Metric):
         import torch
         from torch.func import functional_call
 
-        from trainables.tangent import kernel, readout
+        from trainables.models.ntk import kernel, readout
 
         x, y = (t[: self.examples].contiguous() for t in (scene.x, scene.y))
         origin, state = (s.to(x.device) for s in (scene.origin(), scene.state))

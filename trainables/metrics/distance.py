@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.minimal import CarliniWagner, DeepFool, Minimal
-from trainables.base import located
+from trainables.core.spec import located
 from trainables.metrics.base import Metric, Scene
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from trainables.metrics.base import Metric, Scene
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainables.state import State
+    from trainables.store.state import State
 
 
 class Dynamics(Metric):

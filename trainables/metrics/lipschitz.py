@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from trainables.attacks.minimal import jacobian
-from trainables.base import Eps
+from trainables.core.spec import Eps
 from trainables.metrics.base import Metric, Scene
 
 if TYPE_CHECKING:

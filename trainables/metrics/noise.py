@@ -43,7 +43,7 @@ class Noise(Metric):
     def values(self, scene: Scene) -> dict[str, float]:
         import torch
 
-        from trainables import noise
+        from trainables.models import noise
 
         state = scene.state.to(scene.x.device)
         found = noise.Noise.of(state)

@@ -29,7 +29,7 @@ class Spectrum(Metric):
     def values(self, scene: Scene) -> dict[str, float]:
         import torch
 
-        from trainables.channels import Wiring
+        from trainables.models.graph.channels import Wiring
 
         channels, height, width = scene.x.shape[1:]
         wiring = Wiring(scene.net, (channels, height, width))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from trainables.core.registry import Registry
 from trainables.models.base import Model
 from trainables.models.lenet import Conv4, LeNet5, LeNet300, Linear
 from trainables.models.resnet import ResNet18, ResNet20, ResNet32, ResNet56, Wrn28x4, Wrn28x10
 from trainables.models.vgg import Vgg16
 from trainables.models.zoo import Torchvision
-from trainables.registry import Registry
 
 if TYPE_CHECKING:
     from trainables.models.normalised import Normalised

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainables.base import Spec
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
+from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
 from trainables.models.base import Model
 
 LEAST_STD = 1 / 255

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
+from trainables.core.registry import nearest
 from trainables.models.base import Model
-from trainables.registry import nearest
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,13 +7,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.base import Spec, located
+from trainables.core.registry import Registry
+from trainables.core.spec import Spec, located
 from trainables.pruning.base import Pruner
 from trainables.pruning.densities import Layers
 from trainables.pruning.mad import Mad
 from trainables.pruning.saliency import Grasp, NtkSap, Snip, Synflow
 from trainables.pruning.scores import Leading, Magnitude, Random, Slimming
-from trainables.registry import Registry
 
 PRUNERS: Registry[Pruner] = Registry(
     "pruner",

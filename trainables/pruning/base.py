@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from trainables.base import Spec
+from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
 from trainables.pruning.mad import Blocks
 from trainables.pruning.network import Network
 

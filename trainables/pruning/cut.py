@@ -8,14 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from trainables.errors import SpecError
-from trainables.phases import Prune
+from trainables.core.errors import SpecError
+from trainables.method.phases import Prune
 from trainables.pruning.base import Scene
 from trainables.pruning.densities import quotas, share
 from trainables.pruning.filters import keep_filters
 from trainables.pruning.network import Network
 from trainables.pruning.patterns import keep_pattern
-from trainables.state import State, Tensors
+from trainables.store.state import State, Tensors
 
 View = Callable[[State, torch.Generator], Network]
 """How a pruner that looks at more than weights sees the network in a state."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
 from trainables.pruning import Group, Scope
-from trainables.state import State, Tensors
+from trainables.store.state import State, Tensors
 
 if TYPE_CHECKING:
-    from trainables.channels import Wiring
+    from trainables.models.graph.channels import Wiring
 
 GROUPS: dict[Group, Callable[[Tensor], Tensor]] = {
     "mean": lambda scores: scores.mean(dim=1),

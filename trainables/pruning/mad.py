@@ -53,7 +53,7 @@ class Mad(Sighted):
         import torch
 
         from trainables.pruning.curvature import observe
-        from trainables.state import prunable
+        from trainables.store.state import prunable
 
         before = model.training
         images = torch.zeros(2, *shape, device=next(model.parameters()).device)

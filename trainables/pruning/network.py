@@ -12,9 +12,9 @@ from torch.func import functional_call
 
 from trainables.attacks import run
 from trainables.attacks.base import Attack
-from trainables.channels import Wiring
 from trainables.data.tensors import TrainingData
-from trainables.state import State, Tensors
+from trainables.models.graph.channels import Wiring
+from trainables.store.state import State, Tensors
 
 
 @dataclass(frozen=True)

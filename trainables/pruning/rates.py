@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from trainables.base import Spec
+from trainables.core.spec import Spec
 
 
 class Rates(Spec):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
-from trainables.base import Eps, check_radius
+from trainables.core.spec import Eps, check_radius
 from trainables.pruning.base import Pruner, Scene
 
 if TYPE_CHECKING:

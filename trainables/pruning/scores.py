@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
 from trainables.pruning.base import Pruner, Scene
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Slimming(Pruner):
     needs_network: ClassVar[bool] = True
 
     def check(self, model: nn.Module, shape: tuple[int, int, int]) -> None:
-        from trainables.channels import Wiring
+        from trainables.models.graph.channels import Wiring
 
         if not Wiring(model, shape).scales(dict(model.named_parameters())):
             raise SpecError(_NO_SCALES)

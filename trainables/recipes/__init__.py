@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainables.core.registry import Registry
 from trainables.recipes.base import Recipe
 from trainables.recipes.cosentino2019 import Cosentino2019
 from trainables.recipes.filter import Filter
@@ -18,7 +19,6 @@ from trainables.recipes.shi2022 import Shi2022
 from trainables.recipes.three_stage import ThreeStage
 from trainables.recipes.twin_rep import TwinRep
 from trainables.recipes.wang2020 import Wang2020
-from trainables.registry import Registry
 
 RECIPES: Registry[Recipe] = Registry(
     "recipe",

@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from trainables.base import Spec, located
-from trainables.phases import Phase
+from trainables.core.spec import Spec, located
+from trainables.method.phases import Phase
+from trainables.method.training import Training
 from trainables.pruning import Pruning
-from trainables.training import Training
 
 
 class Recipe(Spec):

@@ -6,14 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.base import located
-from trainables.phases import Measure, Phase, Prune, Rewind, Train
+from trainables.core.spec import located
+from trainables.method.phases import Measure, Phase, Prune, Rewind, Train
+from trainables.method.training import Training
 from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner
 from trainables.pruning.rates import Rates
 from trainables.pruning.scores import Magnitude
 from trainables.recipes.base import Recipe, check_warmups, ladder
-from trainables.training import Training
 
 PUBLISHED: dict[str, Any] = {
     "batch": 60,

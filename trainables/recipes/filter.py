@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from trainables.base import located
+from trainables.core.spec import located
 from trainables.pruning import Pruning
 from trainables.recipes.three_stage import ThreeStage
 
@@ -14,7 +14,7 @@ from trainables.recipes.three_stage import ThreeStage
 class Filter(ThreeStage):
     """Train, prune whole filters, fine-tune: what is left can be built as a smaller dense network.
 
-    `trainables.models.shrunk` builds it. The default takes the filters of smallest l1 norm from each layer, nearly the
+    `trainables.export.shrunk` builds it. The default takes the filters of smallest l1 norm from each layer, nearly the
     same share of all. Source: Li et al. 2017, arXiv:1608.08710 §3.
     """
 

@@ -6,12 +6,12 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from trainables.base import located
-from trainables.phases import Measure, Phase, Prune, Train
+from trainables.core.spec import located
+from trainables.mask_updates.flying_bird import FlyingBird as Dynamics
+from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.pruning import Pruning
 from trainables.pruning.scores import Random
 from trainables.recipes.base import Recipe, check_warmups
-from trainables.rewirings.flying_bird import FlyingBird as Dynamics
 
 
 class FlyingBird(Recipe):

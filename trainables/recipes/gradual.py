@@ -6,11 +6,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.phases import Measure, Phase, Train
+from trainables.mask_updates.gradual import Gradual as Rising
+from trainables.mask_updates.gradual import check_pruning
+from trainables.method.phases import Measure, Phase, Train
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups
-from trainables.rewirings.gradual import Gradual as Rising
-from trainables.rewirings.gradual import check_pruning
 
 
 class Gradual(Recipe):

@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.phases import Measure, Phase, Prune, Train
+from trainables.method.phases import Measure, Phase, Prune, Train
+from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, ladder, tuned
-from trainables.training import Training
 
 NATURAL: dict[str, Any] = {"loss": "natural", "optimiser": {"kind": "sgd", "lr": 0.05}}
 """Our default: the paper trains naturally; its optimiser and rates are not known to us."""

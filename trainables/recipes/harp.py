@@ -8,8 +8,8 @@ from pydantic import Field
 
 from trainables.pruning import Pruning
 from trainables.recipes.learned import Learned
-from trainables.weights.base import Weights
-from trainables.weights.learned import Rated
+from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations.learned import Rated
 
 
 class Harp(Learned):

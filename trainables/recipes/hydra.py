@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from trainables.recipes.learned import Learned
-from trainables.weights.base import Weights
-from trainables.weights.learned import Scores
+from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations.learned import Scores
 
 
 class Hydra(Learned):

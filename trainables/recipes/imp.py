@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.base import located
-from trainables.phases import Measure, Phase, Prune, Rewind, RewindTo, Train
+from trainables.core.spec import located
+from trainables.method.phases import Measure, Phase, Prune, Rewind, RewindTo, Train
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, ladder
 

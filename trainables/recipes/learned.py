@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from trainables.phases import Measure, Phase, Prune, Train
+from trainables.method.phases import Measure, Phase, Prune, Train
+from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, tuned
-from trainables.training import Training
-from trainables.weights.base import Weights
+from trainables.reparametrisations.base import Weights
 
 PUBLISHED: dict[str, Any] = {
     "optimiser": {"kind": "sgd", "lr": 0.1, "weight_decay": 1e-4},

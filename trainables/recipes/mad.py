@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from trainables.base import located
+from trainables.core.spec import located
+from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.pruning.mad import Mad as Saliency
 from trainables.recipes.three_stage import ThreeStage
-from trainables.training import Training
 
 PUBLISHED: dict[str, Any] = {
     "optimiser": {"kind": "sgd", "lr": 0.1, "weight_decay": 2e-4},

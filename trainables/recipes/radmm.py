@@ -6,12 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from trainables.base import located
-from trainables.phases import Measure, Phase, Prune, Train
+from trainables.core.spec import located
+from trainables.method.phases import Measure, Phase, Prune, Train
+from trainables.method.training import SCHEDULES, Schedule, Step, Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, tuned
-from trainables.training import SCHEDULES, Schedule, Step, Training
-from trainables.weights.admm import Admm, check_projection
+from trainables.reparametrisations.admm import Admm, check_projection
 
 PUBLISHED: dict[str, Any] = {
     "optimiser": {"kind": "sgd", "lr": 0.1, "weight_decay": 1e-4},

@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.phases import Measure, Phase, Prune, Threshold, Train
+from trainables.method.phases import Measure, Phase, Prune, Threshold, Train
+from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, tuned
-from trainables.training import Training
-from trainables.weights import WEIGHTS
-from trainables.weights.base import Weights
-from trainables.weights.noise import Noise
+from trainables.reparametrisations import WEIGHTS
+from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations.noise import Noise
 
 PUBLISHED: dict[str, Any] = {
     "batch": 128,

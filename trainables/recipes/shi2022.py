@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.imitation import Imitation
-from trainables.phases import Imitate, Measure, Phase, Prune, Rewind, Train
+from trainables.method.imitation import Imitation
+from trainables.method.phases import Imitate, Measure, Phase, Prune, Rewind, Train
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.phases import Measure, Phase, Prune, Train
+from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, tuned
 

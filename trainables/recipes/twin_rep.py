@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.base import located
-from trainables.phases import Measure, Phase, Prune, Train
+from trainables.core.spec import located
+from trainables.method.phases import Measure, Phase, Prune, Train
+from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups
-from trainables.training import Training
-from trainables.weights.twin import Twin
+from trainables.reparametrisations.twin import Twin
 
 PUBLISHED: dict[str, Any] = {
     "optimiser": {"kind": "sgd", "lr": 0.1, "weight_decay": 2e-4},

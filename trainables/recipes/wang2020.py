@@ -6,12 +6,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.phases import Inherit, Measure, Phase, Prune, Rest, Rewind, Train
+from trainables.method.phases import Inherit, Measure, Phase, Prune, Rest, Rewind, Train
+from trainables.method.training import Natural, Training
 from trainables.pruning import Pruning
 from trainables.pruning.scores import Leading, Slimming
 from trainables.recipes.base import Recipe, check_warmups
 from trainables.regularisers.norms import Slimming as SlimmingPenalty
-from trainables.training import Natural, Training
 
 PRUNINGS = {
     "global": Pruning(),

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from trainables.base import Spec
-from trainables.registry import Registry
+from trainables.core.registry import Registry
+from trainables.core.spec import Spec
 from trainables.regularisers.base import Regulariser
 from trainables.regularisers.norms import L1, L2, GroupLasso, Slimming
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from trainables.base import Spec
+from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from search.exporters import output
-from search.exporters.output import OutputError, write_output
-from trainables.errors import StorageError
+from search.results.exporters import output
+from search.results.exporters.output import OutputError, write_output
+from trainables.core.errors import StorageError
 
 
 def test_file_and_its_directory_are_made(tmp_path: Path) -> None:

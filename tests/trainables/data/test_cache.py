@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from tests.trainables.data.made import GREY, Arrays, made, write, write_idx
+from trainables.core.errors import DataError
 from trainables.data import DATASETS
 from trainables.data import cache as caching
 from trainables.data.base import Data
 from trainables.data.cache import fingerprint, training_arrays
 from trainables.data.idx import Idx
 from trainables.data.parquet import Parquet
-from trainables.errors import DataError
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from urllib.error import URLError
 import pytest
 
 from tests.trainables.data.made import GREY, LAYOUTS, made, write, write_idx, write_parquet
+from trainables.core.errors import DataError, failure_class
 from trainables.data import DATASETS
 from trainables.data.files import FileData, Layout, MissingData, Part
 from trainables.data.idx import Idx, IdxLayout
 from trainables.data.mnist import FashionMnist, Mnist
-from trainables.errors import DataError, failure_class
 
 
 def test_default_root_is_below_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

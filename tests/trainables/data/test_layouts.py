@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from tests.trainables.data.made import COLOUR, GREY, TRAIN, made, png, write, write_classes
+from trainables.core.errors import DataError
 from trainables.data import DATASETS
 from trainables.data.cifar import Cifar10
 from trainables.data.decode import decode
 from trainables.data.idx import read_idx
 from trainables.data.image_folder import ImageFolder
 from trainables.data.parquet import Parquet
-from trainables.errors import DataError
 
 
 def encoded(*images: np.ndarray | bytes) -> list[tuple[str, io.BytesIO]]:

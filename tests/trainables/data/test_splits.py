@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainables.core.errors import SpecError
 from trainables.data.splits import carve, draw, limited, quotas
-from trainables.errors import SpecError
 
 COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(lambda counts: sum(counts) > 0)
 

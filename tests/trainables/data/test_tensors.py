@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.trainables.data.made import write
+from trainables.core.errors import DataError, SpecError
 from trainables.data import DATASETS
 from trainables.data.tensors import load, statistics
-from trainables.errors import DataError, SpecError
 
 
 def test_load_is_kept_in_memory() -> None:

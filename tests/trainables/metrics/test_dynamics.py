@@ -11,7 +11,7 @@ from torch import nn
 
 from trainables.metrics.base import Scene, Trainings
 from trainables.metrics.dynamics import Dynamics
-from trainables.state import State
+from trainables.store.state import State
 
 
 def line(slope: float) -> State:

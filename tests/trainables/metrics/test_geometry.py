@@ -7,14 +7,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from trainables.activations import TopK, activity, watched
 from trainables.attacks.minimal import DeepFool
 from trainables.attacks.pgd import Pgd
 from trainables.metrics.activations import Activations
 from trainables.metrics.base import Scene
 from trainables.metrics.distance import Distance
 from trainables.metrics.lipschitz import Lipschitz
-from trainables.state import State
+from trainables.models.activations import TopK, activity, watched
+from trainables.store.state import State
 
 
 def scene(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Scene:

@@ -10,7 +10,7 @@ from torch import nn
 
 from trainables.metrics.base import Scene
 from trainables.metrics.spectrum import Spectrum
-from trainables.state import State
+from trainables.store.state import State
 
 
 def _values(net: nn.Module, shape: tuple[int, int, int] = (1, 2, 2)) -> dict[str, float]:

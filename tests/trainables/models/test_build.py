@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from trainables import models
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.models.normalised import LEAST_STD, Normalised
@@ -126,10 +126,10 @@ def test_specs_need_no_torch_and_weights_are_the_same_in_another_process() -> No
         "assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)\n"
         "spec = models.MODELS.parse('resnet20')\n"
         "m = models.build(spec, shape=(3, 32, 32), classes=10, mean=[.5] * 3, std=[.25] * 3, seed=0)\n"
-        "from trainables.state import State\n"
+        "from trainables.store.state import State\n"
         "print(State.of(m).weights_sha256())"
     )
-    from trainables.state import State
+    from trainables.store.state import State
 
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert there == State.of(built("resnet20")).weights_sha256()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from trainables import models
 from trainables.models import MODELS, macs
-from trainables.state import State
+from trainables.store.state import State
 
 
 def dense(kind: str, shape: tuple[int, int, int]) -> int:

@@ -11,12 +11,13 @@ import torch
 
 from tests.trainables.test_inheriting import SHAPE, _net, _small
 from trainables import models
-from trainables.base import plain
-from trainables.errors import SpecError, StorageError
-from trainables.models import MODELS, saved
-from trainables.models.shrunk import shrunk
-from trainables.noise import Noise
-from trainables.state import State
+from trainables.core.errors import SpecError, StorageError
+from trainables.core.spec import plain
+from trainables.export import saved
+from trainables.export.shrunk import shrunk
+from trainables.models import MODELS
+from trainables.models.noise import Noise
+from trainables.store.state import State
 
 SPEC = MODELS.parse({"kind": "lenet300", "hidden": [6, 5]})
 CARD = {"model": plain(SPEC), "shape": [1, 4, 4], "classes": 3}

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from tests.trainables.test_inheriting import SHAPE, _net, _small
+from trainables.export.shrunk import shrunk
 from trainables.models import macs
-from trainables.models.shrunk import shrunk
-from trainables.state import State
+from trainables.store.state import State
 
 NETS = [
     *({"kind": "lenet300", "hidden": [40, 20]}, "lenet5", "conv4", "resnet20"),

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from tests.trainables.pruning.test_saliency import SHAPE, build, network, scene
-from trainables.errors import SpecError
+from trainables.core.errors import SpecError
 from trainables.pruning.curvature import Factors, factors
 from trainables.pruning.mad import Mad
-from trainables.state import State
+from trainables.store.state import State
 
 
 def images(number: int = 24) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from trainables.errors import SpecError
-from trainables.phases import Prune
+from trainables.core.errors import SpecError
+from trainables.method.phases import Prune
 from trainables.pruning import Pruning
 from trainables.pruning.base import Pruner, Scene
 from trainables.pruning.cut import below, prune
 from trainables.recipes import RECIPES
-from trainables.state import State, Tensors
+from trainables.store.state import State, Tensors
 
 
 def _state(seed: int = 0) -> State:

@@ -7,16 +7,16 @@ import torch
 from torch import nn
 
 from trainables import models
-from trainables.channels import Wiring
+from trainables.core.errors import SpecError
 from trainables.data.tensors import Split, TrainingData
-from trainables.errors import SpecError
+from trainables.method.phases import Prune
 from trainables.models import MODELS
-from trainables.phases import Prune
+from trainables.models.graph.channels import Wiring
 from trainables.pruning import Pruning
 from trainables.pruning.cut import View, prune
 from trainables.pruning.network import Network
 from trainables.pruning.scores import Slimming
-from trainables.state import State
+from trainables.store.state import State
 
 SHAPE = (2, 8, 8)
 TRACED = [

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tests.trainables.pruning.test_saliency import build, close, network, scene
 from trainables.pruning.curvature import factors
 from trainables.pruning.mad import Mad
-from trainables.state import State, Tensors
+from trainables.store.state import State, Tensors
 
 FAST = Mad(examples=24, batch=24, eps=0.1, mask_steps=5)  # type: ignore[arg-type]
 

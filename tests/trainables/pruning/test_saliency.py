@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.data.tensors import Split, TrainingData
+from trainables.method.phases import Prune
 from trainables.models.normalised import Normalise, Normalised
-from trainables.phases import Prune
 from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner, Scene
 from trainables.pruning.cut import prune
 from trainables.pruning.network import Network
 from trainables.pruning.rates import Rates
 from trainables.pruning.saliency import Grasp, Iterative, NtkSap, Snip, Synflow
-from trainables.state import State, Tensors
+from trainables.store.state import State, Tensors
 
 MEAN, STD = (0.4, 0.6), (0.2, 0.3)
 SHAPE = (2, 6, 6)

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from trainables import models
+from trainables.method.phases import Measure, Prune, Rewind, Train
+from trainables.method.training import Adam, Training
 from trainables.models.lenet import LeNet300
-from trainables.phases import Measure, Prune, Rewind, Train
 from trainables.pruning.cut import prune
 from trainables.recipes.cosentino2019 import PUBLISHED, Cosentino2019
-from trainables.state import State
-from trainables.training import Adam, Training
+from trainables.store.state import State
 
 REMAINING = [80.04, 64.06, 51.28, 41.05, 32.86, 26.31, 21.07, 16.87, 13.51, 10.82]
 REMAINING += [8.67, 6.95, 5.57, 4.46, 3.58, 2.87, 2.30, 1.84, 1.48, 1.19]

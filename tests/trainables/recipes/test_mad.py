@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from trainables.attacks.pgd import Pgd
-from trainables.base import plain
-from trainables.phases import Prune
+from trainables.core.spec import plain
+from trainables.method.phases import Prune
 from trainables.pruning.mad import Mad as Saliency
 from trainables.recipes import RECIPES
 from trainables.recipes.mad import Mad

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from trainables.phases import Measure, Prune, Threshold, Train
+from trainables.method.phases import Measure, Prune, Threshold, Train
 from trainables.recipes.rakin2019 import PUBLISHED, Rakin2019
-from trainables.weights.base import Plain
-from trainables.weights.noise import Noise
+from trainables.reparametrisations.base import Plain
+from trainables.reparametrisations.noise import Noise
 
 
 def test_trains_with_noise_cuts_once_and_tunes_if_asked() -> None:

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainables.base import Eps, plain
-from trainables.phases import Imitate, Measure, Prune, Rewind, Train
+from trainables.core.spec import Eps, plain
+from trainables.method.phases import Imitate, Measure, Prune, Rewind, Train
+from trainables.method.training import Constant, Cosine, Step
 from trainables.recipes import RECIPES
 from trainables.recipes.imp import Imp
 from trainables.recipes.radmm import Radmm
 from trainables.recipes.three_stage import ThreeStage
-from trainables.training import Constant, Cosine, Step
-from trainables.weights.admm import Admm
+from trainables.reparametrisations.admm import Admm
 
 
 @pytest.mark.parametrize("kind", list(RECIPES))

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from trainables import models
-from trainables.base import plain
+from trainables.core.spec import plain
 from trainables.data import tensors
-from trainables.phases import Imitate, Measure, Prune, Rewind, Train
+from trainables.method.phases import Imitate, Measure, Prune, Rewind, Train
+from trainables.method.trial import TrialSpec, steps
 from trainables.recipes.shi2022 import Shi2022
-from trainables.run import Report, Run
-from trainables.spec import TrialSpec, steps
-from trainables.stages import Stages
-from trainables.state import State
-from trainables.storage import Storage
+from trainables.store.stages import Stages
+from trainables.store.state import State
+from trainables.store.storage import Storage
+from trainables.worker.run import Report, Run
 
 CPU = torch.device("cpu")
 FAST = {"batch": 100, "eps": 0.1, "attack": {"kind": "pgd", "steps": 1}, "precision": "fp32"}

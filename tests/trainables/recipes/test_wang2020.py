@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from trainables.data import tensors
-from trainables.outcome import Point
-from trainables.phases import Inherit, Measure, Phase, Prune, Rewind, Train
+from trainables.method.phases import Inherit, Measure, Phase, Prune, Rewind, Train
+from trainables.method.training import Natural
+from trainables.method.trial import TrialSpec
 from trainables.recipes.wang2020 import Wang2020
-from trainables.run import Run
-from trainables.spec import TrialSpec
-from trainables.stages import Stages
-from trainables.storage import Storage
-from trainables.training import Natural
+from trainables.store.records import Point
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
+from trainables.worker.run import Run
 
 
 def _trainings(phases: tuple[Phase, ...]) -> list[int]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from trainables.activations import TopK
+from trainables.models.activations import TopK
 from trainables.models.nets.initial import glorot
 
 Shape = tuple[int, int, int]

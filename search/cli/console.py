@@ -1,0 +1,258 @@
+"""What the commands print: tables in a terminal, aligned plain text elsewhere, and never a control character."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from search.cli.progress import duration
+from search.files.messages import printable
+from search.objectives.values import COUNTS
+from search.results.exporters.base import caption, number, percent_sparsity
+from search.results.status import NEAREST, said
+
+if TYPE_CHECKING:
+    from search.launch.doctor import Finding
+    from search.results.status import Status
+    from search.results.study import Answer, Study, Summary
+    from search.results.table import PointRow
+    from search.space.parameters import Parameter
+
+_UNLIMITED = 100_000
+_LONG_NAME = 28
+
+
+class _Out(Console):
+    """A console on a stream: styled and wrapped in a terminal, plain and unwrapped elsewhere."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        # Without a colour system rich writes no escape at all; NO_COLOR alone would leave it bold and dim.
+        plain = bool(os.environ.get("NO_COLOR"))
+        system: Literal["auto"] | None = None if plain else "auto"
+        super().__init__(file=stream, highlight=False, markup=False, emoji=False, color_system=system)
+        if not self.is_terminal:
+            self.width = _UNLIMITED
+
+    def on_broken_pipe(self) -> None:
+        """Leave the end of a pipe to the caller; rich would exit with 1."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def _table(
+    console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()
+) -> Table:
+    """Build a table. The first column and those in `right`, which hold numbers, are not wrapped where that can be."""
+    style = box.SIMPLE_HEAD if console.is_terminal else None
+    table = Table(box=style, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    cells = [[printable(cell) for cell in row] for row in rows]
+    names_fit = all(len(row[0]) <= _LONG_NAME for row in cells)
+    for index, heading in enumerate(headings):
+        numeric = index in right
+        whole = numeric or (index == 0 and names_fit)
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=whole, overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _print(console: Console, table: Table) -> None:
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    # Plain text ends where its content does.
+    print(*(line.rstrip() for line in captured.get().splitlines()), sep="\n", file=console.file)
+
+
+def _facts(console: Console, facts: Mapping[str, str]) -> None:
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, fact in facts.items():
+        grid.add_row(Text(name, style="dim"), Text(printable(fact)))
+    _print(console, grid)
+
+
+def percent(value: float, low: float | None = None, high: float | None = None) -> str:
+    """Write a fraction in percent, with its interval where it has one."""
+    text = f"{100 * value:.1f}"
+    return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def settings(params: Mapping[str, Any], space: Mapping[str, Parameter]) -> str:
+    """Write parameters shortly.
+
+    `recipe.` is what nearly all of them begin with, and a kind is what it is a kind of. What has but one value
+    in the space is left out.
+    """
+    told = [path for path in params if path not in space or len(space[path].extremes()) > 1]
+    names = {path: _short(path) for path in told}
+    return " ".join(f"{names[path]}={number(params[path])}" for path in told)
+
+
+def _short(path: str) -> str:
+    return "recipe" if path == "recipe.kind" else path.removeprefix("recipe.").removesuffix(".kind")
+
+
+_POINT_HEADINGS = ("point", "sparsity %", "robust %", "clean %", "parameters")
+
+
+def _points(console: Console, study: Study, rows: Iterable[PointRow]) -> Table:
+    space = study.spec.space
+    counts = [measure for measure in study.spec.objectives if measure in COUNTS]
+    cells = [
+        (*_measured(row), *(number(getattr(row, count)) for count in counts), settings(row.params, space))
+        for row in rows
+    ]
+    headings = (*_POINT_HEADINGS[:-1], *counts, _POINT_HEADINGS[-1])
+    return _table(console, headings, cells, right=range(1, len(headings) - 1))
+
+
+def _measured(row: PointRow) -> tuple[str, ...]:
+    return (
+        row.point,
+        percent_sparsity(row.sparsity),
+        percent(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
+        percent(row.clean_accuracy),
+    )
+
+
+def show_front(study: Study) -> None:
+    """Print the front as a table, and below it how it was measured; an empty one as the points that come nearest."""
+    console = _Out(sys.stdout)
+    front = study.front()
+    if front:
+        _print(console, _points(console, study, front))
+        console.print()
+        if (knee := study.knee()) is not None:
+            console.print(Text(f"knee: {knee.point}"))
+        _answer(console, study.answer())
+        rows = study.table("front").to_pylist()
+        console.print(Text(printable(caption(rows, what="front", study=study.name)), style="dim"))
+        return
+    _answer(console, study.answer())
+    nearest = study.infeasible(NEAREST)
+    if not nearest:
+        console.print(f"{study.name}: no point has been measured that counts.")
+        return
+    wanted = ", ".join(f"{measure} {bound}" for measure, bound in study.spec.constraints.items())
+    console.print(f"{study.name}: no point satisfies {wanted}. Those that violate it least:")
+    _print(console, _points(console, study, nearest))
+
+
+def _answer(console: Console, answer: Answer | None) -> None:
+    if answer is not None:
+        console.print(Text(printable(said(answer))))
+
+
+_STUDY_HEADINGS = ("study", "trials", "failed", "points", "front", "hypervolume", "")
+
+
+def show_studies(summaries: Sequence[Summary], broken: Mapping[str, str], storage: str) -> None:
+    """Print the studies of a storage, a line each, and after them those that cannot be opened."""
+    console = _Out(sys.stdout)
+    if not summaries and not broken:
+        console.print(f"no study in {storage}; `robustsearch launch` starts one")
+        return
+    rows = [
+        (
+            summary.study,
+            f"{summary.complete}/{summary.planned}",
+            str(summary.failed),
+            str(summary.points),
+            str(summary.front),
+            f"{summary.hypervolume:.4f}",
+            _remark(summary),
+        )
+        for summary in summaries
+    ]
+    if rows:
+        _print(console, _table(console, _STUDY_HEADINGS, rows, right=range(1, 6)))
+    for name, reason in broken.items():
+        console.print(Text(printable(f"{name}: {reason}")))
+
+
+def _remark(summary: Summary) -> str:
+    parts = [f"{summary.damaged} damaged"] if summary.damaged else []
+    parts += [f"{summary.waiting} waiting"] if summary.waiting else []
+    return ", ".join(parts + ([f"{summary.running} running"] if summary.driver else []))
+
+
+def show_status(status: Status) -> None:
+    """Print a study's state."""
+    console = _Out(sys.stdout)
+    summary = status.summary
+    states = ("complete", "stopped", "failed", "running", "waiting", "damaged")
+    counts = [f"{getattr(summary, state)} {state}" for state in states if getattr(summary, state)]
+    counts.append(f"{max(0, summary.planned - summary.issued)} to come")
+    epochs = status.epochs_shared + status.epochs_trained
+    share = f"{100 * status.epochs_shared / max(1, epochs):.0f} %"
+    _facts(
+        console,
+        {
+            "study": summary.study,
+            "in": status.storage,
+            "driver": summary.driver or "none: no launch is running",
+            "trials": f"{summary.planned} planned: {', '.join(counts)}",
+            "points": f"{summary.points} measured, {summary.front} on the front",
+            "hypervolume": f"{summary.hypervolume:.4f}",
+            "epochs": f"{status.epochs_trained} trained, {status.epochs_shared} ({share}) from stored stages",
+            "time": f"{duration(summary.seconds)} of trials' work",
+            **({"first trial": _moment(status.first_issued)} if status.first_issued else {}),
+            **({"last result": _moment(status.last_finished)} if status.last_finished else {}),
+        },
+    )
+    if status.best:
+        console.print()
+        headings = ("best points", *_POINT_HEADINGS[:-1])
+        rows = [(name, *_measured(row)) for name, row in status.best.items()]
+        _print(console, _table(console, headings, rows, right=(2, 3, 4)))
+    if status.answer is not None:
+        console.print()
+        _answer(console, status.answer)
+    if status.failures:
+        console.print()
+        rows = [(failed.kind, str(failed.trials), _first_line(failed.message)) for failed in status.failures]
+        _print(console, _table(console, ("failed", "trials", "for example"), rows, right=(1,)))
+    if status.damaged:
+        console.print()
+        rows = [(damaged.path, damaged.reason) for damaged in status.damaged]
+        _print(console, _table(console, ("damaged record", "reason"), rows))
+
+
+def _moment(iso: str) -> str:
+    return iso.replace("T", " ").replace("+00:00", " UTC")
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "")[:300]
+
+
+def show_facts(facts: Mapping[str, str]) -> None:
+    """Print names and what they stand for, aligned."""
+    _facts(_Out(sys.stdout), facts)
+
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def show_findings(findings: Iterable[Finding]) -> None:
+    """Print what doctor found, a line each."""
+    console = _Out(sys.stdout)
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for finding in findings:
+        level = Text(finding.level, style=_STYLES[finding.level])
+        grid.add_row(level, Text(finding.subject), Text(printable(finding.message)))
+    _print(console, grid)

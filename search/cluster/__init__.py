@@ -1,0 +1,1 @@
+"""Where trials run: cluster files, the connection to Ray, and its watchdog."""

@@ -1,0 +1,1 @@
+"""Early stopping: which trials end before they are complete."""

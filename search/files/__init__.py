@@ -1,0 +1,1 @@
+"""What files and terminals say: YAML, diagnostics, field types, messages."""

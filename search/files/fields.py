@@ -1,0 +1,79 @@
+"""Field types of a study file that are neither numbers nor specs: names, constraints, times, sizes, modules."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from search.files.diagnostics import shown
+
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_BOUND = re.compile(r"\s*(>=|<=)\s*(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B")
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def _portable(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        allowed = (
+            "at most 64 lower-case letters, digits, dots, dashes and underscores, beginning with a letter or digit"
+        )
+        raise ValueError(f"{shown(name)} is no name for a study: {allowed}")
+    if name.split(".")[0].lower() in _DEVICES:
+        raise ValueError(f"'{name}' is a device name on Windows; choose another")
+    if ".." in name or name.endswith("."):
+        raise ValueError(f"'{name}' has dots where a directory's name cannot")
+    return name
+
+
+def _seconds(value: Any) -> Any:
+    """Read `1h30m` as seconds; everything else is left to the field."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value.replace(" ", ""))
+    if not match or not any(match.groups()):
+        raise ValueError(f"{value!r} is no time; write seconds, or a text such as 30m or 1h30m")
+    return sum(int(n or 0) * unit for n, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
+
+
+def _bytes(value: Any) -> Any:
+    """Read `20GB` as bytes, in powers of 1000; everything else is left to the field."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if not match:
+        raise ValueError(f"{value!r} is no size; write bytes, or a text such as 500MB or 20GB")
+    return round(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))
+
+
+def size_text(size: int) -> str:
+    """Write bytes for a person: `1.4 GB`."""
+    power = next((p for p in (4, 3, 2, 1) if size >= 1000**p), 0)
+    return f"{size / 1000**power:.3g} {('', 'k', 'M', 'G', 'T')[power]}B"
+
+
+def bound(text: str) -> tuple[Literal[">=", "<="], float]:
+    """Split a constraint such as `>= 0.75`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _BOUND.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is no constraint; write one such as '>= 0.75'")
+    return (">=" if match[1] == ">=" else "<="), float(match[2])
+
+
+def _normal_bound(text: str) -> str:
+    operator, number = bound(text)
+    return f"{operator} {number:g}" if float(f"{number:g}") == number else f"{operator} {number!r}"
+
+
+Name = Annotated[str, AfterValidator(_portable), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
+Bound = Annotated[str, AfterValidator(_normal_bound)]
+Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(gt=0)]
+Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]

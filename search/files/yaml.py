@@ -1,0 +1,317 @@
+"""Strict YAML 1.2: plain data with the position of every key and value, and nothing that runs, refers or repeats.
+
+Refused, with file, line and column: duplicate keys, tags, anchors and aliases, merge keys, several
+documents, deep nesting, big files. `1e-4` is a number, `no` is a text, `8/255` is a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainables.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from ruamel.yaml.events import Event
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+_MAX_DIGITS = 400
+
+_INT = re.compile(r"[-+]?[0-9]+")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **{sign + word: float(f"{sign}inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")},
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+}
+
+Path_ = tuple[str | int, ...]
+"""Keys and list indices from the top of a document."""
+
+
+@dataclass
+class Document:
+    """Plain data with where it came from.
+
+    `positions` maps the path of every value to its line and column, counted from 1 (those of the key
+    where it has one), or to a text for values that did not come from the file.
+    """
+
+    name: str
+    data: Any
+    positions: dict[Path_, tuple[int, int] | str] = field(default_factory=dict)
+
+    def where(self, path: Path_) -> str:
+        """Return `file:line:column` of the value at `path`, or of the nearest one that holds it."""
+        for length in range(len(path), -1, -1):
+            position = self.positions.get(path[:length])
+            if isinstance(position, str):
+                return position
+            if position is not None:
+                return f"{self.name}:{position[0]}:{position[1]}"
+        return self.name
+
+    def get(self, path: Path_) -> Any:
+        """Return the value at `path`, or None where there is none."""
+        value = self.data
+        for part in path:
+            value = step(value, part)
+        return None if value is ABSENT else value
+
+
+ABSENT: Any = object()
+"""What `step` returns where there is nothing; None is a value."""
+
+
+def step(data: Any, part: str | int) -> Any:
+    """Return a mapping's value or a list's item, or `ABSENT`."""
+    if isinstance(data, Mapping):
+        return data.get(part, ABSENT)
+    if isinstance(data, (list, tuple)) and isinstance(part, int) and part < len(data):
+        return data[part]
+    return ABSENT
+
+
+def scalar(text: str) -> Any:
+    """Return what a plain scalar stands for in YAML 1.2's core schema.
+
+    Raises:
+        ValueError: the number has hundreds of digits.
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    if not (_INT.fullmatch(text) or _BASED.fullmatch(text) or _FLOAT.fullmatch(text)):
+        return text
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} characters")
+    if _INT.fullmatch(text):
+        return int(text)
+    return int(text, 0) if _BASED.fullmatch(text) else float(text)
+
+
+def load(path: str | Path) -> Document:
+    """Read a YAML file.
+
+    Raises:
+        SpecError: the file cannot be read, or is not what this module accepts.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(content) > MAX_BYTES:
+        raise SpecError(f"{path}: more than {MAX_BYTES // 1000} kB; a study or cluster file is far smaller")
+    return parse(decode(content, str(path)), str(path))
+
+
+def decode(content: bytes, name: str) -> str:
+    """Decode UTF-8, with or without a byte order mark.
+
+    Raises:
+        SpecError: the text is UTF-16 or UTF-32, or no text at all.
+    """
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SpecError(f"{name}: the file is encoded in UTF-16 or UTF-32; save it as UTF-8")
+    if b"\0" in content:
+        raise SpecError(f"{name}: the file contains NUL bytes; it is no text file in UTF-8 (save it as UTF-8)")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SpecError(f"{name}:{line}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def parse(text: str, name: str) -> Document:
+    """Read a YAML text that calls itself `name` in errors.
+
+    Raises:
+        SpecError: the text is not what this module accepts.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    builder = _Builder(Document(name, None))
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            builder.take(event)
+    except MarkedYAMLError as error:
+        raise _syntax_error(error, text, name) from None
+    except YAMLError as error:
+        raise SpecError(f"{name}: no YAML: {str(error).splitlines()[0]}") from None
+    return builder.document
+
+
+def parse_value(text: str, name: str) -> Any:
+    """Read a YAML value from the command line: a scalar, or a list or mapping in braces.
+
+    Raises:
+        SpecError: the text is not what this module accepts.
+    """
+    return parse(text, name).data
+
+
+def _syntax_error(error: Any, text: str, name: str) -> SpecError:
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return SpecError(f"{name}: {error.problem or error.context}")
+    lines = text.split("\n")
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if "'\\t'" in (error.problem or ""):
+        problem = "a tab; YAML indents and separates with spaces"
+    else:
+        problem = "; ".join(part for part in (error.problem, error.context) if part)
+    shown = f" in {line.strip()[:60]!r}" if line.strip() else ""
+    return SpecError(f"{name}:{mark.line + 1}:{mark.column + 1}: {problem}{shown}")
+
+
+@dataclass
+class _Container:
+    """A mapping or list under construction."""
+
+    value: Any
+    path: Path_
+    key: str | None = None
+
+
+class _Builder:
+    """Turns events into plain data without recursion, and refuses on the way."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._open: list[_Container] = []
+        self._documents = 0
+
+    def take(self, event: Any) -> None:
+        """Consume one event."""
+        from ruamel.yaml import events
+
+        fail = partial(self._fail, event)
+        if isinstance(event, events.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise fail("a second document starts here; one file holds one")
+            if event.version not in (None, (1, 2)):
+                raise fail("files are read as YAML 1.2; remove the %YAML line")
+        elif isinstance(event, events.AliasEvent) or getattr(event, "anchor", None):
+            raise fail("anchors and aliases (& and *) are not accepted; write the value out")
+        elif getattr(event, "ctag", None):
+            raise fail(f"tags such as {event.tag!r} are not accepted; values are plain data")
+        elif isinstance(event, events.ScalarEvent):
+            self._scalar(event)
+        elif isinstance(event, (events.MappingStartEvent, events.SequenceStartEvent)):
+            if len(self._open) >= MAX_DEPTH:
+                raise fail(f"nested deeper than {MAX_DEPTH} levels")
+            value: Any = {} if isinstance(event, events.MappingStartEvent) else []
+            self._open.append(_Container(value, self._place(event, value)))
+        elif isinstance(event, (events.MappingEndEvent, events.SequenceEndEvent)):
+            self._open.pop()
+
+    def _scalar(self, event: Any) -> None:
+        parent = self._open[-1] if self._open else None
+        if parent is not None and isinstance(parent.value, dict) and parent.key is None:
+            self._key(event, parent)
+            return
+        try:
+            value = scalar(event.value) if event.implicit[0] else event.value
+        except ValueError as error:
+            raise self._fail(event, str(error)) from None
+        self._place(event, value)
+
+    def _key(self, event: Any, parent: _Container) -> None:
+        key: str = event.value
+        if key == "<<" and event.implicit[0]:
+            raise self._fail(event, "merge keys (<<) are not accepted; write the keys out")
+        if key in parent.value:
+            first = self.document.positions[(*parent.path, key)]
+            raise self._fail(event, f"duplicate key {key!r}; it stands in line {first[0]} already")
+        parent.key = key
+        self.document.positions[(*parent.path, key)] = _position(event)
+
+    def _place(self, event: Event, value: Any) -> Path_:
+        """Put a value where it belongs and return its path."""
+        if not self._open:
+            self.document.data = value
+            self.document.positions[()] = _position(event)
+            return ()
+        parent = self._open[-1]
+        if isinstance(parent.value, list):
+            parent.value.append(value)
+            path: Path_ = (*parent.path, len(parent.value) - 1)
+            self.document.positions[path] = _position(event)
+            return path
+        if parent.key is None:
+            raise self._fail(event, "a key must be a plain text, not a list or a mapping")
+        path = (*parent.path, parent.key)
+        parent.value[parent.key] = value
+        parent.key = None
+        return path
+
+    def _fail(self, event: Any, message: str) -> SpecError:
+        line, column = _position(event)
+        return SpecError(f"{self.document.name}:{line}:{column}: {message}")
+
+
+def _position(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
+
+
+def dump_yaml(data: Any) -> str:
+    """Write plain data as YAML that `parse` reads back equal.
+
+    Raises:
+        ValueError: the data holds something that is not plain.
+    """
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="rt", pure=True)
+    yaml.width = 100
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.ignore_aliases = lambda data: True
+    stream = StringIO()
+    yaml.dump(_quoted(data), stream)
+    return stream.getvalue().removesuffix("...\n")
+
+
+def _quoted(data: Any) -> Any:
+    """Copy plain data, marking the texts that would be read as something else without quotes."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    if isinstance(data, Mapping):
+        return CommentedMap((_quoted(str(key)), _quoted(value)) for key, value in data.items())
+    if isinstance(data, (list, tuple)):
+        items = CommentedSeq(_quoted(item) for item in data)
+        if not any(isinstance(item, (Mapping, list, tuple)) for item in data):
+            items.fa.set_flow_style()
+        return items
+    if isinstance(data, str):
+        plain = data.isprintable() and data.isascii() and data == data.strip() and len(data) < _MAX_DIGITS
+        return data if plain and isinstance(scalar(data), str) else DoubleQuotedScalarString(data)
+    if data is None or isinstance(data, (bool, int)):
+        return data
+    if isinstance(data, float):
+        return float(data)
+    raise ValueError(f"{data!r} is no plain data")
+
+
+def leaves(data: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+    """Yield the path and value of everything in plain data that holds nothing further."""
+    if isinstance(data, Mapping) and data:
+        for key, value in data.items():
+            yield from leaves(value, (*path, key))
+    elif isinstance(data, list) and data:
+        for index, value in enumerate(data):
+            yield from leaves(value, (*path, index))
+    else:
+        yield path, data

@@ -1,0 +1,222 @@
+"""What would stop a launch on this machine, and what is not as it should be."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from search.cluster import spec
+from search.cluster.connection import local_token
+from search.cluster.spec import Address, Cluster, ClusterError, Local
+from search.launch import plan
+from search.store import catalogue, check, driver_lock
+from search.store.catalogue import DEFAULT_STORAGE
+from search.store.records import Records
+from search.study import file as study_file
+from trainables.core.errors import DataError, RobustsearchError, StorageError
+from trainables.core.versions import versions
+from trainables.store.storage import Storage
+
+EXIT_CODE = ClusterError.exit_code
+DAMAGED = StorageError.exit_code
+IMPORTED = ("torch", "torchvision", "ray", "optuna")
+"""The packages that are tried: installed is not yet importable."""
+LITTLE_SPACE = 1024**3
+"""Free bytes below which a storage is said to be nearly full."""
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `fail` stops a launch, `warn` may stop some."""
+
+    level: Level
+    subject: str
+    message: str
+
+    def plain(self) -> dict[str, Any]:
+        """Return the finding as JSON-able data."""
+        return asdict(self)
+
+
+def examine(cluster_file: str | None, storage: str | None) -> list[Finding]:
+    """Look at versions, devices, data sets, the storage with its studies, and the cluster."""
+    try:
+        cluster: Cluster | None = spec.load(cluster_file)
+        kind = cluster.kind if cluster else ""
+        heard = [Finding("ok", "cluster file", f"{cluster_file or 'none given: this machine'}, kind {kind}")]
+    except RobustsearchError as error:
+        cluster, heard = None, [Finding("fail", "cluster file", str(error))]
+    place = storage or (cluster.storage if cluster else None) or DEFAULT_STORAGE
+    found = [*_packages(), *_devices(cluster), *heard]
+    if cluster is not None:
+        found += [*_token(cluster), *_reach(cluster)]
+    return [*found, *_data_sets(), *_storage(place)]
+
+
+def _packages() -> Iterator[Finding]:
+    """Import what a launch imports."""
+    known = versions()
+    yield Finding("ok", "robustsearch", f"{known['robustsearch']} on Python {known['python']}")
+    for name in IMPORTED:
+        try:
+            importlib.import_module(name)
+        # A package built for another machine fails with whatever its loader raises.
+        except Exception as error:
+            yield Finding("fail", name, f"cannot be imported: {type(error).__name__}: {error}")
+        else:
+            yield Finding("ok", name, known.get(name, "version unknown"))
+
+
+def _devices(cluster: Cluster | None) -> Iterator[Finding]:
+    if "torch" not in sys.modules:
+        return
+    import torch
+
+    from trainables.core.precision import resolve_precision
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    precision = resolve_precision("auto", torch.device("cpu"))
+    yield Finding("ok", "cpu", f"{cores} cores; training in {precision}")
+    gpus = torch.cuda.device_count()
+    for index in range(gpus):
+        memory = torch.cuda.get_device_properties(index).total_memory / 1024**3
+        precision = resolve_precision("auto", torch.device("cuda", index))
+        yield Finding(
+            "ok", f"gpu {index}", f"{torch.cuda.get_device_name(index)}, {memory:.0f} GiB; training in {precision}"
+        )
+    wanted = cluster.gpus_per_trial if isinstance(cluster, Local) else 0
+    if wanted > gpus:
+        yield Finding("fail", "gpu", f"a trial asks for {wanted:g} GPUs, torch sees {gpus} on this machine")
+    elif not gpus:
+        yield Finding("ok", "gpu", "none that torch can use")
+
+
+def _token_file(cluster: Cluster, named: str | None) -> Path:
+    if named:
+        return Path(named).expanduser()
+    return local_token() if isinstance(cluster, Local) else Path.home() / ".ray" / "auth_token"
+
+
+def _token(cluster: Cluster) -> Iterator[Finding]:
+    """Look at the file that lets anybody who reads it run code on the cluster."""
+    named = (cluster.token_file if isinstance(cluster, Address) else None) or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = _token_file(cluster, named)
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        yield Finding("ok", "token", "from RAY_AUTH_TOKEN")
+    elif path.is_file():
+        mode = path.stat().st_mode & 0o777
+        if mode & 0o077:
+            yield Finding("warn", "token", f"{path} can be read by others (mode {mode:o}); run `chmod 600 {path}`")
+        else:
+            yield Finding("ok", "token", f"{path}, mode {mode:o}")
+    elif isinstance(cluster, Local) and not named:
+        yield Finding("ok", "token", f"{path} will be made at the first launch")
+    elif isinstance(cluster, Address) and cluster.allow_no_token:
+        yield Finding("warn", "token", "none; the cluster file accepts that anybody who reaches it can run code on it")
+    else:
+        yield Finding("fail", "token", f"{path} does not exist; name the cluster's `token_file` in the cluster file")
+
+
+def _reach(cluster: Cluster) -> Iterator[Finding]:
+    """Connect to a cluster that runs already, as a launch does, and let go of it."""
+    if not isinstance(cluster, Address):
+        return
+    from search.cluster.connection import connected
+
+    try:
+        with connected(cluster) as connection:
+            fits = f"{connection.nodes} nodes, {connection.capacity} trials at once"
+            yield Finding("ok", "cluster", f"{cluster.address} answers: {fits}")
+    except RobustsearchError as error:
+        yield Finding("fail", "cluster", str(error))
+    except ImportError:
+        return  # Ray is missing, which is a finding already.
+
+
+def _data_sets() -> Iterator[Finding]:
+    """Look for the files of the built-in studies; only the default study's are needed by everybody."""
+    kinds: dict[str, list[str]] = {}
+    specs = {}
+    for name in study_file.builtin_names():
+        data = study_file.load(name).data
+        kinds.setdefault(data.kind, []).append(name)
+        specs[data.kind] = data.model_copy(update={"download": False})
+    for kind, names in kinds.items():
+        needed = f"for {', '.join(names)}"
+        try:
+            files = specs[kind].training_files()
+        except DataError as error:
+            yield Finding("warn", kind, f"not found, {needed}: {str(error).partition(';')[0]}")
+            continue
+        if files:
+            yield Finding("ok", kind, f"{files[0].parent}, {needed}")
+        else:
+            yield Finding("fail", kind, f"not found, {needed}")
+
+
+def _storage(location: str) -> Iterator[Finding]:
+    try:
+        storage = Storage(location)
+        plan.check_writable(storage)
+        names = catalogue.names(storage)
+    except RobustsearchError as error:
+        yield Finding("fail", "storage", str(error))
+        return
+    held = f"{storage.location}, {len(names)} {'study' if len(names) == 1 else 'studies'}"
+    if storage.local is None:
+        yield Finding("ok", "storage", held)
+    else:
+        there = next(folder for folder in (storage.local, *storage.local.parents) if folder.exists())
+        free = shutil.disk_usage(there).free
+        level: Level = "warn" if free < LITTLE_SPACE else "ok"
+        yield Finding(level, "storage", f"{held}, {free / 1024**3:.1f} GiB free")
+    for name in names:
+        yield from _study(storage.child(name), name)
+
+
+def examine_study(name: str, storage: str | None) -> list[Finding]:
+    """Read a study whole, weights too, and say what is damaged, what was left behind, and what to do.
+
+    Raises:
+        RobustsearchError: there is no such study, or the storage cannot be read.
+    """
+    place = catalogue.damaged_place(Storage(storage or DEFAULT_STORAGE), name)
+    faults = check.faults(place)
+    found = [Finding("warn" if fault.harmless else "fail", fault.path, fault.message) for fault in faults]
+    driver = driver_lock.driver(place)
+    if driver is not None:
+        found.append(Finding("ok", name, f"driven by {driver}; what is left behind is looked for when it has ended"))
+    if any(finding.level == "fail" for finding in found):
+        found.append(Finding("fail", name, f"damaged; `robustsearch repair {name}` repairs it, and keeps copies"))
+    elif found and driver is None:
+        found.append(Finding("ok", name, f"whole; `robustsearch repair {name}` removes what was left behind"))
+    else:
+        found.append(Finding("ok", name, "whole"))
+    return found
+
+
+def _study(storage: Storage, name: str) -> Iterator[Finding]:
+    """Report what is damaged in a study, and who drives it."""
+    try:
+        damaged = Records.open(storage).damaged()
+    except RobustsearchError as error:
+        yield Finding("warn", name, f"cannot be opened: {error}")
+        return
+    for record in damaged:
+        yield Finding(
+            "warn",
+            name,
+            f"damaged: {record.path}: {record.reason}; the trial counts as issued, no more; "
+            f"`robustsearch repair {name}` helps",
+        )
+    driver = driver_lock.driver(storage)
+    if driver is not None:
+        yield Finding("ok", name, f"driven by {driver}")

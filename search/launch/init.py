@@ -1,0 +1,60 @@
+"""Files to begin with: a commented study, the schema that lets an editor check it, and cluster files."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from search.results.exporters.output import OutputError, write_output
+from search.study import file, spec
+
+STUDY = "study.yaml"
+SCHEMA = "study.schema.json"
+CLUSTERS = "clusters"
+NAME = "my-study"
+
+_HEADING = f"""\
+# yaml-language-server: $schema={SCHEMA}
+#
+# A study: what is trained, what is searched, what for. Change what you like; every key that is left out has a default.
+#   robustsearch validate {STUDY}   says what it does not understand
+#   robustsearch launch {STUDY}     runs it; the same again goes on where it stopped
+#   robustsearch studies               lists others to look at
+"""
+
+
+def write(directory: Path) -> list[Path]:
+    """Write the files below `directory` and return them, the study first; none where one of them exists.
+
+    Raises:
+        OutputError: a file exists already, or the directory cannot be written to.
+        StorageError: the disk is full or failing.
+    """
+    files = {directory / name: content for name, content in _contents().items()}
+    there = [str(path) for path in files if path.exists()]
+    if there:
+        raise OutputError(f"not written, as these exist already: {', '.join(there)}; choose another directory")
+    for path, content in files.items():
+        write_output(content.encode(), path)
+    return list(files)
+
+
+def _contents() -> dict[str, str]:
+    templates = sorted(
+        (entry for entry in resources.files(CLUSTERS).iterdir() if entry.name.endswith(".yaml")),
+        key=lambda entry: entry.name,
+    )
+    clusters = {f"{CLUSTERS}/{entry.name}": entry.read_text(encoding="utf-8") for entry in templates}
+    schema = json.dumps(spec.json_schema(), indent=1) + "\n"
+    return {STUDY: _study(), SCHEMA: schema, **clusters}
+
+
+def _study() -> str:
+    """Copy the default study under a name of its own; its opening comment speaks of the built-in one."""
+    default = file.builtin_names()[0]
+    lines = file.builtin_text(default).splitlines()
+    start = next(index for index, line in enumerate(lines) if line and not line.startswith("#"))
+    named = [f"name: {NAME}" if line == f"name: {default}" else line for line in lines[start:]]
+    assert f"name: {NAME}" in named
+    return "\n".join([_HEADING, *named]) + "\n"

@@ -1,0 +1,58 @@
+"""What the trials of a space have in common, told before any of them runs."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from search.space.parameters import Params, holds, place
+from search.study.spec import StudySpec
+from trainables.method.phases import Learning
+from trainables.method.trial import steps
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """The training epochs of so many random trials: each by itself, and with every stage trained once."""
+
+    trials: int
+    alone: int
+    shared: int
+
+    @property
+    def factor(self) -> float:
+        """How many times fewer epochs sharing takes."""
+        return self.alone / self.shared if self.shared else 1.0
+
+    def __str__(self) -> str:
+        if self.alone == self.shared:
+            return f"{self.trials} random trials would train {self.alone} epochs, and share none"
+        return (
+            f"{self.trials} random trials would train {self.alone} epochs each by itself and {self.shared} with equal "
+            f"stages trained once: {self.factor:.1f} times fewer"
+        )
+
+
+def estimate(spec: StudySpec, trials: int | None = None) -> Sharing:
+    """Draw trials from the space, by default as many as the budget has, and count what they share.
+
+    A search that learns draws closer together, and shares more.
+    """
+    draws = random.Random(0)
+    number = trials or spec.budget.trials
+    alone, stages = 0, {}
+    for _ in range(number):
+        for step in steps(spec.trial(draw(spec, draws)), ""):
+            if isinstance(step.phase, Learning):
+                alone += step.phase.length
+                stages[step.key] = step.phase.length
+    return Sharing(number, alone, sum(stages.values()))
+
+
+def draw(spec: StudySpec, draws: random.Random) -> Params:
+    """Draw the active parameters of a trial, each uniformly (in its logarithm where it is searched so)."""
+    params: Params = {}
+    for path, parameter in spec.space.items():
+        if holds(parameter, params):
+            params[path] = place(draws.random(), parameter)
+    return params

@@ -1,0 +1,276 @@
+"""The only translation between Ray Tune and a study: a searcher, a scheduler, a stopper, a callback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.util.metrics import Gauge
+
+from search.cluster.spec import Cluster
+from search.launch.driver import Driver, Snapshot
+from trainables.core.errors import RobustsearchError, StorageError
+from trainables.core.spec import plain
+from trainables.store.records import Point, Rung, TrialRecord
+from trainables.worker.tune_trainable import RobustsearchTrial
+
+TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "20",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
+"""Tune's own snapshots and loggers are off: the study's records are the truth."""
+
+VIEW_SECONDS = 1.0
+
+
+class _Live:
+    """What belongs to this launch alone: Tune pickles all it is given, and nothing here is ever restored."""
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class TuneSearcher(_Live, Searcher):
+    """Hand Tune the trials that the driver issues, and the driver what Tune says of them."""
+
+    def __init__(self, driver: Driver, gone: Callable[[], bool], common: dict[str, Any]) -> None:
+        """Wrap a driver; `gone` says that no new trial should start, `common` is part of every configuration."""
+        super().__init__()
+        self._driver = driver
+        self._gone = gone
+        self._common = common
+        self._numbers: dict[str, int] = {}
+        self.problem: RobustsearchError | None = None
+        """What the storage or the study refused; nothing is issued after it."""
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the configuration of the next trial, None where none can start yet, or that there is none."""
+        if self.over():
+            return Searcher.FINISHED
+        try:
+            record = self._driver.next()
+        except RobustsearchError as problem:
+            self.problem = problem
+            return Searcher.FINISHED
+        if record is None:
+            return None if self._driver.waiting else Searcher.FINISHED
+        self._numbers[trial_id] = record.number
+        screen = self._driver.screen()
+        return {
+            "number": record.number,
+            "study": record.study,
+            "title": title(record),
+            "params": record.params,
+            "spec": record.spec,
+            "fingerprint": self._driver.records.fingerprint.data_hash,
+            **self._common,
+            **({"screen": screen} if screen else {}),
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass on what is stored, a measured point, a look at a training, or that the worker's storage refuses."""
+        if "storage" in result:
+            self.problem = self.problem or StorageError(result["storage"])
+        if self.problem is not None:
+            return
+        number = self._numbers[trial_id]
+        self._driver.on_progress(number, result.get("phases_done", 0))
+        if "point" in result:
+            self._driver.on_point(number, Point.model_validate_json(result["point"]))
+        if "rung" in result:
+            self._driver.on_rung(number, Rung.model_validate_json(result["rung"]))
+
+    def stops(self, trial_id: str) -> bool:
+        """Say whether a running trial is to stop early."""
+        return self._driver.stops(self._numbers[trial_id])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Pass a trial's end on, or that its process died: the driver counts that, and gives it out again."""
+        if result and result.keys() & {"point", "rung", "storage"}:
+            self.on_trial_result(trial_id, result)
+        number = self._numbers[trial_id]
+        try:
+            # A process that dies while the launch is ended is no crash of its trial's.
+            if error and not self.over():
+                self._driver.on_crash(number)
+            else:
+                self._driver.on_end(number, None)
+        except RobustsearchError as problem:  # Tune would wrap it in a traceback; `run` raises it as it is.
+            self.problem = self.problem or problem
+
+    def over(self) -> bool:
+        """Say whether the experiment has to end."""
+        try:
+            return self.problem is not None or self._gone()
+        except RobustsearchError as problem:
+            self.problem = problem
+            return True
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the records are the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing: the records are the truth."""
+
+
+def title(record: TrialRecord) -> str:
+    """Return a trial's name for the dashboard: its number and parameters."""
+    settings = (
+        f"{path.rsplit('.', 1)[-1]}={value:.4g}" if isinstance(value, float) else f"{path.rsplit('.', 1)[-1]}={value}"
+        for path, value in record.params.items()
+    )
+    return f"{record.study}-{record.number:05d} {' '.join(settings)}".strip()
+
+
+class EarlyStopper(_Live, FIFOScheduler):
+    """Stop a trial where the driver says so; trials start in the order in which it issues them."""
+
+    def __init__(self, searcher: TuneSearcher) -> None:
+        """Judge by what the searcher's driver has been told."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Pass the result on first: Tune tells a searcher nothing of the result with which a trial stops."""
+        self._searcher.on_trial_result(trial.trial_id, result)
+        return str(TrialScheduler.STOP if self._searcher.stops(trial.trial_id) else TrialScheduler.CONTINUE)
+
+
+class _Stopper(_Live, tune.Stopper):
+    """End the experiment when the launch is told to."""
+
+    def __init__(self, gone: Callable[[], bool]) -> None:
+        self._gone = gone
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._gone()
+
+
+class _Watch(_Live, tune.Callback):
+    """Show where the launch stands, at most once in `VIEW_SECONDS`."""
+
+    def __init__(
+        self, driver: Driver, searcher: TuneSearcher, view: Callable[[Snapshot], None], gauges: Gauges
+    ) -> None:
+        self._driver = driver
+        self._searcher = searcher
+        self._view = view
+        self._gauges = gauges
+        self._last = 0.0
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if time.monotonic() - self._last >= VIEW_SECONDS:
+            try:
+                snapshot = self._driver.snapshot()
+            except RobustsearchError as problem:
+                self._searcher.problem = self._searcher.problem or problem
+                return
+            self._view(snapshot)
+            self._gauges.set(snapshot)
+            self._last = time.monotonic()
+
+
+class Gauges:
+    """A study's state as metrics of the Ray cluster, scraped from its metrics ports."""
+
+    def __init__(self) -> None:
+        """Register the gauges; Ray must be connected."""
+        self._trials = Gauge("robustsearch_trials", "trials by state", ("study", "state"))
+        self._hypervolume = Gauge("robustsearch_hypervolume", "hypervolume of the front", ("study",))
+        self._best = Gauge("robustsearch_best_robust_accuracy", "best robust accuracy of a feasible point", ("study",))
+
+    def set(self, snapshot: Snapshot) -> None:
+        """Publish a snapshot."""
+        study = {"study": snapshot.study}
+        states = {
+            "complete": snapshot.complete,
+            "stopped": snapshot.stopped,
+            "failed": snapshot.failed,
+            "running": snapshot.running,
+            "waiting": max(0, snapshot.target - snapshot.finished - snapshot.running),
+        }
+        for state, count in states.items():
+            self._trials.set(count, tags={**study, "state": state})
+        self._hypervolume.set(snapshot.hypervolume, tags=study)
+        if snapshot.best is not None:
+            self._best.set(snapshot.best.robust_accuracy, tags=study)
+
+
+def run(
+    driver: Driver,
+    cluster: Cluster,
+    concurrency: int,
+    storage: str,
+    *,
+    view: Callable[[Snapshot], None],
+    gone: Callable[[], bool],
+) -> None:
+    """Run the study's trials on the connected cluster until the budget is issued or `gone` says stop.
+
+    `storage` is the study's directory as workers reach it. Trials that are under way when `gone` turns true save
+    their progress and stay unfinished.
+
+    Raises:
+        RobustsearchError: the storage refused in the middle; what is recorded stays.
+    """
+    os.environ.update(TUNE_SETTINGS)
+    cache = tempfile.mkdtemp(prefix="robustsearch-tune-")
+    common: dict[str, Any] = {"storage": storage, "resources": cluster.resources}
+    if (rungs := driver.spec.early_stopping.rungs()) is not None:
+        common["rungs"] = plain(rungs)
+    searcher = TuneSearcher(driver, gone, common)
+    try:
+        tuner = tune.Tuner(
+            RobustsearchTrial,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=EarlyStopper(searcher),
+                num_samples=-1,
+                max_concurrent_trials=concurrency,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=driver.spec.name,
+                storage_path=cache,
+                stop=_Stopper(searcher.over),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                # Tune restarts what was preempted; what crashed comes back to the driver. Tune's own count would be
+                # ignored where a node is lost just when a worker changes from one trial to the next.
+                failure_config=tune.FailureConfig(max_failures=0),
+                callbacks=[_Watch(driver, searcher, view, Gauges())],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+    if searcher.problem is not None:
+        raise searcher.problem
+    view(driver.snapshot())
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial-{trial.config['number']:05d}"

@@ -1,0 +1,1 @@
+"""What a study found: tables, status, plots, exports, models. Read-only."""

@@ -1,0 +1,73 @@
+"""Exporters: a study's tables as files. A format is one module here and one line in `EXPORTERS`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from search.results.exporters.base import Exporter
+from search.results.exporters.csv import Csv
+from search.results.exporters.json import Json
+from search.results.exporters.latex import Latex
+from search.results.exporters.markdown import Markdown
+from search.results.exporters.output import OutputError, write_output
+from search.results.exporters.parquet import Parquet
+from trainables.core.registry import Registry, nearest
+
+if TYPE_CHECKING:
+    from search.results.study import Study
+
+EXPORTERS: Registry[Exporter] = Registry(
+    "exporter", {"csv": Csv, "parquet": Parquet, "json": Json, "markdown": Markdown, "latex": Latex}
+)
+
+What = Literal["front", "points", "trials"]
+
+
+def render(study: Study, what: What, format: str) -> bytes:
+    """Return one of a study's tables in one format. An empty table is a table: headings, and no row.
+
+    Raises:
+        OutputError: the format is unknown.
+    """
+    if format not in EXPORTERS:
+        raise OutputError(f"no export format '{format}'; allowed: {', '.join(EXPORTERS)}{nearest(format, EXPORTERS)}")
+    return EXPORTERS.parse(format).render(study.table(what), what=what, study=study.name)
+
+
+def text(study: Study, what: What, format: str) -> str:
+    """Return one of a study's tables in a format that is text.
+
+    Raises:
+        OutputError: the format is unknown, or no text.
+    """
+    content = render(study, what, format)
+    if not EXPORTERS[format].text:
+        raise OutputError(f"{format} is no text; name a file with --output")
+    return content.decode()
+
+
+def export(study: Study, what: What, format: str, output: Path | None) -> Path | None:
+    """Write one of a study's tables to `output`, or to stdout where that is None, and return the path.
+
+    The file appears whole or not at all. A regular file of that name is replaced; nothing else is,
+    and no file of the study's own records.
+
+    Raises:
+        OutputError: the format is unknown or not for stdout, or the output cannot be written there.
+        StorageError: the disk is full or failing.
+    """
+    if output is not None:
+        return write_output(render(study, what, format), output, records=study.records.storage.local)
+    content = text(study, what, format).encode()
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+    return None
+
+
+def format_of(output: Path | None) -> str:
+    """Return the format that a file's name asks for; CSV where it asks for none."""
+    suffix = output.suffix.lower() if output else ""
+    return next((kind for kind, exporter in EXPORTERS.items() if exporter.suffix == suffix), "csv")

@@ -1,0 +1,151 @@
+"""What an exporter is, and what the formats that people read share: columns, numbers, caption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trainables.core.spec import Spec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Exporter(Spec):
+    """Base of every exporter. `suffix` is the file's; `text` says whether a terminal can show it."""
+
+    kind: str
+    suffix: ClassVar[str]
+    text: ClassVar[bool] = True
+
+    def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
+        """Return the table as the content of a file; cells may hold any text, and must do no harm."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A table cut to what a person reads: headings, rows of plain text, and which columns hold numbers."""
+
+    headings: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+
+
+def readable(table: pa.Table, *, what: str, study: str) -> Readable:
+    """Choose and format the columns of a point or trial table. An unknown value is an empty cell.
+
+    Metrics stand before parameters. A parameter or a metric that none of the rows has, as it is of other recipes only,
+    has no column.
+    """
+    rows = table.to_pylist()
+    columns = _trial_columns() if what == "trials" else _point_columns(rows)
+    columns += [
+        (field.name.removeprefix(prefix), str(field.type) in ("int64", "double"), _named(field.name))
+        for prefix in ("metric.", "param.")
+        for field in table.schema
+        if field.name.startswith(prefix) and (not rows or any(row[field.name] is not None for row in rows))
+    ]
+    if what != "trials":
+        columns += [(name, False, _named(name)) for name in ("status", "flags") if _worth_showing(rows, name)]
+    return Readable(
+        headings=tuple(heading for heading, _, _ in columns),
+        numeric=tuple(numeric for _, numeric, _ in columns),
+        rows=tuple(tuple(cell(row) for _, _, cell in columns) for row in rows),
+        caption=caption(rows, what=what, study=study),
+    )
+
+
+Column = tuple[str, bool, Any]
+
+
+def _named(name: str) -> Any:
+    return lambda row: number(row[name])
+
+
+def _accuracy(name: str) -> Any:
+    def cell(row: dict[str, Any]) -> str:
+        value, low, high = (100 * row[name + suffix] for suffix in ("", "_low", "_high"))
+        return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+    return cell
+
+
+def _point_columns(rows: list[dict[str, Any]]) -> list[Column]:
+    columns: list[Column] = [
+        ("point", False, _named("point")),
+        ("sparsity (%)", True, lambda row: percent_sparsity(row["sparsity"])),
+        ("robust accuracy (%)", True, _accuracy("robust_accuracy")),
+        ("clean accuracy (%)", True, _accuracy("clean_accuracy")),
+        ("nonzero", True, _named("nonzero")),
+    ]
+    # Of linear layers alone they are the weights that are not 0.
+    if any(row["macs_effective"] not in (None, row["nonzero"]) for row in rows):
+        columns.append(("macs_effective", True, _named("macs_effective")))
+    # What every row shares stands in the caption.
+    if len({row["examples"] for row in rows}) > 1:
+        columns.append(("n", True, _named("examples")))
+    # A kind that is searched is a parameter, with a column of its own.
+    kinds = [name for name in ("recipe", "model") if rows and f"param.{name}.kind" not in rows[0]]
+    columns += [(name, False, _named(name)) for name in kinds if len({row[name] for row in rows}) > 1]
+    return columns
+
+
+def _trial_columns() -> list[Column]:
+    return [
+        ("trial", True, _named("trial")),
+        ("state", False, lambda row: row["state"] or "unfinished"),
+        ("points", True, _named("points")),
+        ("seconds", True, lambda row: "" if row["seconds"] is None else f"{row['seconds']:.1f}"),
+        ("failure", False, _named("failure")),
+        ("message", False, lambda row: (row["message"] or "")[:120]),
+    ]
+
+
+def _worth_showing(rows: list[dict[str, Any]], name: str) -> bool:
+    return any(row[name] not in (None, [], "ok") for row in rows)
+
+
+def percent_sparsity(sparsity: float) -> str:
+    """Write a sparsity in percent, never rounding up to 100 what still has weights."""
+    decimals = next((d for d in (1, 2, 3) if round(100 * sparsity, d) < 100), 4)
+    return f"{100 * sparsity:.{decimals}f}"
+
+
+def number(value: Any) -> str:
+    """Write a cell for reading: four significant digits, whole numbers whole, truth values as in YAML, lists joined."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "; ".join(str(item) for item in value)
+    return str(value)
+
+
+def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
+    """Say what the numbers are: protocol, examples, split, seeds, interval."""
+    if what == "trials":
+        return f"Trials of the study {study}."
+    title = f"{'Pareto front' if what == 'front' else 'Measured points'} of the study {study}"
+    if not rows:
+        return f"{title}: no point so far."
+
+    def all_of(name: str) -> str:
+        return ", ".join(str(value) for value in sorted({row[name] for row in rows if row[name] is not None}))
+
+    estimates = {"search": "search estimates", "confirmed": "confirmed"}
+    tier = ", ".join(estimates.get(name, name) for name in all_of("tier").split(", "))
+    seeds = len({row["seed"] for row in rows})
+    return (
+        f"{title} ({all_of('data')}, {all_of('model')}, {all_of('recipe')}): robust accuracy under {all_of('attack')}, "
+        f"{NORMS.get(all_of('norm'), all_of('norm'))}, eps = {all_of('eps_text')}, n = {all_of('examples')} examples; "
+        f"{tier} on the {all_of('split')} split; {seeds} seed{'s' if seeds > 1 else ''}; "
+        "95 % Wilson confidence intervals in brackets."
+    )
+
+
+NORMS = {"linf": "l_inf", "l2": "l_2"}

@@ -1,0 +1,39 @@
+"""Markdown: the columns a person reads, as a pipe table under its caption."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from search.results.exporters.base import Exporter, readable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
+
+
+class Markdown(Exporter):
+    """A table in GitHub's Markdown."""
+
+    kind: Literal["markdown"] = "markdown"
+    suffix: ClassVar[str] = ".md"
+
+    def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
+        shown = readable(table, what=what, study=study)
+        rule = ["---:" if numeric else ":---" for numeric in shown.numeric]
+        lines = [escape(shown.caption), "", _line([escape(h) for h in shown.headings]), _line(rule)]
+        lines += [_line([escape(cell) for cell in row]) for row in shown.rows]
+        return ("\n".join(lines) + "\n").encode()
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def escape(text: str) -> str:
+    """Return text that Markdown and HTML show as it is, on one line."""
+    text = _CONTROL.sub(" ", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return _SPECIAL.sub(r"\\\1", text)

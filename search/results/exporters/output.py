@@ -1,0 +1,60 @@
+"""Files for the user: whole or absent, and never in the place of something else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from trainables.core.errors import RobustsearchError, StorageError
+from trainables.store import paths
+
+
+class OutputError(RobustsearchError):
+    """What was asked for cannot be written, or not there."""
+
+
+def write_output(content: bytes, output: Path, *, records: Path | None = None) -> Path:
+    """Write `output` by rename and return it; its directory is made where it does not exist.
+
+    A regular file is replaced (a link to one: the file it names). In a study's directory `records` only
+    `exports/` may be written to.
+
+    Raises:
+        OutputError: the output is no regular file, is one of the study's records, or may not be written.
+        StorageError: the disk is full or failing.
+    """
+    try:
+        target = Path(output).resolve()
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{output} is {'a directory' if target.is_dir() else 'no regular file'}; name a file")
+        if records is not None and target.is_relative_to(records.resolve()):
+            exports = records.resolve() / paths.EXPORTS
+            if not target.is_relative_to(exports):
+                raise OutputError(f"{output} lies among the study's records; choose another place, or {exports}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _replace(target, content)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise StorageError(f"cannot write {output}: {reason}") from error
+        raise OutputError(f"cannot write {output}: {reason}") from error
+    return output
+
+
+def _replace(target: Path, content: bytes) -> None:
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is read-only", str(target))
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,106 @@
+"""A point's network as a directory to take away: weights, and a card that says what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.results.exporters.output import OutputError
+from trainables.core.errors import SpecError, StorageError
+from trainables.core.registry import nearest
+from trainables.metrics import wilson
+from trainables.store.records import Outcome, Point, TrialRecord
+
+if TYPE_CHECKING:
+    from search.results.study import Study
+
+
+def find(study: Study, point: str) -> tuple[TrialRecord, Outcome, Point]:
+    """Return a measured point of a complete trial, by its id.
+
+    Raises:
+        SpecError: there is none of that id.
+    """
+    found = {
+        f"{trial.number}.{measured.measure}": (trial, outcome, measured)
+        for trial, outcome in study.records.trials()
+        if outcome is not None and outcome.state == "complete"
+        for measured in outcome.points
+    }
+    if point not in found:
+        trial = point.partition(".")[0]
+        same = [known for known in found if known.partition(".")[0] == trial]
+        hint = f" (trial {trial} has: {', '.join(same)})" if same else nearest(point, found)
+        raise SpecError(
+            f"'{point[:40]}' is no point of {study.name}{hint}; `robustsearch front {study.name}` lists them"
+        )
+    return found[point]
+
+
+def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Path:
+    """Write the network of a point to the directory `output`, with `shrink` without its dead filters.
+
+    Raises:
+        SpecError: there is no such point, it was measured with noise, or it cannot shrink.
+        OutputError: the output lies among the study's records.
+        StorageError: the stored weights are gone or damaged, or the output is there and not empty.
+    """
+    from trainables.export import saved
+    from trainables.models.noise import Noise
+    from trainables.store.stages import Stages
+
+    trial, outcome, measured = find(study, point)
+    home = study.records.storage.local
+    if home is not None and output.resolve().is_relative_to(home.resolve()):
+        raise OutputError(f"{output} lies among the study's records; choose another place")
+    state = Stages(study.records.storage).load(measured.stage)
+    if state is None or state.weights_sha256() != measured.weights_sha256:
+        where = f"stage {measured.stage} in {study.records.storage.location}"
+        raise StorageError(f"the weights of {point} are gone or damaged: {where}")
+    if trial.spec["protocol"].get("noise") and Noise.of(state) is not None:
+        raise SpecError(
+            f"{point} was measured with noise on its weights (protocol.noise), which a saved network has not"
+        )
+    made_with = study.records.fingerprint
+    shapes = {"shape": list(made_with.shape), "classes": made_with.classes}
+    return saved.save(output, state, {**card(study, trial, outcome, measured), **shapes}, shrink=shrink)
+
+
+def card(study: Study, trial: TrialRecord, outcome: Outcome, point: Point) -> dict[str, Any]:
+    """Return what the records say of a network; `trainables.export.saved` adds what it counts in the weights."""
+    return {
+        "point": f"{trial.number}.{point.measure}",
+        "study": study.name,
+        "trial": trial.number,
+        "seed": trial.seed,
+        "params": trial.params,
+        "model": trial.spec["model"],
+        "recipe": trial.spec["recipe"],
+        "plugins": trial.spec.get("plugins", []),
+        "data": {**trial.spec["data"], "root": None, "sha256": study.records.fingerprint.data_hash},
+        "protocol": {
+            "attack": trial.spec["protocol"]["attack"],
+            "label": point.attack,
+            "norm": point.norm,
+            "eps": point.eps,
+            "eps_text": point.eps_text,
+            "examples": point.examples,
+            "split": point.split,
+            "tier": point.tier,
+        },
+        "robust_accuracy": _accuracy(point.robust_correct, point.examples),
+        "clean_accuracy": _accuracy(point.clean_correct, point.examples),
+        "status": point.status,
+        "flags": list(point.flags),
+        "stage": point.stage,
+        "device": point.device,
+        "code_version": point.code_version,
+        "measured": point.finished,
+        "trained_with": outcome.versions,
+    }
+
+
+def _accuracy(correct: int, examples: int) -> dict[str, float | int]:
+    """Return an accuracy with its 95 % Wilson interval."""
+    low, high = wilson(correct, examples)
+    return {"value": correct / examples, "low": low, "high": high, "correct": correct, "examples": examples}

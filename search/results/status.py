@@ -1,0 +1,145 @@
+"""Where a study stands, as one value that the terminal and `--json` both show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from search.results.exporters.base import percent_sparsity
+from search.store.records import Damaged
+
+if TYPE_CHECKING:
+    from search.results.study import Answer, Study, Summary
+    from search.results.table import PointRow, TrialRow
+
+SPARSE = 0.9
+"""What counts as sparse among the best points."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The failed trials of one class, with what the first of them said."""
+
+    kind: str
+    trials: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study's state.
+
+    `best` maps what a point is best at to the point, each taken from the front. Epochs are those of the
+    trials that ended: trained by them, and taken over from stages that others had stored. `first_issued` and
+    `last_finished` are ISO 8601 in UTC.
+    """
+
+    summary: Summary
+    storage: str
+    best: dict[str, PointRow]
+    epochs_trained: int
+    epochs_shared: int
+    first_issued: str | None
+    last_finished: str | None
+    failures: tuple[Failed, ...]
+    damaged: tuple[Damaged, ...]
+    answer: Answer | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the status as JSON-able data."""
+        return {
+            **asdict(self.summary),
+            "storage": self.storage,
+            "target": _answered(self.answer),
+            "best": {name: _brief(row) for name, row in self.best.items()},
+            "epochs_trained": self.epochs_trained,
+            "epochs_shared": self.epochs_shared,
+            "first_issued": self.first_issued,
+            "last_finished": self.last_finished,
+            "failed_trials": [asdict(failed) for failed in self.failures],
+            "damaged_records": [asdict(damaged) for damaged in self.damaged],
+        }
+
+
+def status(study: Study) -> Status:
+    """Read a study's state from its records."""
+    trials = study.trials()
+    ends = [outcome for _, outcome in study.records.trials() if outcome is not None and outcome.points]
+    return Status(
+        summary=study.summary(),
+        storage=study.records.storage.location,
+        best=_best(study.front(), study.knee()),
+        epochs_trained=sum(end.points[-1].epochs_trained for end in ends),
+        epochs_shared=sum(end.points[-1].epochs_shared for end in ends),
+        first_issued=min((trial.issued for trial in trials), default=None),
+        last_finished=max((trial.finished for trial in trials if trial.finished), default=None),
+        failures=_failures(trials),
+        damaged=tuple(study.damaged()),
+        answer=study.answer(),
+    )
+
+
+NEAREST = 5
+"""How many points are listed where no point is feasible."""
+
+
+def front_of(study: Study) -> dict[str, Any]:
+    """Return the front with its knee as JSON-able data; where it is empty, the points that violate least."""
+    rows = study.table("front").to_pylist()
+    nearest = [] if rows else study.infeasible(NEAREST)
+    knee = study.knee()
+    return {
+        "study": study.name,
+        "front": rows,
+        "knee": knee.point if knee else None,
+        "target": _answered(study.answer()),
+        "least_violating": [_brief(row) for row in nearest],
+    }
+
+
+def _answered(answer: Answer | None) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    found = {"point": answer.point, "nearest": answer.nearest}
+    return {"bounds": answer.target, **{name: _brief(row) if row else None for name, row in found.items()}}
+
+
+def said(answer: Answer) -> str:
+    """Say what was found for a target in a line."""
+    target = ", ".join(f"{measure} {bound}" for measure, bound in answer.target.items())
+    row = answer.point or answer.nearest
+    if row is None:
+        return f"target {target}: no feasible point yet"
+    shown = f"{row.point}, {percent_sparsity(row.sparsity)} % sparse, {100 * row.robust_accuracy:.1f} % robust"
+    shown = f"{shown}, {100 * row.clean_accuracy:.1f} % clean"
+    return f"target {target}: {shown}" if answer.point else f"target {target}: no point reaches it; nearest is {shown}"
+
+
+def _best(front: list[PointRow], knee: PointRow | None) -> dict[str, PointRow]:
+    """Choose the points that a person asks for first."""
+    wanted: dict[str, tuple[list[PointRow], Callable[[PointRow], float]]] = {
+        "most robust": (front, lambda row: row.robust_accuracy),
+        "most accurate": (front, lambda row: row.clean_accuracy),
+        f"most robust at {100 * SPARSE:.0f} % sparsity or more": (
+            [row for row in front if row.sparsity >= SPARSE],
+            lambda row: row.robust_accuracy,
+        ),
+        "sparsest": (front, lambda row: row.sparsity),
+    }
+    best = {name: max(rows, key=value) for name, (rows, value) in wanted.items() if rows}
+    return {**best, **({"knee of the front": knee} if knee else {})}
+
+
+def _brief(row: PointRow) -> dict[str, Any]:
+    names = ("point", "sparsity", "robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", "clean_accuracy")
+    return {**{name: getattr(row, name) for name in names}, "params": dict(row.params)}
+
+
+def _failures(trials: list[TrialRow]) -> tuple[Failed, ...]:
+    found: dict[str, list[TrialRow]] = {}
+    for trial in trials:
+        if trial.failure is not None:
+            found.setdefault(trial.failure, []).append(trial)
+    listed = [Failed(kind, len(rows), rows[0].message or "") for kind, rows in found.items()]
+    return tuple(sorted(listed, key=lambda failed: (-failed.trials, failed.kind)))

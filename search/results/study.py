@@ -1,0 +1,185 @@
+"""A study as its records tell it: the read-only Python API."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+from search import objectives
+from search.objectives import pareto
+from search.results import table as tables
+from search.results.table import PointRow, TrialRow
+from search.store import driver_lock
+from search.store.records import Damaged, Records
+from search.study.spec import StudySpec
+from trainables.store.storage import Storage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Where a study stands.
+
+    Of the `planned` trials so many were `issued`; of these `complete + stopped + failed + running + waiting + damaged`.
+    `waiting` trials were issued and have no outcome while no driver is at work: the next launch runs
+    them. `failures` counts failed trials by class. Units: `seconds` of trials' work, summed.
+    """
+
+    study: str
+    planned: int
+    issued: int
+    complete: int
+    stopped: int
+    failed: int
+    running: int
+    waiting: int
+    damaged: int
+    points: int
+    front: int
+    hypervolume: float
+    seconds: float
+    failures: dict[str, int]
+    driver: str | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a study has found for its target: the sparsest `point` that reaches it, else the one that is `nearest`."""
+
+    target: dict[str, str]
+    point: PointRow | None
+    nearest: PointRow | None
+
+
+class Study:
+    """A study in its storage, read-only. What it returns is read anew from the records at each call.
+
+    Example::
+
+        from search import Study
+
+        study = Study.open("runs/quickstart")
+        for point in study.front():
+            print(point.point, point.sparsity, point.robust_accuracy, point.params)
+        study.table("points").to_pandas().plot.scatter("sparsity", "robust_accuracy")
+    """
+
+    def __init__(self, records: Records) -> None:
+        """Wrap records that are open already; `Study.open` opens them."""
+        self.records = records
+        self._rows: tuple[int, list[PointRow]] | None = None
+
+    @classmethod
+    def open(cls, location: str) -> Self:
+        """Open the study in a directory, such as `runs/quickstart`, or at a `pyarrow.fs` URI.
+
+        Raises:
+            StorageError: there is no study, or it cannot be read.
+            SpecError: its `study.yaml` is damaged.
+        """
+        return cls(Records.open(Storage(str(location))))
+
+    def __repr__(self) -> str:
+        return f"Study({self.records.storage.location!r})"
+
+    @property
+    def spec(self) -> StudySpec:
+        """The study file, resolved."""
+        return self.records.spec
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.spec.name)
+
+    def trials(self) -> list[TrialRow]:
+        """Return every issued trial, in order of number."""
+        return tables.trial_rows(self.records.trials())
+
+    def points(self) -> list[PointRow]:
+        """Return every point of the complete trials, in order of trial and measurement."""
+        trials = self.records.trials()
+        ended = sum(outcome is not None for _, outcome in trials)
+        if self._rows is None or self._rows[0] != ended:
+            self._rows = ended, tables.point_rows(self.spec, trials)
+        return list(self._rows[1])
+
+    def front(self) -> list[PointRow]:
+        """Return the front, from dense to sparse: the valid, feasible points that no other such point dominates.
+
+        A network that several trials share (they have its stage in common) is listed once, under the first.
+        """
+        first: dict[str, PointRow] = {}
+        for row in self.points():
+            if row.on_front:
+                first.setdefault(row.measured.key, row)
+        return sorted(first.values(), key=lambda row: (row.sparsity, row.trial, row.measured.measure))
+
+    def infeasible(self, limit: int | None = None) -> list[PointRow]:
+        """Return the valid points that violate a constraint, those that violate least first."""
+        rows = [row for row in self.points() if not row.feasible and objectives.valid(row.measured, self.spec)]
+        return sorted(rows, key=self._violation)[:limit]
+
+    def knee(self) -> PointRow | None:
+        """Return the point of the front beyond which one objective costs most of another, where there is one."""
+        front = self.front()
+        at = pareto.knee([objectives.values(row.measured, self.spec) for row in front])
+        return None if at is None else front[at]
+
+    def answer(self) -> Answer | None:
+        """Return the sparsest valid, feasible point that reaches the study's target; None where it has no target."""
+        if not self.spec.target:
+            return None
+        rows = [row for row in self.points() if row.feasible and objectives.valid(row.measured, self.spec)]
+        missed = {row.point: [max(0.0, gap) for gap in objectives.distances(row.measured, self.spec)] for row in rows}
+        reached = [row for row in rows if not any(missed[row.point])]
+        point = max(reached, key=lambda row: (row.sparsity, row.robust_accuracy), default=None)
+        nearest = min(rows, key=lambda row: (sum(missed[row.point]), -row.sparsity), default=None)
+        return Answer(dict(self.spec.target), point, None if point else nearest)
+
+    def hypervolume(self) -> float:
+        """Return the share of the objective space that the front dominates, in [0, 1]; the reference point is fixed."""
+        return pareto.hypervolume([objectives.values(row.measured, self.spec) for row in self.front()])
+
+    def damaged(self) -> list[Damaged]:
+        """Return the records that cannot be read."""
+        return self.records.damaged()
+
+    def summary(self) -> Summary:
+        """Count trials by state, points, and time."""
+        trials = self.records.trials()
+        outcomes = [outcome for _, outcome in trials if outcome is not None]
+        states = Counter(outcome.state for outcome in outcomes)
+        driver = driver_lock.driver(self.records.storage)
+        unfinished = len(trials) - len(outcomes)
+        damaged = len(self.records.damaged())
+        return Summary(
+            study=self.name,
+            planned=self.spec.budget.trials,
+            issued=len(trials) + damaged,
+            complete=states["complete"],
+            stopped=states["stopped"],
+            failed=states["failed"],
+            running=unfinished if driver else 0,
+            waiting=0 if driver else unfinished,
+            damaged=damaged,
+            points=sum(len(outcome.points) for outcome in outcomes if outcome.state == "complete"),
+            front=len(self.front()),
+            hypervolume=self.hypervolume(),
+            seconds=sum(outcome.seconds for outcome in outcomes),
+            failures=dict(Counter(outcome.failure.kind for outcome in outcomes if outcome.failure)),
+            driver=str(driver) if driver else None,
+        )
+
+    def table(self, what: Literal["front", "points", "trials"] = "points") -> pa.Table:
+        """Return the front, the points or the trials as an Arrow table with the documented columns."""
+        if what == "trials":
+            return tables.table(TrialRow, self.trials(), self.spec.space)
+        rows = self.front() if what == "front" else self.points()
+        return tables.table(PointRow, rows, self.spec.space)
+
+    def _violation(self, row: PointRow) -> float:
+        return sum(max(0.0, excess) for excess in objectives.violations(row.measured, self.spec))

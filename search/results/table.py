@@ -1,0 +1,236 @@
+"""The tables of a study: one row per point, one per trial, with one fixed set of columns.
+
+The dataclasses below are the only definition of the columns: names, order, types. Fractions are in
+[0, 1]; an unknown value is null, never a made-up number.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+from search import objectives
+from search.objectives import pareto
+from search.space.parameters import Parameter
+from search.study.spec import StudySpec
+from trainables.metrics import wilson
+from trainables.store.records import Outcome, Point, TrialRecord
+
+PARAM = "param."
+"""What a searched parameter's dotted path is prefixed with, to make its column."""
+
+METRIC = "metric."
+"""What a metric's name is prefixed with, to make its column."""
+
+
+@dataclass(frozen=True)
+class PointRow:
+    """One measured network of a complete trial.
+
+    `params` are the trial's parameters, as issued; `measured` is the record itself. Neither is a column.
+    """
+
+    point: str
+    trial: int
+    study: str
+    recipe: str | None
+    seed: int
+    model: str | None
+    data: str | None
+    on_front: bool
+    feasible: bool
+    status: str
+    flags: tuple[str, ...]
+    robust_accuracy: float
+    robust_accuracy_low: float
+    robust_accuracy_high: float
+    clean_accuracy: float
+    clean_accuracy_low: float
+    clean_accuracy_high: float
+    examples: int
+    sparsity: float
+    nonzero: int
+    prunable: int
+    macs_dense: int | None
+    macs_effective: int | None
+    attack: str
+    norm: str
+    eps: float
+    eps_text: str
+    split: str
+    tier: str
+    epochs_trained: int
+    epochs_shared: int
+    seconds: float
+    device: str
+    weights_sha256: str
+    code_version: str
+    started: str
+    finished: str
+    params: Mapping[str, Any]
+    measured: Point
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One issued trial. `state` is that of its outcome, None while it has none; `failure` is a class of failures."""
+
+    trial: int
+    study: str
+    state: str | None
+    recipe: str | None
+    seed: int
+    points: int
+    seconds: float | None
+    failure: str | None
+    message: str | None
+    host: str | None
+    issued: str
+    started: str | None
+    finished: str | None
+    params: Mapping[str, Any]
+
+
+Trials = Sequence[tuple[TrialRecord, Outcome | None]]
+
+
+def point_rows(spec: StudySpec, trials: Trials) -> list[PointRow]:
+    """Return the points of the complete trials, in order of trial and measurement, with the front marked.
+
+    On the front are the valid, feasible points that no other such point dominates.
+    """
+    complete = [(trial, outcome) for trial, outcome in trials if outcome and outcome.state == "complete"]
+    points = [(trial, point) for trial, outcome in complete for point in outcome.points]
+    feasible = [objectives.feasible(point, spec) for _, point in points]
+    values = [
+        objectives.values(point, spec) if fits and objectives.valid(point, spec) else None
+        for (_, point), fits in zip(points, feasible, strict=True)
+    ]
+    rows = zip(points, feasible, pareto.front(values), strict=True)
+    return [_point_row(trial, point, fits, best) for (trial, point), fits, best in rows]
+
+
+def trial_rows(trials: Trials) -> list[TrialRow]:
+    """Return every issued trial, in order of number."""
+    return [_trial_row(trial, outcome) for trial, outcome in trials]
+
+
+def _kind(trial: TrialRecord, part: str) -> str | None:
+    described = trial.spec.get(part)
+    kind = described.get("kind") if isinstance(described, Mapping) else described
+    return kind if isinstance(kind, str) else None
+
+
+def _point_row(trial: TrialRecord, point: Point, feasible: bool, on_front: bool) -> PointRow:
+    robust = wilson(point.robust_correct, point.examples)
+    clean = wilson(point.clean_correct, point.examples)
+    same = {name: getattr(point, name) for name in _SHARED}
+    return PointRow(
+        point=f"{trial.number}.{point.measure}",
+        trial=trial.number,
+        study=trial.study,
+        recipe=_kind(trial, "recipe"),
+        seed=trial.seed,
+        model=_kind(trial, "model"),
+        data=_kind(trial, "data"),
+        on_front=on_front,
+        feasible=feasible,
+        robust_accuracy_low=robust[0],
+        robust_accuracy_high=robust[1],
+        clean_accuracy_low=clean[0],
+        clean_accuracy_high=clean[1],
+        params=trial.params,
+        measured=point,
+        **same,
+    )
+
+
+_SHARED = [field.name for field in fields(PointRow) if field.name in Point.model_fields]
+
+
+def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> TrialRow:
+    failure = outcome.failure if outcome else None
+    return TrialRow(
+        trial=trial.number,
+        study=trial.study,
+        state=outcome.state if outcome else None,
+        recipe=_kind(trial, "recipe"),
+        seed=trial.seed,
+        points=len(outcome.points) if outcome else 0,
+        seconds=outcome.seconds if outcome else None,
+        failure=failure.kind if failure else None,
+        message=failure.message if failure else None,
+        host=(outcome.host or None) if outcome else None,
+        issued=trial.issued,
+        started=outcome.started if outcome else None,
+        finished=outcome.finished if outcome else None,
+        params=trial.params,
+    )
+
+
+_APART = ("params", "measured")
+_ARROW: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    tuple[str, ...]: pa.list_(pa.field("element", pa.string())),
+}
+
+
+def columns(kind: type[PointRow] | type[TrialRow]) -> list[pa.Field]:
+    """Return the fixed columns of a table, without the parameters."""
+    hints = typing.get_type_hints(kind)
+    result = []
+    for name in (field.name for field in fields(kind) if field.name not in _APART):
+        options = typing.get_args(hints[name]) if isinstance(hints[name], types.UnionType) else (hints[name],)
+        known = next(option for option in options if option is not types.NoneType)
+        result.append(pa.field(name, _ARROW[known], nullable=types.NoneType in options))
+    return result
+
+
+def table(
+    kind: type[PointRow] | type[TrialRow],
+    rows: Sequence[PointRow] | Sequence[TrialRow],
+    space: Mapping[str, Parameter],
+) -> pa.Table:
+    """Build the Arrow table of `rows`.
+
+    The fixed columns come first, then a column `param.<path>` for each searched parameter in their order, then, for
+    points, a column `metric.<name>` for each metric that any of them has, by name.
+    """
+    fixed = columns(kind)
+    arrays = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in fixed]
+    searched = []
+    for path, parameter in space.items():
+        values = [row.params.get(path) for row in rows]
+        column = _param_type([*parameter.extremes().values(), *values])
+        searched.append(pa.field(PARAM + path, column))
+        arrays.append(pa.array([_param_cell(value, column) for value in values], column))
+    points = [row.measured.metrics if isinstance(row, PointRow) else {} for row in rows]
+    names = sorted({name for metrics in points for name in metrics})
+    arrays += [pa.array([metrics.get(name) for metrics in points], pa.float64()) for name in names]
+    metrics = [pa.field(METRIC + name, pa.float64()) for name in names]
+    return pa.Table.from_arrays(arrays, schema=pa.schema([*fixed, *searched, *metrics]))
+
+
+def _param_type(values: Iterable[Any]) -> pa.DataType:
+    """Return the narrowest type that holds a parameter's values: bool, int64, float64, else text."""
+    known = [value for value in values if value is not None]
+    if known and all(isinstance(value, bool) for value in known):
+        return pa.bool_()
+    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in known):
+        return pa.string()
+    return pa.int64() if all(isinstance(value, int) for value in known) and known else pa.float64()
+
+
+def _param_cell(value: Any, column: pa.DataType) -> Any:
+    if value is None or column != pa.string():
+        return value
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,1 @@
+"""Samplers: they choose the parameters of the next trial."""

@@ -1,0 +1,244 @@
+"""The search space: parameters by the dotted path of the recipe or model field that they set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+
+from trainables.core.registry import Registry, nearest
+from trainables.core.spec import Eps, Spec, located
+
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
+Params = dict[str, Any]
+"""Values by dotted path."""
+
+
+def _number(value: Any) -> Any:
+    """Read a fraction such as 8/255; everything else is left to the field."""
+    return Eps(value) if isinstance(value, str) and "/" in value else value
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=Eps)]
+Condition = Annotated[
+    tuple[Scalar, ...],
+    BeforeValidator(_listed, json_schema_input_type=Scalar | list[Scalar]),
+    Field(min_length=1),
+]
+
+
+class Parameter(Spec):
+    """Base of every parameter; `when` maps other parameters to the values with which this one is searched."""
+
+    kind: str
+    when: dict[str, Condition] = {}
+
+    def extremes(self) -> dict[str | int, Any]:
+        """Return the values at the rim, by where in the parameter they are written: all choices, or both bounds."""
+        raise NotImplementedError
+
+    def contains(self, value: Any) -> bool:
+        """Say whether the sampler could have suggested `value`."""
+        raise NotImplementedError
+
+    def extent(self) -> str:
+        """Say what values there are."""
+        raise NotImplementedError
+
+
+class _Range(Parameter):
+    """What float and int ranges share."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def extremes(self) -> dict[str | int, Any]:
+        return {"low": self.low, "high": self.high} if self.low != self.high else {"low": self.low}
+
+    def extent(self) -> str:
+        step = getattr(self, "step", None)
+        return f"{self.low:g} to {self.high:g}" + (f" in steps of {step:g}" if step else "")
+
+    def _checked(self, step: float | None) -> None:
+        if self.low > self.high:
+            raise located(f"{self.low:g} exceeds high, {self.high:g}", "low", value=self.low)
+        if self.log and self.low <= 0:
+            raise located(f"a logarithmic range cannot start at {self.low:g}; low must be above 0", "low")
+        if self.log and step is not None:
+            raise located("a logarithmic range has no step; leave one of log and step out", "step", value=step)
+        if step is None:
+            return
+        steps = (Decimal(str(float(self.high))) - Decimal(str(float(self.low)))) / Decimal(str(step))
+        if steps != steps.to_integral_value():
+            top = float(Decimal(str(float(self.low))) + math.floor(steps) * Decimal(str(step)))
+            raise located(f"{self.high:g} is no whole number of steps above low; the last step is {top:g}", "high")
+
+
+class FloatRange(_Range):
+    """A real number from `low` to `high`, both included; `step` makes it a grid, `log` searches its logarithm."""
+
+    kind: Literal["float"] = "float"
+    low: Number
+    high: Number
+    log: bool = False
+    step: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        self._checked(self.step)
+        return self
+
+    def contains(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return abs(steps - round(steps)) < 1e-8
+
+
+class IntRange(_Range):
+    """A whole number from `low` to `high`, both included."""
+
+    kind: Literal["int"] = "int"
+    low: int
+    high: int
+    log: bool = False
+    step: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        self._checked(self.step)
+        return self
+
+    def contains(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            return False
+        return (value - self.low) % (self.step or 1) == 0
+
+
+class Categorical(Parameter):
+    """One of `choices`: any texts, numbers, truth values or null; equal choices are refused."""
+
+    kind: Literal["categorical"] = "categorical"
+    choices: tuple[Scalar, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for index, choice in enumerate(self.choices):
+            if choice in self.choices[:index]:
+                raise located(f"{choice!r} equals an earlier choice", "choices", index, value=choice)
+        return self
+
+    def extremes(self) -> dict[str | int, Any]:
+        return dict(enumerate(self.choices))
+
+    def extent(self) -> str:
+        return f"one of {', '.join(map(repr, self.choices))}"
+
+    def contains(self, value: Any) -> bool:
+        return any(value == choice and type(value) is type(choice) for choice in self.choices)
+
+
+PARAMETERS: Registry[Parameter] = Registry(
+    "parameter", {"float": FloatRange, "int": IntRange, "categorical": Categorical}
+)
+
+Space = dict[str, Annotated[Parameter, PARAMETERS]]
+
+
+def holds(parameter: Parameter, params: Mapping[str, Any]) -> bool:
+    """Say whether a parameter is searched, given the values of the active parameters before it."""
+    return all(path in params and params[path] in wanted for path, wanted in parameter.when.items())
+
+
+def name(params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells trials apart, hashable: 1, 1.0 and true are three values."""
+    return tuple((path, type(value), value) for path, value in params.items())
+
+
+def meant(parameter: Parameter, value: Any) -> Any:
+    """Return the value of a parameter that somebody wrote as an equal one, such as 0 for the choice 0.0."""
+    if isinstance(parameter, FloatRange) and type(value) is int:
+        return float(value)
+    if isinstance(parameter, Categorical) and type(value) in (int, float):
+        return next((choice for choice in parameter.choices if choice == value and type(choice) is not bool), value)
+    return value
+
+
+def place(share: float, parameter: Parameter) -> Any:
+    """Return the value that lies `share` in [0, 1] of the way through a parameter."""
+    if isinstance(parameter, Categorical):
+        return parameter.choices[min(int(share * len(parameter.choices)), len(parameter.choices) - 1)]
+    assert isinstance(parameter, (FloatRange, IntRange))
+    low, high = parameter.low, parameter.high
+    whole = isinstance(parameter, IntRange)
+    step = parameter.step or (1 if whole else None)
+    if parameter.log:
+        # A whole number owns half a unit on either side, as it does in Optuna's own samplers.
+        margin = 0.5 if whole else 0.0
+        value = math.exp(math.log(low - margin) + share * (math.log(high + margin) - math.log(low - margin)))
+    elif step is not None:
+        value = low + int(share * (round((high - low) / step) + 1)) * step
+    else:
+        value = low + share * (high - low)
+    value = min(max(value, low), high)
+    return round(value) if whole else value
+
+
+def numbers(choices: Sequence[Any]) -> list[float] | None:
+    """Return choices as numbers, fractions such as 8/255 included; None where one is none."""
+    found = []
+    for choice in choices:
+        if isinstance(choice, bool) or not isinstance(choice, (int, float, str)):
+            return None
+        try:
+            found.append(float(Eps(choice)) if isinstance(choice, str) else float(choice))
+        except ValueError:
+            return None
+    return found
+
+
+def active(space: Mapping[str, Parameter], params: Mapping[str, Any]) -> Params | None:
+    """Return the values of the active parameters in the order of the space.
+
+    None where one is missing or lies outside of its range.
+    """
+    kept: Params = {}
+    for path, parameter in space.items():
+        if not holds(parameter, kept):
+            continue
+        if path not in params or not parameter.contains(params[path]):
+            return None
+        kept[path] = params[path]
+    return kept
+
+
+def check_conditions(space: Mapping[str, Parameter]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield where and why a condition cannot be met: it may name only earlier parameters and values they can take."""
+    before: dict[str, Parameter] = {}
+    for path, parameter in space.items():
+        for other, wanted in parameter.when.items():
+            at = (path, "when", other)
+            if other == path:
+                yield at, "a parameter cannot depend on itself"
+            elif other not in space:
+                yield at, f"'{other}' is no parameter of this space{nearest(other, space)}"
+            elif other not in before:
+                yield at, f"'{other}' must stand before '{path}' in the space"
+            elif isinstance(before[other], FloatRange):
+                yield (
+                    at,
+                    f"'{other}' is a real number, which hardly ever has one value; conditions name int or categorical",
+                )
+            else:
+                impossible = [value for value in wanted if not before[other].contains(value)]
+                if impossible:
+                    yield at, f"'{other}' is never {', '.join(map(repr, impossible))}"
+        before[path] = parameter

@@ -1,0 +1,98 @@
+"""What may be changed in a study on purpose, after its first trials: its trials must stay trials of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from search.space.parameters import Categorical, FloatRange, IntRange, Parameter, Params
+from search.store.records import Records
+from search.study import spec
+from search.study.inverse import completed
+from search.study.spec import StudySpec
+from search.study.trials import rewind_epochs
+from trainables.core.errors import SpecError
+
+ALLOWED = ("space", "sampler", "constraints", "target")
+"""What `--allow-change` lets through; the space only where it grows."""
+
+
+def effects(records: Records, new: StudySpec) -> list[str]:
+    """Return what a study's changes mean, a line each, for somebody who makes them on purpose.
+
+    Raises:
+        SpecError: some would make its points and new ones incomparable, or leave its trials outside of the space.
+    """
+    old = records.spec
+    trials = {record.number: record.params for record, _ in records.trials()}
+    kept = {name: getattr(new, name) for name in ALLOWED}
+    refused = [
+        *spec.changes(old.model_copy(update=kept), new),
+        *(line for path in old.space for line in _shrunk(path, old.space[path], new.space.get(path))),
+    ]
+    if not refused:
+        refused += _left_behind(new, trials)
+    if refused:
+        listed = "\n".join(f"  {line}" for line in refused)
+        raise SpecError(
+            f"{records.storage.location} cannot be changed so, not even with --allow-change:\n{listed}\n"
+            "its points and new ones could not be compared; launch under another --name"
+        )
+    return list(_effects(old, new, trials))
+
+
+def may_be_allowed(old: StudySpec, new: StudySpec) -> bool:
+    """Say whether all that differs is of a kind that may be changed on purpose."""
+    return not spec.changes(old.model_copy(update={name: getattr(new, name) for name in ALLOWED}), new)
+
+
+def _effects(old: StudySpec, new: StudySpec, trials: dict[int, Params]) -> Iterator[str]:
+    since = f"from trial {len(trials)} on"
+    for path, parameter in new.space.items():
+        before = old.space.get(path)
+        if before is None:
+            had = {repr(all_[path]) for params in trials.values() if path in (all_ := completed(new, params) or {})}
+            said = f"; the trials so far have {', '.join(sorted(had))}" if had else ""
+            yield f"space.{path}: is searched {since}, {parameter.extent()}{said}"
+        elif before != parameter:
+            yield f"space.{path}: was {before.extent()}, is {parameter.extent()} {since}"
+    if list(old.space) != [path for path in new.space if path in old.space]:
+        yield f"space: its parameters are drawn in another order {since}"
+    if added := set(rewind_epochs(new.space)) - set(rewind_epochs(old.space)):
+        epochs = ", ".join(map(str, sorted(added)))
+        yield f"space.recipe.rewind: dense trainings are repeated where a trial rewinds to epoch {epochs}"
+    if old.sampler != new.sampler:
+        yield f"sampler: was {old.sampler.kind}, chooses as {new.sampler.kind} {since}, knowing all that was measured"
+    if old.constraints != new.constraints:
+        yield "constraints: which points are feasible, and with it the front, is judged anew for all points"
+    if old.target != new.target:
+        yield f"target: sought {since}; no point changes"
+
+
+def _shrunk(path: str, old: Parameter, new: Parameter | None) -> Iterator[str]:
+    """Say where a parameter no longer has all the values it had."""
+    if new is None:
+        yield f"space.{path}: is gone, and trials differ in it"
+    elif not _covers(new, old):
+        yield f"space.{path}: was {old.extent()}, is {new.extent()}: a space can only grow"
+
+
+def _covers(new: Parameter, old: Parameter) -> bool:
+    """Say whether a parameter can have every value that another can."""
+    if isinstance(old, Categorical):
+        return all(new.contains(choice) for choice in old.choices)
+    assert isinstance(old, (FloatRange, IntRange))
+    if not (new.contains(old.low) and new.contains(old.high)):
+        return False
+    if isinstance(new, FloatRange):
+        if new.step is None:
+            return isinstance(old, FloatRange)
+        return isinstance(old, FloatRange) and old.step is not None and new.contains(old.low + old.step)
+    return isinstance(new, IntRange) and isinstance(old, IntRange) and (old.step or 1) % (new.step or 1) == 0
+
+
+def _left_behind(new: StudySpec, trials: dict[int, Params]) -> Iterator[str]:
+    """Say which trials the new space does not hold."""
+    outside = [number for number, params in trials.items() if completed(new, params) is None]
+    if outside:
+        listed = ", ".join(map(str, outside[:10])) + (", ..." if len(outside) > 10 else "")
+        yield f"space: it does not hold trials {listed}; what is new in it must have a value that they had"

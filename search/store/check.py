@@ -1,0 +1,180 @@
+"""What is wrong with a study's directory: torn records, damaged stages, and what killed processes left behind.
+
+Nothing is changed here, and neither torch nor Ray is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, deserialize
+
+from search.store.records import Records
+from trainables.core.errors import RobustsearchError, StorageError
+from trainables.store import lease, paths
+from trainables.store.records import Point
+from trainables.store.storage import Storage
+
+Kind = Literal["study", "foreign", "trial", "outcome", "stage", "gap", "lease", "leftover"]
+HARMLESS = ("gap", "lease", "leftover")
+"""What stands in nobody's way: the next launch deals with it, or it only takes space."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is not as it should be: which file or directory below the study's, and what is wrong with it."""
+
+    kind: Kind
+    path: str
+    message: str
+    number: int | None = None
+
+    @property
+    def harmless(self) -> bool:
+        """Whether the study is whole all the same."""
+        return self.kind in HARMLESS
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fault as JSON-able data."""
+        return {**asdict(self), "harmless": self.harmless}
+
+
+def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> list[Fault]:
+    """Read everything in a study's directory, `weights` too, and list what is wrong.
+
+    While a driver is at work, nothing is taken for a leftover; `alone` says that the caller holds the lease.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    busy = not alone and lease.living(storage, paths.DRIVER) is not None
+    records, found = opened(storage)
+    live: set[str] = set()
+    if records is not None:
+        found += [*_lessons(records), *_records(records), *_gaps(records)]
+        live = {key for trial, outcome in records.trials() if outcome is None for key in trial.keys}
+    for key in storage.names(paths.STAGES):
+        wanted = busy or records is None or key in live
+        found += [*(_contents(storage, key) if weights else ()), *_remains(storage, key, wanted=wanted)]
+    if not busy:
+        found += [*(() if alone else _lease(storage)), *_leftovers(storage)]
+    return found
+
+
+def opened(storage: Storage) -> tuple[Records | None, list[Fault]]:
+    """Open a study by its `study.yaml`, else by the copy, and say what is wrong with the former."""
+    try:
+        return Records.open(storage), []
+    except StorageError as error:
+        kind: Kind = "foreign" if Records.exist(storage) else "study"
+        fault = Fault(kind, paths.STUDY, str(error))
+    except RobustsearchError as error:
+        fault = Fault("study", paths.STUDY, str(error))
+    try:
+        return Records.open(storage, paths.STUDY_COPY), [fault]
+    except RobustsearchError:
+        return None, [fault]
+
+
+def _lessons(records: Records) -> Iterator[Fault]:
+    try:
+        records.lessons()
+    except StorageError as error:
+        yield Fault("study", paths.LESSONS, str(error))
+
+
+def _records(records: Records) -> Iterator[Fault]:
+    for damaged in records.damaged():
+        if damaged.foreign:
+            yield Fault("foreign", damaged.path, damaged.reason, damaged.number)
+        elif damaged.path == paths.trial_record(damaged.number):
+            yield Fault("trial", damaged.path, damaged.reason, damaged.number)
+        else:
+            yield Fault("outcome", damaged.path, damaged.reason, damaged.number)
+
+
+def _gaps(records: Records) -> Iterator[Fault]:
+    known = {trial.number for trial, _ in records.trials()} | {damaged.number for damaged in records.damaged()}
+    for number in sorted(set(range(max(known, default=-1))) - known):
+        message = "a later trial has a record and this one has none; the next launch issues the number anew"
+        yield Fault("gap", paths.trial(number), message, number)
+
+
+def _contents(storage: Storage, key: str) -> Iterator[Fault]:
+    """Check what a stage holds against what it says that it holds."""
+    folder = paths.stage(key)
+    names = storage.names(folder)
+    if paths.STAGE in names and (reason := _weights(storage, folder)):
+        yield Fault("stage", folder, f"{reason}; it is computed again when a trial needs it")
+    if paths.POINT in names and (reason := _point(storage, key)):
+        yield Fault("stage", folder, f"{reason}; it is measured again when a trial needs it")
+
+
+def _remains(storage: Storage, key: str, *, wanted: bool) -> Iterator[Fault]:
+    """Look for what nobody needs; `wanted` where a trial may be computing the stage, or will at the next launch."""
+    folder = paths.stage(key)
+    names = storage.names(folder)
+    begun = [name for name in names if name.startswith(paths.PROGRESS)]
+    if wanted:
+        torn = [name for name in begun if not _readable(storage, f"{folder}/{name}")]
+        yield from (Fault("leftover", f"{folder}/{name}", "a saved epoch that cannot be read") for name in torn)
+    elif paths.STAGE not in names and paths.POINT not in names:
+        yield Fault("leftover", folder, "the beginning of a stage that no trial goes on with")
+    else:
+        yield from (Fault("leftover", f"{folder}/{name}", "progress of a stage that is complete") for name in begun)
+
+
+def _weights(storage: Storage, folder: str) -> str | None:
+    """Say what is wrong with a stored stage, None where its files are those that it names."""
+    try:
+        files = json.loads(storage.read(f"{folder}/{paths.STAGE}"))["files"]
+        for name, digest in files.items():
+            if hashlib.sha256(storage.read(f"{folder}/{name}")).hexdigest() != digest:
+                return f"{name} is not what was stored"
+    except FileNotFoundError as error:
+        return f"{str(error.filename).rpartition('/')[2]} is not there"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, StorageError):
+        return f"{paths.STAGE} cannot be read"
+    return None
+
+
+def _point(storage: Storage, key: str) -> str | None:
+    try:
+        point = Point.model_validate_json(storage.read(f"{paths.stage(key)}/{paths.POINT}"))
+    except ValidationError:
+        return f"{paths.POINT} cannot be read"
+    return None if point.key == key else f"{paths.POINT} is that of another measurement"
+
+
+def _readable(storage: Storage, path: str) -> bool:
+    try:
+        deserialize(storage.read(path))  # type: ignore[no-untyped-call]
+    except SafetensorError:
+        return False
+    return True
+
+
+def _lease(storage: Storage) -> Iterator[Fault]:
+    if not storage.exists(paths.DRIVER):
+        return
+    who = lease.holder(storage, paths.DRIVER)
+    message = f"the lease of {who}, which is gone" if who else "a lease that cannot be read"
+    yield Fault("lease", paths.DRIVER, f"{message}; the next launch takes over")
+
+
+def _leftovers(storage: Storage) -> Iterator[Fault]:
+    """List what a killed process left: files that were never renamed, probes, permits."""
+    folders = ["", paths.EXPORTS]
+    for parent in (paths.TRIALS, paths.STAGES):
+        folders += [f"{parent}/{name}" for name in storage.names(parent)]
+    for folder in folders:
+        for name in storage.names(folder):
+            permit = name.startswith(f"{paths.DRIVER}.") and name.endswith(".taken")
+            if name.endswith(paths.TEMPORARY) or (folder == "" and (permit or name.startswith(paths.PROBE))):
+                path = f"{folder}/{name}" if folder else name
+                yield Fault("leftover", path, "a temporary file of a process that was killed")

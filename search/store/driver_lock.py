@@ -1,0 +1,50 @@
+"""One driver per study: the lease `driver.json`, and the request to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from trainables.store import lease, paths
+from trainables.store.lease import Held, Holder, Lease
+from trainables.store.storage import Storage
+
+
+def driver(storage: Storage) -> Holder | None:
+    """Return the driver at work on the study, None where there is none."""
+    return lease.living(storage, paths.DRIVER)
+
+
+def acquire(storage: Storage) -> Lease:
+    """Become the one driver of the study in `storage`; a stop that was asked of the last one is void.
+
+    Raises:
+        Held: another driver is at work; the message names its host and process.
+        StorageError: the storage cannot be written.
+    """
+    try:
+        held = lease.acquire(storage, paths.DRIVER)
+    except Held as busy:
+        raise Held(_busy(storage, busy.by), busy.by) from None
+    storage.delete(paths.STOP)
+    return held
+
+
+def _busy(storage: Storage, who: Holder | None) -> str:
+    if who is None:
+        return f"another launch is taking over the study in {storage.location}; try again in a minute"
+    return (
+        f"the study in {storage.location} is driven by {who}; "
+        f"stop that launch first (if it is gone for good, delete {storage.location}/{paths.DRIVER})"
+    )
+
+
+def request_stop(storage: Storage) -> None:
+    """Ask the driver to stop at the next opportunity; the study stays resumable."""
+    storage.write(paths.STOP, (json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n").encode())
+
+
+def stop_requested(storage: Storage) -> bool:
+    """Say whether somebody asked the driver to stop."""
+    return storage.exists(paths.STOP)

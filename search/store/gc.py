@@ -1,0 +1,99 @@
+"""Which stored stages may go: what no front point and no unfinished trial needs, the least useful first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from search.files.fields import size_text
+from search.results import table
+from search.store.records import Records
+from trainables.store.stages import Stages
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep dropped and what it left. Units: `freed` and `size` in bytes."""
+
+    dropped: tuple[str, ...]
+    freed: int
+    kept: int
+    size: int
+
+    def plain(self) -> dict[str, Any]:
+        """Return the sweep as JSON-able data."""
+        return asdict(self)
+
+    def says(self, verb: str) -> str:
+        """Return the sweep as a sentence about what was dropped, or would be."""
+        went, stays = size_text(self.freed), size_text(self.size)
+        return f"{verb} {len(self.dropped)} stages, {went}; {self.kept} stay, {stays}"
+
+
+class Housekeeper:
+    """The stored stages of one study and their sizes; a size is looked up once, unless the stage may still grow."""
+
+    def __init__(self, records: Records) -> None:
+        """Look at a study's stages; nothing is dropped yet."""
+        self._records = records
+        self._stages = Stages(records.storage)
+        self._sizes: dict[str, int] = {}
+        self._points: set[str] = set()
+
+    def sweep(self, limit: int = 0, *, dry: bool = False) -> Swept:
+        """Drop stages until the rest takes no more than `limit` bytes, or nothing is left that may go.
+
+        Useful is what many trials went through, what took many epochs, and what is small. With `dry` nothing is
+        dropped, and what would be is returned. Measured points are kept: they are small.
+        """
+        live = self._live()
+        self._look(live)
+        size = sum(self._sizes.values())
+        dropped: list[str] = []
+        if size > limit:
+            needed = live | self._front()
+            for key in self._least_useful_first(self._sizes.keys() - needed):
+                if size <= limit:
+                    break
+                dropped.append(key)
+                size -= self._sizes[key]
+        freed = sum(self._sizes[key] for key in dropped)
+        if not dry:
+            for key in dropped:
+                self._stages.drop(key)
+                del self._sizes[key]
+        return Swept(tuple(dropped), freed, len(self._sizes) - (len(dropped) if dry else 0), size)
+
+    def _look(self, growing: set[str]) -> None:
+        there = set(self._stages.keys()) - self._points
+        self._sizes = {key: size for key, size in self._sizes.items() if key in there and key not in growing}
+        for key in there - self._sizes.keys():
+            if self._stages.holds_point(key):
+                self._points.add(key)
+            else:
+                self._sizes[key] = self._stages.size(key)
+
+    def _live(self) -> set[str]:
+        unfinished = [trial for trial, outcome in self._records.trials() if outcome is None]
+        return {key for trial in unfinished for key in trial.keys}
+
+    def _front(self) -> set[str]:
+        rows = table.point_rows(self._records.spec, self._records.trials())
+        return {row.measured.stage for row in rows if row.on_front}
+
+    def _least_useful_first(self, keys: Iterable[str]) -> list[str]:
+        used: Counter[str] = Counter()
+        first: dict[str, int] = {}
+        for trial, _ in self._records.trials():
+            used.update(trial.keys)
+            for key in trial.keys:
+                first.setdefault(key, trial.number)
+
+        def usefulness(key: str) -> tuple[float, int]:
+            stage = self._stages.find(key)
+            epochs = stage.epochs if stage else 0
+            return used[key] * epochs / max(1, self._sizes[key]), first.get(key, -1)
+
+        return sorted(keys, key=usefulness)

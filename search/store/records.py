@@ -1,0 +1,382 @@
+"""The records of a study: what is true on disk, read and written.
+
+Trial numbers are dense and unique, a trial is recorded before it starts, its outcome is written
+once, and nothing recorded is overwritten. What cannot be read is listed by name, and never taken
+for a result. Only YAML and JSON are read.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search.files import yaml
+from search.store import warm_start_points
+from search.store.warm_start_points import NOTHING, Lessons
+from search.study import file as study_file
+from search.study.spec import StudySpec
+from trainables import __version__
+from trainables.core.errors import SpecError, StorageError
+from trainables.store import paths
+from trainables.store.records import LARGEST, SCHEMA, Outcome, TrialRecord
+from trainables.store.storage import Storage
+
+R = TypeVar("R", TrialRecord, Outcome)
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Changed(BaseModel):
+    """A change that somebody allowed: when, after how many trials, and what it meant."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    at: str = Field(default_factory=utc_now)
+    trials: int
+    effects: tuple[str, ...]
+
+
+class Fingerprint(BaseModel):
+    """What a study was made with: the schema of its records, the data's hash, image shape and classes, our version.
+
+    It stands in `study.yaml` under `made_with`, beside the resolved study.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
+    data_hash: str
+    shape: tuple[int, int, int]
+    classes: int
+    code_version: str = __version__
+    created: str = Field(default_factory=utc_now)
+    changed: tuple[Changed, ...] = ()
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A record that cannot be read: the trial's number, the file in the study's directory, and why.
+
+    `foreign` records are those of another version of robustsearch: nothing is wrong with them.
+    """
+
+    number: int
+    path: str
+    reason: str
+    foreign: bool = False
+
+
+class Records:
+    """The records below one study's directory.
+
+    Trials and outcomes never change once written, so each is read once per object; listing again
+    costs a look for new ones only.
+    """
+
+    def __init__(self, storage: Storage, spec: StudySpec, fingerprint: Fingerprint) -> None:
+        """Wrap what `create` or `open` read; call those."""
+        self.storage = storage
+        self.spec = spec
+        self.fingerprint = fingerprint
+        self._trials: dict[int, TrialRecord] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._damaged: dict[int, Damaged] = {}
+
+    @classmethod
+    def create(cls, storage: Storage, spec: StudySpec, fingerprint: Fingerprint, taught: Lessons = NOTHING) -> Self:
+        """Write `study.yaml`, and before it what other studies taught this one; the study must not exist.
+
+        Raises:
+            StorageError: there is a study already, or the storage refuses.
+        """
+        if storage.exists(paths.STUDY_COPY) and not storage.exists(paths.STUDY):
+            raise StorageError(
+                f"{storage.location} has lost its {paths.STUDY}: `robustsearch repair {spec.name}` restores it"
+            )
+        if spec.warm_start and not storage.exists(paths.STUDY):
+            warm_start_points.write(storage, taught)
+        content = _study_bytes(spec, fingerprint)
+        if not storage.claim(paths.STUDY, content):
+            raise StorageError(f"{storage.location} holds a study already")
+        storage.write(paths.STUDY_COPY, content)
+        return cls(storage, spec, fingerprint)
+
+    @classmethod
+    def open(cls, storage: Storage, file: str = paths.STUDY) -> Self:
+        """Read `study.yaml`, or its copy.
+
+        Raises:
+            StorageError: there is no study, or another version of robustsearch wrote it.
+            SpecError: the file is damaged.
+        """
+        where = f"{storage.location}/{file}"
+        try:
+            content = storage.read(file)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StorageError(f"{storage.location} holds no study: {file} is not there") from None
+        spec, fingerprint = _parse_study(content, where)
+        return cls(storage, spec, fingerprint)
+
+    @staticmethod
+    def exist(storage: Storage) -> bool:
+        """Say whether the directory holds a study."""
+        return storage.exists(paths.STUDY)
+
+    def lessons(self) -> Lessons:
+        """Return what other studies taught this one before its first trial.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        return warm_start_points.read(self.storage) if self.spec.warm_start else NOTHING
+
+    def replace_spec(self, spec: StudySpec, effects: tuple[str, ...] = ()) -> None:
+        """Record what may change about a study, such as a larger budget; the caller has checked that it may.
+
+        `effects` say what it means where somebody had to allow it.
+        """
+        if effects:
+            changed = (*self.fingerprint.changed, Changed(trials=self.next_number(), effects=effects))
+            self.fingerprint = self.fingerprint.model_copy(update={"changed": changed})
+        content = _study_bytes(spec, self.fingerprint)
+        self.storage.write(paths.STUDY, content)
+        self.storage.write(paths.STUDY_COPY, content)
+        self.spec = spec
+
+    def issue(self, record: TrialRecord) -> None:
+        """Record a trial before its worker starts.
+
+        Raises:
+            StorageError: the number has been issued already, the study has gone, or the storage refuses.
+        """
+        number = record.number
+        if not self.exist(self.storage):
+            raise StorageError(f"{self.storage.location} holds no study any more: {paths.STUDY} has gone")
+        taken = self._trials.keys() | self._damaged.keys()
+        assert number == 0 or number - 1 in taken or self.storage.exists(paths.trial_record(number - 1)), (
+            f"trial {number} would leave a gap"
+        )
+        if not self.storage.claim(paths.trial_record(number), record.json_bytes()):
+            raise StorageError(f"trial {number} of {self.storage.location} has been issued already")
+        self._trials[number] = record
+
+    def write_outcome(self, outcome: Outcome) -> bool:
+        """Record a trial's end; return False, and change nothing, where one is recorded already."""
+        assert self.storage.exists(paths.trial_record(outcome.number)), f"trial {outcome.number} was never issued"
+        if reason := _inconsistent(outcome, outcome.number):
+            raise AssertionError(f"outcome of trial {outcome.number}: {reason}")
+        if not self.storage.claim(paths.outcome(outcome.number), outcome.json_bytes()):
+            return False
+        self._outcomes[outcome.number] = outcome
+        return True
+
+    def outcome(self, number: int) -> Outcome | None:
+        """Return how a trial ended; None while it has not, and where its record is damaged."""
+        if number not in self._outcomes:
+            self._read(number)
+        return self._outcomes.get(number)
+
+    def trials(self) -> list[tuple[TrialRecord, Outcome | None]]:
+        """Return every readable trial with its outcome, in order of number."""
+        self._refresh()
+        readable = sorted(self._trials.keys() - self._damaged.keys())
+        return [(self._trials[number], self._outcomes.get(number)) for number in readable]
+
+    def unfinished(self) -> list[int]:
+        """Return the numbers that were issued and have no outcome, damaged ones left out."""
+        return [trial.number for trial, outcome in self.trials() if outcome is None]
+
+    def next_number(self) -> int:
+        """Return the smallest number that was never issued."""
+        self._refresh()
+        taken = self._trials.keys() | self._damaged.keys()
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+
+    def damaged(self) -> list[Damaged]:
+        """Return the records that cannot be read; their trials count as issued and as nothing else."""
+        self._refresh()
+        return [self._damaged[number] for number in sorted(self._damaged)]
+
+    def set_aside(self, damaged: Damaged) -> str:
+        """Move a damaged record out of the way and return its new name; a lost outcome makes the trial run again."""
+        kept = set_aside(self.storage, damaged.path)
+        self._damaged.pop(damaged.number, None)
+        return kept
+
+    def _refresh(self) -> None:
+        """Read what is new in the trials' directory.
+
+        Raises:
+            StorageError: trials that were there have gone, as when a disk is unmounted under a launch.
+        """
+        names = self.storage.names(paths.TRIALS)
+        numbers = {int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10}
+        if gone := sorted(self._trials.keys() - numbers):
+            count = f"{len(gone)} of {len(self._trials)} trials"
+            raise StorageError(f"{count} have gone from {self.storage.location}, the first is {gone[0]}")
+        self._damaged = {n: damaged for n, damaged in self._damaged.items() if n in numbers}
+        with _uncollected():
+            for number in sorted(numbers - self._outcomes.keys()):
+                self._read(number)
+
+    def _read(self, number: int) -> None:
+        """Read one trial's files as far as they are there; a damaged one is read again each time."""
+        self._damaged.pop(number, None)
+        if number not in self._trials:
+            self._load(number, paths.trial_record(number), TrialRecord, self._trials)
+        if number in self._damaged:
+            return
+        self._load(number, paths.outcome(number), Outcome, self._outcomes)
+        if number in self._outcomes and number not in self._trials:
+            del self._outcomes[number]
+            self._damaged[number] = Damaged(number, paths.outcome(number), f"{paths.TRIAL} is not there")
+
+    def _load(self, number: int, path: str, kind: type[R], into: dict[int, R]) -> None:
+        try:
+            content = self.storage.read(path)
+        except FileNotFoundError:
+            return
+        try:
+            record = kind.model_validate_json(content)
+        except ValidationError as error:
+            self._damaged[number] = Damaged(number, path, _first(error))
+            return
+        if record.schema_number != SCHEMA:
+            self._damaged[number] = Damaged(number, path, _unknown(record), foreign=True)
+        elif reason := _inconsistent(record, number):
+            self._damaged[number] = Damaged(number, path, reason)
+        else:
+            into[number] = record
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Pause the search for cyclic garbage: records make none, and of thousands that takes half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def set_aside(storage: Storage, path: str) -> str:
+    """Move a file of the records out of the way, under a name of its own beside it, and return that.
+
+    Raises:
+        StorageError: the storage refuses, or a thousand copies are there already.
+    """
+    content = storage.read(path)
+    names = (f"{path}{paths.DAMAGED}{i}" for i in range(1_000))
+    kept = next((name for name in names if storage.claim(name, content)), None)
+    if kept is None:
+        raise StorageError(f"too many damaged copies of {path} in {storage.location}")
+    storage.delete(path)
+    return kept
+
+
+MADE_WITH = "made_with"
+DIGEST = "digest"
+
+
+def _study_bytes(spec: StudySpec, fingerprint: Fingerprint) -> bytes:
+    heading = (
+        "# Written by robustsearch, every default filled in. The records of this study refer to it: do not edit.\n"
+    )
+    made_with = fingerprint.model_dump(by_alias=True, mode="json", exclude=None if fingerprint.changed else {"changed"})
+    content = {MADE_WITH: made_with, **spec.resolved()}
+    content[MADE_WITH][DIGEST] = _digest(content)
+    return (heading + yaml.dump_yaml(content)).encode()
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Hash what a study file says, however it is written: cut off, it would often be a valid study still."""
+    made_with = {name: value for name, value in content[MADE_WITH].items() if name != DIGEST}
+    canonical = json.dumps({**content, MADE_WITH: made_with}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
+    document = yaml.parse(yaml.decode(content, where), where)
+    made_with = document.data.get(MADE_WITH) if isinstance(document.data, dict) else None
+    if not isinstance(made_with, dict):
+        raise SpecError(f"{where}: no study that was launched; `{MADE_WITH}` is missing")
+    digest = _digest(document.data)
+    del document.data[MADE_WITH]
+    if made_with.get("schema") != SCHEMA:
+        raise StorageError(
+            f"{where}: records of schema {str(made_with.get('schema'))[:20]}; this version reads {SCHEMA}: "
+            "use the version of robustsearch that wrote them"
+        )
+    try:
+        fingerprint = Fingerprint.model_validate(made_with)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {MADE_WITH}.{_first(error)}") from None
+    spec = study_file.from_document(document)
+    if made_with.get(DIGEST, digest) != digest:
+        raise SpecError(
+            f"{where}: cut off or changed since it was written; `robustsearch repair {spec.name}` restores it"
+        )
+    return spec, fingerprint
+
+
+def _first(error: ValidationError) -> str:
+    """Return the first of a validation's errors with its place."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def _unknown(record: Any) -> str:
+    return f"schema {str(record.schema_number)[:20]} is unknown to this version, which reads {SCHEMA}"
+
+
+def _inconsistent(record: BaseModel, number: int) -> str | None:
+    """Say what a well-formed record of trial `number` says that cannot be, None where all is well."""
+    assert isinstance(record, (TrialRecord, Outcome))
+    if record.number != number:
+        return f"it is the record of trial {str(record.number)[:20]}"
+    if (reason := _too_large(record.params)) or isinstance(record, TrialRecord):
+        return reason
+    measures = [point.measure for point in record.points]
+    if len(set(measures)) != len(measures):
+        return "a measurement is reported twice"
+    if record.state == "complete" and not record.points:
+        return "it is complete without a point"
+    for point in record.points:
+        if max(point.robust_correct, point.clean_correct) > point.examples:
+            return f"point {point.measure}: more examples are correct than there are"
+        if point.nonzero > point.prunable:
+            return f"point {point.measure}: more weights are nonzero than there are"
+        if reason := _too_large(point.stands_for):
+            return f"point {point.measure}: {reason}"
+    for rung in record.rungs:
+        if rung.nonzero > rung.prunable:
+            return f"the look after {rung.resource} epochs counts what cannot be"
+    return None
+
+
+def _too_large(value: Any) -> str | None:
+    """Refuse whole numbers that no table can hold, and NaN or infinities among free-form values."""
+    if isinstance(value, dict):
+        return next((reason for item in value.values() if (reason := _too_large(item))), None)
+    if isinstance(value, (list, tuple)):
+        return next((reason for item in value if (reason := _too_large(item))), None)
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "a whole number is too large"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number is not finite"
+    return None

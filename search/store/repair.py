@@ -1,0 +1,237 @@
+"""Repair a damaged study: set aside what is torn, rebuild what follows from the rest, remove what was left behind.
+
+No record is lost: a copy of each that is replaced stays beside it. What is recomputed anyway (stages, measurements,
+saved epochs) is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from search.store import check, driver_lock
+from search.store.check import Fault
+from search.store.records import Records, set_aside, utc_now
+from trainables.core.errors import SpecError, StorageError
+from trainables.core.spec import plain
+from trainables.method.trial import steps
+from trainables.store import paths
+from trainables.store.records import Outcome, TrialRecord
+from trainables.store.storage import Storage
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that was done: `what` is took over, set aside, rebuilt, dropped or removed."""
+
+    what: str
+    path: str
+    message: str
+
+    def plain(self) -> dict[str, Any]:
+        """Return the action as JSON-able data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What was done, and what is wrong still."""
+
+    actions: tuple[Action, ...]
+    left: tuple[Fault, ...]
+
+    @property
+    def summary(self) -> str:
+        """What was done, in a line."""
+        if not self.whole:
+            return f"damaged still: {'; '.join(f'{f.path}: {f.message}' for f in self.left if not f.harmless)}"
+        return f"{len(self.actions)} things repaired" if self.actions else "nothing to repair"
+
+    def lines(self) -> list[str]:
+        """Return what was done and what is left, a line each."""
+        return [
+            *(f"{action.what} {action.path}: {action.message}" for action in self.actions),
+            *(f"left {fault.path}: {fault.message}" for fault in self.left),
+        ]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the repair as JSON-able data."""
+        return {"actions": [a.plain() for a in self.actions], "left": [fault.plain() for fault in self.left]}
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left that a launch could stumble over."""
+        return all(fault.harmless for fault in self.left)
+
+    @property
+    def exit_code(self) -> int:
+        """The command's exit code."""
+        return 0 if self.whole else StorageError.exit_code
+
+
+def repair(storage: Storage) -> Repaired:
+    """Repair the study in a directory; no launch can begin meanwhile.
+
+    Raises:
+        Held: a driver is at work.
+        StorageError: `study.yaml` and its copy are both damaged, or the storage refuses.
+    """
+    with driver_lock.acquire(storage) as held:
+        done = [Action("took over", paths.DRIVER, f"from {held.before}, which is gone")] if held.before else []
+        found = check.faults(storage, alone=True)
+        done += _study(storage, found)
+        records = Records.open(storage)
+        for fault in found:
+            if fault.kind == "trial":
+                done += _trial(records, fault)
+            elif fault.kind == "outcome":
+                done += _outcome(records, fault)
+            elif fault.kind == "stage":
+                storage.delete(fault.path)
+                done.append(Action("dropped", fault.path, fault.message))
+        # Only now is it known which trials go on, and with which progress.
+        for fault in check.faults(storage, alone=True, weights=False):
+            if fault.kind == "leftover":
+                storage.delete(fault.path)
+                done.append(Action("removed", fault.path, fault.message))
+        return Repaired(tuple(done), tuple(check.faults(storage, alone=True, weights=False)))
+
+
+def _study(storage: Storage, found: list[Fault]) -> Iterator[Action]:
+    """Restore `study.yaml` from its copy, or the copy from it.
+
+    Raises:
+        StorageError: both are damaged, or of another version.
+    """
+    wrong = next((fault for fault in found if fault.path == paths.STUDY), None)
+    if wrong is None:
+        if not _same(storage):
+            storage.write(paths.STUDY_COPY, storage.read(paths.STUDY))
+            yield Action("rebuilt", paths.STUDY_COPY, f"from {paths.STUDY}")
+        return
+    if check.opened(storage)[0] is None:
+        raise StorageError(
+            f"{wrong.message}\n{paths.STUDY_COPY} does not help either: this study cannot be repaired; "
+            "its files are as they were. Launch under another --name"
+        )
+    if storage.exists(paths.STUDY):
+        yield Action("set aside", paths.STUDY, f"as {set_aside(storage, paths.STUDY)}: {wrong.message}")
+    storage.write(paths.STUDY, storage.read(paths.STUDY_COPY))
+    yield Action(
+        "rebuilt", paths.STUDY, f"from {paths.STUDY_COPY}; a budget that was changed last may be the older one"
+    )
+
+
+def _same(storage: Storage) -> bool:
+    try:
+        return storage.read(paths.STUDY_COPY) == storage.read(paths.STUDY)
+    except FileNotFoundError:
+        return False
+
+
+def _outcome(records: Records, fault: Fault) -> Iterator[Action]:
+    """Set aside an outcome that cannot be read, or find the trial that a readable one belongs to."""
+    assert fault.number is not None
+    if not records.storage.exists(paths.trial_record(fault.number)):
+        yield from _trial(records, fault)
+        return
+    kept = set_aside(records.storage, fault.path)
+    yield Action("set aside", fault.path, f"as {kept}: {fault.message}; trial {fault.number} runs again")
+
+
+def _trial(records: Records, fault: Fault) -> Iterator[Action]:
+    """Rebuild a trial's record; where nothing proves what it was, set aside its outcome too: it is issued anew."""
+    assert fault.number is not None
+    storage, number = records.storage, fault.number
+    path = paths.trial_record(number)
+    torn = storage.read(path) if storage.exists(path) else b""
+    outcome = _read_outcome(storage, number)
+    rebuilt = rebuild(records, number, torn, outcome)
+    if storage.exists(path):
+        yield Action("set aside", path, f"as {set_aside(storage, path)}: {fault.message}")
+    if rebuilt is not None:
+        storage.claim(path, rebuilt.json_bytes())
+        ended = "its outcome counts" if outcome else f"trial {number} goes on at the next launch"
+        yield Action("rebuilt", path, f"with the parameters that it had; {ended}")
+    if storage.exists(paths.outcome(number)) and (rebuilt is None or outcome is None):
+        what = "it cannot be read" if outcome is None else "nothing proves which parameters it belongs to"
+        then = "runs again" if rebuilt else "is issued anew at the next launch"
+        kept = set_aside(storage, paths.outcome(number))
+        yield Action("set aside", paths.outcome(number), f"as {kept}: {what}; trial {number} {then}")
+
+
+def _read_outcome(storage: Storage, number: int) -> Outcome | None:
+    try:
+        found = Outcome.model_validate_json(storage.read(paths.outcome(number)))
+    except (FileNotFoundError, ValidationError):
+        return None
+    return found if found.number == number else None
+
+
+def rebuild(records: Records, number: int, torn: bytes, outcome: Outcome | None) -> TrialRecord | None:
+    """Return a trial's record from its outcome, or from the beginning of a torn one; None where neither proves it.
+
+    The phases' keys prove it: they hash all that the measured networks depend on. Without a point, the
+    parameters are those that the outcome names, or the torn record is the beginning of the rebuilt one.
+    """
+    text = torn.decode(errors="replace")
+    for source in (outcome.params if outcome else None, _after(text, "params")):
+        record = _issued(records, number, source, text, outcome)
+        if record is None:
+            continue
+        if outcome and outcome.points:
+            proven = all({point.key, point.stage} <= set(record.keys) for point in outcome.points)
+        elif outcome and outcome.params:
+            proven = source is outcome.params
+        else:
+            head = _head(record)
+            proven = text[: len(head)] == head[: len(text)]
+        if proven:
+            return record
+    return None
+
+
+def _issued(records: Records, number: int, params: Any, text: str, outcome: Outcome | None) -> TrialRecord | None:
+    """Return the record of a trial with these parameters, None where the study has no such trial."""
+    if not isinstance(params, Mapping) or not set(params) <= set(records.spec.space):
+        return None
+    try:
+        trial = records.spec.trial(params)
+    except SpecError:
+        return None
+    record = TrialRecord(
+        number=number,
+        study=records.spec.name,
+        params=dict(params),
+        spec=plain(trial),
+        keys=tuple(step.key for step in steps(trial, records.fingerprint.data_hash)),
+        seed=trial.seed,
+        issued=outcome.started if outcome else utc_now(),
+    )
+    # What no key proves is taken over only from a record that is right up to there.
+    sampler, issued = _after(text, "sampler"), _after(text, "issued")
+    if text.startswith(_head(record)) and isinstance(sampler, dict):
+        record = record.model_copy(update={"sampler": sampler})
+        if isinstance(issued, str):
+            record = record.model_copy(update={"issued": issued})
+    return record
+
+
+def _head(record: TrialRecord) -> str:
+    """Return a record's text as far as it follows from the parameters."""
+    return record.json_bytes().decode().partition('"sampler"')[0]
+
+
+def _after(text: str, name: str) -> Any:
+    """Return the value of a field of a record that may be cut off, None where it is not there whole."""
+    start = text.find(f'"{name}":')
+    if start < 0:
+        return None
+    try:
+        return json.JSONDecoder().raw_decode(text[start + len(name) + 3 :].lstrip())[0]
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,158 @@
+"""Studies from files: loading with overrides, the built-in studies, and writing a study back."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from search.files.diagnostics import spec_error
+from search.files.yaml import Document, Path_, dump_yaml, parse, parse_value
+from search.files.yaml import load as load_yaml
+from search.study.spec import StudySpec
+from search.study.trials import put
+from trainables.core.errors import SpecError
+from trainables.core.registry import nearest
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def builtin_names() -> list[str]:
+    """Return the names of the studies that come with the package, the default first."""
+    names = sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in (resources.files("search.study") / "builtin").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+    return sorted(names, key=lambda name: name != "quickstart")
+
+
+def builtin_text(name: str) -> str:
+    """Return the YAML of a built-in study.
+
+    Raises:
+        SpecError: there is none of that name.
+    """
+    if name not in builtin_names():
+        hint = nearest(name, builtin_names())
+        raise SpecError(f"there is no built-in study '{name}'{hint} (built in: {', '.join(builtin_names())})")
+    return (resources.files("search.study") / "builtin" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load(study: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """Read a built-in study by name, or a file, with `key=value` overrides applied before validation.
+
+    Raises:
+        SpecError: with file, line, key, value and what is allowed, a line for each problem.
+    """
+    return from_document(_document(str(study)), overrides)
+
+
+def loads(text: str, name: str) -> StudySpec:
+    """Read a study from YAML text that calls itself `name` in errors.
+
+    Raises:
+        SpecError: as `load`.
+    """
+    return from_document(parse(text, name))
+
+
+def _document(study: str) -> Document:
+    if study in builtin_names():
+        return parse(builtin_text(study), f"{study}.yaml")
+    if not Path(study).is_file() and not study.endswith(_SUFFIXES):
+        known = ", ".join(builtin_names())
+        hint = nearest(study, builtin_names())
+        raise SpecError(f"'{study}' is neither a file nor a built-in study{hint} (built in: {known})")
+    return load_yaml(study)
+
+
+def from_document(document: Document, overrides: Sequence[str] = ()) -> StudySpec:
+    """Apply overrides, import plug-ins and validate.
+
+    Raises:
+        SpecError: as `load`.
+    """
+    if not isinstance(document.data, dict):
+        raise SpecError(f"{document.name}: a study file is a mapping that begins with 'name: ...'")
+    if "cluster_name" in document.data and "provider" in document.data:
+        raise SpecError(f"{document.name}: this is a Ray launcher file, no study")
+    _import_plugins(document)
+    for override in overrides:
+        _apply(document, override)
+    _import_plugins(document)
+    try:
+        return StudySpec.model_validate(document.data)
+    except ValidationError as error:
+        raise spec_error(error, document, StudySpec) from None
+
+
+def dump(study: StudySpec) -> str:
+    """Write a study as YAML with every default, which reads back as an equal study."""
+    return dump_yaml(study.resolved())
+
+
+def _apply(document: Document, override: str) -> None:
+    """Set one `key=value` in a document's data.
+
+    Raises:
+        SpecError: the override is no assignment, or leads through a value that holds nothing.
+    """
+    label = f"--set {override}:"
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise SpecError(f"{label} write key=value, such as recipe.epochs=20")
+    value = parse_value(text, label.removesuffix(":"))
+    path = _keys(document.data, parts)
+    try:
+        resolved = StudySpec.model_validate(document.data).resolved()
+    except ValidationError:
+        resolved = None  # The validation after all overrides says what is wrong.
+    try:
+        put(document.data, list(path), value, resolved)
+    except SpecError as error:
+        raise SpecError(f"{label} {error}") from None
+    document.positions = {at: place for at, place in document.positions.items() if at[: len(path)] != path}
+    document.positions[path] = label
+
+
+def _keys(data: Any, parts: list[str]) -> tuple[str, ...]:
+    """Split a dotted override into keys; a key of the file may itself have dots, as those of `space` do."""
+    path: tuple[str, ...] = ()
+    while parts:
+        known = [n for n in range(len(parts), 0, -1) if isinstance(data, dict) and ".".join(parts[:n]) in data]
+        # A new parameter: everything after `space` is its path.
+        length = known[0] if known else len(parts) if path == ("space",) else 1
+        key = ".".join(parts[:length])
+        path, parts = (*path, key), parts[length:]
+        data = data.get(key) if isinstance(data, dict) else None
+    return path
+
+
+def _import_plugins(document: Document) -> None:
+    """Import the modules that a study names, so that their kinds are in the registries.
+
+    They are looked for in the current directory too, after everything that is installed.
+
+    Raises:
+        SpecError: a module cannot be imported.
+    """
+    names = document.data.get("plugins", [])
+    if names and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for index, name in enumerate(names if isinstance(names, list) else []):
+        path: Path_ = ("plugins", index)
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            continue  # The validation says what is wrong with it.
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise SpecError(f"{document.where(path)} plugins[{index}]: cannot import '{name}': {reason}") from error

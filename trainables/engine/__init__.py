@@ -1,0 +1,1 @@
+"""Training: the tensor code of one phase."""

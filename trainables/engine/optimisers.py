@@ -1,0 +1,214 @@
+"""Optimiser steps that hold masks exactly, and the running average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.method.training import Adam, AdamW, Optimiser, Sgd, Training
+from trainables.reparametrisations.tensors import Latent
+from trainables.store.state import State, Tensors, scales
+
+Params = Iterable[nn.Parameter] | list[dict[str, Any]]
+
+
+@singledispatch
+def torch_optimiser(spec: Optimiser, params: Params) -> torch.optim.Optimizer:
+    """Return torch's optimiser for a spec; its weight decay is for all parameters, biases and batch norm's too."""
+    raise NotImplementedError(f"no way to build an optimiser of kind {spec.kind}")
+
+
+@torch_optimiser.register
+def _sgd(spec: Sgd, params: Params) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        params,
+        lr=spec.lr,
+        momentum=spec.momentum,
+        nesterov=spec.nesterov,
+        weight_decay=spec.weight_decay,
+        fused=True,
+    )
+
+
+@torch_optimiser.register
+def _adam(spec: Adam, params: Params) -> torch.optim.Optimizer:
+    return torch.optim.Adam(params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+
+
+@torch_optimiser.register
+def _adamw(spec: AdamW, params: Params) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+
+
+def slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Tensors:
+    """Return what an optimiser remembers of its parameters, `slot:name` each."""
+    return {
+        f"{slot}:{name}": value
+        for name, p in params.items()
+        for slot, value in optimiser.state.get(p, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+@torch.no_grad()
+def load_slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+    """Let an optimiser remember what `slots` returned."""
+    for path, value in kept.items():
+        slot, name = path.split(":", 1)
+        p = params[name]
+        # Like the parameter, in memory format too, or the next step may round differently.
+        like = torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=p.device)
+        optimiser.state[p][slot] = like.copy_(value)
+
+
+class Optimisation:
+    """The optimiser of one training: what changes weights, and nothing else does.
+
+    `masks` are held exactly: gradients of pruned weights are zeroed before the step and the weights
+    after it. With `ema` above 0 a running average of weights and buffers follows; its decay grows with
+    the steps taken, min(ema, (1 + t) / (10 + t)), so that the start is forgotten in a short training as well. A
+    `latent`'s tensors are trained, averaged and saved with the weights.
+    """
+
+    def __init__(
+        self, model: nn.Module, masks: Mapping[str, Tensor], training: Training, latent: Latent | None = None
+    ) -> None:
+        """Start from the model's weights, which are masked already and on their device."""
+        self._model = model
+        self._params = dict(model.named_parameters())
+        self._buffers = dict(model.named_buffers())
+        self._latent = latent
+        self._extras: dict[str, nn.Parameter] = {}
+        self._trained = self._params
+        groups: Params = self._params.values()
+        if latent is not None:
+            self._extras = latent.extras
+            own = {name: p for name, p in self._params.items() if name not in latent.frozen}
+            self._trained = {**own, **latent.extras}
+            decayed = [p for name, p in self._trained.items() if name not in latent.undecayed]
+            spared = [p for name, p in self._trained.items() if name in latent.undecayed]
+            apart: list[dict[str, Any]] = [{"params": spared, "weight_decay": 0.0}] if spared else []
+            groups = [{"params": decayed}, *apart]
+        self._optimiser = torch_optimiser(training.optimiser, groups)
+        self._penalised = {
+            "weights": {name: self._params[name] for name, mask in masks.items() if mask.dim() > 1},
+            "scales": {name: self._params[name] for name in scales(model)},
+        }
+        self._penalties = [r for r in training.regularisers.values() if r.weight > 0 and self._penalised[r.of]]
+        self._hold(masks)
+        self.gradients: Tensors = {}
+        self._decay = training.ema
+        self._average: Tensors = {}
+        if training.ema:
+            self._average = {name: t.detach().clone() for name, t in self._current().items()}
+
+    @property
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """All that a step changes, by name: parameters, and a latent's tensors."""
+        return self._trained
+
+    def step(
+        self,
+        loss: Tensor,
+        *,
+        lr: float,
+        number: int,
+        back: Callable[[], None] | None = None,
+        rewires: bool = False,
+    ) -> None:
+        """Descend `loss` plus the penalties; `number` counts the training's steps from 1.
+
+        `back` undoes a perturbation of the weights (`trainables.engine.awp`) once the gradients are known. With
+        `rewires` the prunable weights' gradients, those of pruned ones too, are kept in `gradients`.
+        """
+        penalised: dict[str, Mapping[str, Tensor]] = {**self._penalised}
+        if self._latent is not None and self._penalties:
+            penalised["weights"] = self._latent.penalised(penalised["weights"], self._extras)
+        for penalty in self._penalties:
+            loss = loss + penalty.weight * penalty.penalty(penalised[penalty.of])
+        if self._latent is not None and (extra := self._latent.penalty()) is not None:
+            loss = loss + extra
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if back is not None:
+            back()
+        weights = self._penalised["weights"] if rewires else {}
+        self.gradients = {name: p.grad.clone() for name, p in weights.items() if p.grad is not None}
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+        for p, keep in zip(self._pruned, self._keep, strict=True):
+            if p.grad is not None:
+                p.grad.mul_(keep)
+        self._optimiser.step()
+        with torch.no_grad():
+            for p, keep in zip(self._pruned, self._keep, strict=True):
+                p.mul_(keep)
+            if self._average:
+                self._follow(min(self._decay, (1 + number) / (10 + number)))
+
+    @torch.no_grad()
+    def rewire(self, masks: Mapping[str, Tensor]) -> None:
+        """Hold other masks from now on; nothing is left of what they prune, nor in the average or the optimiser."""
+        self._hold(masks)
+        for p, keep in zip(self._pruned, self._keep, strict=True):
+            slots = [value for value in self._optimiser.state.get(p, {}).values() if isinstance(value, Tensor)]
+            for tensor in (p, *(value for value in slots if value.shape == p.shape)):
+                tensor.mul_(keep)
+        for name in self._average.keys() & masks.keys():
+            self._average[name].mul_(masks[name].to(self._average[name].device))
+
+    def _hold(self, masks: Mapping[str, Tensor]) -> None:
+        pruned = {name: mask for name, mask in masks.items() if not bool(mask.all())}
+        self._pruned = [self._params[name] for name in pruned]
+        self._keep = [torch.empty_like(self._params[name]).copy_(mask) for name, mask in pruned.items()]
+
+    def _current(self) -> Tensors:
+        return {**self._params, **self._buffers, **self._extras}
+
+    def _follow(self, decay: float) -> None:
+        current = self._current()
+        floating = [name for name, t in self._average.items() if t.is_floating_point()]
+        torch._foreach_lerp_([self._average[n] for n in floating], [current[n].detach() for n in floating], 1 - decay)
+        for name in self._average.keys() - set(floating):
+            self._average[name].copy_(current[name])
+
+    def state(self, masks: Tensors) -> State:
+        """Copy what the training hands on: the average where there is one, with pruned weights exactly 0."""
+        source = self._average or self._current()
+        params = {name: source[name].detach().clone() for name in self._params}
+        buffers = {name: source[name].detach().clone() for name in self._buffers}
+        state = State(params, buffers, masks).masked()
+        return (
+            state if self._latent is None else self._latent.fold(state, {name: source[name] for name in self._extras})
+        )
+
+    def checkpoint(self) -> dict[str, Tensors]:
+        """Copy all tensors the next step depends on."""
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "params": self._params,
+            "buffers": self._buffers,
+            "optimiser": slots(self._optimiser, self._trained),
+            "average": self._average,
+            "extras": self._extras,
+            "kept": self._latent.kept if self._latent else {},
+        }
+        return {group: {name: t.detach().clone() for name, t in tensors.items()} for group, tensors in groups.items()}
+
+    @torch.no_grad()
+    def load(self, checkpoint: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on where `checkpoint` was copied."""
+        current: list[tuple[str, Mapping[str, Tensor]]] = [
+            ("params", self._params),
+            ("buffers", self._buffers),
+            ("average", self._average),
+            ("extras", self._extras),
+            ("kept", self._latent.kept if self._latent else {}),
+        ]
+        for group, tensors in current:
+            for name, tensor in tensors.items():
+                tensor.copy_(checkpoint[group][name])
+        load_slots(self._optimiser, self._trained, checkpoint.get("optimiser", {}))

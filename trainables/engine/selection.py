@@ -1,0 +1,131 @@
+"""The epoch that a training hands on: the most robust one on images that it is not trained on.
+
+Adversarial training overfits: after the learning rate has fallen, robust accuracy on new images falls while that on the
+trained ones rises. Source: Rice, Wong & Kolter 2020, arXiv:2002.11569 §3.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables import attacks
+from trainables.core.errors import SpecError
+from trainables.core.rng import generator
+from trainables.data.splits import quotas
+from trainables.data.tensors import Split
+from trainables.measure.sanity_checks import correct
+from trainables.method.training import Training
+from trainables.store.state import State, Tensors
+
+BATCH = 500
+EPOCH, ROBUST = "selected_epoch", "selected_robust_accuracy"
+_LOOKS = "select"
+_BEST = "best."
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one epoch gave: robust accuracy on the images trained on, and that and the loss on those held back."""
+
+    epoch: float
+    trained: float
+    robust: float
+    loss: float
+
+
+def held_back(split: Split, images: int) -> tuple[Split, Split]:
+    """Split off the last so many images, each class in proportion: files may have one class after the other.
+
+    Raises:
+        SpecError: none would be left to train on.
+    """
+    if images >= len(split):
+        raise SpecError(f"train.select holds back {images} of {len(split)} training images, which leaves none")
+    if not images:
+        return split, Split(split.x[:0], split.y[:0], split.scale)
+    labels = split.y.cpu().numpy()
+    held = torch.zeros(len(split), dtype=torch.bool)
+    for label, share in enumerate(quotas(np.bincount(labels), images)):
+        held[np.flatnonzero(labels == label)[::-1][:share].copy()] = True
+    parts = ((split.x[which.to(split.x.device)], split.y[which.to(split.y.device)]) for which in (~held, held))
+    rest, last = (Split(x, y, split.scale) for x, y in parts)
+    return rest, last
+
+
+class Selection:
+    """The looks of one training at the images held back, and the best state so far; a part of its checkpoint."""
+
+    def __init__(
+        self, training: Training, held: Split, key: str, device: torch.device, memory: torch.memory_format
+    ) -> None:
+        self._training, self._held, self._key = training, held, key
+        self._device, self._format = device, memory
+        self.looks: list[Look] = []
+        self._chosen: Look | None = None
+        self._best: State | None = None
+
+    def look(self, epoch: int, model: nn.Module, state: State, trained: float, *, eligible: bool = True) -> None:
+        """Look at the network that the training would hand on after `epoch` epochs; `model` is left as it is.
+
+        `trained` is the accuracy on the attacked images that it was trained on. Of epochs that are equal the first is
+        kept.
+        """
+        if not len(self._held):
+            return
+        net = state.into(copy.deepcopy(model)).eval().requires_grad_(False)
+        look = Look(epoch, trained, *self._measured(net))
+        self.looks.append(look)
+        if eligible and (self._chosen is None or look.robust > self._chosen.robust):
+            self._chosen, self._best = look, state
+
+    def _measured(self, net: nn.Module) -> tuple[float, float]:
+        """Return robust accuracy and mean loss on the images held back, attacked with the same draws in each epoch."""
+        right, loss = 0, 0.0
+        for start in range(0, len(self._held), BATCH):
+            part = slice(start, start + BATCH)
+            x = self._held.pixels(part).to(self._device).contiguous(memory_format=self._format)
+            y = self._held.y[part].to(self._device)
+            draws = generator(self._key, 0, f"select-{start}", self._device)
+            eps = float(self._training.eps)
+            found = attacks.run(self._training.select_attack, net, x, y, eps=eps, generator=draws)
+            with torch.no_grad():
+                logits, clean = net(found).float(), net(x)
+            right += int((correct(logits, y) & correct(clean, y)).sum())
+            loss += float(F.cross_entropy(logits, y, reduction="sum"))
+        return right / len(self._held), loss / len(self._held)
+
+    def handed_on(self, state: State) -> State:
+        """Return the state of the chosen epoch, or `state` where none is chosen, with a note of which it is."""
+        if self._best is None or self._chosen is None:
+            return state
+        chosen = {EPOCH: self._chosen.epoch, ROBUST: self._chosen.robust}
+        notes = {name: torch.tensor([value], dtype=torch.float64) for name, value in chosen.items()}
+        return replace(self._best, history={**state.history, **notes})
+
+    def checkpoint(self) -> dict[str, Tensors]:
+        """Return all tensors that the next look depends on."""
+        if not self.looks:
+            return {}
+        rows = torch.tensor([astuple(look) for look in self.looks], dtype=torch.float64)
+        at = -1 if self._chosen is None else self.looks.index(self._chosen)
+        groups: dict[str, Tensors] = {_LOOKS: {"looks": rows, "chosen": torch.tensor(at)}}
+        if self._best is not None:
+            groups |= {f"{_BEST}{group.name}": getattr(self._best, group.name) for group in fields(State)}
+        return groups
+
+    def load(self, checkpoint: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on with the looks of a checkpoint."""
+        if (kept := checkpoint.get(_LOOKS)) is None:
+            return
+        self.looks = [Look(*row) for row in kept["looks"].tolist()]
+        if (at := int(kept["chosen"])) >= 0:
+            self._chosen = self.looks[at]
+            groups = {group.name: dict(checkpoint.get(f"{_BEST}{group.name}", {})) for group in fields(State)}
+            self._best = State(**groups).to(self._device)

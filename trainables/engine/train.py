@@ -1,0 +1,288 @@
+"""Train a network for the epochs of one phase, yielding a report after each.
+
+What an epoch does is a function of the phase's spec, its key, the epoch's number and the tensors at its
+start: the order of images, augmentation and attack draw from generators of their own (`rng.generator`),
+learning rate and radius are pure functions of the epoch. So a training that is resumed from a
+checkpoint equals an uninterrupted one bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from trainables.attacks.base import LogitsFn
+from trainables.core.errors import Diverged
+from trainables.core.precision import Resolved, resolve_precision
+from trainables.core.rng import generator
+from trainables.data.augment import augment
+from trainables.data.tensors import TrainingData, as_pixels, batches
+from trainables.engine.awp import Once, climb
+from trainables.engine.optimisers import Optimisation
+from trainables.engine.selection import Selection, held_back
+from trainables.engine.validation import Validation
+from trainables.losses.base import Adversary, Terms, terms
+from trainables.mask_updates.base import Fixed
+from trainables.mask_updates.tensors import Moment, rewired
+from trainables.method.phases import Train
+from trainables.method.training import Natural, Training
+from trainables.models.activations import activity, watched
+from trainables.models.graph.folding import Twin
+from trainables.reparametrisations.tensors import Effective, latent
+from trainables.store.state import State, Tensors
+
+Checkpoint = Mapping[str, Tensors]
+_EXAMPLES = 8
+_CHECK_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training gave.
+
+    `epoch` counts the completed ones. `loss` and `accuracy` are means over the images trained on (the
+    adversarial ones, if any), as the weights were at each step; `lr` and `eps` are those of the last
+    step. `state()` copies what the phase would hand on now, `checkpoint()` all that is needed to go on
+    from here; both must be asked for before the next epoch begins.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    lr: float
+    eps: float
+    seconds: float
+    precision: Resolved
+    state: Callable[[], State] = field(repr=False, compare=False)
+    checkpoint: Callable[[], dict[str, Tensors]] = field(repr=False, compare=False)
+
+
+def train(
+    model: nn.Module,
+    state: State,
+    phase: Train,
+    data: TrainingData,
+    *,
+    key: str,
+    device: torch.device | str,
+    resume: tuple[int, Checkpoint] | None = None,
+) -> Iterator[Epoch]:
+    """Train epochs `phase.start` to `phase.end` from `state`, or go on after `resume`'s completed epochs.
+
+    `model` is the workshop: its weights are overwritten, and moved to `device`. Weights whose mask is False are
+    exactly 0 after every step, in the averaged weights too. Batch norm's statistics are moved by the training
+    forward alone; the attack sees the network in eval mode, with running statistics.
+
+    Raises:
+        Diverged: the loss or a weight is no longer finite.
+    """
+    run = _Run(model, state, phase, data, key, torch.device(device))
+    first = phase.start
+    if resume is not None:
+        first, checkpoint = resume
+        run.hold(checkpoint.get("masks", {}))
+        run.optimisation.load(checkpoint)
+        run.validation.load(checkpoint)
+        run.selection.load(checkpoint)
+    for epoch in range(first, phase.end):
+        yield run.epoch(epoch)
+
+
+class _Run:
+    """A training under way: the network, its optimiser, and the average of its weights."""
+
+    def __init__(
+        self, model: nn.Module, state: State, phase: Train, data: TrainingData, key: str, device: torch.device
+    ) -> None:
+        self.phase, self.key, self.device = phase, key, device
+        self.training: Training = phase.training
+        self.precision = resolve_precision(self.training.precision, device)
+        self.format = memory_format(model)
+        self.split, held = held_back(data.train, self.training.select)
+        self.selection = Selection(self.training, held, key, device, self.format)
+        self.masks = {name: mask.to(device) for name, mask in state.masks.items()}
+        state = state.to(device).masked()
+        state.into(model.to(device).to(memory_format=self.format)).train()
+        self.model = model
+        begun = generator(key, phase.start, "latent", device)
+        own = replace(state, params=dict(model.named_parameters()))
+        self.latent = latent(phase.weights, own, begun, model, data.shape)
+        self.effective = Effective(model, self.latent) if self.latent else None
+        self.optimisation = Optimisation(model, self.masks, self.training, self.latent)
+        self.steps = (phase.epochs - phase.start) * -(-len(self.split) // self.training.batch)
+        self.initial = 1 - sum(int(state.masks[name].sum()) for name in state.prunable()) / max(state.size(), 1)
+        self.completed = -1
+        self.validation = Validation(phase, data.validation, self.device, self.format)
+        self.twin: Twin | None = None
+        if not isinstance(self.training.loss, Natural):
+            example = self.pixels(torch.arange(min(_EXAMPLES, len(self.split)), device=device))
+            self.twin = Twin(self.effective.attacked if self.effective else model, self.precision, example)
+
+    def pixels(self, index: Tensor, draws: torch.Generator | None = None) -> Tensor:
+        """Return images of the training split in the network's memory format, augmented if there is a generator."""
+        images = self.split.x.index_select(0, index)
+        if draws is not None and (self.training.crop or self.training.flip):
+            images = augment(images, crop=self.training.crop, flip=self.training.flip, generator=draws)
+        return as_pixels(images.contiguous(memory_format=self.format), self.split.scale)
+
+    def epoch(self, epoch: int) -> Epoch:
+        """Train one epoch."""
+        began = time.perf_counter()
+        self.completed = -1
+        order, draws, attack = (
+            generator(self.key, epoch, purpose, self.device) for purpose in ("order", "augment", "attack")
+        )
+        if self.latent is not None:
+            self.noise = generator(self.key, epoch, "noise", self.device)
+            self.latent.begin(epoch)
+        self.loss = self.training.loss_at(epoch)
+        n, batch = len(self.split), self.training.batch
+        steps = -(-n // batch)
+        losses = torch.zeros(steps, device=self.device)
+        hits = torch.zeros((), dtype=torch.long, device=self.device)
+        sizes = torch.full((steps,), float(batch), device=self.device)
+        sizes[-1] = n - (steps - 1) * batch
+        lr = eps = 0.0
+        for step, index in enumerate(batches(n, batch, order)):
+            at = epoch + step / steps
+            lr = self.training.optimiser.lr * self.training.schedule.factor(at, self.phase.epochs)
+            eps = self.training.eps_at(at)
+            y = self.split.y.index_select(0, index)
+            number = (epoch - self.phase.start) * steps + step + 1
+            awp = self.training.awp_at(at)
+            found = self._step(self.pixels(index, draws), y, lr=lr, eps=eps, number=number, draws=attack, awp=awp)
+            losses[step] = found.loss.detach()
+            if self.validation.due(step, steps):
+                self._validate(epoch, step, steps, eps)
+            hits += (found.logits.detach().argmax(dim=1) == y).sum()
+            if (step + 1) % _CHECK_EVERY == 0:
+                self._check_finite(epoch, losses[: step + 1])
+        self._check_finite(epoch, losses)
+        self.completed = epoch + 1
+        accuracy = int(hits) / n
+        if self.training.select:
+            settled = self.phase.rewiring.settled((epoch + 1 - self.phase.start) * steps, self.steps)
+            settled = settled and self.phase.weights.settled(epoch + 1, self.phase.epochs)
+            state = self.optimisation.state(self.masks)
+            self.selection.look(epoch + 1, self.model, state, accuracy, eligible=settled)
+        return Epoch(
+            epoch=epoch + 1,
+            epochs=self.phase.epochs,
+            loss=float((losses * sizes).sum() / n),
+            accuracy=accuracy,
+            lr=lr,
+            eps=eps,
+            seconds=time.perf_counter() - began,
+            precision=self.precision,
+            state=lambda: self._state(self._still(epoch + 1)),
+            checkpoint=lambda: self._checkpoint(self._still(epoch + 1)),
+        )
+
+    def _state(self, optimisation: Optimisation) -> State:
+        state = replace(optimisation.state(self.masks), history=self.validation.history())
+        # On the way nothing is chosen yet: a snapshot is of its epoch, and a training in two parts is one.
+        return self.selection.handed_on(state) if self.completed == self.phase.epochs else state
+
+    def _checkpoint(self, optimisation: Optimisation) -> dict[str, Tensors]:
+        more = {"history": self.validation.history(), **self.selection.checkpoint()}
+        if not isinstance(self.phase.rewiring, Fixed):
+            more["masks"] = dict(self.masks)
+        return {**optimisation.checkpoint(), **more}
+
+    def hold(self, masks: Tensors) -> None:
+        """Go on with other masks, if there are any."""
+        if masks:
+            self.masks = {name: mask.to(self.device) for name, mask in masks.items()}
+            self.optimisation.rewire(self.masks)
+
+    def _step(
+        self, x: Tensor, y: Tensor, *, lr: float, eps: float, number: int, draws: torch.Generator, awp: float = 0.0
+    ) -> Terms:
+        adversary = self._adversary(eps, draws)
+        back = None
+        if awp:
+            adversary = Once(adversary)
+            trained, buffers = self.optimisation.trained, dict(self.model.named_buffers())
+            back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, awp)
+        found = self._terms(adversary, x, y)
+        due = self.phase.rewiring.due(number, self.steps)
+        self.optimisation.step(found.loss, lr=lr, number=number, back=back, rewires=due)
+        if due:
+            self._rewire(number)
+        return found
+
+    def _rewire(self, number: int) -> None:
+        moment = Moment(
+            step=number,
+            steps=self.steps,
+            params=dict(self.model.named_parameters()),
+            masks=self.masks,
+            gradients=self.optimisation.gradients,
+            initial=self.initial,
+            looks=self.selection.looks,
+            generator=generator(self.key, number, "rewire", self.device),
+        )
+        self.hold(rewired(self.phase.rewiring, moment))
+
+    def _terms(self, adversary: Adversary, x: Tensor, y: Tensor) -> Terms:
+        settings = self.training
+        watching = watched(self.model) if settings.activation_l1 else nullcontext[list[Tensor]]([])
+        with watching as outputs:
+            found = terms(self.loss, self._forward, adversary, x, y, settings.label_smoothing)
+        return replace(found, loss=found.loss + settings.activation_l1 * activity(outputs)) if outputs else found
+
+    def _adversary(self, eps: float, draws: torch.Generator) -> Adversary:
+        """Return the attack on the network as it is now."""
+        logits_fn: LogitsFn = self._forward
+        if self.twin is not None and self.effective is not None:
+            logits_fn = self.effective.adversary(self.twin, self.noise)
+        elif self.twin is not None:
+            self.twin.refresh()
+            logits_fn = self.twin
+        return Adversary(self.training.attack, logits_fn, eps, draws, self.training.attack_labels)
+
+    def _validate(self, epoch: int, step: int, steps: int, eps: float) -> None:
+        draws = generator(self.key, epoch, f"validation-{step}", self.device)
+        if self.latent is not None:
+            noise, self.noise = self.noise, draws
+        self.model.eval()
+        loss = self.validation.loss(self._forward, self._adversary(eps, draws))
+        self.model.train()
+        if self.latent is not None:
+            self.noise = noise
+        self.validation.note(epoch * steps + step + 1, steps, loss)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        mixed: AbstractContextManager[object] = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bf16"
+        )
+        with mixed:
+            logits: Tensor = self.effective.forward(x, self.noise) if self.effective else self.model(x)
+        return logits
+
+    def _still(self, epoch: int) -> Optimisation:
+        assert self.completed == epoch, "a report's tensors are to be asked for before the next epoch begins"
+        return self.optimisation
+
+    def _check_finite(self, epoch: int, losses: Tensor) -> None:
+        wrong = (~losses.isfinite()).nonzero()
+        if len(wrong):
+            raise Diverged(
+                f"the training loss is {losses[wrong[0]].item()} in epoch {epoch + 1}, step {int(wrong[0]) + 1}"
+            )
+        extras = self.latent.extras.values() if self.latent else ()
+        norms = torch.stack(torch._foreach_norm([*self.model.parameters(), *extras]))
+        if not bool(norms.isfinite().all()):
+            raise Diverged(f"weights are no longer finite in epoch {epoch + 1}, step {len(losses)}")
+
+
+def memory_format(model: nn.Module) -> torch.memory_format:
+    """Return the memory format that suits a network: channels last where there are convolutions."""
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return torch.channels_last if convolutional else torch.contiguous_format

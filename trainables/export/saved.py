@@ -1,0 +1,256 @@
+"""Networks as a user takes them away: weights in safetensors, everything else in a JSON card."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import math
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import nn
+
+from trainables import models
+from trainables.core.errors import SpecError, StorageError
+from trainables.core.registry import nearest
+from trainables.core.versions import versions
+from trainables.export.shrunk import living, without
+from trainables.models.noise import Noise
+from trainables.store.state import State, Tensors
+
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+SCHEMA = 1
+
+_ALIVE = "alive/"
+"""Before the name of a layer's weight: which of its outputs a network has that was saved without the others."""
+_CLOSE = 1e-3
+
+
+class _Card(BaseModel):
+    """What loading needs of a card; it may say more."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    schema_number: int = Field(alias="schema", ge=1)
+    model: dict[str, Any]
+    shape: tuple[int, int, int]
+    classes: int = Field(gt=0)
+    plugins: tuple[str, ...] = ()
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+def save(
+    directory: str | Path, state: State, card: dict[str, Any], *, overwrite: bool = False, shrink: bool = False
+) -> Path:
+    """Write a network as the directory `model.safetensors` + `model.json`, whole or not at all.
+
+    Weights are dense, pruned ones 0, under the names that the module gives them. `card` is plain data: `model` (the
+    spec), `shape` and `classes` are needed, `plugins` where the model is a user's own, and anything else is
+    kept (protocol, accuracies). Counted sparsity, versions and hashes are added, and `noise`: the mean strength of
+    the noise on the weights that the network was trained with and is saved without, null if there was none.
+
+    With `shrink` the network is saved without its dead filters (`trainables.export.shrunk`): smaller dense layers of
+    equal logits up to rounding, and `shrunk` in the card says how large they are; all else in it is about the whole
+    network. The model is built for that, so its plug-ins are imported.
+
+    Raises:
+        SpecError: the card lacks what loading needs, or is no JSON; or there is nothing that `shrink` could take out.
+        StorageError: the target is there and not empty (`overwrite` replaces a saved network, nothing else), or
+            the disk refuses.
+    """
+    target = Path(directory).absolute()
+    tensors = {**state.params, **state.buffers}
+    smaller: dict[str, Any] = {}
+    if shrink:
+        tensors, smaller["shrunk"] = _smaller(state, card, target)
+    weights = safetensors.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    full = {
+        "schema": SCHEMA,
+        **card,
+        **smaller,
+        "sparsity": 1 - state.nonzero() / state.size(),
+        "nonzero": state.nonzero(),
+        "prunable": state.size(),
+        "noise": _noise(state),
+        "weights_sha256": state.weights_sha256(),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "versions": versions(),
+    }
+    try:
+        _Card.model_validate(full)
+        text = json.dumps(full, indent=1, allow_nan=False) + "\n"
+    except (ValidationError, ValueError, TypeError) as error:
+        raise SpecError(f"this is no card of a network: {error}") from error
+    _check_target(target, overwrite)
+    try:
+        _replace(target, {WEIGHTS: weights, CARD: text.encode()})
+    except OSError as error:
+        raise StorageError(f"cannot write the network to {target}: {error}") from error
+    return target
+
+
+def load(directory: str | Path, *, allow_plugins: bool = False) -> nn.Module:
+    """Read a saved network: on the CPU, in eval mode, with the logits it had, bit for bit in one memory format.
+
+    One that was saved smaller is so again. Nothing in the directory is executed. A model of a user's own needs its
+    plug-in modules, which importing does execute: they are imported only with `allow_plugins`.
+
+    Raises:
+        StorageError: files are missing, damaged, or of another kind.
+        SpecError: the card names a model that is unknown here, or that the weights do not fit.
+    """
+    place = Path(directory)
+    card = read_card(place)
+    weights = _read(place, WEIGHTS)
+    if hashlib.sha256(weights).hexdigest() != card["sha256"]:
+        raise StorageError(f"{place / WEIGHTS} is not the file that {CARD} describes: its sha256 differs")
+    try:
+        tensors = safetensors.load(weights)
+    except SafetensorError as error:
+        raise StorageError(f"{place / WEIGHTS} is no safetensors file ({error}); pickles are not read") from error
+    model = _build(card, place, allow_plugins)
+    alive = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ALIVE)}
+    if alive:
+        model = without(model, {name.removeprefix(_ALIVE): t for name, t in alive.items()}, tuple(card["shape"]))
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise SpecError(f"the weights in {place} do not fit the model its card describes: {error}") from error
+    return model.eval()
+
+
+def read_card(directory: str | Path) -> dict[str, Any]:
+    """Read and check the card of a saved network.
+
+    Raises:
+        StorageError: it is missing, damaged, or of a later version.
+    """
+    place = Path(directory)
+    try:
+        card = json.loads(_read(place, CARD))
+        checked = _Card.model_validate(card)
+    except ValueError as error:
+        raise StorageError(f"{place / CARD} is no card of a network: {error}") from error
+    if checked.schema_number > SCHEMA:
+        raise StorageError(f"{place / CARD} has schema {checked.schema_number}; this version reads up to {SCHEMA}")
+    return dict(card)
+
+
+def _smaller(state: State, card: dict[str, Any], target: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Return the tensors of a network without its dead filters, which are named too, and what its card says of it."""
+    try:
+        checked = _Card.model_validate({"schema": SCHEMA, "sha256": "0" * 64, **card})
+    except ValidationError as error:
+        raise SpecError(f"this is no card of a network: {error}") from error
+    whole = state.to("cpu").into(_build(card, target, allow_plugins=True)).eval()
+    alive = living(whole, checked.shape)
+    small = without(whole, alive, checked.shape)
+    sizes = {name: list(p.shape) for name, p in small.named_parameters() if name in alive}
+    if all(list(state.params[name].shape) == size for name, size in sizes.items()):
+        raise SpecError(
+            "no filter of this network is dead, so it cannot be made smaller: single weights were pruned, or none; "
+            "pruning with structure filter, as the recipe `filter` does, prunes whole ones"
+        )
+    images = torch.rand((4, *checked.shape), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted, found = whole(images), small(images)
+    if not torch.allclose(found, wanted, rtol=0, atol=_CLOSE * float(wanted.abs().max())):
+        raise SpecError("the smaller network has other logits, so its structure is not understood; save it whole")
+    counts = {"parameters": sum(p.numel() for p in small.parameters()), "prunable": sum(map(math.prod, sizes.values()))}
+    named = {_ALIVE + name: outputs for name, outputs in alive.items()}
+    return {**small.state_dict(), **named}, {**counts, "layers": sizes}
+
+
+def _noise(state: State) -> float | None:
+    noise = Noise.of(state)
+    return None if noise is None else noise.strength()
+
+
+def _read(place: Path, name: str) -> bytes:
+    try:
+        return (place / name).read_bytes()
+    except OSError as error:
+        pickles = [p.name for p in place.glob("*") if p.suffix in {".pt", ".pth", ".pkl", ".bin", ".ckpt"}]
+        hint = f" ({pickles[0]} is a pickle, and those are not read)" if pickles else ""
+        raise StorageError(f"{place} holds no network: {name} cannot be read{hint}: {error.strerror}") from error
+
+
+def _build(card: dict[str, Any], place: Path, allow_plugins: bool) -> nn.Module:
+    kind = card["model"].get("kind")
+    plugins = card.get("plugins", ())
+    if kind not in models.MODELS and plugins:
+        if not allow_plugins:
+            raise SpecError(
+                f"{place} holds a model '{kind}' from the plug-ins {', '.join(plugins)}; importing them runs their "
+                "code, so it has to be allowed (allow_plugins)"
+            )
+        for name in plugins:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise SpecError(f"the plug-in {name} of the model in {place} cannot be imported: {error}") from error
+    if kind not in models.MODELS:
+        raise SpecError(f"{place} holds a model '{kind}', which is unknown here{nearest(str(kind), models.MODELS)}")
+    try:
+        spec = models.MODELS.parse(card["model"])
+    except (ValidationError, PydanticCustomError) as error:
+        raise SpecError(f"the model in {place / CARD} is not valid: {error}") from error
+    channels, height, width = card["shape"]
+    # Weights and statistics, mean and std among them, are overwritten by those of the file.
+    return models.build(
+        spec,
+        shape=(channels, height, width),
+        classes=card["classes"],
+        mean=[0.0] * channels,
+        std=[1.0] * channels,
+        seed=0,
+    )
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise StorageError(f"{target} is a file; a network is saved as a directory")
+    names = [entry.name for entry in target.iterdir()]
+    if names and not overwrite:
+        raise StorageError(f"{target} is not empty; choose another directory or allow to overwrite it")
+    foreign = [name for name in names if not name.startswith("model.")]
+    if foreign:
+        raise StorageError(f"{target} holds other files than a network's ({foreign[0]}) and is not overwritten")
+
+
+def _replace(target: Path, files: dict[str, bytes]) -> None:
+    """Put a directory of these files in the place of the target, which is absent, empty, or a saved network."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    old = fresh.with_suffix(".old")
+    try:
+        fresh.mkdir()
+        for name, content in files.items():
+            with open(fresh / name, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if target.exists():
+            target.rename(old)
+        try:
+            fresh.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""Gradual pruning within a training."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainables.core.spec import located
+from trainables.mask_updates.base import Rewiring
+from trainables.pruning import Pruning
+
+
+def check_pruning(pruning: Pruning, field: str) -> None:
+    """Refuse what a training cannot do on its way; `field` is where it stands."""
+    if pruning.structure != "unstructured":
+        message = "gradual pruning is for structure unstructured"
+        raise located(message, field, "structure", value=pruning.structure)
+    if pruning.pruner.needs_network:
+        kind = pruning.pruner.kind
+        raise located(f"gradual pruning goes by the weights alone, and {kind} does not", field, "pruner", value=kind)
+
+
+class Gradual(Rewiring):
+    """Cut every `every` steps to a sparsity that rises from the network's own to `sparsity`, fast at first.
+
+    s(t) = s_f + (s_i - s_f) (1 - (t - t_0) / (t_1 - t_0))^3, from t_0 to t_1 after shares `begin` and `end` of the
+    training; what is cut stays cut. Source: Zhu & Gupta 2017, arXiv:1710.01878 §3, eq. 1; the shares and `every` are
+    ours.
+    """
+
+    kind: Literal["gradual"] = "gradual"
+    sparsity: float = Field(default=0.9, ge=0, lt=1)
+    begin: float = Field(default=0.0, ge=0, lt=1)
+    end: float = Field(default=0.75, gt=0, le=1)
+    every: int = Field(default=100, gt=0)
+    pruning: Pruning = Pruning()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.begin >= self.end:
+            raise located(f"begin {self.begin:g} is not before end {self.end:g}", "begin", value=self.begin)
+        check_pruning(self.pruning, "pruning")
+        return self
+
+    def due(self, step: int, steps: int) -> bool:
+        first, last = self._ends(steps)
+        return step == last or (first < step < last and (step - first) % self.every == 0)
+
+    def settled(self, step: int, steps: int) -> bool:
+        return step >= self._ends(steps)[1]
+
+    def sparsity_at(self, step: int, steps: int, initial: float) -> float:
+        """Return the sparsity to cut to after a step, of a network that began at `initial`."""
+        first, last = self._ends(steps)
+        left = 1 - min(1.0, (step - first) / (last - first))
+        return self.sparsity + (min(initial, self.sparsity) - self.sparsity) * left**3
+
+    def _ends(self, steps: int) -> tuple[int, int]:
+        last = max(1, round(self.end * steps))
+        return min(round(self.begin * steps), last - 1), last

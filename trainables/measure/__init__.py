@@ -1,0 +1,1 @@
+"""Measuring: the tensor code of one point."""

@@ -1,0 +1,229 @@
+"""Measure a network by the protocol: which examples it classifies rightly, clean and attacked, and can that be trusted.
+
+Everything here is exact: eval mode, float32 without TF32, the same chunks of examples and the
+same attack draws for every network that is measured on one kind of device.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainables import attacks
+from trainables.attacks.base import Keep
+from trainables.core.errors import SpecError
+from trainables.core.rng import derive
+from trainables.data.tensors import Split
+from trainables.measure import sanity_checks
+from trainables.measure.metrics import measured
+from trainables.method.trial import Protocol
+from trainables.metrics.base import Trainings
+from trainables.models import macs
+from trainables.models.noise import Eot, Noise, Noisy
+from trainables.store.records import Status
+from trainables.store.state import State
+
+Verdicts = NDArray[np.bool_]
+
+CHUNK = {"cpu": 128, "cuda": 512}
+"""Images per attacked chunk, by device type. Part of what is measured: each chunk has a generator of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What a network did on the protocol's examples, in their order.
+
+    `robust_correct` implies `clean_correct`. `flags` name what is suspicious (`SEVERITY` of
+    `trainables.measure.sanity_checks`), `status` is the worst of them. `nonzero` of `prunable` weights are not 0;
+    `macs_effective` counts the multiply-accumulates with those alone.
+    """
+
+    robust_correct: Verdicts
+    clean_correct: Verdicts
+    nonzero: int
+    prunable: int
+    macs_dense: int
+    macs_effective: int
+    flags: tuple[str, ...]
+    status: Status
+    weights_sha256: str
+    metrics: dict[str, float | None] = field(default_factory=dict)
+
+
+def measure(
+    model: nn.Module,
+    state: State,
+    protocol: Protocol,
+    split: Split,
+    *,
+    device: torch.device | str,
+    checked: bool = True,
+    origin: Callable[[], State] | None = None,
+    trainings: Callable[[], Trainings | None] = lambda: None,
+) -> Measurement:
+    """Measure the network that `state` makes of `model`; the module itself is left as it was.
+
+    An example is robustly correct if it is classified rightly both as it is and as the attack leaves it;
+    logits that are not finite are wrong. The noise of a noisy network is off, unless the protocol has it on: then an
+    example is classified as in most of `protocol.votes` passes. Without `checked` nothing is looked for that would
+    raise a flag. `origin` gives the network as it was initialised, `trainings` what led to it, which a metric of the
+    protocol may ask for.
+
+    Raises:
+        SpecError: the protocol asks for more examples than the split has.
+    """
+    examples = len(split) if protocol.examples is None else protocol.examples
+    if examples > len(split):
+        raise SpecError(f"protocol.examples is {examples}, but the split has {len(split)} images")
+    device = torch.device(device)
+    net = _frozen(model, state, device)
+    noise = Noise.of(state.to(device)) if protocol.noise else None
+    seen = net if noise is None else Noisy(net, noise, state.to(device).masks)
+    with exact(device):
+        chunks = _chunks(seen, protocol, split, examples, device)
+        clean = torch.cat([c.clean for c in chunks]).cpu()
+        robust = torch.cat([c.robust for c in chunks]).cpu()
+        asked = (net, state, protocol, split, clean, robust, origin, trainings)
+        metrics = measured(*asked) if protocol.metrics else {}
+        found = _flags(net, seen, state, protocol, split, chunks, device) if checked else ()
+        if checked and noise is not None:
+            found = (*found, *sanity_checks.of_noise(noise, state))
+        counts = _macs(net, split)
+    return Measurement(
+        robust_correct=robust.numpy(),
+        clean_correct=clean.numpy(),
+        nonzero=state.nonzero(),
+        prunable=state.size(),
+        macs_dense=macs.dense(counts),
+        macs_effective=macs.effective(counts, state.params),
+        flags=sanity_checks.ordered(found),
+        status=sanity_checks.status(found),
+        weights_sha256=state.weights_sha256(),
+        metrics=metrics,
+    )
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Compute in full float32 and by deterministic convolution algorithms inside the block."""
+    backends: Any = torch.backends
+    cudnn = backends.cudnn
+    # Both kinds of cuDNN operation: torch refuses to report a setting that only one of them has.
+    formats = [backends.cuda.matmul, cudnn.conv, cudnn.rnn, backends.mkldnn.matmul, backends.mkldnn.conv]
+    before = [kind.fp32_precision for kind in formats]
+    algorithms = (cudnn.deterministic, cudnn.benchmark)
+    try:
+        for kind in formats:
+            kind.fp32_precision = "ieee"
+        cudnn.deterministic, cudnn.benchmark = True, False
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = algorithms
+        for kind, precision in zip(formats, before, strict=True):
+            kind.fp32_precision = precision
+
+
+def pack_verdicts(verdicts: Verdicts) -> str:
+    """Write verdicts as hex of their bits, big-endian, in example order."""
+    return np.packbits(verdicts).tobytes().hex()
+
+
+def unpack_verdicts(text: str, examples: int) -> Verdicts:
+    """Read what `pack_verdicts` wrote of so many examples."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=examples).astype(np.bool_)
+
+
+def _frozen(model: nn.Module, state: State, device: torch.device) -> nn.Module:
+    """Return a copy of the module with the state's tensors, in eval mode, that computes no weight gradients."""
+    net = state.into(copy.deepcopy(model)).to(device)
+    # Always the same memory format, for it decides the rounding.
+    net = net.to(memory_format=torch.channels_last)
+    return net.eval().requires_grad_(False)
+
+
+def _parts(examples: int, device: torch.device) -> Iterable[slice]:
+    size = CHUNK.get(device.type, CHUNK["cpu"])
+    return (slice(first, min(first + size, examples)) for first in range(0, examples, size))
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    clean: Tensor
+    robust: Tensor
+    finite: bool
+
+
+def _chunks(net: nn.Module, protocol: Protocol, split: Split, examples: int, device: torch.device) -> list[_Chunk]:
+    return [
+        _attacked(net, protocol, split.pixels(part).to(device), split.y[part].to(device), part.start)
+        for part in _parts(examples, device)
+    ]
+
+
+def _flags(
+    net: nn.Module,
+    seen: nn.Module,
+    state: State,
+    protocol: Protocol,
+    split: Split,
+    chunks: list[_Chunk],
+    device: torch.device,
+) -> tuple[str, ...]:
+    clean, robust = (torch.cat(part).cpu() for part in ([c.clean for c in chunks], [c.robust for c in chunks]))
+    return (
+        *sanity_checks.of_state(state, net),
+        *sanity_checks.of_verdicts(clean, split.y[: len(clean)].cpu(), finite=all(c.finite for c in chunks)),
+        *_flags_of_sample(seen, protocol, split, robust, device),
+    )
+
+
+def _macs(net: nn.Module, split: Split) -> macs.Counts:
+    channels, height, width = split.x.shape[1:]
+    return macs.count(net, (channels, height, width))
+
+
+def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: int) -> _Chunk:
+    """Classify a chunk clean and attacked. All of it is attacked, so that draws depend on no network's verdicts."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    noisy = isinstance(net, Noisy)
+    if isinstance(net, Noisy):
+        net.generator = torch.Generator(x.device).manual_seed(derive("noise", protocol.seed, first))
+    votes = protocol.votes if noisy else 1
+    clean, finite = _classified(net, x, y, votes)
+    if not clean.any():
+        return _Chunk(clean, clean, finite)
+    generator = torch.Generator(x.device).manual_seed(derive("protocol", protocol.seed, first))
+    # An input that a random network happened to misclassify once is no better than where the attack ends.
+    keep: Keep = "last" if noisy else "worst"
+    asked = Eot(net, protocol.eot) if noisy else net
+    found = attacks.run(protocol.attack, asked, x, y, eps=float(protocol.eps), generator=generator, keep=keep)
+    robust, still = _classified(net, found, y, votes)
+    return _Chunk(clean, clean & robust, finite and still)
+
+
+def _classified(net: nn.Module, x: Tensor, y: Tensor, votes: int) -> tuple[Tensor, bool]:
+    """Say which examples most of `votes` passes classify rightly, and whether all logits are finite."""
+    right, finite = torch.zeros(len(x), dtype=torch.long, device=x.device), True
+    for _ in range(votes):
+        with torch.no_grad():
+            logits = net(x)
+        right += sanity_checks.correct(logits, y)
+        finite = finite and bool(logits.isfinite().all())
+    return 2 * right > votes, finite
+
+
+def _flags_of_sample(
+    net: nn.Module, protocol: Protocol, split: Split, robust: Tensor, device: torch.device
+) -> Iterator[str]:
+    part = slice(0, min(sanity_checks.SAMPLE, len(robust)))
+    x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)
+    return sanity_checks.of_sample(net, protocol, x, split.y[part].to(device), robust[part].to(device))

@@ -1,0 +1,71 @@
+"""Compute a protocol's metrics of a measured network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from trainables.core.errors import SpecError
+from trainables.core.keys import canonical_json
+from trainables.core.rng import derive
+from trainables.core.spec import plain
+from trainables.data.tensors import Split
+from trainables.method.trial import Protocol
+from trainables.metrics.base import Metric, Scene, Trainings
+from trainables.store.state import State
+
+
+def measured(
+    net: nn.Module,
+    state: State,
+    protocol: Protocol,
+    split: Split,
+    clean: Tensor,
+    robust: Tensor,
+    origin: Callable[[], State] | None,
+    trainings: Callable[[], Trainings | None],
+) -> dict[str, float | None]:
+    """Return all metrics' numbers by name, None for what is not finite.
+
+    `net` has the tensors of `state`, is in eval mode and on its device; `clean` and `robust` are the verdicts on the
+    first so many images of the split.
+
+    Raises:
+        SpecError: two metrics give the same name, or one asks for an origin that is not known.
+    """
+    device = next(net.parameters()).device
+    part = slice(0, len(clean))
+    x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)
+    y = split.y[part].to(device)
+    found: dict[str, float | None] = {}
+    for metric in protocol.metrics:
+        scene = Scene(
+            net=net,
+            state=state,
+            x=x,
+            y=y,
+            eps=float(protocol.eps),
+            norm=protocol.attack.norm,
+            clean_correct=clean.to(device),
+            robust_correct=robust.to(device),
+            origin=origin or _unknown,
+            generator=torch.Generator(device).manual_seed(_seed(metric, protocol)),
+            trainings=trainings,
+        )
+        for name, value in metric.values(scene).items():
+            if name in found:
+                raise SpecError(f"protocol.metrics: {name} is given twice")
+            found[name] = value if math.isfinite(value) else None
+    return found
+
+
+def _seed(metric: Metric, protocol: Protocol) -> int:
+    """Depend on the metric and not on its place among others, so that adding one changes no number of another."""
+    return derive("metric", protocol.seed, canonical_json(plain(metric, defaults=False, hashed=True)))
+
+
+def _unknown() -> State:
+    raise SpecError("protocol.metrics: a metric compares with the initial network, which is not known here")

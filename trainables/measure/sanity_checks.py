@@ -1,0 +1,149 @@
+"""Cheap automatic checks of a measurement: signs that a robust accuracy is not what it seems.
+
+Source: Carlini et al. 2019, arXiv:1902.06705 §§3-4; the flags of AutoAttack (Croce & Hein 2020, arXiv:2003.01690).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainables import attacks
+from trainables.attacks.pgd import Fgsm
+from trainables.core.rng import derive
+from trainables.method.trial import Protocol
+from trainables.models.noise import Noise
+from trainables.store.records import Status
+from trainables.store.state import State
+
+SEVERITY: dict[str, Literal["warn", "invalid"]] = {
+    "non_finite_logits": "invalid",
+    "masks_broken": "invalid",
+    "buffers_changed": "invalid",
+    "at_chance": "warn",
+    "dead_layer": "warn",
+    "zero_gradient": "warn",
+    "softmax_output": "warn",
+    "nondeterministic": "warn",
+    "noise_on_pruned": "warn",
+    "random_noise_stronger": "warn",
+    "weaker_than_fgsm": "warn",
+}
+"""Every flag a measurement may carry, and what it does to the point.
+
+non_finite_logits: NaN or infinite logits. masks_broken: a pruned weight is not 0. buffers_changed: measuring changed a
+parameter or buffer. at_chance: clean accuracy within two standard errors of always naming the commonest class.
+dead_layer: a layer's weights are all 0. zero_gradient: the loss has no input gradient for more than 1 % of the
+examples. softmax_output: the network returns probabilities, not logits. nondeterministic: two passes differ.
+noise_on_pruned: it was measured with noise on pruned weights too, so in no pass is it as sparse as it is said to be.
+random_noise_stronger: noise of random signs breaks more than 1 % of the examples, counting those that survived
+the attack. weaker_than_fgsm: one gradient step breaks over a point more than the protocol's attack.
+"""
+
+SAMPLE = 200
+"""The first so many examples are the sample of the checks that cost passes."""
+
+SHARE = 0.01
+"""The share of the sample that raises a flag; a single example never does."""
+
+_TOLERANCE = 1e-4
+
+
+def correct(logits: Tensor, y: Tensor) -> Tensor:
+    """Say which examples are classified rightly; logits that are not finite are wrong."""
+    return (logits.argmax(dim=1) == y) & logits.isfinite().all(dim=1)
+
+
+def status(flags: Iterable[str]) -> Status:
+    """Return the worst severity among the flags."""
+    severities = {SEVERITY[flag] for flag in flags}
+    return "invalid" if "invalid" in severities else "warn" if severities else "ok"
+
+
+def ordered(flags: Iterable[str]) -> tuple[str, ...]:
+    """Return the flags without repetition in the order of the table."""
+    raised = set(flags)
+    return tuple(flag for flag in SEVERITY if flag in raised)
+
+
+def of_state(state: State, net: nn.Module) -> Iterator[str]:
+    """Check a state, and the network that was measured with it, for tensors that are not what they should be."""
+    if any(bool(state.params[name][~mask].count_nonzero()) for name, mask in state.masks.items()):
+        yield "masks_broken"
+    now = net.state_dict()
+    if not all(torch.equal(now[name].to(t), t) for name, t in {**state.params, **state.buffers}.items()):
+        yield "buffers_changed"
+    if not all(bool(state.params[name].count_nonzero()) for name in state.prunable()):
+        yield "dead_layer"
+
+
+def of_noise(noise: Noise, state: State) -> Iterator[str]:
+    """Check the noise that a network was measured with."""
+    if not noise.masked and not all(bool(state.masks[name].all()) for name in noise.alpha):
+        yield "noise_on_pruned"
+
+
+def of_verdicts(clean: Tensor, y: Tensor, *, finite: bool) -> Iterator[str]:
+    """Check clean verdicts against always naming the commonest class."""
+    if not finite:
+        yield "non_finite_logits"
+    chance = float(y.bincount().max()) / len(y)
+    if float(clean.float().mean()) <= chance + 2 * (chance * (1 - chance) / len(y)) ** 0.5:
+        yield "at_chance"
+
+
+def of_sample(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, robust: Tensor) -> Iterator[str]:
+    """Check a sample of examples, `robust` being the attack's verdicts on them.
+
+    Shapes: x (N, C, H, W) in [0, 1]; y and robust (N,).
+    """
+    generator = torch.Generator(x.device).manual_seed(derive("checks", protocol.seed))
+    gradient, logits = _gradient(net, x, y)
+    with torch.no_grad():
+        again = net(x)
+        noisy = correct(net(_noise(protocol, x, generator)), y)
+    if _too_many((gradient == 0).flatten(1).all(dim=1)):
+        yield "zero_gradient"
+    if bool(((logits >= 0) & (logits <= 1)).all()) and bool(((logits.sum(dim=1) - 1).abs() < _TOLERANCE).all()):
+        yield "softmax_output"
+    scale = float(logits.abs().amax().nan_to_num(0.0).clamp(min=1))
+    if float((logits - again).abs().amax().nan_to_num(0.0)) > _TOLERANCE * scale:
+        yield "nondeterministic"
+    if _too_many(robust & ~noisy):
+        yield "random_noise_stronger"
+    single = Fgsm(norm=protocol.attack.norm, random_start=False, step_size=1.0)
+    found = attacks.run(single, net, x, y, eps=float(protocol.eps), generator=generator)
+    with torch.no_grad():
+        survivors = correct(net(x), y) & correct(net(found), y)
+    margin = int(robust.sum()) - int(survivors.sum())
+    if margin > max(1.0, SHARE * len(y)):
+        yield "weaker_than_fgsm"
+
+
+def _too_many(which: Tensor) -> bool:
+    return int(which.sum()) > max(1.0, SHARE * len(which))
+
+
+def _gradient(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the cross-entropy with respect to each image, and the logits."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = net(x)
+        if not logits.requires_grad:
+            return torch.zeros_like(x), logits.detach()
+        loss = torch.nn.functional.cross_entropy(logits.float(), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, x, allow_unused=True, materialize_grads=True)
+    return gradient, logits.detach()
+
+
+def _noise(protocol: Protocol, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the images with noise of the protocol's radius: random signs in l_inf, a random direction in l2."""
+    drawn = torch.randn(x.shape, generator=generator, device=x.device)
+    if protocol.attack.norm == "linf":
+        direction = drawn.sign()
+    else:
+        direction = drawn / torch.linalg.vector_norm(drawn, dim=tuple(range(1, x.dim())), keepdim=True).clamp_min(1e-12)
+    return (x + float(protocol.eps) * direction).clamp(0, 1)

@@ -1,0 +1,179 @@
+"""Learned masks: scores of frozen weights, and densities of layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from trainables.pruning.cut import keep_best
+from trainables.pruning.densities import share
+from trainables.reparametrisations.learned import Rated, Scores
+from trainables.reparametrisations.tensors.base import Latent
+from trainables.store.state import State, Tensors
+
+SCORES, _RATES, _GAMMA = "scores/", "rates", "gamma"
+
+
+class _Learned(Latent):
+    """Scores for what is chosen or not, here single weights: units of the layers `names`, by default of all.
+
+    Pruned ones are never chosen.
+    """
+
+    def __init__(self, sparsity: float, train_rest: bool, state: State, names: tuple[str, ...] | None = None) -> None:
+        super().__init__()
+        self._names = state.prunable() if names is None else names
+        self._living = {name: self._alive(state.masks[name]) for name in self._names}
+        self._sizes = [units.numel() for units in self._living.values()]
+        self._limits = [int(units.sum()) for units in self._living.values()]
+        self._keep = state.size() - round(sparsity * state.size())
+        self.frozen = frozenset(state.prunable() if train_rest else state.params)
+        for name in self._names:
+            weight = state.params[name].detach()
+            units = self._worth(weight)
+            scale = math.sqrt(6 / weight[0].numel()) / units.abs().amax().clamp_min(1e-12)
+            self.extras[SCORES + name] = nn.Parameter(units * scale)
+
+    def _alive(self, mask: Tensor) -> Tensor:
+        """Say which units of a layer are not pruned."""
+        return mask
+
+    def _worth(self, weight: Tensor) -> Tensor:
+        """Return what the scores of a layer's units are proportional to at first."""
+        return weight
+
+    def _heights(self, extras: Mapping[str, Tensor]) -> Tensors:
+        """Return what units are chosen by: absolute scores, below 0 where one is pruned."""
+        return {n: torch.where(self._living[n], extras[SCORES + n].detach().abs(), -1.0) for n in self._names}
+
+    def _masks(self, extras: Mapping[str, Tensor]) -> Tensors:
+        """Return the masks that the training hands on."""
+        raise NotImplementedError
+
+    def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
+        return replace(state, masks={**state.masks, **self._masks(extras)}).masked()
+
+
+class ScoresLatent(_Learned):
+    """Scores; every layer keeps the same share."""
+
+    def __init__(self, spec: Scores, state: State) -> None:
+        super().__init__(spec.sparsity, spec.train_rest, state)
+        self._quotas = share(self._keep, self._sizes, self._limits)
+
+    def weights(
+        self, params: Mapping[str, Tensor], extras: Mapping[str, Tensor], draws: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        heights = self._heights(extras)
+        return {
+            name: params[name].detach() * through(highest(heights[name], quota), extras[SCORES + name])
+            for name, quota in zip(self._names, self._quotas, strict=True)
+        }
+
+    def _masks(self, extras: Mapping[str, Tensor]) -> Tensors:
+        heights = self._heights(extras)
+        return {n: highest(heights[n], quota).bool() for n, quota in zip(self._names, self._quotas, strict=True)}
+
+
+class RatedLatent(_Learned):
+    """Scores, and a density for each layer.
+
+    `uses` says, by weight, how many times an image uses each entry of it, where the penalty counts that.
+    """
+
+    undecayed = frozenset({_RATES})
+
+    def __init__(
+        self, spec: Rated, state: State, uses: Mapping[str, int] | None = None, names: tuple[str, ...] | None = None
+    ) -> None:
+        super().__init__(spec.sparsity, spec.train_rest, state, names)
+        self._costs = {name: mask.numel() * (uses.get(name, 0) if uses else 1) for name, mask in state.masks.items()}
+        self._wanted, self._gamma = 1 - spec.sparsity, spec.gamma
+        self._least = spec.least * self._wanted
+        begin = max(spec.begin, self._even())
+        # A density of 1, or of the floor, is at an infinite q.
+        share_of_range = min(max((begin - self._least) / (1 - self._least), 1e-3), 1 - 1e-3)
+        device = state.params[self._names[0]].device
+        rates = torch.full((len(self._names),), math.log(share_of_range / (1 - share_of_range)), device=device)
+        self.extras[_RATES] = nn.Parameter(rates)
+        self.kept[_GAMMA] = torch.full((), spec.gamma, device=device)
+
+    def _even(self) -> float:
+        """Return the density that, the same in all layers, would be about the wanted one."""
+        return self._wanted
+
+    def densities(self, extras: Mapping[str, Tensor]) -> Tensor:
+        """Return the layers' densities, differentiable in q."""
+        return self._least + (1 - self._least) * extras[_RATES].sigmoid()
+
+    def excess(self) -> Tensor:
+        """Return by how much what is used exceeds what is wanted, as a share of it."""
+        densities = self.densities(self.extras)
+        costs = densities.new_tensor([self._costs[name] for name in self._names])
+        return (densities * costs).sum() / costs.sum() / self._wanted - 1
+
+    def begin(self, epoch: int) -> None:
+        with torch.no_grad():
+            if float(self.excess()) > 0:
+                self.kept[_GAMMA].fill_(self._gamma * (epoch + 1))
+
+    def penalty(self) -> Tensor:
+        return self.kept[_GAMMA] * self.excess().relu()
+
+    def weights(
+        self, params: Mapping[str, Tensor], extras: Mapping[str, Tensor], draws: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        densities = self.densities(extras)
+        return {
+            name: params[name].detach() * through(chosen, extras[SCORES + name], density)
+            for (name, chosen), density in zip(self._chosen(extras).items(), densities, strict=True)
+        }
+
+    def _chosen(self, extras: Mapping[str, Tensor]) -> Tensors:
+        """Return 1 for every unit that is used and 0 for the others, at least one in each layer."""
+        counts = [max(1, round(d * n)) for d, n in zip(self.densities(extras).tolist(), self._sizes, strict=True)]
+        return {
+            name: highest(height, count)
+            for (name, height), count in zip(self._heights(extras).items(), counts, strict=True)
+        }
+
+    def _priorities(self, extras: Mapping[str, Tensor]) -> Tensors:
+        """Return by which units stay at the end, the highest, so that densities keep their proportions.
+
+        The unit of rank r in a layer stays when all densities are scaled by r / (density * size) or more.
+        """
+        heights, densities = self._heights(extras), self.densities(extras).detach()
+        return {
+            name: density.double() * height.numel() / _ranks(height)
+            for (name, height), density in zip(heights.items(), densities, strict=True)
+        }
+
+    def _masks(self, extras: Mapping[str, Tensor]) -> Tensors:
+        return keep_best(self._priorities(extras), self._living, self._keep)
+
+
+def highest(heights: Tensor, number: int) -> Tensor:
+    """Return 1 for the highest so many entries and 0 for the others."""
+    chosen = torch.zeros(heights.numel(), device=heights.device)
+    chosen[heights.reshape(-1).topk(number).indices] = 1
+    return chosen.view(heights.shape)
+
+
+def through(mask: Tensor, scores: Tensor, density: Tensor | None = None) -> Tensor:
+    """Return a mask whose gradient goes to the absolute scores, and to the density that it has, as it comes."""
+    size = scores.abs()
+    # The differences are exactly 0: adding and taking away the numbers themselves would round.
+    passed = mask + (size - size.detach())
+    return passed if density is None else passed + (density - density.detach())
+
+
+def _ranks(heights: Tensor) -> Tensor:
+    """Rank entries from the highest, 1, to the lowest."""
+    order = heights.reshape(-1).sort(descending=True, stable=True).indices
+    ranks = torch.empty(len(order), dtype=torch.double, device=heights.device)
+    ranks[order] = torch.arange(1, len(order) + 1, dtype=torch.double, device=heights.device)
+    return ranks.view(heights.shape)

@@ -1,0 +1,1 @@
+"""What is on disk: paths, records, leases, states and stages."""

@@ -1,0 +1,236 @@
+"""Leases: files that say which living process is at work on something, and that outlive its death by seconds only.
+
+On the same machine a holder that is gone is recognised by its process and its lease taken over at once; one on
+another machine by a heartbeat that stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from trainables.core.errors import RobustsearchError, StorageError
+from trainables.store.storage import Storage
+
+STALE_AFTER = 60.0
+"""Seconds without a heartbeat after which another machine's lease may be taken."""
+BEAT_EVERY = 15.0
+
+
+class Held(RobustsearchError):
+    """Somebody else holds the lease; `by` is who, None while a third one is taking it over."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, by: Holder | None) -> None:
+        super().__init__(message)
+        self.by = by
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease. `machine` tells apart hosts and containers that share a name.
+
+    Units: `process_started` seconds since boot, which no change of the clock moves; `started` and
+    `heartbeat` Unix time.
+    """
+
+    host: str
+    pid: int
+    machine: str
+    process_started: float
+    started: float
+    heartbeat: float
+    token: str
+
+    @classmethod
+    def here(cls) -> Holder:
+        """Name this process, now."""
+        now = time.time()
+        return cls(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            machine=_machine(),
+            process_started=_since_boot(os.getpid()) or 0.0,
+            started=now,
+            heartbeat=now,
+            token=uuid.uuid4().hex,
+        )
+
+    def alive(self, now: float) -> bool:
+        """Say whether this process may still be at work."""
+        if (self.host, self.machine) == (socket.gethostname(), _machine()):
+            return _runs(self.pid, self.process_started)
+        # A heartbeat from the future says that the clocks differ, not that the holder is gone.
+        return now - self.heartbeat < STALE_AFTER
+
+    def __str__(self) -> str:
+        began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.started))
+        return f"process {self.pid} on {self.host}, started {began}"
+
+
+def _since_boot(pid: int) -> float | None:
+    """Return when a living process began, in seconds since boot; None for one that is gone, or a zombie."""
+    try:
+        # The name, in parentheses, may hold anything: what counts stands after the last one.
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return None if state in "ZX" else int(rest[18]) / os.sysconf("SC_CLK_TCK")
+
+
+def _runs(pid: int, started: float) -> bool:
+    """Say whether the process is alive, and not a later one with the same number."""
+    began = _since_boot(pid) if 0 < pid < 2**31 else None
+    return began is not None and abs(began - started) < 1.0
+
+
+def _machine() -> str:
+    """Name this boot and process namespace, where the system tells."""
+    parts = []
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def holder(storage: Storage, path: str) -> Holder | None:
+    """Return who holds a lease, living or not; None where nobody does.
+
+    A damaged lease has no holder: it is complete or absent when we write it.
+    """
+    try:
+        found = json.loads(storage.read(path))
+        types = {"host": str, "machine": str, "token": str, "pid": int}
+        who = Holder(**{f.name: types.get(f.name, float)(found[f.name]) for f in fields(Holder)})
+        if not 0 <= who.started < 1e11:
+            raise ValueError("no Unix time")
+        return who
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+
+
+def living(storage: Storage, path: str) -> Holder | None:
+    """Return the living holder of a lease, None where there is none."""
+    found = holder(storage, path)
+    return found if found is not None and found.alive(time.time()) else None
+
+
+class Lease:
+    """A lease that this process holds while the object is entered, or until `release`.
+
+    A thread renews the heartbeat; `check` says when the lease was lost.
+    """
+
+    def __init__(self, storage: Storage, path: str, mine: Holder, before: str | None) -> None:
+        self.storage = storage
+        self.path = path
+        self.before = before
+        """Who held a lease that was taken over; None where nobody did."""
+        self._mine = mine
+        self._lost: RobustsearchError | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def check(self) -> None:
+        """Refuse to go on without the lease.
+
+        Raises:
+            Held: somebody else has taken it over.
+            StorageError: the directory around it has gone.
+        """
+        if self._lost is not None:
+            raise self._lost
+
+    def beat(self) -> None:
+        """Renew the heartbeat, unless somebody else holds the lease by now."""
+        found = holder(self.storage, self.path)
+        if found is not None and found.token != self._mine.token:
+            self._lost = Held(f"{self.storage.location}/{self.path} was taken over by {found}", found)
+            return
+        if found is None and not self.storage.exists(""):
+            self._lost = StorageError(f"the directory {self.storage.location} has gone")
+            return
+        self.storage.write(self.path, _content(self._mine, heartbeat=time.time()))
+
+    def release(self) -> None:
+        """Give the lease back; twice is no error."""
+        if self._done.is_set():
+            return
+        self._done.set()
+        self._thread.join()
+        found = holder(self.storage, self.path)
+        if found is None or found.token == self._mine.token:
+            self.storage.delete(self.path)
+
+    def _beat_on(self) -> None:
+        while not self._done.wait(BEAT_EVERY) and self._lost is None:
+            # A storage that refuses now may accept the next beat; whoever works finds out by working.
+            with suppress(StorageError):
+                self.beat()
+
+
+def _content(who: Holder, **changes: float) -> bytes:
+    return (json.dumps({**asdict(who), **changes}, indent=1) + "\n").encode()
+
+
+def acquire(storage: Storage, path: str) -> Lease:
+    """Take a lease that nobody living holds.
+
+    Raises:
+        Held: somebody does; the message names their host and process.
+        StorageError: the storage cannot be written.
+    """
+    mine = Holder.here()
+    before = None
+    # A lease that goes away between the claim and the look was released: claim once more.
+    if not storage.claim(path, _content(mine)) and (storage.exists(path) or not storage.claim(path, _content(mine))):
+        before = _take_over(storage, path, mine)
+    return Lease(storage, path, mine, before)
+
+
+def _take_over(storage: Storage, path: str, mine: Holder) -> str:
+    """Replace a lease whose holder is gone and say who that was; of several who try at once, one succeeds."""
+    old = holder(storage, path)
+    if old is not None and old.alive(time.time()):
+        raise _held(storage, path, old)
+    # Who claims this file may replace the old lease, once, if it is still the same.
+    permit = f"{path}.{old.token[:64] if old and old.token.isalnum() else 'damaged'}.taken"
+    if not storage.claim(permit, b""):
+        with suppress(FileNotFoundError):
+            if storage.age(permit, time.time()) > STALE_AFTER:
+                storage.delete(permit)
+        raise Held(f"{storage.location}/{path} is being taken over by another process; try again in a minute", None)
+    try:
+        current = holder(storage, path)
+        if current is not None and (old is None or current.token != old.token):
+            raise _held(storage, path, current)
+        storage.write(path, _content(mine))
+    finally:
+        storage.delete(permit)
+    return "somebody whose lease cannot be read" if old is None else str(old)
+
+
+def _held(storage: Storage, path: str, who: Holder) -> Held:
+    return Held(f"{storage.location}/{path} is held by {who}", who)

@@ -1,0 +1,232 @@
+"""The stage store: what each phase left behind, named by the phase's key.
+
+A stage is a directory `stages/<key>/`. Its `stage.json` is written last and names every file with
+its sha256, so a stage is there whole or not at all. While a phase trains, the directory holds one
+progress file per saved epoch instead; the newest readable one is where a killed trial goes on.
+A study has its own stages, and may take over those of the studies beside it: equal keys, equal content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+
+from trainables import __version__
+from trainables.store import lease, paths
+from trainables.store.lease import Lease
+from trainables.store.records import Point, Rung
+from trainables.store.state import State, Tensors, pack, unpack
+from trainables.store.storage import Storage
+
+Checkpoint = dict[str, Tensors]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What `stage.json` says: who computed the stage, with how many epochs, in how many seconds, by which version."""
+
+    epochs: int
+    seconds: float
+    study: str
+    trial: int
+    files: dict[str, str]
+    version: str = ""
+
+
+class Stages:
+    """The stages of one study directory."""
+
+    def __init__(self, storage: Storage, shelf: Storage | None = None) -> None:
+        """Open the store below a study's directory; nothing is created yet.
+
+        `shelf` is the storage around the study. With it, stages of the other studies there count as found, and no
+        two studies compute the same stage at once.
+        """
+        self._storage = storage
+        self._shelf = shelf
+
+    def find(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
+        """Return a stage that this study has stored whole with at least these snapshots, or None."""
+        try:
+            fields = json.loads(self._storage.read(f"{paths.stage(key)}/{paths.STAGE}"))
+            stage = Stage(**fields)
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        return stage if all(_snapshot(epoch) in stage.files for epoch in snapshots) else None
+
+    def load(self, key: str, snapshot: int | None = None) -> State | None:
+        """Return a stored state, or that of an epoch on the way to it; None where it is absent or damaged."""
+        stage = self.find(key)
+        name = paths.STATE if snapshot is None else _snapshot(snapshot)
+        if stage is None or name not in stage.files:
+            return None
+        try:
+            content = self._storage.read(f"{paths.stage(key)}/{name}")
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(content).hexdigest() != stage.files[name]:
+            return None
+        return _state(unpack(content))
+
+    def find_anywhere(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
+        """Return a stage as `find` does, taken over from another study of the shelf where this one has it not."""
+        wanted = tuple(snapshots)
+        if (own := self.find(key, wanted)) is not None or self._shelf is None:
+            return own
+        places = [self._shelf.child(name) for name in self._shelf.names() if not name.startswith(".")]
+        # Other files may lie beside the studies.
+        siblings = [Stages(p) for p in places if p.location != self._storage.location and p.exists(paths.STAGES)]
+        # A key covers what is computed, not the code that computes it: another version's stage may differ.
+        found = ((sibling, stage) for sibling in siblings if (stage := sibling.find(key, wanted)) is not None)
+        takeable = ((sibling, stage) for sibling, stage in found if stage.version == __version__)
+        return next((stage for sibling, stage in takeable if self._take_over(key, sibling, stage)), None)
+
+    def _take_over(self, key: str, sibling: Stages, stage: Stage) -> bool:
+        """Copy a sibling's stage and say whether that went well: it may be damaged, or dropped meanwhile."""
+        folder = paths.stage(key)
+        try:
+            contents = {name: sibling._storage.read(f"{folder}/{name}") for name in (*stage.files, paths.STAGE)}
+        except FileNotFoundError:
+            return False
+        if any(hashlib.sha256(contents[name]).hexdigest() != sha for name, sha in stage.files.items()):
+            return False
+        for name, content in contents.items():  # The description comes last.
+            self._storage.write(f"{folder}/{name}", content)
+        return True
+
+    def begin(self, key: str) -> Lease:
+        """Become the one that computes a stage, among all studies of the shelf, until the lease is released.
+
+        Raises:
+            Held: a living process computes it; what it stores can be waited for.
+        """
+        return lease.acquire(self._shelf or self._storage, paths.flight(key))
+
+    def keys(self) -> list[str]:
+        """Return the keys of everything stored, whole or under way: stages and points."""
+        return self._storage.names(paths.STAGES)
+
+    def holds_point(self, key: str) -> bool:
+        """Say whether a key names a measured point, a small file, and no weights."""
+        return self._storage.exists(f"{paths.stage(key)}/{paths.POINT}")
+
+    def size(self, key: str) -> int:
+        """Return the bytes of a stage with its snapshots and progress."""
+        return self._storage.size(paths.stage(key))
+
+    def drop(self, key: str) -> None:
+        """Delete a stage."""
+        # Without its description a stage is not there, however far the deletion comes.
+        self._storage.delete(f"{paths.stage(key)}/{paths.STAGE}")
+        self._storage.delete(paths.stage(key))
+
+    def save(
+        self,
+        key: str,
+        state: State,
+        *,
+        epochs: int,
+        seconds: float,
+        study: str,
+        trial: int,
+        snapshots: Mapping[int, State] | None = None,
+    ) -> State:
+        """Store a stage whole, drop the progress that led to it, and return the state that is stored.
+
+        The first writer wins: where two trials computed a stage at once, on devices that round differently, both go on
+        from the same bits.
+        """
+        folder = paths.stage(key)
+        known = self.find(key)
+        files = dict(known.files) if known else {}
+        contents = {paths.STATE: state, **{_snapshot(epoch): kept for epoch, kept in (snapshots or {}).items()}}
+        if contents.keys() <= files.keys() and (first := self.load(key)) is not None:
+            return first
+        for name, content in contents.items():
+            packed = pack(_groups(content))
+            files[name] = hashlib.sha256(packed).hexdigest()
+            self._storage.write(f"{folder}/{name}", packed)
+        stage = Stage(epochs, seconds, study, trial, files, __version__)
+        self._storage.write(f"{folder}/{paths.STAGE}", json.dumps(asdict(stage), indent=1).encode())
+        for name in self._storage.names(folder):
+            if name.startswith(_PROGRESS):
+                self._storage.delete(f"{folder}/{name}")
+        return state
+
+    def save_progress(self, key: str, epoch: int, checkpoint: Checkpoint, snapshots: Mapping[int, State]) -> None:
+        """Store where the training of a stage stands after `epoch` epochs."""
+        folder = paths.stage(key)
+        kept = {f"snapshot.{at}.{group}": t for at, state in snapshots.items() for group, t in _groups(state).items()}
+        name = f"{_PROGRESS}{epoch:06d}.safetensors"
+        self._storage.write(f"{folder}/{name}", pack({**checkpoint, **kept}))
+        for older in self._storage.names(folder):
+            if older.startswith(_PROGRESS) and older < name:
+                self._storage.delete(f"{folder}/{older}")
+
+    def load_progress(self, key: str) -> tuple[int, Checkpoint, dict[int, State]] | None:
+        """Return the newest readable progress of a stage: its epoch, checkpoint and snapshots so far."""
+        folder = paths.stage(key)
+        names = [name for name in self._storage.names(folder) if name.startswith(_PROGRESS)]
+        for name in sorted(names, reverse=True):
+            number = name.removeprefix(_PROGRESS).removesuffix(".safetensors")
+            try:
+                groups = unpack(self._storage.read(f"{folder}/{name}"))
+                epoch = int(number)
+            except (FileNotFoundError, SafetensorError, ValueError):
+                continue
+            kept: dict[int, Checkpoint] = {}
+            for group in [g for g in groups if g.startswith("snapshot.")]:
+                _, at, part = group.split(".", 2)
+                kept.setdefault(int(at), {})[part] = groups.pop(group)
+            return epoch, groups, {at: _state(parts) for at, parts in kept.items()}
+        return None
+
+    def find_point(self, key: str) -> Point | None:
+        """Return the stored result of a measurement, or None."""
+        try:
+            return Point.model_validate_json(self._storage.read(f"{paths.stage(key)}/{paths.POINT}"))
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def save_point(self, point: Point) -> Point:
+        """Store the result of a measurement, unless one is stored; return the stored one."""
+        if not self._storage.claim(f"{paths.stage(point.key)}/{paths.POINT}", point.json_bytes()):
+            return self.find_point(point.key) or point
+        return point
+
+    def find_rung(self, key: str, epoch: int, measured: str) -> Rung | None:
+        """Return a stored look at the training of a stage after `epoch` epochs, `measured` that way, or None."""
+        try:
+            return Rung.model_validate_json(self._storage.read(f"{paths.stage(key)}/{_rung(epoch, measured)}"))
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def save_rung(self, key: str, epoch: int, measured: str, rung: Rung) -> None:
+        """Store a look at a training, beside its progress."""
+        self._storage.write(f"{paths.stage(key)}/{_rung(epoch, measured)}", rung.json_bytes())
+
+
+_PROGRESS = "progress-"
+_GROUPS = ("params", "buffers", "masks", "latents", "history")
+
+
+def _snapshot(epoch: int) -> str:
+    return f"snapshot-{epoch:06d}.safetensors"
+
+
+def _rung(epoch: int, measured: str) -> str:
+    return f"rung-{epoch:06d}-{measured[:16]}.json"
+
+
+def _groups(state: State) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in _GROUPS}
+
+
+def _state(groups: Mapping[str, Tensors]) -> State:
+    return State(**{name: groups.get(name, {}) for name in _GROUPS})

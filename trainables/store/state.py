@@ -1,0 +1,125 @@
+"""What passes from phase to phase: dicts of tensors, never modules or pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Tensors = dict[str, Tensor]
+_ORDER = "order"
+
+
+def prunable(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the prunable weights, those of convolution and linear layers, in order of definition."""
+    layers = (nn.Linear, nn.modules.conv._ConvNd)
+    return tuple(f"{name}.weight" for name, module in model.named_modules() if isinstance(module, layers))
+
+
+def scales(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the scales of batch norms, in order of definition."""
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    return tuple(f"{name}.weight" for name, norm in norms.items() if norm.affine)
+
+
+@dataclass(frozen=True)
+class State:
+    """A network between two phases, on one device.
+
+    `masks` holds a boolean tensor for every prunable weight, True where the weight lives; a weight
+    whose mask is False is exactly 0. Where filters are pruned whole there are masks for the vectors that belong to them
+    too (biases, a batch norm's scale and shift); they are held like the others, and counted nowhere.
+    `latents` is what else a training left (`trainables.reparametrisations.tensors`): coefficients of noise, say.
+    Parameters are always effective weights, that can be measured without it.
+    `history` is what the training that led here recorded of itself (`trainables.engine.validation`); no later phase
+    hands it on, and no hash of weights covers it.
+    """
+
+    params: Tensors
+    buffers: Tensors
+    masks: Tensors = field(default_factory=dict)
+    latents: Tensors = field(default_factory=dict)
+    history: Tensors = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> State:
+        """Copy a module's tensors; nothing is pruned."""
+        params = {name: p.detach().clone() for name, p in model.named_parameters()}
+        buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+        masks = {name: torch.ones_like(params[name], dtype=torch.bool) for name in prunable(model)}
+        return cls(params, buffers, masks)
+
+    def into(self, model: nn.Module) -> nn.Module:
+        """Copy the tensors into a module of the same structure and return it."""
+        model.load_state_dict({**self.params, **self.buffers}, strict=True)
+        return model
+
+    def masked(self) -> State:
+        """Return the state with every pruned weight set to 0."""
+        held = {name: torch.where(mask, self.params[name], 0.0) for name, mask in self.masks.items()}
+        return replace(self, params={**self.params, **held})
+
+    def to(self, device: torch.device | str) -> State:
+        """Return the state on another device."""
+        groups = (self.params, self.buffers, self.masks, self.latents, self.history)
+        return State(*({name: t.to(device) for name, t in group.items()} for group in groups))
+
+    def prunable(self) -> tuple[str, ...]:
+        """Return the names of the prunable weights, in order of definition."""
+        return tuple(name for name, mask in self.masks.items() if mask.dim() > 1)
+
+    def nonzero(self) -> int:
+        """Count the prunable weights that are not 0, from the weights themselves."""
+        return sum(int(torch.count_nonzero(self.params[name])) for name in self.prunable())
+
+    def size(self) -> int:
+        """Count the prunable weights."""
+        return sum(self.masks[name].numel() for name in self.prunable())
+
+    def weights_sha256(self) -> str:
+        """Hash names, shapes and values of parameters, buffers and latents, whatever their device or memory format."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted({**self.params, **self.buffers, **self.latents}.items()):
+            dense = tensor.detach().cpu().contiguous()
+            digest.update(f"{name}:{dense.dtype}:{tuple(dense.shape)}".encode())
+            digest.update(dense.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def pack(groups: Mapping[str, Tensors]) -> bytes:
+    """Write named groups of tensors as one safetensors file, `group/name` each; it keeps their order.
+
+    The format does not, and order tells the first layer from the last, and whose scores are drawn first.
+    """
+    flat: Tensors = {}
+    seen: set[int] = set()
+    for group, tensors in groups.items():
+        for name, tensor in tensors.items():
+            dense = tensor.detach().cpu().contiguous()
+            # The format refuses tensors that share memory, as masks of two snapshots do.
+            flat[f"{group}/{name}"] = dense.clone() if dense.data_ptr() in seen else dense
+            seen.add(dense.data_ptr())
+    return save(flat, {_ORDER: json.dumps(list(flat))})
+
+
+def unpack(content: bytes) -> dict[str, Tensors]:
+    """Read what `pack` wrote."""
+    groups: dict[str, Tensors] = {}
+    tensors = load(content)
+    for path in _order(content) or tensors:
+        group, name = path.split("/", 1)
+        groups.setdefault(group, {})[name] = tensors[path]
+    return groups
+
+
+def _order(content: bytes) -> list[str] | None:
+    """Read from the header the names in the order they were written; None in a file that does not say."""
+    size = int.from_bytes(content[:8], "little")
+    written = json.loads(content[8 : 8 + size]).get("__metadata__", {}).get(_ORDER)
+    return None if written is None else list(json.loads(written))

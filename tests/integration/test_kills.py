@@ -18,7 +18,7 @@ from search.launch.driver import Driver
 from search.store.records import Records
 from tests.integration.conftest import TINY, wait_for
 from tests.integration.nodes import title
-from tests.search import test_driver
+from tests.search.launch import test_driver
 from trainables.store import paths
 from trainables.store.storage import Storage
 
@@ -40,7 +40,7 @@ from pathlib import Path
 from search.launch.driver import Driver
 from search.store.records import Records
 from search.launch.ask_tell import Sampling
-from tests.search.test_driver import finish, point
+from tests.search.launch.test_driver import finish, point
 from trainables.store.storage import Storage
 
 driver = Driver(Records.open(Storage(sys.argv[1])))
@@ -82,7 +82,7 @@ def test_a_driver_killed_between_an_outcome_and_the_sampler_proposes_the_same_tr
 WHILE_SAVING = """
 import os, signal, sys
 from pathlib import Path
-from tests.trainables.test_run import run, trial
+from tests.trainables.worker.test_run import run, trial
 from trainables.store import storage
 from trainables.worker import run as running
 
@@ -106,7 +106,7 @@ list(run(trial(epochs=6, sparsity=0.5), Path(sys.argv[1])).reports())
 @pytest.mark.parametrize("what", ["whole", "torn"])
 @pytest.mark.slow
 def test_a_worker_killed_while_it_saves_goes_on_at_the_save_before(tmp_path: Path, what: str) -> None:
-    from tests.trainables.test_run import points, run, trial
+    from tests.trainables.worker.test_run import points, run, trial
 
     place = tmp_path / "killed"
     killed(WHILE_SAVING, str(place), what)

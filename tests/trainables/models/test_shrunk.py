@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainables.test_inheriting import SHAPE, _net, _small
+from tests.trainables.engine.test_inherit import SHAPE, _net, _small
 from trainables.export.shrunk import shrunk
 from trainables.models import macs
 from trainables.store.state import State

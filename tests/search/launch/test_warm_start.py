@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.launch import warm_start
+from search.launch.driver import Driver
+from search.launch.run import _records
+from search.samplers.own import TAUGHT
+from search.store.records import Fingerprint, Records
+from search.study.inverse import params_of
+from search.study.spec import StudySpec
+from tests.search import factories, synthetic
+from tests.search.cli.test_commands import run
+from trainables.core.errors import SpecError, StorageError
+from trainables.core.spec import plain
+from trainables.store import paths
+from trainables.store.storage import Storage
+
+FOUND = {"fingerprint": factories.DATA_HASH, "shape": (1, 8, 8), "classes": 10}
+SPACE = synthetic.ladder_study("random").space
+
+
+def ladder(name: str = "ladder", sampler: Any = "random", **changes: Any) -> StudySpec:
+    data = synthetic.ladder_study(sampler).resolved() | {"name": name, **changes}
+    return StudySpec.model_validate(data)
+
+
+def search(records: Records, trials: int) -> Driver:
+    """Run trials of a study to their end."""
+    driver = Driver(records)
+    known: set[str] = set()
+    for _ in range(trials):
+        record = driver.next()
+        assert record is not None
+        points = [point for point, _ in synthetic.measured(records.spec, record, known)]
+        for point in points:
+            driver.on_point(record.number, point)
+        records.write_outcome(factories.outcome(record.number, points))
+        driver.on_end(record.number, None)
+    return driver
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Storage:
+    """A storage with a study `ladder` of three trials."""
+    search(Records.create(Storage(str(tmp_path / "ladder")), ladder(), factories.FINGERPRINT), 3)
+    return Storage(str(tmp_path))
+
+
+def measured(shelf: Storage, name: str = "ladder") -> dict[str, Any]:
+    """All points of a study by key."""
+    ends = [outcome for _, outcome in Records.open(shelf.child(name)).trials() if outcome]
+    return {point.key: point for outcome in ends for point in outcome.points}
+
+
+def begin(spec: StudySpec, shelf: Storage) -> tuple[Records, list[str]]:
+    said: list[str] = []
+    return _records(spec, shelf.child(spec.name), FOUND, said.append), said
+
+
+def lent(driver: Driver) -> list[Any]:
+    return [trial for trial in driver._sampling._study.get_trials() if TAUGHT in trial.user_attrs]
+
+
+def test_points_of_another_study_are_taught_before_the_first_trial(shelf: Storage) -> None:
+    records, said = begin(ladder("next", warm_start=["ladder"]), shelf)
+    points = measured(shelf)
+    assert said == [f"warm start: {len(points)} points of ladder"]
+    taught = lent(Driver(records))
+    assert len(taught) == len(points)
+    for trial, lesson in zip(taught, records.lessons().lessons, strict=True):
+        assert trial.user_attrs[TAUGHT] == "ladder"
+        assert trial.values == [lesson.measured["robust_accuracy"], lesson.measured["sparsity"]]
+        assert trial.values[1] == pytest.approx(trial.params["recipe.sparsity"], abs=1e-4)
+        assert trial.values[0] == pytest.approx(synthetic.robust(trial.params), abs=1e-4)
+
+
+def test_only_points_that_the_space_could_have_produced_are_taught(shelf: Storage) -> None:
+    space = {path: plain(parameter) for path, parameter in SPACE.items()}
+    narrow = space | {"recipe.sparsity": {"kind": "float", "low": 0.4, "high": 0.8}}
+    expected = [point for point in measured(shelf).values() if 0.4 <= point.sparsity <= 0.8]
+    records, _ = begin(ladder("narrow", warm_start=["ladder"], space=narrow), shelf)
+    assert len(records.lessons().lessons) == len(expected) > 0
+    longer = {**plain(ladder().recipe), "epochs": 41}
+    records, said = begin(ladder("longer", warm_start=["ladder"], recipe=longer), shelf)
+    assert (records.lessons().lessons, said) == ((), ["warm start: 0 points of ladder"])
+
+
+def test_what_becomes_of_the_other_study_changes_nothing(shelf: Storage) -> None:
+    spec = ladder("next", "ehvi", warm_start=["ladder"], budget={"trials": 6})
+    records, _ = begin(spec, shelf)
+    search(records, 2)
+    search(Records.open(shelf.child("ladder")), 2)
+    again = Records.open(shelf.child("next"))
+    assert again.lessons() == records.lessons()
+    following = Driver(again).next()
+    shelf.delete("ladder")
+    twin = Storage(f"{shelf.location}/twin")
+    for name in (paths.STUDY, paths.LESSONS, *(f(n) for n in (0, 1) for f in (paths.trial_record, paths.outcome))):
+        twin.write(name, shelf.child("next").read(name))
+    other = Driver(Records.open(twin)).next()
+    assert following is not None
+    assert other is not None
+    assert following.params == other.params
+
+
+def test_what_was_lent_is_not_on_the_front_and_cheap_to_measure_here(shelf: Storage) -> None:
+    records, _ = begin(ladder("next", "ehvi", warm_start=["ladder"]), shelf)
+    driver = Driver(records)
+    assert driver.snapshot().front == 0
+    first = driver.next()
+    assert first is not None
+    expected = driver._expectations.of(first.params)
+    networks = {tuple(sorted(lesson.params.items(), key=str)) for lesson in records.lessons().lessons}
+    # No epoch has to be trained, and the model knew enough not to begin with a Sobol sequence.
+    assert expected.epochs[-1] == 0
+    assert tuple(sorted(first.params.items(), key=str)) in networks
+
+
+REFUSED = {
+    "itself": ({"name": "ladder"}, "'ladder' is this study itself"),
+    "absent": ({"warm_start": ["laddr"]}, r"warm_start\[0\]: there is no study 'laddr'.*did you mean 'ladder'"),
+    "protocol": ({"protocol": {"eps": 0.2}}, r"do not compare .*\n  protocol.eps: 0.1 there, 0.2 here"),
+    "objectives": ({"objectives": {"robust_accuracy": "maximise"}}, r"sparsity: 'maximise' there, None here"),
+    "data": ({"data": {"kind": "digits", "validation": 100}}, r"data.validation: 360 there, 100 here"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_studies_that_do_not_compare_are_refused(case: str, shelf: Storage) -> None:
+    changes, message = REFUSED[case]
+    with pytest.raises(SpecError, match=message):
+        warm_start.check(ladder(**{"name": "next", "warm_start": ["ladder"], **changes}), shelf)
+
+
+def test_other_images_are_refused_once_they_are_known(shelf: Storage) -> None:
+    spec = ladder("next", warm_start=["ladder"])
+    warm_start.check(spec, shelf)
+    with pytest.raises(SpecError, match="the data: fingerprint"):
+        _records(spec, shelf.child("next"), {**FOUND, "fingerprint": "f" * 64}, print)
+    assert not Records.exist(shelf.child("next"))
+
+
+def test_a_launch_refuses_before_anything_starts(shelf: Storage, tmp_path: Path) -> None:
+    file = tmp_path / "next.yaml"
+    data = ladder("next", warm_start=["ladder"], protocol={"eps": 0.3}).resolved()
+    file.write_text(json.dumps(data))
+    result = run("launch", str(file), "--storage", shelf.location, "--dry-run")
+    assert result.exit_code == 2
+    assert "protocol.eps: 0.1 there, 0.3 here" in result.stderr
+
+
+@pytest.mark.parametrize("harm", ["gone", "garbage"])
+def test_a_study_without_its_lessons_does_not_go_on_as_another(harm: str, shelf: Storage) -> None:
+    begin(ladder("next", warm_start=["ladder"]), shelf)
+    file = Path(shelf.location) / "next" / paths.LESSONS
+    if harm == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(StorageError, match=f"{paths.LESSONS} is "):
+        Driver(Records.open(shelf.child("next")))
+
+
+def test_a_study_that_exists_is_not_taught_again(shelf: Storage) -> None:
+    spec = ladder("next", warm_start=["ladder"])
+    first, _ = begin(spec, shelf)
+    search(Records.open(shelf.child("ladder")), 1)
+    second, said = begin(spec, shelf)
+    assert (second.lessons(), said) == (first.lessons(), [])
+    other = Fingerprint(data_hash=factories.DATA_HASH, shape=(1, 8, 8), classes=10)
+    with pytest.raises(StorageError, match="holds a study already"):
+        Records.create(shelf.child("next"), spec, other)
+    assert Records.open(shelf.child("next")).lessons() == first.lessons()
+
+
+def matched(space: dict[str, Any], params: dict[str, Any], given: dict[str, Any] | None = None) -> Any:
+    theirs = factories.study_spec(space={}, constraints={})
+    ours = factories.study_spec(space=space, constraints={})
+    return params_of(ours, plain(theirs.trial(params)), given or {})
+
+
+def test_parameters_are_found_in_a_trial_however_they_are_written() -> None:
+    space = {
+        "recipe.train.loss": {"kind": "categorical", "choices": ["madry", "trades"]},
+        "recipe.train.loss.beta": {"kind": "float", "low": 1, "high": 8, "when": {"recipe.train.loss": "trades"}},
+        "recipe.train.eps": {"kind": "categorical", "choices": ["8/255", 0.1]},
+        "recipe.train.regularisers.l1": {"kind": "float", "low": 1e-6, "high": 1e-4},
+        "recipe.epochs": {"kind": "int", "low": 5, "high": 20},
+    }
+    params = {
+        "recipe.train.loss": "trades",
+        "recipe.train.loss.beta": 3.0,
+        "recipe.train.eps": 8 / 255,
+        "recipe.train.regularisers.l1": 1e-5,
+        "recipe.epochs": 10,
+    }
+    assert matched(space, params) == {**params, "recipe.train.eps": "8/255"}
+    assert matched(space, {**params, "recipe.epochs": 21}) is None
+    madry = {path: value for path, value in params.items() if "loss" not in path} | {"recipe.train.loss": "madry"}
+    assert matched(space, madry) == {
+        "recipe.train.loss": "madry",
+        "recipe.train.eps": "8/255",
+        "recipe.train.regularisers.l1": 1e-5,
+        "recipe.epochs": 10,
+    }
+
+
+def test_what_differs_outside_of_the_space_makes_another_network() -> None:
+    space = {"recipe.epochs": {"kind": "int", "low": 5, "high": 20}}
+    assert matched(space, {"recipe.epochs": 7}) == {"recipe.epochs": 7}
+    assert matched(space, {"recipe.epochs": 7, "recipe.finetune_epochs": 6}) is None
+    assert matched(space, {"recipe.epochs": 7, "model.normalise": False}) is None
+    assert matched({}, {}) == {}
+
+
+def test_what_was_lent_may_be_forgotten_as_well(shelf: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, _ = begin(ladder("next", "tpe", warm_start=["ladder"]), shelf)
+    monkeypatch.setattr(type(records.spec.sampler), "most", 4)
+    driver = search(records, 3)
+    assert len(lent(driver)) < len(records.lessons().lessons)
+    again = Driver(Records.open(shelf.child("next")))
+    assert len(lent(again)) == len(lent(driver))
+    asked = [known._sampling.ask(3)[0] for known in (driver, again)]
+    assert asked[0] == asked[1]

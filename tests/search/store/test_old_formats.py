@@ -1,0 +1,65 @@
+"""Studies as every released version wrote them: they are opened, told, exported, repaired and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from search.launch.driver import Driver
+from search.store.records import Records
+from tests.search.cli.test_commands import run
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
+
+STUDIES = Path(__file__).parents[2] / "fixtures" / "studies"
+FRONTS = {"schema-1": ["1.0", "2.1", "0.1", "0.2"]}
+"""By study, the front that the version which wrote it printed, but for trial 3, whose end was taken out."""
+UNFINISHED = {"schema-1": 3}
+
+
+@pytest.fixture(params=sorted(path.name for path in STUDIES.iterdir()))
+def study(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(STUDIES / request.param, tmp_path / request.param))
+
+
+def test_every_schema_that_was_released_has_a_study() -> None:
+    assert sorted(path.name for path in STUDIES.iterdir()) == sorted(FRONTS)
+
+
+def test_it_is_told_and_exported(study: Path) -> None:
+    here = {"ROBUSTSEARCH_STORAGE": str(study.parent)}
+    found = run("front", study.name, "--json", **here)
+    assert found.exit_code == 0, found.stderr
+    assert [row["point"] for row in json.loads(found.stdout)["front"]] == FRONTS[study.name]
+    status = json.loads(run("status", study.name, "--json", **here).stdout)
+    assert (status["complete"], status["waiting"], status["damaged"]) == (3, 1, 0)
+    rows = list(csv.DictReader(io.StringIO(run("export", study.name, "--format", "csv", **here).stdout)))
+    assert {row["trial"] for row in rows} == {"0", "1", "2"}
+    assert all(0 <= float(row["robust_accuracy"]) <= float(row["clean_accuracy"]) <= 1 for row in rows)
+
+
+def test_its_networks_can_be_taken_away(study: Path) -> None:
+    point = FRONTS[study.name][-1]
+    result = run("model", study.name, point, "--output", study.parent / "net", ROBUSTSEARCH_STORAGE=str(study.parent))
+    assert result.exit_code == 0, result.stderr
+    assert sorted(path.name for path in (study.parent / "net").iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_it_is_whole_and_gone_on_with(study: Path) -> None:
+    here = {"ROBUSTSEARCH_STORAGE": str(study.parent)}
+    assert run("doctor", study.name, **here).exit_code == 0
+    assert run("repair", study.name, **here).exit_code == 0
+    records = Records.open(Storage(str(study)))
+    number = UNFINISHED[study.name]
+    issued = json.loads((study / "trials" / f"{number:05d}" / "trial.json").read_bytes())
+    record = Driver(records).next()
+    assert record is not None
+    assert (record.number, record.params) == (number, issued["params"])
+    stages = Stages(Storage(str(study)))
+    stored = [key for key in issued["keys"] if stages.load(key) is not None]
+    assert stored, "what it has stored is read"

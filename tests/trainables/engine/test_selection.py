@@ -1,0 +1,103 @@
+"""The epoch that is handed on, and the images that decide it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from tests.trainables.engine.test_train import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
+from trainables import attacks
+from trainables.attacks.pgd import Pgd
+from trainables.core.errors import SpecError
+from trainables.core.spec import Eps
+from trainables.data.tensors import Split
+from trainables.engine.selection import EPOCH, ROBUST, held_back
+from trainables.engine.train import train
+from trainables.method.training import Constant, Sgd, Training
+from trainables.method.trial import TrialSpec
+from trainables.store.state import State, pack, unpack
+
+# A learning rate at which accuracy goes up and down.
+ROUGH = {"select": 20, "optimiser": Sgd(lr=0.2), "schedule": Constant(), "eps": 0.3}
+
+
+def _robust(state: State) -> float:
+    """Measure on the images held back, by hand."""
+    net = state.into(network()).eval()
+    held = held_back(data().train, 20)[1]
+    x, y = held.pixels(), held.y
+    found = attacks.run(Pgd(steps=10), net, x, y, eps=0.3, generator=torch.Generator().manual_seed(0))
+    return float(((net(found).argmax(1) == y) & (net(x).argmax(1) == y)).float().mean())
+
+
+def test_the_most_robust_epoch_is_handed_on() -> None:
+    plain, history = [], {}
+    for report in started(phase(epochs=8, **ROUGH)):
+        checkpoint = report.checkpoint()
+        now = State(checkpoint["params"], checkpoint["buffers"], State.of(network()).masks)
+        plain.append((_robust(now), now))
+        last = report.state()
+        history = last.history
+        if report.epoch < 8:
+            assert same(last, now), "a snapshot is of its epoch"
+    scores = [score for score, _ in plain]
+    assert len(set(scores)) > 2, "nothing to choose from"
+    best = int(history[EPOCH]) - 1
+    assert same(last, plain[best][1])
+    assert float(history[ROBUST]) == pytest.approx(max(scores), abs=0.101)
+    assert best < 7 or scores[-1] == max(scores)
+
+
+def test_a_training_in_two_parts_chooses_at_its_end() -> None:
+    *_, last = started(phase(epochs=8, **ROUGH).model_copy(update={"until": 4}))
+    assert EPOCH not in last.state().history
+    checkpoint = last.checkpoint()
+    assert same(last.state(), State(checkpoint["params"], checkpoint["buffers"]))
+
+
+def test_the_last_images_of_every_class_are_held_back() -> None:
+    y = torch.tensor([0] * 30 + [1] * 20 + [3] * 10)
+    rest, held = held_back(Split(torch.arange(60), y, 1.0), 12)
+    assert held.x.tolist() == [*range(24, 30), *range(46, 50), 58, 59]
+    assert torch.equal(held.y, y[held.x])
+    assert sorted([*rest.x.tolist(), *held.x.tolist()]) == [*range(60)]
+
+
+def test_what_is_held_back_is_not_trained_on() -> None:
+    spec = phase(epochs=2, batch=40, **{"select": 20})
+    changed = data()
+    held = torch.isin(torch.arange(60), held_back(Split(torch.arange(60), changed.train.y, 1.0), 20)[1].x)
+    x = changed.train.x.clone()
+    x[held] = x[held].flip(0)
+    object.__setattr__(changed.train, "x", x)
+    model = network()
+    one = end(started(spec)).checkpoint()["params"]
+    other = end(train(model, State.of(network()), spec, changed, key=KEY, device="cpu")).checkpoint()["params"]
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(SpecError, match="holds back 60 of 60 training images"):
+        next(started(phase(select=60)))
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_resumed_training_chooses_as_an_uninterrupted_one(at: int) -> None:
+    spec = phase(epochs=6, **{**EVERYTHING, **ROUGH}, validate_on=10)
+    begin = pruned(State.of(network()))
+    wanted = end(started(spec, begin)).state()
+    cut = started(spec, begin)
+    for _ in range(at):
+        report = next(cut)
+    checkpoint = unpack(pack(report.checkpoint()))
+    found = end(started(spec, begin, resume=(at, checkpoint))).state()
+    assert same(found, wanted)
+    assert {name: t.tolist() for name, t in found.history.items()} == {n: t.tolist() for n, t in wanted.history.items()}
+    assert all(torch.equal(mask, begin.masks[name]) for name, mask in found.masks.items())
+
+
+def test_what_cannot_be_chosen_by_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"select_attack.norm\n  pgd goes by linf, but the radius"):
+        Training(select=20, attack=Pgd(norm="l2"), eps=Eps(0.5))
+    assert Training(attack=Pgd(norm="l2"), eps=Eps(0.5)).select == 0
+    trial = {"data": {"kind": "digits", "limit": 50}, "model": "linear"}
+    with pytest.raises(ValidationError, match=r"recipe.train.select\n  holding back 50 of 50 training images"):
+        TrialSpec.model_validate({**trial, "recipe": {"kind": "imp", "train": {"select": 50}}})

@@ -1,0 +1,387 @@
+"""A trial, whole, on the digits: what it computes, what it finds stored, and how it goes on after a kill."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.data import tensors
+from trainables.method.partial import Rungs
+from trainables.method.phases import Measure, Train
+from trainables.method.screening import Screen
+from trainables.method.trial import TrialSpec, steps
+from trainables.store.records import Point, Rung
+from trainables.store.stages import Stages
+from trainables.store.state import State
+from trainables.store.storage import Storage
+from trainables.worker.run import Report, Run
+
+CPU = torch.device("cpu")
+FAST = {
+    "batch": 128,
+    "eps": 0.1,
+    "attack": {"kind": "pgd", "steps": 2},
+    "optimiser": {"kind": "adam", "lr": 2e-3},
+    "precision": "fp32",
+}
+
+
+def trial(seed: int = 0, **recipe: Any) -> TrialSpec:
+    fields = {"kind": "imp", "sparsity": 0.75, "rate": 0.5, "epochs": 3, "rewind": 1, "train": FAST, **recipe}
+    protocol = {"eps": 0.1, "examples": 100, "attack": {"kind": "pgd", "steps": 3}}
+    return TrialSpec.model_validate(
+        {"data": "digits", "model": "lenet300", "recipe": fields, "protocol": protocol, "seed": seed}
+    )
+
+
+def run(spec: TrialSpec, place: Path, number: int = 0, checkpoint_seconds: float = 30.0) -> Run:
+    data = tensors.load(spec.data, CPU)
+    return Run(spec, data, Stages(Storage(str(place))), number, "study", CPU, checkpoint_seconds)
+
+
+def points(reports: Iterator[Report]) -> list[Point]:
+    return [report.point for report in reports if report.point is not None]
+
+
+def final_state(spec: TrialSpec, place: Path) -> State:
+    fingerprint = tensors.load(spec.data, CPU).fingerprint
+    last = [step for step in steps(spec, fingerprint) if not isinstance(step.phase, Measure)][-1]
+    state = Stages(Storage(str(place))).load(last.key)
+    assert state is not None
+    return state
+
+
+def test_imp_measures_every_round_at_its_counted_sparsity(tmp_path: Path) -> None:
+    found = points(run(trial(), tmp_path).reports())
+    assert [point.measure for point in found] == [0, 1, 2]
+    assert [point.sparsity for point in found] == pytest.approx([0, 0.5, 0.75], abs=1e-4)
+    assert [point.epochs_trained for point in found] == [3, 5, 7]
+    assert [point.stands_for for point in found] == [{"sparsity": s} for s in (0.0, 0.5, 0.75)]
+    for point in found:
+        assert point.nonzero == round((1 - point.sparsity) * point.prunable)
+        assert point.robust_accuracy == point.robust_correct / point.examples <= point.clean_accuracy
+        assert (point.attack, point.norm, point.eps, point.split, point.tier) == (
+            "PGD-3",
+            "linf",
+            0.1,
+            "validation",
+            "search",
+        )
+
+
+def test_the_measured_weights_are_the_stored_ones(tmp_path: Path) -> None:
+    last = points(run(trial(), tmp_path).reports())[-1]
+    state = Stages(Storage(str(tmp_path))).load(last.stage)
+    assert state is not None
+    assert state.nonzero() == last.nonzero
+    assert state.weights_sha256() == last.weights_sha256
+
+
+def test_what_is_stored_is_not_computed_again(tmp_path: Path) -> None:
+    first = points(run(trial(), tmp_path).reports())
+    again = list(run(trial(), tmp_path).reports())
+    assert not [report for report in again if report.epoch is not None]
+    assert points(iter(again)) == first
+
+
+def test_a_second_trial_shares_the_prefix_and_says_so(tmp_path: Path) -> None:
+    first = points(run(trial(), tmp_path).reports())
+    reports = list(run(trial(sparsity=0.875), tmp_path, number=1).reports())
+    second = points(iter(reports))
+    assert len([report for report in reports if report.epoch is not None]) == 2
+    assert [(p.epochs_trained, p.epochs_shared) for p in second] == [(0, 3), (0, 5), (0, 7), (2, 7)]
+    assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
+
+
+@pytest.mark.parametrize("rewind", ["init", "random", "dense_trained", "none"])
+def test_rewinding_gives_the_survivors_the_weights_it_names(tmp_path: Path, rewind: str) -> None:
+    spec = trial(sparsity=0.5, rewind=rewind)
+    list(run(spec, tmp_path).reports())
+    chain = {step.phase.kind: step for step in reversed(steps(spec, tensors.load(spec.data, CPU).fingerprint))}
+    stages = Stages(Storage(str(tmp_path)))
+    start, dense, pruned = (stages.load(chain[kind].key) for kind in ("init", "train", "prune"))
+    assert start is not None
+    assert dense is not None
+    assert pruned is not None
+    if rewind == "none":
+        assert "rewind" not in chain
+        return
+    rewound = stages.load(chain["rewind"].key)
+    assert rewound is not None
+    for name, mask in pruned.masks.items():
+        assert torch.equal(rewound.masks[name], mask)
+        assert not rewound.params[name][~mask].any()
+        expected = {"init": start, "dense_trained": dense}.get(rewind)
+        if expected is not None:
+            assert torch.equal(rewound.params[name][mask], expected.params[name][mask])
+        else:
+            assert not torch.equal(rewound.params[name][mask], start.params[name][mask])
+
+
+def test_rewinding_to_an_epoch_takes_the_weights_after_it(tmp_path: Path) -> None:
+    list(run(trial(sparsity=0.5, rewind=2), tmp_path / "long").reports())
+    spec = trial(sparsity=0.5, rewind=2)
+    chain = steps(spec, tensors.load(spec.data, CPU).fingerprint)
+    stages = Stages(Storage(str(tmp_path / "long")))
+    training = next(step for step in chain if isinstance(step.phase, Train))
+    rewound = stages.load(next(step for step in chain if step.phase.kind == "rewind").key)
+    snapshot = stages.load(training.key, 2)
+    assert rewound is not None
+    assert snapshot is not None
+    for name, mask in rewound.masks.items():
+        assert torch.equal(rewound.params[name], torch.where(mask, snapshot.params[name], 0.0))
+        assert torch.equal(
+            rewound.params[name.replace("weight", "bias")], snapshot.params[name.replace("weight", "bias")]
+        )
+
+
+def test_a_stage_without_the_snapshot_that_is_needed_is_trained_again(tmp_path: Path) -> None:
+    list(run(trial(sparsity=0.5, rewind=1), tmp_path).reports())
+    reports = list(run(trial(sparsity=0.5, rewind=2), tmp_path, number=1).reports())
+    assert len([r for r in reports if r.epoch is not None]) == 3 + 1
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 4, 6])
+@pytest.mark.slow
+def test_a_trial_that_is_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stop_after: int) -> None:
+    spec = trial(train={**FAST, "ema": 0.9, "regularisers": {"l1": 1e-5}}).model_copy(update={"snapshots": (1, 2)})
+    whole = points(run(spec, tmp_path / "whole").reports())
+    cut = run(spec, tmp_path / "cut", checkpoint_seconds=0).reports()
+    for _ in range(stop_after):
+        next(report for report in cut if report.epoch is not None)
+    cut.close()  # type: ignore[attr-defined]
+    rest = list(run(spec, tmp_path / "cut", checkpoint_seconds=0).reports())
+    assert len([r for r in rest if r.epoch is not None]) <= 7 - stop_after + 1
+    assert [p.weights_sha256 for p in points(iter(rest))] == [p.weights_sha256 for p in whole]
+    assert [p.verdicts for p in points(iter(rest))] == [p.verdicts for p in whole]
+    assert points(iter(rest))[-1].epochs_trained == whole[-1].epochs_trained
+
+
+def _beside(shelf: Path, study: str, spec: TrialSpec, number: int = 0) -> Run:
+    """A trial of one of several studies in one storage."""
+    storage = Storage(str(shelf))
+    data = tensors.load(spec.data, CPU)
+    return Run(spec, data, Stages(storage.child(study), storage), number, study, CPU)
+
+
+def _epochs(reports: list[Report]) -> int:
+    return len([report for report in reports if report.epoch is not None])
+
+
+def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp_path: Path) -> None:
+    spec = trial(rewind="none")
+    first = points(run(spec, tmp_path).reports())
+    chain = [s for s in steps(spec, tensors.load(spec.data, CPU).fingerprint) if not isinstance(s.phase, Measure)]
+    stages = Stages(Storage(str(tmp_path)))
+    for step in chain[:-1]:
+        stages.drop(step.key)
+    reports = list(run(trial(rewind="none", sparsity=0.875), tmp_path, number=1).reports())
+    assert _epochs(reports) == 3
+    second = points(iter(reports))
+    assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
+    assert (second[-1].epochs_trained, second[-1].epochs_shared) == (3, 9)
+
+
+def test_a_study_takes_over_what_another_in_its_storage_has_trained(tmp_path: Path) -> None:
+    (tmp_path / "front.csv").write_text("a table that somebody exported beside the studies")
+    first = points(_beside(tmp_path, "one", trial()).reports())
+    reports = list(_beside(tmp_path, "two", trial(sparsity=0.875)).reports())
+    assert _epochs(reports) == 2
+    second = points(iter(reports))
+    assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
+    assert second[-1].epochs_shared == 7
+    Storage(str(tmp_path)).delete("one")
+    assert _epochs(list(_beside(tmp_path, "two", trial(sparsity=0.875), 1).reports())) == 0
+
+
+def test_another_versions_and_damaged_stages_are_not_taken_over(tmp_path: Path) -> None:
+    list(_beside(tmp_path, "one", trial(sparsity=0.0)).reports())
+    (described,) = [p for p in tmp_path.glob("one/stages/*/stage.json") if '"epochs": 3' in p.read_text()]
+    described.write_text(described.read_text().replace('"version": "', '"version": "0.0.0+'))
+    assert _epochs(list(_beside(tmp_path, "two", trial(sparsity=0.0)).reports())) == 3
+    (state,) = tmp_path.glob(f"two/stages/{described.parent.name}/state.safetensors")
+    state.write_bytes(state.read_bytes()[:-1] + b"x")
+    assert _epochs(list(_beside(tmp_path, "three", trial(sparsity=0.0)).reports())) == 3
+
+
+@pytest.mark.slow
+def test_two_that_need_the_same_stage_train_it_once(tmp_path: Path) -> None:
+    # In processes, as trials are: torch.fx traces one network per process at a time.
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(_one_of_two, [tmp_path, tmp_path], ["one", "two"]))
+    assert sum(epochs for epochs, _, _ in found) == 60 + 2 + 2
+    assert found[0][1] == found[1][1]
+    assert any(waited for _, _, waited in found)
+    assert not list((tmp_path / ".flight").iterdir())
+
+
+def _one_of_two(folder: Path, study: str) -> tuple[int, list[str], bool]:
+    """Run a trial; return the epochs it trained, the weights it measured, and whether it waited."""
+    (folder / f"{study}.ready").touch()
+    while len(list(folder.glob("*.ready"))) < 2:
+        time.sleep(0.01)
+    reports = list(_beside(folder, study, trial(epochs=60, round_epochs=2)).reports())
+    measured = [report.point.weights_sha256 for report in reports if report.point]
+    return _epochs(reports), measured, any(report.waits_for for report in reports)
+
+
+@pytest.mark.slow
+def test_who_waits_for_a_stage_computes_it_when_the_owner_dies(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.trainables.worker.test_run import _beside, trial;"
+        "reports = _beside(Path(sys.argv[1]), 'one', trial(epochs=100000)).reports();"
+        "[print(r.epochs_trained, flush=True) for r in reports if r.epoch]"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    )
+    assert owner.stdout is not None
+    owner.stdout.readline()
+    reports = _beside(tmp_path, "two", trial(epochs=100000)).reports()
+    waiting = next(report for report in reports if report.waits_for or report.epoch)
+    assert waiting.waits_for is not None
+    assert f"process {owner.pid} on" in waiting.waits_for
+    owner.kill()
+    owner.communicate()
+    assert next(report for report in reports if report.epoch).epochs_trained == 1
+    reports.close()
+    assert not list((tmp_path / ".flight").iterdir())
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; torch.set_num_threads(1); from pathlib import Path;"
+        "from tests.trainables.worker.test_run import run, trial, points;"
+        "found = points(run(trial(int(sys.argv[2])), Path(sys.argv[1])).reports());"
+        "print(*[p.weights_sha256 + p.verdicts for p in found])"
+    )
+
+    def elsewhere(folder: str, seed: int) -> str:
+        command = [sys.executable, "-c", code, str(tmp_path / folder), str(seed)]
+        root = Path(__file__).parents[3]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+
+    here = points(run(trial(5), tmp_path / "here").reports())
+    assert elsewhere("there", 5).split() == [p.weights_sha256 + p.verdicts for p in here]
+    assert elsewhere("other", 6) != elsewhere("there", 5)
+
+
+LOOKS = Rungs(levels=(1, 2, 4, 6), examples=64, steps=1)
+
+
+def looking(spec: TrialSpec, place: Path, number: int = 0, rungs: Rungs | None = LOOKS) -> Run:
+    data = tensors.load(spec.data, CPU)
+    return Run(spec, data, Stages(Storage(str(place))), number, "study", CPU, 0.0, rungs)
+
+
+def looks(reports: Iterable[Report]) -> list[Rung]:
+    return [report.rung for report in reports if report.rung is not None]
+
+
+def test_a_training_is_looked_at_where_it_is_asked_for_and_is_none_the_other_for_it(tmp_path: Path) -> None:
+    spec = trial(train={**FAST, "ema": 0.9})
+    plain = points(looking(spec, tmp_path / "plain", rungs=None).reports())
+    reports = list(looking(spec, tmp_path / "looks").reports())
+    assert [(r.resource, r.measures, r.share) for r in looks(reports)] == [
+        (1, 0, pytest.approx(1 / 3)),
+        (2, 0, pytest.approx(2 / 3)),
+        (4, 1, 0.5),
+        (6, 2, 0.5),
+    ]
+    assert [round(r.sparsity, 3) for r in looks(reports)] == [0, 0, 0.5, 0.75]
+    assert all((r.examples, r.attack) == (64, "PGD-1") for r in looks(reports))
+    again = points(iter(reports))
+    assert [p.weights_sha256 for p in again] == [p.weights_sha256 for p in plain]
+    assert [(p.key, p.verdicts) for p in again] == [(p.key, p.verdicts) for p in plain]
+
+
+def test_a_look_at_the_end_of_a_training_would_be_a_point_and_is_not_taken(tmp_path: Path) -> None:
+    reports = list(looking(trial(), tmp_path, rungs=Rungs(levels=(3, 5), shares=(0.99,), examples=64)).reports())
+    assert looks(reports) == []
+
+
+def test_a_trial_that_starts_again_reports_its_looks_again_without_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = looks(looking(trial(), tmp_path).reports())
+    monkeypatch.setattr("trainables.measure.evaluate.measure", None)
+    reports = list(looking(trial(), tmp_path).reports())
+    assert looks(reports) == first
+    assert not [report for report in reports if report.epoch]
+    assert looks(looking(trial(), tmp_path, number=1).reports()) == [], "none of these epochs are another trial's own"
+
+
+def test_what_is_known_of_a_broken_off_training_is_reported_before_it_goes_on(tmp_path: Path) -> None:
+    """Of another trial too: one that was stopped for what it showed is no better under another number."""
+    stopped = looking(trial(epochs=8), tmp_path).reports()
+    seen = [next(report.rung for report in stopped if report.rung) for _ in range(3)]
+    stopped.close()
+    reports = looking(trial(epochs=8), tmp_path, number=1).reports()
+    known: list[Rung] = []
+    while not (report := next(reports)).epoch:
+        known += looks([report])
+    assert [(r.resource, r.robust_accuracy) for r in known] == [(r.resource, r.robust_accuracy) for r in seen]
+    assert report.epoch.epoch == 5
+
+
+@pytest.mark.parametrize("looks_before_the_stop", [1, 3, 4])
+def test_a_stopped_trial_is_continued_by_another_for_what_is_left(tmp_path: Path, looks_before_the_stop: int) -> None:
+    spec = trial(train={**FAST, "ema": 0.9})
+    whole = points(looking(spec, tmp_path / "whole", rungs=None).reports())
+    stopped = looking(spec, tmp_path / "parts").reports()
+    for _ in range(looks_before_the_stop):
+        at = next(report.rung for report in stopped if report.rung)
+    stopped.close()
+    left = list(looking(spec, tmp_path / "parts", number=1, rungs=None).reports())
+    assert len([report for report in left if report.epoch]) == 7 - at.resource
+    assert [p.weights_sha256 for p in points(iter(left))] == [p.weights_sha256 for p in whole]
+    assert points(iter(left))[-1].epochs_trained + points(iter(left))[-1].epochs_shared == 7
+
+
+def screened(spec: TrialSpec, place: Path, front: list[dict[str, float]] | None, **settings: Any) -> list[Point]:
+    data = tensors.load(spec.data, CPU)
+    screen = None if front is None else Screen(front=tuple(front), **settings)
+    return points(Run(spec, data, Stages(Storage(str(place))), 0, "study", CPU, screen=screen).reports())
+
+
+def test_points_that_the_front_rules_out_are_measured_cheaply_under_keys_of_their_own(tmp_path: Path) -> None:
+    whole = screened(trial(), tmp_path / "whole", None)
+    front = [{"robust_accuracy": 1.0, "sparsity": 0.6}]
+    found = screened(trial(), tmp_path / "cheap", front, examples=32, steps=2)
+    assert [(p.tier, p.examples, p.attack) for p in found] == [
+        ("screened", 32, "PGD-2"),
+        ("screened", 32, "PGD-2"),
+        ("search", 100, "PGD-3"),
+    ]
+    assert [p.weights_sha256 for p in found] == [p.weights_sha256 for p in whole]
+    assert not {p.key for p in found[:2]} & {p.key for p in whole}
+    assert (found[2].key, found[2].verdicts) == (whole[2].key, whole[2].verdicts)
+    assert all(few.robust_accuracy * 32 >= 0 and few.flags == () for few in found[:2])
+
+
+def test_a_screened_point_is_measured_in_full_where_it_is_no_longer_ruled_out(tmp_path: Path) -> None:
+    front = [{"robust_accuracy": 1.0, "sparsity": 0.99}]
+    cheap = screened(trial(), tmp_path, front, examples=32)
+    assert [p.tier for p in cheap] == ["screened"] * 3
+    assert screened(trial(), tmp_path, front, examples=32) == cheap, "what is stored is not measured again"
+    assert [p.tier for p in screened(trial(), tmp_path, [{"robust_accuracy": 0.0, "sparsity": 0.99}])] == ["search"] * 3
+    assert [p.tier for p in screened(trial(), tmp_path, front, examples=32)] == ["search"] * 3, "a whole one wins"
+
+
+def test_a_screening_of_the_same_protocol_is_not_taken_for_a_measurement(tmp_path: Path) -> None:
+    same = {"examples": 100, "steps": 3}
+    cheap = screened(trial(), tmp_path, [{"robust_accuracy": 1.0, "sparsity": 0.99}], **same)
+    whole = screened(trial(), tmp_path, None)
+    assert not {p.key for p in cheap} & {p.key for p in whole}
+    assert [p.verdicts for p in cheap] == [p.verdicts for p in whole]
+    assert {p.tier for p in whole} == {"search"}

@@ -45,7 +45,7 @@ from trainables.data.tensors import TrainingData
 from trainables.engine.train import train
 from trainables.measure import evaluate
 from trainables.method.phases import Prune, Rewind, Train
-from trainables.method.trial import Protocol, Step, TrialSpec, steps
+from trainables.method.trial import KeyedPhase, Protocol, TrialSpec, keyed_phases
 from trainables.pruning.cut import prune
 from trainables.store.state import State
 
@@ -122,7 +122,7 @@ class Dense:
     rows: list[Row]
 
 
-def trained(laboratory: Laboratory, step: Step, state: State) -> Dense:
+def trained(laboratory: Laboratory, step: KeyedPhase, state: State) -> Dense:
     """Train one phase, measuring after each epoch."""
     assert isinstance(step.phase, Train)
     kept: dict[int, State] = {}
@@ -137,7 +137,7 @@ def trained(laboratory: Laboratory, step: Step, state: State) -> Dense:
 
 def pruned(laboratory: Laboratory, trial: TrialSpec, dense: Dense) -> Iterator[Row]:
     """Run the rounds after a dense training, as `trainables.worker.run` would."""
-    chain = steps(trial, laboratory.data.fingerprint)
+    chain = keyed_phases(trial, laboratory.data.fingerprint)
     first = next(index for index, step in enumerate(chain) if isinstance(step.phase, Train))
     state, rounds = dense.end, 0
     for step in chain[first + 1 :]:
@@ -161,7 +161,7 @@ def part(laboratory: Laboratory, params: dict[str, Any]) -> pa.Table:
     snapshots = tuple(choice for choice in rewinds if isinstance(choice, int))
     top = {**params, SPARSITY: max(spec.space[SPARSITY].choices)}
     trials = [spec.trial({**top, REWIND: choice}).model_copy(update={"snapshots": snapshots}) for choice in rewinds]
-    step = next(s for s in steps(trials[0], laboratory.data.fingerprint) if isinstance(s.phase, Train))
+    step = next(s for s in keyed_phases(trials[0], laboratory.data.fingerprint) if isinstance(s.phase, Train))
     dense = trained(laboratory, step, laboratory.initial)
     rows = [{"rewind": None, "round": 0, **row} for row in dense.rows]
     for choice, trial in zip(rewinds, trials, strict=True):
@@ -186,7 +186,7 @@ def make(name: str, folder: Path, say: Callable[[str], None]) -> Path:
     files = []
     for index, params in enumerate(choices):
         trial = spec.trial({**params, REWIND: "init"})
-        key = next(s.key for s in steps(trial, laboratory.data.fingerprint) if isinstance(s.phase, Train))
+        key = next(s.key for s in keyed_phases(trial, laboratory.data.fingerprint) if isinstance(s.phase, Train))
         files.append(folder / f"{key[:16]}.parquet")
         if files[-1].exists():
             continue

@@ -16,8 +16,8 @@ from search.samplers.optuna import Sampler
 from search.store.records import Fingerprint, Records
 from trainables.method import trial as trial_spec
 from trainables.method.phases import Measure, Train
-from trainables.method.trial import Step, TrialSpec
-from trainables.store.records import Outcome, Point, Rung, TrialRecord
+from trainables.method.trial import KeyedPhase, TrialSpec
+from trainables.store.records import Outcome, PartialMeasurement, Point, TrialRecord
 from trainables.store.storage import Storage
 
 DATA_HASH = "of a table"
@@ -94,11 +94,11 @@ class Ours:
     def _work(self, record: TrialRecord) -> Work:
         chain = self.curves.chain(record.params)
         end = chain[self.curves.rungs.index(record.params[SPARSITY]) + 1][-1]
-        steps = trial_spec.steps(TrialSpec.model_validate(record.spec), DATA_HASH)
+        phases = trial_spec.keyed_phases(TrialSpec.model_validate(record.spec), DATA_HASH)
         store = self._store if self.parts.sharing else Store()
         points: list[Point] = []
         trained = shared = trainings = 0
-        for index, step in enumerate(steps):
+        for index, step in enumerate(phases):
             if isinstance(step.phase, Train):
                 epochs = step.phase.epochs - step.phase.start
                 if store.has(step.key, step.phase.snapshots):
@@ -107,7 +107,7 @@ class Ours:
                     for done, rung in self._looks(step.phase, chain[trainings], trained, len(points)):
                         yield done
                         if rung is not None:
-                            self._driver.on_rung(record.number, rung)
+                            self._driver.on_partial(record.number, rung)
                             if self._driver.stops(record.number):
                                 self._driver.on_end(record.number, None)
                                 return
@@ -129,7 +129,7 @@ class Ours:
 
     def _looks(
         self, phase: Train, curve: tuple[Epoch, ...], before: int, measures: int
-    ) -> Iterator[tuple[int, Rung | None]]:
+    ) -> Iterator[tuple[int, PartialMeasurement | None]]:
         """Cut a training where early stopping looks at it: how many epochs to train, and what is seen then."""
         rungs = self.parts.early_stopping.rungs()
         length, last = phase.epochs - phase.start, 0
@@ -152,10 +152,10 @@ class Ours:
         self._driver.on_end(record.number, None)
 
 
-def _rung(epoch: Epoch, resource: int, share: float, measures: int) -> Rung:
+def _rung(epoch: Epoch, resource: int, share: float, measures: int) -> PartialMeasurement:
     """Write a network on the way of a training as a look at it, with the cheap measurement of the table."""
     nonzero = round((1 - epoch.sparsity) * PRUNABLE)
-    return Rung(
+    return PartialMeasurement(
         resource=resource,
         share=share,
         measures=measures,
@@ -169,7 +169,7 @@ def _rung(epoch: Epoch, resource: int, share: float, measures: int) -> Rung:
     )
 
 
-def _point(step: Step, measure: int, epoch: Epoch, examples: int, trained: int, shared: int) -> Point:
+def _point(step: KeyedPhase, measure: int, epoch: Epoch, examples: int, trained: int, shared: int) -> Point:
     """Write a network of the table as a trial's point."""
     assert isinstance(step.phase, Measure)
     assert step.parent is not None

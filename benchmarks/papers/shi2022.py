@@ -26,7 +26,7 @@ from common import Claim, Interval, interval, paired
 from trainables import models
 from trainables.data import tensors
 from trainables.method.phases import Imitate, Train
-from trainables.method.trial import Step, TrialSpec, steps
+from trainables.method.trial import KeyedPhase, TrialSpec, keyed_phases
 from trainables.store.records import Point
 from trainables.store.stages import Stages
 from trainables.store.state import State
@@ -147,12 +147,12 @@ class Found:
     start: Point
     end: Point
 
-    def steps(self) -> tuple[Step, ...]:
-        return steps(self.trial, self.experiment.tensors.fingerprint)
+    def keyed_phases(self) -> tuple[KeyedPhase, ...]:
+        return keyed_phases(self.trial, self.experiment.tensors.fingerprint)
 
     def seconds(self) -> float:
         """Return how long search and training took, whenever they were done."""
-        keys = [step.key for step in self.steps() if isinstance(step.phase, (Imitate, Train))]
+        keys = [step.key for step in self.keyed_phases() if isinstance(step.phase, (Imitate, Train))]
         return sum(stage.seconds for key in keys if (stage := self.experiment.stages.find(key)) is not None)
 
     def distance(self, name: str) -> float:
@@ -162,7 +162,7 @@ class Found:
 
     def path(self) -> list[torch.Tensor]:
         """Return the logits of the validation images after each of the marked epochs, and at the end."""
-        (key,) = (step.key for step in self.steps() if isinstance(step.phase, Train))
+        (key,) = (step.key for step in self.keyed_phases() if isinstance(step.phase, Train))
         states = [self.experiment.stages.load(key, mark) for mark in (*self.experiment.size.marks, None)]
         return [self._logits(state) for state in states if state is not None]
 

@@ -24,7 +24,7 @@ from common import Claim, Interval, interval, markdown, paired
 
 from trainables.data import tensors
 from trainables.method.phases import Measure
-from trainables.method.trial import TrialSpec, steps
+from trainables.method.trial import TrialSpec, keyed_phases
 from trainables.store.records import Point
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
@@ -104,7 +104,7 @@ def seconds(spec: TrialSpec, options: argparse.Namespace) -> float:
     """Return the seconds that the trial's stages took, shared ones as well."""
     stages = Stages(Storage(str(options.folder)))
     fingerprint = tensors.load(spec.data).fingerprint
-    chain = [step for step in steps(spec, fingerprint) if not isinstance(step.phase, Measure)]
+    chain = [step for step in keyed_phases(spec, fingerprint) if not isinstance(step.phase, Measure)]
     return sum(stage.seconds for step in chain if (stage := stages.find(step.key)) is not None)
 
 

@@ -343,11 +343,11 @@ def model(name: str, point: str, output: Path, shrink: bool, storage: str | None
 def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
     """Drop stored stages that no front point and no unfinished trial needs."""
     from search.store import driver_lock
-    from search.store.gc import Housekeeper
+    from search.store.gc import StageCollector
 
     records = _open(storage, name).records
     with driver_lock.acquire(records.storage):
-        swept = Housekeeper(records).sweep(dry=dry_run)
+        swept = StageCollector(records).sweep(dry=dry_run)
     facts = {"study": name, "dry_run": dry_run, **swept.plain()}
     _answer(as_json, facts, lambda: say(f"{name}: {swept.says('would drop' if dry_run else 'dropped')}"))
 

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from trainables.core.registry import Registry
 from trainables.core.spec import Spec
-from trainables.method.partial import Rungs
+from trainables.method.partial import PartialSchedule
 from trainables.metrics import MACS_EFFECTIVE, NONZERO, SPARSITY
 from trainables.store.records import State
 
@@ -149,7 +149,7 @@ class Scheduler(Spec):
         """Return the early stopping of one search for these objectives; see `Stopping` for `live`."""
         raise NotImplementedError
 
-    def rungs(self) -> Rungs | None:
+    def rungs(self) -> PartialSchedule | None:
         """Return when a worker is to look at a training on its way and how cheaply; None for never."""
         return None
 
@@ -191,8 +191,8 @@ class Moasha(Scheduler):
 
         return Halving(objectives, self.levels, self.eta, RANKINGS[self.rank], live)
 
-    def rungs(self) -> Rungs:
-        return Rungs(levels=self.levels, examples=self.examples, steps=self.steps)
+    def rungs(self) -> PartialSchedule:
+        return PartialSchedule(levels=self.levels, examples=self.examples, steps=self.steps)
 
 
 class Reach(Scheduler):
@@ -219,8 +219,8 @@ class Reach(Scheduler):
 
         return Reaching(objectives, self.worth, self.evidence, live)
 
-    def rungs(self) -> Rungs:
-        return Rungs(shares=self.shares, least=self.least, examples=self.examples, steps=self.steps)
+    def rungs(self) -> PartialSchedule:
+        return PartialSchedule(shares=self.shares, least=self.least, examples=self.examples, steps=self.steps)
 
 
 SCHEDULERS: Registry[Scheduler] = Registry("scheduler", {"none": Off, "moasha": Moasha, "reach": Reach})

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.launch.cost import Expect, alone
 from search.samplers.ehvi.surrogate import worth_keeping
-from search.samplers.optuna import Scene
+from search.samplers.optuna import SamplerContext
 from search.samplers.own import LEARNED, TAUGHT, learned, told
 from search.space.parameters import Categorical, FloatRange, IntRange, Parameter, Params, active, holds
 from search.study.spec import StudySpec
@@ -72,7 +72,7 @@ class Sampling:
         """
         assert number not in self._trials, f"trial {number} was issued already"
         self._forget()
-        self._study.sampler = self.spec.sampler.build(Scene(self.spec.seed, number, self.spec, self._expect))
+        self._study.sampler = self.spec.sampler.build(SamplerContext(self.spec.seed, number, self.spec, self._expect))
         before = set(self._study_attributes())
         if given is not None:
             self._study.enqueue_trial(dict(given))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from search.space.parameters import Parameter, Params, active, holds, name
 from trainables.core.keys import key
-from trainables.method.phases import Learning, Measure, Phase
-from trainables.method.trial import TrialSpec, steps
+from trainables.method.phases import EpochPhase, Measure, Phase
+from trainables.method.trial import TrialSpec, keyed_phases
 from trainables.store.records import Outcome, TrialRecord
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _MOST_COURSES = 1024
 
 
 @dataclass(frozen=True)
-class Expectation:
+class Forecast:
     """What a trial would do, by its measurements in order.
 
     `points` are the parameters that each stands for, as the sampler is taught it (what stands for none that the space
@@ -48,12 +48,12 @@ class Expectation:
         return tuple(name(point) for point in self.points)
 
 
-Expect = Callable[[Params], Expectation]
+Expect = Callable[[Params], Forecast]
 
 
-def alone(params: Params) -> Expectation:
+def alone(params: Params) -> Forecast:
     """Expect one new point for one epoch, where nothing is known of what trials do."""
-    return Expectation((dict(params),), (1,), (False,))
+    return Forecast((dict(params),), (1,), (False,))
 
 
 def taught_as(
@@ -94,7 +94,7 @@ class _Link:
 
     def __post_init__(self) -> None:
         self.measures = isinstance(self.phase, Measure)
-        self.length = self.phase.length if isinstance(self.phase, Learning) else 0
+        self.length = self.phase.length if isinstance(self.phase, EpochPhase) else 0
 
 
 @dataclass
@@ -102,9 +102,9 @@ class _Course:
     """The phases of a trial, and what was said of it before, by what of them was there."""
 
     links: list[_Link]
-    said: dict[tuple[bool, ...], Expectation] = field(default_factory=dict)
+    said: dict[tuple[bool, ...], Forecast] = field(default_factory=dict)
 
-    def where(self, held: tuple[bool, ...]) -> Expectation:
+    def where(self, held: tuple[bool, ...]) -> Forecast:
         """Say what the trial would do where so much of its first links is there, and nothing of the others."""
         if held not in self.said:
             points, epochs, known = [], [], []
@@ -116,11 +116,11 @@ class _Course:
                     points.append(link.point)
                     epochs.append(trained)
                     known.append(here)
-            self.said[held] = Expectation(tuple(points), tuple(epochs), tuple(known))
+            self.said[held] = Forecast(tuple(points), tuple(epochs), tuple(known))
         return self.said[held]
 
 
-class Expectations:
+class Forecasts:
     """What the trials of one study would do. It grows with the trials that are issued or adopted."""
 
     def __init__(self, spec: StudySpec, fingerprint: str) -> None:
@@ -147,7 +147,7 @@ class Expectations:
         measured = [record.keys.index(point.key) for point in outcome.points if point.key in record.keys]
         self._known.subtract(record.keys[max(measured, default=-1) + 1 :])
 
-    def of(self, params: Params) -> Expectation:
+    def of(self, params: Params) -> Forecast:
         """Say what a trial with these parameters would do.
 
         Raises:
@@ -173,7 +173,7 @@ class Expectations:
                 links.append(_Link(phase, inputs, int(parent) if parent else None, self._point(params, trial, phase)))
                 return str(len(links) - 1)
 
-            steps(trial, self._fingerprint, named)
+            keyed_phases(trial, self._fingerprint, named)
             _make_room(self._courses, _MOST_COURSES)
             self._courses[asked] = _Course(links)
         return self._courses[asked]

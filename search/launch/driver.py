@@ -14,19 +14,19 @@ from typing import Any
 
 from search import objectives
 from search.launch.ask_tell import Sampling
-from search.launch.cost import Expectations, taught_as
+from search.launch.cost import Forecasts, taught_as
 from search.launch.queue import Order, trainings
 from search.launch.screening import Screens
-from search.launch.stopping import GIVEN, EarlyStopping
+from search.launch.stopping import ENQUEUED, EarlyStopping
 from search.objectives import pareto
-from search.store.gc import Housekeeper
+from search.store.gc import StageCollector
 from search.store.records import Records, utc_now
 from search.study.inverse import completed
 from trainables.core.errors import StorageError
 from trainables.core.spec import plain
 from trainables.method import trial as trial_spec
 from trainables.method.trial import TrialSpec
-from trainables.store.records import Failure, Outcome, Point, Rung, TrialRecord
+from trainables.store.records import Failure, Outcome, PartialMeasurement, Point, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Driver:
         """
         self.records = records
         self.spec = records.spec
-        self._expectations = Expectations(self.spec, records.fingerprint.data_hash)
+        self._expectations = Forecasts(self.spec, records.fingerprint.data_hash)
         self._sampling = Sampling(self.spec, self._expectations.of)
         self._early = EarlyStopping(self.spec)
         self._screens = Screens(self.spec)
@@ -74,10 +74,10 @@ class Driver:
         self._ahead = ahead
         self._clock = time.monotonic()
         self._order = Order()
-        self._housekeeper = Housekeeper(records)
+        self._collector = StageCollector(records)
         self._running: dict[int, TrialRecord] = {}
         self._points: dict[int, list[Point]] = {}
-        self._rungs: dict[int, list[Rung]] = {}
+        self._rungs: dict[int, list[PartialMeasurement]] = {}
         self._began: dict[int, float] = {}
         self._crashes: Counter[int] = Counter()
         self._untaught: dict[int, tuple[TrialRecord, Outcome]] = {}
@@ -97,14 +97,14 @@ class Driver:
             params = completed(self.spec, lesson.params) or lesson.params
             self._sampling.teach(lesson.study, params, *self._judge(lesson.measured))
         trials = [(self._completed(record), outcome) for record, outcome in issued]
-        queued = [record.params for record, _ in trials if record.sampler.get(GIVEN)]
+        queued = [record.params for record, _ in trials if record.sampler.get(ENQUEUED)]
         self._queue = [given for given in self.spec.queue() if given not in queued]
         for record, outcome in trials:
             self._teach_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)
             self._expectations.issue(record)
             if outcome is None:
-                chain = trial_spec.steps(TrialSpec.model_validate(record.spec), records.fingerprint.data_hash)
+                chain = trial_spec.keyed_phases(TrialSpec.model_validate(record.spec), records.fingerprint.data_hash)
                 self._order.add(record, trainings(chain))
                 continue
             self._end(record, outcome, known=0)
@@ -153,9 +153,9 @@ class Driver:
         given = self._queue[0] if self._queue else None
         params, sampler = self._sampling.ask(number, given)
         if given is not None:
-            sampler = {**sampler, GIVEN: True}
+            sampler = {**sampler, ENQUEUED: True}
         trial = self.spec.trial(params)
-        chain = trial_spec.steps(trial, self.records.fingerprint.data_hash)
+        chain = trial_spec.keyed_phases(trial, self.records.fingerprint.data_hash)
         keys = tuple(step.key for step in chain)
         record = TrialRecord(
             number=number,
@@ -189,7 +189,7 @@ class Driver:
         if number in self._running:
             self._early.point(self._running[number], point)
 
-    def on_rung(self, number: int, rung: Rung) -> None:
+    def on_partial(self, number: int, rung: PartialMeasurement) -> None:
         """Take in a look at a running trial's training; the sampler learns nothing of it."""
         rungs = self._rungs.get(number, [])
         if number not in self._running or any((r.measures, r.share) == (rung.measures, rung.share) for r in rungs):
@@ -253,7 +253,7 @@ class Driver:
         self._ended_now += 1
         self._end(record, outcome, known=max(0, len(points) - 1))
         if self.spec.stage_storage is not None:
-            self._order.drop(self._housekeeper.sweep(self.spec.stage_storage).dropped)
+            self._order.drop(self._collector.sweep(self.spec.stage_storage).dropped)
         self._stop_reason = self._stop_reason or self._same_failure()
         return outcome
 
@@ -295,7 +295,7 @@ class Driver:
         self._sampling.observe(record.number, params, *self._judge(point))
 
     def _tell(self, record: TrialRecord, outcome: Outcome) -> None:
-        shown: list[Point | Rung] = [*outcome.rungs, *outcome.points]
+        shown: list[Point | PartialMeasurement] = [*outcome.rungs, *outcome.points]
         last = shown[-1] if shown else None
         values, violations = self._judge(last) if last and outcome.state != "failed" else (None, [])
         # A trial whose last point was screened has no values; it is bad, and it has not failed.

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from trainables.method.phases import Learning
-from trainables.method.trial import Step
+from trainables.method.phases import EpochPhase
+from trainables.method.trial import KeyedPhase
 from trainables.store.records import TrialRecord
 
 
-def trainings(chain: Iterable[Step]) -> tuple[str, ...]:
+def trainings(chain: Iterable[KeyedPhase]) -> tuple[str, ...]:
     """Return the keys of a trial's trainings, in order: what is worth not doing twice."""
-    return tuple(step.key for step in chain if isinstance(step.phase, Learning))
+    return tuple(step.key for step in chain if isinstance(step.phase, EpochPhase))
 
 
 class Order:

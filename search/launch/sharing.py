@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from search.space.parameters import Params, holds, place
 from search.study.spec import StudySpec
-from trainables.method.phases import Learning
-from trainables.method.trial import steps
+from trainables.method.phases import EpochPhase
+from trainables.method.trial import keyed_phases
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def estimate(spec: StudySpec, trials: int | None = None) -> Sharing:
     number = trials or spec.budget.trials
     alone, stages = 0, {}
     for _ in range(number):
-        for step in steps(spec.trial(draw(spec, draws)), ""):
-            if isinstance(step.phase, Learning):
+        for step in keyed_phases(spec.trial(draw(spec, draws)), ""):
+            if isinstance(step.phase, EpochPhase):
                 alone += step.phase.length
                 stages[step.key] = step.phase.length
     return Sharing(number, alone, sum(stages.values()))

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from search import objectives
 from search.early_stopping.base import Report
 from search.study.spec import StudySpec
-from trainables.method.phases import Inherit, Learning, Measure, Phase, Train
+from trainables.method.phases import EpochPhase, Inherit, Measure, Phase, Train
 from trainables.metrics import KNOWN
 from trainables.recipes import RECIPES
-from trainables.store.records import Outcome, Point, Rung, TrialRecord
+from trainables.store.records import Outcome, PartialMeasurement, Point, TrialRecord
 
-GIVEN = "queued"
+ENQUEUED = "queued"
 """What a trial's record says of its parameters where the study file gave them; such a trial is run to its end."""
 
 
@@ -31,7 +31,7 @@ class Course:
         marks: list[tuple[float, int]] = []
         for phase in phases:
             sparsity = _sparsity_after(phase, sparsity)
-            if isinstance(phase, Learning):
+            if isinstance(phase, EpochPhase):
                 epochs += phase.length
             elif isinstance(phase, Measure):
                 marks.append((sparsity, epochs))
@@ -73,7 +73,7 @@ class EarlyStopping:
         """Take in a measured point of a running trial."""
         self._take(record, point, point.measure, 1.0)
 
-    def rung(self, record: TrialRecord, rung: Rung) -> None:
+    def rung(self, record: TrialRecord, rung: PartialMeasurement) -> None:
         """Take in a look at a running trial's training."""
         self._take(record, rung, rung.measures, rung.share)
 
@@ -92,25 +92,29 @@ class EarlyStopping:
         self._hopeless.discard(number)
         self._courses.pop(number, None)
 
-    def _take(self, record: TrialRecord, measured: Point | Rung, done: int, share: float) -> None:
+    def _take(self, record: TrialRecord, measured: Point | PartialMeasurement, done: int, share: float) -> None:
         if (report := self._report(record, measured, done, share)) is None:
             return
         told = self._told.setdefault(record.number, set())
         if (done, share) in told:
             return
         told.add((done, share))
-        if self._stopping.report(record.number, report) and not record.sampler.get(GIVEN):
+        if self._stopping.report(record.number, report) and not record.sampler.get(ENQUEUED):
             self._hopeless.add(record.number)
 
     def _reports(self, record: TrialRecord, outcome: Outcome) -> Iterator[tuple[tuple[int, float], Report]]:
         """Yield what a trial reported, in the order in which it did."""
-        shown: dict[tuple[int, float], Point | Rung] = {(rung.measures, rung.share): rung for rung in outcome.rungs}
+        shown: dict[tuple[int, float], Point | PartialMeasurement] = {
+            (rung.measures, rung.share): rung for rung in outcome.rungs
+        }
         shown |= {(point.measure, 1.0): point for point in outcome.points}
         for place, found in sorted(shown.items(), key=lambda item: item[0]):
             if (report := self._report(record, found, *place)) is not None:
                 yield place, report
 
-    def _report(self, record: TrialRecord, measured: Point | Rung, done: int, share: float) -> Report | None:
+    def _report(
+        self, record: TrialRecord, measured: Point | PartialMeasurement, done: int, share: float
+    ) -> Report | None:
         """Return a report; None where the study stops nothing or the measurement cannot be compared."""
         if not self._on or not objectives.valid(measured, self._spec):
             return None

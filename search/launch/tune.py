@@ -18,7 +18,7 @@ from search.cluster.spec import Cluster
 from search.launch.driver import Driver, Snapshot
 from trainables.core.errors import RobustsearchError, StorageError
 from trainables.core.spec import plain
-from trainables.store.records import Point, Rung, TrialRecord
+from trainables.store.records import PartialMeasurement, Point, TrialRecord
 from trainables.worker.tune_trainable import RobustsearchTrial
 
 TUNE_SETTINGS = {
@@ -96,7 +96,7 @@ class TuneSearcher(_Live, Searcher):
         if "point" in result:
             self._driver.on_point(number, Point.model_validate_json(result["point"]))
         if "rung" in result:
-            self._driver.on_rung(number, Rung.model_validate_json(result["rung"]))
+            self._driver.on_partial(number, PartialMeasurement.model_validate_json(result["rung"]))
 
     def stops(self, trial_id: str) -> bool:
         """Say whether a running trial is to stop early."""

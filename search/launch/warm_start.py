@@ -9,7 +9,7 @@ from typing import Any
 from search import objectives
 from search.store.catalogue import place
 from search.store.records import Records
-from search.store.warm_start_points import Lesson, Lessons, lesson
+from search.store.warm_start_points import WarmStartPoint, WarmStartPoints, lesson
 from search.study.inverse import params_of
 from search.study.spec import StudySpec
 from trainables.core.errors import SpecError
@@ -48,7 +48,7 @@ def _differing(spec: StudySpec, records: Records, data_hash: str | None) -> Iter
         yield f"the data: fingerprint {records.fingerprint.data_hash[:12]} there, {data_hash[:12]} here"
 
 
-def gather(spec: StudySpec, shelf: Storage, data_hash: str) -> Lessons:
+def gather(spec: StudySpec, shelf: Storage, data_hash: str) -> WarmStartPoints:
     """Return the valid points of the studies to start from that this study's space could have produced.
 
     A network that several trials have in common is one lesson.
@@ -57,7 +57,7 @@ def gather(spec: StudySpec, shelf: Storage, data_hash: str) -> Lessons:
         SpecError, StorageError: as `check`.
     """
     check(spec, shelf, data_hash)
-    found: dict[str, Lesson] = {}
+    found: dict[str, WarmStartPoint] = {}
     stages: dict[str, None] = {}
     for other in spec.warm_start:
         for record, outcome in Records.open(place(shelf, other)).trials():
@@ -69,7 +69,7 @@ def gather(spec: StudySpec, shelf: Storage, data_hash: str) -> Lessons:
                         found[point.key] = lesson(other, record.number, params, point)
                         before = record.keys[: record.keys.index(point.key)] if point.key in record.keys else ()
                         stages.update(dict.fromkeys(key for key in before if key not in measured))
-    return Lessons(lessons=tuple(found.values()), stages=tuple(stages))
+    return WarmStartPoints(lessons=tuple(found.values()), stages=tuple(stages))
 
 
 def _stands_for(record: TrialRecord, point: Point) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -80,7 +80,7 @@ def _stands_for(record: TrialRecord, point: Point) -> tuple[Mapping[str, Any], M
     return {**record.spec, "recipe": recipe}, params
 
 
-def told(taught: Lessons, spec: StudySpec) -> str:
+def told(taught: WarmStartPoints, spec: StudySpec) -> str:
     """Say in a line what was taken over."""
     counts = Counter(lesson.study for lesson in taught.lessons)
     return "warm start: " + ", ".join(f"{counts[name]} points of {name}" for name in spec.warm_start)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from search.files.fields import bound
 from trainables.metrics import CLEAN_ACCURACY, MACS_EFFECTIVE, MEASURES, NONZERO, ROBUST_ACCURACY, SPARSITY
-from trainables.store.records import Point, Rung
+from trainables.store.records import PartialMeasurement, Point
 
 if TYPE_CHECKING:
     from search.study.spec import StudySpec
 
-Measured = Point | Rung | Mapping[str, Any]
+Measured = Point | PartialMeasurement | Mapping[str, Any]
 
 _WHOLE = {NONZERO: "prunable", MACS_EFFECTIVE: "macs_dense"}
 """What a count is a part of: the same count of the dense network."""

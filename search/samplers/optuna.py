@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SamplerContext:
     """What a sampler is built for: trial `number` of the study `spec`, whose seed is `seed`.
 
     `expect` says of parameters what a trial with them would measure, and how many epochs it would have to train.
@@ -42,14 +42,14 @@ class Sampler(Spec):
     kind: str
     most: ClassVar[int | None] = None
 
-    def build(self, scene: Scene) -> BaseSampler:
+    def build(self, context: SamplerContext) -> BaseSampler:
         """Return the sampler of one trial."""
         raise NotImplementedError
 
 
-def trial_seed(scene: Scene) -> int:
+def trial_seed(context: SamplerContext) -> int:
     """Return the 32-bit seed of the sampler of one trial."""
-    return derive(scene.seed, "sampler", scene.number) % 2**32
+    return derive(context.seed, "sampler", context.number) % 2**32
 
 
 class Tpe(Sampler):
@@ -64,7 +64,7 @@ class Tpe(Sampler):
     n_startup_trials: int = Field(default=10, ge=1)
     n_ei_candidates: int = Field(default=24, ge=1)
 
-    def build(self, scene: Scene) -> BaseSampler:
+    def build(self, context: SamplerContext) -> BaseSampler:
         from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import TPESampler
 
@@ -76,7 +76,7 @@ class Tpe(Sampler):
                 constant_liar=True,
                 n_startup_trials=self.n_startup_trials,
                 n_ei_candidates=self.n_ei_candidates,
-                seed=trial_seed(scene),
+                seed=trial_seed(context),
             )
 
 
@@ -86,10 +86,10 @@ class Nsga2(Sampler):
     kind: Literal["nsga2"] = "nsga2"
     population_size: int = Field(default=20, ge=2)
 
-    def build(self, scene: Scene) -> BaseSampler:
+    def build(self, context: SamplerContext) -> BaseSampler:
         from optuna.samplers import NSGAIISampler
 
-        return NSGAIISampler(population_size=self.population_size, seed=trial_seed(scene))
+        return NSGAIISampler(population_size=self.population_size, seed=trial_seed(context))
 
 
 class Nsga3(Sampler):
@@ -98,13 +98,13 @@ class Nsga3(Sampler):
     kind: Literal["nsga3"] = "nsga3"
     population_size: int = Field(default=20, ge=2)
 
-    def build(self, scene: Scene) -> BaseSampler:
+    def build(self, context: SamplerContext) -> BaseSampler:
         from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import NSGAIIISampler
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return NSGAIIISampler(population_size=self.population_size, seed=trial_seed(scene))
+            return NSGAIIISampler(population_size=self.population_size, seed=trial_seed(context))
 
 
 class Gp(Sampler):
@@ -118,11 +118,11 @@ class Gp(Sampler):
     most: ClassVar[int | None] = 200
     n_startup_trials: int = Field(default=10, ge=1)
 
-    def build(self, scene: Scene) -> BaseSampler:
+    def build(self, context: SamplerContext) -> BaseSampler:
         from optuna.samplers import GPSampler
 
         return GPSampler(
-            n_startup_trials=self.n_startup_trials, warn_independent_sampling=False, seed=trial_seed(scene)
+            n_startup_trials=self.n_startup_trials, warn_independent_sampling=False, seed=trial_seed(context)
         )
 
 
@@ -138,10 +138,10 @@ class Ehvi(Sampler):
     most: ClassVar[int | None] = 500
     n_startup_trials: int = Field(default=2, ge=1)
 
-    def build(self, scene: Scene) -> BaseSampler:
+    def build(self, context: SamplerContext) -> BaseSampler:
         from search.samplers.own import EhviSampler
 
-        return EhviSampler(scene, self.n_startup_trials)
+        return EhviSampler(context, self.n_startup_trials)
 
 
 class Qmc(Sampler):
@@ -149,10 +149,10 @@ class Qmc(Sampler):
 
     kind: Literal["qmc"] = "qmc"
 
-    def build(self, scene: Scene) -> BaseSampler:
+    def build(self, context: SamplerContext) -> BaseSampler:
         from search.samplers.own import SobolSampler
 
-        return SobolSampler(derive(scene.seed, "sobol") % 2**32, scene.number, scene.spec.space)
+        return SobolSampler(derive(context.seed, "sobol") % 2**32, context.number, context.spec.space)
 
 
 class RandomSearch(Sampler):
@@ -160,10 +160,10 @@ class RandomSearch(Sampler):
 
     kind: Literal["random"] = "random"
 
-    def build(self, scene: Scene) -> BaseSampler:
+    def build(self, context: SamplerContext) -> BaseSampler:
         from optuna.samplers import RandomSampler
 
-        return RandomSampler(seed=trial_seed(scene))
+        return RandomSampler(seed=trial_seed(context))
 
 
 SAMPLERS: Registry[Sampler] = Registry(

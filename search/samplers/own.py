@@ -13,11 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
 from search.samplers.ehvi import suggest
-from search.samplers.ehvi.surrogate import Told
+from search.samplers.ehvi.surrogate import Observations
 from search.space.parameters import Parameter, Params, place
 
 if TYPE_CHECKING:
-    from search.samplers.optuna import Scene
+    from search.samplers.optuna import SamplerContext
 
 
 TAUGHT = "taught_by"
@@ -66,17 +66,17 @@ class SobolSampler(_OwnSampler):
 class EhviSampler(_OwnSampler):
     """Ask `search.samplers.ehvi.suggest` once per trial, with what the study holds by then."""
 
-    def __init__(self, scene: Scene, startup: int) -> None:
-        self._scene = scene
+    def __init__(self, context: SamplerContext, startup: int) -> None:
+        self._context = context
         self._startup = startup
         self._chosen: Params = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         others = (other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
-        known = told(others, study, list(self._scene.spec.bounds()))
+        known = told(others, study, list(self._context.spec.bounds()))
         # Several threads gain nothing on such matrices, and sum in another order.
         with threadpool_limits(1):
-            self._chosen = suggest.suggest(self._scene, known, self._startup)
+            self._chosen = suggest.suggest(self._context, known, self._startup)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -90,7 +90,7 @@ def learned(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return sorted(complete, key=lambda trial: int(trial.user_attrs[LEARNED]))
 
 
-def told(trials: Iterable[FrozenTrial], study: Study, bounds: Sequence[str]) -> Told:
+def told(trials: Iterable[FrozenTrial], study: Study, bounds: Sequence[str]) -> Observations:
     """Read trials of an Optuna study as what it has taught, in the order in which it was learned."""
     by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
     for trial in trials:
@@ -100,7 +100,7 @@ def told(trials: Iterable[FrozenTrial], study: Study, bounds: Sequence[str]) -> 
     lent = sum(TAUGHT in trial.user_attrs for trial in complete)
     values = [trial.values for trial in complete]
     excess = [[missed[name] for name in bounds] for trial in complete if (missed := trial.constraints) is not None]
-    return Told(
+    return Observations(
         params=[trial.params for trial in complete],
         values=np.array(values, dtype=float).reshape(len(complete), len(study.directions)),
         excess=np.array(excess, dtype=float).reshape(len(complete), len(bounds)),

@@ -32,7 +32,7 @@ class Swept:
         return f"{verb} {len(self.dropped)} stages, {went}; {self.kept} stay, {stays}"
 
 
-class Housekeeper:
+class StageCollector:
     """The stored stages of one study and their sizes; a size is looked up once, unless the stage may still grow."""
 
     def __init__(self, records: Records) -> None:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search.files import yaml
 from search.store import warm_start_points
-from search.store.warm_start_points import NOTHING, Lessons
+from search.store.warm_start_points import NOTHING, WarmStartPoints
 from search.study import file as study_file
 from search.study.spec import StudySpec
 from trainables import __version__
@@ -95,7 +95,9 @@ class Records:
         self._damaged: dict[int, Damaged] = {}
 
     @classmethod
-    def create(cls, storage: Storage, spec: StudySpec, fingerprint: Fingerprint, taught: Lessons = NOTHING) -> Self:
+    def create(
+        cls, storage: Storage, spec: StudySpec, fingerprint: Fingerprint, taught: WarmStartPoints = NOTHING
+    ) -> Self:
         """Write `study.yaml`, and before it what other studies taught this one; the study must not exist.
 
         Raises:
@@ -134,7 +136,7 @@ class Records:
         """Say whether the directory holds a study."""
         return storage.exists(paths.STUDY)
 
-    def lessons(self) -> Lessons:
+    def lessons(self) -> WarmStartPoints:
         """Return what other studies taught this one before its first trial.
 
         Raises:

@@ -18,7 +18,7 @@ from search.store.check import Fault
 from search.store.records import Records, set_aside, utc_now
 from trainables.core.errors import SpecError, StorageError
 from trainables.core.spec import plain
-from trainables.method.trial import steps
+from trainables.method.trial import keyed_phases
 from trainables.store import paths
 from trainables.store.records import Outcome, TrialRecord
 from trainables.store.storage import Storage
@@ -208,7 +208,7 @@ def _issued(records: Records, number: int, params: Any, text: str, outcome: Outc
         study=records.spec.name,
         params=dict(params),
         spec=plain(trial),
-        keys=tuple(step.key for step in steps(trial, records.fingerprint.data_hash)),
+        keys=tuple(step.key for step in keyed_phases(trial, records.fingerprint.data_hash)),
         seed=trial.seed,
         issued=outcome.started if outcome else utc_now(),
     )

@@ -24,7 +24,7 @@ _MEASURED = (
 """What of a point tells its worth."""
 
 
-class Lesson(BaseModel):
+class WarmStartPoint(BaseModel):
     """A point of another study: `params` of this study make it, `measured` is what `search.objectives.values` reads."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -35,31 +35,31 @@ class Lesson(BaseModel):
     measured: dict[str, Any]
 
 
-class Lessons(BaseModel):
+class WarmStartPoints(BaseModel):
     """The file: all lessons, in the order in which they are taught, and the keys of the stages that led to them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
     schema_number: Literal[1] = Field(default=1, alias="schema", serialization_alias="schema")
-    lessons: tuple[Lesson, ...] = ()
+    lessons: tuple[WarmStartPoint, ...] = ()
     stages: tuple[str, ...] = ()
 
 
-NOTHING = Lessons()
+NOTHING = WarmStartPoints()
 
 
-def lesson(study: str, trial: int, params: dict[str, Any], point: Point) -> Lesson:
+def lesson(study: str, trial: int, params: dict[str, Any], point: Point) -> WarmStartPoint:
     """Copy a point."""
     measured = {name: getattr(point, name) for name in _MEASURED}
-    return Lesson(study=study, point=f"{trial}.{point.measure}", params=params, measured=measured)
+    return WarmStartPoint(study=study, point=f"{trial}.{point.measure}", params=params, measured=measured)
 
 
-def write(storage: Storage, lessons: Lessons) -> None:
+def write(storage: Storage, lessons: WarmStartPoints) -> None:
     """Keep the lessons of a study that is about to be made."""
     storage.write(paths.LESSONS, (lessons.model_dump_json(indent=1) + "\n").encode())
 
 
-def read(storage: Storage) -> Lessons:
+def read(storage: Storage) -> WarmStartPoints:
     """Return a study's lessons.
 
     Raises:
@@ -67,7 +67,7 @@ def read(storage: Storage) -> Lessons:
     """
     where = f"{storage.location}/{paths.LESSONS}"
     try:
-        return Lessons.model_validate_json(storage.read(paths.LESSONS))
+        return WarmStartPoints.model_validate_json(storage.read(paths.LESSONS))
     except FileNotFoundError:
         raise StorageError(f"{where} is not there, without which this study cannot go on as it began") from None
     except ValidationError as error:

@@ -14,7 +14,7 @@ from search.samplers.optuna import RandomSearch
 from search.store.records import Records
 from tests.benchmarks import made
 from trainables.method.phases import Train
-from trainables.method.trial import TrialSpec, steps
+from trainables.method.trial import TrialSpec, keyed_phases
 from trainables.store.storage import Storage
 
 
@@ -28,7 +28,7 @@ def searched(folder: Path, workers: int, trials: int = 20, **parts: Any) -> tupl
 
 def trainings(records: Records) -> list[tuple[str, int]]:
     """Every training of every trial: its key and its epochs."""
-    chains = [steps(TrialSpec.model_validate(record.spec), DATA_HASH) for record, _ in records.trials()]
+    chains = [keyed_phases(TrialSpec.model_validate(record.spec), DATA_HASH) for record, _ in records.trials()]
     return [(s.key, s.phase.epochs - s.phase.start) for c in chains for s in c if isinstance(s.phase, Train)]
 
 

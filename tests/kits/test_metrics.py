@@ -11,7 +11,7 @@ from torch import nn
 
 from trainables.core.spec import plain
 from trainables.metrics import METRICS
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 from trainables.store.state import State
 
 EXAMPLES = 6
@@ -32,7 +32,7 @@ def network(seed: int = 0) -> nn.Module:
     return nn.Sequential(*layers).eval().requires_grad_(False)
 
 
-def scene(memory: torch.memory_format = torch.contiguous_format, seed: int = 0) -> Scene:
+def context(memory: torch.memory_format = torch.contiguous_format, seed: int = 0) -> MetricContext:
     net = network()
     state = State.of(net)
     draw = torch.Generator().manual_seed(1)
@@ -47,11 +47,11 @@ def scene(memory: torch.memory_format = torch.contiguous_format, seed: int = 0) 
     generator = torch.Generator().manual_seed(seed)
     origin = State.of(network())
     trainings = ({1: origin, 2: state}, {1: State.of(network(2)), 2: origin})
-    return Scene(net, state, x, y, 0.1, "linf", correct, correct, lambda: origin, generator, lambda: trainings)
+    return MetricContext(net, state, x, y, 0.1, "linf", correct, correct, lambda: origin, generator, lambda: trainings)
 
 
 def test_gives_finite_numbers_under_names_fit_for_a_column(metric: Metric) -> None:
-    found = metric.values(scene())
+    found = metric.values(context())
     assert found
     assert all(isinstance(value, float) and value == value for value in found.values()), found
     assert all(name.replace("_", "").replace(".", "").isalnum() for name in found), list(found)
@@ -59,9 +59,9 @@ def test_gives_finite_numbers_under_names_fit_for_a_column(metric: Metric) -> No
 
 def test_repeats_exactly_and_draws_from_its_generator_alone(metric: Metric) -> None:
     torch.manual_seed(1)
-    first = metric.values(scene())
+    first = metric.values(context())
     torch.manual_seed(1)
-    second_scene = scene()
+    second_scene = context()
     torch.manual_seed(2)
     moved = torch.get_rng_state()
     assert metric.values(second_scene) == first
@@ -69,7 +69,7 @@ def test_repeats_exactly_and_draws_from_its_generator_alone(metric: Metric) -> N
 
 
 def test_leaves_the_scene_alone(metric: Metric) -> None:
-    here = scene()
+    here = context()
     tensors = {**here.net.state_dict(), "x": here.x, "y": here.y, "clean": here.clean_correct, **here.state.masks}
     before = {name: t.clone() for name, t in tensors.items()}
     metric.values(here)
@@ -80,7 +80,7 @@ def test_leaves_the_scene_alone(metric: Metric) -> None:
 
 
 def test_memory_format_does_not_matter(metric: Metric) -> None:
-    found = [metric.values(scene(memory)) for memory in (torch.contiguous_format, torch.channels_last)]
+    found = [metric.values(context(memory)) for memory in (torch.contiguous_format, torch.channels_last)]
     assert found[0] == pytest.approx(found[1], rel=1e-3, abs=1e-4)
 
 

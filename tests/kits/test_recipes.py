@@ -11,7 +11,7 @@ import torch
 
 from trainables.core.spec import plain
 from trainables.data import tensors
-from trainables.method.trial import TrialSpec, steps
+from trainables.method.trial import TrialSpec, keyed_phases
 from trainables.recipes import RECIPES
 from trainables.store.records import Point
 from trainables.store.stages import Stages
@@ -141,11 +141,11 @@ def test_broken_off_anywhere_it_ends_with_the_same_bits(trial: TrialSpec, tmp_pa
 def test_is_plain_data_whose_keys_survive_json(trial: TrialSpec) -> None:
     again = TrialSpec.model_validate(json.loads(json.dumps(plain(trial))))
     assert again == trial
-    assert steps(again, "fingerprint") == steps(trial, "fingerprint")
+    assert keyed_phases(again, "fingerprint") == keyed_phases(trial, "fingerprint")
 
 
 def test_another_sparsity_changes_the_end_and_not_the_beginning(trial: TrialSpec) -> None:
     sparser = trial.model_copy(update={"recipe": trial.recipe.model_copy(update={"sparsity": 0.8})})
-    one, other = ([step.key for step in steps(spec, "fingerprint")] for spec in (trial, sparser))
+    one, other = ([step.key for step in keyed_phases(spec, "fingerprint")] for spec in (trial, sparser))
     assert one[0] == other[0]
     assert one[-1] != other[-1]

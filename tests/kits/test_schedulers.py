@@ -12,7 +12,7 @@ import pytest
 
 from search.early_stopping.base import SCHEDULERS, Report, Scheduler, Stopping
 from trainables.core.spec import plain
-from trainables.method.partial import Rungs
+from trainables.method.partial import PartialSchedule
 
 TWO = ("robust_accuracy", "sparsity")
 KINDS = list(SCHEDULERS)
@@ -66,7 +66,7 @@ def test_a_spec_is_plain_data_and_says_when_to_look(kind: str) -> None:
     spec = SCHEDULERS[kind]()
     assert SCHEDULERS.parse(json.loads(json.dumps(plain(spec)))) == spec == SCHEDULERS.parse(kind)
     rungs = spec.rungs()
-    assert rungs is None or Rungs.model_validate(json.loads(json.dumps(plain(rungs)))) == rungs
+    assert rungs is None or PartialSchedule.model_validate(json.loads(json.dumps(plain(rungs)))) == rungs
     assert (rungs is None) == (kind == "none")
 
 

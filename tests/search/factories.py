@@ -17,8 +17,8 @@ from typing import Any
 from search.store.records import Fingerprint, Records
 from search.study.spec import StudySpec
 from trainables.core.spec import plain
-from trainables.method.trial import steps
-from trainables.store.records import Failure, Outcome, Point, Rung, TrialRecord
+from trainables.method.trial import keyed_phases
+from trainables.store.records import Failure, Outcome, PartialMeasurement, Point, TrialRecord
 from trainables.store.storage import Storage
 
 EXAMPLES = 360
@@ -97,13 +97,13 @@ def point(measure: int = 0, **changes: Any) -> Point:
     return Point.model_validate(defaults | given | counted)
 
 
-def rung(measures: int = 0, share: float = 0.25, **changes: Any) -> Rung:
+def rung(measures: int = 0, share: float = 0.25, **changes: Any) -> PartialMeasurement:
     """A look at a training on its way; the counts follow from the sparsity given."""
     given: dict[str, Any] = {"resource": 3, "robust_accuracy": 0.5, "clean_accuracy": 0.8, "sparsity": 0.0} | changes
     nonzero = round((1 - given["sparsity"]) * PRUNABLE)
     counted = {"nonzero": nonzero, "prunable": PRUNABLE, "sparsity": 1 - nonzero / PRUNABLE}
     cheap = {"measures": measures, "share": share, "examples": 128, "attack": "PGD-5"}
-    return Rung.model_validate({**cheap, **given, **counted})
+    return PartialMeasurement.model_validate({**cheap, **given, **counted})
 
 
 def params(number: int) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def trial(number: int, spec: StudySpec | None = None, **changes: Any) -> TrialRe
         "study": spec.name,
         "params": values,
         "spec": plain(described),
-        "keys": tuple(step.key for step in steps(described, DATA_HASH)),
+        "keys": tuple(step.key for step in keyed_phases(described, DATA_HASH)),
         "seed": described.seed,
         "issued": WHEN,
     }

@@ -15,7 +15,7 @@ from search.store.records import Records
 from search.study.spec import StudySpec
 from tests.search import factories
 from trainables.method.phases import Measure, Train
-from trainables.method.trial import steps
+from trainables.method.trial import keyed_phases
 from trainables.store.records import TrialRecord
 from trainables.store.storage import Storage
 
@@ -67,7 +67,7 @@ def measured(
 ) -> Iterator[tuple[Any, int]]:
     """Yield a trial's points with the epochs trained anew up to each; `known` keys cost nothing, and grow."""
     epochs = measures = 0
-    for step in steps(spec.trial(record.params), factories.DATA_HASH):
+    for step in keyed_phases(spec.trial(record.params), factories.DATA_HASH):
         if isinstance(step.phase, Train) and step.key not in known:
             epochs += step.phase.epochs - step.phase.start
         known.add(step.key)

@@ -82,11 +82,11 @@ def _mix(loss: Mix, forward: LogitsFn, adversary: Adversary, x: Tensor, y: Tenso
 @terms.register
 def _trades(loss: Trades, forward: LogitsFn, adversary: Adversary, x: Tensor, y: Tensor, smoothing: float) -> Terms:
     with torch.no_grad():
-        belief = adversary.logits_fn(x).softmax(dim=1)
+        surrogate = adversary.logits_fn(x).softmax(dim=1)
     noise = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     noise.normal_(std=TRADES_START, generator=adversary.generator)
     # The cross-entropy with soft labels is KL(clean || adversarial) plus what the attack cannot change.
-    found = adversary(x, belief, start=(x + noise).clamp_(0, 1))
+    found = adversary(x, surrogate, start=(x + noise).clamp_(0, 1))
     clean = forward(x).float()
     logits = forward(found).float()
     divergence = F.kl_div(

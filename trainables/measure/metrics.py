@@ -14,7 +14,7 @@ from trainables.core.rng import derive
 from trainables.core.spec import plain
 from trainables.data.tensors import Split
 from trainables.method.trial import Protocol
-from trainables.metrics.base import Metric, Scene, Trainings
+from trainables.metrics.base import Metric, MetricContext, Trainings
 from trainables.store.state import State
 
 
@@ -42,7 +42,7 @@ def measured(
     y = split.y[part].to(device)
     found: dict[str, float | None] = {}
     for metric in protocol.metrics:
-        scene = Scene(
+        context = MetricContext(
             net=net,
             state=state,
             x=x,
@@ -55,7 +55,7 @@ def measured(
             generator=torch.Generator(device).manual_seed(_seed(metric, protocol)),
             trainings=trainings,
         )
-        for name, value in metric.values(scene).items():
+        for name, value in metric.values(context).items():
             if name in found:
                 raise SpecError(f"protocol.metrics: {name} is given twice")
             found[name] = value if math.isfinite(value) else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from trainables.core.spec import Spec
-from trainables.method.phases import Learning, Train
+from trainables.method.phases import EpochPhase, Train
 from trainables.method.trial import Protocol
 
 
-class Rungs(Spec):
+class PartialSchedule(Spec):
     """When a training is looked at, for early stopping alone.
 
     A look is due after `levels` epochs that the trial trained itself, and after `shares` of each training of at
@@ -21,7 +21,7 @@ class Rungs(Spec):
     examples: int = 128
     steps: int = 5
 
-    def due(self, phase: Learning, epoch: int, resource: int) -> bool:
+    def due(self, phase: EpochPhase, epoch: int, resource: int) -> bool:
         """Say whether to look after `epoch` of the phase, the trial's own epoch number `resource`."""
         length = phase.length
         if not isinstance(phase, Train) or epoch >= phase.end or length < 1:

@@ -38,7 +38,7 @@ class Init(Phase):
     seed: int
 
 
-class Learning(Phase):
+class EpochPhase(Phase):
     """Base of the phases that go in epochs: shared between trials, saved on the way, and counted."""
 
     epochs: int = Field(ge=0)
@@ -64,7 +64,7 @@ class Learning(Phase):
         return ()
 
 
-class Train(Learning):
+class Train(EpochPhase):
     """Train epochs `start` to `epochs` of a training of `epochs`, masks held.
 
     `until` ends it earlier. `weights` says what is trained in place of the weights, `rewiring` how masks change on
@@ -126,7 +126,7 @@ class Threshold(Phase):
     below: float = Field(gt=0)
 
 
-class Imitate(Learning):
+class Imitate(EpochPhase):
     """Cut to `sparsity` and learn, before any training, to do what the network did as it came.
 
     What is handed on is the mask and, unless the mask alone is learnt, other weights. `pruning` makes the first mask;

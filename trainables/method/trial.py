@@ -96,7 +96,7 @@ class TrialSpec(Spec):
 
 
 @dataclass(frozen=True)
-class Step:
+class KeyedPhase:
     """A phase with the key of its result and the key of the state it starts from."""
 
     phase: Phase
@@ -104,7 +104,7 @@ class Step:
     parent: str | None
 
 
-def steps(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -> tuple[Step, ...]:
+def keyed_phases(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -> tuple[KeyedPhase, ...]:
     """Expand a trial to its phases with their keys.
 
     A measurement leaves the state as it is, so the phase after it has the key it would have
@@ -112,7 +112,7 @@ def steps(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -
     need not know each.
     """
     root = Init(model=trial.model, seed=trial.seed)
-    chain = [Step(root, named(root, None, data=trial.data, fingerprint=fingerprint), None)]
+    chain = [KeyedPhase(root, named(root, None, data=trial.data, fingerprint=fingerprint), None)]
     state = chain[0].key
     wanted = {epoch for epoch in trial.snapshots if epoch > 0}
     follows = trial.protocol.follows or ()
@@ -123,8 +123,8 @@ def steps(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -
             phase = phase.model_copy(update={"snapshots": tuple(e for e in kept if e < phase.end)})
             wanted = set()
         if isinstance(phase, Measure):
-            chain.append(Step(phase, named(phase, state, protocol=trial.protocol), state))
+            chain.append(KeyedPhase(phase, named(phase, state, protocol=trial.protocol), state))
         else:
-            chain.append(Step(phase, named(phase, state), state))
+            chain.append(KeyedPhase(phase, named(phase, state), state))
             state = chain[-1].key
     return tuple(chain)

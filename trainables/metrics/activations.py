@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 CHUNK = 250
 
@@ -20,17 +20,17 @@ class Activations(Metric):
     kind: Literal["activations"] = "activations"
     examples: int | None = Field(default=500, gt=0)
 
-    def values(self, scene: Scene) -> dict[str, float]:
+    def values(self, context: MetricContext) -> dict[str, float]:
         import torch
 
         from trainables.models.activations import watched
 
-        x = scene.x[: self.examples]
+        x = context.x[: self.examples]
         zeros: list[int] = []
         sizes: list[int] = []
         for start in range(0, len(x), CHUNK):
-            with torch.no_grad(), watched(scene.net) as outputs:
-                scene.net(x[start : start + CHUNK])
+            with torch.no_grad(), watched(context.net) as outputs:
+                context.net(x[start : start + CHUNK])
             zeros = zeros or [0] * len(outputs)
             sizes = sizes or [0] * len(outputs)
             for index, output in enumerate(outputs):

@@ -11,7 +11,7 @@ from trainables.attacks.base import Attack, Keep
 from trainables.attacks.pgd import Pgd
 from trainables.core.spec import Eps, check_radius
 from trainables.method.training import AttackLabels
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 CHUNK = 250
 
@@ -43,21 +43,21 @@ class Attacked(Metric):
     def attacks_within(self) -> tuple[Attack, ...]:
         return (self.attack,) if self.eps is None else ()
 
-    def values(self, scene: Scene) -> dict[str, float]:
+    def values(self, context: MetricContext) -> dict[str, float]:
         import torch
 
         from trainables import attacks
 
-        eps = scene.eps if self.eps is None else float(self.eps)
+        eps = context.eps if self.eps is None else float(self.eps)
         keep: Keep = "worst" if self.labels == "true" else "last"
         right = 0
-        for start in range(0, len(scene.y), CHUNK):
-            x, y = scene.x[start : start + CHUNK], scene.y[start : start + CHUNK]
+        for start in range(0, len(context.y), CHUNK):
+            x, y = context.x[start : start + CHUNK], context.y[start : start + CHUNK]
             aim = y
             if self.labels == "predicted":
                 with torch.no_grad():
-                    aim = scene.net(x).argmax(dim=1)
-            found = attacks.run(self.attack, scene.net, x, aim, eps=eps, generator=scene.generator, keep=keep)
+                    aim = context.net(x).argmax(dim=1)
+            found = attacks.run(self.attack, context.net, x, aim, eps=eps, generator=context.generator, keep=keep)
             with torch.no_grad():
-                right += int((scene.net(found).argmax(dim=1) == y).sum())
-        return {f"{self.name}_accuracy": right / len(scene.y)}
+                right += int((context.net(found).argmax(dim=1) == y).sum())
+        return {f"{self.name}_accuracy": right / len(context.y)}

@@ -20,7 +20,7 @@ Trainings = tuple["Mapping[int, State]", "Mapping[int, State]"]
 
 
 @dataclass(frozen=True)
-class Scene:
+class MetricContext:
     """What a metric may look at; it must leave all of it as it was.
 
     `net` is in eval mode and computes no gradients of weights, `state` holds its tensors and masks. `x` and `y` are
@@ -60,7 +60,7 @@ class Metric(Spec):
         """The epochs of trainings that are compared, whose weights are kept for it; None if no trainings are."""
         return None
 
-    def values(self, scene: Scene) -> dict[str, float]:
+    def values(self, context: MetricContext) -> dict[str, float]:
         """Return named numbers; one that is not finite is recorded as unknown.
 
         A protocol may ask for several metrics of one kind, so a name that depends on a field should tell the field.

@@ -10,7 +10,7 @@ from pydantic import Field
 from trainables.attacks import ATTACKS, run
 from trainables.attacks.base import Attack, LogitsFn
 from trainables.attacks.pgd import Pgd
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,29 +37,29 @@ class DenseDistance(Metric):
     def clashes(self, other: Metric) -> bool:
         return isinstance(other, DenseDistance) and self.inputs == other.inputs
 
-    def values(self, scene: Scene) -> dict[str, float]:
+    def values(self, context: MetricContext) -> dict[str, float]:
         import torch
         from torch.func import functional_call
 
         from trainables.models.ntk import kernel, readout
 
-        x, y = (t[: self.examples].contiguous() for t in (scene.x, scene.y))
-        origin, state = (s.to(x.device) for s in (scene.origin(), scene.state))
+        x, y = (t[: self.examples].contiguous() for t in (context.x, context.y))
+        origin, state = (s.to(x.device) for s in (context.origin(), context.state))
         masks = {name: mask.to(state.params[name].dtype) for name, mask in state.masks.items()}
 
         def dense(params: Mapping[str, Tensor], images: Tensor) -> Tensor:
-            logits: Tensor = functional_call(scene.net, {**params, **origin.buffers}, (images,))
+            logits: Tensor = functional_call(context.net, {**params, **origin.buffers}, (images,))
             return logits
 
         def sparse(params: Mapping[str, Tensor], images: Tensor) -> Tensor:
             gated = {**params, **{name: params[name] * mask for name, mask in masks.items()}}
-            logits: Tensor = functional_call(scene.net, {**gated, **state.buffers}, (images,))
+            logits: Tensor = functional_call(context.net, {**gated, **state.buffers}, (images,))
             return logits
 
-        worse = self._attacked(scene, lambda images: dense(origin.params, images), x, y)
+        worse = self._attacked(context, lambda images: dense(origin.params, images), x, y)
         first = worse if self.inputs == "adversarial" else x
         half = len(x) // 2
-        read = readout(self.outputs, dense(origin.params, x[:1]).shape[1], scene.generator)
+        read = readout(self.outputs, dense(origin.params, x[:1]).shape[1], context.generator)
         with torch.no_grad():
             target = (sparse(state.params, worse) - dense(origin.params, worse)).double().square().mean()
             pairs = (first[:half], worse[half : 2 * half])
@@ -75,8 +75,8 @@ class DenseDistance(Metric):
         }
         return {f"{name}_{self.inputs}": float(value) for name, value in numbers.items()}
 
-    def _attacked(self, scene: Scene, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
+    def _attacked(self, context: MetricContext, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
         if self.inputs == "clean":
             return x
-        attack = self.attack.model_copy(update={"norm": scene.norm})
-        return run(attack, logits_fn, x, y, eps=scene.eps, generator=scene.generator, keep="last")
+        attack = self.attack.model_copy(update={"norm": context.norm})
+        return run(attack, logits_fn, x, y, eps=context.eps, generator=context.generator, keep="last")

@@ -10,7 +10,7 @@ from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.minimal import CarliniWagner, DeepFool, Minimal
 from trainables.core.spec import located
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,19 +45,19 @@ class Distance(Metric):
             raise located("one attack at least, each of another kind", "attacks", value=len(self.attacks))
         return self
 
-    def values(self, scene: Scene) -> dict[str, float]:
+    def values(self, context: MetricContext) -> dict[str, float]:
         import torch
 
-        x, y = scene.x[: self.examples], scene.y[: self.examples]
+        x, y = context.x[: self.examples], context.y[: self.examples]
         by_attack = {}
         for attack in self.attacks:
             assert isinstance(attack, Minimal)
             lengths = []
             for start in range(0, len(y), CHUNK):
                 here, labels = x[start : start + CHUNK], y[start : start + CHUNK]
-                found = attack.nearest(scene.net, here, labels)
+                found = attack.nearest(context.net, here, labels)
                 with torch.no_grad():
-                    missed = scene.net(found).argmax(dim=1) == labels
+                    missed = context.net(found).argmax(dim=1) == labels
                 length = (found - here).flatten(1).double().norm(dim=1)
                 lengths.append(torch.where(missed, torch.inf, length))
             by_attack[attack.kind] = torch.cat(lengths)

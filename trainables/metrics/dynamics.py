@@ -9,7 +9,7 @@ from pydantic import Field
 from trainables.attacks import ATTACKS, run
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,37 +35,37 @@ class Dynamics(Metric):
     def follows(self) -> tuple[int, ...]:
         return self.epochs
 
-    def values(self, scene: Scene) -> dict[str, float]:
-        found = scene.trainings()
+    def values(self, context: MetricContext) -> dict[str, float]:
+        found = context.trainings()
         if found is None:
             return dict.fromkeys(("dynamics_logits", "dynamics_robust"), float("nan"))
         ours, first = found
         pairs = [(ours[epoch], first[epoch]) for epoch in sorted(ours.keys() & first.keys())]
         if max(ours) != max(first):
             pairs.append((ours[max(ours)], first[max(first)]))
-        draws = scene.generator.get_state()
+        draws = context.generator.get_state()
         logits = robust = 0.0
         for pair in pairs:
-            (one, right), (other, true) = (self._seen(scene, state, draws) for state in pair)
+            (one, right), (other, true) = (self._seen(context, state, draws) for state in pair)
             logits += float((one - other).square().mean())
             robust += abs(right - true)
         return {"dynamics_logits": logits / len(pairs), "dynamics_robust": robust / len(pairs)}
 
-    def _seen(self, scene: Scene, state: State, draws: Tensor) -> tuple[Tensor, float]:
+    def _seen(self, context: MetricContext, state: State, draws: Tensor) -> tuple[Tensor, float]:
         """Return the logits, (examples, classes) in double precision, and the robust accuracy; all with one seed."""
         import torch
         from torch.func import functional_call
 
-        x, y = (t[: self.examples].contiguous() for t in (scene.x, scene.y))
+        x, y = (t[: self.examples].contiguous() for t in (context.x, context.y))
         state = state.to(x.device)
 
         def logits_fn(images: Tensor) -> Tensor:
-            logits: Tensor = functional_call(scene.net, {**state.params, **state.buffers}, (images,))
+            logits: Tensor = functional_call(context.net, {**state.params, **state.buffers}, (images,))
             return logits
 
-        attack = self.attack.model_copy(update={"norm": scene.norm})
-        scene.generator.set_state(draws)
-        worse = run(attack, logits_fn, x, y, eps=scene.eps, generator=scene.generator, keep="worst")
+        attack = self.attack.model_copy(update={"norm": context.norm})
+        context.generator.set_state(draws)
+        worse = run(attack, logits_fn, x, y, eps=context.eps, generator=context.generator, keep="worst")
         with torch.no_grad():
             clean, attacked = logits_fn(x), logits_fn(worse)
         right = (clean.argmax(dim=1) == y) & (attacked.argmax(dim=1) == y)

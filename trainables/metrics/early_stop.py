@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 
 class EarlyStop(Metric):
@@ -17,8 +17,8 @@ class EarlyStop(Metric):
 
     kind: Literal["early_stop"] = "early_stop"
 
-    def values(self, scene: Scene) -> dict[str, float]:
-        history = scene.state.history
+    def values(self, context: MetricContext) -> dict[str, float]:
+        history = context.state.history
         if not len(history.get("loss", ())):
             return dict.fromkeys(("early_stop_iteration", "early_stop_epoch", "early_stop_loss"), float("nan"))
         at = int(history["loss"].argmin())

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from trainables.attacks.minimal import jacobian
 from trainables.core.spec import Eps
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,29 +36,29 @@ class Lipschitz(Metric):
     radius_linf: Eps = Eps(0.1)
     radius_l2: Eps = Eps(1.0)
 
-    def values(self, scene: Scene) -> dict[str, float]:
+    def values(self, context: MetricContext) -> dict[str, float]:
         import torch
 
         parts: dict[str, list[Tensor]] = {}
-        images = scene.x[: self.examples]
+        images = context.x[: self.examples]
         for start in range(0, len(images), CHUNK):
-            for name, values in self._chunk(scene, images[start : start + CHUNK]).items():
+            for name, values in self._chunk(context, images[start : start + CHUNK]).items():
                 parts.setdefault(name, []).append(values)
         return {name: float(torch.cat(values).double().mean()) for name, values in parts.items()}
 
-    def _chunk(self, scene: Scene, x: Tensor) -> dict[str, Tensor]:
+    def _chunk(self, context: MetricContext, x: Tensor) -> dict[str, Tensor]:
         import torch
 
         from trainables.attacks.geometry import region
 
         with torch.no_grad():
-            logits = scene.net(x)
+            logits = context.net(x)
         # Rivals in order of class, so that the norms at different points are those of the same differences.
         predicted = logits.argmax(dim=1)
         rivals = _rivals(predicted, logits.shape[1])
         margins = logits.gather(1, predicted[:, None]) - logits.gather(1, rivals)
         found = {"margin": margins.amin(dim=1), "logit_norm": logits.norm(dim=1).clamp_min(1e-12).log()}
-        norms = {q: _norms(scene, x, predicted, rivals, q) for q in (1, 2)}
+        norms = {q: _norms(context, x, predicted, rivals, q) for q in (1, 2)}
         for q, norm in norms.items():
             found[f"jacobian_l{q}"] = norm.amax(dim=1)
             found[f"reach_{_BALL[q]}"] = (margins / norm.clamp_min(1e-12)).amin(dim=1)
@@ -66,8 +66,8 @@ class Lipschitz(Metric):
             ball = region(_BALL[q], x, float(radius))
             largest = norms[q]
             for _ in range(self.samples):
-                there = ball.draw(scene.generator)
-                largest = torch.maximum(largest, _norms(scene, there, predicted, rivals, q))
+                there = ball.draw(context.generator)
+                largest = torch.maximum(largest, _norms(context, there, predicted, rivals, q))
             found[f"lipschitz_l{q}"] = largest.amax(dim=1)
             reach = (margins / largest.clamp_min(1e-12)).amin(dim=1)
             found[f"clever_{_BALL[q]}"] = reach.clamp(max=float(radius))
@@ -86,10 +86,10 @@ def _rivals(predicted: Tensor, classes: int) -> Tensor:
     return every[every != predicted[:, None]].view(len(predicted), classes - 1)
 
 
-def _norms(scene: Scene, z: Tensor, predicted: Tensor, rivals: Tensor, q: int) -> Tensor:
+def _norms(context: MetricContext, z: Tensor, predicted: Tensor, rivals: Tensor, q: int) -> Tensor:
     """Return the l_q norms (N, K - 1) of the gradients of the predicted logit less each rival's."""
     import torch
 
-    _, (_, slopes) = jacobian(scene.net, z, predicted, others=rivals)
+    _, (_, slopes) = jacobian(context.net, z, predicted, others=rivals)
     found: Tensor = torch.linalg.vector_norm(slopes, ord=q, dim=2)
     return found

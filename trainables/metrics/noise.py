@@ -9,7 +9,7 @@ from pydantic import Field
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,33 +40,33 @@ class Noise(Metric):
     def attacks_within(self) -> tuple[Attack, ...]:
         return self.attack, self.strong
 
-    def values(self, scene: Scene) -> dict[str, float]:
+    def values(self, context: MetricContext) -> dict[str, float]:
         import torch
 
         from trainables.models import noise
 
-        state = scene.state.to(scene.x.device)
+        state = context.state.to(context.x.device)
         found = noise.Noise.of(state)
-        net: nn.Module = scene.net
+        net: nn.Module = context.net
         passes = 1
         if found is not None:
-            noisy = noise.Noisy(scene.net, found, state.masks)
-            noisy.generator = torch.Generator(scene.x.device).manual_seed(scene.generator.initial_seed() + 1)
+            noisy = noise.Noisy(context.net, found, state.masks)
+            noisy.generator = torch.Generator(context.x.device).manual_seed(context.generator.initial_seed() + 1)
             net, passes = noisy, self.eot
-        batches = _batches(scene, self.examples)
+        batches = _batches(context, self.examples)
         measured: dict[str, tuple[tuple[Attack, LogitsFn] | None, LogitsFn]] = {
             "noise_clean": (None, net),
             "noise_pgd": ((self.attack, net), net),
             "noise_eot": ((self.strong, noise.Eot(net, passes)), net),
-            "noise_mean": ((self.strong, scene.net), net),
-            "noise_off_clean": (None, scene.net),
-            "noise_off_pgd": ((self.attack, scene.net), scene.net),
-            "noise_off_strong": ((self.strong, scene.net), scene.net),
+            "noise_mean": ((self.strong, context.net), net),
+            "noise_off_clean": (None, context.net),
+            "noise_off_pgd": ((self.attack, context.net), context.net),
+            "noise_off_strong": ((self.strong, context.net), context.net),
         }
         values = {}
         for name, (against, scored) in measured.items():
-            trials = self.trials if scored is not scene.net else 1
-            values[name] = _accuracy(scene, batches, against, scored, trials)
+            trials = self.trials if scored is not context.net else 1
+            values[name] = _accuracy(context, batches, against, scored, trials)
         density = state.nonzero() / state.size() if found is None else found.density(state)
         strength = 0.0 if found is None else found.strength()
         return {**values, "noise_density": density, "noise_strength": strength}
@@ -75,15 +75,16 @@ class Noise(Metric):
 BATCH = 128
 
 
-def _batches(scene: Scene, examples: int | None) -> list[tuple[Tensor, Tensor]]:
-    number = len(scene.y) if examples is None else min(examples, len(scene.y))
+def _batches(context: MetricContext, examples: int | None) -> list[tuple[Tensor, Tensor]]:
+    number = len(context.y) if examples is None else min(examples, len(context.y))
     return [
-        (scene.x[at : min(at + BATCH, number)], scene.y[at : min(at + BATCH, number)]) for at in range(0, number, BATCH)
+        (context.x[at : min(at + BATCH, number)], context.y[at : min(at + BATCH, number)])
+        for at in range(0, number, BATCH)
     ]
 
 
 def _accuracy(
-    scene: Scene,
+    context: MetricContext,
     batches: list[tuple[Tensor, Tensor]],
     against: tuple[Attack, LogitsFn] | None,
     scored: LogitsFn,
@@ -99,7 +100,7 @@ def _accuracy(
         found = x
         if against is not None:
             attack, asked = against
-            found = run(attack, asked, x, y, eps=scene.eps, generator=scene.generator, keep="last")
+            found = run(attack, asked, x, y, eps=context.eps, generator=context.generator, keep="last")
         for _ in range(trials):
             with torch.no_grad():
                 right += int((scored(found).argmax(dim=1) == y).sum())

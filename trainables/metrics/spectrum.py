@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,17 +26,17 @@ class Spectrum(Metric):
 
     kind: Literal["spectrum"] = "spectrum"
 
-    def values(self, scene: Scene) -> dict[str, float]:
+    def values(self, context: MetricContext) -> dict[str, float]:
         import torch
 
         from trainables.models.graph.channels import Wiring
 
-        channels, height, width = scene.x.shape[1:]
-        wiring = Wiring(scene.net, (channels, height, width))
+        channels, height, width = context.x.shape[1:]
+        wiring = Wiring(context.net, (channels, height, width))
         frobenius = sigma = 0.0
         conditions = []
-        for name in scene.state.prunable():
-            matrix = _matrix(scene, name, wiring.norms.get(name))
+        for name in context.state.prunable():
+            matrix = _matrix(context, name, wiring.norms.get(name))
             frobenius += _log(float(matrix.norm()))
             singular = torch.linalg.svdvals(matrix[matrix.any(dim=1)][:, matrix.any(dim=0)])
             largest, smallest = (float(singular[0]), float(singular[-1])) if len(singular) else (0.0, 0.0)
@@ -47,13 +47,13 @@ class Spectrum(Metric):
         return {"frobenius": frobenius, "sigma": sigma, "condition": mean, "condition_max": max(conditions)}
 
 
-def _matrix(scene: Scene, name: str, norm: str | None) -> Tensor:
+def _matrix(context: MetricContext, name: str, norm: str | None) -> Tensor:
     """Return a layer's weight as a matrix in double precision, scaled by the batch norm behind it."""
-    state = scene.state
+    state = context.state
     matrix = state.params[name].detach().double().flatten(1)
     if norm is None:
         return matrix
-    eps = scene.net.get_submodule(norm).eps
+    eps = context.net.get_submodule(norm).eps
     assert isinstance(eps, float)
     variance = state.buffers[f"{norm}.running_var"].double()
     scale = state.params[f"{norm}.weight"].detach().double() / (variance + eps).sqrt()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +23,10 @@ class Weights(Metric):
     kind: Literal["weights"] = "weights"
     below: float = Field(default=1e-3, gt=0)
 
-    def values(self, scene: Scene) -> dict[str, float]:
+    def values(self, context: MetricContext) -> dict[str, float]:
         import torch
 
-        state = scene.state
+        state = context.state
         weights = torch.cat([state.params[name].detach().flatten() for name in state.prunable()]).double()
         near = float((weights.abs() < self.below).double().mean())
         return {"near_zero": near, "hoyer": hoyer(weights), "kurtosis": kurtosis(weights[weights != 0])}

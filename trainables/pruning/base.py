@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Scene:
+class PrunerContext:
     """What a pruner may look at: the prunable weights by name, their masks, its generator, and more in `network`."""
 
     weights: Mapping[str, Tensor]
@@ -50,7 +50,7 @@ class Pruner(Spec):
             SpecError: says what is missing.
         """
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         """Return a score for each weight, shaped like it; the lowest are cut, ties by index."""
         raise NotImplementedError
 

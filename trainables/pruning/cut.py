@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.core.errors import SpecError
 from trainables.method.phases import Prune
-from trainables.pruning.base import Scene
+from trainables.pruning.base import PrunerContext
 from trainables.pruning.densities import quotas, share
 from trainables.pruning.filters import keep_filters
 from trainables.pruning.network import Network
@@ -64,7 +64,7 @@ def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | 
     weights = {name: state.params[name] for name in open_names}
     masks = {name: state.masks[name] for name in open_names}
     network = None if view is None else view(state, generator)
-    scores = settings.pruner.scores(Scene(weights, masks, generator, network))
+    scores = settings.pruner.scores(PrunerContext(weights, masks, generator, network))
     _check_scores(scores, masks)
     if filters:
         kept = keep_filters(state, scores, keep, settings.scope, settings.group, network.wiring if network else None)

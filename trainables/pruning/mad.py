@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from trainables.pruning.base import Scene
+from trainables.pruning.base import PrunerContext
 from trainables.pruning.saliency import Inputs, Sighted
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ class Mad(Sighted):
         finally:
             model.train(before)
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         import torch
 
-        network = scene.network
-        weights = {name: w.detach().contiguous() for name, w in scene.weights.items()}
+        network = context.network
+        weights = {name: w.detach().contiguous() for name, w in context.weights.items()}
         total, images = {name: torch.zeros_like(w) for name, w in weights.items()}, 0
         for x, y in network.examples(self.examples, self.batch):
             for name, share in self.damage(network, weights, self._inputs(network, x, y), y).items():

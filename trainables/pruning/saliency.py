@@ -11,7 +11,7 @@ from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
 from trainables.core.spec import Eps, check_radius
-from trainables.pruning.base import Pruner, Scene
+from trainables.pruning.base import Pruner, PrunerContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,8 +78,8 @@ class Snip(Sighted):
 
     kind: Literal["snip"] = "snip"
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
-        network, weights = scene.network, _leaves(scene.weights)
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
+        network, weights = context.network, _leaves(context.weights)
         gradient = _slope(network, weights, self.batches(network))
         return {name: (gradient[name] * w).detach().abs() for name, w in weights.items()}
 
@@ -94,8 +94,8 @@ class Grasp(Sighted):
     kind: Literal["grasp"] = "grasp"
     temperature: float = Field(default=200.0, gt=0)
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
-        network, weights = scene.network, _leaves(scene.weights)
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
+        network, weights = context.network, _leaves(context.weights)
         batches = self.batches(network)
         held = _slope(network, weights, batches, self.temperature)
         product = _slope(network, weights, batches, self.temperature, along=held)
@@ -112,13 +112,13 @@ class Synflow(Iterative):
     kind: Literal["synflow"] = "synflow"
     rounds: int = Field(default=100, gt=0)
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         import torch
 
-        network = scene.network
+        network = context.network
         # In double precision: the flow grows with every layer.
         absolute = {name: p.double().abs() for name, p in network.params.items()}
-        weights = _leaves({name: absolute[name] for name in scene.weights})
+        weights = _leaves({name: absolute[name] for name in context.weights})
         ones = torch.ones(1, *network.data.shape, dtype=torch.float64, device=network.device)
         flow = network.logits({**absolute, **weights}, network.unnormalised(ones)).sum()
         slopes = torch.autograd.grad(flow, list(weights.values()))
@@ -140,15 +140,15 @@ class NtkSap(Iterative):
     batch: int = Field(default=128, gt=0)
     epsilon: float = Field(default=0.01, gt=0)
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         import torch
 
-        network = scene.network
-        total = {name: torch.zeros_like(w) for name, w in scene.weights.items()}
+        network = context.network
+        total = {name: torch.zeros_like(w) for name, w in context.weights.items()}
         for _ in range(self.samples):
             z, drawn = network.noise(self.batch), network.redrawn()
             near = {name: p + self.epsilon * _normal(p, network) for name, p in drawn.items()}
-            masks = _leaves({name: mask.to(drawn[name].dtype) for name, mask in scene.masks.items()})
+            masks = _leaves({name: mask.to(drawn[name].dtype) for name, mask in context.masks.items()})
             here, there = (
                 network.logits({**params, **{name: params[name] * m for name, m in masks.items()}}, z, train=True)
                 for params in (drawn, near)

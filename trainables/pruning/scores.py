@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainables.core.errors import SpecError
-from trainables.pruning.base import Pruner, Scene
+from trainables.pruning.base import Pruner, PrunerContext
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,8 +19,8 @@ class Magnitude(Pruner):
 
     kind: Literal["magnitude"] = "magnitude"
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
-        return {name: w.abs() for name, w in scene.weights.items()}
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
+        return {name: w.abs() for name, w in context.weights.items()}
 
 
 class Random(Pruner):
@@ -28,12 +28,12 @@ class Random(Pruner):
 
     kind: Literal["random"] = "random"
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         import torch
 
         return {
-            name: torch.rand(w.shape, generator=scene.generator, device=scene.generator.device).to(w.device)
-            for name, w in scene.weights.items()
+            name: torch.rand(w.shape, generator=context.generator, device=context.generator.device).to(w.device)
+            for name, w in context.weights.items()
         }
 
 
@@ -54,14 +54,14 @@ class Slimming(Pruner):
         if not Wiring(model, shape).scales(dict(model.named_parameters())):
             raise SpecError(_NO_SCALES)
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
-        found = scene.network.wiring.scales(scene.network.params)
-        scales = {name: scale.abs() for name, scale in found.items() if name in scene.weights}
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
+        found = context.network.wiring.scales(context.network.params)
+        scales = {name: scale.abs() for name, scale in found.items() if name in context.weights}
         if not scales:
             raise SpecError(_NO_SCALES)
         top = 2 * max(float(scale.max()) for scale in scales.values()) + 1
-        whole = {name: scales.get(name, w.new_full((len(w),), top)) for name, w in scene.weights.items()}
-        return {name: _per_filter(whole[name], w) for name, w in scene.weights.items()}
+        whole = {name: scales.get(name, w.new_full((len(w),), top)) for name, w in context.weights.items()}
+        return {name: _per_filter(whole[name], w) for name, w in context.weights.items()}
 
 
 class Leading(Pruner):
@@ -69,12 +69,12 @@ class Leading(Pruner):
 
     kind: Literal["leading"] = "leading"
 
-    def scores(self, scene: Scene) -> dict[str, Tensor]:
+    def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         import torch
 
         return {
             name: _per_filter(-torch.arange(len(w), dtype=w.dtype, device=w.device), w)
-            for name, w in scene.weights.items()
+            for name, w in context.weights.items()
         }
 
 

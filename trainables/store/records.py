@@ -65,7 +65,7 @@ class Point(_Record):
     metrics: dict[str, float | None] = {}
 
 
-class Rung(_Record):
+class PartialMeasurement(_Record):
     """What a training looked like on its way: a cheap measurement, for early stopping alone and never a point.
 
     `resource` counts the epochs that the trial had trained itself, `share` is the part of the training that was
@@ -102,7 +102,7 @@ class Outcome(_Record):
     number: Count
     state: State
     points: tuple[Point, ...] = ()
-    rungs: tuple[Rung, ...] = ()
+    rungs: tuple[PartialMeasurement, ...] = ()
     failure: Failure | None = None
     started: str
     finished: str

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from trainables import __version__
 from trainables.store import lease, paths
 from trainables.store.lease import Lease
-from trainables.store.records import Point, Rung
+from trainables.store.records import PartialMeasurement, Point
 from trainables.store.state import State, Tensors, pack, unpack
 from trainables.store.storage import Storage
 
@@ -200,14 +200,16 @@ class Stages:
             return self.find_point(point.key) or point
         return point
 
-    def find_rung(self, key: str, epoch: int, measured: str) -> Rung | None:
+    def find_partial(self, key: str, epoch: int, measured: str) -> PartialMeasurement | None:
         """Return a stored look at the training of a stage after `epoch` epochs, `measured` that way, or None."""
         try:
-            return Rung.model_validate_json(self._storage.read(f"{paths.stage(key)}/{_rung(epoch, measured)}"))
+            return PartialMeasurement.model_validate_json(
+                self._storage.read(f"{paths.stage(key)}/{_rung(epoch, measured)}")
+            )
         except (FileNotFoundError, ValidationError):
             return None
 
-    def save_rung(self, key: str, epoch: int, measured: str, rung: Rung) -> None:
+    def save_partial(self, key: str, epoch: int, measured: str, rung: PartialMeasurement) -> None:
         """Store a look at a training, beside its progress."""
         self._storage.write(f"{paths.stage(key)}/{_rung(epoch, measured)}", rung.json_bytes())
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from trainables.method.phases import Measure, Rewind, Train
-from trainables.method.trial import Step
+from trainables.method.trial import KeyedPhase
 
 
-def origin(step: Step, chain: Sequence[Step]) -> tuple[Step, tuple[int, ...]] | None:
+def origin(step: KeyedPhase, chain: Sequence[KeyedPhase]) -> tuple[KeyedPhase, tuple[int, ...]] | None:
     """Return the step whose state a rewind takes values from, and the snapshot of it; None where there is none."""
     if not isinstance(step.phase, Rewind) or step.phase.to == "random":
         return None
@@ -18,22 +18,22 @@ def origin(step: Step, chain: Sequence[Step]) -> tuple[Step, tuple[int, ...]] | 
     return first, (step.phase.to,) if isinstance(step.phase.to, int) else ()
 
 
-def followed(step: Step, chain: Sequence[Step]) -> tuple[Step, Step] | None:
+def followed(step: KeyedPhase, chain: Sequence[KeyedPhase]) -> tuple[KeyedPhase, KeyedPhase] | None:
     """Return the training that a step follows directly and the first of the chain; None where there are no two."""
     own = next((other for other in chain if other.key == step.parent and isinstance(other.phase, Train)), None)
     first = next((other for other in chain if isinstance(other.phase, Train)), None)
     return None if own is None or first is None or own is first else (own, first)
 
 
-def kept_of(step: Step, epochs: Sequence[int]) -> tuple[int, ...]:
+def kept_of(step: KeyedPhase, epochs: Sequence[int]) -> tuple[int, ...]:
     """Return those of the epochs whose weights a training stores on its way."""
     return tuple(epoch for epoch in epochs if isinstance(step.phase, Train) and epoch in step.phase.kept)
 
 
 def missing(
-    chain: Sequence[Step],
-    stored: Callable[[Step, Iterable[int]], bool],
-    measured: Callable[[Step], bool],
+    chain: Sequence[KeyedPhase],
+    stored: Callable[[KeyedPhase, Iterable[int]], bool],
+    measured: Callable[[KeyedPhase], bool],
     follows: Sequence[int] | None = None,
 ) -> frozenset[str]:
     """Return the keys of the steps that have to be computed so that every measurement can be made.
@@ -44,7 +44,7 @@ def missing(
     by_key = {step.key: step for step in chain if not isinstance(step.phase, Measure)}
     left: set[str] = set()
 
-    def need(step: Step, snapshots: tuple[int, ...] = ()) -> None:
+    def need(step: KeyedPhase, snapshots: tuple[int, ...] = ()) -> None:
         if step.key in left or stored(step, snapshots):
             return
         left.add(step.key)

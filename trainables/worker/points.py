@@ -17,13 +17,13 @@ from trainables.core.spec import plain
 from trainables.data.tensors import Split
 from trainables.engine.train import Epoch
 from trainables.measure import evaluate
-from trainables.method.partial import Rungs
-from trainables.method.phases import Learning
+from trainables.method.partial import PartialSchedule
+from trainables.method.phases import EpochPhase
 from trainables.method.screening import Screen
-from trainables.method.trial import Protocol, Step
+from trainables.method.trial import KeyedPhase, Protocol
 from trainables.metrics import KNOWN
 from trainables.metrics.base import Trainings
-from trainables.store.records import Point, Rung
+from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.state import State
 
@@ -37,19 +37,19 @@ class Measuring:
     split: Split
     stages: Stages
     device: torch.device
-    rungs: Rungs | None = None
+    rungs: PartialSchedule | None = None
     screen: Screen | None = None
     origin: Callable[[], State] | None = None
-    trainings: Callable[[Step], Trainings | None] = lambda step: None
+    trainings: Callable[[KeyedPhase], Trainings | None] = lambda step: None
 
-    def known(self, step: Step) -> Point | None:
+    def known(self, step: KeyedPhase) -> Point | None:
         """Return a measurement's stored result, or a cheap one that rules the point out again."""
         if (found := self.stages.find_point(step.key)) is not None or self.screen is None:
             return found
         cheap = self.stages.find_point(self._cheap_key(step, self.screen))
         return cheap if cheap is not None and _ruled_out(cheap, self.screen) else None
 
-    def point(self, step: Step, state: Callable[[], State], since: float, **here: Any) -> Point:
+    def point(self, step: KeyedPhase, state: Callable[[], State], since: float, **here: Any) -> Point:
         """Measure a point, or return it as it is stored.
 
         `here` is what differs between trials that share it; `since` is when the work for it began.
@@ -65,34 +65,36 @@ class Measuring:
         whole = self._point(step, state(), self.protocol, since, checked=True, key=step.key, **here)
         return self.stages.save_point(whole).model_copy(update=here)
 
-    def seen(self, phase: Learning, step: Step, before: int, measures: int) -> Iterator[Rung]:
+    def seen(self, phase: EpochPhase, step: KeyedPhase, before: int, measures: int) -> Iterator[PartialMeasurement]:
         """Return the looks at a training that are stored, `before` being the epochs that the trial trained before."""
         for epoch in range(phase.first + 1, phase.end):
             resource = before + epoch - phase.first
             if self.rungs is None or not self.rungs.due(phase, epoch, resource):
                 continue
-            if found := self.stages.find_rung(step.key, epoch, self._looks(self.rungs)):
+            if found := self.stages.find_partial(step.key, epoch, self._looks(self.rungs)):
                 yield found.model_copy(update={"resource": resource, "measures": measures})
 
-    def look(self, phase: Learning, step: Step, epoch: Epoch, resource: int, measures: int) -> Rung | None:
+    def look(
+        self, phase: EpochPhase, step: KeyedPhase, epoch: Epoch, resource: int, measures: int
+    ) -> PartialMeasurement | None:
         """Look at a training between two epochs, if that is due."""
         if self.rungs is None or not self.rungs.due(phase, epoch.epoch, resource):
             return None
         here = {"resource": resource, "measures": measures}
-        if known := self.stages.find_rung(step.key, epoch.epoch, self._looks(self.rungs)):
+        if known := self.stages.find_partial(step.key, epoch.epoch, self._looks(self.rungs)):
             return known.model_copy(update=here)
         protocol = self._within(self.rungs.protocol(self.protocol))
         found = self._evaluated(epoch.state(), protocol, checked=False)
         share = (epoch.epoch - phase.first) / phase.length
-        rung = Rung(**here, **_numbers(found), share=share, attack=protocol.attack.label)
-        self.stages.save_rung(step.key, epoch.epoch, self._looks(self.rungs), rung)
+        rung = PartialMeasurement(**here, **_numbers(found), share=share, attack=protocol.attack.label)
+        self.stages.save_partial(step.key, epoch.epoch, self._looks(self.rungs), rung)
         return rung
 
-    def _looks(self, rungs: Rungs) -> str:
+    def _looks(self, rungs: PartialSchedule) -> str:
         """Name the protocol of looks."""
         return digest(plain(rungs.protocol(self.protocol), defaults=False, hashed=True))
 
-    def _cheap_key(self, step: Step, screen: Screen) -> str:
+    def _cheap_key(self, step: KeyedPhase, screen: Screen) -> str:
         """Name a cheap measurement; no whole one has such a key, not even one of the same protocol."""
         protocol = plain(screen.protocol(self.protocol), defaults=False, hashed=True)
         return key(step.phase, step.parent, protocol=protocol, screened=True)
@@ -103,7 +105,7 @@ class Measuring:
         return protocol.model_copy(update={"examples": min(there, protocol.examples or there)})
 
     def _evaluated(
-        self, state: State, protocol: Protocol, *, checked: bool, step: Step | None = None
+        self, state: State, protocol: Protocol, *, checked: bool, step: KeyedPhase | None = None
     ) -> evaluate.Measurement:
         return evaluate.measure(
             self.model,
@@ -117,7 +119,7 @@ class Measuring:
         )
 
     def _point(
-        self, step: Step, state: State, protocol: Protocol, since: float, *, checked: bool, **named: Any
+        self, step: KeyedPhase, state: State, protocol: Protocol, since: float, *, checked: bool, **named: Any
     ) -> Point:
         started = datetime.now(UTC)
         result = self._evaluated(state, protocol, checked=checked, step=step)

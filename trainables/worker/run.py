@@ -18,15 +18,15 @@ from trainables.engine.imitate import imitate
 from trainables.engine.inherit import inherit
 from trainables.engine.train import Epoch, train
 from trainables.measure.evaluate import exact
-from trainables.method.partial import Rungs
-from trainables.method.phases import Imitate, Inherit, Init, Learning, Measure, Phase, Prune, Rewind, Threshold, Train
+from trainables.method.partial import PartialSchedule
+from trainables.method.phases import EpochPhase, Imitate, Inherit, Init, Measure, Phase, Prune, Rewind, Threshold, Train
 from trainables.method.screening import Screen
-from trainables.method.trial import Step, TrialSpec, steps
+from trainables.method.trial import KeyedPhase, TrialSpec, keyed_phases
 from trainables.metrics.base import Trainings
 from trainables.pruning.cut import below, prune
 from trainables.pruning.network import Network
 from trainables.store.lease import Held
-from trainables.store.records import Point, Rung
+from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stage, Stages
 from trainables.store.state import State
 from trainables.worker.missing import followed, kept_of, missing, origin
@@ -58,7 +58,7 @@ class Report:
     epochs_trained: int
     epoch: Epoch | None = None
     point: Point | None = None
-    rung: Rung | None = None
+    rung: PartialMeasurement | None = None
     waits_for: str | None = None
 
 
@@ -81,18 +81,18 @@ class Run:
     study: str
     device: torch.device
     checkpoint_seconds: float = 30.0
-    rungs: Rungs | None = None
+    rungs: PartialSchedule | None = None
     screen: Screen | None = None
     _model: nn.Module = field(init=False)
     _measuring: Measuring = field(init=False)
-    _steps: tuple[Step, ...] = field(init=False)
+    _steps: tuple[KeyedPhase, ...] = field(init=False)
     _trained: int = field(default=0, init=False)
     _shared: int = field(default=0, init=False)
     _state: State | None = field(default=None, init=False)
     _state_key: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self._steps = steps(self.trial, self.data.fingerprint)
+        self._steps = keyed_phases(self.trial, self.data.fingerprint)
         self._model = self._build(self.trial.seed)
         self._measuring = Measuring(
             self._model,
@@ -127,12 +127,12 @@ class Run:
                 last_point = time.monotonic()
                 yield self._report(step.phase, index + 1, point=point)
                 continue
-            if isinstance(step.phase, Learning) and step.key in left:
+            if isinstance(step.phase, EpochPhase) and step.key in left:
                 yield from self._trained_once(step.phase, step, index, measures)
             elif step.key in left:
                 for epoch in self._compute(step.phase, step):
                     yield self._report(step.phase, index, epoch=epoch)
-            elif isinstance(step.phase, Learning):
+            elif isinstance(step.phase, EpochPhase):
                 before = self._trained
                 self._count(step.phase, self.stages.find(step.key))
                 if self._trained > before:
@@ -140,12 +140,12 @@ class Run:
                         yield self._report(step.phase, index, rung=rung)
             yield self._report(step.phase, index + 1)
 
-    def _stored(self, step: Step, snapshots: Iterable[int]) -> bool:
+    def _stored(self, step: KeyedPhase, snapshots: Iterable[int]) -> bool:
         # Only trainings are worth a look at other studies: all else is computed in a moment.
-        find = self.stages.find_anywhere if isinstance(step.phase, Learning) else self.stages.find
+        find = self.stages.find_anywhere if isinstance(step.phase, EpochPhase) else self.stages.find
         return find(step.key, snapshots) is not None
 
-    def _trained_once(self, phase: Learning, step: Step, index: int, measures: int) -> Iterator[Report]:
+    def _trained_once(self, phase: EpochPhase, step: KeyedPhase, index: int, measures: int) -> Iterator[Report]:
         """Do the epochs of a phase, or wait until whoever is at it has stored the stage, or is gone."""
         while True:
             try:
@@ -167,7 +167,7 @@ class Run:
                 self._count(phase, stored)
                 return
 
-    def _count(self, phase: Learning, stored: Stage | None) -> None:
+    def _count(self, phase: EpochPhase, stored: Stage | None) -> None:
         """Count the epochs of a training that is not done here: this trial's own, before a restart, or shared."""
         if stored is not None and (stored.study, stored.trial) == (self.study, self.number):
             self._trained += phase.length
@@ -181,7 +181,7 @@ class Run:
         *,
         epoch: Epoch | None = None,
         point: Point | None = None,
-        rung: Rung | None = None,
+        rung: PartialMeasurement | None = None,
         waits_for: str | None = None,
     ) -> Report:
         return Report(phase.kind, done, len(self._steps), self._trained, epoch, point, rung, waits_for)
@@ -204,14 +204,14 @@ class Run:
         assert self._state is not None
         return self._state
 
-    def _trainings(self, step: Step) -> Trainings | None:
-        """Return what a measurement's metrics compare; see `trainables.metrics.base.Scene`."""
+    def _trainings(self, step: KeyedPhase) -> Trainings | None:
+        """Return what a measurement's metrics compare; see `trainables.metrics.base.MetricContext`."""
         found = followed(step, self._steps)
         return None if found is None else (self._path(found[0]), self._path(found[1]))
 
-    def _path(self, step: Step) -> dict[int, State]:
+    def _path(self, step: KeyedPhase) -> dict[int, State]:
         """Return the states of a training that is stored, by epoch."""
-        assert isinstance(step.phase, Learning)
+        assert isinstance(step.phase, EpochPhase)
         states = {}
         for epoch in (*kept_of(step, self.trial.protocol.follows or ()), step.phase.end):
             state = self.stages.load(step.key, epoch if epoch < step.phase.end else None)
@@ -229,7 +229,7 @@ class Run:
 
     def _store(
         self,
-        step: Step,
+        step: KeyedPhase,
         state: State,
         *,
         epochs: int = 0,
@@ -242,23 +242,23 @@ class Run:
         self._hold(step.key, stored.to(self.device))
 
     @singledispatchmethod
-    def _compute(self, phase: Phase, step: Step) -> Iterator[Epoch]:
+    def _compute(self, phase: Phase, step: KeyedPhase) -> Iterator[Epoch]:
         raise NotImplementedError(f"no way to run a phase of kind {phase.kind}")
 
     @_compute.register
-    def _init(self, phase: Init, step: Step) -> Iterator[Epoch]:
+    def _init(self, phase: Init, step: KeyedPhase) -> Iterator[Epoch]:
         self._store(step, State.of(self._model))
         yield from ()
 
     @_compute.register
-    def _train(self, phase: Train, step: Step) -> Iterator[Epoch]:
+    def _train(self, phase: Train, step: KeyedPhase) -> Iterator[Epoch]:
         return self._learn(phase, step, train)
 
     @_compute.register
-    def _imitate(self, phase: Imitate, step: Step) -> Iterator[Epoch]:
+    def _imitate(self, phase: Imitate, step: KeyedPhase) -> Iterator[Epoch]:
         return self._learn(phase, step, partial(imitate, view=self._view))
 
-    def _learn(self, phase: Learning, step: Step, work: Work) -> Iterator[Epoch]:
+    def _learn(self, phase: EpochPhase, step: KeyedPhase, work: Work) -> Iterator[Epoch]:
         """Do the epochs of a phase with `work`, saving on the way, and store what they lead to."""
         started = saved = time.monotonic()
         pause = min(self.checkpoint_seconds, FIRST_SAVE_SECONDS)
@@ -296,7 +296,7 @@ class Run:
         )
 
     @_compute.register
-    def _prune(self, phase: Prune, step: Step) -> Iterator[Epoch]:
+    def _prune(self, phase: Prune, step: KeyedPhase) -> Iterator[Epoch]:
         draws = generator(step.key, 0, "prune", self.device)
         # Scores decide which weights go: they are not to depend on how a device rounds or chooses algorithms.
         with exact(self.device):
@@ -305,7 +305,7 @@ class Run:
         yield from ()
 
     @_compute.register
-    def _threshold(self, phase: Threshold, step: Step) -> Iterator[Epoch]:
+    def _threshold(self, phase: Threshold, step: KeyedPhase) -> Iterator[Epoch]:
         self._store(step, below(phase.below, self._at(step.parent)))
         yield from ()
 
@@ -313,18 +313,18 @@ class Run:
         return Network(self._model, state, self.data, draws, self._build)
 
     @_compute.register
-    def _inherit(self, phase: Inherit, step: Step) -> Iterator[Epoch]:
+    def _inherit(self, phase: Inherit, step: KeyedPhase) -> Iterator[Epoch]:
         seed = self.trial.seed if phase.rest == "rewind" else derive(step.key, "inherit")
         self._store(step, inherit(phase, self._at(step.parent), State.of(self._build(seed))))
         yield from ()
 
     @_compute.register
-    def _rewind(self, phase: Rewind, step: Step) -> Iterator[Epoch]:
+    def _rewind(self, phase: Rewind, step: KeyedPhase) -> Iterator[Epoch]:
         source = self._rewind_source(phase, step)
         self._store(step, State(source.params, source.buffers, self._at(step.parent).masks).masked())
         yield from ()
 
-    def _rewind_source(self, phase: Rewind, step: Step) -> State:
+    def _rewind_source(self, phase: Rewind, step: KeyedPhase) -> State:
         if phase.to == "random":
             return State.of(self._build(derive(step.key, "rewind")))
         found = origin(step, self._steps)

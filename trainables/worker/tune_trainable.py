@@ -24,11 +24,11 @@ from ray.exceptions import RayActorError
 from trainables.core.errors import DataError, StageLost, StorageError, failure_class
 from trainables.core.versions import versions
 from trainables.data import tensors
-from trainables.method.partial import Rungs
+from trainables.method.partial import PartialSchedule
 from trainables.method.screening import Screen
 from trainables.method.trial import TrialSpec
 from trainables.store import paths
-from trainables.store.records import Failure, Outcome, Point, Rung
+from trainables.store.records import Failure, Outcome, PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 from trainables.worker.preemption import Away, Notice
@@ -51,7 +51,7 @@ class _Job:
     config: dict[str, Any]
     place: Storage
     points: list[Point] = field(default_factory=list)
-    rungs: list[Rung] = field(default_factory=list)
+    rungs: list[PartialMeasurement] = field(default_factory=list)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.monotonic)
     reports: Generator[Report, None, None] | None = None
@@ -109,7 +109,7 @@ class _Job:
                 f"the data on {socket.gethostname()} differ from those the study was made with "
                 f"(fingerprint {data.fingerprint[:12]}, not {known[:12]})"
             )
-        rungs = Rungs.model_validate(self.config["rungs"]) if self.config.get("rungs") else None
+        rungs = PartialSchedule.model_validate(self.config["rungs"]) if self.config.get("rungs") else None
         screen = Screen.model_validate(self.config["screen"]) if self.config.get("screen") else None
         # A plug-in's code is in no key: what another study computed with it may differ.
         stages = Stages(self.place, None if trial.plugins else self.place.parent())

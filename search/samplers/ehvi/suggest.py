@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.launch.cost import SPARSITY_PATH, Expectation
+from search.launch.cost import SPARSITY_PATH, Forecast
 from search.objectives import pareto
 from search.samplers.ehvi import acquisition, candidates
 from search.samplers.ehvi.acquisition import Chains, Staircase
 from search.samplers.ehvi.gp import Array
-from search.samplers.ehvi.surrogate import Belief, Predicted, Told, bounded, sample
+from search.samplers.ehvi.surrogate import Observations, Posterior, Surrogate, bounded, sample
 from search.space.parameters import Params, name
 from trainables.core.errors import SpecError
 from trainables.core.rng import derive
 from trainables.metrics import SPARSITY
 
 if TYPE_CHECKING:
-    from search.samplers.optuna import Scene
+    from search.samplers.optuna import SamplerContext
 
 MOST_POINTS = 250
 """How many points the models see."""
@@ -52,61 +52,61 @@ class _Chain:
     epochs: tuple[int, ...]
 
 
-def suggest(scene: Scene, told: Told, startup: int) -> Params:
+def suggest(context: SamplerContext, told: Observations, startup: int) -> Params:
     """Return the parameters of the trial that promises most for its epochs; the first `startup` cover the space."""
     # What another study has measured teaches the models, and is not on this study's front until it is measured here.
     under_way = (name(params) for params in (*told.running, *told.failed))
     seen = frozenset((*told.names[told.lent :], *under_way))
-    if len(told.params) < 2 or scene.number < startup > told.lent:
-        return _first_new(scene, seen)
+    if len(told.params) < 2 or context.number < startup > told.lent:
+        return _first_new(context, seen)
     front = told.values[told.lent :][told.fits[told.lent :]]
-    sampled = sample(told, scene.seed)
-    running = _yet_to_measure(scene, told)
-    told = bounded(told, MOST_POINTS, _RECENT, _generator(scene, "bounded", _BLOCK))
+    sampled = sample(told, context.seed)
+    running = _yet_to_measure(context, told)
+    told = bounded(told, MOST_POINTS, _RECENT, _generator(context, "bounded", _BLOCK))
     told = replace(told, running=running[-_RUNNING:], failed=told.failed[-_FAILED:])
-    belief = Belief(scene.spec, told, front[pareto.nondominated(front)], sampled)
-    best = _best(scene, belief, _considered(scene, told), seen)
-    around = [near for _, params in best for near in _near(scene, params, _AROUND)]
-    best = sorted([*best, *_best(scene, belief, around, seen)], key=lambda scored: -scored[0])
-    return best[0][1] if best else _first_new(scene, seen)
+    surrogate = Surrogate(context.spec, told, front[pareto.nondominated(front)], sampled)
+    best = _best(context, surrogate, _considered(context, told), seen)
+    around = [near for _, params in best for near in _near(context, params, _AROUND)]
+    best = sorted([*best, *_best(context, surrogate, around, seen)], key=lambda scored: -scored[0])
+    return best[0][1] if best else _first_new(context, seen)
 
 
-def _seed(scene: Scene, purpose: str, block: int = 1) -> int:
-    return derive(scene.seed, "ehvi", scene.number // block, purpose) % 2**32
+def _seed(context: SamplerContext, purpose: str, block: int = 1) -> int:
+    return derive(context.seed, "ehvi", context.number // block, purpose) % 2**32
 
 
-def _generator(scene: Scene, purpose: str, block: int = 1) -> np.random.Generator:
-    return np.random.default_rng(_seed(scene, purpose, block))
+def _generator(context: SamplerContext, purpose: str, block: int = 1) -> np.random.Generator:
+    return np.random.default_rng(_seed(context, purpose, block))
 
 
-def _near(scene: Scene, params: Params, count: int) -> list[Params]:
+def _near(context: SamplerContext, params: Params, count: int) -> list[Params]:
     """Return trials near to one, the same for some suggestions in a row."""
-    return candidates.near(scene.spec.space, params, _generator(scene, f"near {params}", _BLOCK), count)
+    return candidates.near(context.spec.space, params, _generator(context, f"near {params}", _BLOCK), count)
 
 
-def _first_new(scene: Scene, seen: Names) -> Params:
+def _first_new(context: SamplerContext, seen: Names) -> Params:
     """Return the trial's own point of a Sobol sequence, or another that would measure something new."""
-    space = scene.spec.space
-    own = candidates.spread(space, 1, derive(scene.seed, "sobol") % 2**32, scene.number)[0]
-    if _chain(scene, own, seen):
+    space = context.spec.space
+    own = candidates.spread(space, 1, derive(context.seed, "sobol") % 2**32, context.number)[0]
+    if _chain(context, own, seen):
         return own
-    others = candidates.every(space, 2 * _SPREAD) or candidates.spread(space, 2 * _SPREAD, _seed(scene, "new"))
+    others = candidates.every(space, 2 * _SPREAD) or candidates.spread(space, 2 * _SPREAD, _seed(context, "new"))
     # A seeded order: the first of all combinations would otherwise come first in every study.
-    others = [others[at] for at in _generator(scene, "new").permutation(len(others))]
-    return next((params for params in others if _chain(scene, params, seen)), own)
+    others = [others[at] for at in _generator(context, "new").permutation(len(others))]
+    return next((params for params in others if _chain(context, params, seen)), own)
 
 
-def _expected(scene: Scene, params: Params) -> Expectation | None:
+def _expected(context: SamplerContext, params: Params) -> Forecast | None:
     """Return what a trial would do, None where it is impossible."""
     try:
-        return scene.expect(params)
+        return context.expect(params)
     except SpecError:
         return None
 
 
-def _chain(scene: Scene, params: Params, seen: Names) -> _Chain | None:
+def _chain(context: SamplerContext, params: Params, seen: Names) -> _Chain | None:
     """Return what a trial would measure that is new and that the space could have produced; None where nothing is."""
-    found = _expected(scene, params)
+    found = _expected(context, params)
     if found is None:
         return None
     new: dict[tuple[object, ...], tuple[Params, int]] = {}
@@ -122,43 +122,43 @@ def _chain(scene: Scene, params: Params, seen: Names) -> _Chain | None:
     return _Chain({named: new[named][0] for named in kept}, tuple(new[named][1] for named in kept))
 
 
-def _yet_to_measure(scene: Scene, told: Told) -> list[Params]:
+def _yet_to_measure(context: SamplerContext, told: Observations) -> list[Params]:
     """Return the points that trials under way have yet to measure."""
     points: dict[tuple[object, ...], Params] = {}
     for params in told.running:
-        if found := _expected(scene, params):
+        if found := _expected(context, params):
             points |= dict(zip(found.names, found.points, strict=True))
     measured = set(told.names)
     return [point for named, point in points.items() if named not in measured]
 
 
-def _considered(scene: Scene, told: Told) -> list[Params]:
+def _considered(context: SamplerContext, told: Observations) -> list[Params]:
     """Return all trials of a small space, else an even cover and what lies near the front."""
-    space = scene.spec.space
+    space = context.spec.space
     if (whole := candidates.every(space, 2 * _SPREAD)) is not None:
         return whole
-    found = candidates.spread(space, _SPREAD, _seed(scene, "spread", _BLOCK))
+    found = candidates.spread(space, _SPREAD, _seed(context, "spread", _BLOCK))
     # The far end of a chain shows all that lies on its way.
     found += [far for params in found[::4] for far in candidates.sparsities(space, params, (1.0,))]
-    draw = _generator(scene, "sparsities", _BLOCK)
+    draw = _generator(context, "sparsities", _BLOCK)
     shares = ((np.arange(_SPARSITIES) + draw.random()) / _SPARSITIES).tolist()
-    for params in _leading(scene, told):
+    for params in _leading(context, told):
         found.append(params)
-        found += _near(scene, params, _NEAR)
+        found += _near(context, params, _NEAR)
         found += candidates.sparsities(space, params, (*shares, 1.0))
     # What is stored may be worth going on with, although another way would be better from the start.
     shares = draw.random(2).tolist()
-    for params in _stored(scene, told):
+    for params in _stored(context, told):
         found += candidates.sparsities(space, params, (*shares, 1.0))
     return list({name(params): params for params in found}.values())
 
 
-def _leading(scene: Scene, told: Told) -> list[Params]:
+def _leading(context: SamplerContext, told: Observations) -> list[Params]:
     """Return the points of the front that add most to it; those that violate least where none is feasible."""
     fits = told.fits
-    if not fits.any() or scene.spec.target:
+    if not fits.any() or context.spec.target:
         missed = np.clip(told.excess, 0, None).sum(axis=1)
-        sparsity = told.values[:, list(scene.spec.objectives).index(SPARSITY)] if scene.spec.target else 0 * missed
+        sparsity = told.values[:, list(context.spec.objectives).index(SPARSITY)] if context.spec.target else 0 * missed
         order = np.lexsort((-sparsity, missed))
     else:
         shares = np.array(pareto.contributions(np.where(fits[:, None], told.values, 0.0)), dtype=float)
@@ -166,29 +166,29 @@ def _leading(scene: Scene, told: Told) -> list[Params]:
     return [told.params[at] for at in order[:_FRONT]]
 
 
-def _stored(scene: Scene, told: Told) -> list[Params]:
+def _stored(context: SamplerContext, told: Observations) -> list[Params]:
     """Return a trial for some of the ways that networks were trained: the newest, and others at random."""
     ways = {name({**params, SPARSITY_PATH: None}): params for params in told.params}
     found = list(ways.values())
     # By a number of its own, so that the same are chosen while more come.
-    drawn = {_seed(scene, f"way {way}", _BLOCK): params for way, params in list(ways.items())[: -_WAYS // 2]}
+    drawn = {_seed(context, f"way {way}", _BLOCK): params for way, params in list(ways.items())[: -_WAYS // 2]}
     return found[-_WAYS // 2 :] + [drawn[number] for number in sorted(drawn)[: _WAYS // 2]]
 
 
-def _best(scene: Scene, belief: Belief, considered: list[Params], seen: Names) -> Scored:
+def _best(context: SamplerContext, surrogate: Surrogate, considered: list[Params], seen: Names) -> Scored:
     """Return the best trials among candidates and the ways to them, each by its promise for its epochs, best first."""
-    chains = [chain for params in considered if (chain := _chain(scene, params, seen))]
+    chains = [chain for params in considered if (chain := _chain(context, params, seen))]
     if not chains:
         return []
     points = {named: point for chain in chains for named, point in chain.points.items()}
     places = {key: at for at, key in enumerate(points)}
-    predicted = belief.predict(list(points.values()))
+    predicted = surrogate.predict(list(points.values()))
     width = max(len(chain.points) for chain in chains)
     real = np.array([[at < len(chain.points) for at in range(width)] for chain in chains])
     index = np.array([_padded([places[named] for named in chain.points], width) for chain in chains])
     # A measurement costs about as much as an epoch, so that no trial is free.
     costs = (1.0 + np.array([_padded(chain.epochs, width) for chain in chains])) ** _COST_EXPONENT
-    scores = np.where(real, _gains(scene, belief, predicted, index, real) / costs, -1.0)
+    scores = np.where(real, _gains(context, surrogate, predicted, index, real) / costs, -1.0)
     if scores.max() <= 0:
         scores = np.where(real, predicted.deviation.sum(axis=1)[index] / costs, -1.0)
     # Rounded, so that the last bit, which depends on the processor, chooses nothing.
@@ -207,16 +207,16 @@ def _padded(values: Sequence[int], width: int) -> list[int]:
     return [*values, *[values[-1]] * (width - len(values))]
 
 
-def _gains(scene: Scene, belief: Belief, predicted: Predicted, index: Array, real: Array) -> Array:
+def _gains(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, index: Array, real: Array) -> Array:
     """Return what each candidate is expected to add to the front after each measurement (candidates, points)."""
-    measures = list(scene.spec.objectives)
+    measures = list(context.spec.objectives)
     # How sparse a network that reaches a target can be is all that counts: what else is wanted of it is a bound.
-    aims = (SPARSITY,) if scene.spec.target else measures
-    known = [at for at, measure in enumerate(measures) if measure in aims and measure in belief.known]
-    unknown = [at for at, measure in enumerate(measures) if measure in aims and measure not in belief.known]
+    aims = (SPARSITY,) if context.spec.target else measures
+    known = [at for at, measure in enumerate(measures) if measure in aims and measure in surrogate.known]
+    unknown = [at for at, measure in enumerate(measures) if measure in aims and measure not in surrogate.known]
     if len(known) > 1 or len(unknown) > 1:
-        return _sampled(scene, belief, predicted, index, real)
-    count, front = len(predicted.mean), belief.front
+        return _sampled(context, surrogate, predicted, index, real)
+    count, front = len(predicted.mean), surrogate.front
     aim = (predicted.mean[:, known[0]], front[:, known[0]]) if known else (np.ones(count), np.ones(len(front)))
     if unknown:
         value = (predicted.mean[:, unknown[0]], predicted.deviation[:, unknown[0]], front[:, unknown[0]])
@@ -227,9 +227,9 @@ def _gains(scene: Scene, belief: Belief, predicted: Predicted, index: Array, rea
     return acquisition.over_staircase(chains, Staircase.of(aim[1], value[2]))
 
 
-def _sampled(scene: Scene, belief: Belief, predicted: Predicted, index: Array, real: Array) -> Array:
+def _sampled(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, index: Array, real: Array) -> Array:
     """Do so by drawing, for the candidates that gain most where all turns out a deviation better than expected."""
-    front = belief.front[np.argsort(-np.array(pareto.contributions(belief.front)), kind="stable")[:_CORNERS]]
+    front = surrogate.front[np.argsort(-np.array(pareto.contributions(surrogate.front)), kind="stable")[:_CORNERS]]
     dimensions = predicted.mean.shape[1] + predicted.excess.shape[1]
     lucky = np.concatenate([np.ones(predicted.mean.shape[1]), -np.ones(predicted.excess.shape[1])])[None]
 
@@ -241,7 +241,7 @@ def _sampled(scene: Scene, belief: Belief, predicted: Predicted, index: Array, r
     gains = np.zeros(index.shape)
     for row, column in np.argwhere(real):
         gains[row, column] = gain(row, column, lucky)
-    draws = acquisition.normal_draws(_DRAWS, dimensions, _seed(scene, "draws"))
+    draws = acquisition.normal_draws(_DRAWS, dimensions, _seed(context, "draws"))
     promising = np.argsort(-gains.ravel(), kind="stable")[:_SCREENED]
     found = np.zeros(index.shape)
     for flat in promising:

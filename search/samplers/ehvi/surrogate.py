@@ -33,7 +33,7 @@ FIT_POINTS = 150
 
 
 @dataclass(frozen=True)
-class Told:
+class Observations:
     """What a study has taught, in that order.
 
     `values` (points, objectives) and `excess` (points, constraints) are of the points `params`, of which the first
@@ -57,15 +57,15 @@ class Told:
         """Say of each point whether it meets all constraints."""
         return np.asarray((self.excess <= 0).all(axis=1))
 
-    def part(self, rows: Array) -> Told:
+    def part(self, rows: Array) -> Observations:
         """Return what some of the points teach, by their places in rising order."""
         lent = int((rows < self.lent).sum())
         kept = [self.params[at] for at in rows]
-        return Told(kept, self.values[rows], self.excess[rows], self.running, self.failed, lent)
+        return Observations(kept, self.values[rows], self.excess[rows], self.running, self.failed, lent)
 
 
 @dataclass(frozen=True)
-class Predicted:
+class Posterior:
     """Means and deviations of objectives (points, objectives) and excesses (points, constraints); 0 is no doubt."""
 
     mean: Array
@@ -88,14 +88,14 @@ class _Model:
         return _Model(condition(x, y, groups, self.lengths, self.y), self.lengths, x, y)
 
 
-class Belief:
+class Surrogate:
     """Models of a study's expensive measures, fitted to what it has taught.
 
     A trial that failed counts as the worst that was measured; a point that is being measured as what is
     expected of it.
     """
 
-    def __init__(self, spec: StudySpec, told: Told, front: Array, sampled: Told) -> None:
+    def __init__(self, spec: StudySpec, told: Observations, front: Array, sampled: Observations) -> None:
         """Fit; `front` are objectives of all feasible points, `sampled` are those for the hyperparameters."""
         self._measures = list(spec.objectives)
         self._bounds = {label: (measure, *bound(text)) for label, (measure, text) in spec.bounds().items()}
@@ -123,7 +123,7 @@ class Belief:
         """Return the sparsity that each point asks for."""
         return np.array([float(params.get(SPARSITY_PATH, self._fixed)) for params in points])
 
-    def _as_asked(self, told: Told) -> bool:
+    def _as_asked(self, told: Observations) -> bool:
         """Say whether all networks so far are about as sparse as their parameters tell."""
         asked = self.sparsities(told.params)
         found = [told.values[:, at] for at, measure in enumerate(self._measures) if measure in KNOWN]
@@ -133,7 +133,7 @@ class Belief:
                 found.append((told.excess[:, at] - offset) / slope)
         return all(bool((np.abs(values - asked) <= AS_ASKED).all()) for values in found)
 
-    def predict(self, points: Sequence[Params]) -> Predicted:
+    def predict(self, points: Sequence[Params]) -> Posterior:
         """Say what is believed of points."""
         rows = self._encoder.rows(points)
         found = {what: model.process.predict(rows) for what, model in self._models.items()}
@@ -149,9 +149,9 @@ class Belief:
                 excesses.append((limit - mean if operator == ">=" else mean - limit, deviation))
             else:
                 excesses.append(found[_excess(label)])
-        return Predicted(*_columns(objectives, len(points)), *_columns(excesses, len(points)))
+        return Posterior(*_columns(objectives, len(points)), *_columns(excesses, len(points)))
 
-    def _fitted(self, told: Told, sampled: Told) -> dict[str, _Model]:
+    def _fitted(self, told: Observations, sampled: Observations) -> dict[str, _Model]:
         """Fit a model for each objective that is not known, and for each constraint on something else."""
         x, few = (self._encoder.rows([*some.params, *told.failed]) for some in (told, sampled))
         shown = self._learned(sampled)
@@ -163,7 +163,7 @@ class Belief:
             models[what] = _Model(condition(x, y, self._encoder.groups, lengths), lengths, x, y)
         return models
 
-    def _learned(self, told: Told) -> Mapping[str, tuple[Array, float]]:
+    def _learned(self, told: Observations) -> Mapping[str, tuple[Array, float]]:
         """Return what is modelled: its values and the worst of them."""
         found = {}
         for at, measure in enumerate(self._measures):
@@ -192,12 +192,12 @@ def _columns(pairs: Sequence[tuple[Array, Array]], count: int) -> tuple[Array, A
     return np.stack([mean for mean, _ in pairs], axis=1), np.stack([deviation for _, deviation in pairs], axis=1)
 
 
-def bounded(told: Told, most: int, recent: int, draw: np.random.Generator) -> Told:
+def bounded(told: Observations, most: int, recent: int, draw: np.random.Generator) -> Observations:
     """Keep at most `most` points, those of `worth_keeping`."""
     return told.part(worth_keeping(told, most, recent, draw))
 
 
-def sample(told: Told, seed: int) -> Told:
+def sample(told: Observations, seed: int) -> Observations:
     """Choose the points from which the hyperparameters of models are estimated.
 
     It is the same choice until a tenth more points have been told, so that suggestions in a row estimate them once.
@@ -208,7 +208,7 @@ def sample(told: Told, seed: int) -> Told:
     return told.part(np.sort(draw.permutation(list(places.values()))[:FIT_POINTS]))
 
 
-def worth_keeping(told: Told, most: int, recent: int, draw: np.random.Generator) -> Array:
+def worth_keeping(told: Observations, most: int, recent: int, draw: np.random.Generator) -> Array:
     """Choose at most `most` points: the front, the `recent` newest, those nearest to the front, and some of the rest.
 
     Of points with equal parameters the newest stays: they are one network, which several trials have in common.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.early_stopping.base import SCHEDULERS, Moasha, Reach, Report, Stopping, aimed
-from trainables.method.partial import Rungs
+from trainables.method.partial import PartialSchedule
 from trainables.method.phases import Train
 from trainables.method.training import Training
 
@@ -132,14 +132,14 @@ def test_without_live_reports_the_verdicts_do_not_depend_on_who_is_faster(order:
 
 
 def test_looks_are_due_at_levels_of_ones_own_epochs_and_at_shares_of_long_trainings() -> None:
-    def due(rungs: Rungs, start: int, epochs: int, before: int = 0) -> list[int]:
+    def due(rungs: PartialSchedule, start: int, epochs: int, before: int = 0) -> list[int]:
         phase = Train(epochs=epochs, start=start, training=Training())
         return [e for e in range(start + 1, epochs + 1) if rungs.due(phase, e, before + e - start)]
 
-    assert due(Rungs(levels=(1, 3, 9)), 0, 9) == [1, 3], "at the end there is a point"
-    assert due(Rungs(levels=(1, 3, 9)), 0, 10, before=2) == [1, 7]
-    assert due(Rungs(shares=(0.05, 0.25, 0.5), least=8), 0, 8) == [1, 2, 4]
-    assert due(Rungs(shares=(0.25, 0.5), least=8), 2, 10) == [4, 6]
-    assert due(Rungs(shares=(0.25, 0.5), least=8), 0, 7) == []
+    assert due(PartialSchedule(levels=(1, 3, 9)), 0, 9) == [1, 3], "at the end there is a point"
+    assert due(PartialSchedule(levels=(1, 3, 9)), 0, 10, before=2) == [1, 7]
+    assert due(PartialSchedule(shares=(0.05, 0.25, 0.5), least=8), 0, 8) == [1, 2, 4]
+    assert due(PartialSchedule(shares=(0.25, 0.5), least=8), 2, 10) == [4, 6]
+    assert due(PartialSchedule(shares=(0.25, 0.5), least=8), 0, 7) == []
     assert Reach().rungs().levels == ()
     assert Moasha(grace=2, eta=2.5, max_rungs=4).rungs().levels == (2, 5, 12, 31)

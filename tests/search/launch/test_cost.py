@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.launch.cost import Expectation, Expectations, alone, taught_as
+from search.launch.cost import Forecast, Forecasts, alone, taught_as
 from search.launch.driver import Driver
-from search.samplers.optuna import Ehvi, Scene
+from search.samplers.optuna import Ehvi, SamplerContext
 from search.space.parameters import active
 from search.store.records import Records
 from search.study.spec import StudySpec
@@ -18,7 +18,7 @@ from tests.search import factories
 from tests.search.studies import study
 from trainables.core.errors import SpecError
 from trainables.method.phases import Measure, Train
-from trainables.method.trial import steps
+from trainables.method.trial import keyed_phases
 from trainables.store.records import TrialRecord
 from trainables.store.storage import Storage
 
@@ -40,10 +40,10 @@ def issued(spec: StudySpec, number: int, values: dict[str, Any]) -> TrialRecord:
     return factories.trial(number, spec, params=values)
 
 
-def brute_force(spec: StudySpec, known: set[str], values: dict[str, Any]) -> Expectation:
+def brute_force(spec: StudySpec, known: set[str], values: dict[str, Any]) -> Forecast:
     """Hash every phase, look each up, add up the epochs."""
     points, epochs, found, trained = [], [], [], 0
-    for step in steps(spec.trial(values), factories.DATA_HASH):
+    for step in keyed_phases(spec.trial(values), factories.DATA_HASH):
         if isinstance(step.phase, Train) and step.key not in known:
             trained += step.phase.epochs - step.phase.start
         if isinstance(step.phase, Measure):
@@ -53,11 +53,11 @@ def brute_force(spec: StudySpec, known: set[str], values: dict[str, Any]) -> Exp
                 points.append(point)
                 epochs.append(trained)
                 found.append(step.key in known)
-    return Expectation(tuple(points), tuple(epochs), tuple(found))
+    return Forecast(tuple(points), tuple(epochs), tuple(found))
 
 
 def test_a_first_trial_pays_for_everything() -> None:
-    found = Expectations(LADDER, factories.DATA_HASH).of(params(0.8))
+    found = Forecasts(LADDER, factories.DATA_HASH).of(params(0.8))
     # The dense network after 10 epochs is no trial of this space.
     assert [point["recipe.sparsity"] for point in found.points] == [0.5, 0.75, 0.8]
     assert found.epochs == (14, 18, 22)
@@ -68,14 +68,14 @@ def test_epochs_that_train_nothing_are_paid_for_alike() -> None:
     weights = {"kind": "categorical", "choices": ["found", "random"]}
     recipe = {"kind": "shi2022", "epochs": 5, "search_epochs": 20, "sparsity": 0.5}
     spec = factories.study_spec(recipe=recipe, space={"recipe.weights": weights}, constraints={})
-    expectations = Expectations(spec, factories.DATA_HASH)
+    expectations = Forecasts(spec, factories.DATA_HASH)
     assert expectations.of({"recipe.weights": "found"}).epochs == (25,)
     expectations.issue(issued(spec, 0, {"recipe.weights": "found"}))
     assert expectations.of({"recipe.weights": "random"}).epochs == (5,)
 
 
 def test_what_was_issued_costs_nothing_again_and_a_chain_is_continued() -> None:
-    expectations = Expectations(LADDER, factories.DATA_HASH)
+    expectations = Forecasts(LADDER, factories.DATA_HASH)
     expectations.issue(issued(LADDER, 0, params(0.75)))
     assert expectations.of(params(0.75)).epochs == (0, 0)
     assert all(expectations.of(params(0.75)).known)
@@ -90,7 +90,7 @@ def test_a_point_may_be_new_where_no_epoch_is() -> None:
         recipe={"kind": "three_stage", "epochs": 10, "finetune_epochs": 0},
         space={"recipe.sparsity": {"kind": "float", "low": 0.1, "high": 0.9}},
     )
-    expectations = Expectations(spec, factories.DATA_HASH)
+    expectations = Forecasts(spec, factories.DATA_HASH)
     expectations.issue(issued(spec, 0, {"recipe.sparsity": 0.5}))
     found = expectations.of({"recipe.sparsity": 0.6})
     assert (found.epochs, found.known) == ((0,), (False,))
@@ -98,9 +98,9 @@ def test_a_point_may_be_new_where_no_epoch_is() -> None:
 
 @pytest.mark.parametrize("state", ["failed", "stopped"])
 def test_a_trial_that_broke_off_left_what_it_measured(state: str) -> None:
-    expectations = Expectations(LADDER, factories.DATA_HASH)
+    expectations = Forecasts(LADDER, factories.DATA_HASH)
     record = issued(LADDER, 0, params(0.8))
-    chain = steps(LADDER.trial(record.params), factories.DATA_HASH)
+    chain = keyed_phases(LADDER.trial(record.params), factories.DATA_HASH)
     measured = [step.key for step in chain if isinstance(step.phase, Measure)]
     expectations.issue(record)
     points = [factories.point(at).model_copy(update={"key": key}) for at, key in enumerate(measured[:2])]
@@ -111,7 +111,7 @@ def test_a_trial_that_broke_off_left_what_it_measured(state: str) -> None:
 
 
 def test_what_another_trial_has_too_stays_known_when_one_fails() -> None:
-    expectations = Expectations(LADDER, factories.DATA_HASH)
+    expectations = Forecasts(LADDER, factories.DATA_HASH)
     records = [issued(LADDER, number, params(0.8)) for number in range(2)]
     for record in records:
         expectations.issue(record)
@@ -128,7 +128,7 @@ VALUES = st.builds(params, SPARSITIES, st.sampled_from(["init", 3, "none"]), st.
 @settings(max_examples=60, deadline=None)
 @given(st.lists(VALUES, max_size=6), st.lists(VALUES, min_size=1, max_size=6))
 def test_expectations_equal_those_of_hashing_everything(before: list[Any], asked: list[Any]) -> None:
-    expectations = Expectations(LADDER, factories.DATA_HASH)
+    expectations = Forecasts(LADDER, factories.DATA_HASH)
     known: set[str] = set()
     for number, values in enumerate(before):
         expectations.of(asked[0])
@@ -140,7 +140,7 @@ def test_expectations_equal_those_of_hashing_everything(before: list[Any], asked
 
 
 def test_one_shot_trials_with_conditions_are_expected_as_they_are() -> None:
-    expectations = Expectations(ONE_SHOT, factories.DATA_HASH)
+    expectations = Forecasts(ONE_SHOT, factories.DATA_HASH)
     known: set[str] = set()
     for number in range(12):
         values = factories.params(number)
@@ -153,7 +153,7 @@ def test_one_shot_trials_with_conditions_are_expected_as_they_are() -> None:
 
 @pytest.mark.slow
 def test_much_asking_forgets_nothing_that_matters() -> None:
-    expectations = Expectations(ONE_SHOT, factories.DATA_HASH)
+    expectations = Forecasts(ONE_SHOT, factories.DATA_HASH)
     record = issued(ONE_SHOT, 0, factories.params(0))
     expectations.issue(record)
     draw = random.Random(0)
@@ -164,26 +164,26 @@ def test_much_asking_forgets_nothing_that_matters() -> None:
 
 def test_impossible_parameters_are_refused() -> None:
     with pytest.raises(SpecError, match="no trial can have"):
-        Expectations(LADDER, factories.DATA_HASH).of(params(rewind=99))
+        Forecasts(LADDER, factories.DATA_HASH).of(params(rewind=99))
 
 
 def test_a_driver_tells_its_sampler_what_trials_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scenes: list[Scene] = []
+    contexts: list[SamplerContext] = []
     build = Ehvi.build
-    monkeypatch.setattr(Ehvi, "build", lambda self, scene: (scenes.append(scene), build(self, scene))[1])
+    monkeypatch.setattr(Ehvi, "build", lambda self, context: (contexts.append(context), build(self, context))[1])
     spec = factories.study_spec(name="scene")
     driver = Driver(Records.create(Storage(str(tmp_path)), spec, factories.FINGERPRINT))
     first, second = driver.next(), driver.next()
     assert first is not None
     assert second is not None
-    assert [(scene.number, scene.seed, scene.spec) for scene in scenes] == [(0, 0, spec), (1, 0, spec)]
-    assert scenes[-1].expect(first.params).epochs == (0,)
+    assert [(context.number, context.seed, context.spec) for context in contexts] == [(0, 0, spec), (1, 0, spec)]
+    assert contexts[-1].expect(first.params).epochs == (0,)
     again = Driver(Records.open(Storage(str(tmp_path))))
     assert again._expectations.of(second.params) == driver._expectations.of(second.params)
 
 
 def test_without_knowledge_a_trial_is_one_new_point() -> None:
-    assert alone({"a": 1}) == Expectation(({"a": 1},), (1,), (False,))
+    assert alone({"a": 1}) == Forecast(({"a": 1},), (1,), (False,))
 
 
 INHERITING = study(
@@ -206,7 +206,7 @@ def test_a_point_on_the_way_is_taught_without_what_was_searched_for_the_rest_of_
 
 
 def test_a_trial_is_expected_to_measure_what_it_teaches() -> None:
-    found = Expectations(INHERITING, factories.DATA_HASH).of(
+    found = Forecasts(INHERITING, factories.DATA_HASH).of(
         {"recipe.small": "global", "recipe.large": "inherit", "recipe.rest": "zero"}
     )
     assert [len(point) for point in found.points] == [2, 3]

@@ -122,7 +122,7 @@ def work(driver: Driver, quality: float) -> Outcome:
     rungs, points = [], []
     for resource, share in ((1, 0.1), (2, 0.2), (4, 0.4)):
         rungs.append(rung(0, share, resource=resource, robust_accuracy=quality * share))
-        driver.on_rung(number, rungs[-1])
+        driver.on_partial(number, rungs[-1])
         if driver.stops(number):
             ended = driver.on_end(number, None)
             assert ended is not None
@@ -198,8 +198,8 @@ def test_a_search_that_is_resumed_after_every_trial_stops_the_same_trials(tmp_pa
 def test_a_trial_that_died_while_it_was_told_to_stop_is_stopped_and_others_that_died_failed(tmp_path: Path) -> None:
     driver = study(tmp_path)
     first, second = started(driver), started(driver)
-    driver.on_rung(first.number, rung(resource=1, robust_accuracy=0.6))
-    driver.on_rung(second.number, rung(resource=1, robust_accuracy=0.0))
+    driver.on_partial(first.number, rung(resource=1, robust_accuracy=0.6))
+    driver.on_partial(second.number, rung(resource=1, robust_accuracy=0.0))
     assert [driver.stops(0), driver.stops(1)] == [False, True]
     ends = [driver.on_end(number, "its process died") for number in (0, 1)]
     assert [end.state for end in ends if end] == ["failed", "stopped"]
@@ -220,7 +220,7 @@ def test_a_stopped_trial_is_continued_where_its_parameters_are_enqueued(tmp_path
 
 def test_looks_of_trials_that_are_not_running_change_nothing(tmp_path: Path) -> None:
     driver = study(tmp_path)
-    driver.on_rung(5, rung())
+    driver.on_partial(5, rung())
     assert not driver.stops(5)
 
 
@@ -236,7 +236,7 @@ def test_in_a_deterministic_study_verdicts_do_not_depend_on_who_is_faster(
     stops = {}
     for index in order:
         number = numbers[index]
-        driver.on_rung(number, rung(0, 0.1, resource=1, robust_accuracy=late[number]))
+        driver.on_partial(number, rung(0, 0.1, resource=1, robust_accuracy=late[number]))
         stops[number] = driver.stops(number)
         driver.on_end(number, None if stops[number] else "it died")
     alone = EarlyStopping(driver.spec)

@@ -7,7 +7,7 @@ import pytest
 
 from search import objectives
 from search.launch.driver import Driver
-from search.store.gc import Housekeeper
+from search.store.gc import StageCollector
 from search.store.records import Records
 from tests.search import factories
 from trainables.store import paths
@@ -57,18 +57,18 @@ def test_a_sweep_leaves_the_front_and_unfinished_trials(records: Records) -> Non
     before = left(records)
     keep = needed(records)
     assert keep < before
-    promised = Housekeeper(records).sweep(dry=True)
+    promised = StageCollector(records).sweep(dry=True)
     assert left(records) == before
-    swept = Housekeeper(records).sweep()
+    swept = StageCollector(records).sweep()
     assert left(records) == keep == before - set(swept.dropped)
     assert swept == promised
     assert swept.kept == len(keep)
     assert swept.size == records.storage.size(paths.STAGES)
-    assert Housekeeper(records).sweep().dropped == ()
+    assert StageCollector(records).sweep().dropped == ()
 
 
 def test_a_limit_drops_the_least_useful_first_and_no_more_than_it_must(records: Records) -> None:
-    Housekeeper(records).sweep()
+    StageCollector(records).sweep()
     keys = [trial.keys for trial, outcome in records.trials() if outcome is not None]
     shared = keys[0][0]  # The initialisation, which all trials went through.
     once = keys[0][-2]
@@ -78,18 +78,18 @@ def test_a_limit_drops_the_least_useful_first_and_no_more_than_it_must(records: 
     unknown = "0" * 64
     store(records, unknown, 4_000, epochs=10)
     store(records, once, 4_000, epochs=10)
-    housekeeper = Housekeeper(records)
-    assert housekeeper.sweep(base + 9_000).dropped == ()
-    assert housekeeper.sweep(base + 8_000).dropped == (unknown,)
-    assert housekeeper.sweep(base + 4_500).dropped == ()
+    collector = StageCollector(records)
+    assert collector.sweep(base + 9_000).dropped == ()
+    assert collector.sweep(base + 8_000).dropped == (unknown,)
+    assert collector.sweep(base + 4_500).dropped == ()
     store(records, once.replace(once[0], "f"), 2_000, epochs=1)
-    assert housekeeper.sweep(base + 4_500).dropped == (once.replace(once[0], "f"),)
-    assert housekeeper.sweep(base + 100).dropped == (once,)
+    assert collector.sweep(base + 4_500).dropped == (once.replace(once[0], "f"),)
+    assert collector.sweep(base + 100).dropped == (once,)
 
 
 def test_measured_points_are_no_stages(records: Records) -> None:
     records.storage.write(f"{paths.stage('f' * 64)}/{paths.POINT}", b"{}")
-    Housekeeper(records).sweep()
+    StageCollector(records).sweep()
     assert "f" * 64 in left(records)
 
 

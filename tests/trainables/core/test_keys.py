@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainables.core.keys import canonical_json, digest
-from trainables.method.trial import Step, TrialSpec, steps
+from trainables.method.trial import KeyedPhase, TrialSpec, keyed_phases
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "keys.json"
 
@@ -22,7 +22,7 @@ def _trial(**recipe: Any) -> TrialSpec:
 
 
 def _keys(trial: TrialSpec) -> list[str]:
-    return [step.key for step in steps(trial, "fingerprint")]
+    return [step.key for step in keyed_phases(trial, "fingerprint")]
 
 
 def test_keys_equal_the_golden_ones() -> None:
@@ -81,13 +81,13 @@ def test_the_training_radius_changes_every_stage_but_the_initialisation() -> Non
 def test_the_protocol_changes_measurements_only() -> None:
     trial = _trial()
     other = trial.model_copy(update={"protocol": trial.protocol.model_copy(update={"seed": 9})})
-    for step, changed in zip(steps(trial, "f"), _differing(trial, other), strict=True):
+    for step, changed in zip(keyed_phases(trial, "f"), _differing(trial, other), strict=True):
         assert changed == (step.phase.kind == "measure")
 
 
 def test_data_and_seed_change_everything() -> None:
     trial = _trial()
-    assert not set(_keys(trial)) & {step.key for step in steps(trial, "other data")}
+    assert not set(_keys(trial)) & {step.key for step in keyed_phases(trial, "other data")}
     assert not set(_keys(trial)) & set(_keys(trial.model_copy(update={"seed": 4})))
 
 
@@ -95,12 +95,12 @@ def test_where_the_files_are_and_what_is_kept_changes_no_key() -> None:
     trial = _trial()
     moved = trial.model_copy(update={"data": trial.data.model_copy(update={"root": "elsewhere"}), "snapshots": (1, 5)})
     assert _keys(moved) == _keys(trial)
-    first = next(step.phase for step in steps(moved, "f") if step.phase.kind == "train")
+    first = next(step.phase for step in keyed_phases(moved, "f") if step.phase.kind == "train")
     assert first.snapshots == (1, 2, 5)  # type: ignore[attr-defined]
 
 
 def test_each_step_starts_from_the_last_state() -> None:
-    chain: tuple[Step, ...] = steps(_trial(), "f")
+    chain: tuple[KeyedPhase, ...] = keyed_phases(_trial(), "f")
     state = chain[0].key
     for step in chain[1:]:
         assert step.parent == state

@@ -14,7 +14,7 @@ from trainables.losses.base import Adversary
 from trainables.method.phases import Train
 from trainables.method.training import Adam, Mix, Training
 from trainables.metrics.attacked import Attacked
-from trainables.metrics.base import Scene
+from trainables.metrics.base import MetricContext
 from trainables.metrics.early_stop import EarlyStop
 from trainables.models.lenet import LeNet300
 from trainables.store.state import State
@@ -60,19 +60,21 @@ def test_looks_change_no_weight_and_may_be_taken_by_the_step() -> None:
     assert often.history["loss"][[1, 3]].tolist() == looked.history["loss"].tolist()
 
 
-def scene(net: nn.Module, state: State, x: torch.Tensor, y: torch.Tensor) -> Scene:
+def context(net: nn.Module, state: State, x: torch.Tensor, y: torch.Tensor) -> MetricContext:
     correct = net(x).argmax(dim=1) == y
-    return Scene(net, state, x, y, 0.05, "linf", correct, correct, lambda: state, torch.Generator().manual_seed(0))
+    return MetricContext(
+        net, state, x, y, 0.05, "linf", correct, correct, lambda: state, torch.Generator().manual_seed(0)
+    )
 
 
 def test_early_stop_is_where_the_loss_was_lowest() -> None:
     net = build()
     history = {"step": [10.0, 20.0, 30.0], "epoch": [0.5, 1.0, 1.5], "loss": [3.0, 1.0, 2.0]}
     state = State(**{**vars(State.of(net)), "history": {n: torch.tensor(v) for n, v in history.items()}})
-    found = EarlyStop().values(scene(net, state, torch.rand(2, 1, 8, 8), torch.tensor([0, 1])))
+    found = EarlyStop().values(context(net, state, torch.rand(2, 1, 8, 8), torch.tensor([0, 1])))
     assert found == {"early_stop_iteration": 20, "early_stop_epoch": 1, "early_stop_loss": 1}
     assert all(
-        v != v for v in EarlyStop().values(scene(net, State.of(net), torch.rand(2, 1, 8, 8), torch.ones(2))).values()
+        v != v for v in EarlyStop().values(context(net, State.of(net), torch.rand(2, 1, 8, 8), torch.ones(2))).values()
     )
 
 
@@ -85,7 +87,7 @@ def test_an_attack_off_predicted_labels_can_correct_a_mistake() -> None:
     net[1].bias[0] = net[1].bias[1] - (x.flatten(1) @ difference).mean()
     margin = (1 - 2 * y) * (x.flatten(1) @ difference + net[1].bias[0] - net[1].bias[1])
     reach = 0.05 * difference.abs().sum()
-    here = scene(net, State.of(net), x, y)
+    here = context(net, State.of(net), x, y)
     by_truth = Attacked(attack=ATTACK).values(here)["attacked_accuracy"]
     assert by_truth == pytest.approx(float((margin > reach).float().mean()))
     by_prediction = Attacked(attack=ATTACK, labels="predicted", name="theirs").values(here)["theirs_accuracy"]

@@ -82,10 +82,10 @@ def test_what_is_attacked(scene: Any) -> None:
         assert torch.equal(label, y), "the true label, not a smoothed one"
         assert start is None
     terms(Trades(), model, adversary, x, y, 0.1)
-    attacked, belief, start = adversary.asked.pop()
+    attacked, surrogate, start = adversary.asked.pop()
     assert torch.equal(attacked, x)
-    torch.testing.assert_close(belief, model(x).softmax(1))
-    assert not belief.requires_grad
+    torch.testing.assert_close(surrogate, model(x).softmax(1))
+    assert not surrogate.requires_grad
     assert start is not None
     assert 0 < float((start - x).abs().max()) < 0.01
 
@@ -93,11 +93,11 @@ def test_what_is_attacked(scene: Any) -> None:
 def test_trades_attack_raises_the_divergence(scene: Any) -> None:
     model, x, _, _ = scene
     adversary = Adversary(Pgd(steps=10), model, 0.1, torch.Generator().manual_seed(0))
-    belief = model(x).softmax(1).detach()
-    found = adversary(x, belief, start=(x + 1e-3).clamp(0, 1))
+    surrogate = model(x).softmax(1).detach()
+    found = adversary(x, surrogate, start=(x + 1e-3).clamp(0, 1))
 
     def divergence(z: Tensor) -> Tensor:
-        return F.kl_div(model(z).log_softmax(1), belief, reduction="none").sum(1)
+        return F.kl_div(model(z).log_softmax(1), surrogate, reduction="none").sum(1)
 
     assert bool((divergence(found) > divergence(x) + 1e-4).all())
     assert float((found - x).abs().max()) <= 0.1 + 1e-6

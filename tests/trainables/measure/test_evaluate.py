@@ -23,7 +23,7 @@ from trainables.measure import evaluate
 from trainables.measure.evaluate import Measurement, measure
 from trainables.measure.sanity_checks import SEVERITY
 from trainables.method.trial import Protocol
-from trainables.metrics.base import Metric, Scene
+from trainables.metrics.base import Metric, MetricContext
 from trainables.metrics.weights import Weights
 from trainables.models.normalised import Normalised
 from trainables.store.state import State
@@ -451,11 +451,11 @@ class Seen(Metric):
     kind: Literal["seen"] = "seen"
     name: str = "seen"
 
-    def values(self, scene: Scene) -> dict[str, float]:
-        assert torch.equal(scene.net(scene.x).argmax(dim=1) == scene.y, scene.clean_correct)
-        assert (scene.eps, scene.norm, len(scene.x)) == (EPS, "linf", len(scene.robust_correct))
-        moved = sum((scene.origin().params[name] != p).sum() for name, p in scene.state.params.items())
-        draw = torch.rand((), generator=scene.generator)
+    def values(self, context: MetricContext) -> dict[str, float]:
+        assert torch.equal(context.net(context.x).argmax(dim=1) == context.y, context.clean_correct)
+        assert (context.eps, context.norm, len(context.x)) == (EPS, "linf", len(context.robust_correct))
+        moved = sum((context.origin().params[name] != p).sum() for name, p in context.state.params.items())
+        draw = torch.rand((), generator=context.generator)
         return {self.name: float(moved), f"{self.name}_draw": float(draw), f"{self.name}_infinite": float("inf")}
 
 

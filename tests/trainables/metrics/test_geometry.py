@@ -10,29 +10,31 @@ from torch import nn
 from trainables.attacks.minimal import DeepFool
 from trainables.attacks.pgd import Pgd
 from trainables.metrics.activations import Activations
-from trainables.metrics.base import Scene
+from trainables.metrics.base import MetricContext
 from trainables.metrics.distance import Distance
 from trainables.metrics.lipschitz import Lipschitz
 from trainables.models.activations import TopK, activity, watched
 from trainables.store.state import State
 
 
-def scene(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Scene:
+def context(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> MetricContext:
     correct = net(x).argmax(dim=1) == y
     state = State.of(net)
-    return Scene(net, state, x, y, 0.1, "linf", correct, correct, lambda: state, torch.Generator().manual_seed(0))
+    return MetricContext(
+        net, state, x, y, 0.1, "linf", correct, correct, lambda: state, torch.Generator().manual_seed(0)
+    )
 
 
 @pytest.fixture
-def affine() -> Scene:
+def affine() -> MetricContext:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval().requires_grad_(False)
     net[1].bias -= net[1](torch.full((1, 16), 0.5))[0]
     x = torch.rand(40, 1, 4, 4) * 0.2 + 0.4
-    return scene(net, x, torch.randint(2, (40,)))
+    return context(net, x, torch.randint(2, (40,)))
 
 
-def test_distance_is_the_margin_over_the_gradient_s_length(affine: Scene) -> None:
+def test_distance_is_the_margin_over_the_gradient_s_length(affine: MetricContext) -> None:
     weight = affine.net[1].weight  # type: ignore[index]
     difference = (weight[0] - weight[1]).norm()
     logits = affine.net(affine.x)
@@ -54,7 +56,7 @@ def test_distance_takes_attacks_that_minimise_one() -> None:
         Distance(attacks=(DeepFool(), DeepFool(steps=3)))
 
 
-def test_lipschitz_constants_of_an_affine_classifier_are_its_weights(affine: Scene) -> None:
+def test_lipschitz_constants_of_an_affine_classifier_are_its_weights(affine: MetricContext) -> None:
     weight = affine.net[1].weight  # type: ignore[index]
     difference = weight[0] - weight[1]
     logits = affine.net(affine.x)
@@ -73,7 +75,7 @@ def test_lipschitz_constants_of_an_affine_classifier_are_its_weights(affine: Sce
 def test_sampling_finds_steeper_places_of_a_curved_net() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3)).eval().requires_grad_(False)
-    here = scene(net, torch.rand(10, 1, 4, 4), torch.zeros(10, dtype=torch.long))
+    here = context(net, torch.rand(10, 1, 4, 4), torch.zeros(10, dtype=torch.long))
     found = Lipschitz(samples=20, radius_linf=0.3, radius_l2=1.0).values(here)
     whole = torch.autograd.functional.jacobian(net, here.x)
     assert isinstance(whole, torch.Tensor)
@@ -103,7 +105,7 @@ def test_zeros_are_counted_per_activation_layer() -> None:
     net[1].weight.data = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
     net[1].bias.data.zero_()
     x = torch.rand(7, 1, 2, 2) + 0.1
-    found = Activations().values(scene(net.eval().requires_grad_(False), x, torch.zeros(7, dtype=torch.long)))
+    found = Activations().values(context(net.eval().requires_grad_(False), x, torch.zeros(7, dtype=torch.long)))
     assert found["zeros_0"] == 0.5
     assert found["zeros_1"] >= 0.7
     assert found["zeros"] == pytest.approx((4 * found["zeros_0"] + 10 * found["zeros_1"]) / 14)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.metrics.base import Scene
+from trainables.metrics.base import MetricContext
 from trainables.metrics.spectrum import Spectrum
 from trainables.store.state import State
 
@@ -17,7 +17,7 @@ def _values(net: nn.Module, shape: tuple[int, int, int] = (1, 2, 2)) -> dict[str
     x, y = torch.rand(3, *shape), torch.zeros(3, dtype=torch.long)
     state, right = State.of(net), torch.ones(3, dtype=torch.bool)
     draws = torch.Generator().manual_seed(0)
-    return Spectrum().values(Scene(net.eval(), state, x, y, 0.1, "linf", right, right, lambda: state, draws))
+    return Spectrum().values(MetricContext(net.eval(), state, x, y, 0.1, "linf", right, right, lambda: state, draws))
 
 
 def _linear(rows: list[list[float]]) -> nn.Linear:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from tests.trainables.pruning.test_saliency import SHAPE, build, network, scene
+from tests.trainables.pruning.test_saliency import SHAPE, build, context, network
 from trainables.core.errors import SpecError
 from trainables.pruning.curvature import Factors, factors
 from trainables.pruning.mad import Mad
@@ -165,7 +165,7 @@ def test_layers_called_by_keyword_are_seen_and_those_behind_nothing_do_no_damage
     assert float(by_name["layer.weight"].inputs[0].trace()) == pytest.approx(float(x.square().sum()) / len(x))
     assert not by_name["aside.weight"].outputs.any()
     Mad().check(Odd(), SHAPE)
-    scores = Mad(examples=24, batch=24, mask_steps=2).scores(scene(Odd()))
+    scores = Mad(examples=24, batch=24, mask_steps=2).scores(context(Odd()))
     assert scores["layer.weight"].any()
     assert not scores["aside.weight"].any()
 

@@ -10,7 +10,7 @@ from torch import nn
 from trainables.core.errors import SpecError
 from trainables.method.phases import Prune
 from trainables.pruning import Pruning
-from trainables.pruning.base import Pruner, Scene
+from trainables.pruning.base import Pruner, PrunerContext
 from trainables.pruning.cut import below, prune
 from trainables.recipes import RECIPES
 from trainables.store.state import State, Tensors
@@ -97,8 +97,8 @@ def test_channels_last_weights_are_cut_alike() -> None:
 class _Broken(Pruner):
     kind: str = "broken"
 
-    def scores(self, scene: Scene) -> Tensors:
-        return {name: torch.full_like(w, torch.nan) for name, w in scene.weights.items()}
+    def scores(self, context: PrunerContext) -> Tensors:
+        return {name: torch.full_like(w, torch.nan) for name, w in context.weights.items()}
 
 
 def test_scores_that_are_not_finite_are_an_error_of_the_pruner() -> None:

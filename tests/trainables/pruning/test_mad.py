@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.trainables.pruning.test_saliency import build, close, network, scene
+from tests.trainables.pruning.test_saliency import build, close, context, network
 from trainables.pruning.curvature import factors
 from trainables.pruning.mad import Mad
 from trainables.store.state import State, Tensors
@@ -44,7 +44,7 @@ def test_masks_are_those_of_adam_written_out() -> None:
 
 def test_masks_lower_the_adversarial_loss_and_take_nothing_below_0_or_above_1() -> None:
     model = build()
-    seen = scene(model)
+    seen = context(model)
     x, y = batch(model)
     masks = FAST.masks(seen.network, seen.weights, x, y)
     flat = torch.cat([m.flatten() for m in masks.values()])
@@ -59,7 +59,7 @@ def test_masks_lower_the_adversarial_loss_and_take_nothing_below_0_or_above_1() 
 @pytest.mark.parametrize("blocks", ["output", "layer"])
 def test_scores_are_the_damage_of_the_masks_at_the_masked_network(blocks: str) -> None:
     model = build()
-    seen = scene(model, sparsity=0.3)
+    seen = context(model, sparsity=0.3)
     pruner = FAST.model_copy(update={"blocks": blocks})
     view = network(seen.network.state, model)
     ((x, y),) = pruner.batches(view)
@@ -82,7 +82,7 @@ def test_scores_are_the_damage_of_the_masks_at_the_masked_network(blocks: str) -
 
 def test_without_masks_a_score_is_the_damage_of_cutting_the_weight_alone() -> None:
     model = build()
-    seen = scene(model)
+    seen = context(model)
     pruner = FAST.model_copy(update={"mask": False, "blocks": "weight"})
     view = network(seen.network.state, model)
     ((x, y),) = pruner.batches(view)
@@ -95,7 +95,7 @@ def test_without_masks_a_score_is_the_damage_of_cutting_the_weight_alone() -> No
 
 def test_scores_of_batches_are_averaged_over_their_images() -> None:
     model = build()
-    seen = scene(model)
+    seen = context(model)
     pruner = FAST.model_copy(update={"batch": 10})
     view = network(seen.network.state, model)
     batches = pruner.batches(view)
@@ -111,7 +111,7 @@ def test_all_images_are_looked_at_and_every_draw_is_the_generators() -> None:
     def scores(pruner: Mad, seed: int) -> Tensors:
         state = State.of(model)
         view = network(state, model, seed)
-        seen = scene(model)
+        seen = context(model)
         return pruner.scores(type(seen)(seen.weights, seen.masks, view.generator, view))
 
     every = FAST.model_copy(update={"examples": None})

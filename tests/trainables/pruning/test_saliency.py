@@ -14,7 +14,7 @@ from trainables.data.tensors import Split, TrainingData
 from trainables.method.phases import Prune
 from trainables.models.normalised import Normalise, Normalised
 from trainables.pruning import PRUNERS, Pruning
-from trainables.pruning.base import Pruner, Scene
+from trainables.pruning.base import Pruner, PrunerContext
 from trainables.pruning.cut import prune
 from trainables.pruning.network import Network
 from trainables.pruning.rates import Rates
@@ -48,13 +48,13 @@ def network(state: State, model: nn.Module, seed: int = 1) -> Network:
     return Network(model, state, data(), torch.Generator().manual_seed(seed), build)
 
 
-def scene(model: nn.Module, sparsity: float = 0.0) -> Scene:
+def context(model: nn.Module, sparsity: float = 0.0) -> PrunerContext:
     """Return what a pruner sees of a network, some of which is cut already."""
     draws = torch.Generator().manual_seed(0)
     cut = Prune(sparsity=sparsity, pruning=Pruning(pruner="random"))  # type: ignore[arg-type]
     state = prune(cut, State.of(model), draws)
     view = network(state, model)
-    return Scene({name: state.params[name] for name in state.masks}, state.masks, view.generator, view)
+    return PrunerContext({name: state.params[name] for name in state.masks}, state.masks, view.generator, view)
 
 
 def close(found: Tensors, wanted: Tensors, tolerance: float = 1e-4) -> None:
@@ -80,7 +80,7 @@ class Masked(nn.Module):
 @pytest.mark.parametrize("inputs", ["clean", "pgd", "noise"])
 def test_snip_is_the_gradient_of_a_mask_variable(inputs: str) -> None:
     model = build()
-    seen = scene(model)
+    seen = context(model)
     pruner = Snip(examples=24, batch=24, inputs=inputs, eps=0.1)  # type: ignore[arg-type]
     ((x, y),) = pruner.batches(network(seen.network.state, model))
     masked = Masked(model.train(), dict(seen.weights))
@@ -90,13 +90,13 @@ def test_snip_is_the_gradient_of_a_mask_variable(inputs: str) -> None:
 
 def test_snip_in_batches_is_snip_at_once_where_images_do_not_meet_in_batch_norm() -> None:
     model = build(batch_norm=False)
-    whole, parts = (Snip(examples=24, batch=batch).scores(scene(model)) for batch in (24, 7))
+    whole, parts = (Snip(examples=24, batch=batch).scores(context(model)) for batch in (24, 7))
     close(parts, whole)
 
 
 def test_adversarial_scores_are_those_of_worse_images_within_the_radius() -> None:
     model = build(batch_norm=False)
-    seen = scene(model)
+    seen = context(model)
     view = seen.network
     ((clean, y),) = Snip(examples=24).batches(network(view.state, model))
     ((worse, same),) = Snip(examples=24, inputs="pgd", eps=0.1).batches(network(view.state, model))  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ def test_adversarial_scores_are_those_of_worse_images_within_the_radius() -> Non
 
 def test_grasp_is_weight_times_hessian_times_gradient() -> None:
     model = build().double()
-    seen = scene(model, sparsity=0.3)
+    seen = context(model, sparsity=0.3)
     view = network(seen.network.state, model)
     pruner = Grasp(examples=24, batch=24, temperature=2.0)
     ((x, y),) = pruner.batches(view)
@@ -131,7 +131,7 @@ def test_grasp_is_weight_times_hessian_times_gradient() -> None:
 def test_grasp_keeps_what_the_gradient_flow_does_without_most_gladly() -> None:
     """The score is signed: removing a weight of high score lowers the gradient's norm, to first order."""
     model = build(batch_norm=False).double()
-    seen = scene(model)
+    seen = context(model)
     view = network(seen.network.state, model)
     pruner = Grasp(examples=24, batch=24, temperature=1.0)
     ((x, y),) = pruner.batches(view)
@@ -158,7 +158,7 @@ def test_synflow_is_the_flow_through_each_weight_of_a_linear_chain() -> None:
         Normalise(MEAN, STD),
     )
     first, second = (p.detach().double().abs() for p in model.parameters())
-    found = Synflow().scores(scene(model))
+    found = Synflow().scores(context(model))
     close(found, {"net.1.weight": first * second.sum(0)[:, None], "net.3.weight": second * first.sum(1)[None]}, 1e-6)
 
 
@@ -169,7 +169,7 @@ def test_synflow_is_conserved_from_layer_to_layer() -> None:
             if name.endswith("bias"):
                 p.zero_()
     model.net[4] = nn.ReLU()  # type: ignore[index, operator]
-    flows = [float(score.sum()) for score in Synflow().scores(scene(model)).values()]
+    flows = [float(score.sum()) for score in Synflow().scores(context(model)).values()]
     assert flows == pytest.approx([flows[0]] * 3, rel=1e-9)
 
 
@@ -192,7 +192,7 @@ def test_ntk_sap_tends_to_the_gradient_of_the_kernels_trace() -> None:
 
     state = State.of(model)
     view = Network(model, state, data(), torch.Generator().manual_seed(0), rebuilt)
-    seen = Scene(state.params, state.masks, view.generator, view)
+    seen = PrunerContext(state.params, state.masks, view.generator, view)
     found = NtkSap(samples=4000, batch=1, epsilon=1e-3).scores(seen)
     # z is new in each draw, so its second moment takes its place: pixels are mean + std * normal.
     mean = view.unnormalised(torch.zeros(1, *SHAPE)).flatten()
@@ -242,7 +242,7 @@ def test_memory_formats_are_scored_alike_to_the_bit(kind: str) -> None:
         params = {n: p.contiguous(memory_format=form) if p.dim() == 4 else p for n, p in state.params.items()}
         view = network(State(params, state.buffers, state.masks), model.to(memory_format=form))  # type: ignore[call-overload]
         weights = {name: params[name] for name in state.masks}
-        found.append(PRUNERS.parse({"kind": kind}).scores(Scene(weights, state.masks, view.generator, view)))
+        found.append(PRUNERS.parse({"kind": kind}).scores(PrunerContext(weights, state.masks, view.generator, view)))
     for name, score in found[0].items():
         assert torch.equal(score, found[1][name])
 
@@ -286,7 +286,7 @@ def test_rates_are_taken_once_however_many_rounds_a_pruner_has(exact: bool) -> N
 
 def test_pruners_say_whether_they_need_the_network() -> None:
     state = State.of(build())
-    weights = Scene({name: state.params[name] for name in state.masks}, state.masks, torch.Generator())
+    weights = PrunerContext({name: state.params[name] for name in state.masks}, state.masks, torch.Generator())
     for kind in PRUNERS:
         if PRUNERS[kind].needs_network:
             with pytest.raises(ValueError, match="was given weights alone"):

@@ -10,7 +10,7 @@ from trainables import models
 from trainables.core.spec import plain
 from trainables.data import tensors
 from trainables.method.phases import Imitate, Measure, Prune, Rewind, Train
-from trainables.method.trial import TrialSpec, steps
+from trainables.method.trial import TrialSpec, keyed_phases
 from trainables.recipes.shi2022 import Shi2022
 from trainables.store.stages import Stages
 from trainables.store.state import State
@@ -56,7 +56,7 @@ def states(spec: TrialSpec, place: Path) -> dict[str, State]:
     """Return what the phases of a finished trial left, by kind."""
     stages = Stages(Storage(str(place)))
     found = {}
-    for step in steps(spec, tensors.load(spec.data, CPU).fingerprint):
+    for step in keyed_phases(spec, tensors.load(spec.data, CPU).fingerprint):
         if not isinstance(step.phase, Measure):
             state = stages.load(step.key)
             assert state is not None
@@ -165,7 +165,7 @@ def test_the_reference_is_trained_once_for_all_and_its_training_compared_with(tm
     assert set(points[0].metrics.values()) == {None}
     stages = Stages(Storage(str(tmp_path)))
     data = tensors.load(spec.data, CPU)
-    dense, sparse = (step for step in steps(spec, data.fingerprint) if isinstance(step.phase, Train))
+    dense, sparse = (step for step in keyed_phases(spec, data.fingerprint) if isinstance(step.phase, Train))
     assert dense.phase.kept == sparse.phase.kept == (1, 2)
     net = models.build(spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0).eval()
     x = data.validation.pixels(slice(40))
@@ -181,7 +181,7 @@ def test_the_reference_is_trained_once_for_all_and_its_training_compared_with(tm
     assert robust is not None
     assert 0 <= robust <= 1
     # The dense network alone is the same trial's beginning, and the next sparsity trains it no more.
-    assert [step.key for step in steps(followed(sparsity=0.0), data.fingerprint)][1] == dense.key
+    assert [step.key for step in keyed_phases(followed(sparsity=0.0), data.fingerprint)][1] == dense.key
     more = [report for report in run(followed(sparsity=0.5), tmp_path) if report.epoch is not None]
     assert len(more) == 3
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from trainables.data import tensors
-from trainables.method.partial import Rungs
+from trainables.method.partial import PartialSchedule
 from trainables.method.phases import Measure, Train
 from trainables.method.screening import Screen
-from trainables.method.trial import TrialSpec, steps
-from trainables.store.records import Point, Rung
+from trainables.method.trial import TrialSpec, keyed_phases
+from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Storage
@@ -54,7 +54,7 @@ def points(reports: Iterator[Report]) -> list[Point]:
 
 def final_state(spec: TrialSpec, place: Path) -> State:
     fingerprint = tensors.load(spec.data, CPU).fingerprint
-    last = [step for step in steps(spec, fingerprint) if not isinstance(step.phase, Measure)][-1]
+    last = [step for step in keyed_phases(spec, fingerprint) if not isinstance(step.phase, Measure)][-1]
     state = Stages(Storage(str(place))).load(last.key)
     assert state is not None
     return state
@@ -106,7 +106,7 @@ def test_a_second_trial_shares_the_prefix_and_says_so(tmp_path: Path) -> None:
 def test_rewinding_gives_the_survivors_the_weights_it_names(tmp_path: Path, rewind: str) -> None:
     spec = trial(sparsity=0.5, rewind=rewind)
     list(run(spec, tmp_path).reports())
-    chain = {step.phase.kind: step for step in reversed(steps(spec, tensors.load(spec.data, CPU).fingerprint))}
+    chain = {step.phase.kind: step for step in reversed(keyed_phases(spec, tensors.load(spec.data, CPU).fingerprint))}
     stages = Stages(Storage(str(tmp_path)))
     start, dense, pruned = (stages.load(chain[kind].key) for kind in ("init", "train", "prune"))
     assert start is not None
@@ -130,7 +130,7 @@ def test_rewinding_gives_the_survivors_the_weights_it_names(tmp_path: Path, rewi
 def test_rewinding_to_an_epoch_takes_the_weights_after_it(tmp_path: Path) -> None:
     list(run(trial(sparsity=0.5, rewind=2), tmp_path / "long").reports())
     spec = trial(sparsity=0.5, rewind=2)
-    chain = steps(spec, tensors.load(spec.data, CPU).fingerprint)
+    chain = keyed_phases(spec, tensors.load(spec.data, CPU).fingerprint)
     stages = Stages(Storage(str(tmp_path / "long")))
     training = next(step for step in chain if isinstance(step.phase, Train))
     rewound = stages.load(next(step for step in chain if step.phase.kind == "rewind").key)
@@ -180,7 +180,9 @@ def _epochs(reports: list[Report]) -> int:
 def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp_path: Path) -> None:
     spec = trial(rewind="none")
     first = points(run(spec, tmp_path).reports())
-    chain = [s for s in steps(spec, tensors.load(spec.data, CPU).fingerprint) if not isinstance(s.phase, Measure)]
+    chain = [
+        s for s in keyed_phases(spec, tensors.load(spec.data, CPU).fingerprint) if not isinstance(s.phase, Measure)
+    ]
     stages = Stages(Storage(str(tmp_path)))
     for step in chain[:-1]:
         stages.drop(step.key)
@@ -276,15 +278,15 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path: Path) ->
     assert elsewhere("other", 6) != elsewhere("there", 5)
 
 
-LOOKS = Rungs(levels=(1, 2, 4, 6), examples=64, steps=1)
+LOOKS = PartialSchedule(levels=(1, 2, 4, 6), examples=64, steps=1)
 
 
-def looking(spec: TrialSpec, place: Path, number: int = 0, rungs: Rungs | None = LOOKS) -> Run:
+def looking(spec: TrialSpec, place: Path, number: int = 0, rungs: PartialSchedule | None = LOOKS) -> Run:
     data = tensors.load(spec.data, CPU)
     return Run(spec, data, Stages(Storage(str(place))), number, "study", CPU, 0.0, rungs)
 
 
-def looks(reports: Iterable[Report]) -> list[Rung]:
+def looks(reports: Iterable[Report]) -> list[PartialMeasurement]:
     return [report.rung for report in reports if report.rung is not None]
 
 
@@ -306,7 +308,9 @@ def test_a_training_is_looked_at_where_it_is_asked_for_and_is_none_the_other_for
 
 
 def test_a_look_at_the_end_of_a_training_would_be_a_point_and_is_not_taken(tmp_path: Path) -> None:
-    reports = list(looking(trial(), tmp_path, rungs=Rungs(levels=(3, 5), shares=(0.99,), examples=64)).reports())
+    reports = list(
+        looking(trial(), tmp_path, rungs=PartialSchedule(levels=(3, 5), shares=(0.99,), examples=64)).reports()
+    )
     assert looks(reports) == []
 
 
@@ -327,7 +331,7 @@ def test_what_is_known_of_a_broken_off_training_is_reported_before_it_goes_on(tm
     seen = [next(report.rung for report in stopped if report.rung) for _ in range(3)]
     stopped.close()
     reports = looking(trial(epochs=8), tmp_path, number=1).reports()
-    known: list[Rung] = []
+    known: list[PartialMeasurement] = []
     while not (report := next(reports)).epoch:
         known += looks([report])
     assert [(r.resource, r.robust_accuracy) for r in known] == [(r.resource, r.robust_accuracy) for r in seen]

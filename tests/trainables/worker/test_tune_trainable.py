@@ -25,7 +25,7 @@ from trainables.engine import train
 from trainables.measure import evaluate
 from trainables.method.trial import TrialSpec
 from trainables.store import paths
-from trainables.store.records import Outcome, Point, Rung
+from trainables.store.records import Outcome, PartialMeasurement, Point
 from trainables.store.storage import Storage
 from trainables.worker import points, preemption, run, tune_trainable
 from trainables.worker.tune_trainable import RobustsearchTrial
@@ -93,7 +93,7 @@ def test_every_point_is_reported_and_recorded(work: Any, tmp_path: Path) -> None
 
 def test_looks_are_taken_reported_and_recorded_where_the_configuration_asks_for_them(work: Any, tmp_path: Path) -> None:
     results = run_out(work(trial(11), rungs={"levels": [1, 4], "examples": 32, "steps": 1}))
-    reported = [Rung.model_validate_json(result["rung"]) for result in results if "rung" in result]
+    reported = [PartialMeasurement.model_validate_json(result["rung"]) for result in results if "rung" in result]
     assert [look.resource for look in reported] == [1, 4]
     assert list(outcome(tmp_path).rungs) == reported
     assert all(json.dumps(result) for result in results)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from search.launch.ask_tell import Sampling
-from search.launch.cost import Expectation, alone
+from search.launch.cost import Forecast, alone
 from search.launch.driver import Driver
 from search.objectives import pareto
 from search.samplers.ehvi.candidates import spread
 from search.samplers.ehvi.suggest import suggest
-from search.samplers.ehvi.surrogate import FIT_POINTS, Belief, Told, bounded, sample
-from search.samplers.optuna import Ehvi, Scene
+from search.samplers.ehvi.surrogate import FIT_POINTS, Observations, Surrogate, bounded, sample
+from search.samplers.optuna import Ehvi, SamplerContext
 from search.space.parameters import active, name
 from search.store.records import Records
 from search.study.spec import StudySpec
@@ -34,8 +34,8 @@ SPACE = (
 )
 
 
-def scene(spec: StudySpec, number: int = 20, expect: Any = alone) -> Scene:
-    return Scene(spec.seed, number, spec, expect)
+def context(spec: StudySpec, number: int = 20, expect: Any = alone) -> SamplerContext:
+    return SamplerContext(spec.seed, number, spec, expect)
 
 
 def robust(params: dict[str, Any]) -> float:
@@ -44,16 +44,16 @@ def robust(params: dict[str, Any]) -> float:
     return peak * (1 - params["recipe.sparsity"] ** 4) * (0.8 if params["recipe.train.loss"] == "madry" else 0.7)
 
 
-def told(spec: StudySpec, params: list[Any], measure: Any = None, excess: Any = None, **more: Any) -> Told:
+def told(spec: StudySpec, params: list[Any], measure: Any = None, excess: Any = None, **more: Any) -> Observations:
     measure = measure or (lambda p: (robust(p), p["recipe.sparsity"]))
     values = np.array([measure(p) for p in params], float).reshape(len(params), len(spec.objectives))
     missed = [excess(p) for p in params] if excess else []
     missed = np.array(missed, float).reshape(len(params), -1 if excess else 0)
-    return Told(params, values, missed, **{"running": [], "failed": [], **more})
+    return Observations(params, values, missed, **{"running": [], "failed": [], **more})
 
 
-def believed(spec: StudySpec, known: Told) -> Belief:
-    return Belief(spec, known, known.values[known.fits], sample(known, 0))
+def believed(spec: StudySpec, known: Observations) -> Surrogate:
+    return Surrogate(spec, known, known.values[known.fits], sample(known, 0))
 
 
 def shown(spec: StudySpec, count: int = 24) -> list[Any]:
@@ -68,28 +68,28 @@ def test_the_first_trials_are_those_of_a_sobol_sequence() -> None:
 
 def test_it_goes_where_the_front_can_grow() -> None:
     spec = study(SPACE)
-    found = [suggest(scene(spec, number), told(spec, shown(spec)), 4) for number in range(20, 28)]
+    found = [suggest(context(spec, number), told(spec, shown(spec)), 4) for number in range(20, 28)]
     assert all(params["recipe.train.eps"] == pytest.approx(0.1, abs=0.05) for params in found)
     assert all(params["recipe.train.loss"] == "madry" for params in found)
 
 
 def test_a_suggestion_depends_on_seed_number_and_points_alone() -> None:
     spec = study(SPACE)
-    first = suggest(scene(spec), told(spec, shown(spec)), 4)
-    assert suggest(scene(spec), told(spec, shown(spec)), 4) == first
-    assert suggest(scene(spec, 40), told(spec, shown(spec)), 4) != first
-    assert suggest(scene(spec.model_copy(update={"seed": 1})), told(spec, shown(spec)), 4) != first
+    first = suggest(context(spec), told(spec, shown(spec)), 4)
+    assert suggest(context(spec), told(spec, shown(spec)), 4) == first
+    assert suggest(context(spec, 40), told(spec, shown(spec)), 4) != first
+    assert suggest(context(spec.model_copy(update={"seed": 1})), told(spec, shown(spec)), 4) != first
 
 
 def test_epochs_count_what_is_stored_is_extended_rather_than_begun_again() -> None:
     spec = study(SPACE)
 
     def cheap_at(eps: float) -> Any:
-        return lambda p: Expectation((p,), (2 if p["recipe.train.eps"] == eps else 400,), (False,))
+        return lambda p: Forecast((p,), (2 if p["recipe.train.eps"] == eps else 400,), (False,))
 
     points = shown(spec)
     for known in (points[3], points[7]):
-        params = suggest(scene(spec, expect=cheap_at(known["recipe.train.eps"])), told(spec, [*points, known]), 4)
+        params = suggest(context(spec, expect=cheap_at(known["recipe.train.eps"])), told(spec, [*points, known]), 4)
         assert params["recipe.train.eps"] == known["recipe.train.eps"]
 
 
@@ -98,27 +98,27 @@ def test_the_way_to_a_point_counts_as_well_as_its_end() -> None:
     spec = study(SPACE)
     rungs = (0.3, 0.5, 0.7, 0.8, 0.9)
 
-    def chain(params: dict[str, Any]) -> Expectation:
+    def chain(params: dict[str, Any]) -> Forecast:
         ends = [s for s in rungs if s < params["recipe.sparsity"]] + [params["recipe.sparsity"]]
         points = tuple({**params, "recipe.sparsity": s} for s in ends)
         # The last rungs cost out of proportion.
         epochs = tuple(10 * (at + 1) if s <= 0.7 else 10_000 for at, s in enumerate(ends))
-        return Expectation(points, epochs, (False,) * len(points))
+        return Forecast(points, epochs, (False,) * len(points))
 
     sparse = [params for params in shown(spec, 64) if params["recipe.sparsity"] > 0.8][:10]
-    found = suggest(scene(spec, expect=chain), told(spec, sparse), 4)
+    found = suggest(context(spec, expect=chain), told(spec, sparse), 4)
     assert found["recipe.sparsity"] <= 0.7
 
 
 def test_trials_that_measure_nothing_new_or_are_impossible_are_not_proposed() -> None:
     spec = study(SPACE)
 
-    def expect(params: dict[str, Any]) -> Expectation:
+    def expect(params: dict[str, Any]) -> Forecast:
         if params["recipe.sparsity"] > 0.6:
             raise SpecError("too sparse")
-        return Expectation((params,), (10,), (params["recipe.train.loss"] == "madry",))
+        return Forecast((params,), (10,), (params["recipe.train.loss"] == "madry",))
 
-    found = suggest(scene(spec, expect=expect), told(spec, shown(spec)), 4)
+    found = suggest(context(spec, expect=expect), told(spec, shown(spec)), 4)
     assert found["recipe.sparsity"] <= 0.6
     assert found["recipe.train.loss"] == "trades"
 
@@ -130,10 +130,10 @@ def test_constraints_are_met_where_they_can_be() -> None:
         return [2 * params["recipe.train.eps"] - 0.1]
 
     points = [params for params in shown(spec, 64) if params["recipe.train.eps"] > 0.02][:24]
-    found = [suggest(scene(spec, n), told(spec, points, excess=excess), 4) for n in range(20, 26)]
+    found = [suggest(context(spec, n), told(spec, points, excess=excess), 4) for n in range(20, 26)]
     assert all(params["recipe.train.eps"] < 0.06 for params in found)
     none = [params for params in points if excess(params)[0] > 0.05]
-    lost = suggest(scene(spec), told(spec, none, excess=excess), 4)
+    lost = suggest(context(spec), told(spec, none, excess=excess), 4)
     assert lost["recipe.train.eps"] < min(params["recipe.train.eps"] for params in none)
 
 
@@ -144,13 +144,13 @@ def test_bounds_on_the_sparsity_are_known_not_learned() -> None:
         return [(1 - params["recipe.sparsity"]) - 0.6, params["recipe.sparsity"] - 0.8]
 
     points = shown(spec, 6)
-    belief = believed(spec, told(spec, points, excess=excess))
-    assert not any("excess" in what for what in belief._models)
+    surrogate = believed(spec, told(spec, points, excess=excess))
+    assert not any("excess" in what for what in surrogate._models)
     there = spread(spec.space, 9, seed=8)
-    predicted = belief.predict(there)
+    predicted = surrogate.predict(there)
     assert predicted.excess == pytest.approx(np.array([excess(params) for params in there]))
     assert (predicted.excess_deviation == 0).all()
-    found = suggest(scene(spec), told(spec, points, excess=excess), 4)
+    found = suggest(context(spec), told(spec, points, excess=excess), 4)
     assert 0.4 <= found["recipe.sparsity"] <= 0.8
 
 
@@ -168,7 +168,7 @@ def test_the_sparsity_is_learned_where_networks_are_not_as_sparse_as_asked() -> 
         assert sparsity == pytest.approx(0.0 if whole(params) else params["recipe.sparsity"], abs=0.15)
     assert (found.deviation[:, 1] > 0).all()
     # Whatever it asks for, a network made whole again is worth nothing in sparsity.
-    chosen = [suggest(scene(spec, number), known, 4) for number in range(20, 28)]
+    chosen = [suggest(context(spec, number), known, 4) for number in range(20, 28)]
     assert not any(whole(params) for params in chosen)
 
 
@@ -196,7 +196,7 @@ def test_other_objectives_are_sought_as_well(objectives: dict[str, str]) -> None
     points = shown(spec)
     before = pareto.hypervolume([measure(params) for params in points])
     for number in range(20, 28):
-        points.append(suggest(scene(spec, number), told(spec, points, measure), 4))
+        points.append(suggest(context(spec, number), told(spec, points, measure), 4))
     blind = [measure(params) for params in spread(spec.space, 64, seed=9)[:32]]
     after = pareto.hypervolume([measure(params) for params in points])
     assert after > max(before, pareto.hypervolume(blind))
@@ -211,13 +211,13 @@ def test_a_target_is_reached_as_sparse_as_can_be() -> None:
 
     points = shown(spec)
     for number in range(20, 32):
-        points.append(suggest(scene(spec, number), told(spec, points, excess=excess), 4))
+        points.append(suggest(context(spec, number), told(spec, points, excess=excess), 4))
     reached = [params["recipe.sparsity"] for params in points if robust(params) >= 0.5]
     assert max(reached) > 0.77
     assert all(0.7 < params["recipe.sparsity"] < 0.85 for params in points[24:30])
     # The objective's own model says how likely the bound is.
-    belief = believed(spec, told(spec, points, excess=excess))
-    assert list(belief._models) == ["robust_accuracy"]
+    surrogate = believed(spec, told(spec, points, excess=excess))
+    assert list(surrogate._models) == ["robust_accuracy"]
 
 
 @pytest.mark.parametrize("kind", ["tpe", "nsga2"])
@@ -233,14 +233,14 @@ def test_other_samplers_are_told_the_target_as_a_constraint(kind: str) -> None:
 def test_trials_under_way_count_as_what_is_expected_of_them() -> None:
     spec = study(SPACE)
     points = shown(spec)
-    alone_found = suggest(scene(spec), told(spec, points), 4)
-    belief = believed(spec, told(spec, points, running=[alone_found]))
+    alone_found = suggest(context(spec), told(spec, points), 4)
+    surrogate = believed(spec, told(spec, points, running=[alone_found]))
     blank = believed(spec, told(spec, points))
-    assert belief.predict([alone_found]).mean[0] == pytest.approx(blank.predict([alone_found]).mean[0], rel=1e-3)
-    assert belief.predict([alone_found]).deviation[0, 0] < 0.8 * blank.predict([alone_found]).deviation[0, 0]
+    assert surrogate.predict([alone_found]).mean[0] == pytest.approx(blank.predict([alone_found]).mean[0], rel=1e-3)
+    assert surrogate.predict([alone_found]).deviation[0, 0] < 0.8 * blank.predict([alone_found]).deviation[0, 0]
     running = [alone_found]
     for _ in range(5):
-        running.append(suggest(scene(spec), told(spec, points, running=running), 4))
+        running.append(suggest(context(spec), told(spec, points, running=running), 4))
     assert len({name(params) for params in running}) == 6
     known = sorted(params["recipe.sparsity"] for params in running)
     assert min(b - a for a, b in itertools.pairwise(known)) > 0 or len({p["recipe.train.eps"] for p in running}) > 1
@@ -249,8 +249,8 @@ def test_trials_under_way_count_as_what_is_expected_of_them() -> None:
 def test_failed_trials_are_not_repeated_and_spoil_their_neighbourhood() -> None:
     spec = study(SPACE)
     points = shown(spec)
-    found = suggest(scene(spec), told(spec, points), 4)
-    again = suggest(scene(spec), told(spec, points, failed=[found]), 4)
+    found = suggest(context(spec), told(spec, points), 4)
+    again = suggest(context(spec), told(spec, points, failed=[found]), 4)
     assert again != found
     bad = believed(spec, told(spec, points, failed=[found]))
     good = believed(spec, told(spec, points))
@@ -260,7 +260,7 @@ def test_failed_trials_are_not_repeated_and_spoil_their_neighbourhood() -> None:
 def test_a_study_without_results_is_covered_evenly() -> None:
     spec = study(SPACE)
     nothing = told(spec, [], running=shown(spec, 8), failed=[])
-    assert suggest(scene(spec), nothing, 4) == spread(spec.space, 1, _sobol_seed(spec), 20)[0]
+    assert suggest(context(spec), nothing, 4) == spread(spec.space, 1, _sobol_seed(spec), 20)[0]
 
 
 def _sobol_seed(spec: StudySpec) -> int:

@@ -35,7 +35,7 @@ from search.launch.ask_tell import distribution
 from search.store.records import Records
 from search.study import file as study_file
 from search.study.spec import StudySpec
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 from trainables.store.storage import Storage
 
 Values = list[float]

@@ -45,8 +45,9 @@ from trainables.data.tensors import TrainingData
 from trainables.engine.train import train
 from trainables.measure import evaluate
 from trainables.method.phases import Prune, Rewind, Train
-from trainables.method.trial import KeyedPhase, Protocol, TrialSpec, keyed_phases
+from trainables.method.protocol import Protocol
 from trainables.pruning.cut import prune
+from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
 from trainables.store.state import State
 
 TABLES = Path(__file__).parent / "tables"

@@ -14,9 +14,9 @@ from search.launch.driver import Driver
 from search.launch.queue import Order
 from search.samplers.optuna import Sampler
 from search.store.records import Fingerprint, Records
-from trainables.method import trial as trial_spec
 from trainables.method.phases import Measure, Train
-from trainables.method.trial import KeyedPhase, TrialSpec
+from trainables.recipes import trial as trial_spec
+from trainables.recipes.trial import KeyedPhase, TrialSpec
 from trainables.store.records import Outcome, PartialMeasurement, Point, TrialRecord
 from trainables.store.storage import Storage
 

@@ -63,8 +63,8 @@ class Clock:
 
 def points_of(record: Any) -> list[Any]:
     """Return what a trial would measure: the dense network and each round, by a formula of its parameters."""
-    from trainables.method import trial as trial_spec
     from trainables.method.phases import Measure
+    from trainables.recipes import trial as trial_spec
     from trainables.store.records import Point
 
     trial = trial_spec.TrialSpec.model_validate(record.spec)
@@ -76,7 +76,7 @@ def points_of(record: Any) -> list[Any]:
         - abs(math.log10(trial.recipe.train.optimiser.lr) + 2) / 20
     )
     found = []
-    measures = [(step.key, step.phase) for step in trial_spec.steps(trial, "") if isinstance(step.phase, Measure)]
+    measures = [(step.key, step.phase) for step in trial_spec.keyed_phases(trial, "") if isinstance(step.phase, Measure)]
     for index, (key, phase) in enumerate(measures):
         sparsity = phase.stands_for["sparsity"]
         correct = round(examples * max(0.1, reach * (1 - math.exp(-(((1 - sparsity) / 0.03) ** 0.6)))))

@@ -44,9 +44,9 @@ from trainables.mask_updates import REWIRINGS
 from trainables.mask_updates.base import Rewiring
 from trainables.measure.sanity_checks import SEVERITY
 from trainables.method.imitation import Imitation
+from trainables.method.protocol import Protocol
 from trainables.method.screening import Screening
 from trainables.method.training import LOSSES, OPTIMISERS, SCHEDULES, Loss, Optimiser, Schedule, Training
-from trainables.method.trial import Protocol
 from trainables.metrics import MEASURES, METRICS
 from trainables.metrics.base import Metric
 from trainables.models import MODELS

@@ -190,7 +190,7 @@ def test_what_only_describes_imports_no_torch(root: str) -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("trainables.method.trial", "torch torchvision ray optuna sklearn pandas search"),
+        ("trainables.recipes.trial", "torch torchvision ray optuna sklearn pandas search"),
         ("search.cli", "torch ray optuna pandas matplotlib sklearn pyarrow"),
         ("search.study.file", "torch ray optuna pandas matplotlib sklearn pyarrow"),
         ("search.results.study", "torch ray optuna pandas matplotlib sklearn"),

@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 
 from trainables.data import tensors
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 from trainables.store.records import Point
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import common
 from common import Claim, Interval, interval, paired, together, verdict
 
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 from trainables.store.records import Point
 
 ROUNDS = (3, 8, 11, 15, 18)

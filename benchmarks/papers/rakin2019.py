@@ -22,7 +22,7 @@ from typing import Any
 import common
 from common import Claim, interval, markdown, paired
 
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 from trainables.store.records import Point
 
 ARMS: dict[str, dict[str, Any]] = {

@@ -26,7 +26,7 @@ from common import Claim, Interval, interval, paired
 from trainables import models
 from trainables.data import tensors
 from trainables.method.phases import Imitate, Train
-from trainables.method.trial import KeyedPhase, TrialSpec, keyed_phases
+from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
 from trainables.store.records import Point
 from trainables.store.stages import Stages
 from trainables.store.state import State

@@ -24,7 +24,7 @@ from common import Claim, Interval, interval, markdown, paired
 
 from trainables.data import tensors
 from trainables.method.phases import Measure
-from trainables.method.trial import TrialSpec, keyed_phases
+from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.records import Point
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage

@@ -20,7 +20,7 @@ from typing import Any
 import common
 from common import Claim, Interval, interval, paired
 
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 from trainables.store.records import Point
 
 MODES = ("continued", "rewound", "random")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from search.space.parameters import Parameter, Params, active, holds, name
 from trainables.core.keys import key
 from trainables.method.phases import EpochPhase, Measure, Phase
-from trainables.method.trial import TrialSpec, keyed_phases
+from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.records import Outcome, TrialRecord
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from search.store.records import Records, utc_now
 from search.study.inverse import completed
 from trainables.core.errors import StorageError
 from trainables.core.spec import plain
-from trainables.method import trial as trial_spec
-from trainables.method.trial import TrialSpec
+from trainables.recipes import trial as trial_spec
+from trainables.recipes.trial import TrialSpec
 from trainables.store.records import Failure, Outcome, PartialMeasurement, Point, TrialRecord
 
 

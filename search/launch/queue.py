@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from trainables.method.phases import EpochPhase
-from trainables.method.trial import KeyedPhase
+from trainables.recipes.trial import KeyedPhase
 from trainables.store.records import TrialRecord
 
 

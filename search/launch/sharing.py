@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from search.space.parameters import Params, holds, place
 from search.study.spec import StudySpec
 from trainables.method.phases import EpochPhase
-from trainables.method.trial import keyed_phases
+from trainables.recipes.trial import keyed_phases
 
 
 @dataclass(frozen=True)

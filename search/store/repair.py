@@ -18,7 +18,7 @@ from search.store.check import Fault
 from search.store.records import Records, set_aside, utc_now
 from trainables.core.errors import SpecError, StorageError
 from trainables.core.spec import plain
-from trainables.method.trial import keyed_phases
+from trainables.recipes.trial import keyed_phases
 from trainables.store import paths
 from trainables.store.records import Outcome, TrialRecord
 from trainables.store.storage import Storage

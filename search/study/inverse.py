@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from search.space.parameters import Categorical, Parameter, Params, active, holds, numbers
 from trainables.core.errors import SpecError
 from trainables.core.spec import plain
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 
 if TYPE_CHECKING:
     from search.study.spec import StudySpec

@@ -19,13 +19,14 @@ from trainables.core.registry import nearest
 from trainables.core.spec import Spec, plain
 from trainables.data import DATASETS
 from trainables.data.base import Data
+from trainables.method.protocol import Protocol
 from trainables.method.screening import Screening
-from trainables.method.trial import Protocol, TrialSpec
 from trainables.metrics import MEASURES, NONZERO, ROBUST_ACCURACY, SPARSITY, Direction
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
+from trainables.recipes.trial import TrialSpec
 
 _COUNTS = ("nonzero", "macs_effective")
 

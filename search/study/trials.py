@@ -17,11 +17,11 @@ from search.space.parameters import Categorical, IntRange, Params, Space, active
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
 from trainables.core.spec import Spec, plain
-from trainables.method.trial import TrialSpec
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
+from trainables.recipes.trial import TrialSpec
 
 if TYPE_CHECKING:
     from search.study.spec import StudySpec

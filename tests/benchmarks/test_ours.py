@@ -14,7 +14,7 @@ from search.samplers.optuna import RandomSearch
 from search.store.records import Records
 from tests.benchmarks import made
 from trainables.method.phases import Train
-from trainables.method.trial import TrialSpec, keyed_phases
+from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.storage import Storage
 
 

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "papers"))
 import common
 from common import Claim, Interval, interval, paired, together, verdict
 
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 
 
 def test_interval_is_students() -> None:

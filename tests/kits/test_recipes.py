@@ -11,8 +11,8 @@ import torch
 
 from trainables.core.spec import plain
 from trainables.data import tensors
-from trainables.method.trial import TrialSpec, keyed_phases
 from trainables.recipes import RECIPES
+from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.records import Point
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage

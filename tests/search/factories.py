@@ -17,7 +17,7 @@ from typing import Any
 from search.store.records import Fingerprint, Records
 from search.study.spec import StudySpec
 from trainables.core.spec import plain
-from trainables.method.trial import keyed_phases
+from trainables.recipes.trial import keyed_phases
 from trainables.store.records import Failure, Outcome, PartialMeasurement, Point, TrialRecord
 from trainables.store.storage import Storage
 

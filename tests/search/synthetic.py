@@ -15,7 +15,7 @@ from search.store.records import Records
 from search.study.spec import StudySpec
 from tests.search import factories
 from trainables.method.phases import Measure, Train
-from trainables.method.trial import keyed_phases
+from trainables.recipes.trial import keyed_phases
 from trainables.store.records import TrialRecord
 from trainables.store.storage import Storage
 

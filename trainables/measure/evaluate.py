@@ -24,7 +24,7 @@ from trainables.core.rng import derive
 from trainables.data.tensors import Split
 from trainables.measure import sanity_checks
 from trainables.measure.metrics import measured
-from trainables.method.trial import Protocol
+from trainables.method.protocol import Protocol
 from trainables.metrics.base import Trainings
 from trainables.models import macs
 from trainables.models.noise import Eot, Noise, Noisy

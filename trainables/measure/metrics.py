@@ -13,7 +13,7 @@ from trainables.core.keys import canonical_json
 from trainables.core.rng import derive
 from trainables.core.spec import plain
 from trainables.data.tensors import Split
-from trainables.method.trial import Protocol
+from trainables.method.protocol import Protocol
 from trainables.metrics.base import Metric, MetricContext, Trainings
 from trainables.store.state import State
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trainables import attacks
 from trainables.attacks.pgd import Fgsm
 from trainables.core.rng import derive
-from trainables.method.trial import Protocol
+from trainables.method.protocol import Protocol
 from trainables.models.noise import Noise
 from trainables.store.records import Status
 from trainables.store.state import State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainables.core.spec import Spec
 from trainables.method.phases import EpochPhase, Train
-from trainables.method.trial import Protocol
+from trainables.method.protocol import Protocol
 
 
 class PartialSchedule(Spec):

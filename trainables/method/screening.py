@@ -8,7 +8,7 @@ from statistics import NormalDist
 from pydantic import Field
 
 from trainables.core.spec import Spec
-from trainables.method.trial import Protocol
+from trainables.method.protocol import Protocol
 from trainables.metrics import CLEAN_ACCURACY, MEASURES, ROBUST_ACCURACY, wilson
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from trainables.method.phases import Measure, Rewind, Train
-from trainables.method.trial import KeyedPhase
+from trainables.recipes.trial import KeyedPhase
 
 
 def origin(step: KeyedPhase, chain: Sequence[KeyedPhase]) -> tuple[KeyedPhase, tuple[int, ...]] | None:

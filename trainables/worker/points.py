@@ -19,10 +19,11 @@ from trainables.engine.train import Epoch
 from trainables.measure import evaluate
 from trainables.method.partial import PartialSchedule
 from trainables.method.phases import EpochPhase
+from trainables.method.protocol import Protocol
 from trainables.method.screening import Screen
-from trainables.method.trial import KeyedPhase, Protocol
 from trainables.metrics import KNOWN
 from trainables.metrics.base import Trainings
+from trainables.recipes.trial import KeyedPhase
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.state import State

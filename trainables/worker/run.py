@@ -21,10 +21,10 @@ from trainables.measure.evaluate import exact
 from trainables.method.partial import PartialSchedule
 from trainables.method.phases import EpochPhase, Imitate, Inherit, Init, Measure, Phase, Prune, Rewind, Threshold, Train
 from trainables.method.screening import Screen
-from trainables.method.trial import KeyedPhase, TrialSpec, keyed_phases
 from trainables.metrics.base import Trainings
 from trainables.pruning.cut import below, prune
 from trainables.pruning.network import Network
+from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
 from trainables.store.lease import Held
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stage, Stages

@@ -26,7 +26,7 @@ from trainables.core.versions import versions
 from trainables.data import tensors
 from trainables.method.partial import PartialSchedule
 from trainables.method.screening import Screen
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 from trainables.store import paths
 from trainables.store.records import Failure, Outcome, PartialMeasurement, Point
 from trainables.store.stages import Stages

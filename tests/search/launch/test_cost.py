@@ -18,7 +18,7 @@ from tests.search import factories
 from tests.search.studies import study
 from trainables.core.errors import SpecError
 from trainables.method.phases import Measure, Train
-from trainables.method.trial import keyed_phases
+from trainables.recipes.trial import keyed_phases
 from trainables.store.records import TrialRecord
 from trainables.store.storage import Storage
 

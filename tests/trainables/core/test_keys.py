@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainables.core.keys import canonical_json, digest
-from trainables.method.trial import KeyedPhase, TrialSpec, keyed_phases
+from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "keys.json"
 

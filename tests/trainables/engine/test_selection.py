@@ -15,7 +15,7 @@ from trainables.data.tensors import Split
 from trainables.engine.selection import EPOCH, ROBUST, held_back
 from trainables.engine.train import train
 from trainables.method.training import Constant, Sgd, Training
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 from trainables.store.state import State, pack, unpack
 
 # A learning rate at which accuracy goes up and down.

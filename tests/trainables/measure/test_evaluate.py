@@ -22,7 +22,7 @@ from trainables.data.tensors import Split
 from trainables.measure import evaluate
 from trainables.measure.evaluate import Measurement, measure
 from trainables.measure.sanity_checks import SEVERITY
-from trainables.method.trial import Protocol
+from trainables.method.protocol import Protocol
 from trainables.metrics.base import Metric, MetricContext
 from trainables.metrics.weights import Weights
 from trainables.models.normalised import Normalised

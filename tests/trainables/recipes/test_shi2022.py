@@ -10,8 +10,8 @@ from trainables import models
 from trainables.core.spec import plain
 from trainables.data import tensors
 from trainables.method.phases import Imitate, Measure, Prune, Rewind, Train
-from trainables.method.trial import TrialSpec, keyed_phases
 from trainables.recipes.shi2022 import Shi2022
+from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Storage

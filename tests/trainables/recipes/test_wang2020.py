@@ -11,7 +11,7 @@ import torch
 from trainables.data import tensors
 from trainables.method.phases import Inherit, Measure, Phase, Prune, Rewind, Train
 from trainables.method.training import Natural
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 from trainables.recipes.wang2020 import Wang2020
 from trainables.store.records import Point
 from trainables.store.stages import Stages

@@ -18,7 +18,7 @@ from trainables.data import tensors
 from trainables.method.partial import PartialSchedule
 from trainables.method.phases import Measure, Train
 from trainables.method.screening import Screen
-from trainables.method.trial import TrialSpec, keyed_phases
+from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.state import State

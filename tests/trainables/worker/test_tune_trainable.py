@@ -23,7 +23,7 @@ from trainables.core.spec import plain
 from trainables.data import tensors
 from trainables.engine import train
 from trainables.measure import evaluate
-from trainables.method.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec
 from trainables.store import paths
 from trainables.store.records import Outcome, PartialMeasurement, Point
 from trainables.store.storage import Storage

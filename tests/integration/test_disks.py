@@ -16,7 +16,7 @@ from search.store import check
 from tests.integration.conftest import wait_for
 from tests.integration.nodes import Nodes, cluster_file
 from tests.search import factories
-from tests.search.cli.test_commands import run
+from tests.search.command import run
 from trainables.store.storage import Storage
 
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -18,7 +18,7 @@ from search.launch.driver import Driver
 from search.store.records import Records
 from tests.integration.conftest import TINY, wait_for
 from tests.integration.nodes import title
-from tests.search.launch import test_driver
+from tests.search import factories
 from trainables.store import paths
 from trainables.store.storage import Storage
 
@@ -40,14 +40,14 @@ from pathlib import Path
 from search.launch.driver import Driver
 from search.store.records import Records
 from search.launch.ask_tell import Sampling
-from tests.search.launch.test_driver import finish, point
+from tests.search import factories
 from trainables.store.storage import Storage
 
 driver = Driver(Records.open(Storage(sys.argv[1])))
 Sampling.tell = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 record = driver.next()
 asked = record.params["recipe.sparsity"]
-finish(driver, record.number, point(0, 0.9 - asked / 2, asked))
+factories.finish(driver, record.number, factories.point(robust_accuracy=0.9 - asked / 2, sparsity=asked))
 """
 
 
@@ -60,14 +60,14 @@ def test_a_driver_killed_between_an_outcome_and_the_sampler_proposes_the_same_tr
         record = driver.next()
         assert record is not None
         asked = float(record.params["recipe.sparsity"])
-        test_driver.finish(driver, record.number, test_driver.point(0, 0.9 - asked / 2, asked))
+        factories.finish(driver, record.number, factories.point(robust_accuracy=0.9 - asked / 2, sparsity=asked))
         return asked
 
     settings = {"budget": {"trials": 8}, "sampler": sampler}
-    whole = Driver(test_driver.records(tmp_path / "whole", **settings))
+    whole = Driver(factories.sparsity_records(tmp_path / "whole", **settings))
     expected = [step(whole) for _ in range(8)]
     place = tmp_path / "killed"
-    first = Driver(test_driver.records(place, **settings))
+    first = Driver(factories.sparsity_records(place, **settings))
     for _ in range(5):
         step(first)
     killed(BETWEEN_RENAME_AND_TELL, str(place))

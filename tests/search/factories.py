@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.store.records import Fingerprint, Records
 from search.study.spec import StudySpec
@@ -21,10 +21,15 @@ from trainables.recipes.trial import keyed_phases
 from trainables.store.records import Failure, Outcome, PartialMeasurement, Point, TrialRecord
 from trainables.store.storage import Storage
 
+if TYPE_CHECKING:
+    from search.launch.driver import Driver
+
 EXAMPLES = 360
 PRUNABLE = 64 * 300 + 300 * 100 + 100 * 10
 DATA_HASH = hashlib.sha256(b"digits").hexdigest()
 FINGERPRINT = Fingerprint(data_hash=DATA_HASH, shape=(1, 8, 8), classes=10)
+FOUND = {"fingerprint": DATA_HASH, "shape": FINGERPRINT.shape, "classes": FINGERPRINT.classes}
+"""What the probe reports of the data."""
 WHEN = "2030-01-02T03:04:05+00:00"
 
 
@@ -197,3 +202,25 @@ def make_study(
         else:
             records.write_outcome(outcome(number, points))
     return records
+
+
+SPARSITY = {"recipe.sparsity": {"kind": "float", "low": 0.0, "high": 0.98}}
+
+
+def sparsity_study(**changes: Any) -> StudySpec:
+    """A study of four trials that searches the sparsity alone."""
+    defaults = {"space": SPARSITY, "constraints": {}, "sampler": "random", "budget": {"trials": 4}}
+    return study_spec(**{**defaults, **changes})
+
+
+def sparsity_records(path: Path, **changes: Any) -> Records:
+    """The records of such a study, without a trial."""
+    return Records.create(Storage(str(path)), sparsity_study(**changes), FINGERPRINT)
+
+
+def finish(driver: Driver, number: int, *points: Point, **changes: Any) -> Outcome | None:
+    """Write the outcome as the worker does, past the driver's own records, then report the end."""
+    for measured in points:
+        driver.on_point(number, measured)
+    Records.open(driver.records.storage).write_outcome(outcome(number, points, **changes))
+    return driver.on_end(number, None)

@@ -99,3 +99,18 @@ def epochs_to(share: float, spec: StudySpec, directory: Path, most: int) -> int:
         driver.records.write_outcome(factories.outcome(record.number, points))
         driver.on_end(record.number, None)
     return most
+
+
+def run_trials(records: Records, trials: int) -> Driver:
+    """Run trials of a study to their end."""
+    driver = Driver(records)
+    known: set[str] = set()
+    for _ in range(trials):
+        record = driver.next()
+        assert record is not None
+        points = [point for point, _ in measured(records.spec, record, known)]
+        for point in points:
+            driver.on_point(record.number, point)
+        records.write_outcome(factories.outcome(record.number, points))
+        driver.on_end(record.number, None)
+    return driver

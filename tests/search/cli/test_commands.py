@@ -7,19 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from search.cli.commands import main
 from search.store import driver_lock
 from search.study import file as study_file
+from tests.search.command import run
 from tests.search.factories import failure, make_study, outcome, point, study_spec, trial
 from trainables.store import paths
 from trainables.store.storage import Storage
-
-
-def run(*args: object, **env: str) -> Result:
-    """Run a command in this process; its exit code, stdout and stderr are those of the console script."""
-    return CliRunner().invoke(main, [str(arg) for arg in args], env={"ROBUSTSEARCH_STORAGE": None, **env})
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from search.launch.run import Ending
 from search.store.records import Records
 from search.study import file as study_file
-from tests.search.cli.test_commands import run
+from tests.search.command import run
 from tests.search.factories import make_study
 from trainables.store import paths
 from trainables.store.storage import Storage

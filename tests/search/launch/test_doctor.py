@@ -13,7 +13,7 @@ import pytest
 from search.launch import doctor
 from search.launch.doctor import Finding, examine
 from search.store import driver_lock
-from tests.search.cli.test_commands import run
+from tests.search.command import run
 from tests.search.factories import make_study
 from trainables.store import paths
 from trainables.store.storage import Storage

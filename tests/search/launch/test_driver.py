@@ -10,27 +10,9 @@ from search.launch.driver import Driver
 from search.samplers.optuna import SAMPLERS
 from search.store.records import Records
 from tests.search import factories
-from trainables.store.records import Outcome, Point, TrialRecord
+from tests.search.factories import SPARSITY, finish, sparsity_records, sparsity_study
+from trainables.store.records import Point, TrialRecord
 from trainables.store.storage import Storage
-
-SPACE = {"recipe.sparsity": {"kind": "float", "low": 0.0, "high": 0.98}}
-
-
-def spec(**changes: Any) -> Any:
-    defaults = {"space": SPACE, "constraints": {}, "sampler": "random", "budget": {"trials": 4}}
-    return factories.study_spec(**{**defaults, **changes})
-
-
-def records(path: Path, **changes: Any) -> Records:
-    return Records.create(Storage(str(path)), spec(**changes), factories.FINGERPRINT)
-
-
-def finish(driver: Driver, number: int, *points: Point, **changes: Any) -> Outcome | None:
-    """Write the outcome as the worker does, past the driver's own records, then report the end."""
-    for point in points:
-        driver.on_point(number, point)
-    Records.open(driver.records.storage).write_outcome(factories.outcome(number, points, **changes))
-    return driver.on_end(number, None)
 
 
 def start(driver: Driver) -> TrialRecord:
@@ -46,7 +28,7 @@ def point(measure: int = 0, robust: float = 0.7, sparsity: float = 0.5, **change
 
 
 def test_trials_are_recorded_before_they_run_and_end_with_the_budget(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path))
+    driver = Driver(sparsity_records(tmp_path))
     issued = []
     for _ in range(4):
         issued.append(start(driver))
@@ -61,7 +43,7 @@ def test_trials_are_recorded_before_they_run_and_end_with_the_budget(tmp_path: P
 
 
 def test_a_restart_issues_unfinished_trials_again_with_their_parameters(tmp_path: Path) -> None:
-    first = Driver(records(tmp_path))
+    first = Driver(sparsity_records(tmp_path))
     params = {r.number: r.params for r in (start(first), start(first), start(first))}
     finish(first, 1, point())
     second = Driver(Records.open(Storage(str(tmp_path))))
@@ -82,9 +64,9 @@ def test_a_resumed_search_proposes_what_an_uninterrupted_one_would(tmp_path: Pat
         return record.params
 
     budget = {"budget": {"trials": 10}, "sampler": sampler}
-    whole = Driver(records(tmp_path / "whole", **budget))
+    whole = Driver(sparsity_records(tmp_path / "whole", **budget))
     expected = [step(whole) for _ in range(10)]
-    records(tmp_path / "parts", **budget)
+    sparsity_records(tmp_path / "parts", **budget)
     found = []
     for _ in range(10):
         found.append(step(Driver(Records.open(Storage(str(tmp_path / "parts"))))))
@@ -106,7 +88,7 @@ def test_a_sampler_that_grows_slow_sees_a_bounded_study_also_after_a_restart(
         finish(driver, record.number, on_the_way, point(1, 0.4 + asked / 2, asked))
         return record.params
 
-    whole = Driver(records(tmp_path / "whole", **fields))
+    whole = Driver(sparsity_records(tmp_path / "whole", **fields))
     expected = []
     for _ in range(16):
         expected.append(step(whole))
@@ -114,13 +96,13 @@ def test_a_sampler_that_grows_slow_sees_a_bounded_study_also_after_a_restart(
         assert len(told) <= 2 * 6 + 1
         best = max(p["recipe.sparsity"] for p in expected[:-1] or expected)
         assert best in [trial.params["recipe.sparsity"] for trial in told], "the front is never forgotten"
-    records(tmp_path / "parts", **fields)
+    sparsity_records(tmp_path / "parts", **fields)
     found = [step(Driver(Records.open(Storage(str(tmp_path / "parts"))))) for _ in range(16)]
     assert found == expected
 
 
 def test_a_point_reported_twice_counts_once(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path))
+    driver = Driver(sparsity_records(tmp_path))
     driver.next()
     for _ in range(2):
         driver.on_point(0, point())
@@ -133,7 +115,7 @@ def test_a_point_reported_twice_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_died_for_good_is_a_failed_trial_that_keeps_its_points(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path))
+    driver = Driver(sparsity_records(tmp_path))
     driver.next()
     driver.on_point(0, point())
     outcome = driver.on_end(0, "its process died")
@@ -144,7 +126,7 @@ def test_a_worker_that_died_for_good_is_a_failed_trial_that_keeps_its_points(tmp
 
 
 def test_a_trial_whose_process_died_runs_again_as_often_as_allowed_and_its_points_count_once(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path, max_failures=2, budget={"trials": 1}))
+    driver = Driver(sparsity_records(tmp_path, max_failures=2, budget={"trials": 1}))
     for crash in range(3):
         record = driver.next()
         assert record is not None
@@ -164,7 +146,7 @@ def test_a_trial_whose_process_died_runs_again_as_often_as_allowed_and_its_point
 
 
 def test_a_process_that_died_after_its_outcome_was_written_costs_nothing(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path, max_failures=2))
+    driver = Driver(sparsity_records(tmp_path, max_failures=2))
     driver.next()
     Records.open(driver.records.storage).write_outcome(factories.outcome(0, [point()]))
     ended = driver.on_crash(0)
@@ -173,7 +155,7 @@ def test_a_process_that_died_after_its_outcome_was_written_costs_nothing(tmp_pat
 
 
 def test_a_trial_that_was_told_to_stop_stays_unfinished(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path))
+    driver = Driver(sparsity_records(tmp_path))
     driver.next()
     assert driver.on_end(0, None) is None
     assert Records.open(Storage(str(tmp_path))).unfinished() == [0]
@@ -183,7 +165,7 @@ def test_the_first_trials_failing_alike_end_the_search_but_one_success_or_anothe
     tmp_path: Path,
 ) -> None:
     def ended(name: str, *kinds: str) -> str | None:
-        driver = Driver(records(tmp_path / name, budget={"trials": 9}))
+        driver = Driver(sparsity_records(tmp_path / name, budget={"trials": 9}))
         for kind in kinds:
             record = driver.next()
             assert record is not None
@@ -198,7 +180,7 @@ def test_the_first_trials_failing_alike_end_the_search_but_one_success_or_anothe
 
 
 def test_a_restart_after_such_failures_is_given_a_chance(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path))
+    driver = Driver(sparsity_records(tmp_path))
     for _ in range(3):
         record = driver.next()
         assert record is not None
@@ -208,7 +190,7 @@ def test_a_restart_after_such_failures_is_given_a_chance(tmp_path: Path) -> None
 
 
 def test_a_spent_wall_time_ends_the_search(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path, budget={"trials": 4, "wall_time": 1e-6}))
+    driver = Driver(sparsity_records(tmp_path, budget={"trials": 4, "wall_time": 1e-6}))
     reason = driver.stop_reason()
     assert reason is not None
     assert "wall time" in reason
@@ -216,7 +198,7 @@ def test_a_spent_wall_time_ends_the_search(tmp_path: Path) -> None:
 
 def test_spent_gpu_hours_end_the_search_and_count_earlier_launches(tmp_path: Path) -> None:
     budget = {"trials": 9, "gpu_hours": 1.0}
-    driver = Driver(records(tmp_path, budget=budget), gpus_per_trial=0.5)
+    driver = Driver(sparsity_records(tmp_path, budget=budget), gpus_per_trial=0.5)
     driver.next()
     finish(driver, 0, point(), seconds=3600.0)
     assert driver.stop_reason() is None
@@ -227,7 +209,7 @@ def test_spent_gpu_hours_end_the_search_and_count_earlier_launches(tmp_path: Pat
 
 
 def test_the_snapshot_counts_what_is_feasible_valid_and_not_dominated(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path, constraints={"clean_accuracy": ">= 0.75"}))
+    driver = Driver(sparsity_records(tmp_path, constraints={"clean_accuracy": ">= 0.75"}))
     for _ in range(4):
         start(driver)
     finish(driver, 0, point(0, 0.8, 0.2), point(1, 0.6, 0.6))
@@ -241,11 +223,11 @@ def test_the_snapshot_counts_what_is_feasible_valid_and_not_dominated(tmp_path: 
     assert snapshot.hypervolume == pytest.approx(0.2 * 0.8 + 0.4 * 0.6, abs=0.01)
 
 
-TWO_PREFIXES = {**SPACE, "recipe.train.eps": {"kind": "categorical", "choices": [0.05, 0.1]}}
+TWO_PREFIXES = {**SPARSITY, "recipe.train.eps": {"kind": "categorical", "choices": [0.05, 0.1]}}
 
 
 def test_who_needs_a_stage_that_is_being_trained_waits_and_others_go_first(tmp_path: Path) -> None:
-    driver = Driver(records(tmp_path, space=TWO_PREFIXES, budget={"trials": 40}), ahead=8)
+    driver = Driver(sparsity_records(tmp_path, space=TWO_PREFIXES, budget={"trials": 40}), ahead=8)
     first, second = driver.next(), driver.next()
     assert first is not None
     assert second is not None
@@ -271,7 +253,7 @@ def deterministic_run(place: Path, sampler: str, trials: int, speeds: random.Ran
     """Run with three workers whose speeds are drawn, killed and started again `stops` times; return all parameters."""
     fields = {"sampler": sampler, "deterministic": True, "round": 3, "space": TWO_PREFIXES}
     if not Records.exist(Storage(str(place))):
-        records(place, **fields, budget={"trials": trials})
+        sparsity_records(place, **fields, budget={"trials": trials})
     driver = Driver(Records.open(Storage(str(place))), ahead=6)
     running: list[TrialRecord] = []
     kills = sorted(speeds.sample(range(1, 3 * trials), stops))
@@ -321,7 +303,7 @@ def sparsities(path: Path) -> list[float]:
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "qmc", "random", "ehvi"])
 def test_queued_trials_run_first_and_once(tmp_path: Path, sampler: str) -> None:
-    first = Driver(records(tmp_path, enqueue=QUEUE, sampler=sampler)).next()
+    first = Driver(sparsity_records(tmp_path, enqueue=QUEUE, sampler=sampler)).next()
     again = Driver(Records.open(Storage(str(tmp_path))), ahead=9)
     assert again.next() == first
     again.next()
@@ -332,11 +314,11 @@ def test_queued_trials_run_first_and_once(tmp_path: Path, sampler: str) -> None:
 
 
 def test_what_is_added_to_the_queue_runs_next(tmp_path: Path) -> None:
-    first = records(tmp_path, enqueue=QUEUE[:1], budget={"trials": 2})
+    first = sparsity_records(tmp_path, enqueue=QUEUE[:1], budget={"trials": 2})
     driver = Driver(first, ahead=9)
     driver.next()
     driver.next()
-    first.replace_spec(spec(enqueue=[*QUEUE, {"recipe.sparsity": 0.5}]))
+    first.replace_spec(sparsity_study(enqueue=[*QUEUE, {"recipe.sparsity": 0.5}]))
     again = Driver(Records.open(Storage(str(tmp_path))), ahead=9)
     again.next()
     again.next()
@@ -345,7 +327,7 @@ def test_what_is_added_to_the_queue_runs_next(tmp_path: Path) -> None:
 
 def test_queued_trials_teach_a_genetic_sampler(tmp_path: Path) -> None:
     sampler = {"kind": "nsga2", "population_size": 2}
-    driver = Driver(records(tmp_path, enqueue=QUEUE, sampler=sampler, budget={"trials": 5}))
+    driver = Driver(sparsity_records(tmp_path, enqueue=QUEUE, sampler=sampler, budget={"trials": 5}))
     for _ in range(5):
         record = driver.next()
         assert record is not None

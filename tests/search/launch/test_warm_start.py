@@ -14,13 +14,13 @@ from search.store.records import Fingerprint, Records
 from search.study.inverse import params_of
 from search.study.spec import StudySpec
 from tests.search import factories, synthetic
-from tests.search.cli.test_commands import run
+from tests.search.command import run
+from tests.search.synthetic import run_trials
 from trainables.core.errors import SpecError, StorageError
 from trainables.core.spec import plain
 from trainables.store import paths
 from trainables.store.storage import Storage
 
-FOUND = {"fingerprint": factories.DATA_HASH, "shape": (1, 8, 8), "classes": 10}
 SPACE = synthetic.ladder_study("random").space
 
 
@@ -29,25 +29,10 @@ def ladder(name: str = "ladder", sampler: Any = "random", **changes: Any) -> Stu
     return StudySpec.model_validate(data)
 
 
-def search(records: Records, trials: int) -> Driver:
-    """Run trials of a study to their end."""
-    driver = Driver(records)
-    known: set[str] = set()
-    for _ in range(trials):
-        record = driver.next()
-        assert record is not None
-        points = [point for point, _ in synthetic.measured(records.spec, record, known)]
-        for point in points:
-            driver.on_point(record.number, point)
-        records.write_outcome(factories.outcome(record.number, points))
-        driver.on_end(record.number, None)
-    return driver
-
-
 @pytest.fixture
 def shelf(tmp_path: Path) -> Storage:
     """A storage with a study `ladder` of three trials."""
-    search(Records.create(Storage(str(tmp_path / "ladder")), ladder(), factories.FINGERPRINT), 3)
+    run_trials(Records.create(Storage(str(tmp_path / "ladder")), ladder(), factories.FINGERPRINT), 3)
     return Storage(str(tmp_path))
 
 
@@ -59,7 +44,7 @@ def measured(shelf: Storage, name: str = "ladder") -> dict[str, Any]:
 
 def begin(spec: StudySpec, shelf: Storage) -> tuple[Records, list[str]]:
     said: list[str] = []
-    return _records(spec, shelf.child(spec.name), FOUND, said.append), said
+    return _records(spec, shelf.child(spec.name), factories.FOUND, said.append), said
 
 
 def lent(driver: Driver) -> list[Any]:
@@ -93,8 +78,8 @@ def test_only_points_that_the_space_could_have_produced_are_taught(shelf: Storag
 def test_what_becomes_of_the_other_study_changes_nothing(shelf: Storage) -> None:
     spec = ladder("next", "ehvi", warm_start=["ladder"], budget={"trials": 6})
     records, _ = begin(spec, shelf)
-    search(records, 2)
-    search(Records.open(shelf.child("ladder")), 2)
+    run_trials(records, 2)
+    run_trials(Records.open(shelf.child("ladder")), 2)
     again = Records.open(shelf.child("next"))
     assert again.lessons() == records.lessons()
     following = Driver(again).next()
@@ -141,7 +126,7 @@ def test_other_images_are_refused_once_they_are_known(shelf: Storage) -> None:
     spec = ladder("next", warm_start=["ladder"])
     warm_start.check(spec, shelf)
     with pytest.raises(SpecError, match="the data: fingerprint"):
-        _records(spec, shelf.child("next"), {**FOUND, "fingerprint": "f" * 64}, print)
+        _records(spec, shelf.child("next"), {**factories.FOUND, "fingerprint": "f" * 64}, print)
     assert not Records.exist(shelf.child("next"))
 
 
@@ -169,7 +154,7 @@ def test_a_study_without_its_lessons_does_not_go_on_as_another(harm: str, shelf:
 def test_a_study_that_exists_is_not_taught_again(shelf: Storage) -> None:
     spec = ladder("next", warm_start=["ladder"])
     first, _ = begin(spec, shelf)
-    search(Records.open(shelf.child("ladder")), 1)
+    run_trials(Records.open(shelf.child("ladder")), 1)
     second, said = begin(spec, shelf)
     assert (second.lessons(), said) == (first.lessons(), [])
     other = Fingerprint(data_hash=factories.DATA_HASH, shape=(1, 8, 8), classes=10)
@@ -221,7 +206,7 @@ def test_what_differs_outside_of_the_space_makes_another_network() -> None:
 def test_what_was_lent_may_be_forgotten_as_well(shelf: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     records, _ = begin(ladder("next", "tpe", warm_start=["ladder"]), shelf)
     monkeypatch.setattr(type(records.spec.sampler), "most", 4)
-    driver = search(records, 3)
+    driver = run_trials(records, 3)
     assert len(lent(driver)) < len(records.lessons().lessons)
     again = Driver(Records.open(shelf.child("next")))
     assert len(lent(again)) == len(lent(driver))

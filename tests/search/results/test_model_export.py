@@ -12,7 +12,7 @@ import torch
 from search.results.study import Study
 from search.store.records import Fingerprint, Records
 from search.study.spec import StudySpec
-from tests.search.cli.test_commands import run
+from tests.search.command import run
 from tests.search.factories import measured, outcome, params, point, study_spec, trial
 from trainables import models
 from trainables.data import cache

@@ -12,8 +12,8 @@ from search.store.allowed_changes import effects
 from search.store.records import Records
 from search.study.spec import StudySpec
 from tests.search import factories
-from tests.search.cli.test_commands import run
-from tests.search.launch.test_warm_start import FOUND, search
+from tests.search.command import run
+from tests.search.synthetic import run_trials
 from trainables.core.errors import SpecError
 from trainables.store.storage import Storage
 
@@ -36,7 +36,7 @@ def ladder(space: dict[str, Any] | None = None, **changes: Any) -> StudySpec:
 def records(tmp_path: Path) -> Records:
     """A study of four trials."""
     made = Records.create(Storage(str(tmp_path / "ladder")), ladder(), factories.FINGERPRINT)
-    search(made, 4)
+    run_trials(made, 4)
     return made
 
 
@@ -118,10 +118,10 @@ def test_without_the_option_it_is_refused_and_named_where_it_would_help(records:
 def test_old_trials_keep_their_place_and_the_search_goes_on(records: Records, sampler: str) -> None:
     before = [record for record, _ in records.trials()]
     prepared = prepare(ladder(WIDER, sampler=sampler), records.storage, allow_change=True)
-    _records(prepared.spec, records.storage, FOUND, print, prepared.effects)
+    _records(prepared.spec, records.storage, factories.FOUND, print, prepared.effects)
     again = Records.open(records.storage)
     assert [record for record, _ in again.trials()] == before
-    driver = search(again, 3)
+    driver = run_trials(again, 3)
     taught = driver._sampling._study.get_trials()
     assert all(trial.params["recipe.rate"] == 0.3 for trial in taught[: len(before)])
     following = [record for record, _ in again.trials()][4:]
@@ -132,7 +132,7 @@ def test_old_trials_keep_their_place_and_the_search_goes_on(records: Records, sa
 
 def test_the_study_says_that_it_was_changed(records: Records) -> None:
     prepared = prepare(ladder(WIDER), records.storage, allow_change=True)
-    _records(prepared.spec, records.storage, FOUND, print, prepared.effects)
+    _records(prepared.spec, records.storage, factories.FOUND, print, prepared.effects)
     (change,) = Records.open(records.storage).fingerprint.changed
     assert (change.trials, change.effects) == (4, prepared.effects)
     assert prepare(ladder(WIDER), records.storage).effects == ()

@@ -12,7 +12,7 @@ import pytest
 
 from search.launch.driver import Driver
 from search.store.records import Records
-from tests.search.cli.test_commands import run
+from tests.search.command import run
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 

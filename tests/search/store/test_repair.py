@@ -15,7 +15,7 @@ from search.store import check, driver_lock
 from search.store.records import Records
 from search.store.repair import rebuild, repair
 from tests.search import factories
-from tests.search.cli.test_commands import run
+from tests.search.command import run
 from trainables.core.errors import StorageError
 from trainables.store import paths
 from trainables.store.lease import Held

@@ -196,7 +196,7 @@ REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
     (STUDY_FILE, "## Space", PARAMETERS, Parameter),
     (RECIPES_PAGE, "## All recipes", RECIPES, Recipe),
     (RECIPES_PAGE, "## Pruners", PRUNERS, Pruner),
-    ("rewiring.md", "# Rewiring", REWIRINGS, Rewiring),
+    ("mask-updates.md", "# Mask updates", REWIRINGS, Rewiring),
     (RECIPES_PAGE, "## Weights", WEIGHTS, Weights),
     (CLUSTER_FILE, "# The cluster file", cluster_spec.CLUSTERS, cluster_spec.Cluster),
 ]
@@ -254,7 +254,7 @@ def test_formats_variables_gauges_and_exit_codes_are_described() -> None:
     assert all(f"`{name}`" in PAGES[CLUSTER_FILE] for name in (DATA_VARIABLE, CACHE_VARIABLE))
     gauges = re.findall(r'Gauge\(\s*"(\w+)"', (ROOT / "search" / "launch" / "tune.py").read_text(encoding="utf-8"))
     assert len(gauges) == 3
-    assert all(f"| `{gauge}{{" in section(CLUSTER_FILE, "## Watching") for gauge in gauges)
+    assert all(f"| `{gauge}{{" in section(CLUSTER_FILE, "## Monitoring") for gauge in gauges)
     codes = {int(code) for code in re.findall(r"\d+", " ".join(_first_cells(section("commands.md", "## Exit codes"))))}
     ours = {run.COMPLETE, run.NO_FEASIBLE_POINT, run.TRIALS_FAILED, run.INTERRUPTED}
     ours |= {

@@ -76,7 +76,8 @@ def points_of(record: Any) -> list[Any]:
         - abs(math.log10(trial.recipe.train.optimiser.lr) + 2) / 20
     )
     found = []
-    measures = [(step.key, step.phase) for step in trial_spec.keyed_phases(trial, "") if isinstance(step.phase, Measure)]
+    steps = trial_spec.keyed_phases(trial, "")
+    measures = [(step.key, step.phase) for step in steps if isinstance(step.phase, Measure)]
     for index, (key, phase) in enumerate(measures):
         sparsity = phase.stands_for["sparsity"]
         correct = round(examples * max(0.1, reach * (1 - math.exp(-(((1 - sparsity) / 0.03) ** 0.6)))))

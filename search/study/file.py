@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ def loads(text: str, name: str) -> StudySpec:
         SpecError: as `load`.
     """
     return from_document(parse(text, name))
+
+
+def from_dict(data: Mapping[str, Any], name: str = "study", overrides: Sequence[str] = ()) -> StudySpec:
+    """Build a study from plain data that calls itself `name` in errors; the data stays as it is.
+
+    Raises:
+        SpecError: as `load`, with the key where a file would have line and column.
+    """
+    return from_document(Document(name, copy.deepcopy(dict(data))), overrides)
 
 
 def _document(study: str) -> Document:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from jsonschema import Draft202012Validator
 from search.files.yaml import parse
 from search.samplers.ehvi.candidates import searched
 from search.space.parameters import Categorical
-from search.study.file import builtin_names, builtin_text, dump, load, loads
+from search.study.file import builtin_names, builtin_text, dump, from_dict, load, loads
 from search.study.spec import StudySpec, json_schema
 from tests.search.studies import BASE, study
 from trainables.core.errors import SpecError
@@ -269,3 +270,19 @@ def test_reading_a_study_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_study_from_a_dict_is_the_study_from_its_file() -> None:
+    data = parse(builtin_text("quickstart"), "quickstart.yaml").data
+    before = copy.deepcopy(data)
+    assert from_dict(data) == load("quickstart")
+    assert from_dict(data, overrides=["recipe.epochs=60"]) == load("quickstart", ["recipe.epochs=60"])
+    assert data == before
+
+
+def test_what_is_wrong_with_a_dict_is_named_by_its_key() -> None:
+    data = parse(builtin_text("quickstart"), "quickstart.yaml").data
+    with pytest.raises(SpecError, match=r"^notebook budget\.trails: unknown key; did you mean 'trials'"):
+        from_dict({**data, "budget": {"trails": 3}}, name="notebook")
+    with pytest.raises(SpecError, match="name: this key is required"):
+        from_dict({})

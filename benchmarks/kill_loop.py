@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.integration.nodes import Nodes, cluster_file
+from benchmarks.nodes import Nodes, cluster_file
 
 STUDY = """
 name: killed

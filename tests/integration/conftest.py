@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-TINY = """
-name: tiny
-data: digits
-model: {kind: lenet300, hidden: [16]}
-recipe:
-  kind: imp
-  rate: 0.5
-  epochs: 4
-  rewind: init
-  train: {batch: 256, eps: 0.1, optimiser: adam, attack: {kind: pgd, steps: 1}, precision: fp32}
-space:
-  recipe.sparsity: {kind: float, low: 0.0, high: 0.9}
-  recipe.train.eps: {kind: categorical, choices: [0.05, 0.1]}
-protocol: {eps: 0.1, examples: 50, attack: {kind: pgd, steps: 2}}
-sampler: {kind: tpe, n_startup_trials: 3}
-budget: {trials: 4}
-"""
+from benchmarks.nodes import end
+from tests.integration.factories import TINY
 
 
 @pytest.fixture
@@ -82,20 +65,3 @@ def short_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="rs"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def end(processes: Iterator[psutil.Process] | object) -> None:
-    """End processes that this session started, and only those: psutil knows a reused id by its start time."""
-    for process in processes:  # type: ignore[attr-defined]
-        try:
-            process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Poll until a condition holds."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import wait_for
-from tests.integration.nodes import Nodes, cluster_file, free_port
+from benchmarks.nodes import Nodes, cluster_file, free_port
+from tests.integration.factories import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 

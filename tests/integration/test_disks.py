@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.nodes import Nodes, cluster_file
 from search.store import check
-from tests.integration.conftest import wait_for
-from tests.integration.nodes import Nodes, cluster_file
+from tests.integration.factories import wait_for
 from tests.search import factories
 from tests.search.command import run
 from trainables.store.storage import Storage

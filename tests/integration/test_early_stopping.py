@@ -15,7 +15,7 @@ import pytest
 from search.launch.driver import Driver
 from search.results.study import Study
 from search.store.records import Records
-from tests.integration.conftest import TINY, wait_for
+from tests.integration.factories import TINY, wait_for
 from trainables.store.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]

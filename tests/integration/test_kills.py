@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from benchmarks.kill_loop import PLUGIN, Loop
+from benchmarks.nodes import title
 from search.launch.driver import Driver
 from search.store.records import Records
-from tests.integration.conftest import TINY, wait_for
-from tests.integration.nodes import title
+from tests.integration.factories import TINY, wait_for
 from tests.search import factories
 from trainables.store import paths
 from trainables.store.storage import Storage
@@ -82,7 +82,7 @@ def test_a_driver_killed_between_an_outcome_and_the_sampler_proposes_the_same_tr
 WHILE_SAVING = """
 import os, signal, sys
 from pathlib import Path
-from tests.trainables.worker.test_run import run, trial
+from tests.trainables.factories import run, trial
 from trainables.store import storage
 from trainables.worker import run as running
 
@@ -106,7 +106,7 @@ list(run(trial(epochs=6, sparsity=0.5), Path(sys.argv[1])).reports())
 @pytest.mark.parametrize("what", ["whole", "torn"])
 @pytest.mark.slow
 def test_a_worker_killed_while_it_saves_goes_on_at_the_save_before(tmp_path: Path, what: str) -> None:
-    from tests.trainables.worker.test_run import points, run, trial
+    from tests.trainables.factories import points, run, trial
 
     place = tmp_path / "killed"
     killed(WHILE_SAVING, str(place), what)

@@ -17,7 +17,7 @@ import pytest
 from search.objectives.pareto import nondominated
 from search.objectives.values import values
 from search.results.study import Study
-from tests.integration.conftest import TINY, wait_for
+from tests.integration.factories import TINY, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

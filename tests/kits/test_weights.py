@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tests.trainables.engine.test_train import data, end, network, phase, pruned, same
+from tests.trainables.engine.factories import data, end, network, phase, pruned, same
 from trainables.core.spec import plain
 from trainables.engine.train import Epoch, train
 from trainables.method.phases import Train

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.trainables.engine.test_train import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
+from tests.trainables.engine.factories import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
 from trainables.core.rng import generator
 from trainables.engine.awp import climb
 from trainables.engine.train import train

@@ -6,46 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainables import models
-from trainables.data.tensors import Split, TrainingData
+from tests.trainables.models.factories import SHAPE, small_state, trained_net
 from trainables.engine.inherit import inherit
-from trainables.method.phases import Inherit, Prune
-from trainables.models import MODELS
-from trainables.pruning.cut import prune
-from trainables.pruning.network import Network
-from trainables.recipes.wang2020 import PRUNINGS
+from trainables.method.phases import Inherit
 from trainables.store.state import State
 
-SHAPE = (2, 16, 16)
 NETS = [{"kind": "lenet300", "hidden": [40, 20]}, "conv4", "resnet20", pytest.param("vgg16", marks=pytest.mark.slow)]
 
 
-def _net(model: Any, seed: int) -> nn.Module:
-    """Build a network that looks trained: no statistic or bias is at its initial value."""
-    net = models.build(MODELS.parse(model), shape=SHAPE, classes=3, mean=(0.5, 0.5), std=(0.3, 0.2), seed=seed)
-    if seed:
-        return net
-    draws = torch.Generator().manual_seed(2)
-    for name, tensor in net.state_dict().items():
-        if name.endswith(("bias", "running_mean")):
-            tensor.normal_(std=0.3, generator=draws)
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 2, generator=draws)
-    return net
-
-
-def _small(net: nn.Module, source: str) -> State:
-    nothing = Split(torch.empty(0, *SHAPE), torch.empty(0), 1.0)
-    data = TrainingData(nothing, nothing, 3, SHAPE, (0.5, 0.5), (0.3, 0.2), "f", "s")
-    phase = Prune(sparsity=0.6, pruning=PRUNINGS[source])  # type: ignore[index]
-    draws = torch.Generator().manual_seed(0)
-    return prune(phase, State.of(net), draws, lambda s, g: Network(net, s, data, g, lambda seed: net))
-
-
 def _logits(model: Any, state: State) -> Tensor:
-    net = state.into(_net(model, 1)).eval()
+    net = state.into(trained_net(model, 1)).eval()
     x = torch.rand(8, *SHAPE, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         logits: Tensor = net(x)
@@ -55,8 +27,8 @@ def _logits(model: Any, state: State) -> Tensor:
 @pytest.mark.parametrize("source", ["global", "layerwise", "filter", "narrow"])
 @pytest.mark.parametrize("model", NETS, ids=str)
 def test_with_nothing_added_the_large_network_is_the_small_one_to_the_last_bit(model: Any, source: str) -> None:
-    small = _small(_net(model, 0), source)
-    large = inherit(Inherit(rest="zero"), small, State.of(_net(model, 7)))
+    small = small_state(trained_net(model, 0), source)
+    large = inherit(Inherit(rest="zero"), small, State.of(trained_net(model, 7)))
     assert set(large.masks) == set(small.prunable())
     assert all(bool(mask.all()) for mask in large.masks.values())
     assert torch.equal(_logits(model, large), _logits(model, small))
@@ -64,10 +36,10 @@ def test_with_nothing_added_the_large_network_is_the_small_one_to_the_last_bit(m
 
 @pytest.mark.parametrize("model", [NETS[0], "conv4", NETS[-1]], ids=str)
 def test_silent_filters_can_learn_and_add_nothing(model: Any) -> None:
-    small = _small(_net(model, 0), "narrow")
-    large = inherit(Inherit(rest="silent"), small, State.of(_net(model, 7)))
+    small = small_state(trained_net(model, 0), "narrow")
+    large = inherit(Inherit(rest="silent"), small, State.of(trained_net(model, 7)))
     torch.testing.assert_close(_logits(model, large), _logits(model, small), rtol=0, atol=1e-5)
-    net = large.into(_net(model, 1)).train()
+    net = large.into(trained_net(model, 1)).train()
     net(torch.rand(8, *SHAPE)).square().sum().backward()
     # The outgoing weights of new filters, 0 now, have a gradient; with `zero` they would have none.
     name = large.prunable()[1]
@@ -80,8 +52,8 @@ def test_silent_filters_can_learn_and_add_nothing(model: Any) -> None:
 @pytest.mark.parametrize("rest", ["rewind", "random"])
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_the_rest_is_what_it_is_said_to_be(rest: Any, scale: float) -> None:
-    small = _small(_net("resnet20", 0), "filter")
-    fresh = State.of(_net("resnet20", 7))
+    small = small_state(trained_net("resnet20", 0), "filter")
+    fresh = State.of(trained_net("resnet20", 7))
     large = inherit(Inherit(rest=rest, scale=scale), small, fresh)
     for name in small.prunable():
         mask = small.masks[name]
@@ -99,7 +71,7 @@ def test_the_rest_is_what_it_is_said_to_be(rest: Any, scale: float) -> None:
 
 @pytest.mark.slow
 def test_batch_norms_start_anew_where_they_are_not_inherited() -> None:
-    small, fresh = _small(_net("vgg16", 0), "filter"), State.of(_net("vgg16", 7))
+    small, fresh = small_state(trained_net("vgg16", 0), "filter"), State.of(trained_net("vgg16", 7))
     large = inherit(Inherit(norms=False), small, fresh)
     norms = [name for name in large.params if name.startswith("net.features") and name not in large.masks]
     assert norms

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.trainables.engine.test_train import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
+from tests.trainables.engine.factories import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
 from trainables import attacks
 from trainables.attacks.pgd import Pgd
 from trainables.core.errors import SpecError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainables.engine.test_inherit import SHAPE, _net, _small
+from tests.trainables.models.factories import SHAPE, small_state, trained_net
 from trainables import models
 from trainables.core.errors import SpecError, StorageError
 from trainables.core.spec import plain
@@ -209,8 +209,8 @@ def test_plugins_run_only_when_allowed(place: Path, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("model", [{"kind": "lenet300", "hidden": [40, 20]}, "conv4", "resnet20"], ids=str)
 def test_a_network_saved_without_its_dead_filters_has_the_same_logits(model: object, tmp_path: Path) -> None:
-    net = _net(model, 0).eval()
-    small = _small(net, "filter")
+    net = trained_net(model, 0).eval()
+    small = small_state(net, "filter")
     card = {"model": plain(MODELS.parse(model)), "shape": list(SHAPE), "classes": 3}
     place = saved.save(tmp_path / "small", small, card, shrink=True)
     whole = saved.load(saved.save(tmp_path / "whole", small, card))
@@ -240,7 +240,7 @@ def test_nothing_is_saved_smaller_that_cannot_be(tmp_path: Path) -> None:
 def test_a_network_that_cannot_be_traced_or_is_another_when_smaller_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = _small(net := _net("conv4", 0), "filter")
+    small = small_state(net := trained_net("conv4", 0), "filter")
     card = {"model": plain(MODELS.parse("conv4")), "shape": list(SHAPE), "classes": 3}
     forward = type(net).forward
 
@@ -261,7 +261,7 @@ def test_a_network_that_cannot_be_traced_or_is_another_when_smaller_is_refused(
 
 
 def test_a_smaller_network_of_another_model_is_refused(tmp_path: Path) -> None:
-    small = _small(_net("conv4", 0), "filter")
+    small = small_state(trained_net("conv4", 0), "filter")
     card = {"model": plain(MODELS.parse("conv4")), "shape": list(SHAPE), "classes": 3}
     place = saved.save(tmp_path / "net", small, card, shrink=True)
     edit(place, model={"kind": "lenet5"})

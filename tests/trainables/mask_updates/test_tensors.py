@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.trainables.engine.test_train import EVERYTHING, KEY, data, network, pruned, same
+from tests.trainables.engine.factories import EVERYTHING, KEY, data, network, pruned, same
 from trainables.engine.selection import Look
 from trainables.engine.train import Epoch, train
 from trainables.mask_updates.base import Rewiring

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.measure.test_evaluate import QUICK, SPLIT, linear, measured
+from tests.trainables.measure.factories import QUICK, SPLIT, linear, measured
 from trainables.attacks.pgd import Pgd
 from trainables.measure import evaluate
 from trainables.measure.evaluate import Measurement

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainables.engine.test_inherit import SHAPE, _net, _small
+from tests.trainables.models.factories import SHAPE, small_state, trained_net
 from trainables.export.shrunk import shrunk
 from trainables.models import macs
 from trainables.store.state import State
@@ -22,11 +22,11 @@ NETS = [
 @pytest.mark.parametrize("source", ["filter", "narrow"])
 @pytest.mark.parametrize("model", NETS, ids=str)
 def test_logits_are_equal_and_the_work_is_less(model: Any, source: str) -> None:
-    net = _net(model, 0).eval()
-    small = _small(net, source)
+    net = trained_net(model, 0).eval()
+    small = small_state(net, source)
     before = {name: p.clone() for name, p in small.params.items()}
     found = shrunk(net, small, SHAPE)
-    whole = small.into(_net(model, 1)).eval()
+    whole = small.into(trained_net(model, 1)).eval()
     x = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         wanted = whole(x)
@@ -42,7 +42,7 @@ def test_logits_are_equal_and_the_work_is_less(model: Any, source: str) -> None:
 
 
 def test_a_network_without_dead_filters_stays_as_it_is() -> None:
-    net = _net("resnet20", 0).eval()
+    net = trained_net("resnet20", 0).eval()
     found = shrunk(net, State.of(net), SHAPE)
     x = torch.rand(3, *SHAPE)
     with torch.no_grad():

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from tests.trainables.pruning.test_saliency import SHAPE, build, context, network
+from tests.trainables.pruning.factories import SHAPE, build, context, network
 from trainables.core.errors import SpecError
 from trainables.pruning.curvature import Factors, factors
 from trainables.pruning.mad import Mad

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.trainables.pruning.test_saliency import build, close, context, network
+from tests.trainables.pruning.factories import build, close, context, network
 from trainables.pruning.curvature import factors
 from trainables.pruning.mad import Mad
 from trainables.store.state import State, Tensors

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.data.tensors import Split, TrainingData
+from tests.trainables.pruning.factories import MEAN, SHAPE, STD, build, close, context, data, network
 from trainables.method.phases import Prune
 from trainables.models.normalised import Normalise, Normalised
 from trainables.pruning import PRUNERS, Pruning
@@ -21,46 +21,7 @@ from trainables.pruning.rates import Rates
 from trainables.pruning.saliency import Grasp, Iterative, NtkSap, Snip, Synflow
 from trainables.store.state import State, Tensors
 
-MEAN, STD = (0.4, 0.6), (0.2, 0.3)
-SHAPE = (2, 6, 6)
 LOOKING = ["snip", "grasp", "synflow", "ntk_sap", "mad"]
-
-
-def build(seed: int = 0, batch_norm: bool = True) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        norm = [nn.BatchNorm2d(3)] if batch_norm else []
-        layers = [nn.Conv2d(2, 3, 3), *norm, nn.ReLU(), nn.Flatten(), nn.Linear(48, 4), nn.Tanh(), nn.Linear(4, 3)]
-        return Normalised(nn.Sequential(*layers), Normalise(MEAN, STD))
-
-
-def data(images: int = 24) -> TrainingData:
-    draws = torch.Generator().manual_seed(3)
-    split = Split(
-        torch.randint(0, 256, (images, *SHAPE), generator=draws, dtype=torch.uint8),
-        torch.randint(0, 3, (images,), generator=draws),
-        255.0,
-    )
-    return TrainingData(split, split, 3, SHAPE, MEAN, STD, "", "")
-
-
-def network(state: State, model: nn.Module, seed: int = 1) -> Network:
-    return Network(model, state, data(), torch.Generator().manual_seed(seed), build)
-
-
-def context(model: nn.Module, sparsity: float = 0.0) -> PrunerContext:
-    """Return what a pruner sees of a network, some of which is cut already."""
-    draws = torch.Generator().manual_seed(0)
-    cut = Prune(sparsity=sparsity, pruning=Pruning(pruner="random"))  # type: ignore[arg-type]
-    state = prune(cut, State.of(model), draws)
-    view = network(state, model)
-    return PrunerContext({name: state.params[name] for name in state.masks}, state.masks, view.generator, view)
-
-
-def close(found: Tensors, wanted: Tensors, tolerance: float = 1e-4) -> None:
-    assert found.keys() == wanted.keys()
-    for name, score in wanted.items():
-        torch.testing.assert_close(found[name], score, rtol=tolerance, atol=tolerance * float(score.abs().max()))
 
 
 class Masked(nn.Module):

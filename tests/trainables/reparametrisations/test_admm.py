@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from tests.trainables.engine.test_train import data, end, network, phase, pruned
+from tests.trainables.engine.factories import data, end, network, phase, pruned
 from trainables.engine.optimisers import Optimisation
 from trainables.engine.selection import EPOCH
 from trainables.engine.train import Epoch, train

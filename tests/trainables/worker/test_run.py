@@ -6,7 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainables.factories import CPU, FAST, points, run, run_beside, trial
 from trainables.data import tensors
 from trainables.method.partial import PartialSchedule
 from trainables.method.phases import Measure, Train
@@ -24,32 +25,6 @@ from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Storage
 from trainables.worker.run import Report, Run
-
-CPU = torch.device("cpu")
-FAST = {
-    "batch": 128,
-    "eps": 0.1,
-    "attack": {"kind": "pgd", "steps": 2},
-    "optimiser": {"kind": "adam", "lr": 2e-3},
-    "precision": "fp32",
-}
-
-
-def trial(seed: int = 0, **recipe: Any) -> TrialSpec:
-    fields = {"kind": "imp", "sparsity": 0.75, "rate": 0.5, "epochs": 3, "rewind": 1, "train": FAST, **recipe}
-    protocol = {"eps": 0.1, "examples": 100, "attack": {"kind": "pgd", "steps": 3}}
-    return TrialSpec.model_validate(
-        {"data": "digits", "model": "lenet300", "recipe": fields, "protocol": protocol, "seed": seed}
-    )
-
-
-def run(spec: TrialSpec, place: Path, number: int = 0, checkpoint_seconds: float = 30.0) -> Run:
-    data = tensors.load(spec.data, CPU)
-    return Run(spec, data, Stages(Storage(str(place))), number, "study", CPU, checkpoint_seconds)
-
-
-def points(reports: Iterator[Report]) -> list[Point]:
-    return [report.point for report in reports if report.point is not None]
 
 
 def final_state(spec: TrialSpec, place: Path) -> State:
@@ -166,13 +141,6 @@ def test_a_trial_that_is_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stop_a
     assert points(iter(rest))[-1].epochs_trained == whole[-1].epochs_trained
 
 
-def _beside(shelf: Path, study: str, spec: TrialSpec, number: int = 0) -> Run:
-    """A trial of one of several studies in one storage."""
-    storage = Storage(str(shelf))
-    data = tensors.load(spec.data, CPU)
-    return Run(spec, data, Stages(storage.child(study), storage), number, study, CPU)
-
-
 def _epochs(reports: list[Report]) -> int:
     return len([report for report in reports if report.epoch is not None])
 
@@ -195,24 +163,24 @@ def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp
 
 def test_a_study_takes_over_what_another_in_its_storage_has_trained(tmp_path: Path) -> None:
     (tmp_path / "front.csv").write_text("a table that somebody exported beside the studies")
-    first = points(_beside(tmp_path, "one", trial()).reports())
-    reports = list(_beside(tmp_path, "two", trial(sparsity=0.875)).reports())
+    first = points(run_beside(tmp_path, "one", trial()).reports())
+    reports = list(run_beside(tmp_path, "two", trial(sparsity=0.875)).reports())
     assert _epochs(reports) == 2
     second = points(iter(reports))
     assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
     assert second[-1].epochs_shared == 7
     Storage(str(tmp_path)).delete("one")
-    assert _epochs(list(_beside(tmp_path, "two", trial(sparsity=0.875), 1).reports())) == 0
+    assert _epochs(list(run_beside(tmp_path, "two", trial(sparsity=0.875), 1).reports())) == 0
 
 
 def test_another_versions_and_damaged_stages_are_not_taken_over(tmp_path: Path) -> None:
-    list(_beside(tmp_path, "one", trial(sparsity=0.0)).reports())
+    list(run_beside(tmp_path, "one", trial(sparsity=0.0)).reports())
     (described,) = [p for p in tmp_path.glob("one/stages/*/stage.json") if '"epochs": 3' in p.read_text()]
     described.write_text(described.read_text().replace('"version": "', '"version": "0.0.0+'))
-    assert _epochs(list(_beside(tmp_path, "two", trial(sparsity=0.0)).reports())) == 3
+    assert _epochs(list(run_beside(tmp_path, "two", trial(sparsity=0.0)).reports())) == 3
     (state,) = tmp_path.glob(f"two/stages/{described.parent.name}/state.safetensors")
     state.write_bytes(state.read_bytes()[:-1] + b"x")
-    assert _epochs(list(_beside(tmp_path, "three", trial(sparsity=0.0)).reports())) == 3
+    assert _epochs(list(run_beside(tmp_path, "three", trial(sparsity=0.0)).reports())) == 3
 
 
 @pytest.mark.slow
@@ -231,7 +199,7 @@ def _one_of_two(folder: Path, study: str) -> tuple[int, list[str], bool]:
     (folder / f"{study}.ready").touch()
     while len(list(folder.glob("*.ready"))) < 2:
         time.sleep(0.01)
-    reports = list(_beside(folder, study, trial(epochs=60, round_epochs=2)).reports())
+    reports = list(run_beside(folder, study, trial(epochs=60, round_epochs=2)).reports())
     measured = [report.point.weights_sha256 for report in reports if report.point]
     return _epochs(reports), measured, any(report.waits_for for report in reports)
 
@@ -239,8 +207,8 @@ def _one_of_two(folder: Path, study: str) -> tuple[int, list[str], bool]:
 @pytest.mark.slow
 def test_who_waits_for_a_stage_computes_it_when_the_owner_dies(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.trainables.worker.test_run import _beside, trial;"
-        "reports = _beside(Path(sys.argv[1]), 'one', trial(epochs=100000)).reports();"
+        "import sys; from pathlib import Path; from tests.trainables.factories import run_beside, trial;"
+        "reports = run_beside(Path(sys.argv[1]), 'one', trial(epochs=100000)).reports();"
         "[print(r.epochs_trained, flush=True) for r in reports if r.epoch]"
     )
     owner = subprocess.Popen(
@@ -248,7 +216,7 @@ def test_who_waits_for_a_stage_computes_it_when_the_owner_dies(tmp_path: Path) -
     )
     assert owner.stdout is not None
     owner.stdout.readline()
-    reports = _beside(tmp_path, "two", trial(epochs=100000)).reports()
+    reports = run_beside(tmp_path, "two", trial(epochs=100000)).reports()
     waiting = next(report for report in reports if report.waits_for or report.epoch)
     assert waiting.waits_for is not None
     assert f"process {owner.pid} on" in waiting.waits_for
@@ -263,7 +231,7 @@ def test_who_waits_for_a_stage_computes_it_when_the_owner_dies(tmp_path: Path) -
 def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path: Path) -> None:
     code = (
         "import sys, torch; torch.set_num_threads(1); from pathlib import Path;"
-        "from tests.trainables.worker.test_run import run, trial, points;"
+        "from tests.trainables.factories import run, trial, points;"
         "found = points(run(trial(int(sys.argv[2])), Path(sys.argv[1])).reports());"
         "print(*[p.weights_sha256 + p.verdicts for p in found])"
     )

@@ -17,10 +17,9 @@ import pytest
 import torch
 from ray.exceptions import RayActorError
 
-from tests.trainables.worker.test_run import FAST, trial
+from tests.trainables.factories import FAST, config, run_out, trial
 from trainables.core.errors import StorageError
 from trainables.core.spec import plain
-from trainables.data import tensors
 from trainables.engine import train
 from trainables.measure import evaluate
 from trainables.recipes.trial import TrialSpec
@@ -41,20 +40,6 @@ def tmp_path(tmp_path: Path) -> Path:
     return study
 
 
-def config(place: Path, spec: TrialSpec, number: int = 0) -> dict[str, Any]:
-    """What a worker is given; the trial's record is there, as the driver writes it first."""
-    Storage(str(place)).claim(paths.trial_record(number), b"{}")
-    return {
-        "number": number,
-        "study": "study",
-        "title": f"study-{number}",
-        "spec": plain(spec),
-        "fingerprint": tensors.load(spec.data, torch.device("cpu")).fingerprint,
-        "storage": str(place),
-        "resources": {"CPU": 1},
-    }
-
-
 @pytest.fixture
 def work(tmp_path: Path) -> Iterator[Any]:
     made: list[RobustsearchTrial] = []
@@ -67,13 +52,6 @@ def work(tmp_path: Path) -> Iterator[Any]:
     yield start
     for worker in made:
         worker.stop()
-
-
-def run_out(worker: RobustsearchTrial) -> list[dict[str, Any]]:
-    results = [worker.step()]
-    while not results[-1]["done"]:
-        results.append(worker.step())
-    return results
 
 
 def outcome(place: Path, number: int = 0) -> Outcome:
@@ -280,7 +258,8 @@ def test_an_epoch_that_outlasts_the_notice_is_given_up(
 def test_a_worker_with_a_finished_trial_goes_at_once() -> None:
     code = (
         "import sys, os, signal; from pathlib import Path;"
-        "from tests.trainables.worker.test_tune_trainable import config, run_out, trial, RobustsearchTrial;"
+        "from tests.trainables.factories import config, run_out, trial;"
+        "from trainables.worker.tune_trainable import RobustsearchTrial;"
         "import tempfile; worker = RobustsearchTrial(config(Path(tempfile.mkdtemp()), trial(epochs=2)));"
         "run_out(worker); os.kill(os.getpid(), signal.SIGTERM); print('still here')"
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
-
-from tests.integration.conftest import end
 
 
 def free_port() -> int:
@@ -92,6 +92,15 @@ class Nodes:
             except psutil.Error:
                 continue
         end(family)
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """End processes that this session started, and only those: psutil knows a reused id by its start time."""
+    for process in processes:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
 
 
 def title(process: psutil.Process) -> str:

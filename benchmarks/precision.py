@@ -32,9 +32,10 @@ from trainables.data import DATASETS, tensors
 from trainables.data.tensors import TrainingData
 from trainables.engine.train import train
 from trainables.method.phases import Train
-from trainables.method.training import Sgd, Training
+from trainables.method.training import Training
 from trainables.models import MODELS
 from trainables.models.graph.folding import Twin
+from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State
 
 PRECISIONS = ("fp32", "bf16")

@@ -24,8 +24,10 @@ from trainables.data import DATASETS, tensors
 from trainables.data.tensors import Split, TrainingData
 from trainables.engine.train import train
 from trainables.method.phases import Train
-from trainables.method.training import Constant, Sgd, Training
+from trainables.method.schedules import Constant
+from trainables.method.training import Training
 from trainables.models import MODELS
+from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State
 
 EPS = 8 / 255

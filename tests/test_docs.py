@@ -40,17 +40,22 @@ from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.data.cache import CACHE_VARIABLE
 from trainables.data.files import DATA_VARIABLE
+from trainables.losses import LOSSES
+from trainables.losses.base import Loss
 from trainables.mask_updates import REWIRINGS
 from trainables.mask_updates.base import Rewiring
 from trainables.measure.sanity_checks import SEVERITY
 from trainables.method.imitation import Imitation
 from trainables.method.protocol import Protocol
+from trainables.method.schedules import SCHEDULES, Schedule
 from trainables.method.screening import Screening
-from trainables.method.training import LOSSES, OPTIMISERS, SCHEDULES, Loss, Optimiser, Schedule, Training
+from trainables.method.training import Training
 from trainables.metrics import MEASURES, METRICS
 from trainables.metrics.base import Metric
 from trainables.models import MODELS
 from trainables.models.base import Model
+from trainables.optimisers import OPTIMISERS
+from trainables.optimisers.base import Optimiser
 from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner
 from trainables.recipes import RECIPES

@@ -14,8 +14,10 @@ from torch.func import functional_call
 from tests.trainables.engine.factories import data, end, network, phase, pruned, same
 from trainables.core.spec import plain
 from trainables.engine.train import Epoch, train
+from trainables.losses.cross_entropy import Mix
 from trainables.method.phases import Train
-from trainables.method.training import Adam, Mix, Sgd
+from trainables.optimisers.adam import Adam
+from trainables.optimisers.sgd import Sgd
 from trainables.reparametrisations import WEIGHTS
 from trainables.reparametrisations.base import Weights
 from trainables.reparametrisations.tensors import Effective, latent

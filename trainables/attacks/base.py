@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 LogitsFn = Callable[["Tensor"], "Tensor"]
 Norm = Literal["linf", "l2"]
 Keep = Literal["worst", "last"]
+AttackLabels = Literal["true", "predicted"]
 
 
 class Attack(Spec):

@@ -38,8 +38,14 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         """Add one kind.
 
         Raises:
-            ValueError: the kind is taken by another class, or the class has another `kind`.
+            ValueError: the class lacks a method that its base declares abstract, has another `kind`, or the kind is
+                taken by another class.
         """
+        if missing := sorted(implementation.__abstractmethods__):
+            raise ValueError(
+                f"{self.family} {kind!r}: {implementation.__qualname__} does not define "
+                f"{', '.join(f'`{name}`' for name in missing)}, which every {self.family} needs"
+            )
         declared = implementation.model_fields["kind"].default
         if declared != kind:
             raise ValueError(f"{implementation.__name__} declares kind {declared!r}, not {kind!r}")

@@ -19,7 +19,7 @@ from trainables.attacks import run
 from trainables.core.errors import Diverged
 from trainables.core.rng import generator
 from trainables.data.tensors import TrainingData, batches
-from trainables.engine.optimisers import load_slots, slots, torch_optimiser
+from trainables.engine.optimisation import load_slots, slots
 from trainables.engine.train import Checkpoint, Epoch
 from trainables.method.phases import Imitate, Prune
 from trainables.models.graph.folding import Twin
@@ -88,7 +88,7 @@ class _Learning:
         else:
             start = {name: params[name].abs() for name in state.prunable()}
         self.learnt = {name: nn.Parameter(t.clone()) for name, t in start.items()}
-        self.optimiser = torch_optimiser(self.settings.optimiser, self.learnt.values())
+        self.optimiser = self.settings.optimiser.build(self.learnt.values())
         self.twin = Twin(self.model, "fp32", self.split.pixels(slice(_EXAMPLES)).contiguous())
 
     def draws(self, epoch: int, purpose: str) -> torch.Generator:

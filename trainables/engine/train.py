@@ -23,14 +23,14 @@ from trainables.core.rng import generator
 from trainables.data.augment import augment
 from trainables.data.tensors import TrainingData, as_pixels, batches
 from trainables.engine.awp import Once, climb
-from trainables.engine.optimisers import Optimisation
+from trainables.engine.optimisation import Optimisation
 from trainables.engine.selection import Selection, held_back
 from trainables.engine.validation import Validation
-from trainables.losses.base import Adversary, Terms, terms
+from trainables.losses.base import Adversary, Terms
 from trainables.mask_updates.base import Fixed
 from trainables.mask_updates.tensors import Moment, rewired
 from trainables.method.phases import Train
-from trainables.method.training import Natural, Training
+from trainables.method.training import Training
 from trainables.models.activations import activity, watched
 from trainables.models.graph.folding import Twin
 from trainables.reparametrisations.tensors import Effective, latent
@@ -120,7 +120,7 @@ class _Run:
         self.completed = -1
         self.validation = Validation(phase, data.validation, self.device, self.format)
         self.twin: Twin | None = None
-        if not isinstance(self.training.loss, Natural):
+        if self.training.loss.attacks:
             example = self.pixels(torch.arange(min(_EXAMPLES, len(self.split)), device=device))
             self.twin = Twin(self.effective.attacked if self.effective else model, self.precision, example)
 
@@ -234,7 +234,7 @@ class _Run:
         settings = self.training
         watching = watched(self.model) if settings.activation_l1 else nullcontext[list[Tensor]]([])
         with watching as outputs:
-            found = terms(self.loss, self._forward, adversary, x, y, settings.label_smoothing)
+            found = self.loss.terms(self._forward, adversary, x, y, settings.label_smoothing)
         return replace(found, loss=found.loss + settings.activation_l1 * activity(outputs)) if outputs else found
 
     def _adversary(self, eps: float, draws: torch.Generator) -> Adversary:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainables.attacks.base import LogitsFn
 from trainables.data.tensors import Split
-from trainables.losses.base import Adversary, terms
+from trainables.losses.base import Adversary
 from trainables.method.phases import Train
 from trainables.store.state import Tensors
 
@@ -49,7 +49,7 @@ class Validation:
                 x = self._split.pixels(part).to(self._device).contiguous(memory_format=self._format)
                 y = self._split.y[part].to(self._device)
                 settings = self._training
-                found = terms(settings.loss, forward, adversary, x, y, settings.label_smoothing)
+                found = settings.loss.terms(forward, adversary, x, y, settings.label_smoothing)
                 total += found.loss * len(y)
         return float(total) / self._images
 

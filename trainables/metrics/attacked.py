@@ -7,10 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainables.attacks import ATTACKS
-from trainables.attacks.base import Attack, Keep
+from trainables.attacks.base import Attack, AttackLabels, Keep
 from trainables.attacks.pgd import Pgd
 from trainables.core.spec import Eps, check_radius
-from trainables.method.training import AttackLabels
 from trainables.metrics.base import Metric, MetricContext
 
 CHUNK = 250

@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from trainables.core.spec import located
 from trainables.method.phases import Measure, Phase, Prune, Train
-from trainables.method.training import SCHEDULES, Schedule, Step, Training
+from trainables.method.schedules import SCHEDULES, Schedule, Step
+from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, tuned
 from trainables.reparametrisations.admm import Admm, check_projection

@@ -6,8 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainables.losses.cross_entropy import Natural
 from trainables.method.phases import Inherit, Measure, Phase, Prune, Rest, Rewind, Train
-from trainables.method.training import Natural, Training
+from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.pruning.scores import Leading, Slimming
 from trainables.recipes.base import Recipe, check_warmups

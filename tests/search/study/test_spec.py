@@ -12,7 +12,8 @@ from search.study.spec import changes, json_schema
 from search.study.trials import MAX_CORNERS, rim_trials
 from tests.search.studies import BASE, study
 from trainables.core.errors import SpecError
-from trainables.method.training import Madry, Trades
+from trainables.losses.cross_entropy import Madry
+from trainables.losses.trades import Trades
 from trainables.pruning import Pruning
 from trainables.recipes.three_stage import ThreeStage
 

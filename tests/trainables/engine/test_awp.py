@@ -13,7 +13,10 @@ from tests.trainables.engine.factories import EVERYTHING, KEY, data, end, networ
 from trainables.core.rng import generator
 from trainables.engine.awp import climb
 from trainables.engine.train import train
-from trainables.method.training import Mart, Natural, Sgd, Trades
+from trainables.losses.cross_entropy import Natural
+from trainables.losses.mart import Mart
+from trainables.losses.trades import Trades
+from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State, pack, unpack
 
 

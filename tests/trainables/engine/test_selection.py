@@ -14,7 +14,9 @@ from trainables.core.spec import Eps
 from trainables.data.tensors import Split
 from trainables.engine.selection import EPOCH, ROBUST, held_back
 from trainables.engine.train import train
-from trainables.method.training import Constant, Sgd, Training
+from trainables.method.schedules import Constant
+from trainables.method.training import Training
+from trainables.optimisers.sgd import Sgd
 from trainables.recipes.trial import TrialSpec
 from trainables.store.state import State, pack, unpack
 

@@ -16,7 +16,11 @@ from trainables.core.errors import Diverged
 from trainables.data.tensors import Split
 from trainables.engine import train as subject
 from trainables.engine.train import Epoch, train
-from trainables.method.training import Adam, AdamW, Constant, Cosine, Madry, Mix, Natural, Sgd, Trades
+from trainables.losses.cross_entropy import Madry, Mix, Natural
+from trainables.losses.trades import Trades
+from trainables.method.schedules import Constant, Cosine
+from trainables.optimisers.adam import Adam, AdamW
+from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State, pack, unpack
 
 OPTIMISERS = [

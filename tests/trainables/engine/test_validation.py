@@ -11,12 +11,14 @@ from trainables.data import tensors
 from trainables.data.digits import Digits
 from trainables.engine.train import train
 from trainables.losses.base import Adversary
+from trainables.losses.cross_entropy import Mix
 from trainables.method.phases import Train
-from trainables.method.training import Adam, Mix, Training
+from trainables.method.training import Training
 from trainables.metrics.attacked import Attacked
 from trainables.metrics.base import MetricContext
 from trainables.metrics.early_stop import EarlyStop
 from trainables.models.lenet import LeNet300
+from trainables.optimisers.adam import Adam
 from trainables.store.state import State
 
 DATA = tensors.load(Digits(limit=300, validation=100))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -10,8 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.attacks.pgd import Pgd
-from trainables.losses.base import Adversary, terms
-from trainables.method.training import LOSSES, Loss, Madry, Mart, Mix, Natural, Trades
+from trainables.losses import LOSSES
+from trainables.losses.base import Adversary, Loss
+from trainables.losses.cross_entropy import Madry, Mix, Natural
+from trainables.losses.mart import Mart
+from trainables.losses.trades import Trades
 
 
 class Fixed:
@@ -61,7 +64,7 @@ def test_losses_follow_their_formulas(scene: Any, smoothing: float) -> None:
         Trades(beta=4.0): clean + 4 * divergence,
     }
     for spec, value in wanted.items():
-        found = terms(spec, model, adversary, x, y, smoothing)
+        found = spec.terms(model, adversary, x, y, smoothing)
         torch.testing.assert_close(found.loss, value)
         torch.testing.assert_close(found.logits, model(x if spec == Natural() else adversary.found))
         mine, theirs = (
@@ -73,15 +76,15 @@ def test_losses_follow_their_formulas(scene: Any, smoothing: float) -> None:
 
 def test_what_is_attacked(scene: Any) -> None:
     model, x, y, adversary = scene
-    terms(Natural(), model, adversary, x, y, 0.1)
+    Natural().terms(model, adversary, x, y, 0.1)
     assert adversary.asked == []
     for spec in (Madry(), Mix()):
-        terms(spec, model, adversary, x, y, 0.1)
+        spec.terms(model, adversary, x, y, 0.1)
         attacked, label, start = adversary.asked.pop()
         assert torch.equal(attacked, x)
         assert torch.equal(label, y), "the true label, not a smoothed one"
         assert start is None
-    terms(Trades(), model, adversary, x, y, 0.1)
+    Trades().terms(model, adversary, x, y, 0.1)
     attacked, surrogate, start = adversary.asked.pop()
     assert torch.equal(attacked, x)
     torch.testing.assert_close(surrogate, model(x).softmax(1))
@@ -103,19 +106,20 @@ def test_trades_attack_raises_the_divergence(scene: Any) -> None:
     assert float((found - x).abs().max()) <= 0.1 + 1e-6
 
 
-def test_an_unknown_loss_is_named(scene: Any) -> None:
+def test_a_loss_that_computes_nothing_is_none() -> None:
     class Other(Loss):
-        kind: str = "other"
+        kind: Literal["other"] = "other"
 
-    model, x, y, adversary = scene
-    with pytest.raises(NotImplementedError, match="other"):
-        terms(Other(), model, adversary, x, y, 0.0)
+    with pytest.raises(TypeError, match="terms"):
+        Other()
+    with pytest.raises(ValueError, match=r"loss 'other': .*Other does not define `terms`"):
+        LOSSES.register("other", Other)
 
 
 def test_mart_is_finite_where_the_network_is_surely_wrong() -> None:
     logits = torch.tensor([[200.0, 0.0, -50.0]], requires_grad=True)
     y = torch.tensor([1])
-    found = terms(Mart(), lambda x: logits, Fixed(torch.zeros(1, 1), None), torch.zeros(1, 1), y, 0.0)  # type: ignore[arg-type]
+    found = Mart().terms(lambda x: logits, Fixed(torch.zeros(1, 1), None), torch.zeros(1, 1), y, 0.0)  # type: ignore[arg-type]
     torch.testing.assert_close(found.loss, torch.tensor(400.0))
     found.loss.backward()
     assert logits.grad is not None

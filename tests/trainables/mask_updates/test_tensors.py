@@ -17,7 +17,9 @@ from trainables.mask_updates.flying_bird import FlyingBird
 from trainables.mask_updates.gradual import Gradual
 from trainables.mask_updates.tensors import Moment, highest, rewired, rises
 from trainables.method.phases import Train
-from trainables.method.training import Adam, Sgd, Training
+from trainables.method.training import Training
+from trainables.optimisers.adam import Adam
+from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State, Tensors, pack, unpack
 
 

@@ -5,8 +5,9 @@ import torch
 
 from trainables import models
 from trainables.method.phases import Measure, Prune, Rewind, Train
-from trainables.method.training import Adam, Training
+from trainables.method.training import Training
 from trainables.models.lenet import LeNet300
+from trainables.optimisers.adam import Adam
 from trainables.pruning.cut import prune
 from trainables.recipes.cosentino2019 import PUBLISHED, Cosentino2019
 from trainables.store.state import State

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from trainables.core.spec import Eps, plain
 from trainables.method.phases import Imitate, Measure, Prune, Rewind, Train
-from trainables.method.training import Constant, Cosine, Step
+from trainables.method.schedules import Constant, Cosine, Step
 from trainables.recipes import RECIPES
 from trainables.recipes.imp import Imp
 from trainables.recipes.radmm import Radmm

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from trainables.data import tensors
+from trainables.losses.cross_entropy import Natural
 from trainables.method.phases import Inherit, Measure, Phase, Prune, Rewind, Train
-from trainables.method.training import Natural
 from trainables.recipes.trial import TrialSpec
 from trainables.recipes.wang2020 import Wang2020
 from trainables.store.records import Point

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainables.engine.optimisers import Optimisation
+from trainables.engine.optimisation import Optimisation
 from trainables.method.training import Training
 from trainables.regularisers.norms import L1, L2, GroupLasso
 from trainables.store.state import State

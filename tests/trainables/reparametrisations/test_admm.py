@@ -13,11 +13,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from tests.trainables.engine.factories import data, end, network, phase, pruned
-from trainables.engine.optimisers import Optimisation
+from trainables.engine.optimisation import Optimisation
 from trainables.engine.selection import EPOCH
 from trainables.engine.train import Epoch, train
+from trainables.losses.cross_entropy import Natural
 from trainables.method.phases import Train
-from trainables.method.training import Natural, Sgd, Training
+from trainables.method.training import Training
+from trainables.optimisers.sgd import Sgd
 from trainables.reparametrisations.admm import Admm
 from trainables.reparametrisations.tensors.admm import MULTIPLIER, TARGET, AdmmLatent
 from trainables.store.state import State

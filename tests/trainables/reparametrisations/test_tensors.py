@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.engine.optimisers import Optimisation
-from trainables.method.training import Sgd, Training
+from trainables.engine.optimisation import Optimisation
+from trainables.method.training import Training
+from trainables.optimisers.sgd import Sgd
 from trainables.regularisers.norms import L1
 from trainables.reparametrisations import tensors
 from trainables.reparametrisations.learned import Rated, Scores

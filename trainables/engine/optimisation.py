@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import singledispatch
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainables.method.training import Adam, AdamW, Optimiser, Sgd, Training
+from trainables.method.training import Training
+from trainables.optimisers.base import Params
 from trainables.reparametrisations.tensors import Latent
 from trainables.store.state import State, Tensors, scales
-
-Params = Iterable[nn.Parameter] | list[dict[str, Any]]
-
-
-@singledispatch
-def torch_optimiser(spec: Optimiser, params: Params) -> torch.optim.Optimizer:
-    """Return torch's optimiser for a spec; its weight decay is for all parameters, biases and batch norm's too."""
-    raise NotImplementedError(f"no way to build an optimiser of kind {spec.kind}")
-
-
-@torch_optimiser.register
-def _sgd(spec: Sgd, params: Params) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        params,
-        lr=spec.lr,
-        momentum=spec.momentum,
-        nesterov=spec.nesterov,
-        weight_decay=spec.weight_decay,
-        fused=True,
-    )
-
-
-@torch_optimiser.register
-def _adam(spec: Adam, params: Params) -> torch.optim.Optimizer:
-    return torch.optim.Adam(params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
-
-
-@torch_optimiser.register
-def _adamw(spec: AdamW, params: Params) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
 def slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Tensors:
@@ -93,7 +63,7 @@ class Optimisation:
             spared = [p for name, p in self._trained.items() if name in latent.undecayed]
             apart: list[dict[str, Any]] = [{"params": spared, "weight_decay": 0.0}] if spared else []
             groups = [{"params": decayed}, *apart]
-        self._optimiser = torch_optimiser(training.optimiser, groups)
+        self._optimiser = training.optimiser.build(groups)
         self._penalised = {
             "weights": {name: self._params[name] for name, mask in masks.items() if mask.dim() > 1},
             "scales": {name: self._params[name] for name in scales(model)},

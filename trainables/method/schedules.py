@@ -1,0 +1,87 @@
+"""Learning-rate schedules: pure functions of the epoch, so that a resumed training has nothing to restore."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainables.core.registry import Registry
+from trainables.core.spec import Spec
+
+
+class Schedule(Spec):
+    """Base of every learning-rate schedule."""
+
+    kind: str
+    warmup: float = Field(default=0.0, ge=0, description="epochs over which the learning rate rises linearly from 0")
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """Return what the learning rate is multiplied with, `epoch` epochs into a training of `epochs`."""
+        if epoch < self.warmup:
+            return epoch / self.warmup
+        return self.after_warmup(epoch, epochs)
+
+    @abstractmethod
+    def after_warmup(self, epoch: float, epochs: int) -> float:
+        """Return the factor at `epoch`, which is past the warm-up, of a training of `epochs`."""
+
+
+class Constant(Schedule):
+    """No change."""
+
+    kind: Literal["constant"] = "constant"
+
+    def after_warmup(self, epoch: float, epochs: int) -> float:
+        return 1.0
+
+
+class Cosine(Schedule):
+    """Half a cosine from 1 at the end of the warm-up to `final` at the end. Source: arXiv:1608.03983 §3."""
+
+    kind: Literal["cosine"] = "cosine"
+    final: float = Field(default=0.0, ge=0, le=1)
+
+    def after_warmup(self, epoch: float, epochs: int) -> float:
+        share = min(1.0, (epoch - self.warmup) / max(epochs - self.warmup, 1e-12))
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * share)) / 2
+
+
+class Step(Schedule):
+    """Multiplied with `gamma` at each of `at`, shares of the training; or of every `cycle` epochs, anew in each."""
+
+    kind: Literal["step"] = "step"
+    at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    cycle: int | None = Field(default=None, gt=0)
+
+    def after_warmup(self, epoch: float, epochs: int) -> float:
+        if self.cycle is not None:
+            epoch, epochs = epoch % self.cycle, self.cycle
+        # Counted in epochs and compared with a hair's breadth: 0.3 * 10 is not 3.
+        return self.gamma ** sum(epoch + 1e-9 >= share * epochs for share in self.at)
+
+
+class OneCycle(Schedule):
+    """Linear from `start` up to 1 at `peak`, a share of the training, and linear down to 0.
+
+    `warmup` must stay 0: the rise is the warm-up. Source: arXiv:1708.07120, linear form.
+    """
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    warmup: float = Field(default=0.0, ge=0, le=0)
+    peak: float = Field(default=0.3, gt=0, lt=1)
+    start: float = Field(default=0.04, gt=0, le=1)
+
+    def after_warmup(self, epoch: float, epochs: int) -> float:
+        share = min(1.0, epoch / epochs)
+        if share < self.peak:
+            return self.start + (1 - self.start) * share / self.peak
+        return (1 - share) / (1 - self.peak)
+
+
+SCHEDULES: Registry[Schedule] = Registry(
+    "schedule", {"constant": Constant, "cosine": Cosine, "step": Step, "one_cycle": OneCycle}
+)

@@ -1,0 +1,33 @@
+"""What an optimiser is: a spec that builds torch's optimiser."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from trainables.core.spec import Spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Params = Iterable["nn.Parameter"] | list[dict[str, Any]]
+"""Parameters, or torch's parameter groups."""
+
+
+class Optimiser(Spec):
+    """Base of every optimiser. The framework sets the learning rate before each step, and holds the masks."""
+
+    kind: str
+    lr: float = Field(gt=0, description="the highest learning rate; the schedule multiplies it")
+    weight_decay: float = Field(default=0.0, ge=0, description="weight decay of all parameters")
+
+    @abstractmethod
+    def build(self, params: Params) -> torch.optim.Optimizer:
+        """Return torch's optimiser; its weight decay is for all parameters, biases and batch norm's too.
+
+        All that it remembers between steps must be tensors in its `state`, by parameter: a checkpoint has those.
+        """

@@ -80,7 +80,7 @@ def alone(trial: str) -> tuple[int, list[Values]]:
     with tempfile.TemporaryDirectory() as folder:
         stages = Stages(Storage(folder))
         run = Run(spec, tensors.load(spec.data), stages, number=0, study="alone", device=torch.device("cpu"))
-        points = [report.point for report in run.reports() if report.point is not None]
+        points = [progress.point for progress in run.progress() if progress.point is not None]
     return points[-1].epochs_trained, [[point.robust_accuracy, point.sparsity] for point in points]
 
 

@@ -355,7 +355,7 @@ for number, study in enumerate(json.load(open("studies.json"))):
     trial = StudySpec.model_validate(study).trial({})
     stages = Stages(Storage(f"stages-{number}"))
     run = Run(trial, tensors.load(trial.data), stages, 0, "tiny", torch.device("cpu"))
-    points = [report.point for report in run.reports() if report.point is not None]
+    points = [progress.point for progress in run.progress() if progress.point is not None]
     print(json.dumps([study["plugins"][0], len(points), points[-1].sparsity, points[-1].attack, points[-1].prunable]))
 """
 

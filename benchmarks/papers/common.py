@@ -56,10 +56,10 @@ def points(trial: TrialSpec, folder: Path, device: str | torch.device | None = N
     stages = Stages(Storage(str(folder)))
     run = Run(trial, tensors.load(trial.data, where), stages, 0, folder.name, where, CHECKPOINT_SECONDS)
     found = []
-    for report in run.reports():
-        if report.point is not None:
-            found.append(report.point)
-        progress(report.epoch.epoch if report.epoch else None, report.phases_done, report.phases)
+    for now in run.progress():
+        if now.point is not None:
+            found.append(now.point)
+        progress(now.epoch.epoch if now.epoch else None, now.phases_done, now.phases)
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from search.files import yaml
 from search.files.diagnostics import shown, spec_error
-from trainables.core.errors import RobustsearchError, SpecError
+from trainables.core.errors import ExitCode, RobustsearchError, SpecError
 from trainables.core.registry import Registry, nearest
 from trainables.core.spec import Spec
 
@@ -18,7 +18,7 @@ from trainables.core.spec import Spec
 class ClusterError(RobustsearchError):
     """The cluster is out of reach, or has not what the trials ask for."""
 
-    exit_code = 6
+    exit_code = ExitCode.CLUSTER
 
 
 class Cluster(Spec):

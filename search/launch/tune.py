@@ -95,8 +95,8 @@ class TuneSearcher(_Live, Searcher):
         self._driver.on_progress(number, result.get("phases_done", 0))
         if "point" in result:
             self._driver.on_point(number, Point.model_validate_json(result["point"]))
-        if "rung" in result:
-            self._driver.on_partial(number, PartialMeasurement.model_validate_json(result["rung"]))
+        if "partial" in result:
+            self._driver.on_partial(number, PartialMeasurement.model_validate_json(result["partial"]))
 
     def stops(self, trial_id: str) -> bool:
         """Say whether a running trial is to stop early."""
@@ -104,7 +104,7 @@ class TuneSearcher(_Live, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass a trial's end on, or that its process died: the driver counts that, and gives it out again."""
-        if result and result.keys() & {"point", "rung", "storage"}:
+        if result and result.keys() & {"point", "partial", "storage"}:
             self.on_trial_result(trial_id, result)
         number = self._numbers[trial_id]
         try:
@@ -237,8 +237,8 @@ def run(
     os.environ.update(TUNE_SETTINGS)
     cache = tempfile.mkdtemp(prefix="robustsearch-tune-")
     common: dict[str, Any] = {"storage": storage, "resources": cluster.resources}
-    if (rungs := driver.spec.early_stopping.rungs()) is not None:
-        common["rungs"] = plain(rungs)
+    if (schedule := driver.spec.early_stopping.rungs()) is not None:
+        common["partial_schedule"] = plain(schedule)
     searcher = TuneSearcher(driver, gone, common)
     try:
         tuner = tune.Tuner(

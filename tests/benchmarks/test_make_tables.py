@@ -51,7 +51,7 @@ def run(laboratory: make_tables.Laboratory, params: dict[str, object], folder: P
         study="made",
         device=torch.device("cpu"),
     )
-    return [report.point for report in trial.reports() if report.point]
+    return [progress.point for progress in trial.progress() if progress.point]
 
 
 def test_the_studies_of_the_tables_have_enough_configurations() -> None:

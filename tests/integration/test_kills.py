@@ -99,7 +99,7 @@ def replace(source, target):
     real(source, target)
 
 os.replace = replace
-list(run(trial(epochs=6, sparsity=0.5), Path(sys.argv[1])).reports())
+list(run(trial(epochs=6, sparsity=0.5), Path(sys.argv[1])).progress())
 """
 
 
@@ -117,9 +117,9 @@ def test_a_worker_killed_while_it_saves_goes_on_at_the_save_before(tmp_path: Pat
     else:
         assert [name for name in names if name.endswith(paths.TEMPORARY)], "the file that was never renamed"
     spec = trial(epochs=6, sparsity=0.5)
-    reports = list(run(spec, place).reports())
+    reports = list(run(spec, place).progress())
     assert [report.epoch.epoch for report in reports if report.epoch][:4] == [3, 4, 5, 6]
-    whole = points(run(spec, tmp_path / "whole").reports())
+    whole = points(run(spec, tmp_path / "whole").progress())
     assert [p.weights_sha256 for p in points(iter(reports))] == [p.weights_sha256 for p in whole]
 
 

@@ -99,7 +99,7 @@ def facts(found: list[Point]) -> list[dict[str, Any]]:
 def points(trial: TrialSpec, place: Path, stop: int | None = None) -> list[Point]:
     """Run a trial, or break it off after `stop` reports, and return the points it came to."""
     found = []
-    reports = run(trial, place).reports()
+    reports = run(trial, place).progress()
     for count, report in enumerate(reports, start=1):
         if report.point is not None:
             found.append(report.point)
@@ -124,7 +124,7 @@ def test_ends_with_the_budget_and_keeps_no_more_than_it_says(form: str, trial: T
 
 def test_broken_off_anywhere_it_ends_with_the_same_bits(trial: TrialSpec, tmp_path: Path) -> None:
     whole = run(trial, tmp_path / "whole")
-    reports = list(whole.reports())
+    reports = list(whole.progress())
     wanted = facts([report.point for report in reports if report.point is not None])
     stops = range(1, len(reports)) if len(reports) <= 6 else sorted({1, 2, *range(4, len(reports), 5)})
     for stop in stops:

@@ -6,11 +6,38 @@ all fail with the same class.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a command ended, as its exit status; `128 + n` is the shell's code for signal n."""
+
+    DONE = 0
+    BUG = 1
+    BAD_INPUT = 2
+    NO_FEASIBLE_POINT = 3
+    TRIALS_FAILED = 4
+    STORAGE = 5
+    CLUSTER = 6
+    HANGUP = 129
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+    TERMINATED = 143
+
+    @classmethod
+    def of_signal(cls, number: int) -> ExitCode:
+        """Return the code of a command that a signal ended.
+
+        Raises:
+            ValueError: no command ends by this signal.
+        """
+        return cls(128 + number)
+
 
 class RobustsearchError(Exception):
     """Base of every error that is reported to a person in one message; `exit_code` is the command's."""
 
-    exit_code = 2
+    exit_code = ExitCode.BAD_INPUT
 
 
 class SpecError(RobustsearchError):
@@ -28,11 +55,11 @@ class Diverged(RobustsearchError):
 class StorageError(RobustsearchError):
     """The storage cannot be read or written."""
 
-    exit_code = 5
+    exit_code = ExitCode.STORAGE
 
 
 class StageLost(StorageError):
-    """A stored stage turned out to be damaged; it is dropped, and computed again when it is asked for."""
+    """A stored stage is damaged; it has been dropped, and is computed again when it is asked for."""
 
 
 def failure_class(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from trainables.core.errors import RobustsearchError, StorageError
+from trainables.core.errors import ExitCode, RobustsearchError, StorageError
 from trainables.store.storage import Storage
 
 STALE_AFTER = 60.0
@@ -29,7 +29,7 @@ BEAT_EVERY = 15.0
 class Held(RobustsearchError):
     """Somebody else holds the lease; `by` is who, None while a third one is taking it over."""
 
-    exit_code = 5
+    exit_code = ExitCode.STORAGE
 
     def __init__(self, message: str, by: Holder | None) -> None:
         super().__init__(message)

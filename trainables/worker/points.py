@@ -1,4 +1,4 @@
-"""What is measured of a trial: its points, cheaply first where that is asked for, and looks at trainings under way."""
+"""The measurements of a trial: its points, screened first if the study asks for it, and partial measurements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trainables.store.state import State
 
 
 @dataclass(frozen=True)
-class Measuring:
+class Measurements:
     """The measurements of one trial on one device; each is made once and stored."""
 
     model: nn.Module
@@ -38,75 +38,81 @@ class Measuring:
     split: Split
     stages: Stages
     device: torch.device
-    rungs: PartialSchedule | None = None
+    partial_schedule: PartialSchedule | None = None
     screen: Screen | None = None
     origin: Callable[[], State] | None = None
-    trainings: Callable[[KeyedPhase], Trainings | None] = lambda step: None
+    trainings: Callable[[KeyedPhase], Trainings | None] = lambda keyed: None
 
-    def known(self, step: KeyedPhase) -> Point | None:
-        """Return a measurement's stored result, or a cheap one that rules the point out again."""
-        if (found := self.stages.find_point(step.key)) is not None or self.screen is None:
+    def stored(self, keyed: KeyedPhase) -> Point | None:
+        """Return a stored point, or a stored cheap measurement that rules the point out."""
+        if (found := self.stages.find_point(keyed.key)) is not None or self.screen is None:
             return found
-        cheap = self.stages.find_point(self._cheap_key(step, self.screen))
+        cheap = self.stages.find_point(self._cheap_key(keyed, self.screen))
         return cheap if cheap is not None and _ruled_out(cheap, self.screen) else None
 
-    def point(self, step: KeyedPhase, state: Callable[[], State], since: float, **here: Any) -> Point:
+    def point(self, keyed: KeyedPhase, state: Callable[[], State], since: float, **named: Any) -> Point:
         """Measure a point, or return it as it is stored.
 
-        `here` is what differs between trials that share it; `since` is when the work for it began.
+        `named` are the fields that differ between trials that share the point; `since` is when the work for it began,
+        in seconds of the monotonic clock.
         """
-        if (found := self.known(step)) is not None:
-            return found.model_copy(update=here)
+        if (found := self.stored(keyed)) is not None:
+            return found.model_copy(update=named)
         if self.screen is not None:
-            protocol = self._within(self.screen.protocol(self.protocol))
-            named = {"key": self._cheap_key(step, self.screen), "tier": "screened"}
-            cheap = self._point(step, state(), protocol, since, checked=False, **named, **here)
+            protocol = self._limited(self.screen.protocol(self.protocol))
+            screened = {"key": self._cheap_key(keyed, self.screen), "tier": "screened"}
+            cheap = self._point(keyed, state(), protocol, since, checked=False, **screened, **named)
             if _ruled_out(cheap, self.screen):
-                return self.stages.save_point(cheap).model_copy(update=here)
-        whole = self._point(step, state(), self.protocol, since, checked=True, key=step.key, **here)
-        return self.stages.save_point(whole).model_copy(update=here)
+                return self.stages.save_point(cheap).model_copy(update=named)
+        full = self._point(keyed, state(), self.protocol, since, checked=True, key=keyed.key, **named)
+        return self.stages.save_point(full).model_copy(update=named)
 
-    def seen(self, phase: EpochPhase, step: KeyedPhase, before: int, measures: int) -> Iterator[PartialMeasurement]:
-        """Return the looks at a training that are stored, `before` being the epochs that the trial trained before."""
+    def stored_partials(
+        self, phase: EpochPhase, keyed: KeyedPhase, before: int, measures: int
+    ) -> Iterator[PartialMeasurement]:
+        """Yield the stored partial measurements of a training.
+
+        `before` counts the epochs that the trial had trained itself before it, `measures` the points it had measured.
+        """
         for epoch in range(phase.first + 1, phase.end):
             resource = before + epoch - phase.first
-            if self.rungs is None or not self.rungs.due(phase, epoch, resource):
+            if self.partial_schedule is None or not self.partial_schedule.due(phase, epoch, resource):
                 continue
-            if found := self.stages.find_partial(step.key, epoch, self._looks(self.rungs)):
+            if found := self.stages.find_partial(keyed.key, epoch, self._partial_key(self.partial_schedule)):
                 yield found.model_copy(update={"resource": resource, "measures": measures})
 
-    def look(
-        self, phase: EpochPhase, step: KeyedPhase, epoch: Epoch, resource: int, measures: int
+    def partial(
+        self, phase: EpochPhase, keyed: KeyedPhase, epoch: Epoch, resource: int, measures: int
     ) -> PartialMeasurement | None:
-        """Look at a training between two epochs, if that is due."""
-        if self.rungs is None or not self.rungs.due(phase, epoch.epoch, resource):
+        """Measure a training between two epochs if that is due."""
+        if self.partial_schedule is None or not self.partial_schedule.due(phase, epoch.epoch, resource):
             return None
-        here = {"resource": resource, "measures": measures}
-        if known := self.stages.find_partial(step.key, epoch.epoch, self._looks(self.rungs)):
-            return known.model_copy(update=here)
-        protocol = self._within(self.rungs.protocol(self.protocol))
+        named = {"resource": resource, "measures": measures}
+        if stored := self.stages.find_partial(keyed.key, epoch.epoch, self._partial_key(self.partial_schedule)):
+            return stored.model_copy(update=named)
+        protocol = self._limited(self.partial_schedule.protocol(self.protocol))
         found = self._evaluated(epoch.state(), protocol, checked=False)
         share = (epoch.epoch - phase.first) / phase.length
-        rung = PartialMeasurement(**here, **_numbers(found), share=share, attack=protocol.attack.label)
-        self.stages.save_partial(step.key, epoch.epoch, self._looks(self.rungs), rung)
-        return rung
+        partial = PartialMeasurement(**named, **_numbers(found), share=share, attack=protocol.attack.label)
+        self.stages.save_partial(keyed.key, epoch.epoch, self._partial_key(self.partial_schedule), partial)
+        return partial
 
-    def _looks(self, rungs: PartialSchedule) -> str:
-        """Name the protocol of looks."""
-        return digest(plain(rungs.protocol(self.protocol), defaults=False, hashed=True))
+    def _partial_key(self, schedule: PartialSchedule) -> str:
+        """Return the key of the protocol of partial measurements."""
+        return digest(plain(schedule.protocol(self.protocol), defaults=False, hashed=True))
 
-    def _cheap_key(self, step: KeyedPhase, screen: Screen) -> str:
-        """Name a cheap measurement; no whole one has such a key, not even one of the same protocol."""
+    def _cheap_key(self, keyed: KeyedPhase, screen: Screen) -> str:
+        """Return the key of a cheap measurement; no full one has such a key, not even one of the same protocol."""
         protocol = plain(screen.protocol(self.protocol), defaults=False, hashed=True)
-        return key(step.phase, step.parent, protocol=protocol, screened=True)
+        return key(keyed.phase, keyed.parent, protocol=protocol, screened=True)
 
-    def _within(self, protocol: Protocol) -> Protocol:
-        """Return a cheap protocol that asks for no more images than there are."""
-        there = len(self.split)
-        return protocol.model_copy(update={"examples": min(there, protocol.examples or there)})
+    def _limited(self, protocol: Protocol) -> Protocol:
+        """Return a cheap protocol with at most as many images as the split has."""
+        available = len(self.split)
+        return protocol.model_copy(update={"examples": min(available, protocol.examples or available)})
 
     def _evaluated(
-        self, state: State, protocol: Protocol, *, checked: bool, step: KeyedPhase | None = None
+        self, state: State, protocol: Protocol, *, checked: bool, keyed: KeyedPhase | None = None
     ) -> evaluate.Measurement:
         return evaluate.measure(
             self.model,
@@ -116,18 +122,18 @@ class Measuring:
             device=self.device,
             checked=checked,
             origin=self.origin,
-            trainings=lambda: None if step is None else self.trainings(step),
+            trainings=lambda: None if keyed is None else self.trainings(keyed),
         )
 
     def _point(
-        self, step: KeyedPhase, state: State, protocol: Protocol, since: float, *, checked: bool, **named: Any
+        self, keyed: KeyedPhase, state: State, protocol: Protocol, since: float, *, checked: bool, **named: Any
     ) -> Point:
         started = datetime.now(UTC)
-        result = self._evaluated(state, protocol, checked=checked, step=step)
+        result = self._evaluated(state, protocol, checked=checked, keyed=keyed)
         return Point(
             **named,
             **_numbers(result),
-            stage=step.parent,
+            stage=keyed.parent,
             robust_correct=int(result.robust_correct.sum()),
             clean_correct=int(result.clean_correct.sum()),
             attack=protocol.attack.label,
@@ -153,7 +159,7 @@ def _ruled_out(cheap: Point, screen: Screen) -> bool:
 
 
 def _numbers(result: evaluate.Measurement) -> dict[str, Any]:
-    """Return what points and looks have in common."""
+    """Return the fields that points and partial measurements have in common."""
     return {
         "robust_accuracy": result.robust_correct.mean().item(),
         "clean_accuracy": result.clean_correct.mean().item(),
@@ -167,5 +173,5 @@ def _numbers(result: evaluate.Measurement) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """Return a name a person recognises: the GPU's model, or `cpu`."""
+    """Return the GPU's model, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainables.core.errors import RobustsearchError, SpecError, StorageError
+from trainables.core.errors import ExitCode, RobustsearchError, SpecError, StorageError
 from trainables.core.versions import versions
 from trainables.method.training import Precision
 
@@ -73,9 +73,9 @@ def probe(
             "validation": len(loaded.validation),
         }
     except (ImportError, StorageError) as error:
-        return {"error": f"on {socket.gethostname()}: {error}", "exit_code": 6}
+        return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(ExitCode.CLUSTER)}
     except RobustsearchError as error:
-        return {"error": f"on {socket.gethostname()}: {error}", "exit_code": error.exit_code}
+        return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(error.exit_code)}
 
 
 def _network(spec: Model, data: TrainingData) -> nn.Module:

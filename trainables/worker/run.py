@@ -29,27 +29,27 @@ from trainables.store.lease import Held
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stage, Stages
 from trainables.store.state import State
-from trainables.worker.missing import followed, kept_of, missing, origin
-from trainables.worker.points import Measuring
+from trainables.worker.missing import compared_trainings, missing, rewind_source, stored_snapshots
+from trainables.worker.points import Measurements
 
 WAIT_SECONDS = 0.2
-"""Between two looks at whether another process has stored a stage."""
+"""The pause between two checks whether another process has stored a stage."""
 
 SAVE_SHARE = 0.02
 """The share of a training's time that may go into saving its progress."""
 FIRST_SAVE_SECONDS = 0.5
-"""Before this, nothing that is lost is worth a save."""
+"""Before this, nothing that could be lost is worth a save."""
 
 Work = Callable[..., Iterator[Epoch]]
-"""What does the epochs of a phase: called as `train` is."""
+"""What trains the epochs of a phase: called as `train` is."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """Progress of a trial.
+class Progress:
+    """How far a trial is.
 
-    After an epoch, perhaps with a look at the training then; with a measured point; or while another process computes
-    what it needs.
+    Yielded after an epoch, perhaps with a partial measurement; with a measured point; or while another process
+    computes a stage that the trial needs.
     """
 
     phase: str
@@ -58,20 +58,20 @@ class Report:
     epochs_trained: int
     epoch: Epoch | None = None
     point: Point | None = None
-    rung: PartialMeasurement | None = None
+    partial: PartialMeasurement | None = None
     waits_for: str | None = None
 
 
 @dataclass
 class Run:
-    """One trial under way on one device.
+    """One running trial on one device.
 
-    `reports()` yields after every epoch and every measured point, and ends when the trial is
-    complete. A stage that is stored is not computed again; a training that was cut off goes on
-    after its last saved epoch; one that another process is at is waited for, which planning avoids. An epoch
-    is saved when `checkpoint_seconds` have passed since the last save, or sooner where saves are cheap: they take at
-    most `SAVE_SHARE` of the time. `rungs` says when a training is looked at on its way; the looks change no weight and
-    no key. `screen` says which points are measured cheaply and no more.
+    `progress()` yields after every epoch and every measured point, and ends when the trial is complete. A stage that
+    is stored is not computed again; a training that was interrupted resumes after its last saved epoch; one that
+    another process is computing is waited for, which planning avoids. An epoch is saved when `checkpoint_seconds`
+    have passed since the last save, or sooner where saves are cheap: they take at most `SAVE_SHARE` of the time.
+    Partial measurements, due by `partial_schedule`, change no weight and no key. `screen` decides which points are
+    measured cheaply and no more.
     """
 
     trial: TrialSpec
@@ -81,32 +81,32 @@ class Run:
     study: str
     device: torch.device
     checkpoint_seconds: float = 30.0
-    rungs: PartialSchedule | None = None
+    partial_schedule: PartialSchedule | None = None
     screen: Screen | None = None
     _model: nn.Module = field(init=False)
-    _measuring: Measuring = field(init=False)
-    _steps: tuple[KeyedPhase, ...] = field(init=False)
+    _measurements: Measurements = field(init=False)
+    _phases: tuple[KeyedPhase, ...] = field(init=False)
     _trained: int = field(default=0, init=False)
     _shared: int = field(default=0, init=False)
     _state: State | None = field(default=None, init=False)
     _state_key: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self._steps = keyed_phases(self.trial, self.data.fingerprint)
+        self._phases = keyed_phases(self.trial, self.data.fingerprint)
         self._model = self._build(self.trial.seed)
-        self._measuring = Measuring(
+        self._measurements = Measurements(
             self._model,
             self.trial.protocol,
             self.data.validation,
             self.stages,
             self.device,
-            self.rungs,
+            self.partial_schedule,
             self.screen,
             origin=lambda: State.of(self._build(self.trial.seed)),
             trainings=self._trainings,
         )
 
-    def reports(self) -> Generator[Report, None, None]:
+    def progress(self) -> Generator[Progress, None, None]:
         """Work through the phases.
 
         Raises:
@@ -115,76 +115,77 @@ class Run:
         """
         measures = 0
         last_point = time.monotonic()
-        known = self._measuring.known
+        stored = self._measurements.stored
         follows = self.trial.protocol.follows
-        left = missing(self._steps, self._stored, lambda step: known(step) is not None, follows)
-        for index, step in enumerate(self._steps):
-            if isinstance(step.phase, Measure):
-                here = {"measure": measures, "epochs_trained": self._trained, "epochs_shared": self._shared}
-                state = partial(self._at, step.parent)
-                point = self._measuring.point(step, state, last_point, **here, stands_for=step.phase.stands_for)
+        left = missing(self._phases, self._stored, lambda keyed: stored(keyed) is not None, follows)
+        for index, keyed in enumerate(self._phases):
+            if isinstance(keyed.phase, Measure):
+                counts = {"measure": measures, "epochs_trained": self._trained, "epochs_shared": self._shared}
+                state = partial(self._load, keyed.parent)
+                named = {**counts, "stands_for": keyed.phase.stands_for}
+                point = self._measurements.point(keyed, state, last_point, **named)
                 measures += 1
                 last_point = time.monotonic()
-                yield self._report(step.phase, index + 1, point=point)
+                yield self._progress(keyed.phase, index + 1, point=point)
                 continue
-            if isinstance(step.phase, EpochPhase) and step.key in left:
-                yield from self._trained_once(step.phase, step, index, measures)
-            elif step.key in left:
-                for epoch in self._compute(step.phase, step):
-                    yield self._report(step.phase, index, epoch=epoch)
-            elif isinstance(step.phase, EpochPhase):
+            if isinstance(keyed.phase, EpochPhase) and keyed.key in left:
+                yield from self._train_or_wait(keyed.phase, keyed, index, measures)
+            elif keyed.key in left:
+                for epoch in self._compute(keyed.phase, keyed):
+                    yield self._progress(keyed.phase, index, epoch=epoch)
+            elif isinstance(keyed.phase, EpochPhase):
                 before = self._trained
-                self._count(step.phase, self.stages.find(step.key))
+                self._count(keyed.phase, self.stages.find(keyed.key))
                 if self._trained > before:
-                    for rung in self._measuring.seen(step.phase, step, before, measures):
-                        yield self._report(step.phase, index, rung=rung)
-            yield self._report(step.phase, index + 1)
+                    for found in self._measurements.stored_partials(keyed.phase, keyed, before, measures):
+                        yield self._progress(keyed.phase, index, partial=found)
+            yield self._progress(keyed.phase, index + 1)
 
-    def _stored(self, step: KeyedPhase, snapshots: Iterable[int]) -> bool:
-        # Only trainings are worth a look at other studies: all else is computed in a moment.
-        find = self.stages.find_anywhere if isinstance(step.phase, EpochPhase) else self.stages.find
-        return find(step.key, snapshots) is not None
+    def _stored(self, keyed: KeyedPhase, snapshots: Iterable[int]) -> bool:
+        # Only trainings are worth a search of other studies: all else is computed in a moment.
+        find = self.stages.find_anywhere if isinstance(keyed.phase, EpochPhase) else self.stages.find
+        return find(keyed.key, snapshots) is not None
 
-    def _trained_once(self, phase: EpochPhase, step: KeyedPhase, index: int, measures: int) -> Iterator[Report]:
-        """Do the epochs of a phase, or wait until whoever is at it has stored the stage, or is gone."""
+    def _train_or_wait(self, phase: EpochPhase, keyed: KeyedPhase, index: int, measures: int) -> Iterator[Progress]:
+        """Train the epochs of a phase, or wait until the process that trains them has stored the stage, or died."""
         while True:
             try:
-                lease = self.stages.begin(step.key)
+                lease = self.stages.begin(keyed.key)
             except Held as held:
-                yield self._report(phase, index, waits_for=str(held.by or held))
+                yield self._progress(phase, index, waits_for=str(held.by or held))
                 time.sleep(WAIT_SECONDS)
             else:
                 with lease:
-                    if not self._stored(step, phase.kept):
-                        # What is known of it comes first: nothing is trained to look again.
-                        for rung in self._measuring.seen(phase, step, self._trained, measures):
-                            yield self._report(phase, index, rung=rung)
-                        for epoch in self._compute(phase, step):
-                            look = self._measuring.look(phase, step, epoch, self._trained, measures)
-                            yield self._report(phase, index, epoch=epoch, rung=look)
+                    if not self._stored(keyed, phase.kept):
+                        # Stored partial measurements come first: nothing is trained to measure them again.
+                        for found in self._measurements.stored_partials(phase, keyed, self._trained, measures):
+                            yield self._progress(phase, index, partial=found)
+                        for epoch in self._compute(phase, keyed):
+                            new = self._measurements.partial(phase, keyed, epoch, self._trained, measures)
+                            yield self._progress(phase, index, epoch=epoch, partial=new)
                         return
-            if (stored := self.stages.find_anywhere(step.key, phase.kept)) is not None:
+            if (stored := self.stages.find_anywhere(keyed.key, phase.kept)) is not None:
                 self._count(phase, stored)
                 return
 
     def _count(self, phase: EpochPhase, stored: Stage | None) -> None:
-        """Count the epochs of a training that is not done here: this trial's own, before a restart, or shared."""
+        """Count the epochs of a stored training: as trained by this trial, before a restart, or as shared."""
         if stored is not None and (stored.study, stored.trial) == (self.study, self.number):
             self._trained += phase.length
         else:
             self._shared += phase.length
 
-    def _report(
+    def _progress(
         self,
         phase: Phase,
         done: int,
         *,
         epoch: Epoch | None = None,
         point: Point | None = None,
-        rung: PartialMeasurement | None = None,
+        partial: PartialMeasurement | None = None,
         waits_for: str | None = None,
-    ) -> Report:
-        return Report(phase.kind, done, len(self._steps), self._trained, epoch, point, rung, waits_for)
+    ) -> Progress:
+        return Progress(phase.kind, done, len(self._phases), self._trained, epoch, point, partial, waits_for)
 
     def _build(self, seed: int) -> nn.Module:
         data = self.data
@@ -193,30 +194,30 @@ class Run:
         )
         return model.to(self.device)
 
-    def _at(self, key: str | None) -> State:
-        """Return the state with this key: the one in hand, or from the store."""
+    def _load(self, key: str | None) -> State:
+        """Return the state with this key: the current one, or from the store."""
         assert key, "only the initialisation starts from nothing"
         if key != self._state_key:
             state = self.stages.load(key)
             if state is None:
                 raise self._lost(key)
-            self._hold(key, state.to(self.device))
+            self._set_state(key, state.to(self.device))
         assert self._state is not None
         return self._state
 
-    def _trainings(self, step: KeyedPhase) -> Trainings | None:
+    def _trainings(self, keyed: KeyedPhase) -> Trainings | None:
         """Return what a measurement's metrics compare; see `trainables.metrics.base.MetricContext`."""
-        found = followed(step, self._steps)
-        return None if found is None else (self._path(found[0]), self._path(found[1]))
+        pair = compared_trainings(keyed, self._phases)
+        return None if pair is None else (self._trajectory(pair[0]), self._trajectory(pair[1]))
 
-    def _path(self, step: KeyedPhase) -> dict[int, State]:
+    def _trajectory(self, keyed: KeyedPhase) -> dict[int, State]:
         """Return the states of a training that is stored, by epoch."""
-        assert isinstance(step.phase, EpochPhase)
+        assert isinstance(keyed.phase, EpochPhase)
         states = {}
-        for epoch in (*kept_of(step, self.trial.protocol.follows or ()), step.phase.end):
-            state = self.stages.load(step.key, epoch if epoch < step.phase.end else None)
+        for epoch in (*stored_snapshots(keyed, self.trial.protocol.follows or ()), keyed.phase.end):
+            state = self.stages.load(keyed.key, epoch if epoch < keyed.phase.end else None)
             if state is None:
-                raise self._lost(step.key)
+                raise self._lost(keyed.key)
             states[epoch] = state
         return states
 
@@ -224,12 +225,12 @@ class Run:
         self.stages.drop(key)
         return StageLost(f"stage {key} is damaged")
 
-    def _hold(self, key: str, state: State) -> None:
+    def _set_state(self, key: str, state: State) -> None:
         self._state, self._state_key = state, key
 
     def _store(
         self,
-        step: KeyedPhase,
+        keyed: KeyedPhase,
         state: State,
         *,
         epochs: int = 0,
@@ -237,58 +238,58 @@ class Run:
         snapshots: dict[int, State] | None = None,
     ) -> None:
         stored = self.stages.save(
-            step.key, state, epochs=epochs, seconds=seconds, study=self.study, trial=self.number, snapshots=snapshots
+            keyed.key, state, epochs=epochs, seconds=seconds, study=self.study, trial=self.number, snapshots=snapshots
         )
-        self._hold(step.key, stored.to(self.device))
+        self._set_state(keyed.key, stored.to(self.device))
 
     @singledispatchmethod
-    def _compute(self, phase: Phase, step: KeyedPhase) -> Iterator[Epoch]:
-        raise NotImplementedError(f"no way to run a phase of kind {phase.kind}")
+    def _compute(self, phase: Phase, keyed: KeyedPhase) -> Iterator[Epoch]:
+        raise NotImplementedError(f"nothing runs a phase of kind {phase.kind}")
 
     @_compute.register
-    def _init(self, phase: Init, step: KeyedPhase) -> Iterator[Epoch]:
-        self._store(step, State.of(self._model))
+    def _init(self, phase: Init, keyed: KeyedPhase) -> Iterator[Epoch]:
+        self._store(keyed, State.of(self._model))
         yield from ()
 
     @_compute.register
-    def _train(self, phase: Train, step: KeyedPhase) -> Iterator[Epoch]:
-        return self._learn(phase, step, train)
+    def _train(self, phase: Train, keyed: KeyedPhase) -> Iterator[Epoch]:
+        return self._run_epochs(phase, keyed, train)
 
     @_compute.register
-    def _imitate(self, phase: Imitate, step: KeyedPhase) -> Iterator[Epoch]:
-        return self._learn(phase, step, partial(imitate, view=self._view))
+    def _imitate(self, phase: Imitate, keyed: KeyedPhase) -> Iterator[Epoch]:
+        return self._run_epochs(phase, keyed, partial(imitate, view=self._view))
 
-    def _learn(self, phase: EpochPhase, step: KeyedPhase, work: Work) -> Iterator[Epoch]:
-        """Do the epochs of a phase with `work`, saving on the way, and store what they lead to."""
+    def _run_epochs(self, phase: EpochPhase, keyed: KeyedPhase, work: Work) -> Iterator[Epoch]:
+        """Train the epochs of a phase with `work`, save progress, and store the result."""
         started = saved = time.monotonic()
         pause = min(self.checkpoint_seconds, FIRST_SAVE_SECONDS)
-        state = self._at(step.parent)
+        state = self._load(keyed.parent)
         snapshots: dict[int, State] = {}
         resume = None
-        if progress := self.stages.load_progress(step.key):
+        if progress := self.stages.load_progress(keyed.key):
             at, checkpoint, snapshots = progress
             resume = (at, checkpoint)
             self._trained += at - phase.first
         last: Epoch | None = None
         try:
-            for epoch in work(self._model, state, phase, self.data, key=step.key, device=self.device, resume=resume):
+            for epoch in work(self._model, state, phase, self.data, key=keyed.key, device=self.device, resume=resume):
                 self._trained += 1
                 last = epoch
                 if epoch.epoch in phase.kept:
                     snapshots[epoch.epoch] = epoch.state()
                 began = time.monotonic()
                 if epoch.epoch < phase.end and began - saved >= pause:
-                    self.stages.save_progress(step.key, epoch.epoch, epoch.checkpoint(), snapshots)
+                    self.stages.save_progress(keyed.key, epoch.epoch, epoch.checkpoint(), snapshots)
                     saved = time.monotonic()
                     pause = min(self.checkpoint_seconds, (saved - began) / SAVE_SHARE)
                 yield epoch
-        except GeneratorExit:  # Told to stop: what has been trained since the last save is not lost.
+        except GeneratorExit:  # The trial is stopped: save what was trained since the last save.
             if last is not None and last.epoch < phase.end:
-                self.stages.save_progress(step.key, last.epoch, last.checkpoint(), snapshots)
+                self.stages.save_progress(keyed.key, last.epoch, last.checkpoint(), snapshots)
             raise
         final = last.state() if last else state
         self._store(
-            step,
+            keyed,
             final,
             epochs=phase.length,
             seconds=time.monotonic() - started,
@@ -296,43 +297,43 @@ class Run:
         )
 
     @_compute.register
-    def _prune(self, phase: Prune, step: KeyedPhase) -> Iterator[Epoch]:
-        draws = generator(step.key, 0, "prune", self.device)
+    def _prune(self, phase: Prune, keyed: KeyedPhase) -> Iterator[Epoch]:
+        draws = generator(keyed.key, 0, "prune", self.device)
         # Scores decide which weights go: they are not to depend on how a device rounds or chooses algorithms.
         with exact(self.device):
-            cut = prune(phase, self._at(step.parent), draws, self._view)
-        self._store(step, cut)
+            cut = prune(phase, self._load(keyed.parent), draws, self._view)
+        self._store(keyed, cut)
         yield from ()
 
     @_compute.register
-    def _threshold(self, phase: Threshold, step: KeyedPhase) -> Iterator[Epoch]:
-        self._store(step, below(phase.below, self._at(step.parent)))
+    def _threshold(self, phase: Threshold, keyed: KeyedPhase) -> Iterator[Epoch]:
+        self._store(keyed, below(phase.below, self._load(keyed.parent)))
         yield from ()
 
     def _view(self, state: State, draws: torch.Generator) -> Network:
         return Network(self._model, state, self.data, draws, self._build)
 
     @_compute.register
-    def _inherit(self, phase: Inherit, step: KeyedPhase) -> Iterator[Epoch]:
-        seed = self.trial.seed if phase.rest == "rewind" else derive(step.key, "inherit")
-        self._store(step, inherit(phase, self._at(step.parent), State.of(self._build(seed))))
+    def _inherit(self, phase: Inherit, keyed: KeyedPhase) -> Iterator[Epoch]:
+        seed = self.trial.seed if phase.rest == "rewind" else derive(keyed.key, "inherit")
+        self._store(keyed, inherit(phase, self._load(keyed.parent), State.of(self._build(seed))))
         yield from ()
 
     @_compute.register
-    def _rewind(self, phase: Rewind, step: KeyedPhase) -> Iterator[Epoch]:
-        source = self._rewind_source(phase, step)
-        self._store(step, State(source.params, source.buffers, self._at(step.parent).masks).masked())
+    def _rewind(self, phase: Rewind, keyed: KeyedPhase) -> Iterator[Epoch]:
+        source = self._rewind_source(phase, keyed)
+        self._store(keyed, State(source.params, source.buffers, self._load(keyed.parent).masks).masked())
         yield from ()
 
-    def _rewind_source(self, phase: Rewind, step: KeyedPhase) -> State:
+    def _rewind_source(self, phase: Rewind, keyed: KeyedPhase) -> State:
         if phase.to == "random":
-            return State.of(self._build(derive(step.key, "rewind")))
-        found = origin(step, self._steps)
+            return State.of(self._build(derive(keyed.key, "rewind")))
+        found = rewind_source(keyed, self._phases)
         assert found is not None
-        step, snapshots = found
-        source = self.stages.load(step.key, *snapshots)
+        keyed, snapshots = found
+        source = self.stages.load(keyed.key, *snapshots)
         if source is None:
-            raise self._lost(step.key)
+            raise self._lost(keyed.key)
         return source.to(self.device)
 
 

@@ -15,7 +15,7 @@ from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Storage
-from trainables.worker.run import Report, Run
+from trainables.worker.run import Progress, Run
 
 CPU = torch.device("cpu")
 FAST = {"batch": 100, "eps": 0.1, "attack": {"kind": "pgd", "steps": 1}, "precision": "fp32"}
@@ -41,10 +41,10 @@ def trial(**recipe: Any) -> TrialSpec:
     )
 
 
-def run(spec: TrialSpec, place: Path, stop: int | None = None) -> list[Report]:
+def run(spec: TrialSpec, place: Path, stop: int | None = None) -> list[Progress]:
     data = tensors.load(spec.data, CPU)
     found = []
-    reports = Run(spec, data, Stages(Storage(str(place))), 0, "study", CPU, checkpoint_seconds=0.0).reports()
+    reports = Run(spec, data, Stages(Storage(str(place))), 0, "study", CPU, checkpoint_seconds=0.0).progress()
     for count, report in enumerate(reports, start=1):
         found.append(report)
         if count == stop:

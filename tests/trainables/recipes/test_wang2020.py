@@ -70,7 +70,7 @@ def _points(place: Path, **recipe: Any) -> list[Point]:
     )
     data = tensors.load(spec.data, torch.device("cpu"))
     run = Run(spec, data, Stages(Storage(str(place))), 0, "study", torch.device("cpu"), 0.0)
-    reports = run.reports()
+    reports = run.progress()
     return [report.point for report in reports if report.point is not None]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainables.factories import CPU, FAST, points, run, run_beside, trial
+from tests.trainables.factories import CPU, FAST, points, run, run_in_study, trial
 from trainables.data import tensors
 from trainables.method.partial import PartialSchedule
 from trainables.method.phases import Measure, Train
@@ -24,7 +24,7 @@ from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Storage
-from trainables.worker.run import Report, Run
+from trainables.worker.run import Progress, Run
 
 
 def final_state(spec: TrialSpec, place: Path) -> State:
@@ -36,7 +36,7 @@ def final_state(spec: TrialSpec, place: Path) -> State:
 
 
 def test_imp_measures_every_round_at_its_counted_sparsity(tmp_path: Path) -> None:
-    found = points(run(trial(), tmp_path).reports())
+    found = points(run(trial(), tmp_path).progress())
     assert [point.measure for point in found] == [0, 1, 2]
     assert [point.sparsity for point in found] == pytest.approx([0, 0.5, 0.75], abs=1e-4)
     assert [point.epochs_trained for point in found] == [3, 5, 7]
@@ -54,7 +54,7 @@ def test_imp_measures_every_round_at_its_counted_sparsity(tmp_path: Path) -> Non
 
 
 def test_the_measured_weights_are_the_stored_ones(tmp_path: Path) -> None:
-    last = points(run(trial(), tmp_path).reports())[-1]
+    last = points(run(trial(), tmp_path).progress())[-1]
     state = Stages(Storage(str(tmp_path))).load(last.stage)
     assert state is not None
     assert state.nonzero() == last.nonzero
@@ -62,15 +62,15 @@ def test_the_measured_weights_are_the_stored_ones(tmp_path: Path) -> None:
 
 
 def test_what_is_stored_is_not_computed_again(tmp_path: Path) -> None:
-    first = points(run(trial(), tmp_path).reports())
-    again = list(run(trial(), tmp_path).reports())
+    first = points(run(trial(), tmp_path).progress())
+    again = list(run(trial(), tmp_path).progress())
     assert not [report for report in again if report.epoch is not None]
     assert points(iter(again)) == first
 
 
 def test_a_second_trial_shares_the_prefix_and_says_so(tmp_path: Path) -> None:
-    first = points(run(trial(), tmp_path).reports())
-    reports = list(run(trial(sparsity=0.875), tmp_path, number=1).reports())
+    first = points(run(trial(), tmp_path).progress())
+    reports = list(run(trial(sparsity=0.875), tmp_path, number=1).progress())
     second = points(iter(reports))
     assert len([report for report in reports if report.epoch is not None]) == 2
     assert [(p.epochs_trained, p.epochs_shared) for p in second] == [(0, 3), (0, 5), (0, 7), (2, 7)]
@@ -80,7 +80,7 @@ def test_a_second_trial_shares_the_prefix_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rewind", ["init", "random", "dense_trained", "none"])
 def test_rewinding_gives_the_survivors_the_weights_it_names(tmp_path: Path, rewind: str) -> None:
     spec = trial(sparsity=0.5, rewind=rewind)
-    list(run(spec, tmp_path).reports())
+    list(run(spec, tmp_path).progress())
     chain = {step.phase.kind: step for step in reversed(keyed_phases(spec, tensors.load(spec.data, CPU).fingerprint))}
     stages = Stages(Storage(str(tmp_path)))
     start, dense, pruned = (stages.load(chain[kind].key) for kind in ("init", "train", "prune"))
@@ -103,7 +103,7 @@ def test_rewinding_gives_the_survivors_the_weights_it_names(tmp_path: Path, rewi
 
 
 def test_rewinding_to_an_epoch_takes_the_weights_after_it(tmp_path: Path) -> None:
-    list(run(trial(sparsity=0.5, rewind=2), tmp_path / "long").reports())
+    list(run(trial(sparsity=0.5, rewind=2), tmp_path / "long").progress())
     spec = trial(sparsity=0.5, rewind=2)
     chain = keyed_phases(spec, tensors.load(spec.data, CPU).fingerprint)
     stages = Stages(Storage(str(tmp_path / "long")))
@@ -120,8 +120,8 @@ def test_rewinding_to_an_epoch_takes_the_weights_after_it(tmp_path: Path) -> Non
 
 
 def test_a_stage_without_the_snapshot_that_is_needed_is_trained_again(tmp_path: Path) -> None:
-    list(run(trial(sparsity=0.5, rewind=1), tmp_path).reports())
-    reports = list(run(trial(sparsity=0.5, rewind=2), tmp_path, number=1).reports())
+    list(run(trial(sparsity=0.5, rewind=1), tmp_path).progress())
+    reports = list(run(trial(sparsity=0.5, rewind=2), tmp_path, number=1).progress())
     assert len([r for r in reports if r.epoch is not None]) == 3 + 1
 
 
@@ -129,32 +129,32 @@ def test_a_stage_without_the_snapshot_that_is_needed_is_trained_again(tmp_path: 
 @pytest.mark.slow
 def test_a_trial_that_is_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stop_after: int) -> None:
     spec = trial(train={**FAST, "ema": 0.9, "regularisers": {"l1": 1e-5}}).model_copy(update={"snapshots": (1, 2)})
-    whole = points(run(spec, tmp_path / "whole").reports())
-    cut = run(spec, tmp_path / "cut", checkpoint_seconds=0).reports()
+    whole = points(run(spec, tmp_path / "whole").progress())
+    cut = run(spec, tmp_path / "cut", checkpoint_seconds=0).progress()
     for _ in range(stop_after):
         next(report for report in cut if report.epoch is not None)
     cut.close()  # type: ignore[attr-defined]
-    rest = list(run(spec, tmp_path / "cut", checkpoint_seconds=0).reports())
+    rest = list(run(spec, tmp_path / "cut", checkpoint_seconds=0).progress())
     assert len([r for r in rest if r.epoch is not None]) <= 7 - stop_after + 1
     assert [p.weights_sha256 for p in points(iter(rest))] == [p.weights_sha256 for p in whole]
     assert [p.verdicts for p in points(iter(rest))] == [p.verdicts for p in whole]
     assert points(iter(rest))[-1].epochs_trained == whole[-1].epochs_trained
 
 
-def _epochs(reports: list[Report]) -> int:
+def _epochs(reports: list[Progress]) -> int:
     return len([report for report in reports if report.epoch is not None])
 
 
 def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp_path: Path) -> None:
     spec = trial(rewind="none")
-    first = points(run(spec, tmp_path).reports())
+    first = points(run(spec, tmp_path).progress())
     chain = [
         s for s in keyed_phases(spec, tensors.load(spec.data, CPU).fingerprint) if not isinstance(s.phase, Measure)
     ]
     stages = Stages(Storage(str(tmp_path)))
     for step in chain[:-1]:
         stages.drop(step.key)
-    reports = list(run(trial(rewind="none", sparsity=0.875), tmp_path, number=1).reports())
+    reports = list(run(trial(rewind="none", sparsity=0.875), tmp_path, number=1).progress())
     assert _epochs(reports) == 3
     second = points(iter(reports))
     assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
@@ -163,24 +163,24 @@ def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp
 
 def test_a_study_takes_over_what_another_in_its_storage_has_trained(tmp_path: Path) -> None:
     (tmp_path / "front.csv").write_text("a table that somebody exported beside the studies")
-    first = points(run_beside(tmp_path, "one", trial()).reports())
-    reports = list(run_beside(tmp_path, "two", trial(sparsity=0.875)).reports())
+    first = points(run_in_study(tmp_path, "one", trial()).progress())
+    reports = list(run_in_study(tmp_path, "two", trial(sparsity=0.875)).progress())
     assert _epochs(reports) == 2
     second = points(iter(reports))
     assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
     assert second[-1].epochs_shared == 7
     Storage(str(tmp_path)).delete("one")
-    assert _epochs(list(run_beside(tmp_path, "two", trial(sparsity=0.875), 1).reports())) == 0
+    assert _epochs(list(run_in_study(tmp_path, "two", trial(sparsity=0.875), 1).progress())) == 0
 
 
 def test_another_versions_and_damaged_stages_are_not_taken_over(tmp_path: Path) -> None:
-    list(run_beside(tmp_path, "one", trial(sparsity=0.0)).reports())
+    list(run_in_study(tmp_path, "one", trial(sparsity=0.0)).progress())
     (described,) = [p for p in tmp_path.glob("one/stages/*/stage.json") if '"epochs": 3' in p.read_text()]
     described.write_text(described.read_text().replace('"version": "', '"version": "0.0.0+'))
-    assert _epochs(list(run_beside(tmp_path, "two", trial(sparsity=0.0)).reports())) == 3
+    assert _epochs(list(run_in_study(tmp_path, "two", trial(sparsity=0.0)).progress())) == 3
     (state,) = tmp_path.glob(f"two/stages/{described.parent.name}/state.safetensors")
     state.write_bytes(state.read_bytes()[:-1] + b"x")
-    assert _epochs(list(run_beside(tmp_path, "three", trial(sparsity=0.0)).reports())) == 3
+    assert _epochs(list(run_in_study(tmp_path, "three", trial(sparsity=0.0)).progress())) == 3
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def _one_of_two(folder: Path, study: str) -> tuple[int, list[str], bool]:
     (folder / f"{study}.ready").touch()
     while len(list(folder.glob("*.ready"))) < 2:
         time.sleep(0.01)
-    reports = list(run_beside(folder, study, trial(epochs=60, round_epochs=2)).reports())
+    reports = list(run_in_study(folder, study, trial(epochs=60, round_epochs=2)).progress())
     measured = [report.point.weights_sha256 for report in reports if report.point]
     return _epochs(reports), measured, any(report.waits_for for report in reports)
 
@@ -207,8 +207,8 @@ def _one_of_two(folder: Path, study: str) -> tuple[int, list[str], bool]:
 @pytest.mark.slow
 def test_who_waits_for_a_stage_computes_it_when_the_owner_dies(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.trainables.factories import run_beside, trial;"
-        "reports = run_beside(Path(sys.argv[1]), 'one', trial(epochs=100000)).reports();"
+        "import sys; from pathlib import Path; from tests.trainables.factories import run_in_study, trial;"
+        "reports = run_in_study(Path(sys.argv[1]), 'one', trial(epochs=100000)).progress();"
         "[print(r.epochs_trained, flush=True) for r in reports if r.epoch]"
     )
     owner = subprocess.Popen(
@@ -216,7 +216,7 @@ def test_who_waits_for_a_stage_computes_it_when_the_owner_dies(tmp_path: Path) -
     )
     assert owner.stdout is not None
     owner.stdout.readline()
-    reports = run_beside(tmp_path, "two", trial(epochs=100000)).reports()
+    reports = run_in_study(tmp_path, "two", trial(epochs=100000)).progress()
     waiting = next(report for report in reports if report.waits_for or report.epoch)
     assert waiting.waits_for is not None
     assert f"process {owner.pid} on" in waiting.waits_for
@@ -232,7 +232,7 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path: Path) ->
     code = (
         "import sys, torch; torch.set_num_threads(1); from pathlib import Path;"
         "from tests.trainables.factories import run, trial, points;"
-        "found = points(run(trial(int(sys.argv[2])), Path(sys.argv[1])).reports());"
+        "found = points(run(trial(int(sys.argv[2])), Path(sys.argv[1])).progress());"
         "print(*[p.weights_sha256 + p.verdicts for p in found])"
     )
 
@@ -241,7 +241,7 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path: Path) ->
         root = Path(__file__).parents[3]
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
 
-    here = points(run(trial(5), tmp_path / "here").reports())
+    here = points(run(trial(5), tmp_path / "here").progress())
     assert elsewhere("there", 5).split() == [p.weights_sha256 + p.verdicts for p in here]
     assert elsewhere("other", 6) != elsewhere("there", 5)
 
@@ -249,19 +249,19 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path: Path) ->
 LOOKS = PartialSchedule(levels=(1, 2, 4, 6), examples=64, steps=1)
 
 
-def looking(spec: TrialSpec, place: Path, number: int = 0, rungs: PartialSchedule | None = LOOKS) -> Run:
+def looking(spec: TrialSpec, place: Path, number: int = 0, schedule: PartialSchedule | None = LOOKS) -> Run:
     data = tensors.load(spec.data, CPU)
-    return Run(spec, data, Stages(Storage(str(place))), number, "study", CPU, 0.0, rungs)
+    return Run(spec, data, Stages(Storage(str(place))), number, "study", CPU, 0.0, schedule)
 
 
-def looks(reports: Iterable[Report]) -> list[PartialMeasurement]:
-    return [report.rung for report in reports if report.rung is not None]
+def looks(reports: Iterable[Progress]) -> list[PartialMeasurement]:
+    return [report.partial for report in reports if report.partial is not None]
 
 
 def test_a_training_is_looked_at_where_it_is_asked_for_and_is_none_the_other_for_it(tmp_path: Path) -> None:
     spec = trial(train={**FAST, "ema": 0.9})
-    plain = points(looking(spec, tmp_path / "plain", rungs=None).reports())
-    reports = list(looking(spec, tmp_path / "looks").reports())
+    plain = points(looking(spec, tmp_path / "plain", schedule=None).progress())
+    reports = list(looking(spec, tmp_path / "looks").progress())
     assert [(r.resource, r.measures, r.share) for r in looks(reports)] == [
         (1, 0, pytest.approx(1 / 3)),
         (2, 0, pytest.approx(2 / 3)),
@@ -277,7 +277,7 @@ def test_a_training_is_looked_at_where_it_is_asked_for_and_is_none_the_other_for
 
 def test_a_look_at_the_end_of_a_training_would_be_a_point_and_is_not_taken(tmp_path: Path) -> None:
     reports = list(
-        looking(trial(), tmp_path, rungs=PartialSchedule(levels=(3, 5), shares=(0.99,), examples=64)).reports()
+        looking(trial(), tmp_path, schedule=PartialSchedule(levels=(3, 5), shares=(0.99,), examples=64)).progress()
     )
     assert looks(reports) == []
 
@@ -285,20 +285,20 @@ def test_a_look_at_the_end_of_a_training_would_be_a_point_and_is_not_taken(tmp_p
 def test_a_trial_that_starts_again_reports_its_looks_again_without_looking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = looks(looking(trial(), tmp_path).reports())
+    first = looks(looking(trial(), tmp_path).progress())
     monkeypatch.setattr("trainables.measure.evaluate.measure", None)
-    reports = list(looking(trial(), tmp_path).reports())
+    reports = list(looking(trial(), tmp_path).progress())
     assert looks(reports) == first
     assert not [report for report in reports if report.epoch]
-    assert looks(looking(trial(), tmp_path, number=1).reports()) == [], "none of these epochs are another trial's own"
+    assert looks(looking(trial(), tmp_path, number=1).progress()) == [], "none of these epochs are another trial's own"
 
 
 def test_what_is_known_of_a_broken_off_training_is_reported_before_it_goes_on(tmp_path: Path) -> None:
     """Of another trial too: one that was stopped for what it showed is no better under another number."""
-    stopped = looking(trial(epochs=8), tmp_path).reports()
-    seen = [next(report.rung for report in stopped if report.rung) for _ in range(3)]
+    stopped = looking(trial(epochs=8), tmp_path).progress()
+    seen = [next(report.partial for report in stopped if report.partial) for _ in range(3)]
     stopped.close()
-    reports = looking(trial(epochs=8), tmp_path, number=1).reports()
+    reports = looking(trial(epochs=8), tmp_path, number=1).progress()
     known: list[PartialMeasurement] = []
     while not (report := next(reports)).epoch:
         known += looks([report])
@@ -309,12 +309,12 @@ def test_what_is_known_of_a_broken_off_training_is_reported_before_it_goes_on(tm
 @pytest.mark.parametrize("looks_before_the_stop", [1, 3, 4])
 def test_a_stopped_trial_is_continued_by_another_for_what_is_left(tmp_path: Path, looks_before_the_stop: int) -> None:
     spec = trial(train={**FAST, "ema": 0.9})
-    whole = points(looking(spec, tmp_path / "whole", rungs=None).reports())
-    stopped = looking(spec, tmp_path / "parts").reports()
+    whole = points(looking(spec, tmp_path / "whole", schedule=None).progress())
+    stopped = looking(spec, tmp_path / "parts").progress()
     for _ in range(looks_before_the_stop):
-        at = next(report.rung for report in stopped if report.rung)
+        at = next(report.partial for report in stopped if report.partial)
     stopped.close()
-    left = list(looking(spec, tmp_path / "parts", number=1, rungs=None).reports())
+    left = list(looking(spec, tmp_path / "parts", number=1, schedule=None).progress())
     assert len([report for report in left if report.epoch]) == 7 - at.resource
     assert [p.weights_sha256 for p in points(iter(left))] == [p.weights_sha256 for p in whole]
     assert points(iter(left))[-1].epochs_trained + points(iter(left))[-1].epochs_shared == 7
@@ -323,7 +323,7 @@ def test_a_stopped_trial_is_continued_by_another_for_what_is_left(tmp_path: Path
 def screened(spec: TrialSpec, place: Path, front: list[dict[str, float]] | None, **settings: Any) -> list[Point]:
     data = tensors.load(spec.data, CPU)
     screen = None if front is None else Screen(front=tuple(front), **settings)
-    return points(Run(spec, data, Stages(Storage(str(place))), 0, "study", CPU, screen=screen).reports())
+    return points(Run(spec, data, Stages(Storage(str(place))), 0, "study", CPU, screen=screen).progress())
 
 
 def test_points_that_the_front_rules_out_are_measured_cheaply_under_keys_of_their_own(tmp_path: Path) -> None:

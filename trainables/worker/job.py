@@ -1,0 +1,186 @@
+"""One trial on a worker, from its plain configuration to its recorded outcome. It imports no Ray.
+
+The worker writes its own outcome, so a finished trial is on disk whatever happens to the driver.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from trainables.core.errors import DataError, StageLost, StorageError, failure_class
+from trainables.core.versions import versions
+from trainables.data import tensors
+from trainables.method.partial import PartialSchedule
+from trainables.method.screening import Screen
+from trainables.recipes.trial import TrialSpec
+from trainables.store import paths
+from trainables.store.records import Failure, Outcome, PartialMeasurement, Point
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
+from trainables.worker.run import Progress, Run, assigned_device
+
+MIN_STEP_SECONDS = 0.5
+"""The shortest `work`, unless a measurement or the end comes first: each result costs the driver milliseconds."""
+
+MAX_LOST_STAGES = 50
+"""How many damaged stages a trial may meet; each is dropped and computed again in a new attempt."""
+
+RETRY_SECONDS = 1.0
+"""The pause before the second attempt on a storage that refuses to be read or written."""
+
+
+class Job:
+    """One trial in a worker process; call `work` until `over`, or `close` to leave the trial unfinished.
+
+    The configuration is plain data: `number`, `study`, `params`, `spec` (a TrialSpec), `fingerprint` of the data,
+    `storage` (of the study's directory), `resources`, `partial_schedule` (a PartialSchedule, for early stopping) and
+    `screen` (a Screen, to measure cheaply first); the last two may be absent.
+
+    A failure that an attempt would only repeat (diverged, bad data, a bug) is recorded at once. After an
+    out-of-memory error, or where the storage refuses, the trial is tried a second time with all memory released; a
+    damaged stage is dropped and computed again.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.number = int(config["number"])
+        self.points: list[Point] = []
+        self.partials: list[PartialMeasurement] = []
+        self.over = False
+        """Whether the outcome is recorded."""
+        self._storage = Storage(config["storage"])
+        self._started = datetime.now(UTC)
+        self._clock = time.monotonic()
+        self._attempts = 1
+        self._progress: Generator[Progress, None, None] | None = None
+
+    def work(self, interrupted: Callable[[], bool] = lambda: False) -> Progress | None:
+        """Work until the next measurement or for `MIN_STEP_SECONDS`, and record the outcome if the trial ends.
+
+        Work also pauses after an epoch where `interrupted()` is true. Returns None at the end of the trial and of a
+        failed attempt.
+
+        Raises:
+            StorageError: the storage refused twice; the trial has no outcome.
+        """
+        try:
+            progress = self._advance(interrupted)
+            if progress is None:
+                self._end(None)
+            return progress
+        except Exception as error:  # Recorded as the trial's outcome: one bad trial must not stop the search.
+            lost, kind = isinstance(error, StageLost), failure_class(error)
+            refused = isinstance(error, StorageError) and not lost
+            if self._attempts < (MAX_LOST_STAGES if lost else 2 if kind == "oom" or refused else 0):
+                self._retry(RETRY_SECONDS if refused else 0)
+                return None
+            if refused:
+                raise
+            self._end(Failure(kind=kind, message=str(error)[:2000], traceback=traceback.format_exc()[-8000:]))
+            return None
+
+    def close(self) -> None:
+        """Leave the trial: a training under way saves its progress, or resumes from its last save."""
+        if self._progress is not None:
+            progress, self._progress = self._progress, None
+            with suppress(StorageError):
+                progress.close()
+
+    def _advance(self, interrupted: Callable[[], bool]) -> Progress | None:
+        began = time.monotonic()
+        if self._progress is None:
+            self._progress = self._start()
+        for progress in self._progress:
+            if progress.point is not None:
+                self.points.append(progress.point)
+                return progress
+            if progress.partial is not None:
+                self.partials.append(progress.partial)
+                return progress
+            if interrupted() or time.monotonic() - began >= MIN_STEP_SECONDS:
+                return progress
+        return None
+
+    def _retry(self, wait: float) -> None:
+        """Start over from the stored stages, without the memory of the failed attempt."""
+        time.sleep(wait)
+        self._attempts += 1
+        self.close()
+        self.points.clear()
+        self.partials.clear()
+        release_memory()
+
+    def _start(self) -> Generator[Progress, None, None]:
+        self._check_storage()
+        for module in self.config["spec"].get("plugins", ()):
+            importlib.import_module(module)
+        trial = TrialSpec.model_validate(self.config["spec"])
+        device = assigned_device(self.config["resources"].get("GPU", 0))
+        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        data = tensors.load(trial.data, device)
+        expected = self.config["fingerprint"]
+        if data.fingerprint != expected:
+            raise DataError(
+                f"the data on {socket.gethostname()} differ from those the study was made with "
+                f"(fingerprint {data.fingerprint[:12]}, not {expected[:12]})"
+            )
+        due, screen = self.config.get("partial_schedule"), self.config.get("screen")
+        # A plug-in's code is in no key: what another study computed with it may differ.
+        stages = Stages(self._storage, None if trial.plugins else self._storage.parent())
+        study = self.config["study"]
+        return Run(
+            trial,
+            data,
+            stages,
+            self.number,
+            study,
+            device,
+            partial_schedule=PartialSchedule.model_validate(due) if due else None,
+            screen=Screen.model_validate(screen) if screen else None,
+        ).progress()
+
+    def _end(self, failure: Failure | None) -> None:
+        """Record the outcome, unless one is recorded already."""
+        outcome = Outcome(
+            number=self.number,
+            state="failed" if failure else "complete",
+            points=tuple(self.points),
+            rungs=tuple(self.partials),
+            failure=failure,
+            started=self._started.isoformat(timespec="seconds"),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=time.monotonic() - self._clock,
+            host=socket.gethostname(),
+            params=self.config.get("params", {}),
+            versions=versions(),
+        )
+        self._check_storage()
+        self._storage.claim(paths.outcome(self.number), outcome.json_bytes())
+        self.over = True
+        self.close()
+
+    def _check_storage(self) -> None:
+        """Refuse a directory that is not the study's: writing to it would make it look like one."""
+        if not self._storage.exists(paths.trial_record(self.number)):
+            raise StorageError(
+                f"{self._storage.location} on {socket.gethostname()} does not hold trial {self.number}, which was "
+                "issued: it is not the storage that the launch writes to, or its files were deleted"
+            )
+
+
+def release_memory() -> None:
+    """Free the memory of finished or failed work."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -239,7 +239,7 @@ def test_every_measure_flag_and_class_of_failure_is_described() -> None:
 
 
 def test_what_is_said_to_be_changeable_is_what_may_change() -> None:
-    said = re.search(r"launched again with another (.+?), and with", section(STUDY_FILE, "## The study"))
+    said = re.search(r"launched again with another (.+?), and with", section(STUDY_FILE, "## The study"), re.S)
     assert said
     assert tuple(re.findall(r"`(\w+)`", said[1])) == study_spec.MAY_CHANGE
 

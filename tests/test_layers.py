@@ -60,6 +60,7 @@ OLD_NAMES = {"trainables.models.saved", "trainables.models.shrunk", "trainables.
 """Modules that plug-ins and notebooks may import by the name they had before; they hold nothing of their own."""
 
 TORCH_FREE = (
+    "trainables.core",
     "trainables.method",
     "trainables.recipes",
     "trainables.store.paths",

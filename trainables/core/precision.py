@@ -1,13 +1,13 @@
-"""Which number format a device trains in."""
+"""The number format that a device trains in."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-from trainables.method.training import Precision
-
+Precision = Literal["auto", "fp32", "bf16"]
 Resolved = Literal["fp32", "bf16"]
 
 
@@ -20,11 +20,15 @@ def resolve_precision(precision: Precision, device: torch.device | str) -> Resol
     """
     if precision != "auto":
         return precision
+    import torch
+
     device = torch.device(device)
     native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
     return "bf16" if native else "fp32"
 
 
 def _cpu_has_bf16() -> bool:
+    import torch
+
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("amx_bf16"))

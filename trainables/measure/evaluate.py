@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from trainables import attacks
 from trainables.attacks.base import Keep
+from trainables.attacks.eot import Eot
 from trainables.core.errors import SpecError
 from trainables.core.rng import derive
 from trainables.data.tensors import Split
@@ -27,7 +28,7 @@ from trainables.measure.metrics import measured
 from trainables.method.protocol import Protocol
 from trainables.metrics.base import Trainings
 from trainables.models import macs
-from trainables.models.noise import Eot, Noise, Noisy
+from trainables.models.noise import Noise, Noisy
 from trainables.store.records import Status
 from trainables.store.state import State
 

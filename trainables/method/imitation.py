@@ -10,11 +10,10 @@ from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
 from trainables.core.spec import Eps, Spec, check_radius
+from trainables.metrics.base import KernelInputs
 from trainables.optimisers import OPTIMISERS
 from trainables.optimisers.adam import Adam
 from trainables.optimisers.base import Optimiser
-
-KernelInputs = Literal["clean", "mixed", "adversarial"]
 
 
 class Imitation(Spec):

@@ -6,13 +6,14 @@ advances with every step), so a resumed run has nothing to restore.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack, AttackLabels
 from trainables.attacks.pgd import Pgd
+from trainables.core.precision import Precision
 from trainables.core.spec import Eps, Spec, check_radius, located
 from trainables.losses import LOSSES
 from trainables.losses.base import Loss
@@ -22,8 +23,6 @@ from trainables.optimisers import OPTIMISERS
 from trainables.optimisers.base import Optimiser
 from trainables.optimisers.sgd import Sgd
 from trainables.regularisers import Regularisers
-
-Precision = Literal["auto", "fp32", "bf16"]
 
 
 class Training(Spec):

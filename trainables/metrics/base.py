@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trainables.core.spec import Spec
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 Trainings = tuple["Mapping[int, State]", "Mapping[int, State]"]
+KernelInputs = Literal["clean", "mixed", "adversarial"]
+"""Images between which a tangent kernel is taken; `mixed`: clean ones with adversarial ones."""
 
 
 @dataclass(frozen=True)

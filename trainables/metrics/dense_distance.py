@@ -10,7 +10,7 @@ from pydantic import Field
 from trainables.attacks import ATTACKS, run
 from trainables.attacks.base import Attack, LogitsFn
 from trainables.attacks.pgd import Pgd
-from trainables.metrics.base import Metric, MetricContext
+from trainables.metrics.base import KernelInputs, Metric, MetricContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ class DenseDistance(Metric):
 
     kind: Literal["dense_distance"] = "dense_distance"
     examples: int = Field(default=64, gt=1)
-    inputs: Literal["clean", "mixed", "adversarial"] = "mixed"
+    inputs: KernelInputs = "mixed"
     outputs: Literal["full", "sum"] = "full"
     attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
     chunk: int = Field(default=32, gt=0)

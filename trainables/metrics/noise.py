@@ -43,6 +43,7 @@ class Noise(Metric):
     def values(self, context: MetricContext) -> dict[str, float]:
         import torch
 
+        from trainables.attacks.eot import Eot
         from trainables.models import noise
 
         state = context.state.to(context.x.device)
@@ -57,7 +58,7 @@ class Noise(Metric):
         measured: dict[str, tuple[tuple[Attack, LogitsFn] | None, LogitsFn]] = {
             "noise_clean": (None, net),
             "noise_pgd": ((self.attack, net), net),
-            "noise_eot": ((self.strong, noise.Eot(net, passes)), net),
+            "noise_eot": ((self.strong, Eot(net, passes)), net),
             "noise_mean": ((self.strong, context.net), net),
             "noise_off_clean": (None, context.net),
             "noise_off_pgd": ((self.attack, context.net), context.net),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.attacks.pgd import input_gradient
 from trainables.store.state import State, Tensors
 
 PREFIX = "noise/"
@@ -90,25 +89,3 @@ class Noisy(nn.Module):
         assert self.generator is not None, "a noisy network draws from a generator that is set for it"
         logits: Tensor = functional_call(self.net, self._noise.on(self._weights, self._masks, self.generator), (x,))
         return logits
-
-
-class Eot:
-    """Expectation over transformation: a random network as an attack should see it, averaged over `samples` passes.
-
-    Calls return the logarithm of the mean probabilities; gradients are those of the mean loss. Source: Athalye et
-    al. 2018, arXiv:1707.07397 §2; arXiv:1802.00420 §4.2.
-    """
-
-    def __init__(self, net: Callable[[Tensor], Tensor], samples: int) -> None:
-        self._net, self._samples = net, samples
-
-    def __call__(self, x: Tensor) -> Tensor:
-        beliefs = torch.stack([self._net(x).log_softmax(dim=1) for _ in range(self._samples)])
-        return beliefs.logsumexp(dim=0) - torch.tensor(float(self._samples)).log().item()
-
-    def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the mean over passes of what `trainables.attacks.pgd.input_gradient` says of each."""
-        total = input_gradient(self._net, x, slope)
-        for _ in range(self._samples - 1):
-            total = total + input_gradient(self._net, x, slope)
-        return total / self._samples

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainables.core.errors import ExitCode, RobustsearchError, SpecError, StorageError
+from trainables.core.precision import Precision, resolve_precision
 from trainables.core.versions import versions
-from trainables.method.training import Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +35,6 @@ def probe(
     """
     try:
         from trainables import models
-        from trainables.core.precision import resolve_precision
         from trainables.data import DATASETS, tensors
         from trainables.pruning import PRUNERS
         from trainables.store import paths

@@ -14,7 +14,7 @@ from trainables.measure import evaluate
 from trainables.measure.evaluate import Measurement
 from trainables.method.phases import Prune
 from trainables.metrics.noise import Noise as NoiseMetric
-from trainables.models.noise import Eot, Noise, Noisy
+from trainables.models.noise import Noise, Noisy
 from trainables.pruning import Pruning
 from trainables.pruning.cut import prune
 from trainables.reparametrisations import noise as spec
@@ -130,26 +130,6 @@ def test_a_noisy_network_draws_anew_in_every_pass_from_its_generator_alone() -> 
     module.generator = draws(3)
     assert torch.equal(module(x), first)
     assert all(torch.equal(module.net.state_dict()[name], t) for name, t in state.params.items())
-
-
-def test_expectation_over_transformation_averages_gradients_and_beliefs() -> None:
-    """Against the mean over passes written out with autograd, with the same draws."""
-    module, _ = noisy()
-    x, y = torch.rand(5, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1])
-
-    def slope(logits: Tensor) -> Tensor:
-        return logits.softmax(1) - nn.functional.one_hot(y, 3)
-
-    found = Eot(module, 6).input_gradient(x, slope)
-    module.generator = draws(3)
-    z = x.clone().requires_grad_()
-    loss = sum(nn.functional.cross_entropy(module(z), y, reduction="sum") for _ in range(6)) / 6
-    torch.testing.assert_close(found, torch.autograd.grad(loss, z)[0])
-
-    module.generator = draws(3)
-    beliefs = Eot(module, 6)(x)
-    module.generator = draws(3)
-    torch.testing.assert_close(beliefs.exp(), torch.stack([module(x).softmax(1) for _ in range(6)]).mean(0))
 
 
 def test_the_noise_of_a_network_is_off_unless_the_protocol_has_it_on() -> None:

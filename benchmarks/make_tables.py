@@ -144,7 +144,7 @@ def pruned(laboratory: Laboratory, trial: TrialSpec, dense: Dense) -> Iterator[R
     for step in chain[first + 1 :]:
         phase = step.phase
         if isinstance(phase, Prune):
-            state = prune(phase, state, generator(step.key, 0, "prune", CPU))
+            state = prune(phase.pruning, phase.sparsity, state, generator(step.key, 0, "prune", CPU), rates=phase.rates)
         elif isinstance(phase, Rewind):
             source = {"init": laboratory.initial, "dense_trained": dense.end, **dense.snapshots}[phase.to]
             state = State(source.params, source.buffers, state.masks).masked()

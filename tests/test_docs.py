@@ -42,8 +42,8 @@ from trainables.data.cache import CACHE_VARIABLE
 from trainables.data.files import DATA_VARIABLE
 from trainables.losses import LOSSES
 from trainables.losses.base import Loss
-from trainables.mask_updates import REWIRINGS
-from trainables.mask_updates.base import Rewiring
+from trainables.mask_updates import MASK_UPDATES
+from trainables.mask_updates.base import MaskUpdate
 from trainables.measure.sanity_checks import SEVERITY
 from trainables.method.imitation import Imitation
 from trainables.method.protocol import Protocol
@@ -201,7 +201,7 @@ REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
     (STUDY_FILE, "## Space", PARAMETERS, Parameter),
     (RECIPES_PAGE, "## All recipes", RECIPES, Recipe),
     (RECIPES_PAGE, "## Pruners", PRUNERS, Pruner),
-    ("mask-updates.md", "# Mask updates", REWIRINGS, Rewiring),
+    ("mask-updates.md", "# Mask updates", MASK_UPDATES, MaskUpdate),
     (RECIPES_PAGE, "## Weights", WEIGHTS, Weights),
     (CLUSTER_FILE, "# The cluster file", cluster_spec.CLUSTERS, cluster_spec.Cluster),
 ]

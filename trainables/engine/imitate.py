@@ -21,7 +21,7 @@ from trainables.core.rng import generator
 from trainables.data.tensors import TrainingData, batches
 from trainables.engine.optimisation import load_slots, slots
 from trainables.engine.train import Checkpoint, Epoch
-from trainables.method.phases import Imitate, Prune
+from trainables.method.phases import Imitate
 from trainables.models.graph.folding import Twin
 from trainables.models.ntk import Function, kernel, readout
 from trainables.pruning.base import Pruner
@@ -97,8 +97,7 @@ class _Learning:
     def mask_of(self, pruner: Pruner, state: State) -> Tensors:
         """Return the mask that a pruner gives the phase's network."""
         pruning = self.phase.pruning.model_copy(update={"pruner": pruner})
-        cut = Prune(sparsity=self.phase.sparsity, pruning=pruning)
-        return prune(cut, state, self.draws(0, "prune"), self.view).masks
+        return prune(pruning, self.phase.sparsity, state, self.draws(0, "prune"), self.view).masks
 
     def epoch(self, epoch: int) -> Epoch:
         """Learn for one epoch."""

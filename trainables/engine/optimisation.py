@@ -88,12 +88,12 @@ class Optimisation:
         lr: float,
         number: int,
         back: Callable[[], None] | None = None,
-        rewires: bool = False,
+        keep_gradients: bool = False,
     ) -> None:
         """Descend `loss` plus the penalties; `number` counts the training's steps from 1.
 
         `back` undoes a perturbation of the weights (`trainables.engine.awp`) once the gradients are known. With
-        `rewires` the prunable weights' gradients, those of pruned ones too, are kept in `gradients`.
+        `keep_gradients` those of all prunable weights, pruned ones too, are copied to `gradients`.
         """
         penalised: dict[str, Mapping[str, Tensor]] = {**self._penalised}
         if self._latent is not None and self._penalties:
@@ -106,7 +106,7 @@ class Optimisation:
         loss.backward()  # type: ignore[no-untyped-call]
         if back is not None:
             back()
-        weights = self._penalised["weights"] if rewires else {}
+        weights = self._penalised["weights"] if keep_gradients else {}
         self.gradients = {name: p.grad.clone() for name, p in weights.items() if p.grad is not None}
         for group in self._optimiser.param_groups:
             group["lr"] = lr
@@ -121,8 +121,8 @@ class Optimisation:
                 self._follow(min(self._decay, (1 + number) / (10 + number)))
 
     @torch.no_grad()
-    def rewire(self, masks: Mapping[str, Tensor]) -> None:
-        """Hold other masks from now on; nothing is left of what they prune, nor in the average or the optimiser."""
+    def change_masks(self, masks: Mapping[str, Tensor]) -> None:
+        """Hold other masks from now on; what they prune becomes 0, also in the average and the optimiser's state."""
         self._hold(masks)
         for p, keep in zip(self._pruned, self._keep, strict=True):
             slots = [value for value in self._optimiser.state.get(p, {}).values() if isinstance(value, Tensor)]

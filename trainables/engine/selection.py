@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, fields, replace
 
 import numpy as np
 import torch
@@ -20,28 +20,19 @@ from trainables.core.errors import SpecError
 from trainables.core.rng import generator
 from trainables.data.splits import quotas
 from trainables.data.tensors import Split
+from trainables.mask_updates.base import EpochResult
 from trainables.measure.sanity_checks import correct
 from trainables.method.training import Training
 from trainables.store.state import State, Tensors
 
 BATCH = 500
 EPOCH, ROBUST = "selected_epoch", "selected_robust_accuracy"
-_LOOKS = "select"
+_RESULTS = "select"
 _BEST = "best."
 
 
-@dataclass(frozen=True)
-class Look:
-    """What one epoch gave: robust accuracy on the images trained on, and that and the loss on those held back."""
-
-    epoch: float
-    trained: float
-    robust: float
-    loss: float
-
-
 def held_back(split: Split, images: int) -> tuple[Split, Split]:
-    """Split off the last so many images, each class in proportion: files may have one class after the other.
+    """Split off the last `images` images, each class in proportion: files may be sorted by class.
 
     Raises:
         SpecError: none would be left to train on.
@@ -60,30 +51,30 @@ def held_back(split: Split, images: int) -> tuple[Split, Split]:
 
 
 class Selection:
-    """The looks of one training at the images held back, and the best state so far; a part of its checkpoint."""
+    """The results of a training's epochs on the images held back, and the best state so far."""
 
     def __init__(
         self, training: Training, held: Split, key: str, device: torch.device, memory: torch.memory_format
     ) -> None:
         self._training, self._held, self._key = training, held, key
         self._device, self._format = device, memory
-        self.looks: list[Look] = []
-        self._chosen: Look | None = None
+        self.results: list[EpochResult] = []
+        self._chosen: EpochResult | None = None
         self._best: State | None = None
 
-    def look(self, epoch: int, model: nn.Module, state: State, trained: float, *, eligible: bool = True) -> None:
-        """Look at the network that the training would hand on after `epoch` epochs; `model` is left as it is.
+    def measure(self, epoch: int, model: nn.Module, state: State, trained: float, *, eligible: bool = True) -> None:
+        """Measure the network that would be the training's result after `epoch` epochs; `model` is left as it is.
 
-        `trained` is the accuracy on the attacked images that it was trained on. Of epochs that are equal the first is
+        `trained` is the accuracy on the attacked images that it was trained on. Of equally robust epochs the first is
         kept.
         """
         if not len(self._held):
             return
         net = state.into(copy.deepcopy(model)).eval().requires_grad_(False)
-        look = Look(epoch, trained, *self._measured(net))
-        self.looks.append(look)
-        if eligible and (self._chosen is None or look.robust > self._chosen.robust):
-            self._chosen, self._best = look, state
+        result = EpochResult(epoch, trained, *self._measured(net))
+        self.results.append(result)
+        if eligible and (self._chosen is None or result.robust > self._chosen.robust):
+            self._chosen, self._best = result, state
 
     def _measured(self, net: nn.Module) -> tuple[float, float]:
         """Return robust accuracy and mean loss on the images held back, attacked with the same draws in each epoch."""
@@ -110,22 +101,22 @@ class Selection:
         return replace(self._best, history={**state.history, **notes})
 
     def checkpoint(self) -> dict[str, Tensors]:
-        """Return all tensors that the next look depends on."""
-        if not self.looks:
+        """Return all tensors that the next epoch depends on."""
+        if not self.results:
             return {}
-        rows = torch.tensor([astuple(look) for look in self.looks], dtype=torch.float64)
-        at = -1 if self._chosen is None else self.looks.index(self._chosen)
-        groups: dict[str, Tensors] = {_LOOKS: {"looks": rows, "chosen": torch.tensor(at)}}
+        rows = torch.tensor([astuple(result) for result in self.results], dtype=torch.float64)
+        at = -1 if self._chosen is None else self.results.index(self._chosen)
+        groups: dict[str, Tensors] = {_RESULTS: {"looks": rows, "chosen": torch.tensor(at)}}
         if self._best is not None:
             groups |= {f"{_BEST}{group.name}": getattr(self._best, group.name) for group in fields(State)}
         return groups
 
     def load(self, checkpoint: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on with the looks of a checkpoint."""
-        if (kept := checkpoint.get(_LOOKS)) is None:
+        """Restore what `checkpoint` returned."""
+        if (kept := checkpoint.get(_RESULTS)) is None:
             return
-        self.looks = [Look(*row) for row in kept["looks"].tolist()]
+        self.results = [EpochResult(*row) for row in kept["looks"].tolist()]
         if (at := int(kept["chosen"])) >= 0:
-            self._chosen = self.looks[at]
+            self._chosen = self.results[at]
             groups = {group.name: dict(checkpoint.get(f"{_BEST}{group.name}", {})) for group in fields(State)}
             self._best = State(**groups).to(self._device)

@@ -27,8 +27,7 @@ from trainables.engine.optimisation import Optimisation
 from trainables.engine.selection import Selection, held_back
 from trainables.engine.validation import Validation
 from trainables.losses.base import Adversary, Terms
-from trainables.mask_updates.base import Fixed
-from trainables.mask_updates.tensors import Moment, rewired
+from trainables.mask_updates.base import Fixed, MaskUpdateContext
 from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.models.activations import activity, watched
@@ -116,7 +115,7 @@ class _Run:
         self.effective = Effective(model, self.latent) if self.latent else None
         self.optimisation = Optimisation(model, self.masks, self.training, self.latent)
         self.steps = (phase.epochs - phase.start) * -(-len(self.split) // self.training.batch)
-        self.initial = 1 - sum(int(state.masks[name].sum()) for name in state.prunable()) / max(state.size(), 1)
+        self.initial = state.mask_sparsity()
         self.completed = -1
         self.validation = Validation(phase, data.validation, self.device, self.format)
         self.twin: Twin | None = None
@@ -170,7 +169,7 @@ class _Run:
             settled = self.phase.rewiring.settled((epoch + 1 - self.phase.start) * steps, self.steps)
             settled = settled and self.phase.weights.settled(epoch + 1, self.phase.epochs)
             state = self.optimisation.state(self.masks)
-            self.selection.look(epoch + 1, self.model, state, accuracy, eligible=settled)
+            self.selection.measure(epoch + 1, self.model, state, accuracy, eligible=settled)
         return Epoch(
             epoch=epoch + 1,
             epochs=self.phase.epochs,
@@ -199,7 +198,7 @@ class _Run:
         """Go on with other masks, if there are any."""
         if masks:
             self.masks = {name: mask.to(self.device) for name, mask in masks.items()}
-            self.optimisation.rewire(self.masks)
+            self.optimisation.change_masks(self.masks)
 
     def _step(
         self, x: Tensor, y: Tensor, *, lr: float, eps: float, number: int, draws: torch.Generator, awp: float = 0.0
@@ -212,23 +211,23 @@ class _Run:
             back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, awp)
         found = self._terms(adversary, x, y)
         due = self.phase.rewiring.due(number, self.steps)
-        self.optimisation.step(found.loss, lr=lr, number=number, back=back, rewires=due)
+        self.optimisation.step(found.loss, lr=lr, number=number, back=back, keep_gradients=due)
         if due:
-            self._rewire(number)
+            self._update_masks(number)
         return found
 
-    def _rewire(self, number: int) -> None:
-        moment = Moment(
+    def _update_masks(self, number: int) -> None:
+        context = MaskUpdateContext(
             step=number,
             steps=self.steps,
             params=dict(self.model.named_parameters()),
             masks=self.masks,
             gradients=self.optimisation.gradients,
             initial=self.initial,
-            looks=self.selection.looks,
+            results=self.selection.results,
             generator=generator(self.key, number, "rewire", self.device),
         )
-        self.hold(rewired(self.phase.rewiring, moment))
+        self.hold(self.phase.rewiring.masks(context))
 
     def _terms(self, adversary: Adversary, x: Tensor, y: Tensor) -> Terms:
         settings = self.training

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from trainables.mask_updates.base import Rewiring
+from trainables.mask_updates.base import MaskUpdate, MaskUpdateContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class FlyingBird(Rewiring):
-    """Every `every` steps drop a layer's smallest weights and let as many grow, from 0; one that grows
-    where it was just dropped goes on as it was.
+class FlyingBird(MaskUpdate):
+    """Drop each layer's smallest weights at intervals and grow as many elsewhere, from 0.
 
-    The share that is dropped falls from `drop` to `final_drop` with half a cosine over the training, and nothing is
-    rewired after the share `until` of it. What grows is where the loss's gradient is largest, or drawn at random, which
-    is the default of the authors' code. Layers that are dense stay so.
+    A weight that grows where it was just dropped keeps its value. The share that is dropped falls with half a cosine
+    over the training. Dense layers stay dense.
 
-    With `plus` the number of weights may change, after the share `plus_from` of the training, by the epochs just before
-    a rewiring (`window` of them): if the gap between robust accuracy in training and on the images held back
-    (`train.select`) rose in at least half of them, `extra_drop` times as many again are dropped and none grow for them;
-    if the loss on those rose in at least half, `extra_growth` times more grow.
+    With `plus` the number of weights follows the training: if the gap between robust accuracy on the images trained on
+    and on those held back (`train.select`) rose in at least half of the last `window` epochs, more are dropped than
+    grow; if the loss on those held back rose in at least half, more grow than are dropped.
 
     Source: Chen et al. 2022, "Sparsity winning twice", arXiv:2202.09844 §3, and its code, for all defaults but `grow`.
     """
 
     kind: Literal["flying_bird"] = "flying_bird"
-    every: int = Field(default=900, gt=0)
-    drop: float = Field(default=0.5, gt=0, lt=1)
-    final_drop: float = Field(default=0.005, ge=0, lt=1)
-    until: float = Field(default=1.0, gt=0, le=1)
-    grow: Literal["gradient", "random"] = "gradient"
-    plus: bool = False
-    plus_from: float = Field(default=0.5, ge=0, le=1)
-    window: int = Field(default=4, gt=0)
-    extra_drop: float = Field(default=0.4, ge=0)
-    extra_growth: float = Field(default=0.05, ge=0)
+    every: int = Field(default=900, gt=0, description="steps between two updates")
+    drop: float = Field(default=0.5, gt=0, lt=1, description="share of a layer's weights dropped at first")
+    final_drop: float = Field(default=0.005, ge=0, lt=1, description="share dropped at the end")
+    until: float = Field(default=1.0, gt=0, le=1, description="share of the training after which masks stay")
+    grow: Literal["gradient", "random"] = Field(
+        default="gradient", description="grow where the gradient is largest, or at random as in the authors' code"
+    )
+    plus: bool = Field(default=False, description="let the number of weights follow the training; needs train.select")
+    plus_from: float = Field(default=0.5, ge=0, le=1, description="share of the training after which it may")
+    window: int = Field(default=4, gt=0, description="epochs that are compared")
+    extra_drop: float = Field(default=0.4, ge=0, description="extra share of the dropped where the gap rose")
+    extra_growth: float = Field(default=0.05, ge=0, description="extra share of the grown where the loss rose")
+
+    @property
+    def needs_held_back_images(self) -> bool:
+        return self.plus
 
     def due(self, step: int, steps: int) -> bool:
         return step % self.every == 0 and step <= self.until * steps and step < steps
@@ -44,3 +52,41 @@ class FlyingBird(Rewiring):
     def share(self, step: int, steps: int) -> float:
         """Return the share of a layer's weights to drop after a step."""
         return self.final_drop + (self.drop - self.final_drop) * (1 + math.cos(math.pi * step / steps)) / 2
+
+    def masks(self, context: MaskUpdateContext) -> dict[str, Tensor]:
+        from trainables.pruning.topk import highest
+
+        share = self.share(context.step, context.steps)
+        overfits = learns_ill = False
+        if self.plus and context.step >= self.plus_from * context.steps:
+            overfits = rises([result.trained - result.robust for result in context.results], self.window)
+            learns_ill = rises([result.loss for result in context.results], self.window)
+        masks = dict(context.masks)
+        for name, gradient in context.gradients.items():
+            mask = masks[name]
+            living = int(mask.sum())
+            if living in (0, mask.numel()):
+                continue
+            dropped = round(share * living)
+            grown = dropped + (round(self.extra_growth * dropped) if learns_ill else 0)
+            lost = min(living, dropped + (round(self.extra_drop * dropped) if overfits else 0))
+            left = highest(context.params[name].detach().abs(), living - lost, mask)
+            masks[name] = left | highest(self._priority(gradient, context), grown, ~left)
+        return masks
+
+    def _priority(self, gradient: Tensor, context: MaskUpdateContext) -> Tensor:
+        """Return what pruned weights of a layer grow by, highest first, shaped like its `gradient`."""
+        import torch
+
+        if self.grow == "gradient":
+            return gradient.abs()
+        draws = context.generator
+        return torch.rand(gradient.shape, generator=draws, device=draws.device).to(gradient.device)
+
+
+def rises(values: Sequence[float], window: int) -> bool:
+    """Return whether a series rose in at least half of its last `window` steps; False while it has fewer."""
+    if len(values) <= window:
+        return False
+    last = values[-window - 1 :]
+    return 2 * sum(after > before for before, after in pairwise(last)) >= window

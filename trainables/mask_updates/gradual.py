@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from trainables.core.spec import located
-from trainables.mask_updates.base import Rewiring
+from trainables.mask_updates.base import MaskUpdate, MaskUpdateContext
 from trainables.pruning import Pruning
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_pruning(pruning: Pruning, field: str) -> None:
-    """Refuse what a training cannot do on its way; `field` is where it stands."""
+    """Refuse a pruning that cannot be done within a training; `field` is its name.
+
+    Raises:
+        pydantic.ValidationError: it has another structure than single weights, or a pruner that needs the network.
+    """
     if pruning.structure != "unstructured":
         message = "gradual pruning is for structure unstructured"
         raise located(message, field, "structure", value=pruning.structure)
@@ -21,8 +28,8 @@ def check_pruning(pruning: Pruning, field: str) -> None:
         raise located(f"gradual pruning goes by the weights alone, and {kind} does not", field, "pruner", value=kind)
 
 
-class Gradual(Rewiring):
-    """Cut every `every` steps to a sparsity that rises from the network's own to `sparsity`, fast at first.
+class Gradual(MaskUpdate):
+    """Cut at intervals to a sparsity that rises from the network's own to `sparsity`, fast at first.
 
     s(t) = s_f + (s_i - s_f) (1 - (t - t_0) / (t_1 - t_0))^3, from t_0 to t_1 after shares `begin` and `end` of the
     training; what is cut stays cut. Source: Zhu & Gupta 2017, arXiv:1710.01878 §3, eq. 1; the shares and `every` are
@@ -30,11 +37,11 @@ class Gradual(Rewiring):
     """
 
     kind: Literal["gradual"] = "gradual"
-    sparsity: float = Field(default=0.9, ge=0, lt=1)
-    begin: float = Field(default=0.0, ge=0, lt=1)
-    end: float = Field(default=0.75, gt=0, le=1)
-    every: int = Field(default=100, gt=0)
-    pruning: Pruning = Pruning()
+    sparsity: float = Field(default=0.9, ge=0, lt=1, description="s_f, the final sparsity")
+    begin: float = Field(default=0.0, ge=0, lt=1, description="t_0, as a share of the training")
+    end: float = Field(default=0.75, gt=0, le=1, description="t_1, as a share of the training")
+    every: int = Field(default=100, gt=0, description="steps between two cuts")
+    pruning: Pruning = Field(default=Pruning(), description="which weights are cut")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -49,6 +56,14 @@ class Gradual(Rewiring):
 
     def settled(self, step: int, steps: int) -> bool:
         return step >= self._ends(steps)[1]
+
+    def masks(self, context: MaskUpdateContext) -> dict[str, Tensor]:
+        from trainables.pruning.cut import prune
+        from trainables.store.state import State
+
+        sparsity = self.sparsity_at(context.step, context.steps, context.initial)
+        state = State({name: p.detach() for name, p in context.params.items()}, {}, dict(context.masks))
+        return prune(self.pruning, sparsity, state, context.generator).masks
 
     def sparsity_at(self, step: int, steps: int, initial: float) -> float:
         """Return the sparsity to cut to after a step, of a network that began at `initial`."""

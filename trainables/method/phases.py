@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from trainables.core.spec import Spec, located
-from trainables.mask_updates import REWIRINGS
-from trainables.mask_updates.base import Fixed, Rewiring
-from trainables.mask_updates.flying_bird import FlyingBird
+from trainables.mask_updates import MASK_UPDATES
+from trainables.mask_updates.base import Fixed, MaskUpdate
 from trainables.method.imitation import Imitation
 from trainables.method.training import Training
 from trainables.models import MODELS
@@ -77,15 +76,16 @@ class Train(EpochPhase):
     until: int | None = Field(default=None, ge=0)
     training: Training
     weights: Annotated[Weights, WEIGHTS] = Plain()
-    rewiring: Annotated[Rewiring, REWIRINGS] = Fixed()
+    rewiring: Annotated[MaskUpdate, MASK_UPDATES] = Fixed()
     snapshots: tuple[int, ...] = Field(default=(), json_schema_extra={"hashed": False})
 
     @model_validator(mode="after")
     def _rewiring_can_be_done(self) -> Self:
         if self.rewiring != Fixed() and self.weights != Plain():
-            raise located("what is rewired are plain weights", "weights", value=self.weights.kind)
-        if isinstance(self.rewiring, FlyingBird) and self.rewiring.plus and not self.training.select:
-            raise located("flying_bird's plus looks at images that select holds back", "training", "select", value=0)
+            raise located("masks are updated for plain weights only", "weights", value=self.weights.kind)
+        if self.rewiring.needs_held_back_images and not self.training.select:
+            message = f"{self.rewiring.kind} as set here needs images that select holds back; set select above 0"
+            raise located(message, "training", "select", value=0)
         return self
 
     @property

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from typing import TYPE_CHECKING, Literal
 
 from trainables.core.errors import SpecError
-from trainables.pruning.mad import Blocks
-from trainables.pruning.network import Network
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from trainables.pruning.network import Network
+
+Blocks = Literal["weight", "output", "layer"]
+"""Which weights of a layer share a block of its curvature: each by itself, those of an output, or all."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ def factors(network: Network, weights: Mapping[str, Tensor], x: Tensor, y: Tenso
     Raises:
         SpecError: a layer cannot be observed.
     """
+    import torch
+
     leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
     logits, calls = observe(network.model, weights, lambda: network.logits(leaves, x))
     # The sum: an image's gradient is that of its own loss.
@@ -81,6 +87,8 @@ def observe(
     Raises:
         SpecError: a layer is a transposed convolution, or its network does not call it as a module.
     """
+    from torch import nn
+
     calls: dict[str, list[Call]] = {name: [] for name in weights}
 
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
@@ -103,7 +111,7 @@ def observe(
 
 
 def _diagonal(matrices: Tensor) -> Tensor:
-    return torch.diagonal(matrices, dim1=1, dim2=2)
+    return matrices.diagonal(dim1=1, dim2=2)
 
 
 def _moment(rows: Tensor) -> Tensor:
@@ -114,6 +122,8 @@ def _moment(rows: Tensor) -> Tensor:
 
 def _rows(layer: nn.Module, values: Tensor) -> Tensor:
     """Bring what goes into or out of a layer to (N, positions, groups, channels of a group)."""
+    from torch import nn
+
     if isinstance(layer, nn.modules.conv._ConvNd):
         by_position = values.flatten(2).transpose(1, 2)
         return by_position.reshape(*by_position.shape[:2], layer.groups, -1)
@@ -122,6 +132,10 @@ def _rows(layer: nn.Module, values: Tensor) -> Tensor:
 
 def _patches(call: Call) -> Tensor:
     """Return what each output's weights are multiplied with: (N, positions, groups, weights of an output)."""
+    import torch
+    from torch import nn
+    from torch.func import functional_call
+
     layer, x = call.layer, call.input
     if not isinstance(layer, nn.modules.conv._ConvNd):
         return _rows(layer, x)

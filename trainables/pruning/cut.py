@@ -9,36 +9,44 @@ import torch
 from torch import Tensor
 
 from trainables.core.errors import SpecError
-from trainables.method.phases import Prune
+from trainables.pruning import Pruning
 from trainables.pruning.base import PrunerContext
 from trainables.pruning.densities import quotas, share
 from trainables.pruning.filters import keep_filters
 from trainables.pruning.network import Network
 from trainables.pruning.patterns import keep_pattern
+from trainables.pruning.rates import Rates
+from trainables.pruning.topk import top_k
 from trainables.store.state import State, Tensors
 
 View = Callable[[State, torch.Generator], Network]
 """How a pruner that looks at more than weights sees the network in a state."""
 
 
-def prune(phase: Prune, state: State, generator: torch.Generator, view: View | None = None) -> State:
-    """Cut a network to the phase's sparsity, in as many cuts as the pruner asks for; what was cut before stays cut.
+def prune(
+    pruning: Pruning,
+    sparsity: float,
+    state: State,
+    generator: torch.Generator,
+    view: View | None = None,
+    rates: Rates | None = None,
+) -> State:
+    """Cut a network to a sparsity, in as many cuts as the pruner asks for; what was cut before stays cut.
 
-    By rates it is cut once: they are shares of what the layers have as the phase begins.
+    By `rates` it is cut once: they are shares of what the layers have before it.
 
     Exactly `size - round(sparsity * size)` weights live afterwards, or all that lived before if
     those are fewer. Filters are cut whole, so that up to that many live, and with them go the readers and batch norms
-    that `view` tells of; an n:m pattern leaves what it gives.
+    that `view` shows; an n:m pattern leaves what it gives.
 
     Raises:
         SpecError: the layers that may be pruned have too few weights for the sparsity.
         ValueError: the pruner returned scores that are not finite or not shaped like the weights, or asks to see the
             network and there is no `view`.
     """
-    now = 1 - sum(int(state.masks[name].sum()) for name in state.prunable()) / state.size()
-    pruner, aim = phase.pruning.pruner, phase.sparsity
-    for sparsity in pruner.sparsities(now, aim) if phase.rates is None else (aim,):
-        state = _prune(phase.model_copy(update={"sparsity": sparsity}), state, generator, view)
+    steps = pruning.pruner.sparsities(state.mask_sparsity(), sparsity) if rates is None else (sparsity,)
+    for step in steps:
+        state = _prune(pruning, step, state, generator, view, rates)
     return state
 
 
@@ -48,42 +56,54 @@ def below(threshold: float, state: State) -> State:
     return replace(state, masks={**state.masks, **kept}, history={}).masked()
 
 
-def _prune(phase: Prune, state: State, generator: torch.Generator, view: View | None) -> State:
+def _prune(
+    pruning: Pruning,
+    sparsity: float,
+    state: State,
+    generator: torch.Generator,
+    view: View | None,
+    rates: Rates | None,
+) -> State:
     names = list(state.prunable())
-    settings = phase.pruning
-    filters = settings.structure == "filter"
-    spared = settings.spared(names)
+    spared = pruning.spared(names)
     open_names = [name for name in names if name not in spared]
-    keep = state.size() - round(phase.sparsity * state.size())
+    keep = state.size() - round(sparsity * state.size())
     keep_open = keep - sum(int(state.masks[name].sum()) for name in spared)
-    if not open_names or (keep_open < 0 and settings.structure == "unstructured"):
+    if not open_names or (keep_open < 0 and pruning.structure == "unstructured"):
         raise SpecError(
-            f"a sparsity of {phase.sparsity:g} leaves {keep} of {state.size()} weights, fewer than the layers that "
+            f"a sparsity of {sparsity:g} leaves {keep} of {state.size()} weights, fewer than the layers that "
             f"are not pruned hold ({', '.join(sorted(spared))}); lower it or prune those layers too"
         )
     weights = {name: state.params[name] for name in open_names}
     masks = {name: state.masks[name] for name in open_names}
     network = None if view is None else view(state, generator)
-    scores = settings.pruner.scores(PrunerContext(weights, masks, generator, network))
+    scores = pruning.pruner.scores(PrunerContext(weights, masks, generator, network))
     _check_scores(scores, masks)
-    if filters:
-        kept = keep_filters(state, scores, keep, settings.scope, settings.group, network.wiring if network else None)
-    elif settings.pattern is not None:
-        kept = {name: keep_pattern(scores[name], mask, *settings.pattern) for name, mask in masks.items()}
-    elif settings.scope == "global" and phase.rates is None:
+    if pruning.structure == "filter":
+        kept = keep_filters(state, scores, keep, pruning.scope, pruning.group, network.wiring if network else None)
+    elif pruning.pattern is not None:
+        kept = {name: keep_pattern(scores[name], mask, *pruning.pattern) for name, mask in masks.items()}
+    elif pruning.scope == "global" and rates is None:
         kept = keep_best(scores, masks, keep_open)
     else:
-        if phase.rates is None:
-            shares = quotas(settings.layers, keep_open, list(weights.values()), list(masks.values()))
-        else:
-            living = [int(mask.sum()) for mask in masks.values()]
-            left = [phase.rates.left(n, last=name == names[-1]) for name, n in zip(open_names, living, strict=True)]
-            shares = share(keep_open, left, living) if phase.rates.exact else left
         kept = {}
-        for name, quota in zip(open_names, shares, strict=True):
+        for name, quota in _quotas(pruning, keep_open, weights, masks, rates, names[-1]).items():
             kept |= keep_best({name: scores[name]}, {name: masks[name]}, quota)
-    params = _rescaled(state, kept) if settings.rescale else state.params
+    params = _rescaled(state, kept) if pruning.rescale else state.params
     return replace(state, params=params, masks={**state.masks, **kept}, history={}).masked()
+
+
+def _quotas(
+    pruning: Pruning, keep: int, weights: Tensors, masks: Tensors, rates: Rates | None, last: str
+) -> dict[str, int]:
+    """Return how many weights each layer keeps of the `keep` that all do; `last` names the network's last layer."""
+    if rates is None:
+        shares = quotas(pruning.layers, keep, list(weights.values()), list(masks.values()))
+    else:
+        living = [int(mask.sum()) for mask in masks.values()]
+        left = [rates.left(n, last=name == last) for name, n in zip(masks, living, strict=True)]
+        shares = share(keep, left, living) if rates.exact else left
+    return dict(zip(masks, shares, strict=True))
 
 
 def _rescaled(state: State, kept: Mapping[str, Tensor]) -> Tensors:
@@ -109,8 +129,5 @@ def keep_best(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], keep: i
     """Keep the `keep` living weights of highest score; among equals those of lower index."""
     flat = torch.cat([s.reshape(-1).double() for s in scores.values()])
     living = torch.cat([masks[name].reshape(-1) for name in scores])
-    order = torch.where(living, flat, -torch.inf).sort(descending=True, stable=True).indices
-    chosen = torch.zeros_like(living)
-    chosen[order[: min(keep, int(living.sum()))]] = True
-    pieces = torch.split(chosen, [s.numel() for s in scores.values()])
+    pieces = torch.split(top_k(flat, keep, living), [s.numel() for s in scores.values()])
     return {name: piece.view(masks[name].shape).clone() for name, piece in zip(scores, pieces, strict=True)}

@@ -86,12 +86,12 @@ def _lamp_quotas(total: int, weights: Sequence[Tensor], masks: Sequence[Tensor])
     """Count how many living weights of each layer are among the `total` of highest LAMP score."""
     import torch
 
-    scored = [torch.where(mask, lamp(w, mask), -torch.inf) for w, mask in zip(weights, masks, strict=True)]
-    flat = torch.cat([score.reshape(-1) for score in scored])
-    owner = torch.repeat_interleave(torch.tensor([mask.numel() for mask in masks], device=flat.device))
-    best = flat.sort(descending=True, stable=True).indices[: min(total, sum(int(mask.sum()) for mask in masks))]
-    counts: list[int] = torch.bincount(owner[best], minlength=len(masks)).tolist()
-    return counts
+    from trainables.pruning.topk import top_k
+
+    flat = torch.cat([lamp(w, mask).reshape(-1) for w, mask in zip(weights, masks, strict=True)])
+    living = torch.cat([mask.reshape(-1) for mask in masks])
+    best = torch.split(top_k(flat, total, living), [mask.numel() for mask in masks])
+    return [int(kept.sum()) for kept in best]
 
 
 def share(total: int, sizes: Sequence[int], limits: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables.core.errors import SpecError
 from trainables.pruning import Group, Scope
+from trainables.pruning.topk import top_k
 from trainables.store.state import State, Tensors
 
 if TYPE_CHECKING:
@@ -40,13 +41,10 @@ def keep_filters(
     plan = _Plan(state, wiring)
     keys = {name: _keys(score, state.masks[name], scope, group) for name, score in scores.items()}
     flat = torch.cat(list(keys.values())) if keys else torch.empty(0)
-    order = flat.sort(descending=True, stable=True).indices
     sizes = [len(key) for key in keys.values()]
 
     def after(cut: int) -> dict[str, Tensor]:
-        kept = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-        kept[order[: len(flat) - cut]] = True
-        return dict(zip(keys, torch.split(kept, sizes), strict=True))
+        return dict(zip(keys, torch.split(top_k(flat, len(flat) - cut), sizes), strict=True))
 
     low, high = 0, len(flat) - len(keys)
     if plan.count(after(high)) > keep:

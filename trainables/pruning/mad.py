@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from trainables.pruning.base import PrunerContext
+from trainables.pruning.curvature import Blocks, factors, observe
 from trainables.pruning.saliency import Inputs, Sighted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainables.pruning.network import Network
-
-Blocks = Literal["weight", "output", "layer"]
 
 ONE = math.log(math.expm1(1.0))
 """Where softplus is 1."""
@@ -52,7 +51,6 @@ class Mad(Sighted):
     def check(self, model: nn.Module, shape: tuple[int, int, int]) -> None:
         import torch
 
-        from trainables.pruning.curvature import observe
         from trainables.store.state import prunable
 
         before = model.training
@@ -77,8 +75,6 @@ class Mad(Sighted):
 
     def damage(self, network: Network, weights: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return each weight's share of the damage that the mask of these images does, shaped like the weights."""
-        from trainables.pruning.curvature import factors
-
         place = change = weights
         if self.mask:
             place = {name: weights[name] * mask for name, mask in self.masks(network, weights, x, y).items()}

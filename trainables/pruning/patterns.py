@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainables.pruning.topk import top_k
+
 
 def keep_pattern(scores: Tensor, mask: Tensor, n: int, m: int) -> Tensor:
     """Return the mask that keeps the `n` living weights of highest score in each group of `m` inputs.
@@ -21,6 +23,5 @@ def keep_pattern(scores: Tensor, mask: Tensor, n: int, m: int) -> Tensor:
     padded = torch.full((*ranked.shape[:-1], -(-inputs // m) * m), -torch.inf, dtype=ranked.dtype, device=mask.device)
     padded[..., :inputs] = ranked
     groups = padded.view(*padded.shape[:-1], -1, m)
-    best = groups.sort(dim=-1, descending=True, stable=True).indices[..., :n]
-    kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, best, True)
+    kept = top_k(groups, n, groups > -torch.inf)
     return kept.flatten(-2)[..., :inputs].movedim(-1, 1).contiguous() & mask

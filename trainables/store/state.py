@@ -82,6 +82,10 @@ class State:
         """Count the prunable weights."""
         return sum(self.masks[name].numel() for name in self.prunable())
 
+    def mask_sparsity(self) -> float:
+        """Return the share of the prunable weights that masks prune; 0 for a network that has no such weights."""
+        return 1 - sum(int(self.masks[name].sum()) for name in self.prunable()) / max(self.size(), 1)
+
     def weights_sha256(self) -> str:
         """Hash names, shapes and values of parameters, buffers and latents, whatever their device or memory format."""
         digest = hashlib.sha256()

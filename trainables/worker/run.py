@@ -301,7 +301,7 @@ class Run:
         draws = generator(keyed.key, 0, "prune", self.device)
         # Scores decide which weights go: they are not to depend on how a device rounds or chooses algorithms.
         with exact(self.device):
-            cut = prune(phase, self._load(keyed.parent), draws, self._view)
+            cut = prune(phase.pruning, phase.sparsity, self._load(keyed.parent), draws, self._view, phase.rates)
         self._store(keyed, cut)
         yield from ()
 

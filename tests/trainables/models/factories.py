@@ -9,7 +9,6 @@ from torch import nn
 
 from trainables import models
 from trainables.data.tensors import Split, TrainingData
-from trainables.method.phases import Prune
 from trainables.models import MODELS
 from trainables.pruning.cut import prune
 from trainables.pruning.network import Network
@@ -36,6 +35,6 @@ def trained_net(model: Any, seed: int) -> nn.Module:
 def small_state(net: nn.Module, source: str) -> State:
     nothing = Split(torch.empty(0, *SHAPE), torch.empty(0), 1.0)
     data = TrainingData(nothing, nothing, 3, SHAPE, (0.5, 0.5), (0.3, 0.2), "f", "s")
-    phase = Prune(sparsity=0.6, pruning=PRUNINGS[source])  # type: ignore[index]
+    pruning = PRUNINGS[source]  # type: ignore[index]
     draws = torch.Generator().manual_seed(0)
-    return prune(phase, State.of(net), draws, lambda s, g: Network(net, s, data, g, lambda seed: net))
+    return prune(pruning, 0.6, State.of(net), draws, lambda s, g: Network(net, s, data, g, lambda seed: net))

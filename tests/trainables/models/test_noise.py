@@ -12,7 +12,6 @@ from tests.trainables.measure.factories import QUICK, SPLIT, linear, measured
 from trainables.attacks.pgd import Pgd
 from trainables.measure import evaluate
 from trainables.measure.evaluate import Measurement
-from trainables.method.phases import Prune
 from trainables.metrics.noise import Noise as NoiseMetric
 from trainables.models.noise import Noise, Noisy
 from trainables.pruning import Pruning
@@ -156,7 +155,7 @@ def test_the_noise_of_a_network_is_off_unless_the_protocol_has_it_on() -> None:
 @pytest.mark.parametrize("on", [True, False])
 def test_noise_on_pruned_weights_is_flagged_where_it_is_on(masked: bool, on: bool) -> None:
     model = linear()
-    state = prune(Prune(sparsity=0.3, pruning=Pruning()), State.of(model), draws())
+    state = prune(Pruning(), 0.3, State.of(model), draws())
     latents = Noise({name: torch.full((1,), 0.1) for name in state.prunable()}, masked, False).tensors()
     protocol = QUICK.model_copy(update={"noise": on, "eot": 2, "votes": 1, "examples": 50})
     found = evaluate.measure(model, replace(state, latents=latents), protocol, SPLIT, device="cpu")

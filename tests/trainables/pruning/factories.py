@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from trainables.data.tensors import Split, TrainingData
-from trainables.method.phases import Prune
 from trainables.models.normalised import Normalise, Normalised
 from trainables.pruning import Pruning
 from trainables.pruning.base import PrunerContext
@@ -43,8 +42,7 @@ def network(state: State, model: nn.Module, seed: int = 1) -> Network:
 def context(model: nn.Module, sparsity: float = 0.0) -> PrunerContext:
     """Return what a pruner sees of a network, some of which is cut already."""
     draws = torch.Generator().manual_seed(0)
-    cut = Prune(sparsity=sparsity, pruning=Pruning(pruner="random"))  # type: ignore[arg-type]
-    state = prune(cut, State.of(model), draws)
+    state = prune(Pruning(pruner="random"), sparsity, State.of(model), draws)  # type: ignore[arg-type]
     view = network(state, model)
     return PrunerContext({name: state.params[name] for name in state.masks}, state.masks, view.generator, view)
 

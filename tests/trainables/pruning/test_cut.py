@@ -25,8 +25,7 @@ def _state(seed: int = 0) -> State:
 
 
 def _cut(state: State, sparsity: float, **settings: object) -> State:
-    phase = Prune(sparsity=sparsity, pruning=Pruning.model_validate(settings))
-    return prune(phase, state, torch.Generator().manual_seed(1))
+    return prune(Pruning.model_validate(settings), sparsity, state, torch.Generator().manual_seed(1))
 
 
 def _alive(state: State) -> dict[str, int]:
@@ -102,9 +101,9 @@ class _Broken(Pruner):
 
 
 def test_scores_that_are_not_finite_are_an_error_of_the_pruner() -> None:
-    phase = Prune(sparsity=0.5, pruning=Pruning().model_copy(update={"pruner": _Broken()}))
+    pruning = Pruning().model_copy(update={"pruner": _Broken()})
     with pytest.raises(ValueError, match=r"scores for 0\.weight are not finite"):
-        prune(phase, _state(), torch.Generator())
+        prune(pruning, 0.5, _state(), torch.Generator())
 
 
 @given(

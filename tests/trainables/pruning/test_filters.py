@@ -9,7 +9,6 @@ from torch import nn
 from trainables import models
 from trainables.core.errors import SpecError
 from trainables.data.tensors import Split, TrainingData
-from trainables.method.phases import Prune
 from trainables.models import MODELS
 from trainables.models.graph.channels import Wiring
 from trainables.pruning import Pruning
@@ -48,8 +47,10 @@ def _net(seed: int = 0) -> nn.Module:
 
 
 def _cut(net: nn.Module, sparsity: float, state: State | None = None, wired: bool = True, **settings: object) -> State:
-    phase = Prune(sparsity=sparsity, pruning=Pruning.model_validate({"structure": "filter", **settings}))
-    return prune(phase, state or State.of(net), torch.Generator().manual_seed(1), _view(net) if wired else None)
+    pruning = Pruning.model_validate({"structure": "filter", **settings})
+    return prune(
+        pruning, sparsity, state or State.of(net), torch.Generator().manual_seed(1), _view(net) if wired else None
+    )
 
 
 def _view(net: nn.Module) -> View:

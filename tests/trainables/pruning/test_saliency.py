@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.trainables.pruning.factories import MEAN, SHAPE, STD, build, close, context, data, network
-from trainables.method.phases import Prune
 from trainables.models.normalised import Normalise, Normalised
 from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner, PrunerContext
@@ -173,12 +172,12 @@ def test_ntk_sap_tends_to_the_gradient_of_the_kernels_trace() -> None:
 
 
 def _cut(pruner: Pruner, model: nn.Module, sparsity: float, scope: str = "global") -> State:
-    phase = Prune(sparsity=sparsity, pruning=Pruning(pruner=pruner, scope=scope))  # type: ignore[arg-type]
+    pruning = Pruning(pruner=pruner, scope=scope)  # type: ignore[arg-type]
 
     def view(state: State, draws: torch.Generator) -> Network:
         return Network(model, state, data(), draws, build)
 
-    return prune(phase, State.of(model), torch.Generator().manual_seed(5), view)
+    return prune(pruning, sparsity, State.of(model), torch.Generator().manual_seed(5), view)
 
 
 @pytest.mark.parametrize("kind", LOOKING)
@@ -223,7 +222,7 @@ def test_the_density_falls_by_the_same_factor_in_each_round() -> None:
 
 def test_weights_alone_are_too_little_to_look_at() -> None:
     with pytest.raises(ValueError, match="was given weights alone"):
-        prune(Prune(sparsity=0.5, pruning=Pruning(pruner=Snip())), State.of(build()), torch.Generator())
+        prune(Pruning(pruner=Snip()), 0.5, State.of(build()), torch.Generator())
 
 
 def test_a_radius_that_forgets_the_pixel_range_is_refused() -> None:
@@ -237,10 +236,10 @@ def test_rates_are_taken_once_however_many_rounds_a_pruner_has(exact: bool) -> N
     model = build()
     state = State.of(model)
     rates = Rates(rate=0.2, last=0.1, exact=exact)
-    phase = Prune(sparsity=0.2, pruning=Pruning(pruner=Synflow(rounds=50), scope="layerwise"), rates=rates)
-    once = phase.model_copy(update={"pruning": Pruning(pruner=Synflow(rounds=1), scope="layerwise")})
+    prunings = (Pruning(pruner=Synflow(rounds=rounds), scope="layerwise") for rounds in (50, 1))
     found, wanted = (
-        prune(p, state, torch.Generator(), lambda s, draws: network(s, model)).masks for p in (phase, once)
+        prune(pruning, 0.2, state, torch.Generator(), lambda s, draws: network(s, model), rates).masks
+        for pruning in prunings
     )
     assert {n: int(mask.sum()) for n, mask in found.items()} == {n: int(mask.sum()) for n, mask in wanted.items()}
 

@@ -37,7 +37,7 @@ def test_rounds_by_rates_leave_what_the_paper_s_code_leaves() -> None:
     assert len(rounds) == 20
     for phase, wanted in zip(rounds, REMAINING, strict=True):
         before = {name: int(mask.sum()) for name, mask in state.masks.items()}
-        state = prune(phase, state, torch.Generator())
+        state = prune(phase.pruning, phase.sparsity, state, torch.Generator(), rates=phase.rates)
         assert 100 * state.nonzero() / state.size() == pytest.approx(wanted, abs=0.006)
         if phase is rounds[-1]:
             break
@@ -51,12 +51,12 @@ def test_the_last_round_is_cut_to_the_sparsity_with_the_layers_in_proportion() -
     natural, asked = paper_net(), paper_net()
     by_rates = [phase for phase in Cosentino2019(sparsity=0.8).phases() if isinstance(phase, Prune)][:3]
     for phase in by_rates:
-        natural = prune(phase, natural, torch.Generator())
+        natural = prune(phase.pruning, phase.sparsity, natural, torch.Generator(), rates=phase.rates)
     recipe = Cosentino2019(sparsity=1 - natural.nonzero() / natural.size())
     rounds = [phase for phase in recipe.phases() if isinstance(phase, Prune)]
     assert len(rounds) == 3
     for phase in rounds:
-        asked = prune(phase, asked, torch.Generator())
+        asked = prune(phase.pruning, phase.sparsity, asked, torch.Generator(), rates=phase.rates)
     assert all(torch.equal(mask, natural.masks[name]) for name, mask in asked.masks.items())
 
 

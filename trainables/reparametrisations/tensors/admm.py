@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from trainables.method.phases import Prune
 from trainables.pruning.cut import prune
 from trainables.reparametrisations.admm import Admm
 from trainables.reparametrisations.tensors.base import Latent
@@ -60,7 +59,7 @@ class AdmmLatent(Latent):
     def _projection(self, points: Mapping[str, Tensor]) -> Tensors:
         """Return the nearest tensors within the budget: what a cut by magnitude, which draws nothing, leaves."""
         there = replace(self._state, params={**self._state.params, **points})
-        masks = prune(Prune(sparsity=self._spec.sparsity, pruning=self._spec.pruning), there, self._draws).masks
+        masks = prune(self._spec.pruning, self._spec.sparsity, there, self._draws).masks
         return {name: torch.where(masks[name], point, 0.0) for name, point in points.items()}
 
     def _write(self, prefix: str, tensors: Tensors) -> None:

@@ -10,12 +10,10 @@ import torch
 from pydantic import ValidationError
 
 from tests.trainables.engine.factories import EVERYTHING, KEY, data, network, pruned, same
-from trainables.engine.selection import Look
 from trainables.engine.train import Epoch, train
-from trainables.mask_updates.base import Rewiring
-from trainables.mask_updates.flying_bird import FlyingBird
+from trainables.mask_updates.base import EpochResult, MaskUpdate, MaskUpdateContext
+from trainables.mask_updates.flying_bird import FlyingBird, rises
 from trainables.mask_updates.gradual import Gradual
-from trainables.mask_updates.tensors import Moment, highest, rewired, rises
 from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.optimisers.adam import Adam
@@ -23,7 +21,7 @@ from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State, Tensors, pack, unpack
 
 
-def _phase(rewiring: Rewiring, epochs: int = 4, **fields: Any) -> Train:
+def _phase(rewiring: MaskUpdate, epochs: int = 4, **fields: Any) -> Train:
     training = Training(**{"batch": 25, "eps": 0.05, "precision": "fp32"} | fields)
     return Train(epochs=epochs, training=training, rewiring=rewiring)
 
@@ -70,39 +68,39 @@ def test_gradual_training_cuts_by_the_schedule_and_what_is_cut_stays_cut(scope: 
     assert sum(int(before.masks[n].sum()) for n in before.prunable()) == begin.size() - round(0.8 * begin.size())
 
 
-def _moment(**fields: Any) -> Moment:
+def _context(**fields: Any) -> MaskUpdateContext:
     draws = torch.Generator().manual_seed(4)
     weight, gradient = (torch.randn(6, 10, generator=draws) for _ in range(2))
     mask = torch.rand(6, 10, generator=draws) > 0.6
     both = {"sparse": mask, "dense": torch.ones(3, 3, dtype=torch.bool), "bias": torch.tensor([True, False])}
     params = {"sparse": weight * mask, "dense": torch.randn(3, 3, generator=draws)}
     gradients = {"sparse": gradient, "dense": torch.ones(3, 3)}
-    given = {"step": 20, "steps": 100, "looks": (), "initial": 0.6, "generator": draws}
-    return Moment(params=params, masks=both, gradients=gradients, **{**given, **fields})
+    given = {"step": 20, "steps": 100, "results": (), "initial": 0.6, "generator": draws}
+    return MaskUpdateContext(params=params, masks=both, gradients=gradients, **{**given, **fields})
 
 
 def test_flying_bird_drops_the_smallest_and_grows_the_steepest() -> None:
-    moment = _moment()
+    context = _context()
     spec = FlyingBird(drop=0.5, final_drop=0.1)
     share = 0.1 + 0.4 * (1 + math.cos(math.pi * 0.2)) / 2
     assert spec.share(20, 100) == pytest.approx(share)
-    found = rewired(spec, moment)
-    mask = moment.masks["sparse"].reshape(-1)
-    weight, slope = moment.params["sparse"].reshape(-1).abs(), moment.gradients["sparse"].reshape(-1).abs()
+    found = spec.masks(context)
+    mask = context.masks["sparse"].reshape(-1)
+    weight, slope = context.params["sparse"].reshape(-1).abs(), context.gradients["sparse"].reshape(-1).abs()
     living = [i for i in range(60) if mask[i]]
     count = round(share * len(living))
     left = set(sorted(living, key=lambda i: -float(weight[i]))[: len(living) - count])
     grown = set(sorted(set(range(60)) - left, key=lambda i: -float(slope[i]))[:count])
     assert set(found["sparse"].reshape(-1).nonzero().flatten().tolist()) == left | grown
-    assert torch.equal(found["dense"], moment.masks["dense"])
-    assert torch.equal(found["bias"], moment.masks["bias"])
-    again = rewired(spec.model_copy(update={"grow": "random"}), _moment())
+    assert torch.equal(found["dense"], context.masks["dense"])
+    assert torch.equal(found["bias"], context.masks["bias"])
+    again = spec.model_copy(update={"grow": "random"}).masks(_context())
     assert int(again["sparse"].sum()) == int(mask.sum())
     assert not torch.equal(again["sparse"], found["sparse"])
 
 
-def _looks(gaps: list[float], losses: list[float]) -> list[Look]:
-    return [Look(i, 0.5 + gap, 0.5, loss) for i, (gap, loss) in enumerate(zip(gaps, losses, strict=True))]
+def _results(gaps: list[float], losses: list[float]) -> list[EpochResult]:
+    return [EpochResult(i, 0.5 + gap, 0.5, loss) for i, (gap, loss) in enumerate(zip(gaps, losses, strict=True))]
 
 
 @pytest.mark.parametrize(
@@ -117,13 +115,13 @@ def _looks(gaps: list[float], losses: list[float]) -> list[Look]:
 )
 def test_plus_lets_the_density_follow_the_training(gaps: Any, losses: Any, lost: float, grown: float) -> None:
     spec = FlyingBird(plus=True, drop=0.5, final_drop=0.5, plus_from=0.2, extra_growth=0.5 if grown else 0.05)
-    moment = _moment(looks=_looks(gaps, losses))
-    living = int(moment.masks["sparse"].sum())
+    context = _context(results=_results(gaps, losses))
+    living = int(context.masks["sparse"].sum())
     dropped = round(0.5 * living)
     change = (round(0.5 * dropped) if grown else 0) - round(lost * dropped)
-    assert int(rewired(spec, moment)["sparse"].sum()) == living + change
-    early = _moment(looks=_looks(gaps, losses), step=10)
-    assert int(rewired(spec, early)["sparse"].sum()) == living
+    assert int(spec.masks(context)["sparse"].sum()) == living + change
+    early = _context(results=_results(gaps, losses), step=10)
+    assert int(spec.masks(early)["sparse"].sum()) == living
 
 
 def test_rises_counts_the_last_steps_alone() -> None:
@@ -157,7 +155,7 @@ REWIRINGS = [
 
 @pytest.mark.parametrize("rewiring", REWIRINGS, ids=["gradual", "gradient", "plus"])
 @pytest.mark.parametrize("at", [1, 3])
-def test_a_resumed_training_rewires_as_an_uninterrupted_one(rewiring: Rewiring, at: int) -> None:
+def test_a_resumed_training_rewires_as_an_uninterrupted_one(rewiring: MaskUpdate, at: int) -> None:
     spec = _phase(rewiring, epochs=5, select=15, **EVERYTHING)
     begin = pruned(State.of(network()))
     whole = _reports(spec, begin)
@@ -175,22 +173,13 @@ def test_the_epoch_that_is_handed_on_is_as_sparse_as_asked() -> None:
     assert _sparsity(_reports(spec, begin)[-1][1]) == pytest.approx(0.9, abs=1 / begin.size())
 
 
-def test_the_highest_are_found_in_every_memory_format() -> None:
-    scores = torch.rand(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
-    among = scores > 0.3
-    last = highest(scores.to(memory_format=torch.channels_last), among, 20)
-    assert torch.equal(last, highest(scores, among, 20))
-    assert int(last.sum()) == 20
-    assert float(scores[last].min()) >= float(scores[among & ~last].max())
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"rewiring": {"kind": "flying_bird", "plus": True}}, "images that select holds back"),
         ({"rewiring": {"kind": "gradual", "begin": 0.8}}, r"begin 0.8 is not before end 0.75"),
         ({"rewiring": {"kind": "gradual", "pruning": {"structure": "filter"}}}, "structure unstructured"),
-        ({"rewiring": "flying_bird", "weights": "noise"}, "plain weights"),
+        ({"rewiring": "flying_bird", "weights": "noise"}, "plain weights only"),
     ],
 )
 def test_what_cannot_be_rewired_is_refused(fields: dict[str, Any], message: str) -> None:
@@ -201,7 +190,7 @@ def test_what_cannot_be_rewired_is_refused(fields: dict[str, Any], message: str)
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("rewiring", REWIRINGS, ids=["gradual", "gradient", "plus"])
-def test_rewires_on_a_gpu(rewiring: Rewiring) -> None:
+def test_rewires_on_a_gpu(rewiring: MaskUpdate) -> None:
     spec, begin = _phase(rewiring, select=15), pruned(State.of(network()))
     images = data()
     for split in {id(images.train): images.train}.values():

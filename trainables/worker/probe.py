@@ -1,4 +1,4 @@
-"""What a worker finds where it runs: asked once, before any trial."""
+"""What a worker finds on its machine, asked once before the first trial: the data, the networks, the storage."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from trainables.data.tensors import TrainingData
     from trainables.models.base import Model
+    from trainables.pruning.base import Pruner
 
 
 def probe(
@@ -27,54 +28,88 @@ def probe(
     precision: Precision,
     gpus: float,
 ) -> dict[str, Any]:
-    """Read the training data, build each network and let its pruners look at it, write to the storage.
+    """Write to the storage, read the training data, build each network and check that its pruners can score it.
 
-    Returns plain data on a worker with `gpus`: `host`, `device`, `versions`, `precision` (resolved for this device),
-    and the data's `fingerprint`, `classes`, `shape`, `train` and `validation` sizes; or `error` and `exit_code` where
-    something stands in the way.
+    Specs come as plain data, for they travel to the worker. Returns plain data: the worker's `host`, `device` (with
+    `gpus` GPUs), `versions` and `precision` (resolved for the device), and the data's `fingerprint`, `split_hash`,
+    `classes`, `shape`, `train` and `validation` sizes; or, where a trial cannot run, `error` and `exit_code`.
     """
     try:
-        from trainables import models
-        from trainables.data import DATASETS, tensors
-        from trainables.pruning import PRUNERS
-        from trainables.store import paths
-        from trainables.store.storage import Storage
-        from trainables.worker.points import device_name
-        from trainables.worker.run import assigned_device
-
-        place = Storage(storage)
-        # The driver holds its lease while it asks.
-        if not place.exists(paths.DRIVER):
-            raise StorageError(
-                f"{place.location} is not the directory that the launch writes to: its lease is not there"
-            )
-        name = f"{paths.PROBE}{uuid.uuid4().hex}"
-        place.write(name, b"")
-        place.delete(name)
-        for module in plugins:
-            importlib.import_module(module)
-        device = assigned_device(gpus)
-        loaded = tensors.load(DATASETS.parse(data), device)
-        for model, pruners in networks:
-            network = _network(models.MODELS.parse(model), loaded)
-            for pruner in pruners:
-                PRUNERS.parse(pruner).check(network, loaded.shape)
-        return {
-            "host": socket.gethostname(),
-            "device": device_name(device),
-            "versions": versions(),
-            "precision": resolve_precision(precision, device),
-            "fingerprint": loaded.fingerprint,
-            "split_hash": loaded.split_hash,
-            "classes": loaded.classes,
-            "shape": list(loaded.shape),
-            "train": len(loaded.train),
-            "validation": len(loaded.validation),
-        }
+        return _probe(data, networks, storage, plugins, precision, gpus)
     except (ImportError, StorageError) as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(ExitCode.CLUSTER)}
     except RobustsearchError as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(error.exit_code)}
+
+
+def _probe(
+    data: dict[str, Any],
+    networks: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]],
+    storage: str,
+    plugins: Sequence[str],
+    precision: Precision,
+    gpus: float,
+) -> dict[str, Any]:
+    from trainables import models
+    from trainables.data import DATASETS, tensors
+    from trainables.pruning import PRUNERS
+    from trainables.worker.points import device_name
+    from trainables.worker.run import assigned_device
+
+    _check_storage(storage)
+    for module in plugins:
+        _import(module)
+    device = assigned_device(gpus)
+    loaded = tensors.load(DATASETS.parse(data), device)
+    for model, pruners in networks:
+        spec = models.MODELS.parse(model)
+        network = _network(spec, loaded)
+        for pruner in pruners:
+            _check_pruner(PRUNERS.parse(pruner), spec, network, loaded.shape)
+    return {
+        "host": socket.gethostname(),
+        "device": device_name(device),
+        "versions": versions(),
+        "precision": resolve_precision(precision, device),
+        "fingerprint": loaded.fingerprint,
+        "split_hash": loaded.split_hash,
+        "classes": loaded.classes,
+        "shape": list(loaded.shape),
+        "train": len(loaded.train),
+        "validation": len(loaded.validation),
+    }
+
+
+def _check_storage(location: str) -> None:
+    """Write to the storage, which has to be the launch's own.
+
+    Raises:
+        StorageError: it is another directory, or cannot be written.
+    """
+    from trainables.store import paths
+    from trainables.store.storage import Storage
+
+    storage = Storage(location)
+    # The driver holds its lease while it asks.
+    if not storage.exists(paths.DRIVER):
+        raise StorageError(
+            f"{storage.location} is not the directory that the launch writes to: it has no {paths.DRIVER}"
+        )
+    name = f"{paths.PROBE}{uuid.uuid4().hex}"
+    storage.write(name, b"")
+    storage.delete(name)
+
+
+def _import(plugin: str) -> None:
+    """Import a plug-in.
+
+    Raises:
+        ImportError: it cannot be imported, whatever it raised.
+    """
+    try:
+        importlib.import_module(plugin)
+    except Exception as error:
+        raise ImportError(f"the plug-in {plugin} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _network(spec: Model, data: TrainingData) -> nn.Module:
@@ -91,3 +126,18 @@ def _network(spec: Model, data: TrainingData) -> nn.Module:
         raise
     except Exception as error:
         raise SpecError(f"the network {spec.kind} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def _check_pruner(pruner: Pruner, model: Model, network: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Check that a pruner, which may be a user's, can score the network.
+
+    Raises:
+        SpecError: it cannot, whatever it raised.
+    """
+    try:
+        pruner.check(network, shape)
+    except RobustsearchError:
+        raise
+    except Exception as error:
+        message = f"the pruner {pruner.kind} cannot score the network {model.kind}: {type(error).__name__}: {error}"
+        raise SpecError(message) from error

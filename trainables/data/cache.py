@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from trainables.core.atomic import replace_file
 from trainables.core.errors import DataError
 from trainables.core.keys import digest
 from trainables.core.spec import plain
@@ -171,25 +171,12 @@ def _keep(entry: Path, arrays: Arrays, found: Fingerprint) -> None:
 
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        _write(_named(entry, "images"), save(arrays[0]))
-        _write(_named(entry, "labels"), save(arrays[1]))
-        record = json.dumps(found._asdict()).encode()
-        _write(entry.with_suffix(".json"), lambda file: file.write(record))
+        replace_file(_named(entry, "images"), save(arrays[0]))
+        replace_file(_named(entry, "labels"), save(arrays[1]))
+        replace_file(entry.with_suffix(".json"), json.dumps(found._asdict()).encode())
     except OSError as error:
         _log.warning("decoded images are not kept: %s; set %s to a writable folder", error, CACHE_VARIABLE)
 
 
 def _named(entry: Path, name: str) -> Path:
     return entry.with_name(f"{entry.name}.{name}.npy")
-
-
-def _write(path: Path, writer: Callable[[IO[bytes]], Any]) -> None:
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            writer(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

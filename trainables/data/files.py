@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
@@ -76,7 +75,7 @@ class FileData(Data):
         fetch = self.fetcher()
         if found is None and self.download and fetch is not None:
             root = self.roots()[0]
-            with _locked(root):
+            with _locked(root):  # Of several trials on a machine one downloads.
                 if (found := _look(self.roots(), self.layouts(), part)) is None:
                     _fetch(fetch, root, part, self.kind)
                     found = _look(self.roots(), self.layouts(), part)
@@ -134,14 +133,12 @@ def _fetch(fetch: Callable[[Path, Part], None], root: Path, part: Part, kind: st
         raise DataError(f"{kind}: the download to {root} failed: {error}") from error
 
 
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold a folder's download lock, so that of several trials on a machine one downloads."""
+def _locked(root: Path) -> AbstractContextManager[object]:
+    """Acquire the lock for downloads to a folder, which is created; return what releases it."""
+    from filelock import FileLock
+
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = open(root / ".download.lock", "w")  # noqa: SIM115
-    except OSError as error:
+        return FileLock(root / ".download.lock").acquire()
+    except (OSError, NotImplementedError) as error:
         raise DataError(f"cannot download to {root}: {error}") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -6,9 +6,7 @@ import hashlib
 import importlib
 import json
 import math
-import os
 import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from safetensors import torch as safetensors
 from torch import nn
 
 from trainables import models
+from trainables.core.atomic import temporary_name, write_new
 from trainables.core.errors import SpecError, StorageError
 from trainables.core.registry import nearest
 from trainables.core.versions import versions
@@ -233,15 +232,12 @@ def _check_target(target: Path, overwrite: bool) -> None:
 def _replace(target: Path, files: dict[str, bytes]) -> None:
     """Put a directory of these files in the place of the target, which is absent, empty, or a saved network."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    fresh = Path(temporary_name(target.with_name(f".{target.name}")))
     old = fresh.with_suffix(".old")
     try:
         fresh.mkdir()
         for name, content in files.items():
-            with open(fresh / name, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            write_new(fresh / name, content)
         if target.exists():
             target.rename(old)
         try:

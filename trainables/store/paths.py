@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trainables.core.atomic import TEMPORARY as TEMPORARY
+
 STUDY = "study.yaml"
 STUDY_COPY = "study.copy.yaml"
 DRIVER = "driver.json"
@@ -18,7 +20,6 @@ STAGE = "stage.json"
 POINT = "point.json"
 MODEL_WEIGHTS = "model.safetensors"
 DAMAGED = ".damaged-"
-TEMPORARY = ".tmp"
 PROBE = "probe-"
 PROGRESS = "progress-"
 MODEL_CARD = "model.json"

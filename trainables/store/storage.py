@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from trainables.core.atomic import replace_file, sync_directory, temporary_name, write_new
 from trainables.core.errors import StorageError
-from trainables.store import paths
 
 
 @contextmanager
@@ -26,23 +25,6 @@ def _reported(what: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError(f"{what}: {error}") from error
-
-
-def _write_durably(path: str, content: bytes) -> None:
-    """Write a new local file and wait until the disk has it."""
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(folder: str) -> None:
-    """Wait until the disk has a local directory's entries."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Storage:
@@ -111,14 +93,8 @@ class Storage:
                 return
             folder = os.path.dirname(full)
             os.makedirs(folder, exist_ok=True)
-            temporary = f"{full}.{uuid.uuid4().hex}{paths.TEMPORARY}"
-            try:
-                _write_durably(temporary, content)
-                os.replace(temporary, full)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
-            _sync_directory(folder)
+            replace_file(full, content)
+            sync_directory(folder)
 
     def claim(self, path: str, content: bytes) -> bool:
         """Create a file that must not exist; return False where it does.
@@ -131,17 +107,17 @@ class Storage:
                 return False
             self.write(path, content)
             return True
-        temporary = f"{full}.{uuid.uuid4().hex}{paths.TEMPORARY}"
+        temporary = temporary_name(full)
         with _reported(f"cannot write {self.location}/{path}"):
             os.makedirs(os.path.dirname(full), exist_ok=True)
             try:
-                _write_durably(temporary, content)
+                write_new(temporary, content)
                 os.link(temporary, full)
             except FileExistsError:
                 return False
             finally:
                 Path(temporary).unlink(missing_ok=True)
-            _sync_directory(os.path.dirname(full))
+            sync_directory(os.path.dirname(full))
         return True
 
     def exists(self, path: str) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
-from contextlib import suppress
 from pathlib import Path
 
+from trainables.core.atomic import replace_file
 from trainables.core.errors import RobustsearchError, StorageError
 from trainables.store import paths
 
@@ -47,14 +46,4 @@ def write_output(content: bytes, output: Path, *, records: Path | None = None) -
 def _replace(target: Path, content: bytes) -> None:
     if target.exists() and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "it is read-only", str(target))
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    replace_file(target, content)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_a_failed_write_leaves_what_was_there(place: Path, failing: str, monkeyp
         return refuse() if self.name.endswith(".tmp") else rename(self, target)
 
     if failing == "fsync":
-        monkeypatch.setattr(saved.os, "fsync", refuse)
+        monkeypatch.setattr(os, "fsync", refuse)
     else:
         monkeypatch.setattr(Path, "rename", refuse_fresh)
     with pytest.raises(StorageError, match="No space left"):

@@ -106,7 +106,7 @@ def test_a_storage_that_cannot_be_written_is_refused(
     def full(*arguments: Any, **named: Any) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("trainables.store.storage.os.replace", full)
+    monkeypatch.setattr(os, "replace", full)
     message = refused(ask(), 6)
     assert "No space left on device" in message
     assert str(study_folder) in message

@@ -62,8 +62,8 @@ from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
 from trainables.regularisers import REGULARISERS
 from trainables.regularisers.base import Regulariser
-from trainables.reparametrisations import WEIGHTS
-from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations import REPARAMETRISATIONS
+from trainables.reparametrisations.base import Reparametrisation
 
 ROOT = Path(__file__).parents[1]
 MANUAL = ROOT / "docs" / "manual"
@@ -202,7 +202,7 @@ REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
     (RECIPES_PAGE, "## All recipes", RECIPES, Recipe),
     (RECIPES_PAGE, "## Pruners", PRUNERS, Pruner),
     ("mask-updates.md", "# Mask updates", MASK_UPDATES, MaskUpdate),
-    (RECIPES_PAGE, "## Weights", WEIGHTS, Weights),
+    (RECIPES_PAGE, "## Reparametrisations", REPARAMETRISATIONS, Reparametrisation),
     (CLUSTER_FILE, "# The cluster file", cluster_spec.CLUSTERS, cluster_spec.Cluster),
 ]
 

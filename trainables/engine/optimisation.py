@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainables.method.training import Training
 from trainables.optimisers.base import Params
-from trainables.reparametrisations.tensors import Latent
+from trainables.reparametrisations.base import EffectiveWeights
 from trainables.store.state import State, Tensors, scales
 
 
@@ -41,26 +41,26 @@ class Optimisation:
     `masks` are held exactly: gradients of pruned weights are zeroed before the step and the weights
     after it. With `ema` above 0 a running average of weights and buffers follows; its decay grows with
     the steps taken, min(ema, (1 + t) / (10 + t)), so that the start is forgotten in a short training as well. A
-    `latent`'s tensors are trained, averaged and saved with the weights.
+    `weights`' tensors are trained, averaged and saved with the weights.
     """
 
     def __init__(
-        self, model: nn.Module, masks: Mapping[str, Tensor], training: Training, latent: Latent | None = None
+        self, model: nn.Module, masks: Mapping[str, Tensor], training: Training, weights: EffectiveWeights | None = None
     ) -> None:
         """Start from the model's weights, which are masked already and on their device."""
         self._model = model
         self._params = dict(model.named_parameters())
         self._buffers = dict(model.named_buffers())
-        self._latent = latent
+        self._weights = weights
         self._extras: dict[str, nn.Parameter] = {}
         self._trained = self._params
         groups: Params = self._params.values()
-        if latent is not None:
-            self._extras = latent.extras
-            own = {name: p for name, p in self._params.items() if name not in latent.frozen}
-            self._trained = {**own, **latent.extras}
-            decayed = [p for name, p in self._trained.items() if name not in latent.undecayed]
-            spared = [p for name, p in self._trained.items() if name in latent.undecayed]
+        if weights is not None:
+            self._extras = weights.extras
+            own = {name: p for name, p in self._params.items() if name not in weights.frozen}
+            self._trained = {**own, **weights.extras}
+            decayed = [p for name, p in self._trained.items() if name not in weights.undecayed]
+            spared = [p for name, p in self._trained.items() if name in weights.undecayed]
             apart: list[dict[str, Any]] = [{"params": spared, "weight_decay": 0.0}] if spared else []
             groups = [{"params": decayed}, *apart]
         self._optimiser = training.optimiser.build(groups)
@@ -78,7 +78,7 @@ class Optimisation:
 
     @property
     def trained(self) -> Mapping[str, nn.Parameter]:
-        """All that a step changes, by name: parameters, and a latent's tensors."""
+        """All that a step changes, by name: parameters, and those of effective weights."""
         return self._trained
 
     def step(
@@ -96,11 +96,11 @@ class Optimisation:
         `keep_gradients` those of all prunable weights, pruned ones too, are copied to `gradients`.
         """
         penalised: dict[str, Mapping[str, Tensor]] = {**self._penalised}
-        if self._latent is not None and self._penalties:
-            penalised["weights"] = self._latent.penalised(penalised["weights"], self._extras)
+        if self._weights is not None and self._penalties:
+            penalised["weights"] = self._weights.penalised(penalised["weights"], self._extras)
         for penalty in self._penalties:
             loss = loss + penalty.weight * penalty.penalty(penalised[penalty.of])
-        if self._latent is not None and (extra := self._latent.penalty()) is not None:
+        if self._weights is not None and (extra := self._weights.penalty()) is not None:
             loss = loss + extra
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -153,7 +153,7 @@ class Optimisation:
         buffers = {name: source[name].detach().clone() for name in self._buffers}
         state = State(params, buffers, masks).masked()
         return (
-            state if self._latent is None else self._latent.fold(state, {name: source[name] for name in self._extras})
+            state if self._weights is None else self._weights.fold(state, {name: source[name] for name in self._extras})
         )
 
     def checkpoint(self) -> dict[str, Tensors]:
@@ -164,7 +164,7 @@ class Optimisation:
             "optimiser": slots(self._optimiser, self._trained),
             "average": self._average,
             "extras": self._extras,
-            "kept": self._latent.kept if self._latent else {},
+            "kept": self._weights.kept if self._weights else {},
         }
         return {group: {name: t.detach().clone() for name, t in tensors.items()} for group, tensors in groups.items()}
 
@@ -176,7 +176,7 @@ class Optimisation:
             ("buffers", self._buffers),
             ("average", self._average),
             ("extras", self._extras),
-            ("kept", self._latent.kept if self._latent else {}),
+            ("kept", self._weights.kept if self._weights else {}),
         ]
         for group, tensors in current:
             for name, tensor in tensors.items():

@@ -32,7 +32,7 @@ from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.models.activations import activity, watched
 from trainables.models.graph.folding import Twin
-from trainables.reparametrisations.tensors import Effective, latent
+from trainables.reparametrisations.network import ReparametrisedNetwork
 from trainables.store.state import State, Tensors
 
 Checkpoint = Mapping[str, Tensors]
@@ -111,9 +111,9 @@ class _Run:
         self.model = model
         begun = generator(key, phase.start, "latent", device)
         own = replace(state, params=dict(model.named_parameters()))
-        self.latent = latent(phase.weights, own, begun, model, data.shape)
-        self.effective = Effective(model, self.latent) if self.latent else None
-        self.optimisation = Optimisation(model, self.masks, self.training, self.latent)
+        self.weights = phase.weights.build(own, begun, model, data.shape)
+        self.reparametrised = ReparametrisedNetwork(model, self.weights) if self.weights else None
+        self.optimisation = Optimisation(model, self.masks, self.training, self.weights)
         self.steps = (phase.epochs - phase.start) * -(-len(self.split) // self.training.batch)
         self.initial = state.mask_sparsity()
         self.completed = -1
@@ -121,7 +121,7 @@ class _Run:
         self.twin: Twin | None = None
         if self.training.loss.attacks:
             example = self.pixels(torch.arange(min(_EXAMPLES, len(self.split)), device=device))
-            self.twin = Twin(self.effective.attacked if self.effective else model, self.precision, example)
+            self.twin = Twin(self.reparametrised.attacked if self.reparametrised else model, self.precision, example)
 
     def pixels(self, index: Tensor, draws: torch.Generator | None = None) -> Tensor:
         """Return images of the training split in the network's memory format, augmented if there is a generator."""
@@ -137,9 +137,9 @@ class _Run:
         order, draws, attack = (
             generator(self.key, epoch, purpose, self.device) for purpose in ("order", "augment", "attack")
         )
-        if self.latent is not None:
+        if self.weights is not None:
             self.noise = generator(self.key, epoch, "noise", self.device)
-            self.latent.begin(epoch)
+            self.weights.begin(epoch)
         self.loss = self.training.loss_at(epoch)
         n, batch = len(self.split), self.training.batch
         steps = -(-n // batch)
@@ -239,8 +239,8 @@ class _Run:
     def _adversary(self, eps: float, draws: torch.Generator) -> Adversary:
         """Return the attack on the network as it is now."""
         logits_fn: LogitsFn = self._forward
-        if self.twin is not None and self.effective is not None:
-            logits_fn = self.effective.adversary(self.twin, self.noise)
+        if self.twin is not None and self.reparametrised is not None:
+            logits_fn = self.reparametrised.adversary(self.twin, self.noise)
         elif self.twin is not None:
             self.twin.refresh()
             logits_fn = self.twin
@@ -248,12 +248,12 @@ class _Run:
 
     def _validate(self, epoch: int, step: int, steps: int, eps: float) -> None:
         draws = generator(self.key, epoch, f"validation-{step}", self.device)
-        if self.latent is not None:
+        if self.weights is not None:
             noise, self.noise = self.noise, draws
         self.model.eval()
         loss = self.validation.loss(self._forward, self._adversary(eps, draws))
         self.model.train()
-        if self.latent is not None:
+        if self.weights is not None:
             self.noise = noise
         self.validation.note(epoch * steps + step + 1, steps, loss)
 
@@ -262,7 +262,7 @@ class _Run:
             self.device.type, torch.bfloat16, enabled=self.precision == "bf16"
         )
         with mixed:
-            logits: Tensor = self.effective.forward(x, self.noise) if self.effective else self.model(x)
+            logits: Tensor = self.reparametrised.forward(x, self.noise) if self.reparametrised else self.model(x)
         return logits
 
     def _still(self, epoch: int) -> Optimisation:
@@ -275,7 +275,7 @@ class _Run:
             raise Diverged(
                 f"the training loss is {losses[wrong[0]].item()} in epoch {epoch + 1}, step {int(wrong[0]) + 1}"
             )
-        extras = self.latent.extras.values() if self.latent else ()
+        extras = self.weights.extras.values() if self.weights else ()
         norms = torch.stack(torch._foreach_norm([*self.model.parameters(), *extras]))
         if not bool(norms.isfinite().all()):
             raise Diverged(f"weights are no longer finite in epoch {epoch + 1}, step {len(losses)}")

@@ -15,8 +15,8 @@ from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.pruning import Pruning
 from trainables.pruning.rates import Rates
-from trainables.reparametrisations import WEIGHTS
-from trainables.reparametrisations.base import Plain, Weights
+from trainables.reparametrisations import REPARAMETRISATIONS
+from trainables.reparametrisations.base import Plain, Reparametrisation
 
 RewindTo = Literal["init", "dense_trained", "random"] | Annotated[int, Field(ge=0)]
 
@@ -75,7 +75,7 @@ class Train(EpochPhase):
     start: int = Field(default=0, ge=0)
     until: int | None = Field(default=None, ge=0)
     training: Training
-    weights: Annotated[Weights, WEIGHTS] = Plain()
+    weights: Annotated[Reparametrisation, REPARAMETRISATIONS] = Plain()
     rewiring: Annotated[MaskUpdate, MASK_UPDATES] = Fixed()
     snapshots: tuple[int, ...] = Field(default=(), json_schema_extra={"hashed": False})
 

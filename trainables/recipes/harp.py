@@ -8,7 +8,7 @@ from pydantic import Field
 
 from trainables.pruning import Pruning
 from trainables.recipes.learned import Learned
-from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations.base import Reparametrisation
 from trainables.reparametrisations.learned import Rated
 
 
@@ -28,7 +28,7 @@ class Harp(Learned):
     gamma: float = Field(default=0.01, ge=0)
     train_rest: bool = True
 
-    def search(self) -> Weights:
+    def search(self) -> Reparametrisation:
         return Rated(
             sparsity=self.sparsity,
             structure=self.structure,

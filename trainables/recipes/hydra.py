@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from trainables.recipes.learned import Learned
-from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations.base import Reparametrisation
 from trainables.reparametrisations.learned import Scores
 
 
@@ -18,5 +18,5 @@ class Hydra(Learned):
     kind: Literal["hydra"] = "hydra"
     train_rest: bool = True
 
-    def search(self) -> Weights:
+    def search(self) -> Reparametrisation:
         return Scores(sparsity=self.sparsity, train_rest=self.train_rest)

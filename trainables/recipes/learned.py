@@ -10,7 +10,7 @@ from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, tuned
-from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations.base import Reparametrisation
 
 PUBLISHED: dict[str, Any] = {
     "optimiser": {"kind": "sgd", "lr": 0.1, "weight_decay": 1e-4},
@@ -41,7 +41,7 @@ class Learned(Recipe):
         check_warmups(self.train, self.epochs)
         return self
 
-    def search(self) -> Weights:
+    def search(self) -> Reparametrisation:
         """Return what is trained while the mask is learned."""
         raise NotImplementedError
 

@@ -10,8 +10,8 @@ from trainables.method.phases import Measure, Phase, Prune, Threshold, Train
 from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, tuned
-from trainables.reparametrisations import WEIGHTS
-from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations import REPARAMETRISATIONS
+from trainables.reparametrisations.base import Reparametrisation
 from trainables.reparametrisations.noise import Noise
 
 PUBLISHED: dict[str, Any] = {
@@ -40,7 +40,7 @@ class Rakin2019(Recipe):
     published: ClassVar[dict[str, Any]] = PUBLISHED
     kind: Literal["rakin2019"] = "rakin2019"
     train: Training = Training.model_validate(PUBLISHED)
-    weights: Annotated[Weights, WEIGHTS] = Noise()
+    weights: Annotated[Reparametrisation, REPARAMETRISATIONS] = Noise()
     threshold: float | None = Field(default=None, gt=0)
     prune: Pruning = Pruning()
     finetune_epochs: int = Field(default=0, ge=0)

@@ -1,16 +1,16 @@
-"""What is trained in place of the weights: the weights themselves, or tensors that they are made of."""
+"""Reparametrisations: what is trained in place of the weights."""
 
 from __future__ import annotations
 
 from trainables.core.registry import Registry
 from trainables.reparametrisations.admm import Admm
-from trainables.reparametrisations.base import Plain, Weights
+from trainables.reparametrisations.base import Plain, Reparametrisation
 from trainables.reparametrisations.learned import Rated, Scores
 from trainables.reparametrisations.noise import Noise
 from trainables.reparametrisations.twin import Twin
 
-WEIGHTS: Registry[Weights] = Registry(
-    "weights",
+REPARAMETRISATIONS: Registry[Reparametrisation] = Registry(
+    "reparametrisation",
     {
         "plain": Plain,
         "noise": Noise,
@@ -20,3 +20,6 @@ WEIGHTS: Registry[Weights] = Registry(
         "admm": Admm,
     },
 )
+
+WEIGHTS = REPARAMETRISATIONS
+"""The registry by the name that plug-ins know."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from trainables.core.spec import located
 from trainables.pruning import Pruning
 from trainables.pruning.scores import Magnitude
-from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations.base import EffectiveWeights, Reparametrisation, Shape
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from trainables.store.state import State
+
+TARGET, MULTIPLIER = "admm/z/", "admm/u/"
 
 
 def check_projection(pruning: Pruning) -> Pruning:
@@ -28,25 +38,26 @@ def check_projection(pruning: Pruning) -> Pruning:
     return pruning
 
 
-class Admm(Weights):
+class Admm(Reparametrisation):
     """The weights themselves are trained, and pulled towards a budget by the method of multipliers (ADMM).
 
     Added to the loss is rho_t / 2 * sum |W - Z + U|^2 over the layers that are pruned. At first Z is the projection of
-    W, the nearest weights of which no more are not 0 than `sparsity` leaves, and U is 0; after every `update_epochs` Z
-    becomes the projection of W + U, then U grows by W - Z. rho_t is `rho` times `growth` for each update, and U is not
-    rescaled with it, as in the code. `pruning` says how the budget is divided between layers, and which of them have
-    one. Nothing is cut: that is left to a pruning. With `select` it is the last epoch that is handed on. A training in
-    parts begins with a Z and U of its own in each. Values are those of the code, for 200 epochs.
+    W, the nearest weights within the budget, and U is 0; after every `update_epochs` Z becomes the projection of
+    W + U, then U grows by W - Z. rho_t is `rho` times `growth` for each update, and U is not rescaled with it, as in
+    the code. Nothing is cut: that is left to a pruning. With `select` the last epoch is the result. Each part of a
+    training in parts begins with a Z and U of its own. Defaults are those of the code, for 200 epochs.
     Source: Ye et al. 2019, arXiv:1903.12561, by its code; the method: Boyd et al. 2011, "Distributed Optimization and
     Statistical Learning via the Alternating Direction Method of Multipliers", §3.1.1 and §9.1.
     """
 
     kind: Literal["admm"] = "admm"
-    sparsity: float = Field(ge=0, lt=1)
-    rho: float = Field(default=1e-3, gt=0)
-    growth: float = Field(default=1.3, ge=1)
-    update_epochs: int = Field(default=20, gt=0)
-    pruning: Pruning = Pruning(scope="layerwise")
+    sparsity: float = Field(ge=0, lt=1, description="the budget: the sparsity that weights are pulled to")
+    rho: float = Field(default=1e-3, gt=0, description="strength of the pull at first")
+    growth: float = Field(default=1.3, ge=1, description="factor of rho for each update")
+    update_epochs: int = Field(default=20, gt=0, description="epochs between two updates of Z and U")
+    pruning: Pruning = Field(
+        default=Pruning(scope="layerwise"), description="how the budget is shared between layers, and which have one"
+    )
 
     @field_validator("pruning")
     @classmethod
@@ -64,3 +75,63 @@ class Admm(Weights):
 
     def settled(self, epoch: int, epochs: int) -> bool:
         return epoch == epochs
+
+    def build(self, state: State, generator: torch.Generator, model: nn.Module, shape: Shape) -> EffectiveWeights:
+        return AdmmWeights(self, state, generator)
+
+
+class AdmmWeights(EffectiveWeights):
+    """Z and U of the layers that are pruned; the weights are the network's own parameters."""
+
+    def __init__(self, spec: Admm, state: State, draws: torch.Generator) -> None:
+        """Begin at the weights of `state`, which are the network's parameters and change under training."""
+        import torch
+
+        super().__init__()
+        self._spec, self._state, self._draws = spec, state, draws
+        self._rho = spec.rho
+        spared = spec.pruning.spared(state.prunable())
+        self._pulled = {name: state.params[name] for name in state.prunable() if name not in spared}
+        for name, weight in self._pulled.items():
+            for prefix in (TARGET, MULTIPLIER):
+                self.kept[prefix + name] = torch.zeros_like(weight)
+        self._write(TARGET, self._projection({name: weight.detach() for name, weight in self._pulled.items()}))
+
+    def weights(
+        self, params: Mapping[str, Tensor], extras: Mapping[str, Tensor], draws: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        return {}
+
+    def begin(self, epoch: int) -> None:
+        self._rho = self._spec.rho * self._spec.growth ** self._spec.updates(epoch)
+        if epoch and epoch % self._spec.update_epochs == 0:
+            self._update()
+
+    def penalty(self) -> Tensor:
+        import torch
+
+        squares = [
+            (weight - self.kept[TARGET + name] + self.kept[MULTIPLIER + name]).square().sum()
+            for name, weight in self._pulled.items()
+        ]
+        return self._rho / 2 * torch.stack(squares).sum()
+
+    def _update(self) -> None:
+        reached = {name: weight.detach() + self.kept[MULTIPLIER + name] for name, weight in self._pulled.items()}
+        nearest = self._projection(reached)
+        self._write(TARGET, nearest)
+        self._write(MULTIPLIER, {name: reached[name] - nearest[name] for name in reached})
+
+    def _projection(self, points: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the nearest tensors within the budget: what a cut by magnitude, which draws nothing, leaves."""
+        import torch
+
+        from trainables.pruning.cut import prune
+
+        there = replace(self._state, params={**self._state.params, **points})
+        masks = prune(self._spec.pruning, self._spec.sparsity, there, self._draws).masks
+        return {name: torch.where(masks[name], point, 0.0) for name, point in points.items()}
+
+    def _write(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self.kept[prefix + name].copy_(tensor)

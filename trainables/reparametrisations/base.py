@@ -1,26 +1,97 @@
-"""What may be trained in place of the weights, as data."""
+"""What a reparametrisation is: tensors that are trained in place of the weights, and the weights that follow."""
 
 from __future__ import annotations
 
-from typing import Literal
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from trainables.core.spec import Spec
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
-class Weights(Spec):
-    """Base of every way to make the weights of convolution and linear layers out of trained tensors.
+    from trainables.store.state import State
 
-    `trainables.reparametrisations.tensors` has the tensors, and the network's effective weights as a function of them.
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+
+
+class EffectiveWeights:
+    """The weights of convolution and linear layers as a differentiable function of tensors that are trained.
+
+    `extras` are trained beside the network's own parameters, by name; `kept` are tensors that change otherwise and are
+    part of a checkpoint; `frozen` names parameters of the network that are not trained. Weight decay leaves those
+    extras alone that `undecayed` names. With `in_training` the training loss sees weights with noise, and `in_attack`
+    says what the attack sees: `fresh` noise in every pass, noise `held` for a batch, or none (`off`).
+    The network's own parameters never are the effective weights: those are what `weights` returns.
     """
+
+    undecayed: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.extras: dict[str, nn.Parameter] = {}
+        self.kept: dict[str, Tensor] = {}
+        self.frozen: frozenset[str] = frozenset()
+        self.in_training = False
+        self.in_attack: Literal["fresh", "held", "off"] = "off"
+
+    def weights(
+        self, params: Mapping[str, Tensor], extras: Mapping[str, Tensor], draws: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """Return the effective weights that differ from the parameters of their names, differentiable.
+
+        `params` are those of the network, pruned weights 0. Random weights draw from `draws`; without it, their
+        mean is returned.
+
+        Shapes: each result is shaped like the parameter of its name.
+        """
+        raise NotImplementedError
+
+    def begin(self, epoch: int) -> None:
+        """Prepare the epoch after `epoch` completed ones."""
+
+    def penalised(self, weights: Mapping[str, Tensor], extras: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return what regularisers see of the network's prunable weights, differentiable: by default these."""
+        return weights
+
+    def penalty(self) -> Tensor | None:
+        """Return a scalar that is added to the loss, or None."""
+        return None
+
+    def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
+        """Return the training's result, which has effective weights; `state` has the network's own parameters."""
+        effective = self.weights(state.params, extras, None)
+        return replace(state, params={**state.params, **{n: t.detach() for n, t in effective.items()}}).masked()
+
+
+class Reparametrisation(Spec):
+    """Base of every way to make the weights of convolution and linear layers out of trained tensors."""
 
     kind: str
 
     def settled(self, epoch: int, epochs: int) -> bool:
-        """Say whether what is trained may be chosen to be handed on after an epoch, of a training of `epochs`."""
+        """Return whether the state after an epoch may be the result of a training of `epochs` epochs."""
         return True
 
+    @abstractmethod
+    def build(
+        self, state: State, generator: torch.Generator, model: nn.Module, shape: Shape
+    ) -> EffectiveWeights | None:
+        """Return the effective weights of a training that begins at `state`, or None where nothing else is trained.
 
-class Plain(Weights):
+        Pruned weights of `state` are 0. Its parameters are those of the network that is trained, and may be given
+        other values in place. `generator` is the only source of randomness. `model` is that network, not to be
+        changed, and `shape` that of an image.
+        """
+
+
+class Plain(Reparametrisation):
     """The weights themselves are trained."""
 
     kind: Literal["plain"] = "plain"
+
+    def build(self, state: State, generator: torch.Generator, model: nn.Module, shape: Shape) -> None:
+        return None

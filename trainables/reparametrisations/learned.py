@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from trainables.reparametrisations.base import Weights
+from trainables.reparametrisations.base import EffectiveWeights, Reparametrisation, Shape
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from trainables.store.state import State
 
 
-class Scores(Weights):
+class Scores(Reparametrisation):
     """Weights are frozen and a score for each is trained; those of highest absolute score are used, the others are 0.
 
     Every layer uses the same share of its weights, together exactly what `sparsity` leaves. The gradient goes straight
@@ -20,11 +26,16 @@ class Scores(Weights):
     """
 
     kind: Literal["scores"] = "scores"
-    sparsity: float = Field(ge=0, lt=1)
-    train_rest: bool = True
+    sparsity: float = Field(ge=0, lt=1, description="sparsity of the mask")
+    train_rest: bool = Field(default=True, description="train biases and batch norms on")
+
+    def build(self, state: State, generator: torch.Generator, model: nn.Module, shape: Shape) -> EffectiveWeights:
+        from trainables.reparametrisations.learned_weights import ScoredWeights
+
+        return ScoredWeights(self, state)
 
 
-class Rated(Weights):
+class Rated(Reparametrisation):
     """Scores as of `scores`, and the share of its weights that each layer uses is trained as well.
 
     A layer's density is floor + (1 - floor) * sigmoid(q), floor being `least` of the density that `sparsity` leaves;
@@ -45,10 +56,28 @@ class Rated(Weights):
     """
 
     kind: Literal["rated"] = "rated"
-    structure: Literal["unstructured", "filter"] = "unstructured"
-    counts: Literal["weights", "macs"] = "weights"
-    sparsity: float = Field(ge=0, lt=1)
-    least: float = Field(default=0.1, gt=0, lt=1)
-    begin: float = Field(default=0.1, gt=0, lt=1)
-    gamma: float = Field(default=0.01, ge=0)
-    train_rest: bool = True
+    structure: Literal["unstructured", "filter"] = Field(
+        default="unstructured", description="what has a score: a weight or an output filter"
+    )
+    counts: Literal["weights", "macs"] = Field(
+        default="weights", description="what the penalty counts: weights, or multiply-accumulates of an image"
+    )
+    sparsity: float = Field(ge=0, lt=1, description="sparsity of the mask")
+    least: float = Field(default=0.1, gt=0, lt=1, description="least density of a layer, as a share of the wanted one")
+    begin: float = Field(
+        default=0.1, gt=0, lt=1, description="density of a layer at first, or the wanted one if higher"
+    )
+    gamma: float = Field(default=0.01, ge=0, description="weight of the penalty, times the epoch")
+    train_rest: bool = Field(default=True, description="train biases and batch norms on")
+
+    def build(self, state: State, generator: torch.Generator, model: nn.Module, shape: Shape) -> EffectiveWeights:
+        from trainables.models import macs
+        from trainables.models.graph.channels import Wiring
+        from trainables.reparametrisations.learned_filters import FilterGates
+        from trainables.reparametrisations.learned_weights import RatedWeights
+
+        counts = macs.count(model, shape) if self.counts == "macs" else {}
+        uses = {name: times for name, (_, times) in counts.items()}
+        if self.structure == "filter":
+            return FilterGates(self, state, Wiring(model, shape), uses)
+        return RatedWeights(self, state, uses)

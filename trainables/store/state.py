@@ -35,7 +35,7 @@ class State:
     `masks` holds a boolean tensor for every prunable weight, True where the weight lives; a weight
     whose mask is False is exactly 0. Where filters are pruned whole there are masks for the vectors that belong to them
     too (biases, a batch norm's scale and shift); they are held like the others, and counted nowhere.
-    `latents` is what else a training left (`trainables.reparametrisations.tensors`): coefficients of noise, say.
+    `latents` is what else a training left (`trainables.reparametrisations`): coefficients of noise, say.
     Parameters are always effective weights, that can be measured without it.
     `history` is what the training that led here recorded of itself (`trainables.engine.validation`); no later phase
     hands it on, and no hash of weights covers it.

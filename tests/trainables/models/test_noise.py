@@ -17,7 +17,7 @@ from trainables.models.noise import Noise, Noisy
 from trainables.pruning import Pruning
 from trainables.pruning.cut import prune
 from trainables.reparametrisations import noise as spec
-from trainables.reparametrisations.tensors.noise import NoiseLatent
+from trainables.reparametrisations.noise import NoisyWeights
 from trainables.store.state import State, pack, unpack
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -97,17 +97,17 @@ def test_a_state_carries_the_noise(coefficients: str, shapes: list[tuple[int, ..
     state = State.of(nn.Sequential(nn.Conv2d(4, 6, 3), nn.Flatten(), nn.Linear(6, 3)))
     assert Noise.of(state) is None
     settings = spec.Noise.model_validate({"coefficients": coefficients, "mask": False, "sigma_over": "nonzero"})
-    latent = NoiseLatent(settings, state)
-    assert [tuple(t.shape) for t in latent.extras.values()] == shapes
-    assert all(bool((t == 0.25).all()) for t in latent.extras.values())
-    folded = latent.fold(state, {name: t * 2 for name, t in latent.extras.items()})
+    effective = NoisyWeights(settings, state)
+    assert [tuple(t.shape) for t in effective.extras.values()] == shapes
+    assert all(bool((t == 0.25).all()) for t in effective.extras.values())
+    folded = effective.fold(state, {name: t * 2 for name, t in effective.extras.items()})
     kept = State(**{"buffers": {}, **unpack(pack(vars(folded)))})
     found = Noise.of(kept)
     assert found is not None
     assert (found.masked, found.nonzero) == (False, True)
     assert folded.weights_sha256() == kept.weights_sha256() != state.weights_sha256()
     # A later training goes on from the coefficients; others of another shape begin anew.
-    again = NoiseLatent(settings, kept)
+    again = NoisyWeights(settings, kept)
     assert all(bool((t == 0.5).all()) for t in again.extras.values())
 
 

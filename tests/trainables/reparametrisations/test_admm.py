@@ -20,8 +20,7 @@ from trainables.losses.cross_entropy import Natural
 from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.optimisers.sgd import Sgd
-from trainables.reparametrisations.admm import Admm
-from trainables.reparametrisations.tensors.admm import MULTIPLIER, TARGET, AdmmLatent
+from trainables.reparametrisations.admm import MULTIPLIER, TARGET, Admm, AdmmWeights
 from trainables.store.state import State
 
 LAYERS = ("0.weight", "2.weight")
@@ -32,13 +31,13 @@ def net(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Conv2d(2, 6, 3), nn.Flatten(), nn.Linear(6 * 4, 5))
 
 
-def begun(model: nn.Module, spec: Admm, masks: Mapping[str, Tensor] | None = None) -> tuple[AdmmLatent, State]:
+def begun(model: nn.Module, spec: Admm, masks: Mapping[str, Tensor] | None = None) -> tuple[AdmmWeights, State]:
     state = State.of(model)
     if masks is not None:
         state = replace(state, masks=dict(masks)).masked()
         state.into(model)
     own = replace(state, params=dict(model.named_parameters()))
-    return AdmmLatent(spec, own, torch.Generator()), own
+    return AdmmWeights(spec, own, torch.Generator()), own
 
 
 def largest(points: np.ndarray[Any, Any], keep: int) -> np.ndarray[Any, Any]:
@@ -56,8 +55,8 @@ def test_the_iteration_is_that_of_a_quadratic_loss_written_out(growth: float, me
     """With 1/2 |W - A|^2 for a loss, a gradient step of 1 / (1 + rho) is the exact minimum over W."""
     model = net().to(memory_format=memory)
     spec = Admm(sparsity=0.75, rho=0.5, growth=growth, update_epochs=1)
-    latent, state = begun(model, spec)
-    optimisation = Optimisation(model, state.masks, Training(optimiser=Sgd(momentum=0, weight_decay=0)), latent)
+    effective, state = begun(model, spec)
+    optimisation = Optimisation(model, state.masks, Training(optimiser=Sgd(momentum=0, weight_decay=0)), effective)
     aims = {name: torch.randn(state.params[name].shape, generator=torch.Generator().manual_seed(7)) for name in LAYERS}
 
     a = {name: aim.numpy().astype(np.float64) for name, aim in aims.items()}
@@ -67,7 +66,7 @@ def test_the_iteration_is_that_of_a_quadratic_loss_written_out(growth: float, me
     u = {name: np.zeros_like(w[name]) for name in LAYERS}
     for epoch in range(6):
         rho = 0.5 * growth**epoch
-        latent.begin(epoch)
+        effective.begin(epoch)
         if epoch:
             for name in LAYERS:
                 z[name] = largest(w[name] + u[name], keep[name])
@@ -78,8 +77,8 @@ def test_the_iteration_is_that_of_a_quadratic_loss_written_out(growth: float, me
         for name in LAYERS:
             for found, wanted in (
                 (state.params[name].detach(), w[name]),
-                (latent.kept[TARGET + name], z[name]),
-                (latent.kept[MULTIPLIER + name], u[name]),
+                (effective.kept[TARGET + name], z[name]),
+                (effective.kept[MULTIPLIER + name], u[name]),
             ):
                 np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-4, atol=1e-5)
 
@@ -91,39 +90,39 @@ def test_it_ends_at_the_best_point_within_the_budget() -> None:
     is kept is at least what is not, over rho: with a rho of 1 no other point is one of rest.
     """
     model = net()
-    latent, state = begun(model, Admm(sparsity=0.75, rho=1.0, growth=1.0, update_epochs=1))
-    optimisation = Optimisation(model, state.masks, Training(optimiser=Sgd(momentum=0, weight_decay=0)), latent)
+    effective, state = begun(model, Admm(sparsity=0.75, rho=1.0, growth=1.0, update_epochs=1))
+    optimisation = Optimisation(model, state.masks, Training(optimiser=Sgd(momentum=0, weight_decay=0)), effective)
     aims = {name: torch.randn(state.params[name].shape, generator=torch.Generator().manual_seed(7)) for name in LAYERS}
     for epoch in range(40):
-        latent.begin(epoch)
+        effective.begin(epoch)
         loss = torch.stack([(state.params[name] - aims[name]).square().sum() / 2 for name in LAYERS]).sum()
         optimisation.step(loss, lr=1 / 2, number=epoch + 1)
     for name, keep in (("0.weight", 27), ("2.weight", 30)):
         best = largest(aims[name].numpy(), keep)
         np.testing.assert_allclose(state.params[name].detach().numpy(), best, atol=1e-4)
-        np.testing.assert_allclose(latent.kept[TARGET + name].numpy(), best, atol=1e-4)
+        np.testing.assert_allclose(effective.kept[TARGET + name].numpy(), best, atol=1e-4)
 
 
 def test_the_penaltys_gradient_is_rho_times_the_gap() -> None:
     model = net()
-    latent, state = begun(model, Admm(sparsity=0.5, rho=0.3, growth=2.0, update_epochs=2))
-    for tensor in latent.kept.values():
+    effective, state = begun(model, Admm(sparsity=0.5, rho=0.3, growth=2.0, update_epochs=2))
+    for tensor in effective.kept.values():
         tensor.normal_(generator=torch.Generator().manual_seed(3))
-    kept = {name: tensor.clone() for name, tensor in latent.kept.items()}
-    latent.begin(1)
+    kept = {name: tensor.clone() for name, tensor in effective.kept.items()}
+    effective.begin(1)
     gaps = {n: state.params[n].detach() - kept[TARGET + n] + kept[MULTIPLIER + n] for n in LAYERS}
-    penalty = latent.penalty()
+    penalty = effective.penalty()
     assert float(penalty.detach()) == pytest.approx(0.15 * sum(float(gap.square().sum()) for gap in gaps.values()))
     penalty.backward()  # type: ignore[no-untyped-call]
     for name, gap in gaps.items():
         torch.testing.assert_close(state.params[name].grad, 0.3 * gap)
     assert state.params["0.bias"].grad is None
     # Two updates later the pull is four times as strong.
-    latent.begin(4)
+    effective.begin(4)
     before = {n: p.grad.clone() for n in LAYERS if (p := state.params[n]).grad is not None}
-    latent.penalty().backward()  # type: ignore[no-untyped-call]
+    effective.penalty().backward()  # type: ignore[no-untyped-call]
     for name in LAYERS:
-        gap = state.params[name].detach() - latent.kept[TARGET + name] + latent.kept[MULTIPLIER + name]
+        gap = state.params[name].detach() - effective.kept[TARGET + name] + effective.kept[MULTIPLIER + name]
         gradient = state.params[name].grad
         assert gradient is not None
         torch.testing.assert_close(gradient - before[name], 1.2 * gap)
@@ -133,25 +132,25 @@ def test_the_budget_is_exact_and_equals_stay_by_index() -> None:
     model = net()
     for p in model.parameters():
         nn.init.constant_(p, -0.5)
-    latent, state = begun(model, Admm(sparsity=0.9))
-    living = {name: latent.kept[TARGET + name].flatten() != 0 for name in LAYERS}
+    effective, state = begun(model, Admm(sparsity=0.9))
+    living = {name: effective.kept[TARGET + name].flatten() != 0 for name in LAYERS}
     assert sum(int(alive.sum()) for alive in living.values()) == state.size() - round(0.9 * state.size()) == 23
     for alive in living.values():
         number = int(alive.sum())
         assert bool(alive[:number].all())
-    assert all(not bool(latent.kept[MULTIPLIER + name].any()) for name in LAYERS)
+    assert all(not bool(effective.kept[MULTIPLIER + name].any()) for name in LAYERS)
 
 
 def test_layers_that_give_nothing_are_not_pulled_and_what_was_pruned_stays_out() -> None:
     masks = pruned(State.of(net()), 0.3).masks
-    latent, _ = begun(net(), Admm.model_validate({"sparsity": 0.5, "pruning": {"prune_last": False}}), masks)
-    assert set(latent.kept) == {"admm/z/0.weight", "admm/u/0.weight"}
-    latent, state = begun(net(), Admm(sparsity=0.6), masks)
-    latent.begin(20)
+    effective, _ = begun(net(), Admm.model_validate({"sparsity": 0.5, "pruning": {"prune_last": False}}), masks)
+    assert set(effective.kept) == {"admm/z/0.weight", "admm/u/0.weight"}
+    effective, state = begun(net(), Admm(sparsity=0.6), masks)
+    effective.begin(20)
     for name, mask in masks.items():
-        assert not bool(latent.kept[TARGET + name][~mask].any())
-        assert not bool(latent.kept[MULTIPLIER + name][~mask].any())
-    assert sum(int(torch.count_nonzero(latent.kept[TARGET + n])) for n in LAYERS) == state.size() - round(
+        assert not bool(effective.kept[TARGET + name][~mask].any())
+        assert not bool(effective.kept[MULTIPLIER + name][~mask].any())
+    assert sum(int(torch.count_nonzero(effective.kept[TARGET + n])) for n in LAYERS) == state.size() - round(
         0.6 * state.size()
     )
 
@@ -196,9 +195,9 @@ def test_what_is_no_projection_is_refused(pruning: dict[str, Any], message: str)
 
 
 def test_a_pattern_is_a_budget_too() -> None:
-    latent, state = begun(net(), Admm.model_validate({"sparsity": 0.5, "pruning": {"structure": "1:2"}}))
+    effective, state = begun(net(), Admm.model_validate({"sparsity": 0.5, "pruning": {"structure": "1:2"}}))
     for name in LAYERS:
         weight = state.params[name].detach()
         other = weight.unflatten(1, (-1, 2)).flip(2).flatten(1, 2)
         wanted = torch.where(weight.abs() > other.abs(), weight, 0.0)
-        assert torch.equal(latent.kept[TARGET + name], wanted)
+        assert torch.equal(effective.kept[TARGET + name], wanted)

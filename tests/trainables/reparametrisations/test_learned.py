@@ -1,4 +1,4 @@
-"""Learned masks and factors, against closed forms; what all latents share is in tests/kits/test_weights.py."""
+"""Learned masks and factors, against closed forms."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from trainables.engine.optimisation import Optimisation
 from trainables.method.training import Training
 from trainables.optimisers.sgd import Sgd
 from trainables.regularisers.norms import L1
-from trainables.reparametrisations import tensors
 from trainables.reparametrisations.learned import Rated, Scores
-from trainables.reparametrisations.tensors.filters import FiltersLatent
-from trainables.reparametrisations.tensors.learned import RatedLatent, ScoresLatent
-from trainables.reparametrisations.tensors.twin import TwinLatent
-from trainables.reparametrisations.twin import Twin
+from trainables.reparametrisations.learned_filters import FilterGates
+from trainables.reparametrisations.learned_weights import RatedWeights, ScoredWeights
+from trainables.reparametrisations.twin import Twin, TwinWeights
 from trainables.store.state import State
 
 
@@ -34,7 +32,7 @@ def draws() -> torch.Generator:
 def test_scores_begin_in_proportion_to_the_weights() -> None:
     """sqrt(6 / fan_in) * w / max |w|: Kaiming's bound for the largest weight of a layer."""
     begin = state()
-    latent = ScoresLatent(Scores(sparsity=0.9), begin)
+    latent = ScoredWeights(Scores(sparsity=0.9), begin)
     for name, fan_in in (("0.weight", 27), ("2.weight", 50), ("3.weight", 20)):
         scores, weight = latent.extras[f"scores/{name}"], begin.params[name]
         assert float(scores.detach().abs().max()) == pytest.approx((6 / fan_in) ** 0.5)
@@ -43,7 +41,7 @@ def test_scores_begin_in_proportion_to_the_weights() -> None:
 
 def test_each_layer_uses_its_highest_scores_and_exactly_the_budget() -> None:
     begin = state()
-    latent = ScoresLatent(Scores(sparsity=0.83), begin)
+    latent = ScoredWeights(Scores(sparsity=0.83), begin)
     for scores in latent.extras.values():
         scores.data.normal_(generator=draws())
     used = latent.weights(begin.params, latent.extras, None)
@@ -64,7 +62,7 @@ def test_the_gradient_goes_straight_through_the_choice() -> None:
     """To every score, chosen or not: that of its weight, times the weight and the score's sign; none to the weight."""
     begin = state()
     params = {name: p.clone().requires_grad_() for name, p in begin.params.items()}
-    latent = ScoresLatent(Scores(sparsity=0.8), replace(begin, params=params))
+    latent = ScoredWeights(Scores(sparsity=0.8), replace(begin, params=params))
     outer = {name: torch.randn(p.shape, generator=draws()) for name, p in params.items()}
     used = latent.weights(params, latent.extras, None)
     sum((w * outer[name]).sum() for name, w in used.items()).backward()  # type: ignore[union-attr]
@@ -73,21 +71,21 @@ def test_the_gradient_goes_straight_through_the_choice() -> None:
         torch.testing.assert_close(scores.grad, (outer[name] * begin.params[name] * scores.sign()).detach())
         assert params[name].grad is None
     assert latent.frozen == {"0.weight", "2.weight", "3.weight"}
-    assert ScoresLatent(Scores(sparsity=0.8, train_rest=False), begin).frozen == set(begin.params)
+    assert ScoredWeights(Scores(sparsity=0.8, train_rest=False), begin).frozen == set(begin.params)
 
 
 def test_what_is_pruned_is_never_chosen() -> None:
     begin = state()
     masks = {name: torch.rand(mask.shape, generator=draws()) > 0.7 for name, mask in begin.masks.items()}
     begin = replace(begin, masks=masks).masked()
-    for latent in (ScoresLatent(Scores(sparsity=0.5), begin), RatedLatent(Rated(sparsity=0.5), begin)):
+    for latent in (ScoredWeights(Scores(sparsity=0.5), begin), RatedWeights(Rated(sparsity=0.5), begin)):
         folded = latent.fold(begin, latent.extras)
         assert not any(bool((folded.masks[name] & ~mask).any()) for name, mask in masks.items())
 
 
-def harp(sparsity: float = 0.9, begin: float = 0.3, **fields: float) -> tuple[RatedLatent, State]:
+def harp(sparsity: float = 0.9, begin: float = 0.3, **fields: float) -> tuple[RatedWeights, State]:
     start = state()
-    return RatedLatent(Rated(sparsity=sparsity, begin=begin, **fields), start), start
+    return RatedWeights(Rated(sparsity=sparsity, begin=begin, **fields), start), start
 
 
 def test_densities_lie_between_the_floor_and_one() -> None:
@@ -160,7 +158,7 @@ class Residual(nn.Module):
         return logits
 
 
-def channels(counts: str = "weights", **fields: float) -> tuple[FiltersLatent, Residual, State]:
+def channels(counts: str = "weights", **fields: float) -> tuple[FilterGates, Residual, State]:
     torch.manual_seed(1)
     model = Residual().eval()
     for norm in (model.norm, model.one_norm):
@@ -168,14 +166,14 @@ def channels(counts: str = "weights", **fields: float) -> tuple[FiltersLatent, R
         nn.init.normal_(norm.bias)
     start = State.of(model)
     spec = Rated.model_validate({"sparsity": 0.7, "structure": "filter", "counts": counts, **fields})
-    found = tensors.latent(spec, start, draws(), model, IMAGE)
-    assert isinstance(found, FiltersLatent)
+    found = spec.build(start, draws(), model, IMAGE)
+    assert isinstance(found, FilterGates)
     for name in found.extras:
         found.extras[name].data.normal_(generator=draws())
     return found, model, start
 
 
-def alive(found: FiltersLatent) -> dict[str, Tensor]:
+def alive(found: FilterGates) -> dict[str, Tensor]:
     """Say, by layer, which filters have the highest absolute scores, as many as the density says."""
     layers = ("stem", "one", "two")
     kept = {}
@@ -189,8 +187,8 @@ def test_filters_begin_by_their_mean_weight_and_where_about_the_wanted_density_i
     torch.manual_seed(1)
     start = State.of(Residual())
     spec = Rated(sparsity=0.75, structure="filter")
-    found = tensors.latent(spec, start, draws(), Residual(), IMAGE)
-    assert isinstance(found, FiltersLatent)
+    found = spec.build(start, draws(), Residual(), IMAGE)
+    assert isinstance(found, FilterGates)
     assert set(found.extras) == {"rates", *(f"scores/{layer}.weight" for layer in ("stem", "one", "two"))}
     torch.testing.assert_close(found.densities(found.extras), torch.full((3,), 0.5))
     scores, weight = found.extras["scores/one.weight"].detach(), start.params["one.weight"]
@@ -274,7 +272,7 @@ def test_filters_are_cut_to_the_budget_with_densities_in_proportion() -> None:
 @pytest.mark.parametrize("init", ["kaiming_uniform", "ones"])
 def test_factors_multiply_and_share_the_gradient(init: str) -> None:
     begin = state()
-    latent = TwinLatent(Twin.model_validate({"init": init}), begin, draws())
+    latent = TwinWeights(Twin.model_validate({"init": init}), begin, draws())
     seconds: dict[str, Tensor] = {name: latent.extras[f"twin/second/{name}"] for name in begin.masks}
     if init == "ones":
         assert all(bool((t == 1).all()) for t in seconds.values())
@@ -294,7 +292,7 @@ def test_factors_multiply_and_share_the_gradient(init: str) -> None:
 
 def test_factors_go_on_through_a_cut_and_are_folded_at_the_end() -> None:
     begin = state()
-    latent = TwinLatent(Twin(), begin, draws())
+    latent = TwinWeights(Twin(), begin, draws())
     half = latent.fold(begin, latent.extras)
     for name in begin.masks:
         torch.testing.assert_close(
@@ -303,7 +301,7 @@ def test_factors_go_on_through_a_cut_and_are_folded_at_the_end() -> None:
     masks = {name: torch.rand(mask.shape, generator=draws()) > 0.5 for name, mask in begin.masks.items()}
     cut = replace(half, masks=masks).masked()
     live = replace(cut, params={name: nn.Parameter(p.clone()) for name, p in cut.params.items()})
-    again = TwinLatent(Twin(fold=True), live, draws())
+    again = TwinWeights(Twin(fold=True), live, draws())
     for name, mask in masks.items():
         assert torch.equal(live.params[name], begin.params[name] * mask)
         assert torch.equal(again.extras[f"twin/second/{name}"], latent.extras[f"twin/second/{name}"])
@@ -316,7 +314,7 @@ def test_a_penalty_on_twin_weights_is_on_their_products() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3))
     begin = replace(State.of(model), params=dict(model.named_parameters()))
-    latent = TwinLatent(Twin(), begin, draws())
+    latent = TwinWeights(Twin(), begin, draws())
     settings = Training(optimiser=Sgd(momentum=0, weight_decay=0), regularisers={"l1": L1(weight=0.5)})
     first, second = model[0].weight.detach().clone(), latent.extras["twin/second/0.weight"].detach().clone()
     zero = 0 * (model[0].weight.sum() + latent.extras["twin/second/0.weight"].sum())

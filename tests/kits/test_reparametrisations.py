@@ -18,10 +18,9 @@ from trainables.losses.cross_entropy import Mix
 from trainables.method.phases import Train
 from trainables.optimisers.adam import Adam
 from trainables.optimisers.sgd import Sgd
-from trainables.reparametrisations import WEIGHTS
-from trainables.reparametrisations.base import Weights
-from trainables.reparametrisations.tensors import Effective, latent
-from trainables.reparametrisations.tensors.base import Fresh
+from trainables.reparametrisations import REPARAMETRISATIONS
+from trainables.reparametrisations.base import Reparametrisation
+from trainables.reparametrisations.network import Fresh, ReparametrisedNetwork
 from trainables.store.state import State, pack, unpack
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -36,12 +35,12 @@ MORE: dict[str, dict[str, Any]] = {
 """Other ways of a kind, that are tested as well."""
 
 
-@pytest.fixture(params=[*WEIGHTS, *MORE])
-def weights(request: pytest.FixtureRequest) -> Weights:
-    return WEIGHTS.parse(MORE.get(request.param, {"kind": request.param, **FORMS.get(request.param, {})}))
+@pytest.fixture(params=[*REPARAMETRISATIONS, *MORE])
+def weights(request: pytest.FixtureRequest) -> Reparametrisation:
+    return REPARAMETRISATIONS.parse(MORE.get(request.param, {"kind": request.param, **FORMS.get(request.param, {})}))
 
 
-def spec(weights: Weights, **fields: Any) -> Train:
+def spec(weights: Reparametrisation, **fields: Any) -> Train:
     return phase(**{"epochs": 4, "loss": Mix(), **fields}).model_copy(update={"weights": weights})
 
 
@@ -51,7 +50,7 @@ def started(spec: Train, state: State | None = None, **options: Any) -> Iterator
 
 
 @pytest.mark.parametrize("optimiser", [Sgd(lr=0.05), Adam()], ids=["sgd", "adam"])
-def test_a_resumed_training_equals_an_uninterrupted_one(weights: Weights, optimiser: Any) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(weights: Reparametrisation, optimiser: Any) -> None:
     whole = spec(weights, optimiser=optimiser, ema=0.9, regularisers={"l1": 1e-4})
     begin = pruned(State.of(network()), 0.2)
     losses, wanted = [], None
@@ -69,7 +68,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(weights: Weights, optimi
         assert same(last.state(), wanted)
 
 
-def test_what_was_pruned_stays_0_and_states_are_whole(weights: Weights) -> None:
+def test_what_was_pruned_stays_0_and_states_are_whole(weights: Reparametrisation) -> None:
     begin = pruned(State.of(network()), 0.2)
     report = end(started(spec(weights), begin))
     found = report.state()
@@ -82,14 +81,14 @@ def test_what_was_pruned_stays_0_and_states_are_whole(weights: Weights) -> None:
     assert found.into(network())
 
 
-def test_a_training_of_several_phases_goes_on_from_what_it_left(weights: Weights) -> None:
+def test_a_training_of_several_phases_goes_on_from_what_it_left(weights: Reparametrisation) -> None:
     first = end(started(spec(weights, epochs=2))).state()
     again = end(started(spec(weights, epochs=4, start=2), State(**unpack(pack(vars(first)))))).state()
     assert again.latents.keys() == first.latents.keys()
     assert not same(first, again)
 
 
-def test_until_ends_a_training_early_and_changes_nothing_else(weights: Weights) -> None:
+def test_until_ends_a_training_early_and_changes_nothing_else(weights: Reparametrisation) -> None:
     whole = spec(weights)
     short = whole.model_copy(update={"until": 2})
     assert (whole.length, short.length, short.end) == (4, 2, 2)
@@ -100,23 +99,23 @@ def test_until_ends_a_training_early_and_changes_nothing_else(weights: Weights) 
     assert len(reports) == 2
 
 
-def made(weights: Weights) -> tuple[nn.Module, Any]:
+def made(weights: Reparametrisation) -> tuple[nn.Module, Any]:
     model = network()
     with torch.no_grad():
         model(data().train.pixels())
     state = pruned(State.of(model), 0.2)
     state.into(model)
     state = State(dict(model.named_parameters()), state.buffers, state.masks)
-    return model, latent(weights, state, torch.Generator().manual_seed(0), model, data().shape)
+    return model, weights.build(state, torch.Generator().manual_seed(0), model, data().shape)
 
 
-def test_the_attack_meets_the_effective_weights_and_moves_nothing(weights: Weights) -> None:
+def test_the_attack_meets_the_effective_weights_and_moves_nothing(weights: Reparametrisation) -> None:
     model, hidden = made(weights)
     if hidden is None:
         return
     before = copy.deepcopy(model.state_dict())
     hidden.in_attack = "held"
-    effective = Effective(model, hidden)
+    effective = ReparametrisedNetwork(model, hidden)
     effective.write(torch.Generator().manual_seed(3))
     wanted = hidden.weights(dict(model.named_parameters()), hidden.extras, torch.Generator().manual_seed(3))
     x = data().train.pixels()
@@ -129,7 +128,7 @@ def test_the_attack_meets_the_effective_weights_and_moves_nothing(weights: Weigh
     assert effective.attacked.get_parameter("4.bias") is model.get_parameter("4.bias")
 
 
-def test_gradients_are_those_of_the_explicit_form(weights: Weights) -> None:
+def test_gradients_are_those_of_the_explicit_form(weights: Reparametrisation) -> None:
     """Through the network, against the chain rule: the weights' gradients pulled back through the latent's function."""
     model, hidden = made(weights)
     if hidden is None or not hidden.extras:
@@ -137,7 +136,9 @@ def test_gradients_are_those_of_the_explicit_form(weights: Weights) -> None:
     hidden.in_training = True
     x, y = data().train.pixels(), data().train.y
     params = dict(model.named_parameters())
-    loss = nn.functional.cross_entropy(Effective(model, hidden).forward(x, torch.Generator().manual_seed(3)), y)
+    loss = nn.functional.cross_entropy(
+        ReparametrisedNetwork(model, hidden).forward(x, torch.Generator().manual_seed(3)), y
+    )
     loss.backward()
 
     made_of = hidden.weights(params, hidden.extras, torch.Generator().manual_seed(3))
@@ -153,13 +154,13 @@ def test_gradients_are_those_of_the_explicit_form(weights: Weights) -> None:
         assert float(extra.grad.abs().sum()) > 0, name
 
 
-def test_fresh_draws_meet_every_pass(weights: Weights) -> None:
+def test_fresh_draws_meet_every_pass(weights: Reparametrisation) -> None:
     model, hidden = made(weights)
     if hidden is None or hidden.in_attack != "fresh":
         return
     from trainables.models.graph.folding import Twin
 
-    effective = Effective(model, hidden)
+    effective = ReparametrisedNetwork(model, hidden)
     twin = Twin(effective.attacked, "fp32", data().train.pixels()[:4])
     adversary = effective.adversary(twin, torch.Generator().manual_seed(1))
     assert isinstance(adversary, Fresh)
@@ -172,5 +173,5 @@ def test_fresh_draws_meet_every_pass(weights: Weights) -> None:
     assert not torch.equal(adversary.input_gradient(x, slope), adversary.input_gradient(x, slope))
 
 
-def test_is_written_by_its_kind(weights: Weights) -> None:
-    assert WEIGHTS.parse(plain(weights)) == weights
+def test_is_written_by_its_kind(weights: Reparametrisation) -> None:
+    assert REPARAMETRISATIONS.parse(plain(weights)) == weights

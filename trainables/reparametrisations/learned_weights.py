@@ -11,17 +11,18 @@ from torch import Tensor, nn
 
 from trainables.pruning.cut import keep_best
 from trainables.pruning.densities import share
+from trainables.pruning.topk import highest
+from trainables.reparametrisations.base import EffectiveWeights
 from trainables.reparametrisations.learned import Rated, Scores
-from trainables.reparametrisations.tensors.base import Latent
 from trainables.store.state import State, Tensors
 
 SCORES, _RATES, _GAMMA = "scores/", "rates", "gamma"
 
 
-class _Learned(Latent):
-    """Scores for what is chosen or not, here single weights: units of the layers `names`, by default of all.
+class _Learned(EffectiveWeights):
+    """Scores of the units of some layers, which are used or not; here a unit is a single weight.
 
-    Pruned ones are never chosen.
+    Pruned units are never used. `names` are the layers, by default all.
     """
 
     def __init__(self, sparsity: float, train_rest: bool, state: State, names: tuple[str, ...] | None = None) -> None:
@@ -39,7 +40,7 @@ class _Learned(Latent):
             self.extras[SCORES + name] = nn.Parameter(units * scale)
 
     def _alive(self, mask: Tensor) -> Tensor:
-        """Say which units of a layer are not pruned."""
+        """Return which units of a layer are not pruned."""
         return mask
 
     def _worth(self, weight: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class _Learned(Latent):
         return replace(state, masks={**state.masks, **self._masks(extras)}).masked()
 
 
-class ScoresLatent(_Learned):
+class ScoredWeights(_Learned):
     """Scores; every layer keeps the same share."""
 
     def __init__(self, spec: Scores, state: State) -> None:
@@ -70,16 +71,16 @@ class ScoresLatent(_Learned):
     ) -> dict[str, Tensor]:
         heights = self._heights(extras)
         return {
-            name: params[name].detach() * through(highest(heights[name], quota), extras[SCORES + name])
+            name: params[name].detach() * through(highest(heights[name], quota).float(), extras[SCORES + name])
             for name, quota in zip(self._names, self._quotas, strict=True)
         }
 
     def _masks(self, extras: Mapping[str, Tensor]) -> Tensors:
         heights = self._heights(extras)
-        return {n: highest(heights[n], quota).bool() for n, quota in zip(self._names, self._quotas, strict=True)}
+        return {n: highest(heights[n], quota) for n, quota in zip(self._names, self._quotas, strict=True)}
 
 
-class RatedLatent(_Learned):
+class RatedWeights(_Learned):
     """Scores, and a density for each layer.
 
     `uses` says, by weight, how many times an image uses each entry of it, where the penalty counts that.
@@ -137,7 +138,7 @@ class RatedLatent(_Learned):
         """Return 1 for every unit that is used and 0 for the others, at least one in each layer."""
         counts = [max(1, round(d * n)) for d, n in zip(self.densities(extras).tolist(), self._sizes, strict=True)]
         return {
-            name: highest(height, count)
+            name: highest(height, count).float()
             for (name, height), count in zip(self._heights(extras).items(), counts, strict=True)
         }
 
@@ -154,13 +155,6 @@ class RatedLatent(_Learned):
 
     def _masks(self, extras: Mapping[str, Tensor]) -> Tensors:
         return keep_best(self._priorities(extras), self._living, self._keep)
-
-
-def highest(heights: Tensor, number: int) -> Tensor:
-    """Return 1 for the highest so many entries and 0 for the others."""
-    chosen = torch.zeros(heights.numel(), device=heights.device)
-    chosen[heights.reshape(-1).topk(number).indices] = 1
-    return chosen.view(heights.shape)
 
 
 def through(mask: Tensor, scores: Tensor, density: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Learned filters: scores of whole filters, and densities of layers."""
+"""Learned masks of whole filters: a score for each, and densities of layers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from trainables.models.graph.channels import Wiring
 from trainables.pruning.filters import keep_filters
 from trainables.reparametrisations.learned import Rated
-from trainables.reparametrisations.tensors.learned import SCORES, RatedLatent, through
+from trainables.reparametrisations.learned_weights import SCORES, RatedWeights, through
 from trainables.store.state import State
 
 
-class FiltersLatent(RatedLatent):
+class FilterGates(RatedWeights):
     """A score for each output filter, and a density for each layer but the last, whose outputs are the classes."""
 
     def __init__(self, spec: Rated, state: State, wiring: Wiring, uses: Mapping[str, int] | None = None) -> None:

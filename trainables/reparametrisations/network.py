@@ -1,0 +1,75 @@
+"""A network with reparametrised weights, as the training and the attack see it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from trainables.models.graph.folding import Twin
+from trainables.reparametrisations.base import EffectiveWeights
+
+
+class ReparametrisedNetwork:
+    """A network with effective weights: to train through, and to attack.
+
+    `attacked` is a network for the attack that shares all tensors with `model` except the effective weights;
+    `write` updates those.
+    """
+
+    def __init__(self, model: nn.Module, weights: EffectiveWeights) -> None:
+        self._model, self._weights = model, weights
+        self._params = dict(model.named_parameters())
+        with torch.no_grad():
+            made = weights.weights(self._params, weights.extras, None)
+        tensors = {**self._params, **dict(model.named_buffers())}
+        shared = {id(t): t for name, t in tensors.items() if name not in made}
+        self.attacked = copy.deepcopy(model, shared)
+        self._written = {name: p for name, p in self.attacked.named_parameters() if name in made}
+
+    def forward(self, x: Tensor, draws: torch.Generator) -> Tensor:
+        """Return the logits, differentiable in parameters and extras.
+
+        Shapes: x (N, C, H, W) in [0, 1] to (N, classes).
+        """
+        weights = self._weights
+        made = weights.weights(self._params, weights.extras, draws if weights.in_training else None)
+        logits: Tensor = functional_call(self._model, made, (x,))
+        return logits
+
+    @torch.no_grad()
+    def write(self, draws: torch.Generator) -> None:
+        """Give the attacked network its current effective weights."""
+        weights = self._weights
+        made = weights.weights(self._params, weights.extras, None if weights.in_attack == "off" else draws)
+        for name, p in self._written.items():
+            p.copy_(made[name])
+
+    def adversary(self, twin: Twin, draws: torch.Generator) -> Twin | Fresh:
+        """Return the attacked network's twin, renewed; where noise is fresh in every pass, so is what is returned."""
+        self.write(draws)
+        twin.refresh()
+        return Fresh(self, twin, draws) if self._weights.in_attack == "fresh" else twin
+
+
+class Fresh:
+    """A twin of the attacked network with new draws in every pass."""
+
+    def __init__(self, effective: ReparametrisedNetwork, twin: Twin, draws: torch.Generator) -> None:
+        self._effective, self._twin, self._draws = effective, twin, draws
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self._renew()
+        return self._twin(x)
+
+    def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what `trainables.attacks.pgd.input_gradient` says."""
+        self._renew()
+        return self._twin.input_gradient(x, slope)
+
+    def _renew(self) -> None:
+        self._effective.write(self._draws)
+        self._twin.refresh()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -29,7 +27,6 @@ from search.results.table import PointRow, TrialRow, columns
 from search.samplers.optuna import SAMPLERS, Sampler
 from search.space.parameters import PARAMETERS, Parameter
 from search.store.catalogue import STORAGE_VARIABLE
-from search.study import file as study_file
 from search.study import spec as study_spec
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
@@ -276,29 +273,6 @@ def _first_cells(text: str) -> list[str]:
     return [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
 
 
-def shell() -> list[list[str]]:
-    """Return the words of every `robustsearch` command line in the manual."""
-    found = []
-    for text in READABLE.values():
-        for line in text.replace("\\\n", " ").splitlines():
-            if line.startswith("    robustsearch ") and "[" not in line.partition("'")[0]:
-                found.append(shlex.split(re.split(r" # | > | && ", line)[0])[1:])
-    return found
-
-
-def test_command_lines_of_the_manual_are_ones_that_exist() -> None:
-    lines = shell()
-    assert len(lines) > 20
-    for name, *words in lines:
-        command = commands.main.commands[name]
-        sub = getattr(command, "commands", {}).get(words[0]) if words else None
-        chosen, rest = (sub, words[1:]) if sub else (command, words)
-        chosen.make_context(name, list(rest))
-        if name == "launch" and rest and rest[0] in study_file.builtin_names():
-            settings = [word for before, word in itertools.pairwise(rest) if before == "--set"]
-            study_file.load(rest[0], settings)
-
-
 TINY = {
     "name": "tiny",
     "data": {"kind": "digits", "limit": 200},
@@ -420,25 +394,6 @@ def test_the_readme_lists_every_recipe_of_ours_once() -> None:
     ours = [kind for kind, spec in RECIPES.items() if spec.__module__.startswith("trainables.")]
     listed = re.findall(r"^\| \[?`(\w+)`", READABLE["README.md"], re.M)
     assert sorted(listed) == sorted(ours)
-
-
-def test_links_and_images_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", *MANUAL.glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]
-    pages += RECIPE_PAGES
-    found = 0
-    for page in pages:
-        for target in re.findall(r"\]\(([^)#\s]*)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
-            path, anchor = target
-            if path.startswith("http"):
-                continue
-            aim = (page.parent / path).resolve() if path else page
-            assert aim.is_file(), f"{page.name} links to {path}"
-            if anchor:
-                titles = re.findall(r"^#+ (.+)$", aim.read_text(encoding="utf-8"), re.M)
-                slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
-                assert anchor in slugs, f"{page.name} links to {path}#{anchor}"
-            found += 1
-    assert found > 20
 
 
 def test_every_decision_is_listed_and_short() -> None:

@@ -32,7 +32,7 @@ class Scores(Reparametrisation):
     def build(self, state: State, generator: torch.Generator, model: nn.Module, shape: Shape) -> EffectiveWeights:
         from trainables.reparametrisations.learned_weights import ScoredWeights
 
-        return ScoredWeights(self, state)
+        return ScoredWeights(state, self.sparsity, self.train_rest)
 
 
 class Rated(Reparametrisation):
@@ -74,10 +74,11 @@ class Rated(Reparametrisation):
         from trainables.models import macs
         from trainables.models.graph.channels import Wiring
         from trainables.reparametrisations.learned_filters import FilterGates
-        from trainables.reparametrisations.learned_weights import RatedWeights
+        from trainables.reparametrisations.learned_weights import Densities, RatedWeights
 
         counts = macs.count(model, shape) if self.counts == "macs" else {}
         uses = {name: times for name, (_, times) in counts.items()}
+        settings = Densities(self.sparsity, self.least, self.begin, self.gamma)
         if self.structure == "filter":
-            return FilterGates(self, state, Wiring(model, shape), uses)
-        return RatedWeights(self, state, uses)
+            return FilterGates(state, settings, self.train_rest, Wiring(model, shape), uses)
+        return RatedWeights(state, settings, self.train_rest, uses)

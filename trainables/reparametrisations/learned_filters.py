@@ -11,18 +11,24 @@ from torch import Tensor
 
 from trainables.models.graph.channels import Wiring
 from trainables.pruning.filters import keep_filters
-from trainables.reparametrisations.learned import Rated
-from trainables.reparametrisations.learned_weights import SCORES, RatedWeights, through
+from trainables.reparametrisations.learned_weights import SCORES, Densities, RatedWeights, through
 from trainables.store.state import State
 
 
 class FilterGates(RatedWeights):
     """A score for each output filter, and a density for each layer but the last, whose outputs are the classes."""
 
-    def __init__(self, spec: Rated, state: State, wiring: Wiring, uses: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        settings: Densities,
+        train_rest: bool,
+        wiring: Wiring,
+        uses: Mapping[str, int] | None = None,
+    ) -> None:
         self._wiring = wiring
         *inner, last = state.prunable()
-        super().__init__(spec, state, uses, tuple(inner))
+        super().__init__(state, settings, train_rest, uses, tuple(inner))
         self._last = torch.ones(len(state.masks[last]), device=state.masks[last].device)
         self._shapes = {name: state.masks[name].shape[:2] for name in state.prunable()}
 

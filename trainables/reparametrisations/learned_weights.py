@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,19 @@ from trainables.pruning.cut import keep_best
 from trainables.pruning.densities import share
 from trainables.pruning.topk import highest
 from trainables.reparametrisations.base import EffectiveWeights
-from trainables.reparametrisations.learned import Rated, Scores
 from trainables.store.state import State, Tensors
 
 SCORES, _RATES, _GAMMA = "scores/", "rates", "gamma"
+
+
+@dataclass(frozen=True)
+class Densities:
+    """Settings of trained densities; the fields are those of `trainables.reparametrisations.learned.Rated`."""
+
+    sparsity: float
+    least: float
+    begin: float
+    gamma: float
 
 
 class _Learned(EffectiveWeights):
@@ -25,7 +34,7 @@ class _Learned(EffectiveWeights):
     Pruned units are never used. `names` are the layers, by default all.
     """
 
-    def __init__(self, sparsity: float, train_rest: bool, state: State, names: tuple[str, ...] | None = None) -> None:
+    def __init__(self, state: State, sparsity: float, train_rest: bool, names: tuple[str, ...] | None = None) -> None:
         super().__init__()
         self._names = state.prunable() if names is None else names
         self._living = {name: self._alive(state.masks[name]) for name in self._names}
@@ -62,8 +71,8 @@ class _Learned(EffectiveWeights):
 class ScoredWeights(_Learned):
     """Scores; every layer keeps the same share."""
 
-    def __init__(self, spec: Scores, state: State) -> None:
-        super().__init__(spec.sparsity, spec.train_rest, state)
+    def __init__(self, state: State, sparsity: float, train_rest: bool) -> None:
+        super().__init__(state, sparsity, train_rest)
         self._quotas = share(self._keep, self._sizes, self._limits)
 
     def weights(
@@ -89,19 +98,24 @@ class RatedWeights(_Learned):
     undecayed = frozenset({_RATES})
 
     def __init__(
-        self, spec: Rated, state: State, uses: Mapping[str, int] | None = None, names: tuple[str, ...] | None = None
+        self,
+        state: State,
+        settings: Densities,
+        train_rest: bool,
+        uses: Mapping[str, int] | None = None,
+        names: tuple[str, ...] | None = None,
     ) -> None:
-        super().__init__(spec.sparsity, spec.train_rest, state, names)
+        super().__init__(state, settings.sparsity, train_rest, names)
         self._costs = {name: mask.numel() * (uses.get(name, 0) if uses else 1) for name, mask in state.masks.items()}
-        self._wanted, self._gamma = 1 - spec.sparsity, spec.gamma
-        self._least = spec.least * self._wanted
-        begin = max(spec.begin, self._even())
+        self._wanted, self._gamma = 1 - settings.sparsity, settings.gamma
+        self._least = settings.least * self._wanted
+        begin = max(settings.begin, self._even())
         # A density of 1, or of the floor, is at an infinite q.
         share_of_range = min(max((begin - self._least) / (1 - self._least), 1e-3), 1 - 1e-3)
         device = state.params[self._names[0]].device
         rates = torch.full((len(self._names),), math.log(share_of_range / (1 - share_of_range)), device=device)
         self.extras[_RATES] = nn.Parameter(rates)
-        self.kept[_GAMMA] = torch.full((), spec.gamma, device=device)
+        self.kept[_GAMMA] = torch.full((), settings.gamma, device=device)
 
     def _even(self) -> float:
         """Return the density that, the same in all layers, would be about the wanted one."""

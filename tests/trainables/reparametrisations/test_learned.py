@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from trainables.optimisers.sgd import Sgd
 from trainables.regularisers.norms import L1
 from trainables.reparametrisations.learned import Rated, Scores
 from trainables.reparametrisations.learned_filters import FilterGates
-from trainables.reparametrisations.learned_weights import RatedWeights, ScoredWeights
+from trainables.reparametrisations.learned_weights import RatedWeights
 from trainables.reparametrisations.twin import Twin, TwinWeights
 from trainables.store.state import State
 
@@ -29,30 +30,35 @@ def draws() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+def built(spec: Scores | Rated, begin: State) -> Any:
+    """Build the effective weights; single weights need neither the network nor its images."""
+    return spec.build(begin, draws(), nn.Module(), (3, 8, 8))
+
+
 def test_scores_begin_in_proportion_to_the_weights() -> None:
     """sqrt(6 / fan_in) * w / max |w|: Kaiming's bound for the largest weight of a layer."""
     begin = state()
-    latent = ScoredWeights(Scores(sparsity=0.9), begin)
+    effective = built(Scores(sparsity=0.9), begin)
     for name, fan_in in (("0.weight", 27), ("2.weight", 50), ("3.weight", 20)):
-        scores, weight = latent.extras[f"scores/{name}"], begin.params[name]
+        scores, weight = effective.extras[f"scores/{name}"], begin.params[name]
         assert float(scores.detach().abs().max()) == pytest.approx((6 / fan_in) ** 0.5)
         torch.testing.assert_close(scores / scores.abs().max(), weight / weight.abs().max())
 
 
 def test_each_layer_uses_its_highest_scores_and_exactly_the_budget() -> None:
     begin = state()
-    latent = ScoredWeights(Scores(sparsity=0.83), begin)
-    for scores in latent.extras.values():
+    effective = built(Scores(sparsity=0.83), begin)
+    for scores in effective.extras.values():
         scores.data.normal_(generator=draws())
-    used = latent.weights(begin.params, latent.extras, None)
+    used = effective.weights(begin.params, effective.extras, None)
     living = {name: w != 0 for name, w in used.items()}
     assert sum(int(mask.sum()) for mask in living.values()) == begin.size() - round(0.83 * begin.size())
     for name, mask in living.items():
-        heights = latent.extras[f"scores/{name}"].detach().abs()
+        heights = effective.extras[f"scores/{name}"].detach().abs()
         assert float(heights[mask].min()) > float(heights[~mask].max())
         assert int(mask.sum()) == pytest.approx(0.17 * mask.numel(), abs=1)
         assert torch.equal(used[name], begin.params[name] * mask)
-    folded = latent.fold(begin, latent.extras)
+    folded = effective.fold(begin, effective.extras)
     assert {name: mask.tolist() for name, mask in folded.masks.items()} == {n: m.tolist() for n, m in living.items()}
     assert folded.nonzero() == begin.size() - round(0.83 * begin.size())
     assert folded.latents == {}
@@ -62,73 +68,73 @@ def test_the_gradient_goes_straight_through_the_choice() -> None:
     """To every score, chosen or not: that of its weight, times the weight and the score's sign; none to the weight."""
     begin = state()
     params = {name: p.clone().requires_grad_() for name, p in begin.params.items()}
-    latent = ScoredWeights(Scores(sparsity=0.8), replace(begin, params=params))
+    effective = built(Scores(sparsity=0.8), replace(begin, params=params))
     outer = {name: torch.randn(p.shape, generator=draws()) for name, p in params.items()}
-    used = latent.weights(params, latent.extras, None)
+    used = effective.weights(params, effective.extras, None)
     sum((w * outer[name]).sum() for name, w in used.items()).backward()  # type: ignore[union-attr]
     for name in used:
-        scores = latent.extras[f"scores/{name}"]
+        scores = effective.extras[f"scores/{name}"]
         torch.testing.assert_close(scores.grad, (outer[name] * begin.params[name] * scores.sign()).detach())
         assert params[name].grad is None
-    assert latent.frozen == {"0.weight", "2.weight", "3.weight"}
-    assert ScoredWeights(Scores(sparsity=0.8, train_rest=False), begin).frozen == set(begin.params)
+    assert effective.frozen == {"0.weight", "2.weight", "3.weight"}
+    assert built(Scores(sparsity=0.8, train_rest=False), begin).frozen == set(begin.params)
 
 
 def test_what_is_pruned_is_never_chosen() -> None:
     begin = state()
     masks = {name: torch.rand(mask.shape, generator=draws()) > 0.7 for name, mask in begin.masks.items()}
     begin = replace(begin, masks=masks).masked()
-    for latent in (ScoredWeights(Scores(sparsity=0.5), begin), RatedWeights(Rated(sparsity=0.5), begin)):
-        folded = latent.fold(begin, latent.extras)
+    for effective in (built(Scores(sparsity=0.5), begin), built(Rated(sparsity=0.5), begin)):
+        folded = effective.fold(begin, effective.extras)
         assert not any(bool((folded.masks[name] & ~mask).any()) for name, mask in masks.items())
 
 
 def harp(sparsity: float = 0.9, begin: float = 0.3, **fields: float) -> tuple[RatedWeights, State]:
     start = state()
-    return RatedWeights(Rated(sparsity=sparsity, begin=begin, **fields), start), start
+    return built(Rated(sparsity=sparsity, begin=begin, **fields), start), start
 
 
 def test_densities_lie_between_the_floor_and_one() -> None:
-    latent, _ = harp()
-    torch.testing.assert_close(latent.densities(latent.extras), torch.full((3,), 0.3))
-    assert float(latent.excess().detach()) == pytest.approx(2.0, rel=1e-5)
+    effective, _ = harp()
+    torch.testing.assert_close(effective.densities(effective.extras), torch.full((3,), 0.3))
+    assert float(effective.excess().detach()) == pytest.approx(2.0, rel=1e-5)
     for q, limit in ((-50.0, 0.01), (50.0, 1.0)):
-        latent.extras["rates"].data.fill_(q)
-        torch.testing.assert_close(latent.densities(latent.extras), torch.full((3,), limit))
+        effective.extras["rates"].data.fill_(q)
+        torch.testing.assert_close(effective.densities(effective.extras), torch.full((3,), limit))
 
 
 def test_the_gradient_of_a_density_is_that_of_its_layers_mask_together() -> None:
-    latent, start = harp()
+    effective, start = harp()
     outer = {name: torch.randn(start.params[name].shape, generator=draws()) for name in start.masks}
-    used = latent.weights(start.params, latent.extras, None)
+    used = effective.weights(start.params, effective.extras, None)
     sum((w * outer[name]).sum() for name, w in used.items()).backward()  # type: ignore[union-attr]
-    q = latent.extras["rates"].detach()
+    q = effective.extras["rates"].detach()
     slope = (1 - 0.01) * q.sigmoid() * (1 - q.sigmoid())
     wanted = torch.stack([(outer[name] * start.params[name]).sum() for name in start.masks]) * slope
-    torch.testing.assert_close(latent.extras["rates"].grad, wanted)
-    for (name, w), density in zip(used.items(), latent.densities(latent.extras).tolist(), strict=True):
+    torch.testing.assert_close(effective.extras["rates"].grad, wanted)
+    for (name, w), density in zip(used.items(), effective.densities(effective.extras).tolist(), strict=True):
         assert int(torch.count_nonzero(w)) == round(density * start.params[name].numel())
 
 
 def test_the_penalty_grows_by_the_epoch_until_the_budget_is_reached() -> None:
-    latent, _ = harp(gamma=0.01)
+    effective, _ = harp(gamma=0.01)
     for epoch in range(3):
-        latent.begin(epoch)
-        assert float(latent.penalty().detach()) == pytest.approx(0.01 * (epoch + 1) * 2.0, rel=1e-5)
-    latent.extras["rates"].data.fill_(-50)
-    latent.begin(3)
-    assert float(latent.penalty().detach()) == 0
-    latent.extras["rates"].data.fill_(50)
-    assert float(latent.penalty().detach()) == pytest.approx(0.03 * 9.0, rel=1e-5)
+        effective.begin(epoch)
+        assert float(effective.penalty().detach()) == pytest.approx(0.01 * (epoch + 1) * 2.0, rel=1e-5)
+    effective.extras["rates"].data.fill_(-50)
+    effective.begin(3)
+    assert float(effective.penalty().detach()) == 0
+    effective.extras["rates"].data.fill_(50)
+    assert float(effective.penalty().detach()) == pytest.approx(0.03 * 9.0, rel=1e-5)
 
 
 def test_the_final_mask_has_the_budget_with_densities_in_proportion() -> None:
-    latent, start = harp(sparsity=0.9)
-    latent.extras["rates"].data.copy_(torch.tensor([2.0, -1.0, 0.5]))
-    folded = latent.fold(start, latent.extras)
+    effective, start = harp(sparsity=0.9)
+    effective.extras["rates"].data.copy_(torch.tensor([2.0, -1.0, 0.5]))
+    folded = effective.fold(start, effective.extras)
     keep = start.size() - round(0.9 * start.size())
     assert folded.nonzero() == keep
-    densities = latent.densities(latent.extras).tolist()
+    densities = effective.densities(effective.extras).tolist()
     sizes = [mask.numel() for mask in start.masks.values()]
     factor = keep / sum(d * n for d, n in zip(densities, sizes, strict=True))
     for mask, density, size in zip(folded.masks.values(), densities, sizes, strict=True):
@@ -272,8 +278,8 @@ def test_filters_are_cut_to_the_budget_with_densities_in_proportion() -> None:
 @pytest.mark.parametrize("init", ["kaiming_uniform", "ones"])
 def test_factors_multiply_and_share_the_gradient(init: str) -> None:
     begin = state()
-    latent = TwinWeights(Twin.model_validate({"init": init}), begin, draws())
-    seconds: dict[str, Tensor] = {name: latent.extras[f"twin/second/{name}"] for name in begin.masks}
+    effective = TwinWeights(Twin.model_validate({"init": init}), begin, draws())
+    seconds: dict[str, Tensor] = {name: effective.extras[f"twin/second/{name}"] for name in begin.masks}
     if init == "ones":
         assert all(bool((t == 1).all()) for t in seconds.values())
     else:
@@ -282,7 +288,7 @@ def test_factors_multiply_and_share_the_gradient(init: str) -> None:
             assert float(t.detach().abs().max()) <= bound
             assert float(t.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.2)
     params = {name: p.clone().requires_grad_() for name, p in begin.params.items()}
-    made = latent.weights(params, latent.extras, None)
+    made = effective.weights(params, effective.extras, None)
     sum(w.square().sum() for w in made.values()).backward()  # type: ignore[union-attr]
     for name, second in seconds.items():
         product = begin.params[name] * second.detach()
@@ -292,11 +298,11 @@ def test_factors_multiply_and_share_the_gradient(init: str) -> None:
 
 def test_factors_go_on_through_a_cut_and_are_folded_at_the_end() -> None:
     begin = state()
-    latent = TwinWeights(Twin(), begin, draws())
-    half = latent.fold(begin, latent.extras)
+    effective = TwinWeights(Twin(), begin, draws())
+    half = effective.fold(begin, effective.extras)
     for name in begin.masks:
         torch.testing.assert_close(
-            half.params[name], begin.params[name] * latent.extras[f"twin/second/{name}"].detach()
+            half.params[name], begin.params[name] * effective.extras[f"twin/second/{name}"].detach()
         )
     masks = {name: torch.rand(mask.shape, generator=draws()) > 0.5 for name, mask in begin.masks.items()}
     cut = replace(half, masks=masks).masked()
@@ -304,7 +310,7 @@ def test_factors_go_on_through_a_cut_and_are_folded_at_the_end() -> None:
     again = TwinWeights(Twin(fold=True), live, draws())
     for name, mask in masks.items():
         assert torch.equal(live.params[name], begin.params[name] * mask)
-        assert torch.equal(again.extras[f"twin/second/{name}"], latent.extras[f"twin/second/{name}"])
+        assert torch.equal(again.extras[f"twin/second/{name}"], effective.extras[f"twin/second/{name}"])
     end = again.fold(replace(live, params={n: p.detach() for n, p in live.params.items()}, latents={}), again.extras)
     assert end.latents == {}
     assert all(torch.equal(end.params[name], cut.params[name]) for name in masks)
@@ -314,11 +320,11 @@ def test_a_penalty_on_twin_weights_is_on_their_products() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3))
     begin = replace(State.of(model), params=dict(model.named_parameters()))
-    latent = TwinWeights(Twin(), begin, draws())
+    effective = TwinWeights(Twin(), begin, draws())
     settings = Training(optimiser=Sgd(momentum=0, weight_decay=0), regularisers={"l1": L1(weight=0.5)})
-    first, second = model[0].weight.detach().clone(), latent.extras["twin/second/0.weight"].detach().clone()
-    zero = 0 * (model[0].weight.sum() + latent.extras["twin/second/0.weight"].sum())
-    Optimisation(model, begin.masks, settings, latent).step(zero, lr=0.1, number=1)
+    first, second = model[0].weight.detach().clone(), effective.extras["twin/second/0.weight"].detach().clone()
+    zero = 0 * (model[0].weight.sum() + effective.extras["twin/second/0.weight"].sum())
+    Optimisation(model, begin.masks, settings, effective).step(zero, lr=0.1, number=1)
     sign = 0.05 * (first * second).sign()
     torch.testing.assert_close(model[0].weight.detach(), first - sign * second)
-    torch.testing.assert_close(latent.extras["twin/second/0.weight"].detach(), second - sign * first)
+    torch.testing.assert_close(effective.extras["twin/second/0.weight"].detach(), second - sign * first)

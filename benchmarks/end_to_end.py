@@ -28,11 +28,10 @@ import standings
 from rivals import multivariate
 from simulator import Front
 
-from search.cluster.connection import connected
 from search.cluster.spec import Local
-from search.launch import run as launch
+from search.launch.api import launch
 from search.launch.ask_tell import distribution
-from search.store.records import Records
+from search.launch.prepare import resized
 from search.study import file as study_file
 from search.study.spec import StudySpec
 from trainables.recipes.trial import TrialSpec
@@ -52,16 +51,9 @@ class Ended:
 
 def ours(spec: StudySpec, workers: int, folder: str) -> list[Ended]:
     """Launch the study, and return what its records say."""
-    storage = Storage(folder).child(spec.name)
-    ending = launch.launch(
-        spec,
-        Local(cpus=workers),
-        storage,
-        view=lambda snapshot: None,
-        say=lambda message: print(message, file=sys.stderr),
-    )
-    print(ending.message, file=sys.stderr)
-    outcomes = [outcome for _, outcome in Records.open(storage).trials() if outcome and outcome.points]
+    study = launch(spec.resolved(), cluster=Local(cpus=workers), storage=folder, view=lambda snapshot: None)
+    print(study.ending, file=sys.stderr)
+    outcomes = [outcome for _, outcome in study.records.trials() if outcome and outcome.points]
     return [
         Ended(float(order), end.points[-1].epochs_trained, [[p.robust_accuracy, p.sparsity] for p in end.points])
         for order, end in enumerate(sorted(outcomes, key=lambda end: (end.finished, end.number)))
@@ -97,7 +89,7 @@ def rival(spec: StudySpec, workers: int, trials: int, folder: str) -> list[Ended
 
     space = {path: distribution(parameter) for path, parameter in spec.space.items()}
     chosen = OptunaSearch(space, metric=["robust", "sparsity"], mode=["max", "max"], sampler=multivariate(spec.seed))
-    with connected(Local(cpus=workers)):
+    with Local(cpus=workers).connect():
         results = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=workers, search_alg=chosen),
@@ -138,7 +130,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     spec = study_file.load(arguments.study)
-    spec = launch.resized(spec, str(arguments.trials), None)
+    spec = resized(spec, str(arguments.trials), None)
     ratios = []
     for seed in range(arguments.seeds):
         seeded = spec.model_copy(update={"seed": seed})

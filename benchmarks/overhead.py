@@ -35,24 +35,20 @@ protocol: {eps: 0.1, examples: 10, attack: {kind: pgd, steps: 1}}
 def ours(trials: int, workers: int) -> tuple[float, float]:
     """Return the seconds from the first issued to the last ended trial, and the median of a trial's own work."""
     from search.cluster.spec import Local
-    from search.launch import run
-    from search.store.records import Records
-    from search.study import file as study_file
-    from trainables.store.storage import Storage
+    from search.files import yaml
+    from search.launch.api import launch
 
-    spec = run.resized(study_file.loads(STUDY, "overhead"), str(trials), None)
     marks: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
-        storage = Storage(folder).child("overhead")
-        ending = run.launch(
-            spec,
-            Local(cpus=workers),
-            storage,
+        study = launch(
+            yaml.parse(STUDY, "overhead").data,
+            cluster=Local(cpus=workers),
+            trials=trials,
+            storage=folder,
             view=lambda snapshot: marks.append((time.perf_counter(), snapshot.finished)),
-            say=lambda message: print(message, file=sys.stderr),
         )
-        print(ending.message, file=sys.stderr)
-        outcomes = [outcome for _, outcome in Records.open(storage).trials() if outcome]
+        print(study.ending, file=sys.stderr)
+        outcomes = [outcome for _, outcome in study.records.trials() if outcome]
         assert len(outcomes) == trials, f"{len(outcomes)} of {trials} trials ended"
         assert all(outcome.state == "complete" for outcome in outcomes)
         work = sorted(outcome.seconds for outcome in outcomes)[trials // 2]
@@ -65,7 +61,6 @@ def rival(trials: int, workers: int) -> float:
     """Return the seconds per trial of Ray Tune with a function that imports torch and returns."""
     from ray import tune
 
-    from search.cluster.connection import connected
     from search.cluster.spec import Local
 
     def nothing(config: dict[str, Any]) -> dict[str, float]:
@@ -73,7 +68,7 @@ def rival(trials: int, workers: int) -> float:
 
         return {"value": float(torch.tensor(config["x"]))}
 
-    with connected(Local(cpus=workers)), tempfile.TemporaryDirectory() as folder:
+    with Local(cpus=workers).connect(), tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         tune.Tuner(
             nothing,

@@ -116,15 +116,15 @@ def points_of(record: Any) -> list[Any]:
 
 def simulate(sampler: str, trials: int, workers: int, folder: str) -> list[dict[str, Any]]:
     """Run the search and return a row per mark: milliseconds per trial by part, around that number of trials."""
-    from search.launch import run
     from search.launch.driver import Driver
+    from search.launch.prepare import resized
     from search.store.records import Fingerprint, Records
     from search.study import file as study_file
     from trainables.store.records import Outcome
     from trainables.store.storage import Storage
 
     spec = study_file.loads(STUDY + f"sampler: {sampler}\n", "scale")
-    spec = run.resized(spec, str(trials), None)
+    spec = resized(spec, str(trials), None)
     storage = Storage(folder).child(f"scale-{sampler}")
     records = Records.create(storage, spec, Fingerprint(data_hash="0" * 64, shape=(1, 8, 8), classes=10))
     driver = Driver(records, ahead=2 * workers)

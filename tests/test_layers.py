@@ -47,7 +47,13 @@ FLOORS = {
 SEEN_BY_SEARCH = {"", "core", "store", "method", "recipes", "metrics", "data", "models"}
 """The rooms of `trainables` that `search` sees; data and models for their registries."""
 
-CARRIERS = {"search.launch.tune", "search.launch.inline", "search.cluster.connection", "search.results.model_export"}
+CARRIERS = {
+    "search.launch.tune",
+    "search.launch.inline",
+    "search.cluster.connection",
+    "search.cluster.inline",
+    "search.results.model_export",
+}
 """What starts trials or probes, or writes a network: these name the part of `trainables` that does it."""
 
 ALLOWED_IN = {

@@ -94,7 +94,7 @@ def _name(command: F) -> F:
 
 
 def _open(storage: str | None, name: str) -> Any:
-    from search.store.catalogue import open_study
+    from search.results.study import open_study
     from trainables.store.storage import Storage
 
     return open_study(Storage(storage or DEFAULT_STORAGE), name)
@@ -152,26 +152,32 @@ def launch(
     STUDY is a YAML file, a built-in study (see `robustsearch studies`), or the name of one in the
     storage. What is interrupted goes on when it is launched again.
     """
-    from search.launch import plan as planning
+    from search.launch.api import plan as check
 
     options: Any = {"name": name, "trials": trials, "allow_change": allow_change}
-    plan = planning.plan(study, cluster, storage, overrides, dry=dry_run, **options)
+    plan = check(study, cluster=cluster, storage=storage, overrides=overrides, dry=dry_run, **options)
     if dry_run:
         from search.cli.console import show_facts
+        from search.launch.dry_run import plan_data, plan_facts
 
-        _answer(as_json, plan.plain(), lambda: show_facts(plan.facts()))
+        _answer(as_json, plan_data(plan), lambda: show_facts(plan_facts(plan)))
         return 0
     from search.cli import progress
     from search.cli.ending import show_ending
     from search.launch import run as launching
 
-    for line in (*plan.effects, planning.opening(plan.cluster)):
+    for line in (*plan.effects, plan.cluster.opening()):
         say(line)
-    with progress.view(quiet=as_json) as view:
-        changing: Any = {"allow_change": True} if allow_change else {}
-        ending = launching.launch(plan.spec, plan.cluster, plan.storage, view=view, say=say, **changing)
-    show_ending(plan.spec.name, plan.storage, ending, as_json)
-    return ending.exit_code
+    found = None
+    with progress.view(plain=as_json or not plan.cluster.live_view) as view:
+        try:
+            found = launching.launch(plan, view=view, say=say, owns_process=True)
+            ending = found.ending
+        except launching.NotStarted as early:
+            ending = early.ending
+    assert ending is not None
+    show_ending(plan.spec.name, found, ending, as_json)
+    return int(ending.exit_code)
 
 
 @main.command()
@@ -179,15 +185,15 @@ def launch(
 @_json
 def validate(files: tuple[str, ...], as_json: bool) -> int:
     """Check study and cluster files."""
-    from search.launch import plan as planning
+    from search.launch.validate import check_file
 
-    found = [planning.check_file(file) for file in files]
+    found = [check_file(file) for file in files]
     wrong = [result for result in found if result.error is not None]
     for result in found:
         if result.error is not None:
             say(f"error: {result.error}")
         elif not as_json:
-            print(f"{result.file}: ok, {result.says}")
+            print(f"{result.file}: ok, {result.summary}")
     code = USAGE if wrong else 0
     if as_json:
         reason = "\n".join(str(result.error) for result in wrong)
@@ -241,7 +247,7 @@ def _list(storage: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from search.cli.console import show_studies
-    from search.store.catalogue import summaries
+    from search.results.study import summaries
     from trainables.store.storage import Storage
 
     place = Storage(storage or DEFAULT_STORAGE)
@@ -342,12 +348,14 @@ def model(name: str, point: str, output: Path, shrink: bool, storage: str | None
 @_placed
 def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
     """Drop stored stages that no front point and no unfinished trial needs."""
+    from search.results.table import front_stages
     from search.store import driver_lock
     from search.store.gc import StageCollector
 
     records = _open(storage, name).records
     with driver_lock.acquire(records.storage):
-        swept = StageCollector(records).sweep(dry=dry_run)
+        collector = StageCollector(records, lambda: front_stages(records.spec, records.trials()))
+        swept = collector.sweep(dry=dry_run)
     facts = {"study": name, "dry_run": dry_run, **swept.plain()}
     _answer(as_json, facts, lambda: say(f"{name}: {swept.says('would drop' if dry_run else 'dropped')}"))
 

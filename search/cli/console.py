@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.cli.progress import duration
 from search.files.messages import printable
+from search.launch.view import duration
 from search.objectives.values import COUNTS
 from search.results.exporters.base import caption, number, percent_sparsity
 from search.results.status import NEAREST, said
 
 if TYPE_CHECKING:
-    from search.launch.doctor import Finding
+    from search.files.findings import Finding
     from search.results.status import Status
     from search.results.study import Answer, Study, Summary
     from search.results.table import PointRow

@@ -6,17 +6,12 @@ import sys
 
 from search.cli.console import show_front
 from search.files.messages import emit, failed, say
-from search.launch.run import Ending
 from search.results.status import status
-from search.results.study import Study
-from search.store.records import Records
-from trainables.store.storage import Storage
+from search.results.study import Ending, Study
 
 
-def show_ending(name: str, storage: Storage, ending: Ending, as_json: bool) -> None:
+def show_ending(name: str, study: Study | None, ending: Ending, as_json: bool) -> None:
     """Print the front, then how the launch ended as the last line."""
-    # Interrupted early, a launch leaves no study.
-    study = Study.open(storage.location) if Records.exist(storage) else None
     if as_json:
         ended = failed(ending.message, ending.exit_code)
         state = status(study).plain() if study else None

@@ -29,7 +29,10 @@ class Interrupt:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM and SIGHUP for the length of a `with` block."""
+        """Handle SIGINT, SIGTERM and SIGHUP for the length of a `with` block, which only a main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         for number in map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
             self._old[number] = signal.signal(number, self._note)
         try:
@@ -47,8 +50,11 @@ class Interrupt:
 class Watchdog:
     """A thread that looks after the cluster, of which nobody else would notice for a minute that it is gone."""
 
-    def __init__(self, interrupt: Interrupt, last_words: Callable[[], int]) -> None:
-        """Watch nothing yet; `last_words` says how the launch ended, and returns the exit code."""
+    def __init__(self, interrupt: Interrupt, last_words: Callable[[], int] | None) -> None:
+        """Watch nothing yet; `last_words` says how the launch ended and returns the exit code.
+
+        Where it is None, the process is not this launch's to end.
+        """
         self._interrupt = interrupt
         self._last_words = last_words
         self._alive: Callable[[], bool] | None = None
@@ -85,5 +91,5 @@ class Watchdog:
             if since > PATIENCE_SECONDS and not interrupted and self._alive is not None:
                 interrupted = True
                 _thread.interrupt_main()
-            if since > PATIENCE_SECONDS + LAST_SECONDS:
+            if since > PATIENCE_SECONDS + LAST_SECONDS and self._last_words is not None:
                 os._exit(self._last_words())

@@ -7,43 +7,25 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
 
 from search.cluster import spec
-from search.cluster.connection import local_token
-from search.cluster.spec import Address, Cluster, ClusterError, Local
+from search.cluster.base import Cluster
+from search.files.findings import Finding, Level
 from search.launch import plan
 from search.store import catalogue, check, driver_lock
 from search.store.catalogue import DEFAULT_STORAGE
 from search.store.records import Records
 from search.study import file as study_file
-from trainables.core.errors import DataError, RobustsearchError, StorageError
+from trainables.core.errors import DataError, ExitCode, RobustsearchError
 from trainables.core.versions import versions
 from trainables.store.storage import Storage
 
-EXIT_CODE = ClusterError.exit_code
-DAMAGED = StorageError.exit_code
+EXIT_CODE = ExitCode.CLUSTER
+DAMAGED = ExitCode.STORAGE
 IMPORTED = ("torch", "torchvision", "ray", "optuna")
 """The packages that are tried: installed is not yet importable."""
 LITTLE_SPACE = 1024**3
 """Free bytes below which a storage is said to be nearly full."""
-
-Level = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `fail` stops a launch, `warn` may stop some."""
-
-    level: Level
-    subject: str
-    message: str
-
-    def plain(self) -> dict[str, Any]:
-        """Return the finding as JSON-able data."""
-        return asdict(self)
 
 
 def examine(cluster_file: str | None, storage: str | None) -> list[Finding]:
@@ -57,7 +39,7 @@ def examine(cluster_file: str | None, storage: str | None) -> list[Finding]:
     place = storage or (cluster.storage if cluster else None) or DEFAULT_STORAGE
     found = [*_packages(), *_devices(cluster), *heard]
     if cluster is not None:
-        found += [*_token(cluster), *_reach(cluster)]
+        found += cluster.examine()
     return [*found, *_data_sets(), *_storage(place)]
 
 
@@ -92,53 +74,11 @@ def _devices(cluster: Cluster | None) -> Iterator[Finding]:
         yield Finding(
             "ok", f"gpu {index}", f"{torch.cuda.get_device_name(index)}, {memory:.0f} GiB; training in {precision}"
         )
-    wanted = cluster.gpus_per_trial if isinstance(cluster, Local) else 0
+    wanted = cluster.gpus_per_trial if cluster and cluster.this_machine else 0
     if wanted > gpus:
         yield Finding("fail", "gpu", f"a trial asks for {wanted:g} GPUs, torch sees {gpus} on this machine")
     elif not gpus:
         yield Finding("ok", "gpu", "none that torch can use")
-
-
-def _token_file(cluster: Cluster, named: str | None) -> Path:
-    if named:
-        return Path(named).expanduser()
-    return local_token() if isinstance(cluster, Local) else Path.home() / ".ray" / "auth_token"
-
-
-def _token(cluster: Cluster) -> Iterator[Finding]:
-    """Look at the file that lets anybody who reads it run code on the cluster."""
-    named = (cluster.token_file if isinstance(cluster, Address) else None) or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = _token_file(cluster, named)
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        yield Finding("ok", "token", "from RAY_AUTH_TOKEN")
-    elif path.is_file():
-        mode = path.stat().st_mode & 0o777
-        if mode & 0o077:
-            yield Finding("warn", "token", f"{path} can be read by others (mode {mode:o}); run `chmod 600 {path}`")
-        else:
-            yield Finding("ok", "token", f"{path}, mode {mode:o}")
-    elif isinstance(cluster, Local) and not named:
-        yield Finding("ok", "token", f"{path} will be made at the first launch")
-    elif isinstance(cluster, Address) and cluster.allow_no_token:
-        yield Finding("warn", "token", "none; the cluster file accepts that anybody who reaches it can run code on it")
-    else:
-        yield Finding("fail", "token", f"{path} does not exist; name the cluster's `token_file` in the cluster file")
-
-
-def _reach(cluster: Cluster) -> Iterator[Finding]:
-    """Connect to a cluster that runs already, as a launch does, and let go of it."""
-    if not isinstance(cluster, Address):
-        return
-    from search.cluster.connection import connected
-
-    try:
-        with connected(cluster) as connection:
-            fits = f"{connection.nodes} nodes, {connection.capacity} trials at once"
-            yield Finding("ok", "cluster", f"{cluster.address} answers: {fits}")
-    except RobustsearchError as error:
-        yield Finding("fail", "cluster", str(error))
-    except ImportError:
-        return  # Ray is missing, which is a finding already.
 
 
 def _data_sets() -> Iterator[Finding]:

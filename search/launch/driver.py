@@ -19,6 +19,7 @@ from search.launch.queue import Order, trainings
 from search.launch.screening import Screens
 from search.launch.stopping import ENQUEUED, EarlyStopping
 from search.objectives import pareto
+from search.results import table
 from search.store.gc import StageCollector
 from search.store.records import Records, utc_now
 from search.study.inverse import completed
@@ -74,7 +75,7 @@ class Driver:
         self._ahead = ahead
         self._clock = time.monotonic()
         self._order = Order()
-        self._collector = StageCollector(records)
+        self._collector = StageCollector(records, lambda: table.front_stages(records.spec, records.trials()))
         self._running: dict[int, TrialRecord] = {}
         self._points: dict[int, list[Point]] = {}
         self._rungs: dict[int, list[PartialMeasurement]] = {}

@@ -14,11 +14,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.metrics import Gauge
 
-from search.cluster.spec import Cluster
+from search.cluster.base import Cluster
 from search.launch.driver import Driver, Snapshot
+from search.launch.trial_config import common_config, trial_config
+from search.launch.view import VIEW_SECONDS
 from trainables.core.errors import RobustsearchError, StorageError
-from trainables.core.spec import plain
-from trainables.store.records import PartialMeasurement, Point, TrialRecord
+from trainables.store.records import PartialMeasurement, Point
 from trainables.worker.tune_trainable import RobustsearchTrial
 
 TUNE_SETTINGS = {
@@ -31,8 +32,6 @@ TUNE_SETTINGS = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
 """Tune's own snapshots and loggers are off: the study's records are the truth."""
-
-VIEW_SECONDS = 1.0
 
 
 class _Live:
@@ -51,11 +50,11 @@ class _Live:
 class TuneSearcher(_Live, Searcher):
     """Hand Tune the trials that the driver issues, and the driver what Tune says of them."""
 
-    def __init__(self, driver: Driver, gone: Callable[[], bool], common: dict[str, Any]) -> None:
-        """Wrap a driver; `gone` says that no new trial should start, `common` is part of every configuration."""
+    def __init__(self, driver: Driver, should_end: Callable[[], bool], common: dict[str, Any]) -> None:
+        """Wrap a driver; no trial starts once `should_end()`, and `common` is part of every configuration."""
         super().__init__()
         self._driver = driver
-        self._gone = gone
+        self._should_end = should_end
         self._common = common
         self._numbers: dict[str, int] = {}
         self.problem: RobustsearchError | None = None
@@ -73,17 +72,7 @@ class TuneSearcher(_Live, Searcher):
         if record is None:
             return None if self._driver.waiting else Searcher.FINISHED
         self._numbers[trial_id] = record.number
-        screen = self._driver.screen()
-        return {
-            "number": record.number,
-            "study": record.study,
-            "title": title(record),
-            "params": record.params,
-            "spec": record.spec,
-            "fingerprint": self._driver.records.fingerprint.data_hash,
-            **self._common,
-            **({"screen": screen} if screen else {}),
-        }
+        return trial_config(self._driver, record, self._common)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass on what is stored, a measured point, a look at a training, or that the worker's storage refuses."""
@@ -119,7 +108,7 @@ class TuneSearcher(_Live, Searcher):
     def over(self) -> bool:
         """Say whether the experiment has to end."""
         try:
-            return self.problem is not None or self._gone()
+            return self.problem is not None or self._should_end()
         except RobustsearchError as problem:
             self.problem = problem
             return True
@@ -129,15 +118,6 @@ class TuneSearcher(_Live, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the records are the truth."""
-
-
-def title(record: TrialRecord) -> str:
-    """Return a trial's name for the dashboard: its number and parameters."""
-    settings = (
-        f"{path.rsplit('.', 1)[-1]}={value:.4g}" if isinstance(value, float) else f"{path.rsplit('.', 1)[-1]}={value}"
-        for path, value in record.params.items()
-    )
-    return f"{record.study}-{record.number:05d} {' '.join(settings)}".strip()
 
 
 class EarlyStopper(_Live, FIFOScheduler):
@@ -157,14 +137,14 @@ class EarlyStopper(_Live, FIFOScheduler):
 class _Stopper(_Live, tune.Stopper):
     """End the experiment when the launch is told to."""
 
-    def __init__(self, gone: Callable[[], bool]) -> None:
-        self._gone = gone
+    def __init__(self, should_end: Callable[[], bool]) -> None:
+        self._should_end = should_end
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._gone()
+        return self._should_end()
 
 
 class _Watch(_Live, tune.Callback):
@@ -224,11 +204,11 @@ def run(
     storage: str,
     *,
     view: Callable[[Snapshot], None],
-    gone: Callable[[], bool],
+    should_end: Callable[[], bool],
 ) -> None:
-    """Run the study's trials on the connected cluster until the budget is issued or `gone` says stop.
+    """Run the study's trials on the connected cluster until the budget is issued or `should_end()`.
 
-    `storage` is the study's directory as workers reach it. Trials that are under way when `gone` turns true save
+    `storage` is the study's directory as workers reach it. Trials that run when `should_end()` turns true save
     their progress and stay unfinished.
 
     Raises:
@@ -236,10 +216,7 @@ def run(
     """
     os.environ.update(TUNE_SETTINGS)
     cache = tempfile.mkdtemp(prefix="robustsearch-tune-")
-    common: dict[str, Any] = {"storage": storage, "resources": cluster.resources}
-    if (schedule := driver.spec.early_stopping.rungs()) is not None:
-        common["partial_schedule"] = plain(schedule)
-    searcher = TuneSearcher(driver, gone, common)
+    searcher = TuneSearcher(driver, should_end, common_config(driver, cluster, storage))
     try:
         tuner = tune.Tuner(
             RobustsearchTrial,

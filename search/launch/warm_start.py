@@ -80,7 +80,7 @@ def _stands_for(record: TrialRecord, point: Point) -> tuple[Mapping[str, Any], M
     return {**record.spec, "recipe": recipe}, params
 
 
-def told(taught: WarmStartPoints, spec: StudySpec) -> str:
-    """Say in a line what was taken over."""
-    counts = Counter(lesson.study for lesson in taught.lessons)
+def summary(transferred: WarmStartPoints, spec: StudySpec) -> str:
+    """Return in a line how many points come from which study."""
+    counts = Counter(lesson.study for lesson in transferred.lessons)
     return "warm start: " + ", ".join(f"{counts[name]} points of {name}" for name in spec.warm_start)

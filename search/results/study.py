@@ -10,9 +10,10 @@ from search import objectives
 from search.objectives import pareto
 from search.results import table as tables
 from search.results.table import PointRow, TrialRow
-from search.store import driver_lock
+from search.store import catalogue, driver_lock
 from search.store.records import Damaged, Records
 from search.study.spec import StudySpec
+from trainables.core.errors import ExitCode, RobustsearchError
 from trainables.store.storage import Storage
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ class Answer:
     nearest: PointRow | None
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a launch ended: its exit code as a command, and the line that says it."""
+
+    exit_code: ExitCode
+    message: str
+
+
 class Study:
     """A study in its storage, read-only. What it returns is read anew from the records at each call.
 
@@ -67,9 +76,10 @@ class Study:
         study.table("points").to_pandas().plot.scatter("sparsity", "robust_accuracy")
     """
 
-    def __init__(self, records: Records) -> None:
-        """Wrap records that are open already; `Study.open` opens them."""
+    def __init__(self, records: Records, ending: Ending | None = None) -> None:
+        """Wrap opened records; `Study.open` opens them, `search.launch` passes how it ended."""
         self.records = records
+        self.ending = ending
         self._rows: tuple[int, list[PointRow]] | None = None
 
     @classmethod
@@ -183,3 +193,24 @@ class Study:
 
     def _violation(self, row: PointRow) -> float:
         return sum(max(0.0, excess) for excess in objectives.violations(row.measured, self.spec))
+
+
+def open_study(storage: Storage, name: str) -> Study:
+    """Open an existing study of a storage, read-only.
+
+    Raises:
+        SpecError: `name` is no valid name, there is no such study, or its `study.yaml` is damaged.
+        StorageError: the storage cannot be read.
+    """
+    return Study(Records.open(catalogue.place(storage, name)))
+
+
+def summaries(storage: Storage) -> tuple[list[Summary], dict[str, str]]:
+    """Return where each study of a storage stands, and by name why some cannot be opened."""
+    found, broken = [], {}
+    for name in catalogue.names(storage):
+        try:
+            found.append(open_study(storage, name).summary())
+        except RobustsearchError as error:
+            broken[name] = str(error)
+    return found, broken

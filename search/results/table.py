@@ -116,6 +116,11 @@ def point_rows(spec: StudySpec, trials: Trials) -> list[PointRow]:
     return [_point_row(trial, point, fits, best) for (trial, point), fits, best in rows]
 
 
+def front_stages(spec: StudySpec, trials: Trials) -> set[str]:
+    """Return the keys of the stages with the networks of the front, which garbage collection keeps."""
+    return {row.measured.stage for row in point_rows(spec, trials) if row.on_front}
+
+
 def trial_rows(trials: Trials) -> list[TrialRow]:
     """Return every issued trial, in order of number."""
     return [_trial_row(trial, outcome) for trial, outcome in trials]

@@ -1,14 +1,13 @@
-"""Which stored stages may go: what no front point and no unfinished trial needs, the least useful first."""
+"""Garbage collection of stored stages: those that nobody needs are dropped, the least useful first."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.files.fields import size_text
-from search.results import table
 from search.store.records import Records
 from trainables.store.stages import Stages
 
@@ -35,9 +34,10 @@ class Swept:
 class StageCollector:
     """The stored stages of one study and their sizes; a size is looked up once, unless the stage may still grow."""
 
-    def __init__(self, records: Records) -> None:
-        """Look at a study's stages; nothing is dropped yet."""
+    def __init__(self, records: Records, needed: Callable[[], set[str]]) -> None:
+        """Look at a study's stages; `needed` returns the keys of those that are kept whatever their size."""
         self._records = records
+        self._needed = needed
         self._stages = Stages(records.storage)
         self._sizes: dict[str, int] = {}
         self._points: set[str] = set()
@@ -53,7 +53,7 @@ class StageCollector:
         size = sum(self._sizes.values())
         dropped: list[str] = []
         if size > limit:
-            needed = live | self._front()
+            needed = live | self._needed()
             for key in self._least_useful_first(self._sizes.keys() - needed):
                 if size <= limit:
                     break
@@ -78,10 +78,6 @@ class StageCollector:
     def _live(self) -> set[str]:
         unfinished = [trial for trial, outcome in self._records.trials() if outcome is None]
         return {key for trial in unfinished for key in trial.keys}
-
-    def _front(self) -> set[str]:
-        rows = table.point_rows(self._records.spec, self._records.trials())
-        return {row.measured.stage for row in rows if row.on_front}
 
     def _least_useful_first(self, keys: Iterable[str]) -> list[str]:
         used: Counter[str] = Counter()

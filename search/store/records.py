@@ -85,11 +85,12 @@ class Records:
     costs a look for new ones only.
     """
 
-    def __init__(self, storage: Storage, spec: StudySpec, fingerprint: Fingerprint) -> None:
-        """Wrap what `create` or `open` read; call those."""
+    def __init__(self, storage: Storage, spec: StudySpec, fingerprint: Fingerprint, digest: str = "") -> None:
+        """Wrap what `create` or `open` read; call those. `digest` is that of the bytes of `study.yaml`."""
         self.storage = storage
         self.spec = spec
         self.fingerprint = fingerprint
+        self.digest = digest
         self._trials: dict[int, TrialRecord] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._damaged: dict[int, Damaged] = {}
@@ -113,7 +114,7 @@ class Records:
         if not storage.claim(paths.STUDY, content):
             raise StorageError(f"{storage.location} holds a study already")
         storage.write(paths.STUDY_COPY, content)
-        return cls(storage, spec, fingerprint)
+        return cls(storage, spec, fingerprint, _sha256(content))
 
     @classmethod
     def open(cls, storage: Storage, file: str = paths.STUDY) -> Self:
@@ -129,7 +130,7 @@ class Records:
         except (FileNotFoundError, NotADirectoryError):
             raise StorageError(f"{storage.location} holds no study: {file} is not there") from None
         spec, fingerprint = _parse_study(content, where)
-        return cls(storage, spec, fingerprint)
+        return cls(storage, spec, fingerprint, _sha256(content))
 
     @staticmethod
     def exist(storage: Storage) -> bool:
@@ -155,7 +156,7 @@ class Records:
         content = _study_bytes(spec, self.fingerprint)
         self.storage.write(paths.STUDY, content)
         self.storage.write(paths.STUDY_COPY, content)
-        self.spec = spec
+        self.spec, self.digest = spec, _sha256(content)
 
     def issue(self, record: TrialRecord) -> None:
         """Record a trial before its worker starts.
@@ -290,6 +291,18 @@ def set_aside(storage: Storage, path: str) -> str:
     return kept
 
 
+def study_digest(storage: Storage) -> str | None:
+    """Return the digest of the bytes of a study's `study.yaml`, None where there is none; nothing is parsed."""
+    try:
+        return _sha256(storage.read(paths.STUDY))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 MADE_WITH = "made_with"
 DIGEST = "digest"
 
@@ -308,7 +321,7 @@ def _digest(content: dict[str, Any]) -> str:
     """Hash what a study file says, however it is written: cut off, it would often be a valid study still."""
     made_with = {name: value for name, value in content[MADE_WITH].items() if name != DIGEST}
     canonical = json.dumps({**content, MADE_WITH: made_with}, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return _sha256(canonical.encode())
 
 
 def _parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:

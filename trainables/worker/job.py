@@ -11,6 +11,7 @@ import os
 import socket
 import time
 import traceback
+from bdb import BdbQuit
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -79,6 +80,8 @@ class Job:
             if progress is None:
                 self._end(None)
             return progress
+        except BdbQuit:
+            raise
         except Exception as error:  # Recorded as the trial's outcome: one bad trial must not stop the search.
             lost, kind = isinstance(error, StageLost), failure_class(error)
             refused = isinstance(error, StorageError) and not lost

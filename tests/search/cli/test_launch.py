@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from search.launch.run import Ending
+from search.launch.run import NotStarted
+from search.results.study import Ending, Study
 from search.store.records import Records
 from search.study import file as study_file
 from tests.search.command import run
 from tests.search.factories import make_study
+from trainables.core.errors import ExitCode
 from trainables.store import paths
 from trainables.store.storage import Storage
 
@@ -35,12 +37,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Stand in for the launch itself: note what would run, write what a run would have left, and end well."""
     calls: list[Any] = []
 
-    def launch(spec: Any, cluster: Any, storage: Storage, *, view: Any, say: Any) -> Ending:
-        calls.append((spec, cluster, storage))
+    def launch(plan: Any, *, view: Any, say: Any, owns_process: bool) -> Study:
+        calls.append((plan.spec, plan.cluster, plan.storage))
         say("it begins")
-        if not Records.exist(storage):
-            make_study(storage.location, 3, spec, troubled=False)
-        return Ending(0, "3 of 3 trials complete")
+        if not Records.exist(plan.storage):
+            make_study(plan.storage.location, 3, plan.spec, troubled=False)
+        return Study(Records.open(plan.storage), Ending(ExitCode.DONE, "3 of 3 trials complete"))
 
     monkeypatch.setattr("search.launch.run.launch", launch)
     return calls
@@ -77,7 +79,11 @@ def test_the_exit_code_and_the_last_line_are_those_of_the_ending(
     code: int, started: list[Any], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("launch")
-    monkeypatch.setattr("search.launch.run.launch", lambda *args, **more: Ending(code, "how it ended"))
+
+    def launch(plan: Any, **options: Any) -> Study:
+        return Study(Records.open(plan.storage), Ending(ExitCode(code), "how it ended"))
+
+    monkeypatch.setattr("search.launch.run.launch", launch)
     result = run("launch")
     assert result.exit_code == code
     assert result.stderr.splitlines()[-1] == "how it ended"
@@ -85,7 +91,10 @@ def test_the_exit_code_and_the_last_line_are_those_of_the_ending(
 
 
 def test_a_launch_that_ends_before_the_study_exists_still_says_how(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.launch.run.launch", lambda *args, **more: Ending(130, "stopped"))
+    def launch(plan: Any, **options: Any) -> Study:
+        raise NotStarted(Ending(ExitCode.INTERRUPTED, "stopped"))
+
+    monkeypatch.setattr("search.launch.run.launch", launch)
     result = run("launch", "--json")
     assert result.exit_code == 130
     assert json.loads(result.stdout)["front"] == []

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from search.cli import progress
-from search.cli.progress import LiveView, PlainView, duration, line, render
+from search.cli.progress import LiveView, render
 from search.launch.driver import Snapshot
+from search.launch.view import PlainView, duration, line
 from tests.search.factories import point
 
 SNAPSHOT = Snapshot(

@@ -27,11 +27,13 @@ def test_no_file_is_this_machine_and_the_templates_are_found_by_name(
     [
         (
             "kind: lokal",
-            r"c.yaml:1:1 kind: 'lokal' is no kind of cluster; allowed: local, address; did you mean 'local'",
+            r"c.yaml:1:1 kind: 'lokal' is an unknown kind of cluster; "
+            r"allowed: local, address, inline; did you mean 'local'",
         ),
-        ("cpus: 2", "kind: None is no kind of cluster"),
+        ("cpus: 2", "kind: None is an unknown kind of cluster"),
         ("kind: local\ncpu: 3", r"c.yaml:2:1 cpu: unknown key; did you mean 'cpus'"),
         ("kind: local\ngpus_per_trial: 1.5", "gpus_per_trial: 1.5 is above 1 and must then be a whole number"),
+        ("kind: inline\nconcurrency: 2", "concurrency: 2 trials cannot run at once in one process"),
         ("kind: local\nconcurrency: 0", "concurrency: 0 is not allowed"),
         ("kind: local\ncpus_per_trial: -1", "cpus_per_trial: -1 is not allowed"),
         ("kind: address\naddress: ray://head:10001", "Ray Client address"),

@@ -8,7 +8,7 @@ import pytest
 
 from search.launch import warm_start
 from search.launch.driver import Driver
-from search.launch.run import _records
+from search.launch.prepare import create_or_update
 from search.samplers.own import TAUGHT
 from search.store.records import Fingerprint, Records
 from search.study.inverse import params_of
@@ -44,7 +44,9 @@ def measured(shelf: Storage, name: str = "ladder") -> dict[str, Any]:
 
 def begin(spec: StudySpec, shelf: Storage) -> tuple[Records, list[str]]:
     said: list[str] = []
-    return _records(spec, shelf.child(spec.name), factories.FOUND, said.append), said
+    storage = shelf.child(spec.name)
+    stored = Records.open(storage) if Records.exist(storage) else None
+    return create_or_update(spec, storage, stored, factories.FOUND, said.append), said
 
 
 def lent(driver: Driver) -> list[Any]:
@@ -126,7 +128,7 @@ def test_other_images_are_refused_once_they_are_known(shelf: Storage) -> None:
     spec = ladder("next", warm_start=["ladder"])
     warm_start.check(spec, shelf)
     with pytest.raises(SpecError, match="the data: fingerprint"):
-        _records(spec, shelf.child("next"), {**factories.FOUND, "fingerprint": "f" * 64}, print)
+        create_or_update(spec, shelf.child("next"), None, {**factories.FOUND, "fingerprint": "f" * 64}, print)
     assert not Records.exist(shelf.child("next"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from search.launch.driver import Driver
-from search.launch.run import _records, prepare
+from search.launch.prepare import create_or_update, resumed
 from search.store.allowed_changes import effects
 from search.store.records import Records
 from search.study.spec import StudySpec
@@ -102,14 +102,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_would_make_points_incomparable_stays_refused(case: str, records: Records) -> None:
     changes, message = REFUSED[case]
     with pytest.raises(SpecError, match=message):
-        prepare(ladder(**changes), records.storage, allow_change=True)
+        resumed(ladder(**changes), records, allow_change=True)
 
 
 def test_without_the_option_it_is_refused_and_named_where_it_would_help(records: Records) -> None:
     with pytest.raises(SpecError, match="or --allow-change"):
-        prepare(ladder(WIDER), records.storage)
+        resumed(ladder(WIDER), records)
     with pytest.raises(SpecError) as caught:
-        prepare(ladder(seed=1), records.storage)
+        resumed(ladder(seed=1), records)
     assert "--allow-change" not in str(caught.value)
 
 
@@ -117,8 +117,8 @@ def test_without_the_option_it_is_refused_and_named_where_it_would_help(records:
 @pytest.mark.slow
 def test_old_trials_keep_their_place_and_the_search_goes_on(records: Records, sampler: str) -> None:
     before = [record for record, _ in records.trials()]
-    prepared = prepare(ladder(WIDER, sampler=sampler), records.storage, allow_change=True)
-    _records(prepared.spec, records.storage, factories.FOUND, print, prepared.effects)
+    spec, meant = resumed(ladder(WIDER, sampler=sampler), records, allow_change=True)
+    create_or_update(spec, records.storage, records, factories.FOUND, print, meant)
     again = Records.open(records.storage)
     assert [record for record, _ in again.trials()] == before
     driver = run_trials(again, 3)
@@ -131,11 +131,11 @@ def test_old_trials_keep_their_place_and_the_search_goes_on(records: Records, sa
 
 
 def test_the_study_says_that_it_was_changed(records: Records) -> None:
-    prepared = prepare(ladder(WIDER), records.storage, allow_change=True)
-    _records(prepared.spec, records.storage, factories.FOUND, print, prepared.effects)
+    spec, meant = resumed(ladder(WIDER), records, allow_change=True)
+    create_or_update(spec, records.storage, records, factories.FOUND, print, meant)
     (change,) = Records.open(records.storage).fingerprint.changed
-    assert (change.trials, change.effects) == (4, prepared.effects)
-    assert prepare(ladder(WIDER), records.storage).effects == ()
+    assert (change.trials, change.effects) == (4, meant)
+    assert resumed(ladder(WIDER), Records.open(records.storage))[1] == ()
 
 
 def test_the_command_says_what_it_means(records: Records, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from search import objectives
 from search.launch.driver import Driver
+from search.results.table import front_stages
 from search.store.gc import StageCollector
 from search.store.records import Records
 from tests.search import factories
@@ -34,6 +35,10 @@ def records(tmp_path: Path) -> Records:
     return records
 
 
+def collector_of(records: Records) -> StageCollector:
+    return StageCollector(records, lambda: front_stages(records.spec, records.trials()))
+
+
 def left(records: Records) -> set[str]:
     return set(records.storage.names(paths.STAGES))
 
@@ -57,18 +62,18 @@ def test_a_sweep_leaves_the_front_and_unfinished_trials(records: Records) -> Non
     before = left(records)
     keep = needed(records)
     assert keep < before
-    promised = StageCollector(records).sweep(dry=True)
+    promised = collector_of(records).sweep(dry=True)
     assert left(records) == before
-    swept = StageCollector(records).sweep()
+    swept = collector_of(records).sweep()
     assert left(records) == keep == before - set(swept.dropped)
     assert swept == promised
     assert swept.kept == len(keep)
     assert swept.size == records.storage.size(paths.STAGES)
-    assert StageCollector(records).sweep().dropped == ()
+    assert collector_of(records).sweep().dropped == ()
 
 
 def test_a_limit_drops_the_least_useful_first_and_no_more_than_it_must(records: Records) -> None:
-    StageCollector(records).sweep()
+    collector_of(records).sweep()
     keys = [trial.keys for trial, outcome in records.trials() if outcome is not None]
     shared = keys[0][0]  # The initialisation, which all trials went through.
     once = keys[0][-2]
@@ -78,7 +83,7 @@ def test_a_limit_drops_the_least_useful_first_and_no_more_than_it_must(records: 
     unknown = "0" * 64
     store(records, unknown, 4_000, epochs=10)
     store(records, once, 4_000, epochs=10)
-    collector = StageCollector(records)
+    collector = collector_of(records)
     assert collector.sweep(base + 9_000).dropped == ()
     assert collector.sweep(base + 8_000).dropped == (unknown,)
     assert collector.sweep(base + 4_500).dropped == ()
@@ -89,7 +94,7 @@ def test_a_limit_drops_the_least_useful_first_and_no_more_than_it_must(records: 
 
 def test_measured_points_are_no_stages(records: Records) -> None:
     records.storage.write(f"{paths.stage('f' * 64)}/{paths.POINT}", b"{}")
-    StageCollector(records).sweep()
+    collector_of(records).sweep()
     assert "f" * 64 in left(records)
 
 

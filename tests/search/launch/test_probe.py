@@ -4,7 +4,8 @@ from typing import Literal
 
 import pytest
 
-from search.cluster.connection import _networks
+from search.launch.probe import networks
+from search.study.trials import rim_trials
 from tests.search.studies import study
 from trainables.pruning import PRUNERS
 from trainables.pruning.base import Pruner
@@ -15,7 +16,7 @@ def test_each_network_is_looked_at_by_the_pruners_that_cut_it() -> None:
         "space:\n  model.kind: {kind: categorical, choices: [lenet300, resnet20]}\n"
         "  recipe.prune.pruner.kind: {kind: categorical, choices: [slimming], when: {model.kind: resnet20}}\n"
     )
-    found = {model["kind"]: [pruner["kind"] for pruner in pruners] for model, pruners in _networks(spec)}
+    found = {model["kind"]: [pruner["kind"] for pruner in pruners] for model, pruners in networks(rim_trials(spec))}
     assert found == {"lenet300": ["magnitude"], "resnet20": ["slimming"]}
 
 
@@ -26,5 +27,5 @@ def test_pruners_may_have_fields_of_any_type(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(PRUNERS, "_table", dict(PRUNERS._table))
     PRUNERS.register("boosted", Boosted)
-    ((_, pruners),) = _networks(study("  prune: {pruner: {kind: boosted, boosts: {fc: 2.0}}}\n"))
+    ((_, pruners),) = networks(rim_trials(study("  prune: {pruner: {kind: boosted, boosts: {fc: 2.0}}}\n")))
     assert pruners == [{"kind": "boosted", "boosts": {"fc": 2.0}}]

@@ -1,0 +1,144 @@
+"""What every kind of cluster is, and what a launch sees of one that it has connected to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from search.files.findings import Finding
+from trainables.core.errors import ExitCode, RobustsearchError
+from trainables.core.spec import Spec
+
+
+class ClusterError(RobustsearchError):
+    """The cluster cannot be reached, or does not have what the trials ask for."""
+
+    exit_code = ExitCode.CLUSTER
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What a worker checks before the first trial, as plain data: the arguments of `trainables.worker.probe.probe`.
+
+    `networks` are the models that trials have, each with the pruners that cut it.
+    """
+
+    data: dict[str, Any]
+    networks: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]]
+    storage: str
+    plugins: Sequence[str]
+    precision: Any
+
+
+class Connection(ABC):
+    """A cluster that a launch is connected to.
+
+    `capacity` is how many trials run at once; `dashboard` is a URL, empty where there is none.
+    """
+
+    def __init__(self, capacity: int, nodes: int = 1, dashboard: str = "") -> None:
+        self.capacity = capacity
+        self.nodes = nodes
+        self.dashboard = dashboard
+
+    def alive(self) -> bool:
+        """Return whether the cluster still answers."""
+        return True
+
+    @abstractmethod
+    def probe(
+        self, request: ProbeRequest, *, cancelled: Callable[[], bool], say: Callable[[str], None]
+    ) -> dict[str, Any] | None:
+        """Run the probe where trials run; return what it found, or None if `cancelled()` turned true meanwhile.
+
+        Raises:
+            ClusterError: no worker can run it, or it failed there (`exit_code` is that of the cause).
+        """
+
+
+def checked_probe(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what a probe found.
+
+    Raises:
+        ClusterError: the probe reports an error; `exit_code` is that of the cause.
+    """
+    if "error" in found:
+        problem = ClusterError(found["error"])
+        problem.exit_code = ExitCode(found["exit_code"])
+        raise problem
+    return found
+
+
+class Cluster(Spec):
+    """Base of every kind of cluster: one class with its fields, how to connect, and what `doctor` checks.
+
+    A new kind is one file and one line in `search.cluster.spec.CLUSTERS`.
+    """
+
+    kind: str
+    cpus_per_trial: int = Field(default=1, gt=0, description="Cores, and threads, of a trial.")
+    gpus_per_trial: float = Field(
+        default=0.0, ge=0, description="GPUs of a trial; 0.25 puts four trials on one GPU, above 1 only whole numbers."
+    )
+    concurrency: int | None = Field(
+        default=None, gt=0, description="How many trials run at once; null runs as many as fit."
+    )
+    storage: str | None = Field(
+        default=None,
+        description="The storage root, a directory or a URI that every node can write to; --storage overrides it.",
+    )
+
+    runner: ClassVar[Literal["tune", "inline"]] = "tune"
+    """What runs the trials: `search.launch.tune` (Ray) or `search.launch.inline` (this process)."""
+    this_machine: ClassVar[bool] = False
+    """Whether trials run on the machine of the launch, and read its files."""
+    live_view: ClassVar[bool] = True
+    """Whether a live panel may be drawn over the terminal while trials run."""
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _whole_beyond_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g} is above 1 and must then be a whole number")
+        return gpus
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """The resources of one trial, by Ray's names."""
+        gpus = {"GPU": self.gpus_per_trial} if self.gpus_per_trial else {}
+        return {"CPU": float(self.cpus_per_trial), **gpus}
+
+    def where(self) -> str:
+        """Return where trials run, for a sentence."""
+        raise NotImplementedError
+
+    def opening(self) -> str:
+        """Return what a launch does first, for a message."""
+        raise NotImplementedError
+
+    def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
+        """Connect for the length of a `with` block; `code_paths` are packages and modules sent to the workers.
+
+        Raises:
+            ClusterError: the cluster cannot be reached, refuses, or has no room for a trial.
+        """
+        raise NotImplementedError
+
+    def examine(self) -> Iterator[Finding]:
+        """Yield what `doctor` finds of tokens and of the connection."""
+        yield from ()
+
+    def sends(self, module: str, path: Path) -> bool:
+        """Return whether a plug-in's module or package is sent to the workers."""
+        return False
+
+    @property
+    def sent_packages(self) -> tuple[str, ...]:
+        """Packages of this project that are sent to the workers."""
+        return ()

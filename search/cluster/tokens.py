@@ -1,0 +1,67 @@
+"""Authentication tokens of Ray: whoever can read one can run code on its cluster."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from search.cluster.base import ClusterError
+from search.files.findings import Finding
+
+
+def local_token() -> Path:
+    """Return the file with the token of local Rays: not Ray's own, so that it is sent to no other cluster."""
+    return Path.home() / ".robustsearch" / "ray_token"
+
+
+def token_file(default: Path) -> Path:
+    """Return the token file that the environment names, else `default`."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Path(named).expanduser() if named else default
+
+
+def ray_token() -> Path:
+    """Return the file where Ray looks for a cluster's token."""
+    return token_file(Path.home() / ".ray" / "auth_token")
+
+
+def token_known() -> bool:
+    """Return whether Ray will find a token."""
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or ray_token().is_file()
+
+
+def use_local_token() -> None:
+    """Create the local token, readable by its owner alone, unless the environment names one.
+
+    Raises:
+        ClusterError: the home directory cannot be written to.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    path = local_token()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, made = tempfile.mkstemp(dir=path.parent)  # mkstemp makes it readable by the owner alone.
+        with open(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+        with suppress(FileExistsError):
+            os.link(made, path)
+        os.unlink(made)
+    except OSError as error:
+        raise ClusterError(f"cannot write a token for Ray ({error}); name a file with RAY_AUTH_TOKEN_PATH") from error
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+
+
+def token_finding(path: Path, missing: Finding) -> Finding:
+    """Check a token file, and return `missing` where there is none."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return Finding("ok", "token", "from RAY_AUTH_TOKEN")
+    if not path.is_file():
+        return missing
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        return Finding("warn", "token", f"{path} can be read by others (mode {mode:o}); run `chmod 600 {path}`")
+    return Finding("ok", "token", f"{path}, mode {mode:o}")

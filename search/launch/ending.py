@@ -1,0 +1,48 @@
+"""How a launch ended: the command's exit code, and the line that says it."""
+
+from __future__ import annotations
+
+from search.launch.driver import Driver
+from search.results.study import Ending
+from search.store import driver_lock
+from trainables.core.errors import ExitCode
+from trainables.store.storage import Storage
+
+
+def resumes(storage: Storage) -> str:
+    """Return how an interrupted launch continues."""
+    return f"`robustsearch launch` with the same study resumes it in {storage.location}"
+
+
+def interrupted_code(signal_number: int | None) -> ExitCode:
+    """Return the exit code of a launch that a signal or `robustsearch stop` ended."""
+    return ExitCode.of_signal(signal_number) if signal_number else ExitCode.INTERRUPTED
+
+
+def interrupted(storage: Storage, signal_number: int | None, *, cluster_died: bool) -> Ending:
+    """Return the ending of a launch that could not wait for its trials."""
+    if cluster_died and signal_number is None:
+        return Ending(ExitCode.CLUSTER, f"the Ray cluster has died; {resumes(storage)}")
+    return Ending(interrupted_code(signal_number), f"interrupted; {resumes(storage)}")
+
+
+def ending(driver: Driver, signal_number: int | None) -> Ending:
+    """Return the ending of a launch whose runner returned."""
+    storage = driver.records.storage
+    snapshot = driver.snapshot()
+    early = f", {snapshot.stopped} stopped early" if snapshot.stopped else ""
+    state = f"{snapshot.complete} of {snapshot.target} trials complete{early}, {snapshot.failed} failed"
+    if signal_number is not None or driver_lock.stop_requested(storage):
+        return Ending(interrupted_code(signal_number), f"stopped: {state}; {resumes(storage)}")
+    reason = driver.stop_reason()
+    ended = f"{reason}: " if reason else ""
+    if snapshot.failed and not snapshot.complete:
+        return Ending(
+            ExitCode.TRIALS_FAILED, f"too many trials failed: {state}; {reason or 'see `robustsearch status`'}"
+        )
+    if not snapshot.front:
+        nearest = "`robustsearch front` lists the nearest"
+        return Ending(ExitCode.NO_FEASIBLE_POINT, f"{ended}no feasible point: {state}; {nearest}")
+    points = f"{snapshot.points} point{'' if snapshot.points == 1 else 's'}, {snapshot.front} on the front"
+    measured = f"hypervolume {snapshot.hypervolume:.4f}, {snapshot.elapsed:.0f} s"
+    return Ending(ExitCode.DONE, f"{ended}{state}; {points}, {measured}")

@@ -1,0 +1,95 @@
+"""A study before its trials: its budget and precision, what a stored one allows, and its records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from search.launch import warm_start
+from search.store import allowed_changes
+from search.store.records import Fingerprint, Records
+from search.study import spec as study_spec
+from search.study.spec import StudySpec
+from trainables.core.errors import SpecError
+from trainables.store.storage import Storage
+
+
+def resized(spec: StudySpec, trials: str | int | None, stored: int | None) -> StudySpec:
+    """Apply `--trials`: a number, or `+N` more than the stored study's budget. Trials that have run stay.
+
+    Raises:
+        SpecError: not a positive number.
+    """
+    if trials is None:
+        return spec if stored is None else _with_trials(spec, max(spec.budget.trials, stored))
+    text = str(trials).removeprefix("+")
+    if not text.isdecimal() or int(text) == 0:
+        raise SpecError(f"--trials {trials}: expected a positive number such as 20, or +20 for 20 more")
+    total = int(text) + ((stored or 0) if str(trials).startswith("+") else 0)
+    return _with_trials(spec, total)
+
+
+def _with_trials(spec: StudySpec, trials: int) -> StudySpec:
+    return spec.model_copy(update={"budget": spec.budget.model_copy(update={"trials": trials})})
+
+
+def with_precision(spec: StudySpec, precision: str) -> StudySpec:
+    """Write down what `auto` stands for, so that keys do not depend on where a trial runs."""
+    train = spec.recipe.train
+    if train.precision != "auto":
+        return spec
+    recipe = spec.recipe.model_copy(update={"train": train.model_copy(update={"precision": precision})})
+    return spec.model_copy(update={"recipe": recipe})
+
+
+def resumed(spec: StudySpec, records: Records, *, allow_change: bool = False) -> tuple[StudySpec, tuple[str, ...]]:
+    """Return a study as it resumes the stored one, and what its changes mean, a line each.
+
+    Its budget may always grow. With `allow_change`, so may its space, and a few things may change.
+
+    Raises:
+        SpecError: the stored study searches or measures something else.
+    """
+    spec = with_precision(spec, records.spec.recipe.train.precision)
+    differences = study_spec.changes(records.spec, spec)
+    if not differences:
+        return spec, ()
+    if allow_change:
+        return spec, tuple(allowed_changes.effects(records, spec))
+    allowed = " or --allow-change" if allowed_changes.may_be_allowed(records.spec, spec) else ""
+    listed = "\n".join(f"  {line}" for line in differences)
+    raise SpecError(
+        f"{records.storage.location} holds a study that differs from this one:\n{listed}\n"
+        f"its points and new ones could not be compared; launch under another --name{allowed}"
+    )
+
+
+def create_or_update(
+    spec: StudySpec,
+    storage: Storage,
+    records: Records | None,
+    found: Mapping[str, Any],
+    say: Callable[[str], None],
+    effects: tuple[str, ...] = (),
+) -> Records:
+    """Create the study, with the points of the studies it starts from, or write what changed in the stored one.
+
+    `found` is what the probe found of the data.
+
+    Raises:
+        SpecError: the data are not those that the study was made with.
+    """
+    if records is None:
+        fingerprint = Fingerprint(data_hash=found["fingerprint"], shape=found["shape"], classes=found["classes"])
+        transferred = warm_start.gather(spec, storage.parent(), fingerprint.data_hash)
+        if spec.warm_start:
+            say(warm_start.summary(transferred, spec))
+        return Records.create(storage, spec, fingerprint, transferred)
+    if records.fingerprint.data_hash != found["fingerprint"]:
+        raise SpecError(
+            f"the data differ from those {storage.location} was made with (fingerprint {found['fingerprint'][:12]}, "
+            f"not {records.fingerprint.data_hash[:12]}); its points and new ones could not be compared"
+        )
+    if spec != records.spec:
+        records.replace_spec(spec, effects)
+    return records

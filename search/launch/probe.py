@@ -1,0 +1,46 @@
+"""What a launch asks a worker before the first trial, and what it refuses by the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from search.cluster.base import ProbeRequest
+from search.study.spec import StudySpec
+from trainables.core.errors import SpecError
+from trainables.core.keys import canonical_json
+from trainables.core.spec import plain
+from trainables.method.phases import Prune
+from trainables.recipes.trial import TrialSpec
+
+
+def request(spec: StudySpec, trials: Iterable[TrialSpec], storage: str) -> ProbeRequest:
+    """Return what a worker checks for a study whose corner trials are `trials`."""
+    return ProbeRequest(plain(spec.data), networks(trials), storage, spec.plugins, spec.recipe.train.precision)
+
+
+def networks(trials: Iterable[TrialSpec]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Return the models of the trials, each with the pruners that cut it, as plain data."""
+    found: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {}
+    for trial in trials:
+        model = plain(trial.model)
+        pruners = found.setdefault(canonical_json(model), (model, {}))[1]
+        for phase in trial.recipe.phases():
+            if isinstance(phase, Prune):
+                pruner = plain(phase.pruning.pruner)
+                pruners[canonical_json(pruner)] = pruner
+    return [(model, list(pruners.values())) for model, pruners in found.values()]
+
+
+def check_images(spec: StudySpec, trials: Iterable[TrialSpec], training: int, validation: int) -> None:
+    """Refuse a study whose trials want more images than there are.
+
+    Raises:
+        SpecError: names the field.
+    """
+    selected = max(trial.recipe.train.select for trial in trials)
+    if selected >= training:
+        raise SpecError(f"recipe.train.select holds back {selected} of {training} training images, which leaves none")
+    wanted = spec.protocol.examples
+    if wanted is not None and wanted > validation:
+        raise SpecError(f"protocol.examples is {wanted}, but there are {validation} validation images")

@@ -1,0 +1,58 @@
+"""Study and cluster files checked by themselves, for `robustsearch validate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.cluster import spec as cluster_spec
+from search.files import yaml
+from search.launch import sharing
+from search.study import file as study_file
+from search.study.spec import StudySpec
+from trainables.core.errors import RobustsearchError
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a file is, or what is wrong with it."""
+
+    file: str
+    kind: str
+    summary: str
+    error: RobustsearchError | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the result as JSON-able data."""
+        wrong = str(self.error) if self.error else None
+        return {"file": self.file, "kind": self.kind, "valid": self.error is None, "error": wrong}
+
+
+def check_file(file: str) -> Checked:
+    """Check a study or cluster file, or a built-in study; data sets, storage and cluster are left alone."""
+    kind = "study"
+    try:
+        if Path(file).exists() or file not in study_file.builtin_names():
+            kind = _kind(yaml.load(file).data)
+        if kind == "cluster":
+            return Checked(file, kind, f"a cluster of kind {cluster_spec.load(file).kind}")
+        spec = study_file.load(file)
+    except RobustsearchError as error:
+        return Checked(file, kind, "", error)
+    searched = f"{len(spec.space)} searched parameter{'' if len(spec.space) == 1 else 's'}"
+    says = f"study {spec.name}: {_kinds(spec, 'recipe')} of {_kinds(spec, 'model')} on {spec.data.kind}, {searched}"
+    shared = f"; {sharing.estimate(spec)}" if spec.space else ""
+    return Checked(file, kind, f"{says}, {spec.budget.trials} trials{shared}")
+
+
+def _kinds(spec: StudySpec, part: str) -> str:
+    """Name the kind of a recipe or model, or those among which is searched."""
+    searched = spec.space.get(f"{part}.kind")
+    return ", ".join(searched.extremes().values()) if searched else str(getattr(spec, part).kind)
+
+
+def _kind(data: Any) -> str:
+    if cluster_spec.is_launcher_file(data):
+        return "cluster"
+    return "cluster" if isinstance(data, dict) and "kind" in data and "recipe" not in data else "study"

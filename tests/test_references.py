@@ -12,6 +12,7 @@ import pytest
 
 from search.cli import commands
 from search.study import file as study_file
+from tests.test_layers import FLOORS
 
 ROOT = Path(__file__).parents[1]
 
@@ -173,3 +174,17 @@ def test_paths_and_dotted_names_in_the_text_exist(page: Path) -> None:
             assert (ROOT / word).exists(), f"{title(page)}: {word}"
         elif "." in word:
             assert names_something(word), f"{title(page)}: {word}"
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_the_architecture_shows_the_floors_that_are_checked(package: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    shown = re.search(rf"^{package}:\n\n((?: {{4}}.+\n)+)", page, re.M)
+    assert shown
+    assert shown[1].split() == FLOORS[package].split()
+    rooms = set(re.findall(r"`(\w+)/`", section_of(page, "## The packages")))
+    assert set(FLOORS[package].split()) - {"testing"} <= rooms
+
+
+def section_of(page: str, heading: str) -> str:
+    return page.partition(f"{heading}\n")[2].partition("\n## ")[0]

@@ -33,7 +33,13 @@ def trial(seed: int = 0, **recipe: Any) -> TrialSpec:
     fields = {"kind": "imp", "sparsity": 0.75, "rate": 0.5, "epochs": 3, "rewind": 1, "train": FAST, **recipe}
     protocol = {"eps": 0.1, "examples": 100, "attack": {"kind": "pgd", "steps": 3}}
     return TrialSpec.model_validate(
-        {"data": "digits", "model": "lenet300", "recipe": fields, "protocol": protocol, "seed": seed}
+        {
+            "data": {"kind": "digits", "limit": 600},
+            "model": "lenet300",
+            "recipe": fields,
+            "protocol": protocol,
+            "seed": seed,
+        }
     )
 
 

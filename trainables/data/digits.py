@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from trainables.core.errors import DataError
 from trainables.data.base import Data
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ class Digits(Data):
     classes: ClassVar[int | None] = 10
 
     def read_training(self) -> Arrays:
-        images, labels, test = _read()
+        images, labels, test = _read(self)
         return images[~test], labels[~test]
 
     def read_test(self) -> Arrays:
-        images, labels, test = _read()
+        images, labels, test = _read(self)
         return images[test], labels[test]
 
     def training_files(self) -> tuple[Path, ...]:
@@ -43,16 +44,21 @@ class Digits(Data):
         return 16.0
 
 
-def _read() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(spec: Digits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return all images, their labels, and which of them are the test split."""
+    import gzip
+
     import numpy as np
-    from sklearn.datasets import load_digits
 
     from trainables.data.splits import draw
 
-    everything = load_digits()
-    images = everything.images.astype(np.uint8)[:, None]
-    labels = everything.target.astype(np.int64)
+    if not (files := spec.training_files()):
+        raise DataError("digits: the images come with scikit-learn, which is not installed: pip install scikit-learn")
+    # Not read by `load_digits`: importing it takes a second in every worker.
+    with gzip.open(files[0], "rt") as lines:
+        rows = np.loadtxt(lines, delimiter=",")
+    images = rows[:, :-1].astype(np.uint8).reshape(-1, 1, 8, 8)
+    labels = rows[:, -1].astype(np.int64)
     test = np.zeros(len(labels), bool)
     test[draw(labels, len(labels) // 5, "digits", "test")] = True
     return images, labels, test

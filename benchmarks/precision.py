@@ -2,7 +2,7 @@
 
 Trains LeNet-300-100 by PGD-7 once in fp32 and once in bf16 per seed (the seed decides initial weights, order
 and attack draws), measures both in fp32 with PGD-20 on the same validation images, and prints the paired
-differences with a 95 % t interval. Then attacks one fp32-trained network through its fp32 and its bf16 twin from
+differences with a 95 % t interval. Then attacks one fp32-trained network through its fp32 and its bf16 frozen from
 the same starts, and prints the share of images whose verdicts, both read in fp32, differ.
 
     python benchmarks/precision.py                # MNIST from Parquet if it is there, otherwise the digits
@@ -34,7 +34,7 @@ from trainables.engine.train import train
 from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.models import MODELS
-from trainables.models.graph.folding import Twin
+from trainables.models.graph.folding import FrozenAttackModel
 from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State
 
@@ -69,13 +69,13 @@ def trained(data: TrainingData, precision: str, seed: int, *, epochs: int, eps: 
 
 
 def verdicts(model: nn.Module, data: TrainingData, eps: float, through: str = "fp32") -> Tensor:
-    """Return which validation images are classified rightly under PGD-20 that climbs the twin of a precision."""
+    """Return which validation images are classified rightly under PGD-20 that climbs the frozen of a precision."""
     found = []
     for number, index in enumerate(torch.arange(len(data.validation)).split(500)):
         x, y = data.validation.pixels(index), data.validation.y[index]
-        twin = Twin(model, through, x[:8])
+        frozen = FrozenAttackModel(model, through, x[:8])
         draws = generator("precision", number, "attack")
-        adversarial = attacks.run(Pgd(steps=20), twin, x, y, eps=eps, generator=draws)
+        adversarial = attacks.run(Pgd(steps=20), frozen, x, y, eps=eps, generator=draws)
         with torch.no_grad():
             found.append((model(adversarial).argmax(1) == y) & (model(x).argmax(1) == y))
     return torch.cat(found)

@@ -158,11 +158,11 @@ def test_fresh_draws_meet_every_pass(weights: Reparametrisation) -> None:
     model, hidden = made(weights)
     if hidden is None or hidden.in_attack != "fresh":
         return
-    from trainables.models.graph.folding import Twin
+    from trainables.models.graph.folding import FrozenAttackModel
 
     effective = ReparametrisedNetwork(model, hidden)
-    twin = Twin(effective.attacked, "fp32", data().train.pixels()[:4])
-    adversary = effective.adversary(twin, torch.Generator().manual_seed(1))
+    frozen = FrozenAttackModel(effective.attacked, "fp32", data().train.pixels()[:4])
+    adversary = effective.adversary(frozen, torch.Generator().manual_seed(1))
     assert isinstance(adversary, Fresh)
     x = data().train.pixels()
 

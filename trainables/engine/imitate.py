@@ -22,7 +22,7 @@ from trainables.data.tensors import TrainingData, batches
 from trainables.engine.optimisation import load_slots, slots
 from trainables.engine.train import Checkpoint, Epoch
 from trainables.method.phases import Imitate
-from trainables.models.graph.folding import Twin
+from trainables.models.graph.folding import FrozenAttackModel
 from trainables.models.ntk import Function, kernel, readout
 from trainables.pruning.base import Pruner
 from trainables.pruning.cut import View, prune
@@ -89,7 +89,7 @@ class _Learning:
             start = {name: params[name].abs() for name in state.prunable()}
         self.learnt = {name: nn.Parameter(t.clone()) for name, t in start.items()}
         self.optimiser = self.settings.optimiser.build(self.learnt.values())
-        self.twin = Twin(self.model, "fp32", self.split.pixels(slice(_EXAMPLES)).contiguous())
+        self.frozen = FrozenAttackModel(self.model, "fp32", self.split.pixels(slice(_EXAMPLES)).contiguous())
 
     def draws(self, epoch: int, purpose: str) -> torch.Generator:
         return generator(self.key, epoch, purpose, self.device)
@@ -168,8 +168,8 @@ class _Learning:
     def _attacked(self, x: Tensor, y: Tensor, draws: torch.Generator) -> Tensor:
         if self.settings.attacked == "sparse":
             self.state().into(self.model)
-            self.twin.refresh()
-        return run(self.settings.attack, self.twin, x, y, eps=self.settings.eps, generator=draws, keep="last")
+            self.frozen.refresh()
+        return run(self.settings.attack, self.frozen, x, y, eps=self.settings.eps, generator=draws, keep="last")
 
     def _dense(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         logits: Tensor = functional_call(self.model, {**params, **self.dense.buffers}, (x,))

@@ -31,7 +31,7 @@ from trainables.mask_updates.base import Fixed, MaskUpdateContext
 from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.models.activations import activity, watched
-from trainables.models.graph.folding import Twin
+from trainables.models.graph.folding import FrozenAttackModel
 from trainables.reparametrisations.network import ReparametrisedNetwork
 from trainables.store.state import State, Tensors
 
@@ -118,10 +118,12 @@ class _Run:
         self.initial = state.mask_sparsity()
         self.completed = -1
         self.validation = Validation(phase, data.validation, self.device, self.format)
-        self.twin: Twin | None = None
+        self.frozen: FrozenAttackModel | None = None
         if self.training.loss.attacks:
             example = self.pixels(torch.arange(min(_EXAMPLES, len(self.split)), device=device))
-            self.twin = Twin(self.reparametrised.attacked if self.reparametrised else model, self.precision, example)
+            self.frozen = FrozenAttackModel(
+                self.reparametrised.attacked if self.reparametrised else model, self.precision, example
+            )
 
     def pixels(self, index: Tensor, draws: torch.Generator | None = None) -> Tensor:
         """Return images of the training split in the network's memory format, augmented if there is a generator."""
@@ -239,11 +241,11 @@ class _Run:
     def _adversary(self, eps: float, draws: torch.Generator) -> Adversary:
         """Return the attack on the network as it is now."""
         logits_fn: LogitsFn = self._forward
-        if self.twin is not None and self.reparametrised is not None:
-            logits_fn = self.reparametrised.adversary(self.twin, self.noise)
-        elif self.twin is not None:
-            self.twin.refresh()
-            logits_fn = self.twin
+        if self.frozen is not None and self.reparametrised is not None:
+            logits_fn = self.reparametrised.adversary(self.frozen, self.noise)
+        elif self.frozen is not None:
+            self.frozen.refresh()
+            logits_fn = self.frozen
         return Adversary(self.training.attack, logits_fn, eps, draws, self.training.attack_labels)
 
     def _validate(self, epoch: int, step: int, steps: int, eps: float) -> None:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from trainables.core.errors import SpecError
-from trainables.models.graph.channels import BATCH_NORMS, Wiring, shape_of
+from trainables.models.graph.channels import Wiring, shape_of
+from trainables.models.graph.tracing import BATCH_NORMS
 from trainables.store.state import State
 
 Live = Tensor | None

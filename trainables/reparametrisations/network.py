@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.models.graph.folding import Twin
+from trainables.models.graph.folding import FrozenAttackModel
 from trainables.reparametrisations.base import EffectiveWeights
 
 
@@ -48,28 +48,28 @@ class ReparametrisedNetwork:
         for name, p in self._written.items():
             p.copy_(made[name])
 
-    def adversary(self, twin: Twin, draws: torch.Generator) -> Twin | Fresh:
-        """Return the attacked network's twin, renewed; where noise is fresh in every pass, so is what is returned."""
+    def adversary(self, frozen: FrozenAttackModel, draws: torch.Generator) -> FrozenAttackModel | Fresh:
+        """Return the refreshed frozen attack model, or one with fresh noise in every pass where the weights ask for it."""
         self.write(draws)
-        twin.refresh()
-        return Fresh(self, twin, draws) if self._weights.in_attack == "fresh" else twin
+        frozen.refresh()
+        return Fresh(self, frozen, draws) if self._weights.in_attack == "fresh" else frozen
 
 
 class Fresh:
-    """A twin of the attacked network with new draws in every pass."""
+    """A frozen attack model with new draws in every pass."""
 
-    def __init__(self, effective: ReparametrisedNetwork, twin: Twin, draws: torch.Generator) -> None:
-        self._effective, self._twin, self._draws = effective, twin, draws
+    def __init__(self, effective: ReparametrisedNetwork, frozen: FrozenAttackModel, draws: torch.Generator) -> None:
+        self._effective, self._frozen, self._draws = effective, frozen, draws
 
     def __call__(self, x: Tensor) -> Tensor:
         self._renew()
-        return self._twin(x)
+        return self._frozen(x)
 
     def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what `trainables.attacks.pgd.input_gradient` says."""
         self._renew()
-        return self._twin.input_gradient(x, slope)
+        return self._frozen.input_gradient(x, slope)
 
     def _renew(self) -> None:
         self._effective.write(self._draws)
-        self._twin.refresh()
+        self._frozen.refresh()

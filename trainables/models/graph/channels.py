@@ -1,7 +1,7 @@
 """Which channels of a network feed which: what a pruned filter silences beyond its own weights.
 
 Read from a trace of the network by torch.fx. Where something is not understood, all its channels count as
-alive; a network that cannot be traced has no wiring, and its filters are pruned alone.
+alive; a network that cannot be traced has no layers here, and its filters are pruned alone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from trainables.models.graph.tracing import BATCH_NORMS, Graph, trace
 from trainables.models.nets.resnet import PadShortcut
-from trainables.models.normalised import Normalise
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 PASSES = (
     nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Identity, nn.Dropout, nn.Dropout2d,
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
@@ -29,12 +28,6 @@ ADDITIONS: tuple[Callable[..., Any], ...] = (operator.add, operator.iadd, torch.
 
 Live = Tensor | None
 """Which channels may be other than 0, a vector of booleans or of 0 and 1; None where that is not known."""
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        leaves = (Normalise, PadShortcut)
-        return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
 class Wiring:
@@ -47,19 +40,11 @@ class Wiring:
         """Trace a copy of `model` with images (N, *shape)."""
         self.norms: dict[str, str] = {}
         self.net: fx.GraphModule | None = None
-        # Where there is nothing but CPU tensors a copy keeps the workshop as it is.
-        net = copy.deepcopy(model).cpu().eval()
-        try:
-            traced = fx.GraphModule(net, _Tracer().trace(net))
-            with torch.no_grad():
-                ShapeProp(traced).propagate(torch.zeros((2, *shape)))
-        except Exception:
-            # Tracing runs the forward, perhaps a user's, on stand-ins for tensors: it may raise anything.
+        traced = trace(copy.deepcopy(model).cpu().eval())
+        if traced is None or not _with_shapes(traced, shape):
             return
         self.net = traced
-        self._modules = dict(traced.named_modules())
-        called = [str(node.target) for node in traced.graph.nodes if node.op == "call_module"]
-        self._once = {name for name in called if called.count(name) == 1}
+        self._graph = Graph(traced)
         for node in traced.graph.nodes:
             if (bn := self._norm_after(node)) is not None:
                 self.norms[f"{node.target}.weight"] = str(bn.target)
@@ -95,7 +80,7 @@ class Wiring:
     def layer(self, node: fx.Node) -> nn.Conv2d | nn.Linear | None:
         """Return the layer that a node calls, if its channels are understood: one call, one group, channels first."""
         module = self.module(node)
-        if not isinstance(module, (nn.Conv2d, nn.Linear)) or str(node.target) not in self._once:
+        if not isinstance(module, (nn.Conv2d, nn.Linear)) or not self._graph.called_once(node):
             return None
         if isinstance(module, nn.Conv2d):
             return module if module.groups == 1 else None
@@ -103,10 +88,7 @@ class Wiring:
 
     def module(self, node: object) -> nn.Module | None:
         """Return the module that a node calls, if it calls one."""
-        if not isinstance(node, fx.Node) or node.op != "call_module":
-            return None
-        found: nn.Module = self._modules[str(node.target)]
-        return found
+        return self._graph.module(node)
 
     def _after(self, node: fx.Node, inputs: list[Live]) -> Live:
         module = self.module(node)
@@ -127,12 +109,21 @@ class Wiring:
         return None
 
     def _norm_after(self, node: fx.Node) -> fx.Node | None:
-        if self.layer(node) is None or len(node.users) != 1:
+        if self.layer(node) is None or (user := self._graph.batch_norm_after(node)) is None:
             return None
-        (user,) = node.users
         bn = self.module(user)
-        held = isinstance(bn, BATCH_NORMS) and bn.affine and bn.running_mean is not None
-        return user if held and str(user.target) in self._once else None
+        return user if isinstance(bn, BATCH_NORMS) and bn.affine else None
+
+
+def _with_shapes(traced: fx.GraphModule, shape: tuple[int, int, int]) -> bool:
+    """Record the shape of each value for two images in the graph; return whether the network runs on them."""
+    try:
+        with torch.no_grad():
+            ShapeProp(traced).propagate(torch.zeros((2, *shape)))
+    except Exception:
+        # The forward is perhaps a user's: it may raise anything.
+        return False
+    return True
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 
-class Chain:
+class Perceptron:
     """Linear layers with ReLU between them, on flattened inputs; each computes in the type of its own weights."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
@@ -21,7 +21,10 @@ class Chain:
 
     @torch.no_grad()
     def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what `trainables.attacks.pgd.input_gradient` says, in the type of the first layer."""
+        """Do what `trainables.attacks.pgd.input_gradient` does, in the type of the first layer.
+
+        Shapes: x and the result (N, ...), flattened to the inputs of the first layer; logits (N, K).
+        """
         last = self.layers[-1]
         # A handful of logits is no work: a product in low precision would cost more to start than to compute.
         weight = last.weight.to(x.dtype)
@@ -36,8 +39,8 @@ class Chain:
         return gradient.view(x.shape)
 
 
-def chain_of(net: fx.GraphModule, passes: type[nn.Module]) -> Chain | None:
-    """Read a traced network as a chain, if that is all it is; modules of type `passes` hand on their input."""
+def perceptron_of(net: fx.GraphModule, passes: type[nn.Module]) -> Perceptron | None:
+    """Return a traced network as a perceptron, None if it is more; modules of type `passes` return their input."""
     modules = dict(net.named_modules())
     layers: list[nn.Linear] = []
     flat = False
@@ -45,7 +48,7 @@ def chain_of(net: fx.GraphModule, passes: type[nn.Module]) -> Chain | None:
     before: fx.Node | None = None
     for node in net.graph.nodes:
         if node.op == "output":
-            return Chain(layers) if node.args == (before,) and layers and not active else None
+            return Perceptron(layers) if node.args == (before,) and layers and not active else None
         if node.op == "call_module" and node.args == (before,) and not node.kwargs:
             module = modules[str(node.target)]
             if isinstance(module, nn.Linear) and flat and active:

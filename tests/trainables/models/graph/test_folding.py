@@ -1,4 +1,4 @@
-"""The frozen twin against the network it stands for."""
+"""The frozen attack model against the network it stands for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainables import models
 from trainables.models import MODELS
-from trainables.models.graph.folding import Twin
+from trainables.models.graph.folding import FrozenAttackModel
 from trainables.models.normalised import Normalise, Normalised
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -41,14 +41,14 @@ def close(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
     return float((found - wanted).norm()) <= tolerance * float(wanted.norm())
 
 
-def assert_stands_for(twin: Twin, model: nn.Module, x: Tensor, tolerance: float = 1e-4) -> None:
+def assert_stands_for(frozen: FrozenAttackModel, model: nn.Module, x: Tensor, tolerance: float = 1e-4) -> None:
     training = model.training
     with torch.no_grad():
-        assert close(twin(x), model.eval()(x), tolerance)
+        assert close(frozen(x), model.eval()(x), tolerance)
     # In double precision: where an activation is 0 but for rounding, single gradients jump.
     exact, x = copy.deepcopy(model).double(), x.double()
     wanted = input_gradient(exact, x)
-    double = Twin(exact, "fp32", x)
+    double = FrozenAttackModel(exact, "fp32", x)
     for found, want in zip(input_gradient(double, x), wanted, strict=True):
         assert close(found, want, 1e-9)
     assert close(double.input_gradient(x, lambda logits: 2 * logits), wanted[1], 1e-9)
@@ -57,7 +57,7 @@ def assert_stands_for(twin: Twin, model: nn.Module, x: Tensor, tolerance: float 
 
 @pytest.mark.parametrize("memory", FORMATS, ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])
-def test_twin_equals_the_network_in_eval_mode(kind: str, memory: torch.memory_format) -> None:
+def test_the_frozen_model_equals_the_network_in_eval_mode(kind: str, memory: torch.memory_format) -> None:
     shape = (1, 28, 28) if kind.startswith("lenet") else (3, 32, 32)
     model = models.build(
         MODELS[kind](),
@@ -70,38 +70,38 @@ def test_twin_equals_the_network_in_eval_mode(kind: str, memory: torch.memory_fo
     model = worn(model).to(memory_format=memory)
     x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(2)).contiguous(memory_format=memory)
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    twin = Twin(model, "fp32", x)
-    assert twin.folded
-    assert_stands_for(twin, model, x)
+    frozen = FrozenAttackModel(model, "fp32", x)
+    assert frozen.folded
+    assert_stands_for(frozen, model, x)
     assert model.training
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
-    half = Twin(model, "bf16", x)
+    half = FrozenAttackModel(model, "bf16", x)
     assert half.folded
     assert half(x).dtype == torch.float32
     # bf16 keeps 8 bits: a few per cent after tens of layers.
-    assert close(half(x).detach(), twin(x).detach(), 0.1)
+    assert close(half(x).detach(), frozen(x).detach(), 0.1)
 
 
-def test_twin_follows_the_weights_on_refresh() -> None:
+def test_the_frozen_model_follows_the_weights_on_refresh() -> None:
     model = small()
     x = torch.rand(4, 3, 8, 8)
-    twin = Twin(model, "fp32", x)
+    frozen = FrozenAttackModel(model, "fp32", x)
     with torch.no_grad():
         for tensor in model.net.state_dict().values():
             if tensor.is_floating_point():
                 tensor.add_(0.05)
-    stale = twin(x)
-    twin.refresh()
-    assert not torch.allclose(stale, twin(x))
-    assert_stands_for(twin, model, x)
+    stale = frozen(x)
+    frozen.refresh()
+    assert not torch.allclose(stale, frozen(x))
+    assert_stands_for(frozen, model, x)
 
 
-def test_no_gradient_reaches_weights_through_the_twin() -> None:
+def test_no_gradient_reaches_weights_through_the_frozen_model() -> None:
     model = small()
     x = torch.rand(4, 3, 8, 8)
-    twin = Twin(model, "fp32", x)
-    assert not twin(x).requires_grad
-    twin(x.requires_grad_()).sum().backward()
+    frozen = FrozenAttackModel(model, "fp32", x)
+    assert not frozen(x).requires_grad
+    frozen(x.requires_grad_()).sum().backward()
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
@@ -173,10 +173,10 @@ def test_perceptron_is_differentiated_by_hand_as_by_autograd() -> None:
     )
     x = torch.rand(6, 3, 8, 8)
     for precision, tolerance in (("fp32", 1e-5), ("bf16", 0.05)):
-        twin = Twin(model, precision, x)  # type: ignore[arg-type]
-        assert twin._chain is not None
+        frozen = FrozenAttackModel(model, precision, x)  # type: ignore[arg-type]
+        assert frozen._perceptron is not None
         _, wanted = input_gradient(model, x)
-        found = twin.input_gradient(x, lambda logits: 2 * logits)
+        found = frozen.input_gradient(x, lambda logits: 2 * logits)
         assert found.shape == x.shape
         assert close(found.float(), wanted, tolerance)
 
@@ -194,39 +194,39 @@ def test_perceptron_is_differentiated_by_hand_as_by_autograd() -> None:
 def test_nearly_a_perceptron_is_left_to_autograd(layers: tuple[nn.Module, ...]) -> None:
     model = perceptron(*layers)
     x = torch.rand(6, 3, 8, 8)
-    twin = Twin(model, "fp32", x)
-    assert twin._chain is None
-    assert_stands_for(twin, model, x)
+    frozen = FrozenAttackModel(model, "fp32", x)
+    assert frozen._perceptron is None
+    assert_stands_for(frozen, model, x)
 
 
 def test_what_does_not_fold_is_kept() -> None:
     torch.manual_seed(0)
     model = worn(Normalised(Odd(), Normalise((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))))
     x = torch.rand(4, 3, 8, 8)
-    twin = Twin(model, "fp32", x)
-    assert twin.folded
-    assert_stands_for(twin, model, x)
-    half = Twin(model, "bf16", x)
+    frozen = FrozenAttackModel(model, "fp32", x)
+    assert frozen.folded
+    assert_stands_for(frozen, model, x)
+    half = FrozenAttackModel(model, "bf16", x)
     assert half.folded
-    assert close(half(x).detach(), twin(x).detach(), 0.1)
+    assert close(half(x).detach(), frozen(x).detach(), 0.1)
     with torch.no_grad():
         model.net.scale.mul_(2)
         model.net.one.bias.add_(1)
-    twin.refresh()
-    assert_stands_for(twin, model, x)
+    frozen.refresh()
+    assert_stands_for(frozen, model, x)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_network_that_cannot_be_traced_gets_a_copy(precision: str) -> None:
     model = Branching()
     x = torch.rand(4, 3, 8, 8)
-    twin = Twin(model, precision, x)  # type: ignore[arg-type]
-    assert not twin.folded
-    assert_stands_for(twin, model, x, 1e-6 if precision == "fp32" else 0.1)
+    frozen = FrozenAttackModel(model, precision, x)  # type: ignore[arg-type]
+    assert not frozen.folded
+    assert_stands_for(frozen, model, x, 1e-6 if precision == "fp32" else 0.1)
 
 
 def test_random_network_is_not_frozen_by_its_trace() -> None:
     x = torch.rand(4, 3, 8, 8)
-    twin = Twin(Random(), "fp32", x)
-    assert not twin.folded
-    assert not torch.equal(twin(x), twin(x))
+    frozen = FrozenAttackModel(Random(), "fp32", x)
+    assert not frozen.folded
+    assert not torch.equal(frozen(x), frozen(x))

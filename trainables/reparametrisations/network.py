@@ -49,7 +49,7 @@ class ReparametrisedNetwork:
             p.copy_(made[name])
 
     def adversary(self, frozen: FrozenAttackModel, draws: torch.Generator) -> FrozenAttackModel | Fresh:
-        """Return the refreshed frozen attack model, or one with fresh noise in every pass where the weights ask for it."""
+        """Return the refreshed frozen attack model, with new draws in every pass where the weights want them fresh."""
         self.write(draws)
         frozen.refresh()
         return Fresh(self, frozen, draws) if self._weights.in_attack == "fresh" else frozen

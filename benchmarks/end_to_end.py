@@ -30,8 +30,8 @@ from simulator import Front
 
 from search.cluster.spec import Local
 from search.launch.api import launch
-from search.launch.ask_tell import distribution
 from search.launch.prepare import resized
+from search.samplers.optuna.study import distribution
 from search.study import file as study_file
 from search.study.spec import StudySpec
 from trainables.recipes.trial import TrialSpec

@@ -12,8 +12,9 @@ from rivals import Moasha, Optuna, TuneOptuna
 from simulator import Ledger, Method
 
 from search.early_stopping import base
-from search.early_stopping.base import Reach
-from search.samplers.optuna import Ehvi, RandomSearch, Tpe
+from search.early_stopping.reach import Reach
+from search.samplers.ehvi.sampler import Ehvi
+from search.samplers.optuna import RandomSearch, Tpe
 from trainables.store.storage import Storage
 
 Build = Callable[[Curves, Ledger, int, Storage, int], Method]

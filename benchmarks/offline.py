@@ -37,7 +37,8 @@ from simulator import Front
 
 from search.launch.ask_tell import Sampling
 from search.objectives import pareto
-from search.samplers.optuna import Sampler, Tpe
+from search.samplers import Sampler
+from search.samplers.optuna import Tpe
 from search.study.spec import StudySpec
 from trainables.method.phases import Measure, Phase
 from trainables.recipes import RECIPES

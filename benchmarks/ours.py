@@ -12,7 +12,7 @@ from simulator import Ledger, Work
 from search.early_stopping.base import Off, Scheduler
 from search.launch.driver import Driver
 from search.launch.queue import Order
-from search.samplers.optuna import Sampler
+from search.samplers import Sampler
 from search.store.records import Fingerprint, Records
 from trainables.method.phases import Measure, Train
 from trainables.recipes import trial as trial_spec
@@ -131,7 +131,7 @@ class Ours:
         self, phase: Train, curve: tuple[Epoch, ...], before: int, measures: int
     ) -> Iterator[tuple[int, PartialMeasurement | None]]:
         """Cut a training where early stopping looks at it: how many epochs to train, and what is seen then."""
-        rungs = self.parts.early_stopping.rungs()
+        rungs = self.parts.early_stopping.partial_schedule()
         length, last = phase.epochs - phase.start, 0
         for done in range(1, length):
             if rungs is not None and rungs.due(phase, phase.start + done, before + done):

@@ -44,7 +44,7 @@ class Front:
 
     def add(self, values: list[float]) -> bool:
         """Take in a point; say whether it adds to the hypervolume."""
-        if any(all(a >= b for a, b in zip(known, values, strict=True)) for known in self.values):
+        if any(pareto.covers(known, values) for known in self.values):
             return False
         kept = [known for known in self.values if any(a > b for a, b in zip(known, values, strict=True))]
         self.values = [*kept, values]

@@ -19,11 +19,11 @@ from pydantic.fields import FieldInfo
 
 from search.cli import commands
 from search.cluster import spec as cluster_spec
-from search.early_stopping.base import SCHEDULERS, Scheduler
+from search.early_stopping import SCHEDULERS, Scheduler
 from search.files import yaml
 from search.results.exporters import EXPORTERS
 from search.results.table import PointRow, TrialRow, columns
-from search.samplers.optuna import SAMPLERS, Sampler
+from search.samplers import SAMPLERS, Sampler
 from search.space.parameters import PARAMETERS, Parameter
 from search.store.catalogue import STORAGE_VARIABLE
 from search.study import spec as study_spec

@@ -1,22 +1,19 @@
-"""Early stopping: which trials end before they are complete, decided from what trials have reported so far.
+"""Early stopping: which trials end before they are complete, decided from their measurements so far.
 
-It knows nothing of Ray or Optuna. A `Scheduler` is a spec of a study; `build` gives the `Stopping` of one
-search, which is told every report and says which trial to stop. What it holds is a function of the reports in
-their order, so replaying them gives the same state.
+It knows nothing of Ray or Optuna. A `Scheduler` is a spec of a study; `build` returns the `StoppingRule` of one search,
+which sees every measurement and decides which trial to stop. Its state is a function of the measurements in their
+order, so replaying them gives the same state.
 
-Values are in the normalised form of `search.objectives.values`: every objective maximised, in [0, 1]. Source of the
-idea that several objectives can be halved on: Schmucker et al. 2021, arXiv:2106.12639.
+Values are in the normalised form of `search.objectives.values`: every objective maximised, in [0, 1].
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
-from trainables.core.registry import Registry
+from search.objectives.dominance import covers
 from trainables.core.spec import Spec
 from trainables.method.partial import PartialSchedule
 from trainables.metrics import MACS_EFFECTIVE, NONZERO, SPARSITY
@@ -24,14 +21,14 @@ from trainables.store.records import State
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a trial has shown at one moment.
+class Measurement:
+    """What a trial shows at one moment: a measured point, or a partial measurement during a training.
 
-    `resource` counts the epochs that it trained itself, none for stages it found stored. `values` are the objectives of
-    the network as it is now, and `sparsity` is that network's. `share` says how much of the training under way is
-    done; it is 1 at a measured point. `done` counts the trial's measurements before, `ahead` are the sparsities of
-    those to come, this one excluded. `excess` is by how much an accuracy misses its constraint, 0 where none does.
-    `left` is the part of all the trial's epochs, stored ones included, that is to come.
+    `resource` counts the epochs that the trial trained itself, none for stages that were stored. `values` are the
+    objectives of the network as it is now, and `sparsity` is that network's. `share` is how much of the current
+    training is done; 1 at a measured point. `done` counts the points of the trial before, `ahead` are the sparsities of
+    those to come, without this one. `violation` is the largest violation of a constraint on an accuracy, 0 where all
+    are met. `left` is the part of all epochs of the trial, stored ones included, that is to come.
     """
 
     resource: int
@@ -40,7 +37,7 @@ class Report:
     ahead: tuple[float, ...] = ()
     share: float = 1.0
     done: int = 0
-    excess: float = 0.0
+    violation: float = 0.0
     left: float = 1.0
 
     @property
@@ -49,95 +46,92 @@ class Report:
         return self.ahead[-1] if self.ahead else self.sparsity
 
 
-def aimed(report: Report, objectives: Sequence[str]) -> tuple[float, ...]:
+def aimed(measurement: Measurement, objectives: Sequence[str]) -> tuple[float, ...]:
     """Return the values with those that follow from the sparsity as they will be at the trial's target.
 
     Multiply-accumulates are taken to shrink with the weights.
     """
-    kept = (1 - report.target) / (1 - report.sparsity) if report.sparsity < 1 else 1.0
+    kept = (1 - measurement.target) / (1 - measurement.sparsity) if measurement.sparsity < 1 else 1.0
 
     def then(name: str, now: float) -> float:
         if name in (SPARSITY, NONZERO):
-            return report.target
+            return measurement.target
         return 1 - (1 - now) * kept if name == MACS_EFFECTIVE else now
 
-    return tuple(map(then, objectives, report.values))
+    return tuple(map(then, objectives, measurement.values))
 
 
-class Stopping:
-    """Early stopping of one search; the base never stops anything.
+class StoppingRule:
+    """Early stopping of one search; the base never stops a trial.
 
-    Where `live` is False, other trials see a trial's reports only when it has ended: what is decided about trials
-    that run side by side then does not depend on which of them was faster.
+    Where `live` is False, other trials are compared with the measurements of a trial only once it has ended: what is
+    decided about trials that run side by side then does not depend on which of them is faster.
     """
 
     def __init__(self, objectives: Sequence[str], live: bool = True) -> None:
-        """Start without reports; `objectives` are names of measures, in the order of the values."""
+        """Start without measurements; `objectives` are names of measures, in the order of the values."""
         self.objectives = tuple(objectives)
         self.live = live
         self.front: list[tuple[float, ...]] = []
-        """What the complete trials' feasible points reach: those that no other is as good as everywhere."""
-        self.reports: dict[int, list[Report]] = {}
-        """All that was reported by trials which have not failed."""
-        self._unseen: dict[int, list[Report]] = {}
+        """Values of the feasible points of complete trials, without those that another covers."""
+        self.measurements: dict[int, list[Measurement]] = {}
+        """All measurements of trials that have not failed."""
+        self._pending: dict[int, list[Measurement]] = {}
 
-    def report(self, number: int, report: Report) -> bool:
-        """Take in what trial `number` has shown; say whether to stop it.
+    def report(self, number: int, measurement: Measurement) -> bool:
+        """Add a measurement of trial `number`; return whether to stop the trial.
 
-        A trial is never stopped while it holds a point that no complete trial is as good as: the point would be lost.
+        A trial is never stopped while it has a point that no complete trial covers: the point would be lost.
         """
-        hopeless = bool(report.ahead) and self._hopeless(number, report)
-        self._take(number, report)
+        hopeless = bool(measurement.ahead) and self._hopeless(number, measurement)
+        self._add(number, measurement)
         if self.live:
-            self._show(number, report)
+            self._publish(number, measurement)
         else:
-            self._unseen.setdefault(number, []).append(report)
-        return hopeless and not any(map(self._needed, self.reports[number]))
+            self._pending.setdefault(number, []).append(measurement)
+        return hopeless and not any(map(self._extends_front, self.measurements[number]))
 
     def end(self, number: int, state: State) -> None:
-        """Take in how a trial ended: the front takes up the points of a complete one, a failed one never was."""
-        for report in self._unseen.pop(number, ()):
-            self._show(number, report)
+        """End a trial: the points of a complete one join the front, the measurements of a failed one are dropped."""
+        for measurement in self._pending.pop(number, ()):
+            self._publish(number, measurement)
         if state == "failed":
-            self.reports.pop(number, None)
-            self._forget(number)
+            self.measurements.pop(number, None)
+            self._withdraw(number)
         elif state == "complete":
-            for report in filter(self._needed, self.reports.get(number, ())):
-                self.front = [known for known in self.front if not _covers(report.values, known)] + [report.values]
+            for measurement in filter(self._extends_front, self.measurements.get(number, ())):
+                others = [values for values in self.front if not covers(measurement.values, values)]
+                self.front = [*others, measurement.values]
 
-    def replay(self, number: int, reports: Iterable[Report], state: State) -> None:
-        """Take in a trial that ended in an earlier launch; no verdict is asked for."""
-        for report in reports:
-            self._take(number, report)
-            self._show(number, report)
+    def replay(self, number: int, measurements: Iterable[Measurement], state: State) -> None:
+        """Add a trial that ended in an earlier launch; nothing is decided about it."""
+        for measurement in measurements:
+            self._add(number, measurement)
+            self._publish(number, measurement)
         self.end(number, state)
 
     def state(self) -> dict[str, Any]:
         """Return what decisions depend on as JSON-able data."""
-        told = {str(number): [asdict(report) for report in reports] for number, reports in self.reports.items()}
-        return {"front": sorted(map(list, self.front)), "reports": dict(sorted(told.items()))}
+        shown = {str(number): [asdict(one) for one in measured] for number, measured in self.measurements.items()}
+        return {"front": sorted(map(list, self.front)), "measurements": dict(sorted(shown.items()))}
 
-    def _take(self, number: int, report: Report) -> None:
-        self.reports.setdefault(number, []).append(report)
+    def _add(self, number: int, measurement: Measurement) -> None:
+        self.measurements.setdefault(number, []).append(measurement)
 
-    def _needed(self, report: Report) -> bool:
-        """Say whether a report is of a feasible measured point that no complete trial is as good as."""
-        feasible = report.share == 1 and report.excess <= 0
-        return feasible and not any(_covers(known, report.values) for known in self.front)
+    def _extends_front(self, measurement: Measurement) -> bool:
+        """Return whether this is a feasible measured point that no complete trial covers."""
+        feasible = measurement.share == 1 and measurement.violation <= 0
+        return feasible and not any(covers(values, measurement.values) for values in self.front)
 
-    def _hopeless(self, number: int, report: Report) -> bool:
-        """Say whether a trial with measurements to come should stop, by what its kind of scheduler looks at."""
+    def _hopeless(self, number: int, measurement: Measurement) -> bool:
+        """Return whether a trial with points to come should stop, by the criterion of this rule."""
         return False
 
-    def _show(self, number: int, report: Report) -> None:
-        """Let other trials be compared with a report."""
+    def _publish(self, number: int, measurement: Measurement) -> None:
+        """Let other trials be compared with a measurement."""
 
-    def _forget(self, number: int) -> None:
+    def _withdraw(self, number: int) -> None:
         """Compare no other trial with this one any more."""
-
-
-def _covers(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a >= b for a, b in zip(one, other, strict=True))
 
 
 class Scheduler(Spec):
@@ -145,12 +139,12 @@ class Scheduler(Spec):
 
     kind: str
 
-    def build(self, objectives: Sequence[str], live: bool = True) -> Stopping:
-        """Return the early stopping of one search for these objectives; see `Stopping` for `live`."""
+    def build(self, objectives: Sequence[str], live: bool = True) -> StoppingRule:
+        """Return the early stopping of one search for these objectives; see `StoppingRule` for `live`."""
         raise NotImplementedError
 
-    def rungs(self) -> PartialSchedule | None:
-        """Return when a worker is to look at a training on its way and how cheaply; None for never."""
+    def partial_schedule(self) -> PartialSchedule | None:
+        """Return when a worker measures a network during its training, and how cheaply; None for never."""
         return None
 
 
@@ -159,68 +153,5 @@ class Off(Scheduler):
 
     kind: Literal["none"] = "none"
 
-    def build(self, objectives: Sequence[str], live: bool = True) -> Stopping:
-        return Stopping(objectives, live)
-
-
-class Moasha(Scheduler):
-    """Asynchronous successive halving on several objectives.
-
-    After `grace`, `grace` * `eta`, ... epochs of its own, `max_rungs` times, a trial stops unless it is among the
-    best 1 / `eta` of the trials that got so far. `nondominated` ranks by layers of non-dominated trials,
-    and within a layer so that its first members spread over it; `hypervolume` by layers, then by what a trial adds to
-    its layer's hypervolume. Trials are compared at the sparsity they aim at. Constraints are not looked at: early in
-    training nobody meets one. Source: Schmucker et al. 2021, arXiv:2106.12639 §3.
-    """
-
-    kind: Literal["moasha"] = "moasha"
-    rank: Literal["nondominated", "hypervolume"] = "nondominated"
-    eta: float = Field(default=3, gt=1)
-    grace: int = Field(default=4, ge=1)
-    max_rungs: int = Field(default=3, ge=1)
-    examples: int = Field(default=128, gt=0)
-    steps: int = Field(default=5, gt=0)
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """The epochs at which there is a rung, lowest first."""
-        return tuple(sorted({round(self.grace * self.eta**k) for k in range(self.max_rungs)}))
-
-    def build(self, objectives: Sequence[str], live: bool = True) -> Stopping:
-        from search.early_stopping.moasha import RANKINGS, Halving
-
-        return Halving(objectives, self.levels, self.eta, RANKINGS[self.rank], live)
-
-    def rungs(self) -> PartialSchedule:
-        return PartialSchedule(levels=self.levels, examples=self.examples, steps=self.steps)
-
-
-class Reach(Scheduler):
-    """Stop a trial when its epochs to come are likely to be worth less than another trial's.
-
-    The sparsities that a trial has to come are known. Its shortfall against the others that were at the same place and
-    aim at least as high is measured, and the chance to reach the front at each of those sparsities foretold from it,
-    as it went for the trials that have been further. The trial stops where the best of these chances is below `worth`
-    times the mean chance of all that were at the place, times the part of its epochs that is left. At least `evidence`
-    others must have been at the place: a measured point, or a look after one of `shares` of a training of at least
-    `least` epochs.
-    """
-
-    kind: Literal["reach"] = "reach"
-    worth: float = Field(default=0.5, gt=0, le=1)
-    evidence: int = Field(default=4, ge=1)
-    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.05, 0.1, 0.25, 0.5)
-    least: int = Field(default=8, ge=1)
-    examples: int = Field(default=128, gt=0)
-    steps: int = Field(default=5, gt=0)
-
-    def build(self, objectives: Sequence[str], live: bool = True) -> Stopping:
-        from search.early_stopping.reach import Reaching
-
-        return Reaching(objectives, self.worth, self.evidence, live)
-
-    def rungs(self) -> PartialSchedule:
-        return PartialSchedule(shares=self.shares, least=self.least, examples=self.examples, steps=self.steps)
-
-
-SCHEDULERS: Registry[Scheduler] = Registry("scheduler", {"none": Off, "moasha": Moasha, "reach": Reach})
+    def build(self, objectives: Sequence[str], live: bool = True) -> StoppingRule:
+        return StoppingRule(objectives, live)

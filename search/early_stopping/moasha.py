@@ -1,98 +1,49 @@
-"""Asynchronous successive halving on several objectives: rungs, and the place of a trial on one.
-
-Whoever stands on a rung is ranked by layers of non-dominated rows. Within a layer, which nothing orders by itself, a
-ranking does: a function from the layer's values (normalised, maximised) to the indices of its rows, best first. What
-is equal stays in order of arrival.
-"""
+"""The scheduler `moasha`; its rule is in `search.early_stopping.halving`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
-import numpy as np
+from pydantic import Field
 
-from search.early_stopping.base import Report, Stopping, aimed
-from search.objectives import pareto
-
-Ranking = Callable[[pareto.Values], list[int]]
+from search.early_stopping.base import Scheduler, StoppingRule
+from trainables.method.partial import PartialSchedule
 
 
-def by_spread(layer: pareto.Values) -> list[int]:
-    """Rank a layer so that any first rows of it lie far apart: a greedy epsilon-net.
+class Moasha(Scheduler):
+    """Asynchronous successive halving on several objectives.
 
-    The best in the first objective leads; then follows always the one that is furthest from all that were taken.
-    Source: arXiv:2106.12639 §3.2.
+    At each rung a trial stops unless it is among the best 1 / `eta` of the trials that reached the rung so far. Trials
+    are compared at the sparsity of their last point. Constraints are ignored: early in training no network meets one.
+    Source: Schmucker et al. 2021, arXiv:2106.12639 §3.
     """
-    points = np.asarray(layer, dtype=np.float64)
-    order = [int(points[:, 0].argmax())]
-    distance = np.linalg.norm(points - points[order[0]], axis=1)
-    for _ in layer[1:]:
-        distance[order[-1]] = -np.inf
-        order.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(points - points[order[-1]], axis=1))
-    return order
 
+    kind: Literal["moasha"] = "moasha"
+    rank: Literal["nondominated", "hypervolume"] = Field(
+        default="nondominated",
+        description="Order on a rung: `nondominated` by layers of non-dominated trials, and within a layer so "
+        "that its first ones spread over it; `hypervolume` by layers, then by what a trial adds to its hypervolume.",
+    )
+    eta: float = Field(default=3, gt=1, description="One in this many trials continues after a rung.")
+    grace: int = Field(
+        default=4,
+        ge=1,
+        description="Epochs that a trial trains itself before the first rung; each next is at `eta` times as many.",
+    )
+    max_rungs: int = Field(default=3, ge=1, description="How many rungs there are.")
+    examples: int = Field(default=128, gt=0, description="Validation examples of a partial measurement.")
+    steps: int = Field(default=5, gt=0, description="Attack steps of a partial measurement.")
 
-def by_contribution(layer: pareto.Values) -> list[int]:
-    """Rank a layer by what each row alone adds to its hypervolume."""
-    shares = pareto.contributions(layer)
-    return sorted(range(len(layer)), key=lambda index: (-shares[index], index))
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The epochs at which there is a rung, lowest first."""
+        return tuple(sorted({round(self.grace * self.eta**k) for k in range(self.max_rungs)}))
 
+    def build(self, objectives: Sequence[str], live: bool = True) -> StoppingRule:
+        from search.early_stopping.halving import RANKINGS, MoashaRule
 
-RANKINGS: dict[str, Ranking] = {"nondominated": by_spread, "hypervolume": by_contribution}
+        return MoashaRule(objectives, self.levels, self.eta, RANKINGS[self.rank], live)
 
-
-def survives(values: pareto.Values, ranking: Ranking, eta: float) -> bool:
-    """Say whether the last of a rung's rows is among those that go on."""
-    keep = survivors(len(values), eta)
-    ranks = pareto.layers(values)
-    better = sum(rank < ranks[-1] for rank in ranks)
-    layer = [row for row, rank in zip(values, ranks, strict=True) if rank == ranks[-1]]
-    if better + len(layer) <= keep or better >= keep:
-        return better < keep
-    return better + ranking(layer).index(len(layer) - 1) < keep
-
-
-def survivors(entries: int, eta: float) -> int:
-    """Return how many of a rung's entries go on: one in `eta`, and always one."""
-    return max(1, math.floor(entries / eta + 1e-9))
-
-
-class Halving(Stopping):
-    """Rungs at certain epochs; at each a trial goes on if it is among the best of those that got there so far."""
-
-    def __init__(
-        self, objectives: Sequence[str], levels: Sequence[int], eta: float, ranking: Ranking, live: bool = True
-    ) -> None:
-        """Start with empty rungs at `levels` epochs."""
-        super().__init__(objectives, live)
-        self._eta = eta
-        self._ranking = ranking
-        self._rungs: dict[int, dict[int, tuple[float, ...]]] = {level: {} for level in sorted(levels)}
-
-    def state(self) -> dict[str, Any]:
-        """Return the rungs beside what every kind holds."""
-        rungs = {str(level): [[n, list(values)] for n, values in rung.items()] for level, rung in self._rungs.items()}
-        return {**super().state(), "rungs": rungs}
-
-    def _hopeless(self, number: int, report: Report) -> bool:
-        level = self._level(report)
-        if level is None or any(earlier.resource >= level for earlier in self.reports.get(number, ())):
-            return False
-        rung = self._rungs[level]
-        entries = [*rung.values(), aimed(report, self.objectives)]
-        return not survives(entries, self._ranking, self._eta)
-
-    def _show(self, number: int, report: Report) -> None:
-        if (level := self._level(report)) is not None:
-            self._rungs[level].setdefault(number, aimed(report, self.objectives))
-
-    def _forget(self, number: int) -> None:
-        for rung in self._rungs.values():
-            rung.pop(number, None)
-
-    def _level(self, report: Report) -> int | None:
-        """Return the highest rung that a report has reached; one that was jumped over stays without it."""
-        return max((level for level in self._rungs if level <= report.resource), default=None)
+    def partial_schedule(self) -> PartialSchedule:
+        return PartialSchedule(levels=self.levels, examples=self.examples, steps=self.steps)

@@ -14,7 +14,7 @@ from typing import Any
 
 from search import objectives
 from search.launch.ask_tell import Sampling
-from search.launch.cost import Forecasts, taught_as
+from search.launch.cost import Forecasts, params_measured
 from search.launch.queue import Order, trainings
 from search.launch.screening import Screens
 from search.launch.stopping import ENQUEUED, EarlyStopping
@@ -96,7 +96,7 @@ class Driver:
         self._expectations.store(taught.stages)
         for lesson in taught.lessons:
             params = completed(self.spec, lesson.params) or lesson.params
-            self._sampling.teach(lesson.study, params, *self._judge(lesson.measured))
+            self._sampling.add_transferred(lesson.study, params, *self._judge(lesson.measured))
         trials = [(self._completed(record), outcome) for record, outcome in issued]
         queued = [record.params for record, _ in trials if record.sampler.get(ENQUEUED)]
         self._queue = [given for given in self.spec.queue() if given not in queued]
@@ -290,10 +290,10 @@ class Driver:
         self._screens.learn(outcome)
 
     def _observe(self, record: TrialRecord, point: Point) -> None:
-        params = taught_as(self.spec.space, record.params, point.stands_for, record.spec["recipe"].get)
+        params = params_measured(self.spec.space, record.params, point.stands_for, record.spec["recipe"].get)
         if params is None or params == record.params:
             return
-        self._sampling.observe(record.number, params, *self._judge(point))
+        self._sampling.add_observation(record.number, params, *self._judge(point))
 
     def _tell(self, record: TrialRecord, outcome: Outcome) -> None:
         shown: list[Point | PartialMeasurement] = [*outcome.rungs, *outcome.points]
@@ -306,7 +306,7 @@ class Driver:
     def _judge(self, point: objectives.Measured) -> tuple[list[float] | None, list[float]]:
         if not objectives.valid(point, self.spec):
             return None, []
-        missed = [*objectives.violations(point, self.spec), *objectives.distances(point, self.spec)]
+        missed = [*objectives.violations(point, self.spec), *objectives.target_violations(point, self.spec)]
         return objectives.values(point, self.spec), missed
 
     def stop_reason(self) -> str | None:

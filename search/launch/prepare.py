@@ -8,7 +8,7 @@ from typing import Any
 from search.launch import warm_start
 from search.store import allowed_changes
 from search.store.records import Fingerprint, Records
-from search.study import spec as study_spec
+from search.study.changes import changes
 from search.study.spec import StudySpec
 from trainables.core.errors import SpecError
 from trainables.store.storage import Storage
@@ -51,7 +51,7 @@ def resumed(spec: StudySpec, records: Records, *, allow_change: bool = False) ->
         SpecError: the stored study searches or measures something else.
     """
     spec = with_precision(spec, records.spec.recipe.train.precision)
-    differences = study_spec.changes(records.spec, spec)
+    differences = changes(records.spec, spec)
     if not differences:
         return spec, ()
     if allow_change:

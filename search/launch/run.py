@@ -17,7 +17,7 @@ from search.launch.prepare import create_or_update, with_precision
 from search.results.study import Ending, Study
 from search.store import driver_lock
 from search.store.records import Records
-from search.study.trials import rim_trials
+from search.study.space_check import corner_trials
 from trainables.core.errors import RobustsearchError
 from trainables.recipes.trial import TrialSpec
 from trainables.store.lease import Lease
@@ -76,7 +76,7 @@ class Launch:
         self._say = say
         self._interrupt = Interrupt()
         self._watchdog = Watchdog(self._interrupt, self._last_words if owns_process else None)
-        self._trials: list[TrialSpec] = list(rim_trials(plan.spec))
+        self._trials: list[TrialSpec] = list(corner_trials(plan.spec.space, plan.spec.trial))
 
     def run(self) -> Ending:
         """Connect to the cluster, and run the trials there."""

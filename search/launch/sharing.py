@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from search.space.parameters import Params, holds, place
+from search.space.parameters import Params, holds, value_at
 from search.study.spec import StudySpec
 from trainables.method.phases import EpochPhase
 from trainables.recipes.trial import keyed_phases
@@ -54,5 +54,5 @@ def draw(spec: StudySpec, draws: random.Random) -> Params:
     params: Params = {}
     for path, parameter in spec.space.items():
         if holds(parameter, params):
-            params[path] = place(draws.random(), parameter)
+            params[path] = value_at(draws.random(), parameter)
     return params

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from search import objectives
-from search.early_stopping.base import Report
+from search.early_stopping.base import Measurement
 from search.study.spec import StudySpec
 from trainables.method.phases import EpochPhase, Inherit, Measure, Phase, Train
 from trainables.metrics import KNOWN
@@ -102,7 +102,7 @@ class EarlyStopping:
         if self._stopping.report(record.number, report) and not record.sampler.get(ENQUEUED):
             self._hopeless.add(record.number)
 
-    def _reports(self, record: TrialRecord, outcome: Outcome) -> Iterator[tuple[tuple[int, float], Report]]:
+    def _reports(self, record: TrialRecord, outcome: Outcome) -> Iterator[tuple[tuple[int, float], Measurement]]:
         """Yield what a trial reported, in the order in which it did."""
         shown: dict[tuple[int, float], Point | PartialMeasurement] = {
             (rung.measures, rung.share): rung for rung in outcome.rungs
@@ -114,20 +114,20 @@ class EarlyStopping:
 
     def _report(
         self, record: TrialRecord, measured: Point | PartialMeasurement, done: int, share: float
-    ) -> Report | None:
+    ) -> Measurement | None:
         """Return a report; None where the study stops nothing or the measurement cannot be compared."""
         if not self._on or not objectives.valid(measured, self._spec):
             return None
         course = self._course(record)
         missed = zip(self._spec.constraints, objectives.violations(measured, self._spec), strict=True)
-        return Report(
+        return Measurement(
             resource=measured.epochs_trained if isinstance(measured, Point) else measured.resource,
             values=tuple(objectives.values(measured, self._spec)),
             sparsity=measured.sparsity,
             ahead=course.sparsities[done + (share == 1) :],
             share=share,
             done=done,
-            excess=max([0.0, *(excess for name, excess in missed if name not in KNOWN)]),
+            violation=max([0.0, *(violation for name, violation in missed if name not in KNOWN)]),
             left=course.left(done, share),
         )
 

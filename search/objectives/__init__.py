@@ -1,7 +1,7 @@
-"""What measured points are worth: objective values, constraints, Pareto fronts."""
+"""Objectives of measured points: values, violations of constraints, Pareto fronts."""
 
 from __future__ import annotations
 
-from search.objectives.values import COUNTS, Measured, distances, feasible, valid, values, violations
+from search.objectives.values import COUNTS, Measured, feasible, target_violations, valid, values, violations
 
-__all__ = ["COUNTS", "Measured", "distances", "feasible", "valid", "values", "violations"]
+__all__ = ["COUNTS", "Measured", "feasible", "target_violations", "valid", "values", "violations"]

@@ -1,7 +1,7 @@
-"""The front: which points no other point beats, and how much they cover. Pure functions of numbers.
+"""The front: which points no other dominates, and their hypervolume. Pure functions of numbers.
 
-Everything here takes objective values in the normalised form of `search.objectives.values`: every
-objective maximised, 0 the fixed reference, so that two searches of one study compare.
+All functions take objective values in the normalised form of `search.objectives.values`: every objective maximised, 0
+the fixed reference, so that two searches of one study compare. Shapes: values (points, objectives).
 """
 
 from __future__ import annotations
@@ -10,6 +10,20 @@ from collections.abc import Sequence
 
 import moocore
 import numpy as np
+
+from search.objectives.dominance import covers, dominates
+
+__all__ = [
+    "Archive",
+    "contributions",
+    "covers",
+    "dominates",
+    "front",
+    "hypervolume",
+    "knee",
+    "layers",
+    "nondominated",
+]
 
 Values = Sequence[Sequence[float]] | np.ndarray
 
@@ -23,20 +37,20 @@ def _array(values: Values) -> np.ndarray:
 
 
 def nondominated(values: Values) -> list[bool]:
-    """Say of each point whether no other is at least as good everywhere and better somewhere.
+    """Return for each point whether no other dominates it.
 
-    Equal points do not dominate each other: of duplicates on the front, all are.
+    Equal points do not dominate each other: all duplicates of a point on the front are on it.
     """
     if not len(values):
         return []
     points = _array(values)
     if points.shape[1] == 1:
-        return [bool(kept) for kept in points[:, 0] == points[:, 0].max()]
-    return [bool(kept) for kept in moocore.is_nondominated(points, maximise=True, keep_weakly=True)]
+        return [bool(on_front) for on_front in points[:, 0] == points[:, 0].max()]
+    return [bool(on_front) for on_front in moocore.is_nondominated(points, maximise=True, keep_weakly=True)]
 
 
 def layers(values: Values) -> list[int]:
-    """Return each point's layer: 0 for the non-dominated ones, 1 for those that are once these are gone, and so on."""
+    """Return each point's layer: 0 for the non-dominated ones, 1 for those that only layer 0 dominates, and so on."""
     if not len(values):
         return []
     points = _array(values)
@@ -46,7 +60,7 @@ def layers(values: Values) -> list[int]:
 
 
 class Archive:
-    """The front of points that come one by one, each under a name; a name that is known already changes nothing."""
+    """The front of points that are added one by one, each under a name; adding a name again changes nothing."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -55,14 +69,14 @@ class Archive:
         self._hypervolume: float | None = 0.0
 
     def add(self, name: str, values: Sequence[float]) -> bool:
-        """Take in a point and say whether it is on the front now."""
+        """Add a point and return whether it is on the front now."""
         if name in self._seen:
             return name in self.front
         self._seen.add(name)
         mine = list(values)
-        if any(_dominates(other, mine) for other in self.front.values()):
+        if any(dominates(other, mine) for other in self.front.values()):
             return False
-        self.front = {key: other for key, other in self.front.items() if not _dominates(mine, other)}
+        self.front = {key: other for key, other in self.front.items() if not dominates(mine, other)}
         self.front[name] = mine
         self._hypervolume = None
         return True
@@ -72,10 +86,6 @@ class Archive:
         if self._hypervolume is None:
             self._hypervolume = hypervolume(list(self.front.values()))
         return self._hypervolume
-
-
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a >= b for a, b in zip(one, other, strict=True)) and one != other
 
 
 def hypervolume(values: Values) -> float:
@@ -119,10 +129,10 @@ def knee(values: Values) -> int | None:
 
 
 def front(values: Sequence[Sequence[float] | None]) -> list[bool]:
-    """Say of each point whether it is on the front; None and non-finite points are not, and beat nobody."""
-    known = [i for i, point in enumerate(values) if point is not None and np.isfinite(point).all()]
-    kept = nondominated([list(values[i] or ()) for i in known])
+    """Return for each point whether it is on the front; None and non-finite points are not, and dominate none."""
+    comparable = [i for i, point in enumerate(values) if point is not None and np.isfinite(point).all()]
+    verdicts = nondominated([list(values[i] or ()) for i in comparable])
     on_front = [False] * len(values)
-    for index, verdict in zip(known, kept, strict=True):
+    for index, verdict in zip(comparable, verdicts, strict=True):
         on_front[index] = verdict
     return on_front

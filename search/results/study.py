@@ -144,7 +144,9 @@ class Study:
         if not self.spec.target:
             return None
         rows = [row for row in self.points() if row.feasible and objectives.valid(row.measured, self.spec)]
-        missed = {row.point: [max(0.0, gap) for gap in objectives.distances(row.measured, self.spec)] for row in rows}
+        missed = {
+            row.point: [max(0.0, gap) for gap in objectives.target_violations(row.measured, self.spec)] for row in rows
+        }
         reached = [row for row in rows if not any(missed[row.point])]
         point = max(reached, key=lambda row: (row.sparsity, row.robust_accuracy), default=None)
         nearest = min(rows, key=lambda row: (sum(missed[row.point]), -row.sparsity), default=None)

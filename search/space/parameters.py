@@ -16,6 +16,9 @@ Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 Params = dict[str, Any]
 """Values by dotted path."""
 
+SPARSITY_PATH = "recipe.sparsity"
+"""The parameter that says how sparse the last network of a trial is to be."""
+
 
 def _number(value: Any) -> Any:
     """Read a fraction such as 8/255; everything else is left to the field."""
@@ -158,8 +161,8 @@ def holds(parameter: Parameter, params: Mapping[str, Any]) -> bool:
     return all(path in params and params[path] in wanted for path, wanted in parameter.when.items())
 
 
-def name(params: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what tells trials apart, hashable: 1, 1.0 and true are three values."""
+def identity(params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what distinguishes trials, hashable: 1, 1.0 and true are three values."""
     return tuple((path, type(value), value) for path, value in params.items())
 
 
@@ -172,8 +175,8 @@ def meant(parameter: Parameter, value: Any) -> Any:
     return value
 
 
-def place(share: float, parameter: Parameter) -> Any:
-    """Return the value that lies `share` in [0, 1] of the way through a parameter."""
+def value_at(share: float, parameter: Parameter) -> Any:
+    """Return the value of a parameter at `share` of its range, in [0, 1]."""
     if isinstance(parameter, Categorical):
         return parameter.choices[min(int(share * len(parameter.choices)), len(parameter.choices) - 1)]
     assert isinstance(parameter, (FloatRange, IntRange))
@@ -203,6 +206,15 @@ def numbers(choices: Sequence[Any]) -> list[float] | None:
         except ValueError:
             return None
     return found
+
+
+def searched(space: Mapping[str, Parameter], values: Mapping[str, Any]) -> Params:
+    """Return of values for all parameters those that are active together, in the order of the space."""
+    kept: Params = {}
+    for path, parameter in space.items():
+        if holds(parameter, kept):
+            kept[path] = values[path]
+    return kept
 
 
 def active(space: Mapping[str, Parameter], params: Mapping[str, Any]) -> Params | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from search.space.parameters import Categorical, FloatRange, IntRange, Parameter, Params
 from search.store.records import Records
-from search.study import spec
+from search.study.changes import changes
 from search.study.inverse import completed
 from search.study.spec import StudySpec
 from search.study.trials import rewind_epochs
@@ -26,7 +26,7 @@ def effects(records: Records, new: StudySpec) -> list[str]:
     trials = {record.number: record.params for record, _ in records.trials()}
     kept = {name: getattr(new, name) for name in ALLOWED}
     refused = [
-        *spec.changes(old.model_copy(update=kept), new),
+        *changes(old.model_copy(update=kept), new),
         *(line for path in old.space for line in _shrunk(path, old.space[path], new.space.get(path))),
     ]
     if not refused:
@@ -42,7 +42,7 @@ def effects(records: Records, new: StudySpec) -> list[str]:
 
 def may_be_allowed(old: StudySpec, new: StudySpec) -> bool:
     """Say whether all that differs is of a kind that may be changed on purpose."""
-    return not spec.changes(old.model_copy(update={name: getattr(new, name) for name in ALLOWED}), new)
+    return not changes(old.model_copy(update={name: getattr(new, name) for name in ALLOWED}), new)
 
 
 def _effects(old: StudySpec, new: StudySpec, trials: dict[int, Params]) -> Iterator[str]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search.space.parameters import Categorical, Parameter, Params, active, holds, numbers
+from search.study.spec import StudySpec
 from trainables.core.errors import SpecError
 from trainables.core.spec import plain
 from trainables.recipes.trial import TrialSpec
-
-if TYPE_CHECKING:
-    from search.study.spec import StudySpec
 
 
 def params_of(study: StudySpec, trial: Mapping[str, Any], given: Mapping[str, Any]) -> Params | None:

@@ -8,12 +8,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from search.early_stopping.base import SCHEDULERS, Off, Scheduler
+from search.early_stopping.base import Off, Scheduler
+from search.early_stopping.registry import SCHEDULERS
 from search.files.diagnostics import dotted, problems, shown
 from search.files.fields import Bound, Duration, Module, Name, Size, bound
-from search.samplers.optuna import SAMPLERS, Ehvi, Sampler
+from search.objectives.problem import SearchProblem, bounds
+from search.samplers.base import Sampler
+from search.samplers.ehvi.sampler import Ehvi
+from search.samplers.registry import SAMPLERS
 from search.space.parameters import Params, Scalar, Space, meant
-from search.study.trials import Problem, plain_trial, wrong_queue, wrong_space
+from search.study.space_check import Problem, wrong_enqueued, wrong_space
+from search.study.trials import TrialTemplate, rewind_epochs
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
 from trainables.core.spec import Spec, plain
@@ -77,7 +82,9 @@ class StudySpec(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        wrong = [*_wrong_measures(self), *wrong_space(self)] or [*wrong_queue(self), *_repeated(self)]
+        plain_trial = self._template().plain
+        wrong = [*_wrong_measures(self), *wrong_space(self.space, plain_trial)]
+        wrong = wrong or [*wrong_enqueued(self.space, self.enqueue, plain_trial), *_repeated(self)]
         if wrong:
             details = [
                 InitErrorDetails(type=PydanticCustomError("inconsistent", "{m}", {"m": message}), loc=loc, input=None)
@@ -92,18 +99,27 @@ class StudySpec(Spec):
         Raises:
             SpecError: a value is not possible; the message names the parameter.
         """
+        data = self._template().plain(params)
         try:
-            return TrialSpec.model_validate(plain_trial(self, params))
+            return TrialSpec.model_validate(data)
         except ValidationError as error:
-            found = problems(error, plain_trial(self, params), TrialSpec)
+            found = problems(error, data, TrialSpec)
             lines = [f"{dotted(path)}: {message}" for path, message in found]
             given = ", ".join(f"{path} = {shown(value)}" for path, value in params.items())
             raise SpecError("\n".join([f"no trial can have {given or 'the default values'}", *lines])) from None
 
+    def _template(self) -> TrialTemplate:
+        return TrialTemplate(
+            self.model, self.recipe, self.data, self.protocol, self.seed, self.plugins, rewind_epochs(self.space)
+        )
+
+    def problem(self) -> SearchProblem:
+        """Return what samplers know of the study."""
+        return SearchProblem(self.space, self.objectives, self.constraints, self.target, self.recipe.sparsity)
+
     def bounds(self) -> dict[str, tuple[str, str]]:
-        """Return measure and bound of all that a sampler is to keep to, by name: the constraints, then the target."""
-        target = {f"target.{measure}": (measure, text) for measure, text in self.target.items()}
-        return {**{measure: (measure, text) for measure, text in self.constraints.items()}, **target}
+        """Return measure and bound of all that a sampler has to keep to, by name."""
+        return bounds(self)
 
     def queue(self) -> list[Params]:
         """Return the parameters of the trials in `enqueue`, in the order of the space."""
@@ -142,8 +158,8 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
                 if (better == "maximise")
                 else f"more is not better here: {measure} can only be {better}d",
             )
-    for section, bounds in bounded:
-        for measure, text in bounds.items():
+    for section, texts in bounded:
+        for measure, text in texts.items():
             number = bound(text)[1]
             if measure in MEASURES and measure not in _COUNTS and number > 1:
                 slip = f"; did you mean {number / 100:g}?" if number <= 100 else ""
@@ -152,56 +168,6 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
         yield ("target",), f"a target asks for the sparsest network that reaches it; {SPARSITY} must be an objective"
     for measure in {SPARSITY, NONZERO} & study.target.keys():
         yield ("target", measure), "a target is what the sparsest network is to reach; bound this with `constraints`"
-
-
-MAY_CHANGE = (
-    "description",
-    "enqueue",
-    "early_stopping",
-    "screening",
-    "budget",
-    "max_failures",
-    "abort_after",
-    "stage_storage",
-)
-"""What may be changed in a study that exists."""
-
-
-def changes(old: StudySpec, new: StudySpec) -> list[str]:
-    """Return the differences that make `new` another study than `old`, a line each; empty where it may be continued."""
-    sides = []
-    for study in (old, new):
-        data = plain(study, hashed=True)
-        space = {path: (order, parameter) for order, (path, parameter) in enumerate(data.pop("space").items())}
-        flat = dict(_leaves({name: part for name, part in data.items() if name not in MAY_CHANGE}))
-        sides.append({**flat, **{f"space.{path}": text for path, text in space.items()}})
-    before, after = sides
-    found = []
-    for name in dict.fromkeys((*before, *after)):
-        if name not in after:
-            found.append(f"{name}: was {_said(before[name])}, is gone")
-        elif name not in before:
-            found.append(f"{name}: is new, {_said(after[name])}")
-        elif before[name] != after[name]:
-            found.append(f"{name}: was {_said(before[name])}, is {_said(after[name])}")
-    if list(old.objectives) != list(new.objectives) and set(old.objectives) == set(new.objectives):
-        found.append(f"objectives: the order was {', '.join(old.objectives)}, is {', '.join(new.objectives)}")
-    return found
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, tuple):
-        order, parameter = value
-        return f"{parameter} as number {order + 1}"
-    return repr(value)
-
-
-def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(data, Mapping) and data:
-        for name, value in data.items():
-            yield from _leaves(value, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, data
 
 
 def json_schema() -> dict[str, Any]:

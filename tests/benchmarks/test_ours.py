@@ -9,7 +9,7 @@ import pytest
 from ours import DATA_HASH, Ours, Parts
 from simulator import Ledger, simulate
 
-from search.early_stopping.base import Moasha
+from search.early_stopping.moasha import Moasha
 from search.samplers.optuna import RandomSearch
 from search.store.records import Records
 from tests.benchmarks import made

@@ -66,7 +66,5 @@ def test_some_trials_stop_the_launch_ends_well_and_goes_on_after_a_kill(start: S
     assert not {row.trial for row in read.front()} & {int(name) for name in stopped}
 
     driver = Driver(Records.open(Storage(str(study))))
-    told = [
-        trial for trial in driver._sampling._study.get_trials(deepcopy=False) if not trial.user_attrs.get("observed_in")
-    ]
-    assert Counter(trial.state.name for trial in told)["PRUNED"] == len(stopped)
+    trials = [row for row in driver._sampling.observations if row.origin == "own"]
+    assert Counter(trial.state for trial in trials)["stopped"] == len(stopped)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from search.launch.ask_tell import Sampling
-from search.samplers.optuna import SAMPLERS
+from search.samplers import SAMPLERS
 from search.space.parameters import active
 from search.study.file import loads
 from search.study.spec import StudySpec
@@ -56,7 +56,7 @@ def measured(params: dict[str, Any]) -> tuple[list[float], list[float]]:
 def run(sampling: Sampling, number: int, params: dict[str, Any]) -> None:
     """Report a trial as the driver does: points on the way, then the end; some trials fail, some stop early."""
     on_the_way = {**params, "recipe.sparsity": params["recipe.sparsity"] / 2}
-    sampling.observe(number, on_the_way, *measured(on_the_way))
+    sampling.add_observation(number, on_the_way, *measured(on_the_way))
     state = {3: "failed", 4: "stopped"}.get(number % 6, "complete")
     sampling.tell(number, state, *measured(params))  # type: ignore[arg-type]
 

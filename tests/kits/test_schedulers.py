@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from search.early_stopping.base import SCHEDULERS, Report, Scheduler, Stopping
+from search.early_stopping import SCHEDULERS
+from search.early_stopping.base import Measurement, Scheduler, StoppingRule
 from trainables.core.spec import plain
 from trainables.method.partial import PartialSchedule
 
@@ -19,10 +20,10 @@ KINDS = list(SCHEDULERS)
 LADDER = (0.0, 0.5, 0.75, 0.9)
 
 
-def story(seed: int) -> list[tuple[int, Report]]:
+def story(seed: int) -> list[tuple[int, Measurement]]:
     """What 24 trials would report that climb a ladder of sparsities, three at a time, some with a bad start."""
     draw = random.Random(seed)
-    told: list[list[tuple[int, Report]]] = []
+    told: list[list[tuple[int, Measurement]]] = []
     for number in range(24):
         quality, top, mine = draw.uniform(0.2, 0.9), draw.randrange(1, len(LADDER)), []
         for done, sparsity in enumerate(LADDER[: top + 1]):
@@ -30,9 +31,9 @@ def story(seed: int) -> list[tuple[int, Report]]:
                 robust = min(1.0, max(0.0, quality * (1 - sparsity**3) * share**0.3 + draw.gauss(0, 0.01)))
                 ahead = LADDER[done + (share == 1) : top + 1]
                 resource = 8 * done + round(8 * share)
-                mine.append((number, Report(resource, (robust, sparsity), sparsity, ahead, share, done)))
+                mine.append((number, Measurement(resource, (robust, sparsity), sparsity, ahead, share, done)))
         told.append(mine)
-    order: list[tuple[int, Report]] = []
+    order: list[tuple[int, Measurement]] = []
     running = [told.pop(0) for _ in range(3)]
     while running:
         mine = draw.choice(running)
@@ -43,7 +44,7 @@ def story(seed: int) -> list[tuple[int, Report]]:
     return order
 
 
-def play(stopping: Stopping, told: list[tuple[int, Report]]) -> dict[int, int]:
+def play(stopping: StoppingRule, told: list[tuple[int, Measurement]]) -> dict[int, int]:
     """Tell a story as far as it is allowed to go; return at which epoch each stopped trial was stopped."""
     stopped: dict[int, int] = {}
     for number, report in told:
@@ -57,7 +58,7 @@ def play(stopping: Stopping, told: list[tuple[int, Report]]) -> dict[int, int]:
     return stopped
 
 
-def build(kind: str, objectives: tuple[str, ...] = TWO) -> Stopping:
+def build(kind: str, objectives: tuple[str, ...] = TWO) -> StoppingRule:
     return SCHEDULERS[kind]().build(objectives)
 
 
@@ -65,7 +66,7 @@ def build(kind: str, objectives: tuple[str, ...] = TWO) -> Stopping:
 def test_a_spec_is_plain_data_and_says_when_to_look(kind: str) -> None:
     spec = SCHEDULERS[kind]()
     assert SCHEDULERS.parse(json.loads(json.dumps(plain(spec)))) == spec == SCHEDULERS.parse(kind)
-    rungs = spec.rungs()
+    rungs = spec.partial_schedule()
     assert rungs is None or PartialSchedule.model_validate(json.loads(json.dumps(plain(rungs)))) == rungs
     assert (rungs is None) == (kind == "none")
 
@@ -95,7 +96,7 @@ def test_something_is_stopped_and_never_what_the_front_needs(kind: str) -> None:
         stopping = build(kind)
         stopped = play(stopping, story(seed))
         assert bool(stopped) == (kind != "none")
-        for report in (report for number in stopped for report in stopping.reports[number] if report.share == 1):
+        for report in (report for number in stopped for report in stopping.measurements[number] if report.share == 1):
             assert any(all(a >= b for a, b in zip(known, report.values, strict=True)) for known in stopping.front)
 
 
@@ -107,7 +108,7 @@ def test_a_search_that_is_rebuilt_from_ended_trials_goes_on_with_what_they_repor
     whole, parts = build(kind), build(kind)
     stopped = play(whole, first)
     for number in range(16):
-        reports = whole.reports[number]
+        reports = whole.measurements[number]
         parts.replay(number, reports, "stopped" if number in stopped else "complete")
     assert parts.state() == whole.state()
     assert play(parts, rest) == play(whole, rest)
@@ -119,14 +120,14 @@ def test_a_trial_alone_is_not_stopped_nor_one_at_its_end(kind: str) -> None:
     assert play(build(kind), alone) == {}
     stopping = build(kind)
     play(stopping, story(2))
-    assert not stopping.report(99, Report(99, (0.0, 0.1), 0.1))
+    assert not stopping.report(99, Measurement(99, (0.0, 0.1), 0.1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("objectives", [("robust_accuracy",), (*TWO, "clean_accuracy"), ("nonzero", "macs_effective")])
 def test_any_number_of_objectives_will_do(kind: str, objectives: tuple[str, ...]) -> None:
-    def widened(report: Report) -> Report:
-        return Report(**{**vars(report), "values": (*report.values, 0.5)[: len(objectives)]})
+    def widened(report: Measurement) -> Measurement:
+        return Measurement(**{**vars(report), "values": (*report.values, 0.5)[: len(objectives)]})
 
     stopping = build(kind, objectives)
     play(stopping, [(number, widened(report)) for number, report in story(3)])
@@ -149,7 +150,7 @@ def test_trials_that_do_not_show_themselves_until_they_end_change_no_verdict(kin
     spec = SCHEDULERS.parse({"kind": kind, **EAGER[kind]})
     ended = sorted(story(7), key=lambda item: item[0])
 
-    def fresh() -> Stopping:
+    def fresh() -> StoppingRule:
         stopping = spec.build(TWO, live=False)
         play(stopping, [t for t in ended if t[0] < 12])
         return stopping

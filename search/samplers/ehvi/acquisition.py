@@ -13,6 +13,8 @@ import moocore
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from search.samplers.sobol import sobol_points
+
 Array = np.ndarray
 
 
@@ -96,19 +98,19 @@ def over_staircase(chains: Chains, front: Staircase) -> Array:
 
 
 def by_sampling(
-    mean: Array, deviation: Array, excess_mean: Array, excess_deviation: Array, front: Array, draws: Array
+    mean: Array, deviation: Array, violation_mean: Array, violation_deviation: Array, front: Array, draws: Array
 ) -> float:
     """Return the mean gain in hypervolume of measuring several points, over joint draws, in any number of objectives.
 
     A draw moves all points of a chain together, each objective by itself; what it makes infeasible does not count.
-    Shapes: `mean` and `deviation` (points, objectives), excesses (points, constraints), `front` (n, objectives),
+    Shapes: `mean` and `deviation` (points, objectives), violations (points, constraints), `front` (n, objectives),
     `draws` (draws, objectives + constraints), standard normal.
     """
     before = _volume(front)
     objectives = mean.shape[1]
     gained = 0.0
     for draw in draws:
-        fits = (excess_mean + excess_deviation * draw[objectives:] <= 0).all(axis=1)
+        fits = (violation_mean + violation_deviation * draw[objectives:] <= 0).all(axis=1)
         drawn = mean + deviation * draw[:objectives]
         gained += _volume(np.concatenate([front, drawn[fits]])) - before if fits.any() else 0.0
     return gained / len(draws)
@@ -121,16 +123,14 @@ def _volume(points: Array) -> float:
 
 def normal_draws(count: int, dimensions: int, seed: int) -> Array:
     """Return evenly spread standard normal draws (count, dimensions); `count` is a power of 2."""
-    from scipy.stats import qmc
-
     if dimensions == 0:
         return np.zeros((count, 0))
-    shares = qmc.Sobol(dimensions, scramble=True, rng=seed).random(count)
+    shares = np.array(sobol_points(dimensions, count, seed))
     return np.asarray(ndtri(np.clip(shares, 1e-6, 1 - 1e-6)))
 
 
-def feasible(excess: Array, deviation: Array) -> Array:
-    """Return the probability that all of several independent normal excesses (points, constraints) are at most 0."""
+def feasible(violation: Array, deviation: Array) -> Array:
+    """Return the probability that all of several independent normal violations (points, constraints) are at most 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        likely = np.where(deviation > 0, ndtr(-excess / deviation), excess <= 0)
+        likely = np.where(deviation > 0, ndtr(-violation / deviation), violation <= 0)
     return np.asarray(likely.prod(axis=1))

@@ -1,4 +1,4 @@
-"""Parameters as numbers: where in a parameter's range a value lies, and back; and trials as rows of features."""
+"""Parameters as numbers: trials as rows of features."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from search.launch.cost import SPARSITY_PATH
-from search.space.parameters import FloatRange, IntRange, Parameter, Params, numbers
+from search.space.parameters import SPARSITY_PATH, FloatRange, IntRange, Parameter, Params, numbers
 
 Array = np.ndarray
 
 _WIDE = 10.0
-"""Numeric choices are spaced by their logarithms where the largest is so many times the smallest positive one."""
+"""Numeric choices are spaced by their logarithms where the largest is this many times the smallest positive one."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,12 @@ class _Axis:
 
 
 class Encoder:
-    """Trials as rows of features for a model of the results, each in [0, 1] or thereabouts.
+    """Trials as rows of features for a model of the results, each about in [0, 1].
 
-    Numbers keep their scale (the logarithm where it is searched, or choices span powers of ten); sparsity is scaled
-    by the logarithm of what is left; other choices are a column each, at equal distances. `groups` says
-    which parameter a column belongs to.
+    Numbers keep their scale (the logarithm where it is searched, or choices span powers of ten); sparsity is scaled by
+    the logarithm of 1 - sparsity; other choices have a column each, at equal distances.
+
+    Shapes: `groups` (features,) is the number of the parameter that a column belongs to.
     """
 
     def __init__(self, space: Mapping[str, Parameter]) -> None:
@@ -72,7 +72,7 @@ def _axis(path: str, parameter: Parameter) -> _Axis:
 
 
 def _index(choices: Sequence[Any], value: Any) -> int:
-    """Return the place of a choice; 1 and 1.0, and a choice that JSON gave back, are the same."""
+    """Return the index of a choice; 1 and 1.0, and a choice that was read from JSON, are the same."""
     return choices.index(value)
 
 

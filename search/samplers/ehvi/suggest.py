@@ -9,23 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.launch.cost import SPARSITY_PATH, Forecast
 from search.objectives import pareto
+from search.samplers.base import Forecast, SamplerContext
 from search.samplers.ehvi import acquisition, candidates
 from search.samplers.ehvi.acquisition import Chains, Staircase
 from search.samplers.ehvi.gp import Array
-from search.samplers.ehvi.surrogate import Observations, Posterior, Surrogate, bounded, sample
-from search.space.parameters import Params, name
+from search.samplers.ehvi.surrogate import Posterior, Surrogate, sample
+from search.samplers.points import ObservedPoints, worth_keeping
+from search.samplers.sobol import sobol_trial, sobol_trials
+from search.space.parameters import SPARSITY_PATH, Params, identity
 from trainables.core.errors import SpecError
 from trainables.core.rng import derive
 from trainables.metrics import SPARSITY
-
-if TYPE_CHECKING:
-    from search.samplers.optuna import SamplerContext
 
 MOST_POINTS = 250
 """How many points the models see."""
@@ -52,20 +50,21 @@ class _Chain:
     epochs: tuple[int, ...]
 
 
-def suggest(context: SamplerContext, told: Observations, startup: int) -> Params:
+def suggest(context: SamplerContext, observed: ObservedPoints, startup: int) -> Params:
     """Return the parameters of the trial that promises most for its epochs; the first `startup` cover the space."""
     # What another study has measured teaches the models, and is not on this study's front until it is measured here.
-    under_way = (name(params) for params in (*told.running, *told.failed))
-    seen = frozenset((*told.names[told.lent :], *under_way))
-    if len(told.params) < 2 or context.number < startup > told.lent:
+    under_way = (identity(params) for params in (*observed.running, *observed.failed))
+    seen = frozenset((*observed.names[observed.transferred :], *under_way))
+    if len(observed.params) < 2 or context.number < startup > observed.transferred:
         return _first_new(context, seen)
-    front = told.values[told.lent :][told.fits[told.lent :]]
-    sampled = sample(told, context.seed)
-    running = _yet_to_measure(context, told)
-    told = bounded(told, MOST_POINTS, _RECENT, _generator(context, "bounded", _BLOCK))
-    told = replace(told, running=running[-_RUNNING:], failed=told.failed[-_FAILED:])
-    surrogate = Surrogate(context.spec, told, front[pareto.nondominated(front)], sampled)
-    best = _best(context, surrogate, _considered(context, told), seen)
+    front = observed.values[observed.transferred :][observed.feasible[observed.transferred :]]
+    sampled = sample(observed, context.seed)
+    running = _yet_to_measure(context, observed)
+    rows = worth_keeping(observed, MOST_POINTS, _RECENT, _generator(context, "bounded", _BLOCK))
+    observed = observed.part(rows)
+    observed = replace(observed, running=running[-_RUNNING:], failed=observed.failed[-_FAILED:])
+    surrogate = Surrogate(context.problem, observed, front[pareto.nondominated(front)], sampled)
+    best = _best(context, surrogate, _considered(context, observed), seen)
     around = [near for _, params in best for near in _near(context, params, _AROUND)]
     best = sorted([*best, *_best(context, surrogate, around, seen)], key=lambda scored: -scored[0])
     return best[0][1] if best else _first_new(context, seen)
@@ -81,16 +80,16 @@ def _generator(context: SamplerContext, purpose: str, block: int = 1) -> np.rand
 
 def _near(context: SamplerContext, params: Params, count: int) -> list[Params]:
     """Return trials near to one, the same for some suggestions in a row."""
-    return candidates.near(context.spec.space, params, _generator(context, f"near {params}", _BLOCK), count)
+    return candidates.near(context.problem.space, params, _generator(context, f"near {params}", _BLOCK), count)
 
 
 def _first_new(context: SamplerContext, seen: Names) -> Params:
     """Return the trial's own point of a Sobol sequence, or another that would measure something new."""
-    space = context.spec.space
-    own = candidates.spread(space, 1, derive(context.seed, "sobol") % 2**32, context.number)[0]
+    space = context.problem.space
+    own = sobol_trial(context)
     if _chain(context, own, seen):
         return own
-    others = candidates.every(space, 2 * _SPREAD) or candidates.spread(space, 2 * _SPREAD, _seed(context, "new"))
+    others = candidates.all_trials(space, 2 * _SPREAD) or sobol_trials(space, 2 * _SPREAD, _seed(context, "new"))
     # A seeded order: the first of all combinations would otherwise come first in every study.
     others = [others[at] for at in _generator(context, "new").permutation(len(others))]
     return next((params for params in others if _chain(context, params, seen)), own)
@@ -99,7 +98,7 @@ def _first_new(context: SamplerContext, seen: Names) -> Params:
 def _expected(context: SamplerContext, params: Params) -> Forecast | None:
     """Return what a trial would do, None where it is impossible."""
     try:
-        return context.expect(params)
+        return context.forecast(params)
     except SpecError:
         return None
 
@@ -122,53 +121,54 @@ def _chain(context: SamplerContext, params: Params, seen: Names) -> _Chain | Non
     return _Chain({named: new[named][0] for named in kept}, tuple(new[named][1] for named in kept))
 
 
-def _yet_to_measure(context: SamplerContext, told: Observations) -> list[Params]:
+def _yet_to_measure(context: SamplerContext, observed: ObservedPoints) -> list[Params]:
     """Return the points that trials under way have yet to measure."""
     points: dict[tuple[object, ...], Params] = {}
-    for params in told.running:
+    for params in observed.running:
         if found := _expected(context, params):
             points |= dict(zip(found.names, found.points, strict=True))
-    measured = set(told.names)
+    measured = set(observed.names)
     return [point for named, point in points.items() if named not in measured]
 
 
-def _considered(context: SamplerContext, told: Observations) -> list[Params]:
+def _considered(context: SamplerContext, observed: ObservedPoints) -> list[Params]:
     """Return all trials of a small space, else an even cover and what lies near the front."""
-    space = context.spec.space
-    if (whole := candidates.every(space, 2 * _SPREAD)) is not None:
+    space = context.problem.space
+    if (whole := candidates.all_trials(space, 2 * _SPREAD)) is not None:
         return whole
-    found = candidates.spread(space, _SPREAD, _seed(context, "spread", _BLOCK))
+    found = sobol_trials(space, _SPREAD, _seed(context, "spread", _BLOCK))
     # The far end of a chain shows all that lies on its way.
-    found += [far for params in found[::4] for far in candidates.sparsities(space, params, (1.0,))]
+    found += [far for params in found[::4] for far in candidates.at_sparsities(space, params, (1.0,))]
     draw = _generator(context, "sparsities", _BLOCK)
     shares = ((np.arange(_SPARSITIES) + draw.random()) / _SPARSITIES).tolist()
-    for params in _leading(context, told):
+    for params in _leading(context, observed):
         found.append(params)
         found += _near(context, params, _NEAR)
-        found += candidates.sparsities(space, params, (*shares, 1.0))
+        found += candidates.at_sparsities(space, params, (*shares, 1.0))
     # What is stored may be worth going on with, although another way would be better from the start.
     shares = draw.random(2).tolist()
-    for params in _stored(context, told):
-        found += candidates.sparsities(space, params, (*shares, 1.0))
-    return list({name(params): params for params in found}.values())
+    for params in _stored(context, observed):
+        found += candidates.at_sparsities(space, params, (*shares, 1.0))
+    return list({identity(params): params for params in found}.values())
 
 
-def _leading(context: SamplerContext, told: Observations) -> list[Params]:
+def _leading(context: SamplerContext, observed: ObservedPoints) -> list[Params]:
     """Return the points of the front that add most to it; those that violate least where none is feasible."""
-    fits = told.fits
-    if not fits.any() or context.spec.target:
-        missed = np.clip(told.excess, 0, None).sum(axis=1)
-        sparsity = told.values[:, list(context.spec.objectives).index(SPARSITY)] if context.spec.target else 0 * missed
-        order = np.lexsort((-sparsity, missed))
+    feasible, target = observed.feasible, context.problem.target
+    if not feasible.any() or target:
+        violation = np.clip(observed.violations, 0, None).sum(axis=1)
+        objectives = list(context.problem.objectives)
+        sparsity = observed.values[:, objectives.index(SPARSITY)] if target else 0 * violation
+        order = np.lexsort((-sparsity, violation))
     else:
-        shares = np.array(pareto.contributions(np.where(fits[:, None], told.values, 0.0)), dtype=float)
+        shares = np.array(pareto.contributions(np.where(feasible[:, None], observed.values, 0.0)), dtype=float)
         order = np.argsort(-shares, kind="stable")[: int((shares > 0).sum())]
-    return [told.params[at] for at in order[:_FRONT]]
+    return [observed.params[at] for at in order[:_FRONT]]
 
 
-def _stored(context: SamplerContext, told: Observations) -> list[Params]:
+def _stored(context: SamplerContext, observed: ObservedPoints) -> list[Params]:
     """Return a trial for some of the ways that networks were trained: the newest, and others at random."""
-    ways = {name({**params, SPARSITY_PATH: None}): params for params in told.params}
+    ways = {identity({**params, SPARSITY_PATH: None}): params for params in observed.params}
     found = list(ways.values())
     # By a number of its own, so that the same are chosen while more come.
     drawn = {_seed(context, f"way {way}", _BLOCK): params for way, params in list(ways.items())[: -_WAYS // 2]}
@@ -209,9 +209,9 @@ def _padded(values: Sequence[int], width: int) -> list[int]:
 
 def _gains(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, index: Array, real: Array) -> Array:
     """Return what each candidate is expected to add to the front after each measurement (candidates, points)."""
-    measures = list(context.spec.objectives)
+    measures = list(context.problem.objectives)
     # How sparse a network that reaches a target can be is all that counts: what else is wanted of it is a bound.
-    aims = (SPARSITY,) if context.spec.target else measures
+    aims = (SPARSITY,) if context.problem.target else measures
     known = [at for at, measure in enumerate(measures) if measure in aims and measure in surrogate.known]
     unknown = [at for at, measure in enumerate(measures) if measure in aims and measure not in surrogate.known]
     if len(known) > 1 or len(unknown) > 1:
@@ -222,7 +222,7 @@ def _gains(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, 
         value = (predicted.mean[:, unknown[0]], predicted.deviation[:, unknown[0]], front[:, unknown[0]])
     else:
         value = (np.ones(count), np.zeros(count), np.ones(len(front)))
-    likely = acquisition.feasible(predicted.excess, predicted.excess_deviation)
+    likely = acquisition.feasible(predicted.violation, predicted.violation_deviation)
     chains = Chains(aim[0][index], value[0][index], value[1][index], np.where(real, likely[index], 0.0))
     return acquisition.over_staircase(chains, Staircase.of(aim[1], value[2]))
 
@@ -230,13 +230,14 @@ def _gains(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, 
 def _sampled(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, index: Array, real: Array) -> Array:
     """Do so by drawing, for the candidates that gain most where all turns out a deviation better than expected."""
     front = surrogate.front[np.argsort(-np.array(pareto.contributions(surrogate.front)), kind="stable")[:_CORNERS]]
-    dimensions = predicted.mean.shape[1] + predicted.excess.shape[1]
-    lucky = np.concatenate([np.ones(predicted.mean.shape[1]), -np.ones(predicted.excess.shape[1])])[None]
+    dimensions = predicted.mean.shape[1] + predicted.violation.shape[1]
+    lucky = np.concatenate([np.ones(predicted.mean.shape[1]), -np.ones(predicted.violation.shape[1])])[None]
 
     def gain(row: int, column: int, draws: Array) -> float:
         at = index[row, : column + 1]
-        parts = (predicted.mean[at], predicted.deviation[at], predicted.excess[at], predicted.excess_deviation[at])
-        return acquisition.by_sampling(*parts, front, draws)
+        objectives = (predicted.mean[at], predicted.deviation[at])
+        violations = (predicted.violation[at], predicted.violation_deviation[at])
+        return acquisition.by_sampling(*objectives, *violations, front, draws)
 
     gains = np.zeros(index.shape)
     for row, column in np.argwhere(real):

@@ -12,7 +12,8 @@ from statistics import mean
 
 import pytest
 
-from search.early_stopping.base import SCHEDULERS, Report, Scheduler
+from search.early_stopping import SCHEDULERS
+from search.early_stopping.base import Measurement, Scheduler
 from search.objectives import pareto
 from trainables.method.phases import Train
 from trainables.method.training import Training
@@ -57,7 +58,7 @@ def ideal() -> float:
 
 def search(scheduler: Scheduler, objectives: tuple[str, ...], seed: int) -> list[tuple[float, float]]:
     """Spend the budget of epochs and return the complete trials as (robust accuracy, sparsity)."""
-    draw, stopping, rungs = random.Random(seed), scheduler.build(objectives), scheduler.rungs()
+    draw, stopping, rungs = random.Random(seed), scheduler.build(objectives), scheduler.partial_schedule()
     phase = Train(epochs=EPOCHS, training=Training())
     complete: list[tuple[float, float]] = []
     trials = [Curve.drawn(draw) for _ in range(WORKERS)]
@@ -68,7 +69,7 @@ def search(scheduler: Scheduler, objectives: tuple[str, ...], seed: int) -> list
         if over or (rungs and rungs.due(phase, epoch, epoch)):
             values = (curve.robust(epoch), curve.sparsity)
             ahead = () if over else (curve.sparsity,)
-            report = Report(epoch, values[: len(objectives)], curve.sparsity, ahead, epoch / EPOCHS)
+            report = Measurement(epoch, values[: len(objectives)], curve.sparsity, ahead, epoch / EPOCHS)
             if stopping.report(number, report) or over:
                 stopping.end(number, "complete" if over else "stopped")
                 complete += [values] if over else []

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.early_stopping.base import Moasha, Report, Stopping
-from search.early_stopping.moasha import RANKINGS, by_contribution, by_spread, survivors
+from search.early_stopping.base import Measurement, StoppingRule
+from search.early_stopping.halving import RANKINGS, by_contribution, by_spread, survivors
+from search.early_stopping.moasha import Moasha
 from search.objectives import pareto
 
 GRID = st.sampled_from([i / 8 for i in range(9)])
@@ -80,11 +81,11 @@ def test_rungs_are_eta_apart(grace: int, eta: float, rungs: int, levels: tuple[i
     assert Moasha(grace=grace, eta=eta, max_rungs=rungs).levels == levels
 
 
-def look(resource: int, robust: float, target: float) -> Report:
-    return Report(resource, (robust, 0.0), 0.0, (target,), 0.5)
+def look(resource: int, robust: float, target: float) -> Measurement:
+    return Measurement(resource, (robust, 0.0), 0.0, (target,), 0.5)
 
 
-def search(**settings: object) -> Stopping:
+def search(**settings: object) -> StoppingRule:
     return Moasha.model_validate({"grace": 1, "eta": 3, **settings}).build(("robust_accuracy", "sparsity"))
 
 

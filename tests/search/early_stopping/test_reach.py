@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.early_stopping.base import Reach, Report
-from search.early_stopping.reach import NOISE, NOISE_WEIGHT, OFFSET_ERROR, SLOPE_ERROR, Array, Reaching, foretell
+from search.early_stopping.base import Measurement
+from search.early_stopping.reach import Reach
+from search.early_stopping.shortfall import NOISE, NOISE_WEIGHT, OFFSET_ERROR, SLOPE_ERROR, Array, ReachRule, predict
 
 TWO = ("robust_accuracy", "sparsity")
 SHARE = st.floats(0, 1)
@@ -32,7 +33,7 @@ def test_the_forecast_is_the_conditional_normal_with_the_noise_that_was_found(
 ) -> None:
     before, after, weight = np.array(rows).T
     inputs = np.stack([np.ones(len(before)), before], axis=1)
-    found = foretell(np.array([now]), before, after, weight)
+    found = predict(np.array([now]), before, after, weight)
     first, _ = dual(now, before, after, weight, NOISE**2)
     assert found.freedom == pytest.approx(weight.sum() + NOISE_WEIGHT)
     # The noise of the second pass is that of the first pass's line, which two forecasts pin down.
@@ -49,18 +50,18 @@ def test_several_are_foretold_as_each_alone() -> None:
     draws = np.random.default_rng(1)
     examples = draws.uniform(0, 0.5, 9), draws.uniform(0, 0.5, 9), draws.uniform(0, 1, 9)
     now = draws.uniform(0, 0.5, 4)
-    together = foretell(now, *examples)
-    alone = [foretell(now[i : i + 1], *examples) for i in range(4)]
+    together = predict(now, *examples)
+    alone = [predict(now[i : i + 1], *examples) for i in range(4)]
     assert together.mean == pytest.approx([one.mean[0] for one in alone])
     assert together.error == pytest.approx([one.error[0] for one in alone])
-    assert together.chances() == pytest.approx([one.chances()[0] for one in alone])
+    assert together.reaches() == pytest.approx([one.reaches()[0] for one in alone])
 
 
 def test_without_examples_a_shortfall_is_believed_to_stay() -> None:
     nothing = np.empty(0)
-    found = foretell(np.array([0.0, 0.1, 0.4]), nothing, nothing, nothing)
+    found = predict(np.array([0.0, 0.1, 0.4]), nothing, nothing, nothing)
     assert found.mean == pytest.approx([0.0, 0.1, 0.4])
-    none, some, much = found.chances()
+    none, some, much = found.reaches()
     assert none == pytest.approx(0.5)
     assert 0.5 > some > 0.1 > much > 0.0
     assert list(found.error) == sorted(found.error), "the further off, the less is known"
@@ -70,7 +71,7 @@ def test_with_examples_the_error_shrinks_and_the_line_is_found() -> None:
     draws = np.random.default_rng(0)
     before = draws.uniform(0, 0.5, 60)
     after = 0.02 + 0.3 * before + draws.normal(0, 0.01, 60)
-    none, few, many = (foretell(np.array([0.3]), before[:n], after[:n], np.ones(n)) for n in (0, 3, 60))
+    none, few, many = (predict(np.array([0.3]), before[:n], after[:n], np.ones(n)) for n in (0, 3, 60))
     assert many.mean[0] == pytest.approx(0.11, abs=0.01)
     assert many.error[0] < few.error[0] < none.error[0]
 
@@ -83,7 +84,7 @@ ROWS = st.lists(st.tuples(SHARE, SHARE, SHARE), min_size=1, max_size=6)
 def test_a_shortfall_is_what_makes_up_for_every_rival_as_sparse(
     ours: list[tuple[float, ...]], rivals: list[tuple[float, ...]]
 ) -> None:
-    search = Reaching(("robust_accuracy", "clean_accuracy", "sparsity"), 0.5, 1)
+    search = ReachRule(("robust_accuracy", "clean_accuracy", "sparsity"), 0.5, 1)
     zeros = np.zeros(len(ours)), np.zeros(len(rivals))
     for row, short in zip(ours, search._shortfalls(np.array(ours), zeros[0], np.array(rivals), zeros[1]), strict=True):
         as_sparse = [rival for rival in rivals if rival[2] >= row[2]]
@@ -98,24 +99,24 @@ def test_a_shortfall_is_what_makes_up_for_every_rival_as_sparse(
 
 
 def dense(
-    robust: float, *ahead: float, share: float = 0.25, excess: float = 0.0, left: float = 1.0, resource: int = 5
-) -> Report:
-    return Report(resource, (robust, 0.0), 0.0, ahead, share, 0, excess, left)
+    robust: float, *ahead: float, share: float = 0.25, violation: float = 0.0, left: float = 1.0, resource: int = 5
+) -> Measurement:
+    return Measurement(resource, (robust, 0.0), 0.0, ahead, share, 0, violation, left)
 
 
-def end(robust: float, sparsity: float, done: int = 1, ahead: tuple[float, ...] = ()) -> Report:
-    return Report(20, (robust, sparsity), sparsity, ahead, 1.0, done)
+def end(robust: float, sparsity: float, done: int = 1, ahead: tuple[float, ...] = ()) -> Measurement:
+    return Measurement(20, (robust, sparsity), sparsity, ahead, 1.0, done)
 
 
-def trained(search: Reaching, pairs: list[tuple[float, float]], sparsity: float = 0.9, first: int = 100) -> None:
+def trained(search: ReachRule, pairs: list[tuple[float, float]], sparsity: float = 0.9, first: int = 100) -> None:
     """Complete trials that showed the first accuracy halfway and the second at the end."""
     for number, (early, late) in enumerate(pairs, first):
         search.replay(number, [dense(early, sparsity), end(late, sparsity)], "complete")
 
 
-def reaching(**settings: object) -> Reaching:
+def reaching(**settings: object) -> ReachRule:
     search = Reach.model_validate({"evidence": 4, **settings}).build(TWO)
-    assert isinstance(search, Reaching)
+    assert isinstance(search, ReachRule)
     return search
 
 
@@ -135,7 +136,7 @@ def test_a_trial_with_little_left_goes_on_for_a_chance_for_which_a_new_one_is_no
     def chances(robust: float) -> tuple[float, float]:
         search = reaching()
         trained(search, STEADY)
-        return search.chances(10, dense(robust, 0.9))
+        return search.probabilities(10, dense(robust, 0.9))
 
     robust = next(r / 100 for r in range(60, 0, -1) if chances(r / 100)[0] < 0.4 * chances(r / 100)[1])
     mine, others = chances(robust)
@@ -156,7 +157,7 @@ def test_as_the_front_closes_nobody_is_held_to_a_chance_that_nobody_has() -> Non
     trained(search, [(0.62, 0.58)], first=200)
     going = {}
     for number, robust in enumerate((0.51, 0.53, 0.57, 0.59)):
-        assert search.chances(number, dense(robust, 0.9))[0] < 0.2
+        assert search.probabilities(number, dense(robust, 0.9))[0] < 0.2
         going[robust] = not search.report(number, dense(robust, 0.9))
     assert going == {0.51: False, 0.53: False, 0.57: True, 0.59: True}
 
@@ -197,21 +198,21 @@ def test_one_sparsity_to_come_that_is_in_reach_keeps_a_trial_going() -> None:
 def test_a_constraint_that_nobody_meets_yet_stops_nobody() -> None:
     search = reaching()
     for number in range(5):
-        search.replay(number, [dense(0.3 + number / 100, 0.9, excess=0.4), end(0.5, 0.9)], "complete")
-    assert not search.report(10, dense(0.33, 0.9, excess=0.4))
-    assert search.report(11, dense(0.33, 0.9, excess=0.9)), "further from it than all others, and by much"
+        search.replay(number, [dense(0.3 + number / 100, 0.9, violation=0.4), end(0.5, 0.9)], "complete")
+    assert not search.report(10, dense(0.33, 0.9, violation=0.4))
+    assert search.report(11, dense(0.33, 0.9, violation=0.9)), "further from it than all others, and by much"
 
 
 def test_accuracies_alone_have_nothing_that_is_known_beforehand() -> None:
     search = Reach(evidence=2).build(("robust_accuracy", "clean_accuracy"))
     for number, robust in enumerate([0.6, 0.55, 0.5]):
-        reports = [Report(5, (robust, 0.9), 0.0, (0.0,), 0.25), Report(20, (robust, 0.95), 0.0, (), 1.0, 0)]
+        reports = [Measurement(5, (robust, 0.9), 0.0, (0.0,), 0.25), Measurement(20, (robust, 0.95), 0.0, (), 1.0, 0)]
         search.replay(number, reports, "complete")
-    assert search.report(10, Report(5, (0.1, 0.5), 0.0, (0.0,), 0.25))
-    assert not search.report(11, Report(5, (0.1, 0.93), 0.0, (0.0,), 0.25))
+    assert search.report(10, Measurement(5, (0.1, 0.5), 0.0, (0.0,), 0.25))
+    assert not search.report(11, Measurement(5, (0.1, 0.93), 0.0, (0.0,), 0.25))
 
 
 def test_objectives_that_follow_from_the_sparsity_give_no_reason_to_stop() -> None:
     search = Reach(evidence=1).build(("sparsity", "nonzero"))
-    search.replay(0, [Report(5, (0.0, 0.0), 0.0, (0.9,), 0.25), Report(9, (0.9, 0.9), 0.9)], "complete")
-    assert not search.report(1, Report(5, (0.0, 0.0), 0.0, (0.5,), 0.25))
+    search.replay(0, [Measurement(5, (0.0, 0.0), 0.0, (0.9,), 0.25), Measurement(9, (0.9, 0.9), 0.9)], "complete")
+    assert not search.report(1, Measurement(5, (0.0, 0.0), 0.0, (0.5,), 0.25))

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from optuna.trial import TrialState
 
-from search.launch.ask_tell import OBSERVED, Sampling
-from search.samplers.own import SobolSampler, told
-from search.space.parameters import FloatRange
+from search.launch.ask_tell import Sampling
+from search.samplers import SAMPLERS, Sampler
+from search.samplers.base import SamplerContext, Suggestion
+from search.samplers.observations import Observation
+from search.samplers.points import ObservedPoints
 from tests.search.studies import study
+from trainables.core.errors import SpecError
 
 SPACE = """\
 space:
@@ -23,17 +25,17 @@ def sampling() -> Sampling:
     return Sampling(study(SPACE))
 
 
-def trials(asked: Sampling) -> list[Any]:
-    return list(asked._study.get_trials())
+def observed(asked: Sampling) -> list[Observation]:
+    return list(asked.observations)
 
 
-def test_a_complete_trial_carries_its_values_and_constraints() -> None:
+def test_a_complete_trial_carries_its_values_and_violations() -> None:
     asked = sampling()
     asked.ask(0)
     asked.tell(0, "complete", [0.5, 0.7], [-0.1])
-    (trial,) = trials(asked)
-    assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.5, 0.7])
-    assert trial.constraints == {"clean_accuracy": -0.1}
+    (trial,) = observed(asked)
+    assert (trial.trial, trial.origin) == (0, "own")
+    assert (trial.state, trial.values, trial.violations) == ("complete", (0.5, 0.7), (-0.1,))
 
 
 @pytest.mark.parametrize(
@@ -53,68 +55,83 @@ def test_a_complete_trial_without_all_its_values_fails_and_never_runs_on(values:
     asked = sampling()
     asked.ask(0)
     asked.tell(0, "complete", values, violations)
-    (trial,) = trials(asked)
-    assert (trial.state, trial.values) == (TrialState.FAIL, None)
+    (trial,) = observed(asked)
+    assert trial.state == "failed"
+    assert ObservedPoints.of(asked.observations, asked.problem).values.shape == (0, 2)
 
 
-def test_failed_and_stopped_trials_are_on_no_front() -> None:
+def test_failed_and_stopped_trials_are_no_points() -> None:
     asked = sampling()
     asked.ask(0)
     asked.ask(1)
     asked.tell(0, "failed", None)
     asked.tell(1, "stopped", [0.9, 0.9], [0.0])
-    assert [trial.state for trial in trials(asked)] == [TrialState.FAIL, TrialState.PRUNED]
-    assert trials(asked)[1].user_attrs["last_values"] == [0.9, 0.9]
-    assert asked._study.best_trials == []
+    assert [trial.state for trial in observed(asked)] == ["failed", "stopped"]
+    assert observed(asked)[1].values == (0.9, 0.9)
+    assert asked.observations.learned() == []
+    points = ObservedPoints.of(asked.observations, asked.problem)
+    assert points.params == []
+    assert (points.failed, points.running) == ([observed(asked)[0].params], [observed(asked)[1].params])
 
 
-def test_points_on_the_way_are_trials_of_their_own() -> None:
+def test_points_on_the_way_are_observations_of_their_own() -> None:
     asked = sampling()
     params, _ = asked.ask(0)
-    assert asked.observe(0, {**params, "recipe.sparsity": 0.3}, [0.8, 0.3], [0.1])
+    assert asked.add_observation(0, {**params, "recipe.sparsity": 0.3}, [0.8, 0.3], [0.1])
     asked.tell(0, "complete", [0.5, 0.7], [-0.1])
-    told, seen = trials(asked)
-    assert (told.state, seen.state) == (TrialState.COMPLETE, TrialState.COMPLETE)
-    assert seen.user_attrs[OBSERVED] == 0
-    assert (seen.params["recipe.sparsity"], seen.constraints) == (0.3, {"clean_accuracy": 0.1})
+    own, on_the_way = observed(asked)
+    assert (own.state, on_the_way.state) == ("complete", "complete")
+    assert (on_the_way.origin, on_the_way.trial) == ("on the way", 0)
+    assert (on_the_way.params["recipe.sparsity"], on_the_way.violations) == (0.3, (0.1,))
 
 
-def test_points_are_told_in_the_order_in_which_they_were_learned() -> None:
+def test_points_are_in_the_order_in_which_they_were_learned() -> None:
     asked = sampling()
     first, second = (asked.ask(number)[0] for number in range(2))
     asked.tell(1, "complete", [0.5, 0.7], [0.0])
-    asked.observe(0, {**first, "recipe.sparsity": 0.3}, [0.8, 0.3], [0.0])
+    asked.add_observation(0, {**first, "recipe.sparsity": 0.3}, [0.8, 0.3], [0.0])
     asked.tell(0, "complete", [0.4, 0.8], [0.0])
-    known = told(asked._study.get_trials(), asked._study, ["clean_accuracy"])
-    assert known.params == [second, {**first, "recipe.sparsity": 0.3}, first]
-    assert known.values[:, 0].tolist() == [0.5, 0.8, 0.4]
+    points = ObservedPoints.of(asked.observations, asked.problem)
+    assert points.params == [second, {**first, "recipe.sparsity": 0.3}, first]
+    assert points.values[:, 0].tolist() == [0.5, 0.8, 0.4]
 
 
 @pytest.mark.parametrize("params", [{"recipe.sparsity": 0.0}, {"recipe.rewind": 9}, {"recipe.rewind": "init"}])
-def test_points_outside_of_the_space_are_counted_not_told(params: dict[str, Any]) -> None:
+def test_points_outside_of_the_space_are_counted_and_not_observed(params: dict[str, Any]) -> None:
     asked = sampling()
     issued, _ = asked.ask(0)
-    assert not asked.observe(0, {**issued, **params}, [0.5, 0.5], [0.0])
+    assert not asked.add_observation(0, {**issued, **params}, [0.5, 0.5], [0.0])
     assert asked.outside == 1
-    assert len(trials(asked)) == 1
+    assert len(observed(asked)) == 1
 
 
 @pytest.mark.parametrize("values", [None, [0.5, math.nan]])
-def test_points_without_all_values_are_not_told(values: Any) -> None:
+def test_points_without_all_values_are_not_observed(values: Any) -> None:
     asked = sampling()
     issued, _ = asked.ask(0)
-    assert not asked.observe(0, issued, values, [0.0])
-    assert (asked.outside, len(trials(asked))) == (0, 1)
+    assert not asked.add_observation(0, issued, values, [0.0])
+    assert (asked.outside, len(observed(asked))) == (0, 1)
+
+
+def test_points_of_other_studies_come_before_the_first_trial() -> None:
+    asked = sampling()
+    assert asked.add_transferred("other", {"recipe.sparsity": 0.5, "recipe.rewind": 1}, [0.5, 0.5], [0.0])
+    assert not asked.add_transferred("other", {"recipe.sparsity": 0.1, "recipe.rewind": 1}, [0.5, 0.1], [0.0])
+    (point,) = observed(asked)
+    assert (point.origin, point.study, point.trial) == ("transferred", "other", None)
+    asked.ask(0)
+    with pytest.raises(AssertionError, match="come first"):
+        asked.add_transferred("other", {"recipe.sparsity": 0.6, "recipe.rewind": 1}, [0.5, 0.6], [0.0])
 
 
 def test_an_adopted_trial_is_running_with_the_same_parameters_and_can_end() -> None:
     asked, again = sampling(), sampling()
     params, attributes = asked.ask(5)
     again.adopt(5, params, attributes)
-    (trial,) = trials(again)
-    assert (trial.state, trial.params) == (TrialState.RUNNING, params)
+    (trial,) = observed(again)
+    assert (trial.state, trial.params) == ("running", params)
     again.tell(5, "complete", [0.5, 0.7], [0.0])
-    assert trials(again)[0].state == TrialState.COMPLETE
+    assert observed(again)[0].state == "complete"
 
 
 def test_a_number_is_issued_once() -> None:
@@ -131,24 +148,29 @@ def test_one_objective_and_an_empty_space_work() -> None:
     for number in range(3):
         assert asked.ask(number)[0] == {}
         asked.tell(number, "complete", [0.5])
-    assert [trial.values for trial in trials(asked)] == [[0.5]] * 3
+    assert [trial.values for trial in observed(asked)] == [(0.5,)] * 3
 
 
-def test_sobol_points_cover_the_space_evenly_whatever_was_asked_before() -> None:
-    space = {"a": FloatRange(low=0, high=1), "b": FloatRange(low=0, high=1)}
-    points = [SobolSampler(1, number, space)._point for number in range(16)]
-    for name in space:
-        # A (0, m, s)-net: each sixteenth of an axis holds exactly one of sixteen points.
-        assert sorted(int(16 * point[name]) for point in points) == list(range(16))
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_given_parameters_are_taken_by_every_sampler(kind: str) -> None:
+    asked = Sampling(study(SPACE + f"sampler: {kind}\n"))
+    given = {"recipe.sparsity": 0.75, "recipe.rewind": 3}
+    for number in range(2):
+        assert asked.ask(number, given)[0] == given
+        asked.tell(number, "complete", [0.5, 0.75], [0.0])
 
 
-def test_points_on_the_way_count_to_the_generation_of_their_trial() -> None:
-    asked = Sampling(study(SPACE + "sampler: {kind: nsga2, population_size: 4}\n"))
-    generations = []
-    for number in range(4):
-        params, attributes = asked.ask(number)
-        generations += [value for name, value in attributes["trial"].items() if name.endswith(":generation")]
-        assert asked.observe(number, {**params, "recipe.sparsity": 0.3}, [0.5, 0.3], [0.0])
-        asked.tell(number, "complete", [0.5, 0.7], [0.0])
-    # Two trials of two points each fill a population of four.
-    assert generations == [0, 0, 1, 1]
+class Outside(Sampler):
+    """A defective plug-in: it ignores the space."""
+
+    kind: Literal["outside"] = "outside"
+
+    def suggest(self, context: SamplerContext) -> Suggestion:
+        return Suggestion({"recipe.sparsity": 2.0, "recipe.rewind": 1})
+
+
+def test_a_suggestion_outside_of_the_space_is_refused_and_leaves_no_trial() -> None:
+    asked = Sampling(study(SPACE).model_copy(update={"sampler": Outside()}))
+    with pytest.raises(SpecError, match=r"sampler 'outside' suggests .*2\.0.* not in the space"):
+        asked.ask(0)
+    assert observed(asked) == []

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.launch.cost import Forecast, Forecasts, alone, taught_as
+from search.launch.cost import Forecasts, params_measured
 from search.launch.driver import Driver
-from search.samplers.optuna import Ehvi, SamplerContext
+from search.samplers.base import Forecast, SamplerContext, alone
+from search.samplers.ehvi.sampler import Ehvi
 from search.space.parameters import active
 from search.store.records import Records
 from search.study.spec import StudySpec
@@ -167,17 +168,18 @@ def test_impossible_parameters_are_refused() -> None:
         Forecasts(LADDER, factories.DATA_HASH).of(params(rewind=99))
 
 
-def test_a_driver_tells_its_sampler_what_trials_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_gives_its_sampler_forecasts_of_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contexts: list[SamplerContext] = []
-    build = Ehvi.build
-    monkeypatch.setattr(Ehvi, "build", lambda self, context: (contexts.append(context), build(self, context))[1])
+    suggest = Ehvi.suggest
+    monkeypatch.setattr(Ehvi, "suggest", lambda self, context: (contexts.append(context), suggest(self, context))[1])
     spec = factories.study_spec(name="scene")
     driver = Driver(Records.create(Storage(str(tmp_path)), spec, factories.FINGERPRINT))
     first, second = driver.next(), driver.next()
     assert first is not None
     assert second is not None
-    assert [(context.number, context.seed, context.spec) for context in contexts] == [(0, 0, spec), (1, 0, spec)]
-    assert contexts[-1].expect(first.params).epochs == (0,)
+    found = [(context.number, context.seed, context.problem) for context in contexts]
+    assert found == [(0, 0, spec.problem()), (1, 0, spec.problem())]
+    assert contexts[-1].forecast(first.params).epochs == (0,)
     again = Driver(Records.open(Storage(str(tmp_path))))
     assert again._expectations.of(second.params) == driver._expectations.of(second.params)
 
@@ -199,10 +201,10 @@ def test_a_point_on_the_way_is_taught_without_what_was_searched_for_the_rest_of_
     params = {"recipe.small": "global", "recipe.large": "inherit", "recipe.rest": "zero"}
     dense, small = {"sparsity": 0.0}, {"sparsity": 0.9, "rounds": 1, "large": "none"}
     fixed = {"sparsity": 0.9, "rounds": 1}.get
-    assert taught_as(INHERITING.space, params, {}, fixed) == params
-    assert taught_as(INHERITING.space, params, small, fixed) == {"recipe.small": "global", "recipe.large": "none"}
-    assert taught_as(INHERITING.space, params, dense, fixed) is None
-    assert taught_as(INHERITING.space, params, {**small, "rounds": 2}, fixed) is None
+    assert params_measured(INHERITING.space, params, {}, fixed) == params
+    assert params_measured(INHERITING.space, params, small, fixed) == {"recipe.small": "global", "recipe.large": "none"}
+    assert params_measured(INHERITING.space, params, dense, fixed) is None
+    assert params_measured(INHERITING.space, params, {**small, "rounds": 2}, fixed) is None
 
 
 def test_a_trial_is_expected_to_measure_what_it_teaches() -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 
 from search.launch.probe import networks
-from search.study.trials import rim_trials
+from search.study.space_check import corner_trials
 from tests.search.studies import study
 from trainables.pruning import PRUNERS
 from trainables.pruning.base import Pruner
@@ -16,7 +16,8 @@ def test_each_network_is_looked_at_by_the_pruners_that_cut_it() -> None:
         "space:\n  model.kind: {kind: categorical, choices: [lenet300, resnet20]}\n"
         "  recipe.prune.pruner.kind: {kind: categorical, choices: [slimming], when: {model.kind: resnet20}}\n"
     )
-    found = {model["kind"]: [pruner["kind"] for pruner in pruners] for model, pruners in networks(rim_trials(spec))}
+    probed = networks(corner_trials(spec.space, spec.trial))
+    found = {model["kind"]: [pruner["kind"] for pruner in pruners] for model, pruners in probed}
     assert found == {"lenet300": ["magnitude"], "resnet20": ["slimming"]}
 
 
@@ -27,5 +28,6 @@ def test_pruners_may_have_fields_of_any_type(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(PRUNERS, "_table", dict(PRUNERS._table))
     PRUNERS.register("boosted", Boosted)
-    ((_, pruners),) = networks(rim_trials(study("  prune: {pruner: {kind: boosted, boosts: {fc: 2.0}}}\n")))
+    spec = study("  prune: {pruner: {kind: boosted, boosts: {fc: 2.0}}}\n")
+    ((_, pruners),) = networks(corner_trials(spec.space, spec.trial))
     assert pruners == [{"kind": "boosted", "boosts": {"fc": 2.0}}]

@@ -80,9 +80,9 @@ def test_a_screened_point_is_kept_and_neither_on_the_front_nor_taught(tmp_path: 
     assert [row.tier for row in study.points()] == [found.tier for found in points]
     assert [row.on_front for row in study.points()] == [found is whole for found in points]
     assert study.infeasible() == []
-    trials = driver._sampling._study.get_trials(deepcopy=False)
-    assert trials[0].state.name == ("PRUNED" if last else "COMPLETE")
-    assert [trial.values for trial in trials[1:]] == ([objectives.values(whole, spec)] if last else [])
+    trials = list(driver._sampling.observations)
+    assert trials[0].state == ("stopped" if last else "complete")
+    assert [list(trial.values) for trial in trials[1:]] == ([objectives.values(whole, spec)] if last else [])
     screen = driver.screen()
     assert screen is not None
     assert len(screen["front"]) == 1

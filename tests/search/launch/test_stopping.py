@@ -6,7 +6,6 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
 from search.launch.driver import Driver
@@ -161,27 +160,18 @@ def test_a_stopped_trial_is_recorded_with_what_it_showed_and_is_on_no_front(tmp_
     assert {row.trial for row in read.points()} == {end.number for end in ends if end.state == "complete"}
 
 
-def test_the_sampler_is_told_a_stopped_trial_as_pruned_with_its_last_values(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[tuple[int, Any, Any]] = []
-    tell = optuna.study.Study.tell
-
-    def listening(self: Any, trial: Any, values: Any = None, state: Any = None, **more: Any) -> Any:
-        told.append((trial, values, state))
-        return tell(self, trial, values, state=state, **more)
-
-    monkeypatch.setattr(optuna.study.Study, "tell", listening)
+def test_a_stopped_trial_is_observed_with_its_last_values_and_is_no_point(tmp_path: Path) -> None:
     driver = study(tmp_path)
     ends = [work(driver, quality) for quality in QUALITIES]
-    states = [state.name for _, _, state in told]
-    assert states == [{"stopped": "PRUNED", "complete": "COMPLETE"}[end.state] for end in ends]
-    assert all(values is None for _, values, state in told if state.name == "PRUNED")
-    trials = driver._sampling._study.get_trials(deepcopy=False)
-    pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
+    trials = [row for row in driver._sampling.observations if row.origin == "own"]
+    assert [trial.state for trial in trials] == [end.state for end in ends]
+    assert {trial.state for trial in trials} == {"stopped", "complete"}
+    assert not {trial.trial for trial in driver._sampling.observations.learned()} & {
+        end.number for end in ends if end.state == "stopped"
+    }
     last = [end.rungs[-1] for end in ends if end.state == "stopped"]
-    shown = [trial.user_attrs["last_values"] for trial in pruned]
-    assert shown == [[look.robust_accuracy, look.sparsity] for look in last]
+    shown = [trial.values for trial in trials if trial.state == "stopped"]
+    assert shown == [(look.robust_accuracy, look.sparsity) for look in last]
 
 
 def test_a_search_that_is_resumed_after_every_trial_stops_the_same_trials(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 from search.launch import warm_start
 from search.launch.driver import Driver
 from search.launch.prepare import create_or_update
-from search.samplers.own import TAUGHT
 from search.store.records import Fingerprint, Records
 from search.study.inverse import params_of
 from search.study.spec import StudySpec
@@ -49,19 +48,19 @@ def begin(spec: StudySpec, shelf: Storage) -> tuple[Records, list[str]]:
     return create_or_update(spec, storage, stored, factories.FOUND, said.append), said
 
 
-def lent(driver: Driver) -> list[Any]:
-    return [trial for trial in driver._sampling._study.get_trials() if TAUGHT in trial.user_attrs]
+def transferred(driver: Driver) -> list[Any]:
+    return [row for row in driver._sampling.observations if row.origin == "transferred"]
 
 
 def test_points_of_another_study_are_taught_before_the_first_trial(shelf: Storage) -> None:
     records, said = begin(ladder("next", warm_start=["ladder"]), shelf)
     points = measured(shelf)
     assert said == [f"warm start: {len(points)} points of ladder"]
-    taught = lent(Driver(records))
+    taught = transferred(Driver(records))
     assert len(taught) == len(points)
     for trial, lesson in zip(taught, records.lessons().lessons, strict=True):
-        assert trial.user_attrs[TAUGHT] == "ladder"
-        assert trial.values == [lesson.measured["robust_accuracy"], lesson.measured["sparsity"]]
+        assert trial.study == "ladder"
+        assert list(trial.values) == [lesson.measured["robust_accuracy"], lesson.measured["sparsity"]]
         assert trial.values[1] == pytest.approx(trial.params["recipe.sparsity"], abs=1e-4)
         assert trial.values[0] == pytest.approx(synthetic.robust(trial.params), abs=1e-4)
 
@@ -205,12 +204,12 @@ def test_what_differs_outside_of_the_space_makes_another_network() -> None:
     assert matched({}, {}) == {}
 
 
-def test_what_was_lent_may_be_forgotten_as_well(shelf: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_transferred_may_be_forgotten_as_well(shelf: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     records, _ = begin(ladder("next", "tpe", warm_start=["ladder"]), shelf)
     monkeypatch.setattr(type(records.spec.sampler), "most", 4)
     driver = run_trials(records, 3)
-    assert len(lent(driver)) < len(records.lessons().lessons)
+    assert len(transferred(driver)) < len(records.lessons().lessons)
     again = Driver(Records.open(shelf.child("next")))
-    assert len(lent(again)) == len(lent(driver))
+    assert len(transferred(again)) == len(transferred(driver))
     asked = [known._sampling.ask(3)[0] for known in (driver, again)]
     assert asked[0] == asked[1]

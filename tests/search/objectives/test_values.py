@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.objectives.values import distances, feasible, valid, values, violations
+from search.objectives.values import feasible, target_violations, valid, values, violations
 from search.study.spec import StudySpec
 from tests.search.studies import study
 
@@ -104,7 +104,7 @@ def test_valid_points_lie_in_the_unit_cube(
 
 def test_a_target_is_no_constraint() -> None:
     aimed = study("constraints: {clean_accuracy: '>= 0.5'}\ntarget: {robust_accuracy: '>= 0.75'}\n")
-    assert distances(WHOLE, aimed) == [0.25]
+    assert target_violations(WHOLE, aimed) == [0.25]
     assert violations(WHOLE, aimed) == [-0.25]
     assert feasible(WHOLE, aimed)
     assert list(aimed.bounds()) == ["clean_accuracy", "target.robust_accuracy"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.launch.ask_tell import distribution
+from search.samplers.optuna.study import distribution
 from search.space.parameters import (
     PARAMETERS,
     Categorical,
@@ -16,7 +16,7 @@ from search.space.parameters import (
     active,
     check_conditions,
     holds,
-    place,
+    value_at,
 )
 
 
@@ -61,7 +61,7 @@ def test_contains_what_a_sampler_could_suggest(fields: dict[str, Any], inside: l
     ],
 )
 def test_shares_are_placed_in_parameters(share: float, parameter: Any, value: Any) -> None:
-    found = place(share, parameter)
+    found = value_at(share, parameter)
     assert found == pytest.approx(value) if isinstance(value, float) else found == value
     assert parameter.contains(found)
     domain = distribution(parameter)
@@ -82,7 +82,7 @@ def test_shares_are_placed_in_parameters(share: float, parameter: Any, value: An
 def test_shares_are_values_of_the_parameter_and_reach_all_of_it(fields: dict[str, Any]) -> None:
     searched = parameter(**fields)
     draws = random.Random(0)
-    found = [place(draws.random(), searched) for _ in range(400)]
+    found = [value_at(draws.random(), searched) for _ in range(400)]
     assert all(searched.contains(value) for value in found)
     if isinstance(searched, FloatRange) and searched.step is None:
         share = [(math.log(v / 1e-6) / math.log(1e5)) if searched.log else v for v in found]
@@ -148,5 +148,5 @@ def test_sound_conditions_raise_nothing() -> None:
 )
 def test_the_far_end_of_a_parameter_is_its_last_value(fields: dict[str, Any]) -> None:
     found = parameter(**fields)
-    assert place(1.0, found) == pytest.approx(list(found.extremes().values())[-1])
-    assert place(0.0, found) == pytest.approx(next(iter(found.extremes().values())))
+    assert value_at(1.0, found) == pytest.approx(list(found.extremes().values())[-1])
+    assert value_at(0.0, found) == pytest.approx(next(iter(found.extremes().values())))

@@ -122,8 +122,8 @@ def test_old_trials_keep_their_place_and_the_search_goes_on(records: Records, sa
     again = Records.open(records.storage)
     assert [record for record, _ in again.trials()] == before
     driver = run_trials(again, 3)
-    taught = driver._sampling._study.get_trials()
-    assert all(trial.params["recipe.rate"] == 0.3 for trial in taught[: len(before)])
+    observed = list(driver._sampling.observations)
+    assert all(trial.params["recipe.rate"] == 0.3 for trial in observed[: len(before)])
     following = [record for record, _ in again.trials()][4:]
     assert [record.number for record in following] == [4, 5, 6]
     assert all(list(record.params) == list(WIDER) for record in following)

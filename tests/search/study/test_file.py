@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from search.files.yaml import parse
-from search.samplers.ehvi.candidates import searched
-from search.space.parameters import Categorical
+from search.space.parameters import Categorical, searched
 from search.study.file import builtin_names, builtin_text, dump, from_dict, load, loads
 from search.study.spec import StudySpec, json_schema
 from tests.search.studies import BASE, study
@@ -186,7 +185,7 @@ def test_a_bare_kind_keeps_its_kind_when_a_field_is_set() -> None:
     [
         ("recipe.epocs=3", r"--set recipe.epocs=3: recipe.epocs: unknown key; did you mean 'epochs'"),
         ("recipe.train.eps=8", r"--set recipe.train.eps=8: .*did you mean 8/255\?"),
-        ("recipe.epochs.x=3", r"--set recipe.epochs.x=3: .*recipe.epochs is 30, which holds no 'x'"),
+        ("recipe.epochs.x=3", r"--set recipe.epochs.x=3: .*recipe.epochs is 30, which has no 'x'"),
         ("recipe.epochs", r"--set recipe.epochs: write key=value"),
         ("=3", r"--set =3: write key=value"),
         ("a..b=3", r"--set a..b=3: write key=value"),

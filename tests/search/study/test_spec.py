@@ -8,8 +8,9 @@ from jsonschema import Draft202012Validator
 
 from search.files.fields import bound
 from search.files.yaml import parse
-from search.study.spec import changes, json_schema
-from search.study.trials import MAX_CORNERS, rim_trials
+from search.study.changes import changes
+from search.study.space_check import MAX_CORNERS, corner_trials
+from search.study.spec import json_schema
 from tests.search.studies import BASE, study
 from trainables.core.errors import SpecError
 from trainables.losses.cross_entropy import Madry
@@ -170,7 +171,7 @@ REFUSED_SPACES = {
         "recipe.train.loss.beta: {kind: int, low: 1, high: 2}",
         r"beta: unknown key \(known here:",
     ),
-    "through a value": ("recipe.epochs.x: {kind: int, low: 1, high: 2}", r"recipe.epochs is 30, which holds no 'x'"),
+    "through a value": ("recipe.epochs.x: {kind: int, low: 1, high: 2}", r"recipe.epochs is 30, which has no 'x'"),
     "protocol": ("protocol.eps: {kind: float, low: 0, high: 1}", r"cannot be searched: .*fixed for a study"),
     "no path": ("recipe.: {kind: float, low: 0, high: 1}", r"'recipe.' cannot be searched"),
     "percentage": (
@@ -441,9 +442,9 @@ def test_trials_at_the_rim_have_every_extreme() -> None:
         "space:\n  recipe.epochs: {kind: categorical, choices: [10, 20]}\n"
         "  recipe.rewind: {kind: int, low: 0, high: 15, when: {recipe.epochs: 20}}\n"
     )
-    found = {(trial.recipe.epochs, trial.recipe.rewind) for trial in rim_trials(spec)}
+    found = {(trial.recipe.epochs, trial.recipe.rewind) for trial in corner_trials(spec.space, spec.trial)}
     assert found == {(10, spec.recipe.rewind), (20, 0), (20, 15)}
-    assert [trial.recipe for trial in rim_trials(study(""))] == [study("").recipe]
+    assert [trial.recipe for trial in corner_trials(study("").space, study("").trial)] == [study("").recipe]
 
 
 def test_a_searched_kind_inside_of_a_recipe_leaves_nothing_of_the_other() -> None:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.samplers.ehvi.candidates import every, near, sparsities, spread
+from search.samplers.ehvi.candidates import all_trials, at_sparsities, near
 from search.samplers.ehvi.features import Encoder
-from search.space.parameters import Categorical, FloatRange, active, name
+from search.samplers.sobol import sobol_trials
+from search.space.parameters import Categorical, FloatRange, active, identity
 from tests.search.studies import study
 
 SPACE = study(
@@ -26,12 +27,12 @@ SPACE = study(
 
 
 def test_candidates_lie_in_the_space_and_repeat_with_their_seed() -> None:
-    found = spread(SPACE, 64, seed=1)
+    found = sobol_trials(SPACE, 64, seed=1)
     again = np.random.default_rng(2)
     around = near(SPACE, found[3], np.random.default_rng(2), 64)
     assert around == near(SPACE, found[3], again, 64)
-    assert found == spread(SPACE, 64, seed=1) != spread(SPACE, 64, seed=2)
-    ends = sparsities(SPACE, found[3], (0.0, 0.5, 1.0))
+    assert found == sobol_trials(SPACE, 64, seed=1) != sobol_trials(SPACE, 64, seed=2)
+    ends = at_sparsities(SPACE, found[3], (0.0, 0.5, 1.0))
     for params in (*found, *around, *ends):
         assert active(SPACE, params) == params
         assert list(params) == [path for path in SPACE if path in params]
@@ -46,19 +47,19 @@ def test_sparsities_on_a_grid_and_of_choices_are_reached_from_end_to_end() -> No
     grid = FloatRange(low=0.5, high=0.9, step=0.1)
     fixed = FloatRange(low=0.5, high=0.5)
     for parameter, expected in ((choices, [0.0, 0.5, 0.9]), (grid, [0.5, 0.8, 0.9]), (fixed, [0.5] * 3)):
-        found = sparsities({"recipe.sparsity": parameter}, {"recipe.sparsity": 0.5}, shares)
+        found = at_sparsities({"recipe.sparsity": parameter}, {"recipe.sparsity": 0.5}, shares)
         assert [params["recipe.sparsity"] for params in found] == pytest.approx(expected)
         assert all(parameter.contains(params["recipe.sparsity"]) for params in found)
-    assert sparsities({}, {}, shares) == []
+    assert at_sparsities({}, {}, shares) == []
 
 
-def test_a_spread_can_start_anywhere_in_the_sequence() -> None:
-    whole = spread(SPACE, 16, seed=3)
-    assert [params for start in range(16) for params in spread(SPACE, 1, 3, start)] == whole
+def test_a_sobol_sequence_can_start_anywhere_in_the_sequence() -> None:
+    whole = sobol_trials(SPACE, 16, seed=3)
+    assert [params for start in range(16) for params in sobol_trials(SPACE, 1, 3, start)] == whole
 
 
 def test_what_is_near_differs_little() -> None:
-    start = spread(SPACE, 1, seed=0)[0]
+    start = sobol_trials(SPACE, 1, seed=0)[0]
     for params in near(SPACE, start, np.random.default_rng(0), 50):
         differing = {path for path in SPACE if params.get(path) != start.get(path)}
         # A condition brings another parameter with it.
@@ -74,17 +75,17 @@ SMALL = study(
 
 
 def test_a_small_space_is_listed_whole_and_a_continuum_is_not() -> None:
-    found = every(SMALL, 100)
+    found = all_trials(SMALL, 100)
     assert found is not None
-    assert len(found) == len({name(params) for params in found}) == 3 + 5 * 3
+    assert len(found) == len({identity(params) for params in found}) == 3 + 5 * 3
     assert all(active(SMALL, params) == params for params in found)
-    assert every(SMALL, 10) is None
-    assert every(SPACE, 10**9) is None
-    assert every({}, 1) == [{}]
+    assert all_trials(SMALL, 10) is None
+    assert all_trials(SPACE, 10**9) is None
+    assert all_trials({}, 1) == [{}]
 
 
 def test_names_tell_values_apart_that_are_equal_to_python() -> None:
-    assert len({name({"a": value}) for value in (1, 1.0, True)}) == 3
+    assert len({identity({"a": value}) for value in (1, 1.0, True)}) == 3
 
 
 VALUES = {
@@ -107,7 +108,7 @@ def test_choices_with_an_order_keep_their_distances(case: str) -> None:
 
 def test_choices_without_an_order_are_equally_far_apart_and_share_a_length() -> None:
     encoder = Encoder(SPACE)
-    base = next(params for params in spread(SPACE, 8, 0) if params["recipe.train.loss"] == "madry")
+    base = next(params for params in sobol_trials(SPACE, 8, 0) if params["recipe.train.loss"] == "madry")
     rows = encoder.rows([{**base, "recipe.rewind": choice} for choice in ("init", 2, "dense_trained")])
     apart = [np.linalg.norm(rows[a] - rows[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
     assert apart == pytest.approx([1, 1, 1])
@@ -118,7 +119,7 @@ def test_choices_without_an_order_are_equally_far_apart_and_share_a_length() -> 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31))
 def test_features_are_scaled_and_inactive_parameters_have_one_place(seed: int) -> None:
-    found = spread(SPACE, 16, seed)
+    found = sobol_trials(SPACE, 16, seed)
     rows = Encoder(SPACE).rows(found)
     assert rows.min() >= 0
     assert rows.max() <= 1 + 1e-9

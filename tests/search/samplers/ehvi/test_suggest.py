@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from search.launch.ask_tell import Sampling
-from search.launch.cost import Forecast, alone
 from search.launch.driver import Driver
 from search.objectives import pareto
-from search.samplers.ehvi.candidates import spread
+from search.samplers.base import Forecast, SamplerContext, alone
+from search.samplers.ehvi.sampler import Ehvi
 from search.samplers.ehvi.suggest import suggest
-from search.samplers.ehvi.surrogate import FIT_POINTS, Observations, Surrogate, bounded, sample
-from search.samplers.optuna import Ehvi, SamplerContext
-from search.space.parameters import active, name
+from search.samplers.ehvi.surrogate import FIT_POINTS, Surrogate, sample
+from search.samplers.points import ObservedPoints, worth_keeping
+from search.samplers.sobol import sobol_trials
+from search.space.parameters import active, identity
 from search.store.records import Records
 from search.study.spec import StudySpec
 from tests.search import factories, synthetic
@@ -34,8 +35,8 @@ SPACE = (
 )
 
 
-def context(spec: StudySpec, number: int = 20, expect: Any = alone) -> SamplerContext:
-    return SamplerContext(spec.seed, number, spec, expect)
+def context(spec: StudySpec, number: int = 20, forecast: Any = alone) -> SamplerContext:
+    return SamplerContext(spec.seed, number, spec.problem(), forecast=forecast)
 
 
 def robust(params: dict[str, Any]) -> float:
@@ -44,20 +45,22 @@ def robust(params: dict[str, Any]) -> float:
     return peak * (1 - params["recipe.sparsity"] ** 4) * (0.8 if params["recipe.train.loss"] == "madry" else 0.7)
 
 
-def told(spec: StudySpec, params: list[Any], measure: Any = None, excess: Any = None, **more: Any) -> Observations:
+def observed(
+    spec: StudySpec, params: list[Any], measure: Any = None, violations: Any = None, **more: Any
+) -> ObservedPoints:
     measure = measure or (lambda p: (robust(p), p["recipe.sparsity"]))
     values = np.array([measure(p) for p in params], float).reshape(len(params), len(spec.objectives))
-    missed = [excess(p) for p in params] if excess else []
-    missed = np.array(missed, float).reshape(len(params), -1 if excess else 0)
-    return Observations(params, values, missed, **{"running": [], "failed": [], **more})
+    found = [violations(p) for p in params] if violations else []
+    found = np.array(found, float).reshape(len(params), -1 if violations else 0)
+    return ObservedPoints(params, values, found, **{"running": [], "failed": [], **more})
 
 
-def believed(spec: StudySpec, known: Observations) -> Surrogate:
-    return Surrogate(spec, known, known.values[known.fits], sample(known, 0))
+def surrogate_of(spec: StudySpec, known: ObservedPoints) -> Surrogate:
+    return Surrogate(spec.problem(), known, known.values[known.feasible], sample(known, 0))
 
 
 def shown(spec: StudySpec, count: int = 24) -> list[Any]:
-    return spread(spec.space, count, seed=5)
+    return sobol_trials(spec.space, count, seed=5)
 
 
 def test_the_first_trials_are_those_of_a_sobol_sequence() -> None:
@@ -68,17 +71,17 @@ def test_the_first_trials_are_those_of_a_sobol_sequence() -> None:
 
 def test_it_goes_where_the_front_can_grow() -> None:
     spec = study(SPACE)
-    found = [suggest(context(spec, number), told(spec, shown(spec)), 4) for number in range(20, 28)]
+    found = [suggest(context(spec, number), observed(spec, shown(spec)), 4) for number in range(20, 28)]
     assert all(params["recipe.train.eps"] == pytest.approx(0.1, abs=0.05) for params in found)
     assert all(params["recipe.train.loss"] == "madry" for params in found)
 
 
 def test_a_suggestion_depends_on_seed_number_and_points_alone() -> None:
     spec = study(SPACE)
-    first = suggest(context(spec), told(spec, shown(spec)), 4)
-    assert suggest(context(spec), told(spec, shown(spec)), 4) == first
-    assert suggest(context(spec, 40), told(spec, shown(spec)), 4) != first
-    assert suggest(context(spec.model_copy(update={"seed": 1})), told(spec, shown(spec)), 4) != first
+    first = suggest(context(spec), observed(spec, shown(spec)), 4)
+    assert suggest(context(spec), observed(spec, shown(spec)), 4) == first
+    assert suggest(context(spec, 40), observed(spec, shown(spec)), 4) != first
+    assert suggest(context(spec.model_copy(update={"seed": 1})), observed(spec, shown(spec)), 4) != first
 
 
 def test_epochs_count_what_is_stored_is_extended_rather_than_begun_again() -> None:
@@ -89,7 +92,9 @@ def test_epochs_count_what_is_stored_is_extended_rather_than_begun_again() -> No
 
     points = shown(spec)
     for known in (points[3], points[7]):
-        params = suggest(context(spec, expect=cheap_at(known["recipe.train.eps"])), told(spec, [*points, known]), 4)
+        params = suggest(
+            context(spec, forecast=cheap_at(known["recipe.train.eps"])), observed(spec, [*points, known]), 4
+        )
         assert params["recipe.train.eps"] == known["recipe.train.eps"]
 
 
@@ -106,19 +111,19 @@ def test_the_way_to_a_point_counts_as_well_as_its_end() -> None:
         return Forecast(points, epochs, (False,) * len(points))
 
     sparse = [params for params in shown(spec, 64) if params["recipe.sparsity"] > 0.8][:10]
-    found = suggest(context(spec, expect=chain), told(spec, sparse), 4)
+    found = suggest(context(spec, forecast=chain), observed(spec, sparse), 4)
     assert found["recipe.sparsity"] <= 0.7
 
 
 def test_trials_that_measure_nothing_new_or_are_impossible_are_not_proposed() -> None:
     spec = study(SPACE)
 
-    def expect(params: dict[str, Any]) -> Forecast:
+    def forecast(params: dict[str, Any]) -> Forecast:
         if params["recipe.sparsity"] > 0.6:
             raise SpecError("too sparse")
         return Forecast((params,), (10,), (params["recipe.train.loss"] == "madry",))
 
-    found = suggest(context(spec, expect=expect), told(spec, shown(spec)), 4)
+    found = suggest(context(spec, forecast=forecast), observed(spec, shown(spec)), 4)
     assert found["recipe.sparsity"] <= 0.6
     assert found["recipe.train.loss"] == "trades"
 
@@ -126,31 +131,31 @@ def test_trials_that_measure_nothing_new_or_are_impossible_are_not_proposed() ->
 def test_constraints_are_met_where_they_can_be() -> None:
     spec = study(SPACE + "constraints: {clean_accuracy: '>= 0.5'}\n")
 
-    def excess(params: dict[str, Any]) -> list[float]:
+    def violations(params: dict[str, Any]) -> list[float]:
         return [2 * params["recipe.train.eps"] - 0.1]
 
     points = [params for params in shown(spec, 64) if params["recipe.train.eps"] > 0.02][:24]
-    found = [suggest(context(spec, n), told(spec, points, excess=excess), 4) for n in range(20, 26)]
+    found = [suggest(context(spec, n), observed(spec, points, violations=violations), 4) for n in range(20, 26)]
     assert all(params["recipe.train.eps"] < 0.06 for params in found)
-    none = [params for params in points if excess(params)[0] > 0.05]
-    lost = suggest(context(spec), told(spec, none, excess=excess), 4)
+    none = [params for params in points if violations(params)[0] > 0.05]
+    lost = suggest(context(spec), observed(spec, none, violations=violations), 4)
     assert lost["recipe.train.eps"] < min(params["recipe.train.eps"] for params in none)
 
 
 def test_bounds_on_the_sparsity_are_known_not_learned() -> None:
     spec = study(SPACE + "constraints: {nonzero: '<= 30000', sparsity: '<= 0.8'}\n")
 
-    def excess(params: dict[str, Any]) -> list[float]:
+    def violations(params: dict[str, Any]) -> list[float]:
         return [(1 - params["recipe.sparsity"]) - 0.6, params["recipe.sparsity"] - 0.8]
 
     points = shown(spec, 6)
-    surrogate = believed(spec, told(spec, points, excess=excess))
-    assert not any("excess" in what for what in surrogate._models)
-    there = spread(spec.space, 9, seed=8)
+    surrogate = surrogate_of(spec, observed(spec, points, violations=violations))
+    assert not any("violation" in what for what in surrogate._models)
+    there = sobol_trials(spec.space, 9, seed=8)
     predicted = surrogate.predict(there)
-    assert predicted.excess == pytest.approx(np.array([excess(params) for params in there]))
-    assert (predicted.excess_deviation == 0).all()
-    found = suggest(context(spec), told(spec, points, excess=excess), 4)
+    assert predicted.violation == pytest.approx(np.array([violations(params) for params in there]))
+    assert (predicted.violation_deviation == 0).all()
+    found = suggest(context(spec), observed(spec, points, violations=violations), 4)
     assert 0.4 <= found["recipe.sparsity"] <= 0.8
 
 
@@ -161,9 +166,9 @@ def test_the_sparsity_is_learned_where_networks_are_not_as_sparse_as_asked() -> 
     def whole(params: dict[str, Any]) -> bool:
         return bool(params["recipe.train.loss"] == "trades")
 
-    points, there = shown(spec, 32), spread(spec.space, 9, seed=8)
-    known = told(spec, points, measure=lambda p: (robust(p), 0.0 if whole(p) else p["recipe.sparsity"]))
-    found = believed(spec, known).predict(there)
+    points, there = shown(spec, 32), sobol_trials(spec.space, 9, seed=8)
+    known = observed(spec, points, measure=lambda p: (robust(p), 0.0 if whole(p) else p["recipe.sparsity"]))
+    found = surrogate_of(spec, known).predict(there)
     for params, sparsity in zip(there, found.mean[:, 1], strict=True):
         assert sparsity == pytest.approx(0.0 if whole(params) else params["recipe.sparsity"], abs=0.15)
     assert (found.deviation[:, 1] > 0).all()
@@ -196,8 +201,8 @@ def test_other_objectives_are_sought_as_well(objectives: dict[str, str]) -> None
     points = shown(spec)
     before = pareto.hypervolume([measure(params) for params in points])
     for number in range(20, 28):
-        points.append(suggest(context(spec, number), told(spec, points, measure), 4))
-    blind = [measure(params) for params in spread(spec.space, 64, seed=9)[:32]]
+        points.append(suggest(context(spec, number), observed(spec, points, measure), 4))
+    blind = [measure(params) for params in sobol_trials(spec.space, 64, seed=9)[:32]]
     after = pareto.hypervolume([measure(params) for params in points])
     assert after > max(before, pareto.hypervolume(blind))
 
@@ -206,42 +211,32 @@ def test_a_target_is_reached_as_sparse_as_can_be() -> None:
     """At a radius of 0.1 the most robust network falls below 0.5 at a sparsity of 0.78."""
     spec = study(SPACE + "target: {robust_accuracy: '>= 0.5'}\n")
 
-    def excess(params: dict[str, Any]) -> list[float]:
+    def violations(params: dict[str, Any]) -> list[float]:
         return [0.5 - robust(params)]
 
     points = shown(spec)
     for number in range(20, 32):
-        points.append(suggest(context(spec, number), told(spec, points, excess=excess), 4))
+        points.append(suggest(context(spec, number), observed(spec, points, violations=violations), 4))
     reached = [params["recipe.sparsity"] for params in points if robust(params) >= 0.5]
     assert max(reached) > 0.77
     assert all(0.7 < params["recipe.sparsity"] < 0.85 for params in points[24:30])
     # The objective's own model says how likely the bound is.
-    surrogate = believed(spec, told(spec, points, excess=excess))
+    surrogate = surrogate_of(spec, observed(spec, points, violations=violations))
     assert list(surrogate._models) == ["robust_accuracy"]
-
-
-@pytest.mark.parametrize("kind", ["tpe", "nsga2"])
-def test_other_samplers_are_told_the_target_as_a_constraint(kind: str) -> None:
-    bounds = "constraints: {clean_accuracy: '>= 0.5'}\ntarget: {robust_accuracy: '>= 0.4'}\n"
-    asked = Sampling(study(SPACE + bounds + f"sampler: {kind}\n"))
-    asked.ask(0)
-    asked.tell(0, "complete", [0.3, 0.5], [-0.1, 0.1])
-    (trial,) = asked._study.get_trials()
-    assert trial.constraints == {"clean_accuracy": -0.1, "target.robust_accuracy": 0.1}
 
 
 def test_trials_under_way_count_as_what_is_expected_of_them() -> None:
     spec = study(SPACE)
     points = shown(spec)
-    alone_found = suggest(context(spec), told(spec, points), 4)
-    surrogate = believed(spec, told(spec, points, running=[alone_found]))
-    blank = believed(spec, told(spec, points))
+    alone_found = suggest(context(spec), observed(spec, points), 4)
+    surrogate = surrogate_of(spec, observed(spec, points, running=[alone_found]))
+    blank = surrogate_of(spec, observed(spec, points))
     assert surrogate.predict([alone_found]).mean[0] == pytest.approx(blank.predict([alone_found]).mean[0], rel=1e-3)
     assert surrogate.predict([alone_found]).deviation[0, 0] < 0.8 * blank.predict([alone_found]).deviation[0, 0]
     running = [alone_found]
     for _ in range(5):
-        running.append(suggest(context(spec), told(spec, points, running=running), 4))
-    assert len({name(params) for params in running}) == 6
+        running.append(suggest(context(spec), observed(spec, points, running=running), 4))
+    assert len({identity(params) for params in running}) == 6
     known = sorted(params["recipe.sparsity"] for params in running)
     assert min(b - a for a, b in itertools.pairwise(known)) > 0 or len({p["recipe.train.eps"] for p in running}) > 1
 
@@ -249,18 +244,18 @@ def test_trials_under_way_count_as_what_is_expected_of_them() -> None:
 def test_failed_trials_are_not_repeated_and_spoil_their_neighbourhood() -> None:
     spec = study(SPACE)
     points = shown(spec)
-    found = suggest(context(spec), told(spec, points), 4)
-    again = suggest(context(spec), told(spec, points, failed=[found]), 4)
+    found = suggest(context(spec), observed(spec, points), 4)
+    again = suggest(context(spec), observed(spec, points, failed=[found]), 4)
     assert again != found
-    bad = believed(spec, told(spec, points, failed=[found]))
-    good = believed(spec, told(spec, points))
+    bad = surrogate_of(spec, observed(spec, points, failed=[found]))
+    good = surrogate_of(spec, observed(spec, points))
     assert bad.predict([found]).mean[0, 0] < good.predict([found]).mean[0, 0] - 0.05
 
 
 def test_a_study_without_results_is_covered_evenly() -> None:
     spec = study(SPACE)
-    nothing = told(spec, [], running=shown(spec, 8), failed=[])
-    assert suggest(context(spec), nothing, 4) == spread(spec.space, 1, _sobol_seed(spec), 20)[0]
+    nothing = observed(spec, [], running=shown(spec, 8), failed=[])
+    assert suggest(context(spec), nothing, 4) == sobol_trials(spec.space, 1, _sobol_seed(spec), 20)[0]
 
 
 def _sobol_seed(spec: StudySpec) -> int:
@@ -338,17 +333,17 @@ def _small_points(spec: StudySpec, record: Any, known: set[str]) -> Any:
 
 def test_hyperparameters_come_from_the_same_points_until_a_tenth_more_are_told() -> None:
     spec = study(SPACE)
-    points = spread(spec.space, 256, seed=3)
+    points = sobol_trials(spec.space, 256, seed=3)
 
     def names(count: int) -> list[Any]:
-        return [name(params) for params in sample(told(spec, points[:count]), 0).params]
+        return [identity(params) for params in sample(observed(spec, points[:count]), 0).params]
 
     counts = [count for count in range(3, 256) if names(count) != names(count - 1)]
     assert all(later <= max(earlier + 1, 1.1 * earlier + 1) for earlier, later in itertools.pairwise(counts))
     assert len(counts) < 45
     assert len(names(256)) == FIT_POINTS
-    repeated = sample(told(spec, [*points[:40], *points[:40]]), 0)
-    assert len({name(params) for params in repeated.params}) == len(repeated.params)
+    repeated = sample(observed(spec, [*points[:40], *points[:40]]), 0)
+    assert len({identity(params) for params in repeated.params}) == len(repeated.params)
 
 
 def test_what_a_model_sees_is_bounded_and_holds_the_front() -> None:
@@ -358,14 +353,15 @@ def test_what_a_model_sees_is_bounded_and_holds_the_front() -> None:
         {"recipe.sparsity": s, "recipe.train.eps": e, "recipe.train.loss": "madry"}
         for s, e in draw.random((1000, 2)) * [0.85, 0.2] + [0.1, 0]
     ]
-    whole = told(spec, points)
-    seen = bounded(whole, 100, 20, np.random.default_rng(1))
+    whole = observed(spec, points)
+    seen = whole.part(worth_keeping(whole, 100, 20, np.random.default_rng(1)))
     assert len(seen.params) == len(seen.values) == 100
     assert pareto.hypervolume(seen.values) == pytest.approx(pareto.hypervolume(whole.values), rel=0.01)
-    assert [name(p) for p in seen.params[-20:]] == [name(p) for p in points[-20:]]
+    assert [identity(p) for p in seen.params[-20:]] == [identity(p) for p in points[-20:]]
     for params, values in zip(seen.params, seen.values, strict=True):
         assert values[0] == robust(params)
-    few = bounded(told(spec, [*points[:5], points[2]]), 100, 20, draw)
+    repeated = observed(spec, [*points[:5], points[2]])
+    few = repeated.part(worth_keeping(repeated, 100, 20, draw))
     assert len(few.params) == 5
 
 

@@ -1,0 +1,197 @@
+"""Checks of a space: every bound and choice, the corner points, and the enqueued parameters must make a trial."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Any
+
+from pydantic import ValidationError
+
+from search.files.diagnostics import dotted, problems, shown
+from search.files.yaml import Path_
+from search.space.parameters import Categorical, Params, Space, active, check_conditions, holds, meant
+from search.study.trials import MakeTrial
+from trainables.core.errors import SpecError
+from trainables.core.registry import nearest
+from trainables.models import MODELS
+from trainables.recipes import RECIPES
+from trainables.recipes.trial import TrialSpec
+
+MAX_CORNERS = 64
+"""How many corner points of a space are tried before it is accepted."""
+
+Problem = tuple[Path_, str]
+"""Where in the study something is wrong, and what."""
+
+PlainTrial = Callable[[Params], dict[str, Any]]
+"""Returns the trial with given parameters as plain data; raises `SpecError` where a path leads nowhere."""
+
+
+def wrong_space(space: Space, plain_trial: PlainTrial) -> Iterator[Problem]:
+    """Check paths and conditions, and that every bound and choice, and the corner points, make a trial."""
+    if unknown := [*_unknown_kinds(space)]:
+        yield from unknown
+        return
+    sound = True
+    for path in space:
+        top, _, rest = path.partition(".")
+        if top not in ("recipe", "model") or not all(rest.split(".")):
+            sound = False
+            hint = "; the protocol is fixed for a study, so that its trials compare" if top == "protocol" else ""
+            yield ("space", path), f"'{path}' cannot be searched: parameters start with recipe. or model.{hint}"
+    for at, message in check_conditions(space):
+        sound = False
+        yield ("space", *at), message
+    for path, other in itertools.permutations(space, 2):
+        if other.startswith(f"{path}.") and path not in space[other].when:
+            sound = False
+            yield (
+                ("space", other),
+                f"'{other}' lies inside '{path}'; add `when: {{{path}: ...}}` with the values for which it applies",
+            )
+    if sound:
+        yield from _wrong_trials(space, plain_trial)
+
+
+def _unknown_kinds(space: Space) -> Iterator[Problem]:
+    """Check the kinds among which is searched: conditions on them are wrong for no other reason."""
+    for path, known in (("recipe.kind", RECIPES), ("model.kind", MODELS)):
+        searched = space.get(path)
+        for at, choice in enumerate(searched.choices if isinstance(searched, Categorical) else ()):
+            if choice not in known:
+                yield ("space", path, "choices", at), known.unknown(choice).message()
+
+
+def _wrong_trials(space: Space, plain_trial: PlainTrial) -> Iterator[Problem]:
+    """Build trials at the corner points of the space and yield each cause once.
+
+    First each extreme by itself, for what is wrong with that value; then combinations of those that are possible, for
+    what is wrong between values.
+    """
+    extremes: Extremes = {}
+    for path, parameter in space.items():
+        possible = {}
+        for at, value in parameter.extremes().items():
+            found = _trial_problems(plain_trial, {**_activating(space, path), path: value})
+            own = [(spot, text) for spot, text in found if _sets(path, spot)]
+            if own and own[0][1].startswith("unknown key"):
+                yield ("space", path), own[0][1]
+                break
+            for spot, message in own:
+                yield _position(path, at), _naming(path, spot, message)
+            if not own:
+                possible[at] = value
+        if possible:
+            extremes[path] = possible
+    seen: set[str] = set()
+    for varied, values in _corners(space, extremes):
+        params = active({path: space[path] for path in extremes}, values)
+        for spot, message in _trial_problems(plain_trial, params) if params else ():
+            name = next((path for path in reversed(params or {}) if _sets(path, spot)), varied)
+            if message not in seen:
+                seen.add(message)
+                own_extremes = extremes[name].items() if name else ()
+                extreme = next((at for at, value in own_extremes if name and value == values[name]), None)
+                yield _position(name, extreme), _naming(name, spot, message)
+
+
+def wrong_enqueued(space: Space, enqueue: Sequence[Params], plain_trial: PlainTrial) -> Iterator[Problem]:
+    """Check that each enqueued trial names the parameters that it has, with values of the space, and can run."""
+    for index, given in enumerate(enqueue):
+        wrong = [(("enqueue", index, *at), message) for at, message in _wrong_values(space, given)]
+        if not wrong and given in enqueue[:index]:
+            wrong = [(("enqueue", index), "these are the parameters of an earlier one")]
+        yield from wrong
+        for spot, message in () if wrong or not given else _trial_problems(plain_trial, dict(given)):
+            name = next((path for path in reversed(given) if _sets(path, spot)), None)
+            yield ("enqueue", index, *([name] if name else [])), _naming(name, spot, message)
+
+
+def _wrong_values(space: Space, given: Params) -> Iterator[Problem]:
+    kept: Params = {}
+    for path, parameter in space.items():
+        if not holds(parameter, kept):
+            continue
+        if path not in given:
+            yield (), f"'{path}' is missing: an enqueued trial names every parameter that is active with its values"
+            return
+        kept[path] = meant(parameter, given[path])
+        if not parameter.contains(kept[path]):
+            yield (path,), f"{shown(given[path])} is not in the space: {parameter.extent()}"
+    for path in given:
+        if path not in space:
+            yield (path,), f"'{path}' is no parameter of the space{nearest(path, space)}"
+        elif path not in kept:
+            yield (path,), f"'{path}' is not searched with these values"
+
+
+Extremes = dict[str, dict[str | int, Any]]
+"""The extremes of each parameter, by where they are written."""
+
+
+def _sets(path: str, spot: Path_) -> bool:
+    """Return whether a parameter sets the field at `spot` of a trial."""
+    return dotted(spot) == path or dotted(spot).startswith(f"{path}.")
+
+
+def _position(path: str | None, at: str | int | None) -> Path_:
+    """Return the path of an extreme of a parameter in the study."""
+    if path is None or at is None:
+        return ("space", path) if path else ("space",)
+    return ("space", path, "choices", at) if isinstance(at, int) else ("space", path, at)
+
+
+def _naming(path: str | None, spot: Path_, message: str) -> str:
+    """Prefix a message with the field that it is about, where that is not the parameter's own."""
+    return message if not spot or dotted(spot) == path else f"{dotted(spot)}: {message}"
+
+
+def corner_trials(space: Space, make_trial: MakeTrial) -> Iterator[TrialSpec]:
+    """Yield the trials at the corner points of a sound space: with each extreme, and with combinations of extremes."""
+    extremes = {path: parameter.extremes() for path, parameter in space.items()}
+    for _, values in _corners(space, extremes):
+        if params := active(space, values):
+            yield make_trial(params)
+    if not space:
+        yield make_trial({})
+
+
+def _trial_problems(plain_trial: PlainTrial, params: Params) -> list[Problem]:
+    try:
+        data = plain_trial(params)
+    except SpecError as error:
+        return [(tuple(next(iter(params)).split(".")), str(error))]
+    try:
+        TrialSpec.model_validate(data).recipe.phases()
+    except ValidationError as error:
+        return problems(error, data, TrialSpec)
+    return []
+
+
+def _corners(space: Space, extremes: Extremes) -> Iterator[tuple[str | None, Params]]:
+    """Yield combinations of extremes: each one varied while the others stay, then all or a sample of all.
+
+    With each comes the parameter that was varied, None for a combination.
+    """
+    first = {path: next(iter(values.values())) for path, values in extremes.items()}
+    for path, values in extremes.items():
+        for value in values.values():
+            yield path, {**first, **_activating(space, path), path: value}
+    sides = [tuple(values.values()) for values in extremes.values()]
+    draw = random.Random(0)
+    combinations: Iterator[tuple[Any, ...]] = itertools.product(*sides)
+    if reduce(lambda product, side: product * len(side), sides, 1) > MAX_CORNERS:
+        combinations = (tuple(draw.choice(side) for side in sides) for _ in range(MAX_CORNERS))
+    for combination in combinations:
+        yield None, dict(zip(extremes, combination, strict=True))
+
+
+def _activating(space: Space, path: str) -> Params:
+    """Return values of other parameters with which `path` is active, in the order of the space."""
+    chosen: Params = {}
+    for other, wanted in space[path].when.items():
+        chosen = {**chosen, **_activating(space, other), other: wanted[0]}
+    return {other: chosen[other] for other in space if other in chosen}

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from benchmarks.nodes import end
-from tests.integration.factories import TINY
+from tests.search.tiny import TINY
 
 
 @pytest.fixture

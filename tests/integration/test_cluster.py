@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.nodes import Nodes, cluster_file, free_port
-from tests.integration.factories import wait_for
+from tests.integration.waiting import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.nodes import Nodes, cluster_file
 from search.store import check
-from tests.integration.factories import wait_for
+from tests.integration.waiting import wait_for
 from tests.search import factories
 from tests.search.command import run
 from trainables.store.storage import Storage

@@ -15,7 +15,8 @@ import pytest
 from search.launch.driver import Driver
 from search.results.study import Study
 from search.store.records import Records
-from tests.integration.factories import TINY, wait_for
+from tests.integration.waiting import wait_for
+from tests.search.tiny import TINY
 from trainables.store.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]

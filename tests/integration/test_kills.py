@@ -17,8 +17,9 @@ from benchmarks.kill_loop import PLUGIN, Loop
 from benchmarks.nodes import title
 from search.launch.driver import Driver
 from search.store.records import Records
-from tests.integration.factories import TINY, wait_for
+from tests.integration.waiting import wait_for
 from tests.search import factories
+from tests.search.tiny import TINY
 from trainables.store import paths
 from trainables.store.storage import Storage
 

@@ -17,7 +17,8 @@ import pytest
 from search.objectives.pareto import nondominated
 from search.objectives.values import values
 from search.results.study import Study
-from tests.integration.factories import TINY, wait_for
+from tests.integration.waiting import wait_for
+from tests.search.tiny import TINY
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

@@ -1,0 +1,252 @@
+"""A launch in this process, from end to end: what it leaves, how it ends, what it refuses before the first trial."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import Result
+
+from search.cluster.inline import Inline
+from search.launch.driver import Driver
+from search.objectives.pareto import nondominated
+from search.objectives.values import values
+from search.results.study import Study
+from search.store.records import Records
+from tests.search import command
+from tests.search.tiny import TINY, numbers, outcomes, params, states
+from trainables.models import MODELS
+from trainables.models.base import Model
+from trainables.store.storage import Storage
+
+Launch = Callable[..., Result]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """The directory of the study that the file `tiny.yaml` describes."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path / "runs" / "tiny"
+
+
+@pytest.fixture
+def launch(tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
+    """Launch `tiny.yaml`, or what is named, without Ray."""
+    monkeypatch.chdir(tmp_path)
+
+    def launch(*arguments: str, code: int = 0) -> Result:
+        named = arguments if arguments and not arguments[0].startswith("--") else ("tiny.yaml", *arguments)
+        done = command.run("launch", *named, "--cluster", "inline")
+        assert done.exit_code == code, done.output
+        return done
+
+    return launch
+
+
+def _last(done: Result) -> str:
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_launch_ends_with_a_front_and_can_be_extended(launch: Launch, study: Path, tmp_path: Path) -> None:
+    done = launch()
+    assert "4 of 4 trials complete" in done.stderr
+    found = Study.open(str(study))
+    rows = found.points()
+    assert sorted(outcomes(study)) == numbers(4)
+    assert len(rows) > 4, "networks on the way to a sparsity are points too"
+    judged = [values(row, found.spec) for row in rows]
+    brute = {
+        row.point
+        for row, mine in zip(rows, judged, strict=True)
+        if not any(all(b >= a for a, b in zip(mine, o, strict=True)) and o != mine for o in judged)
+    }
+    assert {row.point for row in found.front()} == brute
+    assert sum(nondominated(judged)) == len(brute)
+    for name in brute:
+        assert name in done.stdout
+    before = outcomes(study)
+    assert json.loads(launch("tiny", "--trials", "+2", "--json").stdout)
+    after = outcomes(study)
+    assert len(after) == 6
+    assert {name: after[name] for name in before} == before
+    target = tmp_path / "points.parquet"
+    assert command.run("export", "tiny", "--format", "parquet", "--what", "points", "--output", target).exit_code == 0
+    assert pq.read_table(target).num_rows == len(Study.open(str(study)).points())
+
+
+@pytest.mark.slow
+def test_a_study_that_is_extended_equals_one_that_was_long_from_the_start(launch: Launch, tmp_path: Path) -> None:
+    for name, lengths in (("parts", ("5", "+3")), ("whole", ("8",))):
+        # Each in a storage of its own: beside another study, its stages would be taken over.
+        place = tmp_path / f"of-{name}"
+        for trials in lengths:
+            before = outcomes(place / name)
+            launch("--name", name, "--trials", trials, "--storage", str(place))
+            after = outcomes(place / name)
+            assert {number: after[number] for number in before} == before
+    parts, whole = (Study.open(str(tmp_path / f"of-{name}" / name)) for name in ("parts", "whole"))
+    assert [trial.params for trial, _ in parts.records.trials()] == [t.params for t, _ in whole.records.trials()]
+    found = [[(p.point, p.measured.weights_sha256, p.measured.verdicts) for p in s.points()] for s in (parts, whole)]
+    assert found[0] == found[1]
+    assert len(parts.records.trials()) == 8
+
+
+def test_a_search_without_a_feasible_point_says_so(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY + "constraints: {clean_accuracy: '>= 1.0'}\n")
+    done = launch("--trials", "2", "--json", code=3)
+    shown = json.loads(done.stdout)
+    assert shown["front"] == []
+    assert shown["error"]["exit_code"] == 3
+    assert "no feasible point: 2 of 2 trials complete" in _last(done)
+    front = command.run("front", "tiny", "--json")
+    assert front.exit_code == 3
+    assert len(json.loads(front.stdout)["least_violating"]) > 0
+
+
+class Hopeless(Model):
+    """A network whose shapes can be found, and which cannot be run."""
+
+    kind: Literal["hopeless"] = "hopeless"
+
+    def network(self, shape: tuple[int, int, int], classes: int) -> Any:
+        from math import prod
+
+        from torch import Tensor, nn
+
+        class Broken(nn.Linear):
+            def forward(self, x: Tensor) -> Tensor:
+                if x.device.type != "meta":
+                    raise RuntimeError("this network cannot be run")
+                return super().forward(x.flatten(1))
+
+        return Broken(prod(shape), classes)
+
+
+@pytest.fixture
+def hopeless(tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch) -> type[Hopeless]:
+    """The study with a model that is registered for the length of a test."""
+    monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
+    MODELS.register("hopeless", Hopeless)
+    text = TINY.replace("model: {kind: lenet300, hidden: [16]}", "model: hopeless")
+    assert text != TINY
+    (tmp_path / "tiny.yaml").write_text(text)
+    return Hopeless
+
+
+@pytest.mark.parametrize(
+    ("trials", "message"),
+    [
+        ("20", "the first 3 trials all failed (bug): this network cannot be run"),
+        ("1", "too many trials failed: 0 of 1 trials complete, 1 failed"),
+    ],
+)
+def test_trials_that_all_fail_alike_end_the_search_early(
+    hopeless: type[Hopeless], launch: Launch, study: Path, trials: str, message: str
+) -> None:
+    done = launch("--trials", trials, code=4)
+    assert message in _last(done)
+    assert len(outcomes(study)) == min(3, int(trials))
+
+
+def test_a_network_that_cannot_be_built_is_refused_before_the_first_trial(
+    hopeless: type[Hopeless], launch: Launch, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Hopeless, shape: tuple[int, int, int], classes: int) -> Any:
+        raise ValueError("no such shape")
+
+    monkeypatch.setattr(hopeless, "network", refuse)
+    done = launch(code=2)
+    assert "the network hopeless cannot be built: ValueError: no such shape" in _last(done)
+    assert not study.exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("protocol.examples=90000", "protocol.examples is 90000, but there are"),
+        ("recipe.train.select=90000", "recipe.train.select holds back 90000 of"),
+        ("recipe.prune.pruner=slimming", "needs a network whose layers have batch norms"),
+    ],
+)
+def test_what_the_data_or_the_network_do_not_allow_is_refused_before_the_first_trial(
+    launch: Launch, study: Path, setting: str, message: str
+) -> None:
+    done = launch("--set", setting, code=2)
+    assert message in _last(done)
+    assert not study.exists()
+
+
+def test_a_study_that_changed_is_refused_before_its_cluster_starts(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch("--trials", "1")
+    monkeypatch.setattr(Inline, "connect", lambda *_: pytest.fail("the study is compared first"))
+    done = launch("--trials", "1", "--set", "protocol.eps=0.2", code=2)
+    assert "protocol.eps: was 0.1, is 0.2" in done.stderr
+
+
+EARLY = f"""{TINY.replace("choices: [0.05, 0.1]", "choices: [0, 0.02, 0.05, 0.1]")}
+early_stopping: {{kind: moasha, grace: 1, eta: 2, max_rungs: 4, examples: 64, steps: 2}}
+"""
+KILLED = """
+import os, signal, sys
+from collections import Counter
+from search.launch.api import launch
+
+def view(snapshot):
+    if snapshot.stopped >= 1 and snapshot.finished >= 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+from search.launch import inline
+inline.VIEW_SECONDS = 0.0
+launch("tiny.yaml", cluster="inline", trials=14, storage="runs", view=view)
+"""
+
+
+@pytest.mark.slow
+def test_some_trials_stop_the_launch_ends_well_and_resumes_after_a_kill(
+    launch: Launch, study: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(EARLY)
+    killed = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = outcomes(study)
+    assert len(before) >= 5
+    assert states(study)["stopped"] >= 1
+    done = launch("--trials", "14")
+    after = outcomes(study)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 14
+    count = states(study)
+    assert count["stopped"] + count["complete"] == 14
+    assert min(count["stopped"], count["complete"]) >= 2
+    assert f"{count['complete']} of 14 trials complete, {count['stopped']} stopped early, 0 failed" in done.stderr
+
+    ended = {name: json.loads(content) for name, content in after.items()}
+    stopped = {name: outcome for name, outcome in ended.items() if outcome["state"] == "stopped"}
+    for outcome in stopped.values():
+        assert outcome["rungs"] or outcome["points"]
+        assert outcome["failure"] is None
+        assert outcome["params"]
+    read = Study.open(str(study))
+    assert read.summary().stopped == len(stopped)
+    assert not {row.trial for row in read.points()} & {int(name) for name in stopped}
+    assert not {row.trial for row in read.front()} & {int(name) for name in stopped}
+    assert _observed(study)["stopped"] == len(stopped)
+    assert sorted(params(study)) == numbers(14)
+
+
+def _observed(study: Path) -> Counter[str]:
+    """Count the trials that a new driver's sampler sees, by state."""
+    driver = Driver(Records.open(Storage(str(study))))
+    return Counter(row.state for row in driver._sampling.observations if row.origin == "own")

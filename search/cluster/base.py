@@ -114,21 +114,21 @@ class Cluster(Spec):
         gpus = {"GPU": self.gpus_per_trial} if self.gpus_per_trial else {}
         return {"CPU": float(self.cpus_per_trial), **gpus}
 
+    @abstractmethod
     def where(self) -> str:
         """Return where trials run, for a sentence."""
-        raise NotImplementedError
 
+    @abstractmethod
     def opening(self) -> str:
         """Return what a launch does first, for a message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
         """Connect for the length of a `with` block; `code_paths` are packages and modules sent to the workers.
 
         Raises:
             ClusterError: the cluster cannot be reached, refuses, or has no room for a trial.
         """
-        raise NotImplementedError
 
     def examine(self) -> Iterator[Finding]:
         """Yield what `doctor` finds of tokens and of the connection."""

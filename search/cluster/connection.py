@@ -9,6 +9,7 @@ import re
 import signal
 import tempfile
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -32,29 +33,29 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class RayCluster(Cluster):
     """Base of the kinds whose trials run on Ray; a kind says how Ray is started or reached, and with which token."""
 
+    @abstractmethod
     def authenticate(self) -> None:
         """Set the environment variables from which Ray takes its token.
 
         Raises:
             ClusterError: there is no token.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def addressing(self) -> dict[str, Any]:
         """Return the arguments of `ray.init` that say where the cluster is.
 
         Raises:
             ClusterError: there is none.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def liveness(self, addressing: dict[str, Any]) -> Callable[[], bool]:
         """Return a cheap check of whether the connected cluster still runs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refusal(self, reason: str) -> str:
         """Explain an error of `ray.init` that has to do with neither versions nor tokens."""
-        raise NotImplementedError
 
     def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
         return _connected(self, code_paths)

@@ -21,7 +21,7 @@ from trainables.core.registry import Registry, nearest
 
 __all__ = ["CLUSTERS", "Address", "Cluster", "ClusterError", "Inline", "Local", "is_launcher_file", "load", "resolve"]
 
-CLUSTERS: Registry[Cluster] = Registry("cluster", {"local": Local, "address": Address, "inline": Inline})
+CLUSTERS: Registry[Cluster] = Registry("cluster", Cluster, {"local": Local, "address": Address, "inline": Inline})
 
 
 def is_launcher_file(data: Any) -> bool:

@@ -9,6 +9,7 @@ Values are in the normalised form of `search.objectives.values`: every objective
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -139,9 +140,9 @@ class Scheduler(Spec):
 
     kind: str
 
+    @abstractmethod
     def build(self, objectives: Sequence[str], live: bool = True) -> StoppingRule:
         """Return the early stopping of one search for these objectives; see `StoppingRule` for `live`."""
-        raise NotImplementedError
 
     def partial_schedule(self) -> PartialSchedule | None:
         """Return when a worker measures a network during its training, and how cheaply; None for never."""

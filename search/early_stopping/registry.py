@@ -7,4 +7,4 @@ from search.early_stopping.moasha import Moasha
 from search.early_stopping.reach import Reach
 from trainables.core.registry import Registry
 
-SCHEDULERS: Registry[Scheduler] = Registry("scheduler", {"none": Off, "moasha": Moasha, "reach": Reach})
+SCHEDULERS: Registry[Scheduler] = Registry("scheduler", Scheduler, {"none": Off, "moasha": Moasha, "reach": Reach})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,9 +72,9 @@ class Sampler(Spec):
     kind: str
     most: ClassVar[int | None] = None
 
+    @abstractmethod
     def suggest(self, context: SamplerContext) -> Suggestion:
         """Return the parameters of one trial: those of the space that are active together."""
-        raise NotImplementedError
 
     def enqueued(self, context: SamplerContext, params: Params) -> Suggestion:
         """Take the parameters that the study file gives for a trial, in place of a suggestion."""

@@ -9,5 +9,7 @@ from search.samplers.sobol import Qmc
 from trainables.core.registry import Registry
 
 SAMPLERS: Registry[Sampler] = Registry(
-    "sampler", {"tpe": Tpe, "nsga2": Nsga2, "nsga3": Nsga3, "gp": Gp, "ehvi": Ehvi, "qmc": Qmc, "random": RandomSearch}
+    "sampler",
+    Sampler,
+    {"tpe": Tpe, "nsga2": Nsga2, "nsga3": Nsga3, "gp": Gp, "ehvi": Ehvi, "qmc": Qmc, "random": RandomSearch},
 )

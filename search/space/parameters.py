@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -43,17 +44,17 @@ class Parameter(Spec):
     kind: str
     when: dict[str, Condition] = {}
 
+    @abstractmethod
     def extremes(self) -> dict[str | int, Any]:
         """Return the values at the rim, by where in the parameter they are written: all choices, or both bounds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def contains(self, value: Any) -> bool:
         """Say whether the sampler could have suggested `value`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def extent(self) -> str:
         """Say what values there are."""
-        raise NotImplementedError
 
 
 class _Range(Parameter):
@@ -150,7 +151,7 @@ class Categorical(Parameter):
 
 
 PARAMETERS: Registry[Parameter] = Registry(
-    "parameter", {"float": FloatRange, "int": IntRange, "categorical": Categorical}
+    "parameter", Parameter, {"float": FloatRange, "int": IntRange, "categorical": Categorical}
 )
 
 Space = dict[str, Annotated[Parameter, PARAMETERS]]

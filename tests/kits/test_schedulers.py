@@ -135,7 +135,7 @@ def test_any_number_of_objectives_will_do(kind: str, objectives: tuple[str, ...]
 
 
 def test_the_base_says_what_is_missing() -> None:
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(TypeError, match="build"):
         Scheduler(kind="x").build(TWO)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ATTACKS: Registry[Attack] = Registry(
     "attack",
+    Attack,
     {"pgd": Pgd, "fgsm": Fgsm, "rfgsm": RFgsm, "deepfool": DeepFool, "cw": CarliniWagner},
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +33,7 @@ class Attack(Spec):
         """Return an attack that goes at most the first `steps` steps of this one's way; by default this attack."""
         return self
 
+    @abstractmethod
     def perturb(
         self,
         logits_fn: LogitsFn,
@@ -51,4 +53,3 @@ class Attack(Spec):
         or (N,); the result is shaped like x and is projected by the framework.
         Units: eps in pixel units of [0, 1].
         """
-        raise NotImplementedError

@@ -6,6 +6,7 @@ Within a ball they are attacks like any other: the framework projects what they 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -24,12 +25,12 @@ class Minimal(Attack):
 
     norm: Literal["l2"] = "l2"
 
+    @abstractmethod
     def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
         """Return misclassified inputs in [0, 1] as near to `x` as can be found; `x` itself where none is, or it is one.
 
         Shapes: x (N, ...) in [0, 1]; y (N,) class indices.
         """
-        raise NotImplementedError
 
     def perturb(
         self,

@@ -28,8 +28,9 @@ class Registry(Mapping[str, type[S]], Generic[S]):
     `kind`, a bare kind name, or an instance. Plug-in modules add entries with `register`.
     """
 
-    def __init__(self, family: str, table: dict[str, type[S]]) -> None:
-        self.family = family
+    def __init__(self, family: str, base: type[Any], table: dict[str, type[S]]) -> None:
+        """Start with a table of kinds; `base` is the class that all kinds derive from, abstract where they differ."""
+        self.family, self.base = family, base
         self._table: dict[str, type[S]] = {}
         for kind, implementation in table.items():
             self.register(kind, implementation)
@@ -38,9 +39,12 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         """Add one kind.
 
         Raises:
-            ValueError: the class lacks a method that its base declares abstract, has another `kind`, or the kind is
-                taken by another class.
+            ValueError: the class does not derive from the family's base, lacks a method that is abstract there, has
+                another `kind`, or the kind is taken by another class.
         """
+        if not issubclass(implementation, self.base):
+            base = f"{self.base.__module__}.{self.base.__qualname__}"
+            raise ValueError(f"{self.family} {kind!r}: {implementation.__qualname__} is no subclass of {base}")
         if missing := sorted(implementation.__abstractmethods__):
             raise ValueError(
                 f"{self.family} {kind!r}: {implementation.__qualname__} does not define "

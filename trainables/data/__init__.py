@@ -14,6 +14,7 @@ from trainables.data.svhn import Svhn
 
 DATASETS: Registry[Data] = Registry(
     "data set",
+    Data,
     {
         "digits": Digits,
         "mnist": Mnist,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
@@ -44,21 +45,21 @@ class Data(Spec):
     classes: ClassVar[int | None] = None
     """The number of classes where it is known beforehand; else it is one more than the largest label."""
 
+    @abstractmethod
     def read_training(self) -> Arrays:
         """Read the training files, all of them and no others.
 
         Raises:
             DataError: files are missing (the message says which, and where) or damaged.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def read_test(self) -> Arrays:
         """Read the test files. Only `trainables.data.heldout` may call this.
 
         Raises:
             DataError: files are missing (the message says which, and where) or damaged.
         """
-        raise NotImplementedError
 
     def training_files(self) -> tuple[Path, ...]:
         """Return the files that `read_training` reads; what it gave is cached until one of them changes.

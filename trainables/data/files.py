@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -45,9 +46,9 @@ Found = tuple[Path, Layout, tuple[Path, ...]]
 class FileData(Data):
     """Base of data sets that are files in one of several layouts."""
 
+    @abstractmethod
     def layouts(self) -> tuple[Layout, ...]:
         """Return the layouts accepted, the first found is taken."""
-        raise NotImplementedError
 
     def known_places(self) -> tuple[Path, ...]:
         """Return system folders that are looked into where no `root` is given."""

@@ -9,5 +9,5 @@ from trainables.losses.mart import Mart
 from trainables.losses.trades import Trades
 
 LOSSES: Registry[Loss] = Registry(
-    "loss", {"natural": Natural, "madry": Madry, "mix": Mix, "trades": Trades, "mart": Mart}
+    "loss", Loss, {"natural": Natural, "madry": Madry, "mix": Mix, "trades": Trades, "mart": Mart}
 )

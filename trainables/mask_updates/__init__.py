@@ -8,5 +8,5 @@ from trainables.mask_updates.flying_bird import FlyingBird
 from trainables.mask_updates.gradual import Gradual
 
 MASK_UPDATES: Registry[MaskUpdate] = Registry(
-    "mask update", {"fixed": Fixed, "gradual": Gradual, "flying_bird": FlyingBird}
+    "mask update", MaskUpdate, {"fixed": Fixed, "gradual": Gradual, "flying_bird": FlyingBird}
 )

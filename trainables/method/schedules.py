@@ -83,5 +83,5 @@ class OneCycle(Schedule):
 
 
 SCHEDULES: Registry[Schedule] = Registry(
-    "schedule", {"constant": Constant, "cosine": Cosine, "step": Step, "one_cycle": OneCycle}
+    "schedule", Schedule, {"constant": Constant, "cosine": Cosine, "step": Step, "one_cycle": OneCycle}
 )

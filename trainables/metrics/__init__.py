@@ -42,6 +42,7 @@ __all__ = [
 
 METRICS: Registry[Metric] = Registry(
     "metric",
+    Metric,
     {
         "weights": Weights,
         "attacked": Attacked,

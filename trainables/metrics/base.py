@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -62,12 +63,12 @@ class Metric(Spec):
         """The epochs of trainings that are compared, whose weights are kept for it; None if no trainings are."""
         return None
 
+    @abstractmethod
     def values(self, context: MetricContext) -> dict[str, float]:
         """Return named numbers; one that is not finite is recorded as unknown.
 
         A protocol may ask for several metrics of one kind, so a name that depends on a field should tell the field.
         """
-        raise NotImplementedError
 
     def clashes(self, other: Metric) -> bool:
         """Say whether this one gives a name that `other` gives; a protocol with both is refused.

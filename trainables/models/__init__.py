@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MODELS: Registry[Model] = Registry(
     "model",
+    Model,
     {
         "linear": Linear,
         "lenet300": LeNet300,

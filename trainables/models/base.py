@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from trainables.core.errors import SpecError
@@ -17,6 +18,7 @@ class Model(Spec):
     kind: str
     normalise: bool = True
 
+    @abstractmethod
     def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Build the network, freshly initialised: (N, *shape) normalised inputs to (N, classes) logits.
 
@@ -27,7 +29,6 @@ class Model(Spec):
         Raises:
             SpecError: the network cannot take images of this shape.
         """
-        raise NotImplementedError
 
 
 def require_pixels(kind: str, shape: tuple[int, int, int], least: int) -> None:

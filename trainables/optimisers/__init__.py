@@ -7,4 +7,4 @@ from trainables.optimisers.adam import Adam, AdamW
 from trainables.optimisers.base import Optimiser
 from trainables.optimisers.sgd import Sgd
 
-OPTIMISERS: Registry[Optimiser] = Registry("optimiser", {"sgd": Sgd, "adam": Adam, "adamw": AdamW})
+OPTIMISERS: Registry[Optimiser] = Registry("optimiser", Optimiser, {"sgd": Sgd, "adam": Adam, "adamw": AdamW})

@@ -17,6 +17,7 @@ from trainables.pruning.scores import Leading, Magnitude, Random, Slimming
 
 PRUNERS: Registry[Pruner] = Registry(
     "pruner",
+    Pruner,
     {
         "magnitude": Magnitude,
         "random": Random,

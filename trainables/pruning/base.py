@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -50,9 +51,9 @@ class Pruner(Spec):
             SpecError: says what is missing.
         """
 
+    @abstractmethod
     def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         """Return a score for each weight, shaped like it; the lowest are cut, ties by index."""
-        raise NotImplementedError
 
     def sparsities(self, now: float, target: float) -> tuple[float, ...]:
         """Return the sparsities to cut to one after another, scored anew before each; the last is `target`."""

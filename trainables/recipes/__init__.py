@@ -22,6 +22,7 @@ from trainables.recipes.wang2020 import Wang2020
 
 RECIPES: Registry[Recipe] = Registry(
     "recipe",
+    Recipe,
     {
         "three_stage": ThreeStage,
         "imp": Imp,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -36,9 +37,9 @@ class Recipe(Spec):
             self.phases()  # Each pruning checks its own.
         return self
 
+    @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """Return the steps after initialisation."""
-        raise NotImplementedError
 
 
 def ladder(rate: float, sparsity: float) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -41,9 +42,9 @@ class Learned(Recipe):
         check_warmups(self.train, self.epochs)
         return self
 
+    @abstractmethod
     def search(self) -> Reparametrisation:
         """Return what is trained while the mask is learned."""
-        raise NotImplementedError
 
     def cut(self) -> Pruning:
         """Return what holds a learned mask to the budget, which it has."""

@@ -12,7 +12,7 @@ from trainables.regularisers.base import Regulariser
 from trainables.regularisers.norms import L1, L2, GroupLasso, Slimming
 
 REGULARISERS: Registry[Regulariser] = Registry(
-    "regulariser", {"l1": L1, "l2": L2, "group_lasso": GroupLasso, "slimming": Slimming}
+    "regulariser", Regulariser, {"l1": L1, "l2": L2, "group_lasso": GroupLasso, "slimming": Slimming}
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -24,6 +25,6 @@ class Regulariser(Spec):
 
     of: ClassVar[Literal["weights", "scales"]] = "weights"
 
+    @abstractmethod
     def penalty(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Return the penalty, a scalar without the factor `weight`, over what it is given, by name."""
-        raise NotImplementedError

@@ -11,6 +11,7 @@ from trainables.reparametrisations.twin import Twin
 
 REPARAMETRISATIONS: Registry[Reparametrisation] = Registry(
     "reparametrisation",
+    Reparametrisation,
     {
         "plain": Plain,
         "noise": Noise,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +19,7 @@ Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 
 
-class EffectiveWeights:
+class EffectiveWeights(ABC):
     """The weights of convolution and linear layers as a differentiable function of tensors that are trained.
 
     `extras` are trained beside the network's own parameters, by name; `kept` are tensors that change otherwise and are
@@ -38,6 +38,7 @@ class EffectiveWeights:
         self.in_training = False
         self.in_attack: Literal["fresh", "held", "off"] = "off"
 
+    @abstractmethod
     def weights(
         self, params: Mapping[str, Tensor], extras: Mapping[str, Tensor], draws: torch.Generator | None
     ) -> dict[str, Tensor]:
@@ -48,9 +49,8 @@ class EffectiveWeights:
 
         Shapes: each result is shaped like the parameter of its name.
         """
-        raise NotImplementedError
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int) -> None:  # noqa: B027, it may be left as it is
         """Prepare the epoch after `epoch` completed ones."""
 
     def penalised(self, weights: Mapping[str, Tensor], extras: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -60,9 +61,9 @@ class _Learned(EffectiveWeights):
         """Return what units are chosen by: absolute scores, below 0 where one is pruned."""
         return {n: torch.where(self._living[n], extras[SCORES + n].detach().abs(), -1.0) for n in self._names}
 
+    @abstractmethod
     def _masks(self, extras: Mapping[str, Tensor]) -> Tensors:
         """Return the masks that the training hands on."""
-        raise NotImplementedError
 
     def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
         return replace(state, masks={**state.masks, **self._masks(extras)}).masked()

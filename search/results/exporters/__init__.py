@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from search.results.study import Study
 
 EXPORTERS: Registry[Exporter] = Registry(
-    "exporter", {"csv": Csv, "parquet": Parquet, "json": Json, "markdown": Markdown, "latex": Latex}
+    "exporter", Exporter, {"csv": Csv, "parquet": Parquet, "json": Json, "markdown": Markdown, "latex": Latex}
 )
 
 What = Literal["front", "points", "trials"]

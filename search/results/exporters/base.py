@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,9 +19,9 @@ class Exporter(Spec):
     suffix: ClassVar[str]
     text: ClassVar[bool] = True
 
+    @abstractmethod
     def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
         """Return the table as the content of a file; cells may hold any text, and must do no harm."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -19,9 +20,9 @@ _STARTUP = "Trials that are drawn at random before the sampler learns from resul
 class OptunaSampler(Sampler):
     """Base of the samplers that are Optuna's."""
 
+    @abstractmethod
     def build(self, context: SamplerContext) -> BaseSampler:
         """Return Optuna's sampler for one trial."""
-        raise NotImplementedError
 
     def suggest(self, context: SamplerContext) -> Suggestion:
         from search.samplers.optuna.study import optuna_study

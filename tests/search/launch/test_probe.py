@@ -8,7 +8,7 @@ from search.launch.probe import networks
 from search.study.space_check import corner_trials
 from tests.search.studies import study
 from trainables.pruning import PRUNERS
-from trainables.pruning.base import Pruner
+from trainables.pruning.scores import Magnitude
 
 
 def test_each_network_is_looked_at_by_the_pruners_that_cut_it() -> None:
@@ -22,8 +22,8 @@ def test_each_network_is_looked_at_by_the_pruners_that_cut_it() -> None:
 
 
 def test_pruners_may_have_fields_of_any_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Boosted(Pruner):
-        kind: Literal["boosted"] = "boosted"
+    class Boosted(Magnitude):
+        kind: Literal["boosted"] = "boosted"  # type: ignore[assignment]
         boosts: dict[str, float] = {}
 
     monkeypatch.setattr(PRUNERS, "_table", dict(PRUNERS._table))

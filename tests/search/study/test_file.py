@@ -242,7 +242,17 @@ def test_plugins_are_imported_before_validation(tmp_path: Path, monkeypatch: pyt
         "from trainables.pruning.base import Pruner\n"
         "class Mine(Pruner):\n"
         "    kind: Literal['mine_of_test'] = 'mine_of_test'\n"
+        "    def scores(self, context):\n"
+        "        return {name: w.abs() for name, w in context.weights.items()}\n"
         "PRUNERS.register('mine_of_test', Mine)\n"
+    )
+    (tmp_path / "my_hollow_plugin.py").write_text(
+        "from typing import Literal\n"
+        "from trainables.pruning import PRUNERS\n"
+        "from trainables.pruning.base import Pruner\n"
+        "class Hollow(Pruner):\n"
+        "    kind: Literal['hollow_of_test'] = 'hollow_of_test'\n"
+        "PRUNERS.register('hollow_of_test', Hollow)\n"
     )
     (tmp_path / "my_broken_plugin.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -256,6 +266,8 @@ def test_plugins_are_imported_before_validation(tmp_path: Path, monkeypatch: pyt
         SpecError, match=r"my.yaml:6:11 plugins\[0\]: cannot import 'my_broken_plugin': ZeroDivisionError"
     ):
         study("plugins: [my_broken_plugin]\n")
+    with pytest.raises(SpecError, match=r"my.yaml:6:11 plugins\[0\]: .* Hollow does not define `scores`"):
+        study("plugins: [my_hollow_plugin]\n")
     with pytest.raises(SpecError, match=r"cannot import 'no_such_plugin': ModuleNotFoundError"):
         study("plugins: [no_such_plugin]\n")
     with pytest.raises(SpecError, match=r"plugins\[0\]: '../x' is not allowed"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 import pytest
@@ -22,7 +23,7 @@ class _Square(_Shape):
     kind: Literal["square"] = "square"
 
 
-SHAPES: Registry[_Shape] = Registry("shape", {"circle": _Circle})
+SHAPES: Registry[_Shape] = Registry("shape", _Shape, {"circle": _Circle})
 
 
 class _Picture(Spec):
@@ -51,7 +52,7 @@ def test_errors_inside_a_kind_keep_their_path() -> None:
 
 
 def test_a_kind_registered_later_is_accepted_by_fields_that_exist() -> None:
-    registry: Registry[_Shape] = Registry("shape", {"circle": _Circle})
+    registry: Registry[_Shape] = Registry("shape", _Shape, {"circle": _Circle})
 
     class Late(Spec):
         shape: Annotated[_Shape, registry]
@@ -61,10 +62,39 @@ def test_a_kind_registered_later_is_accepted_by_fields_that_exist() -> None:
 
 
 def test_a_kind_is_taken_once_and_must_match_its_class() -> None:
-    registry: Registry[_Shape] = Registry("shape", {"circle": _Circle})
+    registry: Registry[_Shape] = Registry("shape", _Shape, {"circle": _Circle})
     registry.register("circle", _Circle)
     with pytest.raises(ValueError, match="declares kind 'square'"):
         registry.register("disc", _Square)
+
+
+class _Drawn(_Shape):
+    @abstractmethod
+    def draw(self) -> str:
+        """Return a picture."""
+
+
+def test_a_kind_without_its_familys_method_is_refused_before_anything_runs() -> None:
+    registry: Registry[_Drawn] = Registry("drawing", _Drawn, {})
+
+    class Blank(_Drawn):
+        kind: Literal["blank"] = "blank"
+
+    class Dot(Blank):
+        kind: Literal["dot"] = "dot"  # type: ignore[assignment]
+
+        def draw(self) -> str:
+            return "."
+
+    with pytest.raises(ValueError, match=r"drawing 'blank': .*Blank does not define `draw`, which every drawing needs"):
+        registry.register("blank", Blank)
+    registry.register("dot", Dot)
+    assert list(registry) == ["dot"]
+
+
+def test_a_kind_of_another_family_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape 'other': .*Other is no subclass of .*_Shape"):
+        SHAPES.register("other", type("Other", (Spec,), {"__annotations__": {"kind": str}, "kind": "other"}))
 
 
 def test_the_json_schema_lists_every_kind() -> None:

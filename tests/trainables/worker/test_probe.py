@@ -18,7 +18,7 @@ from trainables.data import DATASETS, tensors
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.pruning import PRUNERS
-from trainables.pruning.base import Pruner
+from trainables.pruning.scores import Magnitude
 from trainables.store import paths
 from trainables.store.storage import Storage
 from trainables.worker.probe import probe
@@ -156,10 +156,10 @@ class Hopeless(Model):
         raise ValueError("no such shape")
 
 
-class Blind(Pruner):
+class Blind(Magnitude):
     """A pruner that cannot score."""
 
-    kind: Literal["blind"] = "blind"
+    kind: Literal["blind"] = "blind"  # type: ignore[assignment]
 
     def check(self, model: nn.Module, shape: tuple[int, int, int]) -> None:
         raise KeyError("weight")

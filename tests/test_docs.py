@@ -26,6 +26,7 @@ from search.results.table import PointRow, TrialRow, columns
 from search.samplers import SAMPLERS, Sampler
 from search.space.parameters import PARAMETERS, Parameter
 from search.store.catalogue import STORAGE_VARIABLE
+from search.study import changes
 from search.study import spec as study_spec
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
@@ -237,7 +238,7 @@ def test_every_measure_flag_and_class_of_failure_is_described() -> None:
 def test_what_is_said_to_be_changeable_is_what_may_change() -> None:
     said = re.search(r"launched again with another (.+?), and with", section(STUDY_FILE, "## The study"), re.S)
     assert said
-    assert tuple(re.findall(r"`(\w+)`", said[1])) == study_spec.MAY_CHANGE
+    assert tuple(re.findall(r"`(\w+)`", said[1])) == changes.MAY_CHANGE
 
 
 def test_every_command_is_described_with_its_options_and_no_other() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial, singledispatchmethod
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -242,20 +243,17 @@ class Run:
         )
         self._set_state(keyed.key, stored.to(self.device))
 
-    @singledispatchmethod
     def _compute(self, phase: Phase, keyed: KeyedPhase) -> Iterator[Epoch]:
-        raise NotImplementedError(f"nothing runs a phase of kind {phase.kind}")
+        """Compute a phase and store its state, by the method that `COMPUTES` names."""
+        return COMPUTES[type(phase)](self, phase, keyed)
 
-    @_compute.register
     def _init(self, phase: Init, keyed: KeyedPhase) -> Iterator[Epoch]:
         self._store(keyed, State.of(self._model))
         yield from ()
 
-    @_compute.register
     def _train(self, phase: Train, keyed: KeyedPhase) -> Iterator[Epoch]:
         return self._run_epochs(phase, keyed, train)
 
-    @_compute.register
     def _imitate(self, phase: Imitate, keyed: KeyedPhase) -> Iterator[Epoch]:
         return self._run_epochs(phase, keyed, partial(imitate, view=self._view))
 
@@ -296,7 +294,6 @@ class Run:
             snapshots=snapshots,
         )
 
-    @_compute.register
     def _prune(self, phase: Prune, keyed: KeyedPhase) -> Iterator[Epoch]:
         draws = generator(keyed.key, 0, "prune", self.device)
         # Scores decide which weights go: they are not to depend on how a device rounds or chooses algorithms.
@@ -305,7 +302,6 @@ class Run:
         self._store(keyed, cut)
         yield from ()
 
-    @_compute.register
     def _threshold(self, phase: Threshold, keyed: KeyedPhase) -> Iterator[Epoch]:
         self._store(keyed, below(phase.below, self._load(keyed.parent)))
         yield from ()
@@ -313,13 +309,11 @@ class Run:
     def _view(self, state: State, draws: torch.Generator) -> Network:
         return Network(self._model, state, self.data, draws, self._build)
 
-    @_compute.register
     def _inherit(self, phase: Inherit, keyed: KeyedPhase) -> Iterator[Epoch]:
         seed = self.trial.seed if phase.rest == "rewind" else derive(keyed.key, "inherit")
         self._store(keyed, inherit(phase, self._load(keyed.parent), State.of(self._build(seed))))
         yield from ()
 
-    @_compute.register
     def _rewind(self, phase: Rewind, keyed: KeyedPhase) -> Iterator[Epoch]:
         source = self._rewind_source(phase, keyed)
         self._store(keyed, State(source.params, source.buffers, self._load(keyed.parent).masks).masked())
@@ -335,6 +329,18 @@ class Run:
         if source is None:
             raise self._lost(keyed.key)
         return source.to(self.device)
+
+
+COMPUTES: dict[type[Phase], Callable[[Run, Any, KeyedPhase], Iterator[Epoch]]] = {
+    Init: Run._init,
+    Train: Run._train,
+    Imitate: Run._imitate,
+    Prune: Run._prune,
+    Threshold: Run._threshold,
+    Rewind: Run._rewind,
+    Inherit: Run._inherit,
+}
+"""What computes each kind of phase. A `Measure` has no entry: it leads to a point, not to a stage."""
 
 
 def assigned_device(gpus: float) -> torch.device:

@@ -17,14 +17,14 @@ import torch
 from tests.trainables.factories import CPU, FAST, points, run, run_in_study, trial
 from trainables.data import tensors
 from trainables.method.partial import PartialSchedule
-from trainables.method.phases import Measure, Train
+from trainables.method.phases import Measure, Phase, Train
 from trainables.method.screening import Screen
 from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Storage
-from trainables.worker.run import Progress, Run
+from trainables.worker.run import COMPUTES, Progress, Run
 
 
 def final_state(spec: TrialSpec, place: Path) -> State:
@@ -357,3 +357,13 @@ def test_a_screening_of_the_same_protocol_is_not_taken_for_a_measurement(tmp_pat
     assert not {p.key for p in cheap} & {p.key for p in whole}
     assert [p.verdicts for p in cheap] == [p.verdicts for p in whole]
     assert {p.tier for p in whole} == {"search"}
+
+
+def test_every_kind_of_phase_has_what_computes_it() -> None:
+    kinds = [Phase]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    written = {kind for kind in kinds if isinstance(kind.model_fields["kind"].default, str)}
+    ours = {kind for kind in written if kind.__module__.startswith("trainables.")}
+    assert len(ours) == 8
+    assert ours - {Measure} == set(COMPUTES)

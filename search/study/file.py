@@ -7,11 +7,12 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from search.files.diagnostics import spec_error
 from search.files.yaml import Document, Path_, dump_yaml, parse, parse_value
@@ -20,6 +21,7 @@ from search.study.spec import StudySpec
 from search.study.trials import put
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
+from trainables.core.spec import plain
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -112,7 +114,7 @@ def _apply(document: Document, override: str) -> None:
     """Set one `key=value` in a document's data.
 
     Raises:
-        SpecError: the override is no assignment, or leads through a value that holds nothing.
+        SpecError: the override is no assignment, or leads through a value that has no fields.
     """
     label = f"--set {override}:"
     key, equals, text = override.partition("=")
@@ -121,16 +123,36 @@ def _apply(document: Document, override: str) -> None:
         raise SpecError(f"{label} write key=value, such as recipe.epochs=20")
     value = parse_value(text, label.removesuffix(":"))
     path = _keys(document.data, parts)
-    try:
-        resolved = StudySpec.model_validate(document.data).resolved()
-    except ValidationError:
-        resolved = None  # The validation after all overrides says what is wrong.
+    resolved = {path[0]: _section(document.data, path[0])} if _creates(document.data, path) else None
     try:
         put(document.data, list(path), value, resolved)
     except SpecError as error:
         raise SpecError(f"{label} {error}") from None
     document.positions = {at: place for at, place in document.positions.items() if at[: len(path)] != path}
     document.positions[path] = label
+
+
+def _creates(data: Any, path: tuple[str, ...]) -> bool:
+    """Return whether setting a value at `path` needs a mapping that is missing, or written as a bare kind."""
+    for part in path[:-1]:
+        data = data.get(part)
+        if not isinstance(data, dict):
+            return True
+    return False
+
+
+def _section(data: Mapping[str, Any], name: str) -> Any:
+    """Return a field of a study with all its defaults, as plain data; None where it is unknown or not valid."""
+    field = next((field for own, field in StudySpec.model_fields.items() if name in (own, field.alias)), None)
+    if field is None:
+        return None
+    try:
+        if name not in data:
+            return None if field.is_required() else plain(field.get_default(call_default_factory=True))
+        annotation = reduce(lambda type_, item: Annotated[type_, item], field.metadata, field.annotation)
+        return plain(TypeAdapter(annotation).validate_python(data[name]))
+    except ValidationError:
+        return None  # The validation after all overrides says what is wrong.
 
 
 def _keys(data: Any, parts: list[str]) -> tuple[str, ...]:

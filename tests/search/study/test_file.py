@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from search.early_stopping.reach import Reach
 from search.files.yaml import parse
+from search.samplers.ehvi.sampler import Ehvi
 from search.space.parameters import Categorical, searched
+from search.study import spec as spec_module
 from search.study.file import builtin_names, builtin_text, dump, from_dict, load, loads
 from search.study.spec import StudySpec, json_schema
 from tests.search.studies import BASE, study
@@ -297,3 +300,28 @@ def test_what_is_wrong_with_a_dict_is_named_by_its_key() -> None:
         from_dict({**data, "budget": {"trails": 3}}, name="notebook")
     with pytest.raises(SpecError, match="name: this key is required"):
         from_dict({})
+
+
+OVERRIDES = ["recipe=imp", "recipe.train.attack.steps=3", "sampler.n_startup_trials=3", "early_stopping.kind=reach"]
+
+
+def test_overrides_are_validated_once_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    validated: list[StudySpec] = []
+    check = spec_module.wrong_space
+
+    def counting(*arguments: Any) -> Any:
+        validated.append(arguments[0])
+        return check(*arguments)
+
+    monkeypatch.setattr(spec_module, "wrong_space", counting)
+    spec = load("hydra-digits", [*OVERRIDES, "space={}", "enqueue=[]"])
+    assert len(validated) == 1
+    assert (spec.recipe.kind, spec.sampler, spec.early_stopping) == ("imp", Ehvi(n_startup_trials=3), Reach())
+    assert spec.recipe.train.attack == RECIPES["imp"]().train.attack.model_copy(update={"steps": 3})  # type: ignore[union-attr]
+
+
+def test_an_override_keeps_the_defaults_of_what_an_earlier_one_chose() -> None:
+    spec = load("mad-digits", ["recipe=mad", "recipe.train.attack.steps=5"])
+    published = RECIPES["mad"]().train
+    assert spec.recipe.train == published.model_copy(update={"attack": spec.recipe.train.attack})
+    assert spec.recipe.train.attack == published.attack.model_copy(update={"steps": 5})  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ import annotated_types
 import pytest
 from pydantic.fields import FieldInfo
 
-from search.cli import commands
+from search.cli import main
 from search.cluster import spec as cluster_spec
 from search.early_stopping import SCHEDULERS, Scheduler
 from search.files import yaml
@@ -243,8 +243,8 @@ def test_what_is_said_to_be_changeable_is_what_may_change() -> None:
 
 def test_every_command_is_described_with_its_options_and_no_other() -> None:
     headings = re.findall(r"^## `(\w+)`$", PAGES["commands.md"], re.M)
-    assert sorted(headings) == sorted(commands.main.commands)
-    for name, command in commands.main.commands.items():
+    assert sorted(headings) == sorted(main.commands)
+    for name, command in main.commands.items():
         known = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
         described = set(re.findall(r"--[a-z][a-z-]*", section("commands.md", f"## `{name}`")))
         assert described == known - {"--storage", "--json"}, name
@@ -407,5 +407,5 @@ def test_what_is_not_built_is_no_command() -> None:
     assert absent
     named = set(re.findall(r"`([a-z-]+)`", absent[1]))
     assert {"confirm", "watch", "report", "compare"} <= named
-    assert not named & set(commands.main.commands)
+    assert not named & set(main.commands)
     assert not named & set(cluster_spec.CLUSTERS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search.cli import commands
+from search.cli import main
 from search.study import file as study_file
 from tests.test_layers import FLOORS
 
@@ -80,7 +80,7 @@ def test_command_lines_of_the_manual_are_ones_that_exist() -> None:
     lines = shell()
     assert len(lines) > 20
     for name, *words in lines:
-        command = commands.main.commands[name]
+        command = main.commands[name]
         sub = getattr(command, "commands", {}).get(words[0]) if words else None
         chosen, rest = (sub, words[1:]) if sub else (command, words)
         chosen.make_context(name, list(rest))
@@ -96,8 +96,8 @@ def test_commands_and_options_in_the_text_exist(page: Path) -> None:
         name, *words = line.split()
         if name.startswith(("-", "...")):
             continue
-        assert name in commands.main.commands, f"{title(page)}: robustsearch {line}"
-        command = commands.main.commands[name]
+        assert name in main.commands, f"{title(page)}: robustsearch {line}"
+        command = main.commands[name]
         known = {option for parameter in command.params for option in parameter.opts}
         used = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert used <= known, f"{title(page)}: robustsearch {line}"

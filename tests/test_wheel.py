@@ -45,7 +45,7 @@ def test_its_commands_work_where_the_repository_is_not(wheel: Path, tmp_path: Pa
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])
 
     def run(*arguments: str) -> str:
-        code = "import sys; from search.cli.commands import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from search.cli import main; sys.exit(main(sys.argv[1:]))"
         command = [str(tmp_path / "venv" / "bin" / "python"), "-c", code, *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
         assert done.returncode == 0, done.stderr

@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.files.messages import printable
+from search.files.messages import emit, failed, printable, say
 from search.launch.view import duration
 from search.objectives.values import COUNTS
 from search.results.exporters.base import caption, number, percent_sparsity
-from search.results.status import NEAREST, said
+from search.results.status import NEAREST, said, status
 
 if TYPE_CHECKING:
     from search.files.findings import Finding
     from search.results.status import Status
-    from search.results.study import Answer, Study, Summary
+    from search.results.study import Answer, Ending, Study, Summary
     from search.results.table import PointRow
     from search.space.parameters import Parameter
 
@@ -154,6 +154,19 @@ def _answer(console: Console, answer: Answer | None) -> None:
         console.print(Text(printable(said(answer))))
 
 
+def show_ending(name: str, study: Study | None, ending: Ending, as_json: bool) -> None:
+    """Print the front, then how the launch ended; interrupted early, a launch leaves no study."""
+    if as_json:
+        ended = failed(ending.message, ending.exit_code)
+        state = status(study).plain() if study else None
+        front = study.table("front").to_pylist() if study else []
+        emit({"study": name, "message": ending.message, **ended, "status": state, "front": front})
+    elif study:
+        show_front(study)
+        sys.stdout.flush()
+    say(ending.message)
+
+
 _STUDY_HEADINGS = ("study", "trials", "failed", "points", "front", "hypervolume", "")
 
 
@@ -187,45 +200,45 @@ def _remark(summary: Summary) -> str:
     return ", ".join(parts + ([f"{summary.running} running"] if summary.driver else []))
 
 
-def show_status(status: Status) -> None:
+def show_status(state: Status) -> None:
     """Print a study's state."""
     console = _Out(sys.stdout)
-    summary = status.summary
-    states = ("complete", "stopped", "failed", "running", "waiting", "damaged")
-    counts = [f"{getattr(summary, state)} {state}" for state in states if getattr(summary, state)]
+    summary = state.summary
+    kinds = ("complete", "stopped", "failed", "running", "waiting", "damaged")
+    counts = [f"{getattr(summary, kind)} {kind}" for kind in kinds if getattr(summary, kind)]
     counts.append(f"{max(0, summary.planned - summary.issued)} to come")
-    epochs = status.epochs_shared + status.epochs_trained
-    share = f"{100 * status.epochs_shared / max(1, epochs):.0f} %"
+    epochs = state.epochs_shared + state.epochs_trained
+    share = f"{100 * state.epochs_shared / max(1, epochs):.0f} %"
     _facts(
         console,
         {
             "study": summary.study,
-            "in": status.storage,
+            "in": state.storage,
             "driver": summary.driver or "none: no launch is running",
             "trials": f"{summary.planned} planned: {', '.join(counts)}",
             "points": f"{summary.points} measured, {summary.front} on the front",
             "hypervolume": f"{summary.hypervolume:.4f}",
-            "epochs": f"{status.epochs_trained} trained, {status.epochs_shared} ({share}) from stored stages",
+            "epochs": f"{state.epochs_trained} trained, {state.epochs_shared} ({share}) from stored stages",
             "time": f"{duration(summary.seconds)} of trials' work",
-            **({"first trial": _moment(status.first_issued)} if status.first_issued else {}),
-            **({"last result": _moment(status.last_finished)} if status.last_finished else {}),
+            **({"first trial": _moment(state.first_issued)} if state.first_issued else {}),
+            **({"last result": _moment(state.last_finished)} if state.last_finished else {}),
         },
     )
-    if status.best:
+    if state.best:
         console.print()
         headings = ("best points", *_POINT_HEADINGS[:-1])
-        rows = [(name, *_measured(row)) for name, row in status.best.items()]
+        rows = [(name, *_measured(row)) for name, row in state.best.items()]
         _print(console, _table(console, headings, rows, right=(2, 3, 4)))
-    if status.answer is not None:
+    if state.answer is not None:
         console.print()
-        _answer(console, status.answer)
-    if status.failures:
+        _answer(console, state.answer)
+    if state.failures:
         console.print()
-        rows = [(failed.kind, str(failed.trials), _first_line(failed.message)) for failed in status.failures]
+        rows = [(failed.kind, str(failed.trials), _first_line(failed.message)) for failed in state.failures]
         _print(console, _table(console, ("failed", "trials", "for example"), rows, right=(1,)))
-    if status.damaged:
+    if state.damaged:
         console.print()
-        rows = [(damaged.path, damaged.reason) for damaged in status.damaged]
+        rows = [(damaged.path, damaged.reason) for damaged in state.damaged]
         _print(console, _table(console, ("damaged record", "reason"), rows))
 
 

@@ -7,6 +7,8 @@ import re
 import sys
 from typing import Any
 
+from trainables.core.errors import ExitCode
+
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -25,6 +27,6 @@ def emit(data: Any) -> None:
     print(json.dumps(data, indent=1, allow_nan=False))
 
 
-def failed(message: str, exit_code: int) -> dict[str, Any]:
+def failed(message: str, exit_code: ExitCode) -> dict[str, Any]:
     """Return the part of a command's JSON that says why it does not exit with 0; nothing where it does."""
     return {"error": {"message": message, "exit_code": exit_code}} if exit_code else {}

@@ -16,12 +16,10 @@ from search.store import catalogue, check, driver_lock
 from search.store.catalogue import DEFAULT_STORAGE
 from search.store.records import Records
 from search.study import file as study_file
-from trainables.core.errors import DataError, ExitCode, RobustsearchError
+from trainables.core.errors import DataError, RobustsearchError
 from trainables.core.versions import versions
 from trainables.store.storage import Storage
 
-EXIT_CODE = ExitCode.CLUSTER
-DAMAGED = ExitCode.STORAGE
 IMPORTED = ("torch", "torchvision", "ray", "optuna")
 """The packages that are tried: installed is not yet importable."""
 LITTLE_SPACE = 1024**3

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from search.store import check, driver_lock
 from search.store.check import Fault
 from search.store.records import Records, set_aside, utc_now
-from trainables.core.errors import SpecError, StorageError
+from trainables.core.errors import ExitCode, SpecError, StorageError
 from trainables.core.spec import plain
 from trainables.recipes.trial import keyed_phases
 from trainables.store import paths
@@ -68,9 +68,9 @@ class Repaired:
         return all(fault.harmless for fault in self.left)
 
     @property
-    def exit_code(self) -> int:
+    def exit_code(self) -> ExitCode:
         """The command's exit code."""
-        return 0 if self.whole else StorageError.exit_code
+        return ExitCode.DONE if self.whole else ExitCode.STORAGE
 
 
 def repair(storage: Storage) -> Repaired:

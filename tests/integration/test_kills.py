@@ -190,7 +190,7 @@ def test_a_worker_that_is_killed_more_often_than_allowed_fails_its_trial(
     out, err = launch.communicate(timeout=300)
     assert launch.returncode == 4, out + err
     assert ended(tmp_path) == ("failed", "crashed")
-    assert "too many trials failed: 0 of 1 trials complete, 1 failed" in err.splitlines()[-1]
+    assert "too many trials failed: 0 of 1 trials complete, 1 failed" in err.splitlines()[-2]
 
 
 @pytest.mark.slow
@@ -207,7 +207,7 @@ def test_a_launch_whose_ray_dies_says_so_and_can_go_on(
     vital.kill()
     out, err = launch.communicate(timeout=120)
     assert launch.returncode == 6, out + err
-    assert "the Ray cluster has died" in err.splitlines()[-1]
+    assert "the Ray cluster has died" in err
     study = tmp_path / "runs" / "tiny"
     assert not list(study.glob("trials/*/outcome.json")), "it is no failure of the trial"
     assert not (study / paths.DRIVER).exists()

@@ -43,7 +43,7 @@ def _params(study: Path) -> dict[str, Any]:
 def test_a_launch_ends_with_a_front_and_can_be_extended(start: Start, study_file: Path, tmp_path: Path) -> None:
     out, err = _finish(start("launch", str(study_file), NO_COLOR="1"))
     assert "Ray dashboard: http://127.0.0.1:" in err
-    assert "4 of 4 trials complete" in err.splitlines()[-1]
+    assert "4 of 4 trials complete" in err.splitlines()[-2]
     assert "\x1b" not in out + err
     study = Study.open(str(tmp_path / "runs" / "tiny"))
     rows = study.points()
@@ -138,11 +138,11 @@ def test_a_stopped_launch_says_so_and_goes_on(start: Start, study_file: Path, tm
         start.remember()  # type: ignore[attr-defined]
         _stop(how, launch, start)
         _, err = _finish(launch, code)
-        last = err.splitlines()[-1]
+        last = [line for line in err.splitlines() if not line.startswith("next: ")][-1]
         # Where Ray was ended too, or nobody waits for it, nothing is counted.
         abrupt = how in ("ctrl-c twice", "sigterm to all")
         assert last.startswith(("interrupted; ", "stopped: ")[not abrupt :]), (how, err)
-        assert "`robustsearch launch` with the same study goes on in" in last
+        assert "`robustsearch launch` with the same study resumes it in" in last
         assert "Traceback" not in err, (how, err)
         assert not (study / "driver.json").exists(), how
         outcomes, params = _outcomes(study), _params(study)
@@ -221,7 +221,7 @@ def test_trials_that_all_fail_alike_end_the_search_early(start: Start, tmp_path:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY.replace("model: {kind: lenet300, hidden: [16]}", "model: hopeless\nplugins: [my_models]"))
     _, err = _finish(start("launch", str(file), "--trials", "20"), 4)
-    assert "the first 3 trials all failed (bug): this network cannot be run" in err.splitlines()[-1]
+    assert "the first 3 trials all failed (bug): this network cannot be run" in err.splitlines()[-2]
     assert len(_outcomes(tmp_path / "runs" / "tiny")) < 8
 
 

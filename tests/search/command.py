@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from click.testing import CliRunner, Result
 
-from search.cli.commands import main
+from search.cli import main
 
 
 def run(*args: object, **env: str) -> Result:

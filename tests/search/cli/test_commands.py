@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from search.cli.commands import main
+from search.cli import main
 from search.store import driver_lock
 from search.study import file as study_file
 from tests.search.command import run

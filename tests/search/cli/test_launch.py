@@ -63,7 +63,11 @@ def test_launch_alone_runs_the_quickstart_below_runs(started: list[Any], here: P
     assert cluster.kind == "local"
     assert storage.location == str(here / "runs" / "quickstart")
     assert result.stdout.startswith("point")
-    assert result.stderr.splitlines()[-2:] == ["it begins", "3 of 3 trials complete"]
+    told = result.stderr.splitlines()
+    assert told[-3:-1] == ["it begins", "3 of 3 trials complete"]
+    assert (
+        told[-1] == "next: robustsearch front quickstart, robustsearch plot quickstart, robustsearch export quickstart"
+    )
 
 
 def test_launch_prints_one_json_document(started: list[Any], here: Path) -> None:
@@ -86,7 +90,7 @@ def test_the_exit_code_and_the_last_line_are_those_of_the_ending(
     monkeypatch.setattr("search.launch.run.launch", launch)
     result = run("launch")
     assert result.exit_code == code
-    assert result.stderr.splitlines()[-1] == "how it ended"
+    assert result.stderr.splitlines()[-2] == "how it ended"
     assert json.loads(run("launch", "--json").stdout)["error"] == {"message": "how it ended", "exit_code": code}
 
 
@@ -322,3 +326,35 @@ def test_init_writes_files_that_are_valid_and_never_overwrites(started: list[Any
     assert Path("new/study.yaml").read_text() == "mine"
     assert not Path("new/study.schema.json").exists()
     assert paths.STUDY in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "expected"),
+    [
+        (0, [], "robustsearch front mine, robustsearch plot mine, robustsearch export mine"),
+        (3, [], "robustsearch front mine"),
+        (4, [], "robustsearch status mine"),
+        (3, ["--storage", "else where"], "robustsearch front mine --storage '{here}/else where'"),
+        (130, [], "robustsearch launch my.yaml"),
+        (6, ["--cluster", "inline", "--trials", "+3"], "robustsearch launch my.yaml --cluster inline"),
+        (143, ["--set", "recipe.epochs=7"], "robustsearch launch my.yaml --set recipe.epochs=7"),
+    ],
+)
+def test_the_last_line_says_what_to_type_next(
+    code: int, arguments: list[str], expected: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "my.yaml").write_text(STUDY)
+
+    def launch(plan: Any, **options: Any) -> Study:
+        make_study(plan.storage.location, 1, plan.spec, troubled=False)
+        return Study(Records.open(plan.storage), Ending(ExitCode(code), "how it ended"))
+
+    monkeypatch.setattr("search.launch.run.launch", launch)
+    result = run("launch", "my.yaml", *arguments)
+    assert result.exit_code == code
+    assert result.stderr.splitlines()[-1] == f"next: {expected.format(here=here)}"
+
+
+def test_a_program_is_not_told_what_to_type_next(started: list[Any], here: Path) -> None:
+    result = run("launch", "--json")
+    assert "next:" not in result.stderr + result.stdout

@@ -84,7 +84,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(args: list[str], tmp_path
     os.close(read)
     with os.fdopen(write, "wb") as closed:
         result = subprocess.run(
-            [sys.executable, "-c", "import sys; from search.cli.commands import main; main()", *args],
+            [sys.executable, "-c", "import sys; from search.cli import main; main()", *args],
             stdout=closed,
             stderr=subprocess.PIPE,
             env={**os.environ, "ROBUSTSEARCH_STORAGE": str(tmp_path)},

@@ -1,0 +1,174 @@
+"""Commands that run a search: launch, stop, and what checks files and machines before."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from search.cli.root import Command, answer, examples, json_option, name_argument, opened, storage_options
+from search.files.messages import emit, failed, say
+from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
+from trainables.core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from search.launch.plan import Plan
+    from search.results.study import Ending
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "launch",
+        "launch my-study.yaml --cluster clusters/gpu.yaml",
+        "launch quickstart --trials +20        # resume with 20 more trials",
+        "launch quickstart --set recipe.epochs=20 --name short --dry-run",
+    ),
+)
+@click.argument("study", default="quickstart")
+@click.option(
+    "--cluster",
+    metavar="FILE",
+    help="Where trials run: a cluster file, or `inline` for this process without Ray [default: Ray on this machine].",
+)
+@click.option("--name", help="Run the study under another name.")
+@click.option("--trials", metavar="N|+N", help="How many trials in all, or with + how many more.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the study; repeatable.")
+@click.option("--allow-change", is_flag=True, help="Change a stored study, such as its space, and print what it means.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print what would run, and start nothing.")
+@storage_options
+def launch(
+    study: str,
+    cluster: str | None,
+    name: str | None,
+    trials: str | None,
+    overrides: tuple[str, ...],
+    allow_change: bool,
+    dry_run: bool,
+    storage: str | None,
+    as_json: bool,
+) -> int:
+    """Run a search, or resume one that was interrupted.
+
+    Every finished trial is recorded and trials checkpoint as they train, so nothing has to be saved by hand: launch the
+    same study again, and it resumes with the trials that have not ended. Monitor it with the progress shown here, with
+    `robustsearch status NAME`, or on the Ray dashboard. The first Ctrl-C saves the running trials and ends the launch;
+    a second one ends it at once.
+    """
+    from search.launch.api import plan as check
+
+    options: Any = {"name": name, "trials": trials, "allow_change": allow_change}
+    plan = check(study, cluster=cluster, storage=storage, overrides=overrides, dry=dry_run, **options)
+    if dry_run:
+        from search.cli.console import show_facts
+        from search.launch.dry_run import plan_data, plan_facts
+
+        answer(as_json, plan_data(plan), lambda: show_facts(plan_facts(plan)))
+        return ExitCode.DONE
+    ending = _run(plan, as_json)
+    if not as_json:
+        given = {"--cluster": cluster, "--name": name, "--storage": storage}
+        words = [study, *(word for pair in given.items() if pair[1] for word in pair if word)]
+        words += [word for override in overrides for word in ("--set", override)]
+        say(next_step(plan, ending, shlex.join(words)))
+    return ending.exit_code
+
+
+def _run(plan: Plan, as_json: bool) -> Ending:
+    from search.cli import progress
+    from search.cli.console import show_ending
+    from search.launch import run as launching
+
+    for line in (*plan.effects, plan.cluster.opening()):
+        say(line)
+    study = None
+    with progress.view(plain=as_json or not plan.cluster.live_view) as view:
+        try:
+            study = launching.launch(plan, view=view, say=say, owns_process=True)
+            ending = study.ending
+        except launching.NotStarted as early:
+            ending = early.ending
+    assert ending is not None
+    show_ending(plan.spec.name, study, ending, as_json)
+    return ending
+
+
+def next_step(plan: Plan, ending: Ending, words: str) -> str:
+    """Return what to type after a launch; `words` are those of the command that resumes it."""
+    from trainables.store.storage import Storage
+
+    name, root = plan.spec.name, plan.storage.parent().location
+    default = Storage(os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE).location
+    here = "" if root == default else f" --storage {shlex.quote(root)}"
+    commands = {
+        ExitCode.DONE: ", ".join(f"robustsearch {what} {name}{here}" for what in ("front", "plot", "export")),
+        ExitCode.NO_FEASIBLE_POINT: f"robustsearch front {name}{here}",
+        ExitCode.TRIALS_FAILED: f"robustsearch status {name}{here}",
+    }
+    return f"next: {commands.get(ending.exit_code, f'robustsearch launch {words}')}"
+
+
+@click.command(cls=Command, epilog=examples("stop quickstart"))
+@name_argument
+@storage_options
+def stop(name: str, storage: str | None, as_json: bool) -> None:
+    """End a running launch; launching the study again resumes it.
+
+    Running trials save their progress first.
+    """
+    from search.store import driver_lock
+
+    study = opened(storage, name).records.storage
+    driver = driver_lock.driver(study)
+    if driver is not None:
+        driver_lock.request_stop(study)
+        message = f"asked {driver} to stop {name}; running trials save their progress"
+    else:
+        message = f"no launch of {name} is running"
+    facts = {"study": name, "driver": str(driver) if driver else None, "message": message}
+    answer(as_json, facts, lambda: say(message))
+
+
+@click.command(cls=Command, epilog=examples("validate my-study.yaml clusters/gpu.yaml"))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@json_option
+def validate(files: tuple[str, ...], as_json: bool) -> int:
+    """Check study and cluster files.
+
+    Data sets, the storage and clusters are left alone; `robustsearch launch --dry-run` looks at those too.
+    """
+    from search.launch.validate import check_file
+
+    found = [check_file(file) for file in files]
+    wrong = [result for result in found if result.error is not None]
+    for result in found:
+        if result.error is not None:
+            say(f"error: {result.error}")
+        elif not as_json:
+            print(f"{result.file}: ok, {result.summary}")
+    code = ExitCode.BAD_INPUT if wrong else ExitCode.DONE
+    if as_json:
+        reason = "\n".join(str(result.error) for result in wrong)
+        emit({"files": [result.plain() for result in found], **failed(reason, code)})
+    return code
+
+
+@click.command(cls=Command, epilog=examples("init my-project"))
+@click.argument("directory", default=".", type=click.Path(path_type=Path))
+@json_option
+def init(directory: Path, as_json: bool) -> None:
+    """Write a commented study and cluster files to edit.
+
+    Existing files are never overwritten.
+    """
+    from search.launch import init as scaffold
+
+    written = scaffold.write(directory)
+    if as_json:
+        emit({"written": [str(path) for path in written]})
+    else:
+        print(*written, sep="\n")
+        say(f"next: edit {written[0]}, then run `robustsearch launch {written[0]}`")

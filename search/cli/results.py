@@ -1,0 +1,120 @@
+"""Commands that read what a study found: status, front, export, plot, model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.cli.root import Command, answer, examples, name_argument, opened, storage_options
+from search.files.messages import emit, failed, say
+from search.store.catalogue import DEFAULT_STORAGE
+from trainables.core.errors import ExitCode
+
+
+@click.command(cls=Command, epilog=examples("status", "status quickstart", "status quickstart --json"))
+@click.argument("name", required=False)
+@storage_options
+def status(name: str | None, storage: str | None, as_json: bool) -> None:
+    """Show the progress and the best points of a study, or list all studies of the storage.
+
+    Works while a launch runs, from any machine that sees the storage.
+    """
+    if name is None:
+        _list(storage, as_json)
+        return
+    from search.cli.console import show_status
+    from search.results.status import status as state_of
+
+    state = state_of(opened(storage, name))
+    answer(as_json, state.plain(), lambda: show_status(state))
+
+
+def _list(storage: str | None, as_json: bool) -> None:
+    from search.cli.console import show_studies
+    from search.results.study import summaries
+    from trainables.store.storage import Storage
+
+    root = Storage(storage or DEFAULT_STORAGE)
+    found, broken = summaries(root)
+    facts = {"storage": root.location, "studies": [asdict(summary) for summary in found], "damaged": broken}
+    answer(as_json, facts, lambda: show_studies(found, broken, root.location))
+
+
+@click.command(cls=Command, epilog=examples("front quickstart"))
+@name_argument
+@storage_options
+def front(name: str, storage: str | None, as_json: bool) -> int:
+    """Print the Pareto front.
+
+    Where no point is feasible, those nearest to the constraints are listed, and the exit code is 3.
+    """
+    from search.cli.console import show_front
+    from search.results.status import front_of
+
+    study = opened(storage, name)
+    found = front_of(study)
+    code = ExitCode.DONE if found["front"] else ExitCode.NO_FEASIBLE_POINT
+    answer(as_json, {**found, **failed("no feasible point", code)}, lambda: show_front(study))
+    return code
+
+
+@click.command(
+    cls=Command,
+    epilog=examples("export quickstart --what front --output front.tex", "export quickstart --output points.parquet"),
+)
+@name_argument
+@click.option(
+    "--format",
+    "format_",
+    metavar="FORMAT",
+    help="csv, parquet, json, markdown or latex [default: by the name of the output, else csv].",
+)
+@click.option(
+    "--what",
+    type=click.Choice(["front", "points", "trials"]),
+    default="points",
+    show_default=True,
+    help="The rows of the table.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write [default: stdout].")
+@storage_options
+def export(name: str, format_: str | None, what: Any, output: Path | None, storage: str | None, as_json: bool) -> None:
+    """Write a table of the front, the points or the trials."""
+    from search.results import exporters
+
+    study = opened(storage, name)
+    kind = format_ or exporters.format_of(output)
+    if as_json and output is None:
+        emit({"format": kind, "what": what, "content": exporters.text(study, what, kind)})
+    elif (written := exporters.export(study, what, kind, output)) is not None:
+        facts = {"output": str(written), "format": kind, "what": what}
+        answer(as_json, facts, lambda: say(f"wrote {written}"))
+
+
+@click.command(cls=Command, epilog=examples("plot quickstart --output front.svg"))
+@name_argument
+@click.option("--output", type=click.Path(path_type=Path), help="A .png, .pdf or .svg file [default: NAME-front.pdf].")
+@storage_options
+def plot(name: str, output: Path | None, storage: str | None, as_json: bool) -> None:
+    """Draw the front with its confidence intervals."""
+    from search.results import plot as drawing
+
+    written = drawing.plot(opened(storage, name), output or Path(f"{name}-front.pdf"))
+    answer(as_json, {"output": str(written)}, lambda: say(f"wrote {written}"))
+
+
+@click.command(cls=Command, epilog=examples("model quickstart 17.2 --output my-net"))
+@name_argument
+@click.argument("point")
+@click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The directory to write.")
+@click.option("--shrink", is_flag=True, help="Remove filters that were pruned whole: the layers become smaller.")
+@storage_options
+def model(name: str, point: str, output: Path, shrink: bool, storage: str | None, as_json: bool) -> None:
+    """Write the network of a point: weights (safetensors) and a model card (JSON)."""
+    from search.results import model_export
+
+    written = model_export.save(opened(storage, name), point, output, shrink=shrink)
+    answer(as_json, {"output": str(written)}, lambda: say(f"wrote {written}"))

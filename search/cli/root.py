@@ -1,0 +1,180 @@
+"""The root command, where an error becomes a message and an exit code, and what all commands have in common."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from search.files.messages import emit, failed, say
+from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
+from trainables import __version__
+from trainables.core.errors import ExitCode, RobustsearchError
+
+if TYPE_CHECKING:
+    from search.results.study import Study
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ARGUMENTS = {
+    "study": "a study file (YAML), a built-in study (`robustsearch studies`), or the name of a stored study",
+    "name": "a study in the storage; `robustsearch status` lists them",
+    "builtin": "a built-in study; `robustsearch studies` lists them",
+    "point": "a measured network, TRIAL.MEASUREMENT as in 17.2; `robustsearch front NAME` lists those of the front",
+    "files": "study files, cluster files, or built-in studies",
+    "directory": "where the files are written",
+}
+"""What the positional arguments of the commands stand for."""
+
+
+class Command(click.Command):
+    """A command whose help explains its arguments and is not cut to fit a line."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence, whole."""
+        return super().get_short_help_str(limit=1000)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the arguments, then the options."""
+        write_arguments(self, formatter)
+        super().format_options(ctx, formatter)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence, whole."""
+        return super().get_short_help_str(limit=1000)
+
+
+Group.group_class = Group
+
+
+def write_arguments(command: click.Command, formatter: click.HelpFormatter) -> None:
+    """Write what the positional arguments of a command stand for."""
+    known = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    rows = [(str(a.metavar or a.name).upper().removesuffix("..."), ARGUMENTS[str(a.name)]) for a in known]
+    if rows:
+        with formatter.section("Arguments"):
+            formatter.write_dl(rows)
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: command lines to copy."""
+    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  robustsearch {x}" for x in lines)])
+
+
+class Root(Group):
+    """The one place where an error becomes a message and an exit code; commands return theirs, None for 0."""
+
+    def main(self, args: Any = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run a command and exit with its code."""
+        arguments = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
+        extra["standalone_mode"] = False
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # A terminal without UTF-8 is no reason to fail.
+        try:
+            code = super().main(arguments, "robustsearch", *rest, **extra)
+        except click.exceptions.Abort:
+            code = _report("interrupted", ExitCode.INTERRUPTED, arguments)
+        except click.ClickException as error:
+            code = _report(_usage(error), ExitCode.BAD_INPUT, arguments)
+        except RobustsearchError as error:
+            code = _report(str(error), error.exit_code, arguments)
+        except Exception as error:
+            traceback.print_exc()
+            summary = f"{type(error).__name__}: {error}"
+            code = _report(f"this is a bug in robustsearch, please report it: {summary}", ExitCode.BUG, arguments)
+        sys.exit(int(code or 0))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that has closed the pipe ends it quietly."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            # What is still buffered has no reader; Python would complain about it at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.PIPE_CLOSED
+        return code
+
+
+def _usage(error: click.ClickException) -> str:
+    hint = ""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.UsageError) and context is not None:
+        hint = f" (see `{context.command_path} --help`)"
+    return error.format_message() + hint
+
+
+def _report(message: str, exit_code: ExitCode, arguments: list[str]) -> ExitCode:
+    """Print what went wrong: for a person on stderr, and with `--json` for a program on stdout too."""
+    say(f"error: {message}")
+    if "--json" in arguments:
+        emit(failed(message, exit_code))
+    return exit_code
+
+
+def json_option(command: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
+
+
+def storage_options(command: F) -> F:
+    """Add `--storage` and `--json`."""
+    text = f"The storage root, a directory or a URI [default: ${STORAGE_VARIABLE}, else ./{DEFAULT_STORAGE}]."
+    option = click.option("--storage", metavar="ROOT", envvar=STORAGE_VARIABLE, help=text)
+    return option(json_option(command))
+
+
+def name_argument(command: F) -> F:
+    """Add the argument NAME, a stored study."""
+    return click.argument("name")(command)
+
+
+def opened(storage: str | None, name: str) -> Study:
+    """Open a stored study."""
+    from search.results.study import open_study
+    from trainables.store.storage import Storage
+
+    return open_study(Storage(storage or DEFAULT_STORAGE), name)
+
+
+def answer(as_json: bool, facts: Mapping[str, Any], show: Callable[[], None]) -> None:
+    """Print the facts as JSON, or show them to a person."""
+    if as_json:
+        emit(facts)
+    else:
+        show()
+
+
+def add(group: click.Group, commands: Iterable[click.Command]) -> None:
+    """Add commands to a group."""
+    for command in commands:
+        group.add_command(command)
+
+
+@click.group(
+    cls=Root,
+    epilog="Exit codes: 0 done, 1 a bug, 2 bad input, 3 no feasible point, 4 too many trials failed, 5 storage, "
+    "6 cluster, 129, 130 or 143 interrupted (launch again to resume).",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="robustsearch")
+def main() -> None:
+    """Map how much adversarial robustness a network can have at which sparsity.
+
+    `robustsearch launch` runs a search that ends with a Pareto front; `robustsearch COMMAND --help` explains a command
+    and gives an example.
+    """

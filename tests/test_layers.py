@@ -62,7 +62,14 @@ ALLOWED_IN = {
     "click": {"search.cli"},
 }
 
-OLD_NAMES = {"search.scheduling", "trainables.models.saved", "trainables.models.shrunk", "trainables.phases"}
+OLD_NAMES = {
+    "search.exporters",
+    "search.scheduling",
+    "trainables.models.saved",
+    "trainables.models.shrunk",
+    "trainables.phases",
+    "trainables.weights",
+}
 """Modules that plug-ins and notebooks may import by the name they had before; they hold nothing of their own."""
 
 TORCH_FREE = (

@@ -80,6 +80,7 @@ TORCH_FREE = (
     "trainables.store.storage",
     "trainables.store.lease",
     "trainables.store.records",
+    "trainables.store.stages",
 )
 
 

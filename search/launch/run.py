@@ -42,7 +42,7 @@ def launch(plan: Plan, *, view: View, say: Say, owns_process: bool = False) -> S
     where the cluster died and Ray does not return.
 
     Raises:
-        SpecError, StorageError, ClusterError, Held: before any trial starts.
+        SpecError, StorageError, ClusterError, LeaseHeld: before any trial starts.
         NotStarted: the launch was stopped before there was a study.
     """
     fresh = not plan.storage.exists("")

@@ -52,7 +52,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> li
     Raises:
         StorageError: the storage cannot be read.
     """
-    busy = not alone and lease.living(storage, paths.DRIVER) is not None
+    busy = not alone and lease.living_holder(storage, paths.DRIVER) is not None
     records, found = opened(storage)
     live: set[str] = set()
     if records is not None:
@@ -85,7 +85,7 @@ def _lessons(records: Records) -> Iterator[Fault]:
     try:
         records.lessons()
     except StorageError as error:
-        yield Fault("study", paths.LESSONS, str(error))
+        yield Fault("study", paths.WARM_START, str(error))
 
 
 def _records(records: Records) -> Iterator[Fault]:

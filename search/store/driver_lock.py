@@ -7,26 +7,26 @@ import os
 import socket
 
 from trainables.store import lease, paths
-from trainables.store.lease import Held, Holder, Lease
+from trainables.store.lease import Holder, Lease, LeaseHeld
 from trainables.store.storage import Storage
 
 
 def driver(storage: Storage) -> Holder | None:
     """Return the driver at work on the study, None where there is none."""
-    return lease.living(storage, paths.DRIVER)
+    return lease.living_holder(storage, paths.DRIVER)
 
 
 def acquire(storage: Storage) -> Lease:
     """Become the one driver of the study in `storage`; a stop that was asked of the last one is void.
 
     Raises:
-        Held: another driver is at work; the message names its host and process.
+        LeaseHeld: another driver is at work; the message names its host and process.
         StorageError: the storage cannot be written.
     """
     try:
         held = lease.acquire(storage, paths.DRIVER)
-    except Held as busy:
-        raise Held(_busy(storage, busy.by), busy.by) from None
+    except LeaseHeld as busy:
+        raise LeaseHeld(_busy(storage, busy.by), busy.by) from None
     storage.delete(paths.STOP)
     return held
 

@@ -70,7 +70,7 @@ class StageCollector:
         there = set(self._stages.keys()) - self._points
         self._sizes = {key: size for key, size in self._sizes.items() if key in there and key not in growing}
         for key in there - self._sizes.keys():
-            if self._stages.holds_point(key):
+            if self._stages.has_point(key):
                 self._points.add(key)
             else:
                 self._sizes[key] = self._stages.size(key)

@@ -77,7 +77,7 @@ def repair(storage: Storage) -> Repaired:
     """Repair the study in a directory; no launch can begin meanwhile.
 
     Raises:
-        Held: a driver is at work.
+        LeaseHeld: a driver is at work.
         StorageError: `study.yaml` and its copy are both damaged, or the storage refuses.
     """
     with driver_lock.acquire(storage) as held:

@@ -56,7 +56,7 @@ def lesson(study: str, trial: int, params: dict[str, Any], point: Point) -> Warm
 
 def write(storage: Storage, lessons: WarmStartPoints) -> None:
     """Keep the lessons of a study that is about to be made."""
-    storage.write(paths.LESSONS, (lessons.model_dump_json(indent=1) + "\n").encode())
+    storage.write(paths.WARM_START, (lessons.model_dump_json(indent=1) + "\n").encode())
 
 
 def read(storage: Storage) -> WarmStartPoints:
@@ -65,9 +65,9 @@ def read(storage: Storage) -> WarmStartPoints:
     Raises:
         StorageError: they are not there, or damaged: the study would go on another way than it went.
     """
-    where = f"{storage.location}/{paths.LESSONS}"
+    where = f"{storage.location}/{paths.WARM_START}"
     try:
-        return WarmStartPoints.model_validate_json(storage.read(paths.LESSONS))
+        return WarmStartPoints.model_validate_json(storage.read(paths.WARM_START))
     except FileNotFoundError:
         raise StorageError(f"{where} is not there, without which this study cannot go on as it began") from None
     except ValidationError as error:

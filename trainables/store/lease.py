@@ -1,7 +1,7 @@
-"""Leases: files that say which living process is at work on something, and that outlive its death by seconds only.
+"""Leases: files that name the living process that works on something; they outlive it by seconds only.
 
-On the same machine a holder that is gone is recognised by its process and its lease taken over at once; one on
-another machine by a heartbeat that stopped.
+A dead holder on the same machine is recognised by its process, and its lease is replaced at once; one on another
+machine by a heartbeat that stopped.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from trainables.core.errors import ExitCode, RobustsearchError, StorageError
 from trainables.store.storage import Storage
 
 STALE_AFTER = 60.0
-"""Seconds without a heartbeat after which another machine's lease may be taken."""
+"""Seconds without a heartbeat after which another machine's lease may be replaced."""
 BEAT_EVERY = 15.0
 
 
-class Held(RobustsearchError):
-    """Somebody else holds the lease; `by` is who, None while a third one is taking it over."""
+class LeaseHeld(RobustsearchError):
+    """Another process holds the lease: `by`, None while yet another one is replacing it."""
 
     exit_code = ExitCode.STORAGE
 
@@ -38,7 +38,7 @@ class Held(RobustsearchError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease. `machine` tells apart hosts and containers that share a name.
+    """The process that holds a lease. `machine` tells apart hosts and containers that share a name.
 
     Units: `process_started` seconds since boot, which no change of the clock moves; `started` and
     `heartbeat` Unix time.
@@ -54,7 +54,7 @@ class Holder:
 
     @classmethod
     def here(cls) -> Holder:
-        """Name this process, now."""
+        """Return this process as a holder, from now on."""
         now = time.time()
         return cls(
             host=socket.gethostname(),
@@ -67,10 +67,10 @@ class Holder:
         )
 
     def alive(self, now: float) -> bool:
-        """Say whether this process may still be at work."""
+        """Return whether this process may still be running."""
         if (self.host, self.machine) == (socket.gethostname(), _machine()):
             return _runs(self.pid, self.process_started)
-        # A heartbeat from the future says that the clocks differ, not that the holder is gone.
+        # A heartbeat from the future means that the clocks differ, not that the holder is dead.
         return now - self.heartbeat < STALE_AFTER
 
     def __str__(self) -> str:
@@ -79,9 +79,9 @@ class Holder:
 
 
 def _since_boot(pid: int) -> float | None:
-    """Return when a living process began, in seconds since boot; None for one that is gone, or a zombie."""
+    """Return when a living process started, in seconds since boot; None for one that is dead, or a zombie."""
     try:
-        # The name, in parentheses, may hold anything: what counts stands after the last one.
+        # The name, in parentheses, may contain anything: the fields follow the last one.
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):
         return None
@@ -89,13 +89,13 @@ def _since_boot(pid: int) -> float | None:
 
 
 def _runs(pid: int, started: float) -> bool:
-    """Say whether the process is alive, and not a later one with the same number."""
+    """Return whether the process is alive, and not a later one with the same number."""
     began = _since_boot(pid) if 0 < pid < 2**31 else None
     return began is not None and abs(began - started) < 1.0
 
 
 def _machine() -> str:
-    """Name this boot and process namespace, where the system tells."""
+    """Return the identifiers of this boot and process namespace, where the system has them."""
     parts = []
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -105,9 +105,9 @@ def _machine() -> str:
 
 
 def holder(storage: Storage, path: str) -> Holder | None:
-    """Return who holds a lease, living or not; None where nobody does.
+    """Return the holder of a lease, living or not; None where there is none.
 
-    A damaged lease has no holder: it is complete or absent when we write it.
+    A damaged lease has no holder: it is complete or absent when it is written here.
     """
     try:
         found = json.loads(storage.read(path))
@@ -122,7 +122,7 @@ def holder(storage: Storage, path: str) -> Holder | None:
         return None
 
 
-def living(storage: Storage, path: str) -> Holder | None:
+def living_holder(storage: Storage, path: str) -> Holder | None:
     """Return the living holder of a lease, None where there is none."""
     found = holder(storage, path)
     return found if found is not None and found.alive(time.time()) else None
@@ -131,14 +131,14 @@ def living(storage: Storage, path: str) -> Holder | None:
 class Lease:
     """A lease that this process holds while the object is entered, or until `release`.
 
-    A thread renews the heartbeat; `check` says when the lease was lost.
+    A thread renews the heartbeat; `check` raises when the lease was lost.
     """
 
     def __init__(self, storage: Storage, path: str, mine: Holder, before: str | None) -> None:
         self.storage = storage
         self.path = path
         self.before = before
-        """Who held a lease that was taken over; None where nobody did."""
+        """The earlier holder, as text, of a lease that was replaced; None where there was none."""
         self._mine = mine
         self._lost: RobustsearchError | None = None
         self._done = threading.Event()
@@ -154,28 +154,28 @@ class Lease:
         self.release()
 
     def check(self) -> None:
-        """Refuse to go on without the lease.
+        """Raise if the lease is lost.
 
         Raises:
-            Held: somebody else has taken it over.
-            StorageError: the directory around it has gone.
+            LeaseHeld: another process has replaced it.
+            StorageError: the directory around it was deleted.
         """
         if self._lost is not None:
             raise self._lost
 
     def beat(self) -> None:
-        """Renew the heartbeat, unless somebody else holds the lease by now."""
+        """Renew the heartbeat, unless another process holds the lease by now."""
         found = holder(self.storage, self.path)
         if found is not None and found.token != self._mine.token:
-            self._lost = Held(f"{self.storage.location}/{self.path} was taken over by {found}", found)
+            self._lost = LeaseHeld(f"{self.storage.location}/{self.path} was replaced by {found}", found)
             return
         if found is None and not self.storage.exists(""):
-            self._lost = StorageError(f"the directory {self.storage.location} has gone")
+            self._lost = StorageError(f"the directory {self.storage.location} was deleted")
             return
         self.storage.write(self.path, _content(self._mine, heartbeat=time.time()))
 
     def release(self) -> None:
-        """Give the lease back; twice is no error."""
+        """Release the lease; twice is no error."""
         if self._done.is_set():
             return
         self._done.set()
@@ -186,7 +186,7 @@ class Lease:
 
     def _beat_on(self) -> None:
         while not self._done.wait(BEAT_EVERY) and self._lost is None:
-            # A storage that refuses now may accept the next beat; whoever works finds out by working.
+            # A storage that refuses now may accept the next beat; the work itself will meet the error.
             with suppress(StorageError):
                 self.beat()
 
@@ -196,32 +196,32 @@ def _content(who: Holder, **changes: float) -> bytes:
 
 
 def acquire(storage: Storage, path: str) -> Lease:
-    """Take a lease that nobody living holds.
+    """Acquire a lease that no living process holds.
 
     Raises:
-        Held: somebody does; the message names their host and process.
+        LeaseHeld: one does; the message names its host and process.
         StorageError: the storage cannot be written.
     """
     mine = Holder.here()
     before = None
-    # A lease that goes away between the claim and the look was released: claim once more.
+    # A lease that disappears after the failed claim was released: claim again.
     if not storage.claim(path, _content(mine)) and (storage.exists(path) or not storage.claim(path, _content(mine))):
-        before = _take_over(storage, path, mine)
+        before = _replace(storage, path, mine)
     return Lease(storage, path, mine, before)
 
 
-def _take_over(storage: Storage, path: str, mine: Holder) -> str:
-    """Replace a lease whose holder is gone and say who that was; of several who try at once, one succeeds."""
+def _replace(storage: Storage, path: str, mine: Holder) -> str:
+    """Replace the lease of a dead holder, and return who that was; of several that try at once, one succeeds."""
     old = holder(storage, path)
     if old is not None and old.alive(time.time()):
         raise _held(storage, path, old)
-    # Who claims this file may replace the old lease, once, if it is still the same.
+    # The process that claims this file may replace the old lease, once, if it is still the same.
     permit = f"{path}.{old.token[:64] if old and old.token.isalnum() else 'damaged'}.taken"
     if not storage.claim(permit, b""):
         with suppress(FileNotFoundError):
             if storage.age(permit, time.time()) > STALE_AFTER:
                 storage.delete(permit)
-        raise Held(f"{storage.location}/{path} is being taken over by another process; try again in a minute", None)
+        raise LeaseHeld(f"{storage.location}/{path} is being replaced by another process; try again in a minute", None)
     try:
         current = holder(storage, path)
         if current is not None and (old is None or current.token != old.token):
@@ -229,8 +229,8 @@ def _take_over(storage: Storage, path: str, mine: Holder) -> str:
         storage.write(path, _content(mine))
     finally:
         storage.delete(permit)
-    return "somebody whose lease cannot be read" if old is None else str(old)
+    return "a process whose lease cannot be read" if old is None else str(old)
 
 
-def _held(storage: Storage, path: str, who: Holder) -> Held:
-    return Held(f"{storage.location}/{path} is held by {who}", who)
+def _held(storage: Storage, path: str, who: Holder) -> LeaseHeld:
+    return LeaseHeld(f"{storage.location}/{path} is held by {who}", who)

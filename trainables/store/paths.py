@@ -8,10 +8,10 @@ STUDY = "study.yaml"
 STUDY_COPY = "study.copy.yaml"
 DRIVER = "driver.json"
 STOP = "stop.request"
-LESSONS = "warm_start.json"
+WARM_START = "warm_start.json"
 TRIALS = "trials"
 STAGES = "stages"
-FLIGHT = ".flight"
+STAGE_LEASES = ".flight"
 EXPORTS = "exports"
 TRIAL = "trial.json"
 OUTCOME = "outcome.json"
@@ -36,7 +36,7 @@ def trial_record(number: int) -> str:
 
 
 def outcome(number: int) -> str:
-    """Return where a trial's end is recorded."""
+    """Return where a trial's outcome is recorded."""
     return f"{trial(number)}/{OUTCOME}"
 
 
@@ -45,6 +45,6 @@ def stage(key: str) -> str:
     return f"{STAGES}/{key}"
 
 
-def flight(key: str) -> str:
-    """Return the lease of whoever computes a stage, in the storage around all studies: they share the work."""
-    return f"{FLIGHT}/{key}.json"
+def stage_lease(key: str) -> str:
+    """Return the lease of the process that computes a stage, in the storage around all studies: they share the work."""
+    return f"{STAGE_LEASES}/{key}.json"

@@ -1,7 +1,7 @@
-"""What a trial leaves behind: measured points and how it ended, as plain data.
+"""The records of a trial: its issue, its measured points and its outcome, as plain data.
 
-Written by the worker, read by everything else. Unknown fields are kept out on reading, so that
-an older version can open a newer study's records where the schema number allows it.
+Written by the driver and the worker, read by everything else. Unknown fields are ignored on reading, so that an older
+version can open a newer study's records where the schema number allows it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ SCHEMA = 1
 
 Status = Literal["ok", "warn", "invalid"]
 State = Literal["complete", "stopped", "failed"]
-Fraction = Field(ge=0, le=1, allow_inf_nan=False)
 LARGEST = 2**63 - 1
-"""The largest whole number that a table can hold."""
+"""The largest integer of a table's column."""
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -29,55 +29,55 @@ class _Record(BaseModel):
 
 
 class Point(_Record):
-    """One measured network. Fractions are in [0, 1]; times are ISO 8601 in UTC; `seconds` counts this point's work."""
+    """One measured network. Fractions are in [0, 1]; times are ISO 8601 in UTC."""
 
-    measure: Count
+    measure: Count = Field(description="number of the measurement within its trial, from 0")
     key: str
-    stage: str
-    robust_accuracy: float = Fraction
-    clean_accuracy: float = Fraction
+    stage: str = Field(description="key of the measured state")
+    robust_accuracy: Fraction
+    clean_accuracy: Fraction
     robust_correct: Count
     clean_correct: Count
     examples: Count = Field(gt=0)
     sparsity: float = Field(ge=0, le=1)
     nonzero: Count
     prunable: Count = Field(gt=0)
-    macs_dense: Count | None = None
-    macs_effective: Count | None = None
+    macs_dense: Count | None = Field(default=None, description="multiply-accumulates of the dense network")
+    macs_effective: Count | None = Field(default=None, description="multiply-accumulates with weights that are not 0")
     attack: str
     norm: str
     eps: float
-    eps_text: str
+    eps_text: str = Field(description="the radius as the study writes it")
     split: str = "validation"
     tier: Literal["screened", "search", "confirmed"] = "search"
     status: Status = "ok"
     flags: tuple[str, ...] = ()
     verdicts: str = Field(default="", description="hex of the robust-correct bits, packed big-endian, in example order")
-    epochs_trained: Count
-    epochs_shared: Count
-    seconds: float = Field(ge=0)
+    epochs_trained: Count = Field(description="epochs that the trial had trained itself")
+    epochs_shared: Count = Field(description="epochs that other trials had trained for it")
+    seconds: float = Field(ge=0, description="duration of the work for this point alone")
     device: str
     weights_sha256: str
     code_version: str
     started: str
     finished: str
-    stands_for: dict[str, Any] = {}
-    metrics: dict[str, float | None] = {}
+    stands_for: dict[str, Any] = Field(
+        default={}, description="recipe fields with which this measurement would have been the recipe's last"
+    )
+    metrics: dict[str, float | None] = Field(default={}, description="by name; null is not finite")
 
 
 class PartialMeasurement(_Record):
-    """What a training looked like on its way: a cheap measurement, for early stopping alone and never a point.
+    """A cheap measurement during a training, for early stopping alone and never a point.
 
-    `resource` counts the epochs that the trial had trained itself, `share` is the part of the training that was
-    done, `measures` how many points the trial had measured before. The accuracies are of few examples and a short
-    attack.
+    The accuracies are of few examples and a short attack.
     """
 
-    resource: Count
-    share: float = Field(gt=0, lt=1)
-    measures: Count
-    robust_accuracy: float = Fraction
-    clean_accuracy: float = Fraction
+    resource: Count = Field(description="epochs that the trial had trained itself")
+    share: float = Field(gt=0, lt=1, description="part of the training that was done")
+    measures: Count = Field(description="points that the trial had measured before")
+    robust_accuracy: Fraction
+    clean_accuracy: Fraction
     examples: Count = Field(gt=0)
     attack: str
     sparsity: float = Field(ge=0, le=1)
@@ -88,27 +88,27 @@ class PartialMeasurement(_Record):
 
 
 class Failure(_Record):
-    """Why a trial failed: `kind` is oom, diverged, data, storage, spec, crashed or bug."""
+    """Why a trial failed."""
 
-    kind: str
+    kind: str = Field(description="oom, diverged, data, storage, spec, crashed or bug")
     message: str
     traceback: str = ""
 
 
 class Outcome(_Record):
-    """A trial's end; written once. `params` are the trial's once more, so that a lost `trial.json` can be rebuilt."""
+    """How a trial ended; written once."""
 
     schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
     number: Count
     state: State
     points: tuple[Point, ...] = ()
-    rungs: tuple[PartialMeasurement, ...] = ()
+    rungs: tuple[PartialMeasurement, ...] = Field(default=(), description="partial measurements, in order")
     failure: Failure | None = None
     started: str
     finished: str
     seconds: float = Field(ge=0)
     host: str = ""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default={}, description="the trial's, so that a lost trial.json can be rebuilt")
     versions: dict[str, str] = {}
 
     model_config = ConfigDict(
@@ -117,20 +117,16 @@ class Outcome(_Record):
 
 
 class TrialRecord(_Record):
-    """A trial's issue; written before its worker starts.
-
-    `params` are the sampled values by dotted path; `spec` the whole trial as plain data; `keys` the
-    phase keys in order; `sampler` what the sampler needs to be replayed.
-    """
+    """The issue of a trial; written before its worker starts."""
 
     schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
     number: Count
     study: str
-    params: dict[str, Any]
-    spec: dict[str, Any]
-    keys: tuple[str, ...]
+    params: dict[str, Any] = Field(description="sampled values by dotted path")
+    spec: dict[str, Any] = Field(description="the TrialSpec as plain data")
+    keys: tuple[str, ...] = Field(description="keys of the phases, in order")
     seed: Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
-    sampler: dict[str, Any] = {}
+    sampler: dict[str, Any] = Field(default={}, description="what the sampler needs to replay the trial")
     issued: str
 
     model_config = ConfigDict(

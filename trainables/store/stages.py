@@ -1,9 +1,9 @@
-"""The stage store: what each phase left behind, named by the phase's key.
+"""The stage store: the state after each phase, named by the phase's key.
 
-A stage is a directory `stages/<key>/`. Its `stage.json` is written last and names every file with
-its sha256, so a stage is there whole or not at all. While a phase trains, the directory holds one
-progress file per saved epoch instead; the newest readable one is where a killed trial goes on.
-A study has its own stages, and may take over those of the studies beside it: equal keys, equal content.
+A stage is a directory `stages/<key>/`. Its `stage.json` is written last and names every file with its sha256, so a
+stage is complete or absent. While a phase trains, the directory has one progress file per saved epoch instead; a
+killed trial resumes from the newest readable one. A study has its own stages, and may copy those of the studies beside
+it: equal keys, equal content.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError
 
 from trainables import __version__
 from trainables.store import lease, paths
 from trainables.store.lease import Lease
 from trainables.store.records import PartialMeasurement, Point
-from trainables.store.state import State, Tensors, pack, unpack
 from trainables.store.storage import Storage
 
-Checkpoint = dict[str, Tensors]
+if TYPE_CHECKING:
+    from trainables.store.state import State, Tensors
+
+Checkpoint = dict[str, "Tensors"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What `stage.json` says: who computed the stage, with how many epochs, in how many seconds, by which version."""
+    """The content of `stage.json`: the study and trial that computed the stage, and the sha256 of each file."""
 
     epochs: int
     seconds: float
@@ -42,17 +43,17 @@ class Stage:
 class Stages:
     """The stages of one study directory."""
 
-    def __init__(self, storage: Storage, shelf: Storage | None = None) -> None:
+    def __init__(self, storage: Storage, root: Storage | None = None) -> None:
         """Open the store below a study's directory; nothing is created yet.
 
-        `shelf` is the storage around the study. With it, stages of the other studies there count as found, and no
-        two studies compute the same stage at once.
+        `root` is the storage around the study. With it, stages of the other studies in it are found too, and no two
+        studies compute the same stage at once.
         """
         self._storage = storage
-        self._shelf = shelf
+        self._root = root
 
     def find(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
-        """Return a stage that this study has stored whole with at least these snapshots, or None."""
+        """Return a stage that this study has stored with at least these snapshots, or None."""
         try:
             fields = json.loads(self._storage.read(f"{paths.stage(key)}/{paths.STAGE}"))
             stage = Stage(**fields)
@@ -61,7 +62,7 @@ class Stages:
         return stage if all(_snapshot(epoch) in stage.files for epoch in snapshots) else None
 
     def load(self, key: str, snapshot: int | None = None) -> State | None:
-        """Return a stored state, or that of an epoch on the way to it; None where it is absent or damaged."""
+        """Return a stored state, or the snapshot of an earlier epoch; None where it is absent or damaged."""
         stage = self.find(key)
         name = paths.STATE if snapshot is None else _snapshot(snapshot)
         if stage is None or name not in stage.files:
@@ -72,23 +73,25 @@ class Stages:
             return None
         if hashlib.sha256(content).hexdigest() != stage.files[name]:
             return None
+        from trainables.store.state import unpack
+
         return _state(unpack(content))
 
     def find_anywhere(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
-        """Return a stage as `find` does, taken over from another study of the shelf where this one has it not."""
+        """Return a stage as `find` does, copied from another study of the root where this one does not have it."""
         wanted = tuple(snapshots)
-        if (own := self.find(key, wanted)) is not None or self._shelf is None:
+        if (own := self.find(key, wanted)) is not None or self._root is None:
             return own
-        places = [self._shelf.child(name) for name in self._shelf.names() if not name.startswith(".")]
-        # Other files may lie beside the studies.
-        siblings = [Stages(p) for p in places if p.location != self._storage.location and p.exists(paths.STAGES)]
+        beside = [self._root.child(name) for name in self._root.names() if not name.startswith(".")]
+        # There may be other files beside the studies.
+        siblings = [Stages(s) for s in beside if s.location != self._storage.location and s.exists(paths.STAGES)]
         # A key covers what is computed, not the code that computes it: another version's stage may differ.
         found = ((sibling, stage) for sibling in siblings if (stage := sibling.find(key, wanted)) is not None)
-        takeable = ((sibling, stage) for sibling, stage in found if stage.version == __version__)
-        return next((stage for sibling, stage in takeable if self._take_over(key, sibling, stage)), None)
+        equal = ((sibling, stage) for sibling, stage in found if stage.version == __version__)
+        return next((stage for sibling, stage in equal if self._copy(key, sibling, stage)), None)
 
-    def _take_over(self, key: str, sibling: Stages, stage: Stage) -> bool:
-        """Copy a sibling's stage and say whether that went well: it may be damaged, or dropped meanwhile."""
+    def _copy(self, key: str, sibling: Stages, stage: Stage) -> bool:
+        """Copy a sibling's stage; return whether it could be: it may be damaged, or dropped meanwhile."""
         folder = paths.stage(key)
         try:
             contents = {name: sibling._storage.read(f"{folder}/{name}") for name in (*stage.files, paths.STAGE)}
@@ -100,20 +103,20 @@ class Stages:
             self._storage.write(f"{folder}/{name}", content)
         return True
 
-    def begin(self, key: str) -> Lease:
-        """Become the one that computes a stage, among all studies of the shelf, until the lease is released.
+    def acquire(self, key: str) -> Lease:
+        """Acquire the lease to compute a stage, which one process among all studies of the root has.
 
         Raises:
-            Held: a living process computes it; what it stores can be waited for.
+            LeaseHeld: a living process computes it; wait for what it stores.
         """
-        return lease.acquire(self._shelf or self._storage, paths.flight(key))
+        return lease.acquire(self._root or self._storage, paths.stage_lease(key))
 
     def keys(self) -> list[str]:
-        """Return the keys of everything stored, whole or under way: stages and points."""
+        """Return the keys of everything stored, stages and points, complete or in progress."""
         return self._storage.names(paths.STAGES)
 
-    def holds_point(self, key: str) -> bool:
-        """Say whether a key names a measured point, a small file, and no weights."""
+    def has_point(self, key: str) -> bool:
+        """Return whether a key names a measured point, a small file, and no weights."""
         return self._storage.exists(f"{paths.stage(key)}/{paths.POINT}")
 
     def size(self, key: str) -> int:
@@ -122,7 +125,7 @@ class Stages:
 
     def drop(self, key: str) -> None:
         """Delete a stage."""
-        # Without its description a stage is not there, however far the deletion comes.
+        # Without its description a stage is absent, however far the deletion gets.
         self._storage.delete(f"{paths.stage(key)}/{paths.STAGE}")
         self._storage.delete(paths.stage(key))
 
@@ -137,10 +140,10 @@ class Stages:
         trial: int,
         snapshots: Mapping[int, State] | None = None,
     ) -> State:
-        """Store a stage whole, drop the progress that led to it, and return the state that is stored.
+        """Store a stage, drop the progress that led to it, and return the state that is stored.
 
-        The first writer wins: where two trials computed a stage at once, on devices that round differently, both go on
-        from the same bits.
+        The first writer wins: where two trials computed a stage at once, on devices that round differently, both
+        continue from the same bits.
         """
         folder = paths.stage(key)
         known = self.find(key)
@@ -148,6 +151,8 @@ class Stages:
         contents = {paths.STATE: state, **{_snapshot(epoch): kept for epoch, kept in (snapshots or {}).items()}}
         if contents.keys() <= files.keys() and (first := self.load(key)) is not None:
             return first
+        from trainables.store.state import pack
+
         for name, content in contents.items():
             packed = pack(_groups(content))
             files[name] = hashlib.sha256(packed).hexdigest()
@@ -160,7 +165,9 @@ class Stages:
         return state
 
     def save_progress(self, key: str, epoch: int, checkpoint: Checkpoint, snapshots: Mapping[int, State]) -> None:
-        """Store where the training of a stage stands after `epoch` epochs."""
+        """Store the checkpoint of a stage's training after `epoch` epochs."""
+        from trainables.store.state import pack
+
         folder = paths.stage(key)
         kept = {f"snapshot.{at}.{group}": t for at, state in snapshots.items() for group, t in _groups(state).items()}
         name = f"{_PROGRESS}{epoch:06d}.safetensors"
@@ -171,6 +178,10 @@ class Stages:
 
     def load_progress(self, key: str) -> tuple[int, Checkpoint, dict[int, State]] | None:
         """Return the newest readable progress of a stage: its epoch, checkpoint and snapshots so far."""
+        from safetensors import SafetensorError
+
+        from trainables.store.state import unpack
+
         folder = paths.stage(key)
         names = [name for name in self._storage.names(folder) if name.startswith(_PROGRESS)]
         for name in sorted(names, reverse=True):
@@ -201,17 +212,17 @@ class Stages:
         return point
 
     def find_partial(self, key: str, epoch: int, measured: str) -> PartialMeasurement | None:
-        """Return a stored look at the training of a stage after `epoch` epochs, `measured` that way, or None."""
+        """Return a partial measurement of a training after `epoch` epochs by the protocol `measured`, or None."""
         try:
             return PartialMeasurement.model_validate_json(
-                self._storage.read(f"{paths.stage(key)}/{_rung(epoch, measured)}")
+                self._storage.read(f"{paths.stage(key)}/{_partial(epoch, measured)}")
             )
         except (FileNotFoundError, ValidationError):
             return None
 
-    def save_partial(self, key: str, epoch: int, measured: str, rung: PartialMeasurement) -> None:
-        """Store a look at a training, beside its progress."""
-        self._storage.write(f"{paths.stage(key)}/{_rung(epoch, measured)}", rung.json_bytes())
+    def save_partial(self, key: str, epoch: int, measured: str, partial: PartialMeasurement) -> None:
+        """Store a partial measurement of a training, beside its progress."""
+        self._storage.write(f"{paths.stage(key)}/{_partial(epoch, measured)}", partial.json_bytes())
 
 
 _PROGRESS = "progress-"
@@ -222,7 +233,7 @@ def _snapshot(epoch: int) -> str:
     return f"snapshot-{epoch:06d}.safetensors"
 
 
-def _rung(epoch: int, measured: str) -> str:
+def _partial(epoch: int, measured: str) -> str:
     return f"rung-{epoch:06d}-{measured[:16]}.json"
 
 
@@ -231,4 +242,6 @@ def _groups(state: State) -> dict[str, Any]:
 
 
 def _state(groups: Mapping[str, Tensors]) -> State:
+    from trainables.store.state import State
+
     return State(**{name: groups.get(name, {}) for name in _GROUPS})

@@ -1,4 +1,4 @@
-"""What passes from phase to phase: dicts of tensors, never modules or pickles."""
+"""The state of a network between two phases: dicts of tensors, never modules or pickles."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def scales(model: nn.Module) -> tuple[str, ...]:
 class State:
     """A network between two phases, on one device.
 
-    `masks` holds a boolean tensor for every prunable weight, True where the weight lives; a weight
-    whose mask is False is exactly 0. Where filters are pruned whole there are masks for the vectors that belong to them
-    too (biases, a batch norm's scale and shift); they are held like the others, and counted nowhere.
-    `latents` is what else a training left (`trainables.reparametrisations`): coefficients of noise, say.
-    Parameters are always effective weights, that can be measured without it.
-    `history` is what the training that led here recorded of itself (`trainables.engine.validation`); no later phase
-    hands it on, and no hash of weights covers it.
+    `masks` has a boolean tensor for every prunable weight, shaped like it, False where it is pruned; a pruned weight is
+    exactly 0. Where whole filters are pruned, their vectors have masks too (biases, a batch norm's scale and shift),
+    which are applied like the others but not counted.
+    `latents` are further tensors of the training (`trainables.reparametrisations`), for example coefficients of noise.
+    Parameters are always the effective weights, which can be measured without them.
+    `history` is what the last training recorded of itself (`trainables.engine.validation`); no later phase keeps it,
+    and no hash of weights covers it.
     """
 
     params: Tensors
@@ -62,8 +62,8 @@ class State:
 
     def masked(self) -> State:
         """Return the state with every pruned weight set to 0."""
-        held = {name: torch.where(mask, self.params[name], 0.0) for name, mask in self.masks.items()}
-        return replace(self, params={**self.params, **held})
+        masked = {name: torch.where(mask, self.params[name], 0.0) for name, mask in self.masks.items()}
+        return replace(self, params={**self.params, **masked})
 
     def to(self, device: torch.device | str) -> State:
         """Return the state on another device."""
@@ -97,9 +97,9 @@ class State:
 
 
 def pack(groups: Mapping[str, Tensors]) -> bytes:
-    """Write named groups of tensors as one safetensors file, `group/name` each; it keeps their order.
+    """Write named groups of tensors as one safetensors file, `group/name` each, in their order.
 
-    The format does not, and order tells the first layer from the last, and whose scores are drawn first.
+    The format does not keep the order, which says what layer is first, and whose scores are drawn first.
     """
     flat: Tensors = {}
     seen: set[int] = set()
@@ -123,7 +123,7 @@ def unpack(content: bytes) -> dict[str, Tensors]:
 
 
 def _order(content: bytes) -> list[str] | None:
-    """Read from the header the names in the order they were written; None in a file that does not say."""
+    """Read the names in the order they were written from the header; None in a file without an order."""
     size = int.from_bytes(content[:8], "little")
     written = json.loads(content[8 : 8 + size]).get("__metadata__", {}).get(_ORDER)
     return None if written is None else list(json.loads(written))

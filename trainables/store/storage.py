@@ -1,7 +1,7 @@
-"""A place for records and stages: a local directory or any `pyarrow.fs` URI.
+"""The storage of records and stages: a local directory or any `pyarrow.fs` URI.
 
-What is written is complete or absent: local files appear by rename after fsync, object stores
-make an object visible when it is closed.
+A file is complete or absent: local files appear by rename after fsync, object stores make an object visible when it
+is closed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Storage:
     """Files below one directory, named by relative paths with forward slashes.
 
     Raises (every method):
-        FileNotFoundError: what is to be read is not there.
+        FileNotFoundError: the file to read is missing.
         StorageError: the disk, the network or the permissions refuse.
     """
 
@@ -83,7 +83,7 @@ class Storage:
                 return bytes(stream.read())
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file whole; a reader sees the old content, the new, or none, but no part."""
+        """Write a file; a reader sees the old content, the new, or none, never a part."""
         full = self._full(path)
         with _reported(f"cannot write {self.location}/{path}"):
             if self._fs is not None:
@@ -121,7 +121,7 @@ class Storage:
         return True
 
     def exists(self, path: str) -> bool:
-        """Say whether a file or directory is there."""
+        """Return whether a file or directory exists."""
         full = self._full(path)
         with _reported(f"cannot look for {self.location}/{path}"):
             if self._fs is None:
@@ -142,7 +142,7 @@ class Storage:
             return sorted(info.base_name for info in self._fs.get_file_info(selector))
 
     def delete(self, path: str) -> None:
-        """Delete a file or a directory; one that is gone is no error."""
+        """Delete a file or a directory; a missing one is no error."""
         full = self._full(path)
         with _reported(f"cannot delete {self.location}/{path}"):
             if self._fs is None:
@@ -161,7 +161,7 @@ class Storage:
     def size(self, path: str) -> int:
         """Return the bytes of all files in a directory and below; 0 where it does not exist."""
         full = self._full(path)
-        with _reported(f"cannot look at {self.location}/{path}"):
+        with _reported(f"cannot read the size or age of {self.location}/{path}"):
             if self._fs is not None:
                 from pyarrow import fs
 
@@ -177,7 +177,7 @@ class Storage:
     def age(self, path: str, now: float) -> float:
         """Return the seconds between a file's last change and the Unix time `now`."""
         full = self._full(path)
-        with _reported(f"cannot look at {self.location}/{path}"):
+        with _reported(f"cannot read the size or age of {self.location}/{path}"):
             if self._fs is None:
                 return now - os.path.getmtime(full)
             changed = self._fs.get_file_info(full).mtime_ns

@@ -26,7 +26,7 @@ from trainables.metrics.base import Trainings
 from trainables.pruning.cut import below, prune
 from trainables.pruning.network import Network
 from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
-from trainables.store.lease import Held
+from trainables.store.lease import LeaseHeld
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stage, Stages
 from trainables.store.state import State
@@ -151,8 +151,8 @@ class Run:
         """Train the epochs of a phase, or wait until the process that trains them has stored the stage, or died."""
         while True:
             try:
-                lease = self.stages.begin(keyed.key)
-            except Held as held:
+                lease = self.stages.acquire(keyed.key)
+            except LeaseHeld as held:
                 yield self._progress(phase, index, waits_for=str(held.by or held))
                 time.sleep(WAIT_SECONDS)
             else:

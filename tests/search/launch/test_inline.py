@@ -20,7 +20,7 @@ from search.results.study import Study
 from search.store import driver_lock
 from trainables.core.errors import ExitCode, SpecError
 from trainables.store import paths
-from trainables.store.lease import Held
+from trainables.store.lease import LeaseHeld
 from trainables.store.storage import Storage
 
 TINY: dict[str, Any] = {
@@ -103,7 +103,7 @@ def test_ray_is_never_loaded(tmp_path: Path) -> None:
 
 def test_a_second_launch_is_refused_while_one_is_at_work(tmp_path: Path) -> None:
     launch(tmp_path, trials=1)
-    with driver_lock.acquire(Storage(str(tmp_path / "tiny"))), pytest.raises(Held, match="is driven by process"):
+    with driver_lock.acquire(Storage(str(tmp_path / "tiny"))), pytest.raises(LeaseHeld, match="is driven by process"):
         launch(tmp_path, trials=2)
 
 

@@ -86,7 +86,7 @@ def test_what_becomes_of_the_other_study_changes_nothing(shelf: Storage) -> None
     following = Driver(again).next()
     shelf.delete("ladder")
     twin = Storage(f"{shelf.location}/twin")
-    for name in (paths.STUDY, paths.LESSONS, *(f(n) for n in (0, 1) for f in (paths.trial_record, paths.outcome))):
+    for name in (paths.STUDY, paths.WARM_START, *(f(n) for n in (0, 1) for f in (paths.trial_record, paths.outcome))):
         twin.write(name, shelf.child("next").read(name))
     other = Driver(Records.open(twin)).next()
     assert following is not None
@@ -143,12 +143,12 @@ def test_a_launch_refuses_before_anything_starts(shelf: Storage, tmp_path: Path)
 @pytest.mark.parametrize("harm", ["gone", "garbage"])
 def test_a_study_without_its_lessons_does_not_go_on_as_another(harm: str, shelf: Storage) -> None:
     begin(ladder("next", warm_start=["ladder"]), shelf)
-    file = Path(shelf.location) / "next" / paths.LESSONS
+    file = Path(shelf.location) / "next" / paths.WARM_START
     if harm == "gone":
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(StorageError, match=f"{paths.LESSONS} is "):
+    with pytest.raises(StorageError, match=f"{paths.WARM_START} is "):
         Driver(Records.open(shelf.child("next")))
 
 

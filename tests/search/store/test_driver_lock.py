@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from search.store.driver_lock import acquire, driver, request_stop, stop_requested
-from trainables.store.lease import Held
+from trainables.store.lease import LeaseHeld
 from trainables.store.storage import Storage
 
 
@@ -18,7 +18,7 @@ def storage(tmp_path: Path) -> Storage:
 def test_second_driver_is_refused_and_told_what_to_do(storage: Storage) -> None:
     with acquire(storage) as held:
         assert held.before is None
-        with pytest.raises(Held, match=rf"is driven by process {os.getpid()} on .*stop that launch first"):
+        with pytest.raises(LeaseHeld, match=rf"is driven by process {os.getpid()} on .*stop that launch first"):
             acquire(storage)
         assert driver(storage) is not None
     assert driver(storage) is None

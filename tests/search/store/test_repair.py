@@ -18,7 +18,7 @@ from tests.search import factories
 from tests.search.command import run
 from trainables.core.errors import StorageError
 from trainables.store import paths
-from trainables.store.lease import Held
+from trainables.store.lease import LeaseHeld
 from trainables.store.records import Point
 from trainables.store.stages import Stages
 from trainables.store.state import State
@@ -260,10 +260,10 @@ def test_lost_lessons_are_named(tmp_path: Path, content: bytes | None) -> None:
     study = tmp_path / "synthetic"
     Records.create(storage(study), spec, factories.FINGERPRINT)
     assert kinds(study) == []
-    (study / paths.LESSONS).unlink()
+    (study / paths.WARM_START).unlink()
     if content is not None:
-        (study / paths.LESSONS).write_bytes(content)
-    assert kinds(study) == [("study", paths.LESSONS)]
+        (study / paths.WARM_START).write_bytes(content)
+    assert kinds(study) == [("study", paths.WARM_START)]
     assert not repair(storage(study)).whole
 
 
@@ -339,7 +339,7 @@ def test_while_a_driver_is_at_work_repair_refuses_and_nothing_is_a_leftover(stud
         before = contents(study)
         found = [fault.path for fault in check.faults(storage(study))]
         assert [path for path in found if not path.endswith(".safetensors")] == []
-        with pytest.raises(Held, match="is driven by process"):
+        with pytest.raises(LeaseHeld, match="is driven by process"):
             repair(storage(study))
         result = run("repair", "synthetic", ROBUSTSEARCH_STORAGE=str(study.parent))
         assert result.exit_code == 5

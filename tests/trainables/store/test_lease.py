@@ -15,7 +15,7 @@ import pytest
 
 from trainables.core.errors import RobustsearchError, StorageError
 from trainables.store import lease
-from trainables.store.lease import Held, acquire, holder, living
+from trainables.store.lease import LeaseHeld, acquire, holder, living_holder
 from trainables.store.storage import Storage
 
 PATH = "work.json"
@@ -54,11 +54,11 @@ def since_boot(pid: int) -> float:
 def test_second_holder_is_refused_by_host_and_pid(storage: Storage) -> None:
     with acquire(storage, PATH) as held:
         assert held.before is None
-        with pytest.raises(Held, match=rf"process {os.getpid()} on \S+") as refusal:
+        with pytest.raises(LeaseHeld, match=rf"process {os.getpid()} on \S+") as refusal:
             acquire(storage, PATH)
         assert isinstance(refusal.value, RobustsearchError)
-        assert living(storage, PATH) == holder(storage, PATH)
-    assert living(storage, PATH) is None
+        assert living_holder(storage, PATH) == holder(storage, PATH)
+    assert living_holder(storage, PATH) is None
     assert storage.names() == []
 
 
@@ -66,7 +66,7 @@ def test_holder_in_another_process_is_refused_and_taken_over_when_killed(
     storage: Storage, forge: Callable[..., None], sleeper: subprocess.Popen[bytes]
 ) -> None:
     forge(pid=sleeper.pid, process_started=since_boot(sleeper.pid))
-    with pytest.raises(Held, match=f"process {sleeper.pid} "):
+    with pytest.raises(LeaseHeld, match=f"process {sleeper.pid} "):
         acquire(storage, PATH)
     sleeper.kill()
     time.sleep(0.05)
@@ -74,7 +74,7 @@ def test_holder_in_another_process_is_refused_and_taken_over_when_killed(
     with acquire(storage, PATH) as held:
         assert held.before is not None
         assert f"process {sleeper.pid} " in held.before
-        assert living(storage, PATH).pid == os.getpid()  # type: ignore[union-attr]
+        assert living_holder(storage, PATH).pid == os.getpid()  # type: ignore[union-attr]
     assert storage.names() == []
 
 
@@ -88,10 +88,10 @@ def test_clock_change_does_not_end_a_lease(storage: Storage, monkeypatch: pytest
     with acquire(storage, PATH):
         now = time.time()
         monkeypatch.setattr(lease.time, "time", lambda: now + 7200)
-        with pytest.raises(Held):
+        with pytest.raises(LeaseHeld):
             acquire(storage, PATH)
         monkeypatch.setattr(lease.time, "time", lambda: now - 7200)
-        with pytest.raises(Held):
+        with pytest.raises(LeaseHeld):
             acquire(storage, PATH)
 
 
@@ -100,7 +100,7 @@ def test_other_machine_is_judged_by_its_heartbeat(
     storage: Storage, forge: Callable[..., None], elsewhere: dict[str, str]
 ) -> None:
     forge(**elsewhere, heartbeat=time.time() - 50)
-    with pytest.raises(Held, match=str(elsewhere.get("host", "process"))):
+    with pytest.raises(LeaseHeld, match=str(elsewhere.get("host", "process"))):
         acquire(storage, PATH)
     forge_again = json.loads(storage.read(PATH)) | {"heartbeat": time.time() - 61}
     storage.write(PATH, json.dumps(forge_again).encode())
@@ -114,9 +114,9 @@ def test_other_machine_is_judged_by_its_heartbeat(
 )
 def test_damaged_lease_is_taken_over(storage: Storage, content: bytes) -> None:
     storage.write(PATH, content)
-    assert living(storage, PATH) is None
+    assert living_holder(storage, PATH) is None
     with acquire(storage, PATH) as held:
-        assert held.before == "somebody whose lease cannot be read"
+        assert held.before == "a process whose lease cannot be read"
 
 
 def test_hostile_numbers_in_a_lease_do_not_crash(storage: Storage, forge: Callable[..., None]) -> None:
@@ -130,14 +130,14 @@ def test_hostile_numbers_in_a_lease_do_not_crash(storage: Storage, forge: Callab
 def test_of_many_that_take_over_one_succeeds(storage: Storage, forge: Callable[..., None]) -> None:
     forge(process_started=-1)
     won: list[lease.Lease] = []
-    refused: list[Held] = []
+    refused: list[LeaseHeld] = []
     barrier = threading.Barrier(8)
 
     def contend() -> None:
         barrier.wait()
         try:
             won.append(acquire(storage, PATH))
-        except Held as busy:
+        except LeaseHeld as busy:
             refused.append(busy)
 
     threads = [threading.Thread(target=contend) for _ in range(8)]
@@ -166,7 +166,7 @@ def test_heartbeat_is_renewed_and_a_lost_lease_is_noticed(
         held._thread.join()
         storage.write(PATH, json.dumps(other).encode())
         held.beat()
-        with pytest.raises(Held, match="node-7"):
+        with pytest.raises(LeaseHeld, match="node-7"):
             held.check()
         held._done.clear()
     assert holder(storage, PATH).host == "node-7", "another's lease is not released"  # type: ignore[union-attr]
@@ -176,6 +176,6 @@ def test_a_directory_that_vanishes_is_not_made_anew(storage: Storage) -> None:
     with acquire(storage, PATH) as held:
         shutil.rmtree(storage.location)
         held.beat()
-        with pytest.raises(StorageError, match="has gone"):
+        with pytest.raises(StorageError, match="was deleted"):
             held.check()
         assert not Path(storage.location).exists()

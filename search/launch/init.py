@@ -17,10 +17,10 @@ NAME = "my-study"
 _HEADING = f"""\
 # yaml-language-server: $schema={SCHEMA}
 #
-# A study: what is trained, what is searched, what for. Change what you like; every key that is left out has a default.
-#   robustsearch validate {STUDY}   says what it does not understand
-#   robustsearch launch {STUDY}     runs it; the same again goes on where it stopped
-#   robustsearch studies               lists others to look at
+# A study. Change what you like; every key that you leave out has a default.
+#   robustsearch validate {STUDY}   checks it
+#   robustsearch launch {STUDY}     runs it; run it again to resume
+#   robustsearch studies               lists the built-in studies
 """
 
 

@@ -1,4 +1,4 @@
-"""What a data set is: a spec that reads its training files."""
+"""The base of data sets: specs that read their training files."""
 
 from __future__ import annotations
 
@@ -18,23 +18,30 @@ if TYPE_CHECKING:
 
 
 class Data(Spec):
-    """Base of every data set spec.
-
-    `root` is where the files are and is no part of a key (the content's fingerprint is); without it
-    they are looked for in the folder named after the kind below the environment variable
-    `ROBUSTSEARCH_DATA`, else below `./data`. `validation` images are carved from the training files,
-    stratified by class, with `split_seed`; `limit` keeps so many of the images left for training,
-    drawn from each class in proportion, with the same seed. `select` keeps the images with these labels alone, and
-    numbers the classes anew in this order.
-    """
+    """Base of every data set."""
 
     kind: str
-    root: str | None = Field(default=None, json_schema_extra={"hashed": False})
-    download: bool = Field(default=False, json_schema_extra={"hashed": False})
-    validation: int = Field(default=5000, gt=0)
-    split_seed: int = Field(default=0, ge=0)
-    limit: int | None = Field(default=None, gt=0)
-    select: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    # No part of a key: the content's fingerprint is.
+    root: str | None = Field(
+        default=None,
+        description="folder of the files; by default the folder named after the kind below the environment variable "
+        "ROBUSTSEARCH_DATA, else below ./data",
+        json_schema_extra={"hashed": False},
+    )
+    download: bool = Field(default=False, description="download missing files", json_schema_extra={"hashed": False})
+    validation: int = Field(
+        default=5000, gt=0, description="number of training images in the validation split, each class in proportion"
+    )
+    split_seed: int = Field(default=0, ge=0, description="seed of the validation split and of `limit`")
+    limit: int | None = Field(
+        default=None,
+        gt=0,
+        description="number of images to train on, drawn from each class in proportion; by default all that the "
+        "validation split leaves",
+    )
+    select: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="labels of the images to use; classes are numbered in this order; by default all"
+    )
 
     @model_validator(mode="after")
     def _selects_classes(self) -> Self:
@@ -62,9 +69,9 @@ class Data(Spec):
         """
 
     def training_files(self) -> tuple[Path, ...]:
-        """Return the files that `read_training` reads; what it gave is cached until one of them changes.
+        """Return the files that `read_training` reads; its result is cached until one of them changes.
 
-        Without any (the default) nothing is cached.
+        Without files (the default) nothing is cached.
 
         Raises:
             DataError: files are missing.
@@ -81,5 +88,5 @@ class Data(Spec):
 
     @property
     def scale(self) -> float:
-        """The stored value that stands for a pixel of 1."""
+        """The stored value of a pixel of 1."""
         return 255.0

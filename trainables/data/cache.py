@@ -1,4 +1,4 @@
-"""Decoded training images, kept on disk so that a data set is decoded once and not by every worker."""
+"""Decoded training images, cached on disk so that a data set is decoded once and not by every worker."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 CACHE_VARIABLE = "ROBUSTSEARCH_CACHE"
 SCHEMA = 1
-"""Version of what is cached; a change of how a layout is decoded raises it."""
+"""Version of the cached content; a change of how a layout is decoded increases it."""
 
 _log = logging.getLogger(__name__)
 
 
 class Fingerprint(NamedTuple):
-    """What a data set's training files hold: a hash over all pixels and labels, and their sizes."""
+    """The identity of a data set's training files: a hash over all pixels and labels, and their sizes."""
 
     sha256: str
     images: int
@@ -37,36 +37,36 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(spec: Data) -> Fingerprint:
-    """Identify the content of the training files, without reading them where that was done before.
+    """Identify the content of the training files; the cache saves reading them again.
 
     Raises:
         DataError: files are missing or damaged.
     """
     entry = _entry(spec)
-    known = _recorded(entry) if entry else None
-    return known or training_arrays(spec)[1]
+    recorded = _recorded(entry) if entry else None
+    return recorded or training_arrays(spec)[1]
 
 
 def training_arrays(spec: Data) -> tuple[Arrays, Fingerprint]:
-    """Return all training images and labels with their fingerprint; a read-only map of the cache where it can be.
+    """Return all training images and labels, as a read-only memory map if they are cached, and their fingerprint.
 
     Raises:
         DataError: files are missing or damaged.
     """
     entry = _entry(spec)
-    if entry is not None and (known := _recorded(entry)) is not None:
-        kept = _kept(entry)
-        if kept is not None and _identify(spec, kept) == known:
-            return kept, known
+    if entry is not None and (recorded := _recorded(entry)) is not None:
+        cached = _cached(entry)
+        if cached is not None and _identify(spec, cached) == recorded:
+            return cached, recorded
     arrays = checked(spec, spec.read_training())
     found = _identify(spec, arrays)
     if entry is not None:
-        _keep(entry, arrays, found)
+        _store(entry, arrays, found)
     return arrays, found
 
 
 def checked(spec: Data, arrays: Arrays) -> Arrays:
-    """Return the images and labels that are selected, or refuse what no data set may give.
+    """Return the selected images and labels, checked.
 
     Raises:
         DataError: types, sizes, labels or pixel values are out of order.
@@ -101,7 +101,7 @@ def _selected(spec: Data, images: np.ndarray, labels: np.ndarray) -> Arrays:
 
 
 def directory() -> Path | None:
-    """Return where decoded data is kept: `ROBUSTSEARCH_CACHE`, else the user's cache folder; None without a home."""
+    """Return the cache folder: `ROBUSTSEARCH_CACHE`, else the user's; None without a home directory."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen).expanduser()
     if base := os.environ.get("XDG_CACHE_HOME"):
@@ -149,7 +149,7 @@ def _recorded(entry: Path) -> Fingerprint | None:
         return None
 
 
-def _kept(entry: Path) -> Arrays | None:
+def _cached(entry: Path) -> Arrays | None:
     import numpy as np
 
     try:
@@ -162,8 +162,8 @@ def _kept(entry: Path) -> Arrays | None:
     return (images, labels) if sound and len(labels) and images.size else None
 
 
-def _keep(entry: Path, arrays: Arrays, found: Fingerprint) -> None:
-    """Store arrays, then the record that makes them valid; a cache that cannot be written is gone without."""
+def _store(entry: Path, arrays: Arrays, found: Fingerprint) -> None:
+    """Store arrays, then the record that makes them valid; without a writable cache, log a warning."""
     import numpy as np
 
     def save(array: np.ndarray) -> Callable[[IO[bytes]], Any]:
@@ -175,7 +175,7 @@ def _keep(entry: Path, arrays: Arrays, found: Fingerprint) -> None:
         replace_file(_named(entry, "labels"), save(arrays[1]))
         replace_file(entry.with_suffix(".json"), json.dumps(found._asdict()).encode())
     except OSError as error:
-        _log.warning("decoded images are not kept: %s; set %s to a writable folder", error, CACHE_VARIABLE)
+        _log.warning("decoded images are not cached: %s; set %s to a writable folder", error, CACHE_VARIABLE)
 
 
 def _named(entry: Path, name: str) -> Path:

@@ -28,14 +28,14 @@ _ALLOWED = {
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads the pickles of CIFAR, dicts of arrays, and refuses any that would import something else."""
+    """Reads the pickles of CIFAR, dicts of arrays, and refuses to import anything else."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no data batch needs")
+            raise pickle.UnpicklingError(f"it imports {module}.{name}, which no data batch needs")
         return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
 
 

@@ -19,8 +19,8 @@ def decode(
 ) -> np.ndarray:
     """Decode `count` images of one size to (N, C, H, W) uint8.
 
-    `sources` pairs a name for messages with an open file. `channels` 1 turns all to grey and 3 to
-    RGB; None takes what the first image is. `size` resizes every image to a square of so many pixels.
+    `sources` pairs a name for messages with an open file. `channels` 1 converts all images to grey and 3 to RGB, None
+    to what the first image is. `size` resizes every image to a square of this many pixels a side.
 
     Raises:
         DataError: an image is damaged, of another size or of more colours than the first.

@@ -1,4 +1,4 @@
-"""Finding a data set's files: layouts that a folder may have, and the places that are looked into."""
+"""Data sets in files: the layouts that a folder may have, and the folders that are searched."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DATA_VARIABLE = "ROBUSTSEARCH_DATA"
 
 
 class MissingData(DataError):
-    """Files of a data set are nowhere they were looked for."""
+    """The files of a data set are in none of the folders that were searched."""
 
 
 class Layout(Protocol):
-    """One way in which files lie below a folder."""
+    """One way in which files are arranged below a folder."""
 
     def files(self, root: Path, part: Part) -> tuple[Path, ...]:
         """Return the files of a split in reading order; none where one of them is missing."""
@@ -48,25 +48,25 @@ class FileData(Data):
 
     @abstractmethod
     def layouts(self) -> tuple[Layout, ...]:
-        """Return the layouts accepted, the first found is taken."""
+        """Return the accepted layouts; the first that is found is read."""
 
-    def known_places(self) -> tuple[Path, ...]:
-        """Return system folders that are looked into where no `root` is given."""
+    def system_folders(self) -> tuple[Path, ...]:
+        """Return system folders that are searched where no `root` is given."""
         return ()
 
     def fetcher(self) -> Callable[[Path, Part], None] | None:
-        """Return the function that downloads a split below a folder, where there is one."""
+        """Return the function that downloads a split below a folder, if there is one."""
         return None
 
     def roots(self) -> tuple[Path, ...]:
-        """Return the folders that are looked into, in order."""
+        """Return the folders that are searched, in order."""
         if self.root is not None:
             return (Path(self.root).expanduser(),)
         base = Path(os.environ.get(DATA_VARIABLE) or "data")
-        return (base.expanduser() / self.kind, *self.known_places())
+        return (base.expanduser() / self.kind, *self.system_folders())
 
     def find(self, part: Part) -> Found:
-        """Return the folder, the layout and the files of a split, downloading them where the spec says so.
+        """Return the folder, the layout and the files of a split, downloaded if missing and the spec says so.
 
         Raises:
             MissingData: with what is expected where.
@@ -85,7 +85,7 @@ class FileData(Data):
         return found
 
     def read(self, part: Part) -> Arrays:
-        """Read a split in whichever layout it lies."""
+        """Read a split in the layout it has."""
         root, layout, files = self.find(part)
         try:
             return layout.read(root, files)

@@ -23,7 +23,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """Read one idx file of unsigned bytes, gzipped or not.
 
     Raises:
-        DataError: the file is no idx file of so many dimensions, or is cut short.
+        DataError: the file is no idx file of this number of dimensions, or is truncated.
     """
     import numpy as np
 
@@ -48,7 +48,7 @@ class IdxLayout:
     folder: str = ""
 
     def files(self, root: Path, part: Part) -> tuple[Path, ...]:
-        """Return images and labels file; the unpacked one where both are there."""
+        """Return images and labels file; the unpacked one where both exist."""
         found = []
         for name in self._names(part):
             plain = root / self.folder / name
@@ -70,7 +70,7 @@ class IdxLayout:
 
 
 class Idx(FileData):
-    """Grey images in idx files: `train-images-idx3-ubyte[.gz]` and its three companions."""
+    """Grey images in the idx files of MNIST: `train-images-idx3-ubyte[.gz]`, its labels and the test files."""
 
     kind: Literal["idx"] = "idx"
 

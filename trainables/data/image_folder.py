@@ -1,4 +1,4 @@
-"""A folder of image files with one folder per class, as torchvision's ImageFolder and Tiny-ImageNet have it."""
+"""Image files in one folder per class, as for torchvision's ImageFolder and in Tiny-ImageNet."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _ANNOTATIONS = "val_annotations.txt"
 class ClassFolders:
     """`train/<class>/` and `test/<class>/`, or `val/` in place of `test/`.
 
-    Images may lie deeper than the class folder. Tiny-ImageNet's `val/`, which names the classes in
-    `val_annotations.txt`, is read as it comes.
+    Images may be in subfolders of the class folder. Tiny-ImageNet's `val/`, which names the classes in
+    `val_annotations.txt`, is read too.
     """
 
     channels: int | None = None
@@ -46,7 +46,7 @@ class ClassFolders:
         return f"{split}/<class>/ with images ({', '.join(sorted(_SUFFIXES))})"
 
     def read(self, root: Path, files: tuple[Path, ...]) -> Arrays:
-        """Decode the images; a class's label is its place among the sorted folders of `train/`."""
+        """Decode the images; a class's label is its index among the sorted folders of `train/`."""
         import numpy as np
 
         from trainables.data.decode import decode
@@ -73,7 +73,7 @@ def _images(split: Path, classes: list[str]) -> tuple[Path, ...]:
 
 
 def _annotations(folder: Path) -> dict[str, str]:
-    """Return the class of each image by file name; none where there is no such list."""
+    """Return the class of each image by file name; an empty dict without `val_annotations.txt`."""
     path = folder / _ANNOTATIONS
     if not path.is_file():
         return {}
@@ -88,14 +88,13 @@ def _opened(files: tuple[Path, ...]) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 class ImageFolder(FileData):
-    """Image files in `root/train/<class>/` and `root/test/<class>/` (or `val`), all of one size or resized to `size`.
-
-    `channels` 1 turns all images to grey.
-    """
+    """Image files in `root/train/<class>/` and `root/test/<class>/` (or `val`)."""
 
     kind: Literal["image_folder"] = "image_folder"
-    channels: Literal[1, 3] = 3
-    size: int | None = Field(default=None, gt=0, le=1024)
+    channels: Literal[1, 3] = Field(default=3, description="3 converts all images to RGB, 1 to grey")
+    size: int | None = Field(
+        default=None, gt=0, le=1024, description="resize all images to squares of this many pixels a side"
+    )
 
     def layouts(self) -> tuple[Layout, ...]:
         return (ClassFolders(self.channels, self.size),)

@@ -33,7 +33,7 @@ class FashionMnist(FileData):
     def layouts(self) -> tuple[Layout, ...]:
         return (IdxLayout("FashionMNIST/raw"), IdxLayout(), ParquetLayout(channels=1))
 
-    def known_places(self) -> tuple[Path, ...]:
+    def system_folders(self) -> tuple[Path, ...]:
         # Where Debian's package dataset-fashion-mnist installs the idx files.
         return (Path("/usr/share/datasets/fashion-mnist"),)
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParquetLayout:
-    """`train*.parquet` and `test*.parquet` in a folder, or in the one folder below it that has them.
+    """`train*.parquet` and `test*.parquet` in a folder, or in the only folder below it that has them.
 
-    The first column of `images` and of `labels` that the files have is read.
+    The first column of `images` and of `labels` that exists is read.
     """
 
     images: tuple[str, ...] = ("img", "image")
@@ -38,13 +38,13 @@ class ParquetLayout:
         Raises:
             DataError: several folders below `root` have such files.
         """
-        if here := sorted(root.glob(f"{part}*.parquet")):
-            return tuple(here)
+        if found := sorted(root.glob(f"{part}*.parquet")):
+            return tuple(found)
         below = sorted(root.glob(f"*/{part}*.parquet"))
         folders = sorted({path.parent for path in below})
         if len(folders) > 1:
             names = ", ".join(str(folder) for folder in folders)
-            raise DataError(f"several folders have {part}*.parquet: {names}; set `root` to the one that is meant")
+            raise DataError(f"several folders have {part}*.parquet: {names}; set `root` to one of them")
         return tuple(below)
 
     def expected(self, part: Part) -> str:
@@ -110,17 +110,17 @@ def _encoded(table: Any, path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 class Parquet(FileData):
-    """A folder of Parquet files; columns are found by their usual names unless `image` and `label` name them.
-
-    `channels` 1 or 3 turns all images to grey or RGB (default: as the first one is); `size` resizes
-    them to a square.
-    """
+    """A folder of Parquet files of encoded images, as Hugging Face publishes them."""
 
     kind: Literal["parquet"] = "parquet"
-    image: str | None = None
-    label: str | None = None
-    channels: Literal[1, 3] | None = None
-    size: int | None = Field(default=None, gt=0, le=1024)
+    image: str | None = Field(default=None, description="column of the images; by default img or image")
+    label: str | None = Field(default=None, description="column of the labels; by default label or fine_label")
+    channels: Literal[1, 3] | None = Field(
+        default=None, description="3 converts all images to RGB, 1 to grey; by default as the first image is"
+    )
+    size: int | None = Field(
+        default=None, gt=0, le=1024, description="resize all images to squares of this many pixels a side"
+    )
 
     def layouts(self) -> tuple[Layout, ...]:
         usual = ParquetLayout()

@@ -1,4 +1,4 @@
-"""Drawing from labelled images so that every class keeps its share."""
+"""Draws from labelled images in which every class keeps its share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def quotas(counts: np.ndarray, total: int) -> np.ndarray:
-    """Share `total` among classes in proportion to `counts`, by largest remainder, ties to the lower class.
+    """Divide `total` among classes in proportion to `counts`, by largest remainder, ties to the lower class.
 
     Every share is within one of the exact proportion and at most the count.
+    Shapes: counts and the result (classes,).
     """
     import numpy as np
 
@@ -29,7 +30,10 @@ def quotas(counts: np.ndarray, total: int) -> np.ndarray:
 
 
 def draw(labels: np.ndarray, total: int, *purpose: object) -> np.ndarray:
-    """Return `total` indices in random order, each class in proportion, seeded by `purpose`."""
+    """Return `total` indices in random order, each class in proportion, seeded by `purpose`.
+
+    Shapes: labels (N,), the result (total,).
+    """
     import numpy as np
 
     rng = np.random.default_rng(derive(*purpose))
@@ -52,10 +56,10 @@ def carve(labels: np.ndarray, validation: int, seed: int) -> tuple[np.ndarray, n
         raise SpecError(f"validation: {validation} of {len(labels)} training images leaves none to train on")
     if validation < classes:
         raise SpecError(f"validation: {validation} images are too few for {classes} classes")
-    held = draw(labels, validation, "validation", seed)
+    drawn = draw(labels, validation, "validation", seed)
     left = np.ones(len(labels), bool)
-    left[held] = False
-    return np.flatnonzero(left), held
+    left[drawn] = False
+    return np.flatnonzero(left), drawn
 
 
 def limited(labels: np.ndarray, training: np.ndarray, limit: int | None, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Data as tensors on one device: what a trial trains on and is measured on during the search."""
+"""Data as tensors on one device: the images that a trial is trained and measured on during the search."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Split:
         return len(self.y)
 
     def pixels(self, index: Tensor | slice = slice(None)) -> Tensor:
-        """Return images as float32 pixels in [0, 1]."""
+        """Return images as pixels. Shapes: (N, C, H, W) float32 in [0, 1]."""
         return as_pixels(self.x[index], self.scale)
 
 
@@ -41,7 +41,7 @@ class TrainingData:
 
     `shape` is (C, H, W); `mean` and `std` are those of the training split's pixels, per channel.
     `validation` is in random order, so its first images are a fair sample. `fingerprint` hashes
-    all training images and labels, `split_hash` the places of the validation images among them.
+    all training images and labels, `split_hash` the indices of the validation images among them.
     """
 
     train: Split
@@ -55,17 +55,20 @@ class TrainingData:
 
 
 def as_pixels(x: Tensor, scale: float) -> Tensor:
-    """Turn stored values to float32 pixels in [0, 1], keeping the memory format."""
+    """Convert stored values to float32 pixels in [0, 1] of the same shape and memory format."""
     return x.to(torch.float32).div_(scale)
 
 
 def to_split(images: np.ndarray, labels: np.ndarray, scale: float, device: torch.device | str) -> Split:
-    """Move arrays to a device; on the CPU the split takes them over."""
+    """Move arrays to a device; on the CPU the split shares their memory.
+
+    Shapes: images (N, C, H, W) uint8, labels (N,) int64.
+    """
     return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), scale)
 
 
 def load(spec: Data, device: torch.device | str = "cpu") -> TrainingData:
-    """Read the training files and carve the validation split; the last few results are kept in memory.
+    """Read the training files and draw the validation split; the last two results stay in memory.
 
     Raises:
         DataError: files are missing or damaged.
@@ -96,7 +99,8 @@ def _load(spec: Data, device: torch.device) -> TrainingData:
 def statistics(images: np.ndarray, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of the pixels per channel; a constant channel has the deviation 1.
 
-    Counted in integers, so the numbers are the same whatever the machine or the number of threads.
+    Counted in integers, so the numbers are the same on every machine and with any number of threads.
+    Shapes: images (N, C, H, W) uint8. Units: pixels in [0, 1].
     """
     means, deviations = [], []
     for channel in range(images.shape[1]):

@@ -7,7 +7,6 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -149,8 +148,11 @@ def _section(data: Mapping[str, Any], name: str) -> Any:
     try:
         if name not in data:
             return None if field.is_required() else plain(field.get_default(call_default_factory=True))
-        annotation = reduce(lambda type_, item: Annotated[type_, item], field.metadata, field.annotation)
-        return plain(TypeAdapter(annotation).validate_python(data[name]))
+        annotation: Any = field.annotation
+        for item in field.metadata:
+            annotation = Annotated[annotation, item]
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        return plain(adapter.validate_python(data[name]))
     except ValidationError:
         return None  # The validation after all overrides says what is wrong.
 

@@ -14,37 +14,18 @@ from typing import Any
 import pytest
 
 from search.cluster.spec import ClusterError, Inline, load
+from search.files import yaml
 from search.launch import api
 from search.launch.driver import Snapshot
 from search.results.study import Study
 from search.store import driver_lock
-from trainables.core.errors import ExitCode, SpecError
+from tests.search import tiny
+from trainables.core.errors import ExitCode
 from trainables.store import paths
 from trainables.store.lease import LeaseHeld
 from trainables.store.storage import Storage
 
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "data": "digits",
-    "model": {"kind": "lenet300", "hidden": [16]},
-    "recipe": {
-        "kind": "imp",
-        "rate": 0.5,
-        "epochs": 4,
-        "rewind": "init",
-        "train": {
-            "batch": 256,
-            "eps": 0.1,
-            "optimiser": "adam",
-            "attack": {"kind": "pgd", "steps": 1},
-            "precision": "fp32",
-        },
-    },
-    "space": {"recipe.sparsity": {"kind": "float", "low": 0.0, "high": 0.9}},
-    "protocol": {"eps": 0.1, "examples": 50, "attack": {"kind": "pgd", "steps": 2}},
-    "sampler": {"kind": "tpe", "n_startup_trials": 3},
-    "budget": {"trials": 3},
-}
+TINY: dict[str, Any] = yaml.parse(tiny.TINY, "tiny.yaml").data
 
 
 def launch(storage: Path, study: Any = TINY, **options: Any) -> Study:
@@ -66,20 +47,6 @@ def test_inline_and_local_are_names_of_clusters(tmp_path: Path, monkeypatch: pyt
     assert load("local").kind == "local"
     (tmp_path / "inline").write_text("kind: local\n")
     assert load("inline").kind == "local", "a file of that name comes first"
-
-
-def test_a_launch_ends_with_a_front_and_can_be_extended(tmp_path: Path) -> None:
-    study = launch(tmp_path)
-    assert ending(study)[0] == 0
-    assert ending(study)[1].startswith("3 of 3 trials complete, 0 failed; ")
-    assert study.front()
-    first = outcomes(tmp_path / "tiny")
-    assert [outcome["state"] for outcome in first.values()] == ["complete"] * 3
-    assert not (tmp_path / "tiny" / paths.DRIVER).exists()
-    extended = launch(tmp_path, "tiny", trials="+2")
-    after = outcomes(tmp_path / "tiny")
-    assert len(after) == 5 == extended.spec.budget.trials
-    assert {number: after[number] for number in first} == first
 
 
 RAY_FREE = """
@@ -171,76 +138,6 @@ def test_a_stop_before_the_first_trial_leaves_nothing(tmp_path: Path, monkeypatc
     assert stopped.value.exit_code == ExitCode.INTERRUPTED
     assert str(stopped.value) == "stopped before the first trial"
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"protocol.examples": 90000}, "protocol.examples is 90000, but there are"),
-        ({"recipe.train.select": 90000}, "recipe.train.select holds back 90000 of"),
-    ],
-)
-def test_what_the_data_do_not_allow_is_refused_before_the_first_trial(
-    setting: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(SpecError, match=message):
-        launch(tmp_path, overrides=setting)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_network_that_a_pruner_cannot_cut_is_refused_by_the_probe(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="batch norms") as refused:
-        launch(tmp_path, overrides={"recipe.prune.pruner": "slimming"})
-    assert refused.value.exit_code == 2
-    assert list(tmp_path.iterdir()) == []
-
-
-PLUGIN = """
-from typing import Literal
-from trainables.models import MODELS
-from trainables.models.base import Model
-
-
-class Hopeless(Model):
-    kind: Literal["hopeless_inline"] = "hopeless_inline"
-
-    def network(self, shape, classes):
-        from math import prod
-
-        from torch import nn
-
-        class Broken(nn.Linear):
-            def forward(self, x):
-                if x.device.type != "meta":
-                    raise RuntimeError("this network cannot be run")
-                return super().forward(x.flatten(1))
-
-        return Broken(prod(shape), classes)
-
-
-MODELS.register("hopeless_inline", Hopeless)
-"""
-
-
-def test_trials_that_all_fail_alike_end_the_search_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "hopeless_models.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(tmp_path)
-    hopeless = {**TINY, "model": "hopeless_inline", "plugins": ["hopeless_models"], "budget": {"trials": 20}}
-    code, message = ending(launch(tmp_path / "runs", hopeless))
-    assert code == 4
-    assert "the first 3 trials all failed (bug): this network cannot be run" in message
-    found = outcomes(tmp_path / "runs" / "tiny")
-    assert len(found) == 3
-    assert {outcome["failure"]["kind"] for outcome in found.values()} == {"bug"}
-
-
-def test_no_feasible_point_is_said(tmp_path: Path) -> None:
-    study = launch(tmp_path, {**TINY, "constraints": {"clean_accuracy": ">= 1.0"}}, trials=1)
-    code, message = ending(study)
-    assert code == 3
-    assert message.startswith("no feasible point: 1 of 1 trials complete")
-    assert study.front() == []
-    assert study.infeasible()
 
 
 def test_the_wall_time_ends_a_launch(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def launch(tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch) -> Laun
 
 
 def _last(done: Result) -> str:
-    return done.stderr.splitlines()[-1]
+    """Return how the launch ended; what to type next is said after it."""
+    return [line for line in done.stderr.splitlines() if not line.startswith("next: ")][-1]
 
 
 def test_a_launch_ends_with_a_front_and_can_be_extended(launch: Launch, study: Path, tmp_path: Path) -> None:

@@ -1,27 +1,14 @@
-"""What every attack in the registry must do; a new one is tested by its registry line."""
+"""Every registered attack, by its kit, in each norm that it knows."""
 
 from __future__ import annotations
 
-import json
 from typing import get_args
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from trainables.attacks import ATTACKS, run
+from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
-from trainables.core.spec import plain
-
-FORMATS = [torch.contiguous_format, torch.channels_last]
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 5)
-    ).eval()
-
+from trainables.testing.attacks import AttackKit
 
 SMALL: dict[str, dict[str, float]] = {
     "cw": {"steps": 30, "searches": 3, "constant": 1.0, "lr": 0.05},
@@ -36,114 +23,8 @@ def norms(kind: str) -> list[str]:
     return [norm for norm in ("linf", "l2") if norm in get_args(annotation)]
 
 
-@pytest.fixture(params=[(kind, norm) for kind in ATTACKS for norm in norms(kind)], ids="-".join)
-def attack(request: pytest.FixtureRequest) -> Attack:
-    kind, norm = request.param
-    return ATTACKS.parse({"kind": kind, "norm": norm, **SMALL.get(kind, {})})
-
-
-@pytest.fixture(params=FORMATS, ids=["contiguous", "channels_last"])
-def batch(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    x = (torch.rand(16, 3, 8, 8, generator=generator) * 1.4 - 0.2).clamp(0, 1)
-    return x.contiguous(memory_format=request.param), torch.randint(5, (16,), generator=generator)
-
-
-def attacked(attack: Attack, batch: tuple[Tensor, Tensor], eps: float | Tensor, seed: int = 0) -> Tensor:
-    return run(attack, network(), *batch, eps=eps, generator=torch.Generator().manual_seed(seed))
-
-
-def lengths(delta: Tensor, norm: str) -> Tensor:
-    return torch.linalg.vector_norm(delta.flatten(1), ord={"linf": torch.inf, "l2": 2}[norm], dim=1)
-
-
-def test_stays_in_ball_and_box(attack: Attack, batch: tuple[Tensor, Tensor]) -> None:
-    x, _ = batch
-    for eps in (8 / 255, 0.7, torch.linspace(0, 0.5, 16)):
-        found = attacked(attack, batch, eps)
-        assert bool((lengths(found - x, attack.norm) <= torch.as_tensor(eps) + 1e-6).all())
-        assert float(found.min()) >= 0
-        assert float(found.max()) <= 1
-
-
-def test_result_is_new_detached_and_laid_out_like_the_input(attack: Attack, batch: tuple[Tensor, Tensor]) -> None:
-    x, _ = batch
-    before = x.clone()
-    for eps in (0.0, 0.1):
-        found = attacked(attack, batch, eps)
-        assert torch.equal(x, before)
-        assert found.data_ptr() != x.data_ptr()
-        assert not found.requires_grad
-        assert found.stride() == x.stride()
-        assert found.dtype == x.dtype
-
-
-def test_eps_zero_returns_the_input(attack: Attack, batch: tuple[Tensor, Tensor]) -> None:
-    assert torch.equal(attacked(attack, batch, 0.0), batch[0])
-
-
-def test_same_seed_same_result(attack: Attack, batch: tuple[Tensor, Tensor]) -> None:
-    assert torch.equal(attacked(attack, batch, 0.1, seed=7), attacked(attack, batch, 0.1, seed=7))
-
-
-def test_global_generator_is_neither_read_nor_moved(attack: Attack, batch: tuple[Tensor, Tensor]) -> None:
-    results = []
-    for seed in (0, 1):
-        net = network()
-        torch.manual_seed(seed)
-        before = torch.get_rng_state()
-        results.append(run(attack, net, *batch, eps=0.1, generator=torch.Generator().manual_seed(7)))
-        assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(*results)
-
-
-def test_raises_the_loss_more_than_noise_does(attack: Attack, batch: tuple[Tensor, Tensor]) -> None:
-    x, y = batch
-    net = network()
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-    shaped = {"linf": noise.sign(), "l2": noise / lengths(noise, "l2").reshape(-1, 1, 1, 1)}[attack.norm]
-    random = (x + 0.1 * shaped).clamp(0, 1)
-    loss = [nn.functional.cross_entropy(net(z), y).item() for z in (x, random, attacked(attack, batch, 0.1))]
-    assert loss[2] > max(loss[0], loss[1])
-
-
-def test_leaves_parameters_buffers_and_mode_alone(attack: Attack, batch: tuple[Tensor, Tensor]) -> None:
-    net = network()
-    before = {name: t.clone() for name, t in net.state_dict().items()}
-    run(attack, net, *batch, eps=0.1, generator=torch.Generator().manual_seed(0))
-    assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
-    assert all(p.grad is None for p in net.parameters())
-    assert not net.training
-
-
-def test_a_broken_model_gives_finite_inputs(attack: Attack, batch: tuple[Tensor, Tensor]) -> None:
-    x, y = batch
-    found = run(attack, lambda z: z.flatten(1)[:, :5] * torch.nan, x, y, eps=0.1, generator=torch.Generator())
-    assert bool(found.isfinite().all())
-
-
-def test_survives_json(attack: Attack) -> None:
-    assert ATTACKS.parse(json.loads(json.dumps(plain(attack)))) == attack
-
-
-@pytest.mark.parametrize("settings", [{}, {"steps": 40, "restarts": 3}, {"steps": 2, "step_size": 0.1}])
-def test_a_cheaper_form_is_of_the_same_kind_and_asks_no_more(
-    attack: Attack, batch: tuple[Tensor, Tensor], settings: dict[str, object]
-) -> None:
-    known = {name: value for name, value in settings.items() if name in type(attack).model_fields}
-    whole = attack.model_copy(update=known)
-    asked = []
-    for form in (whole, whole.cheaper(3), whole.cheaper(10**6)):
-        calls: list[int] = []
-        net = network()
-
-        def counted(z: Tensor, net: nn.Module = net, calls: list[int] = calls) -> Tensor:
-            calls.append(1)
-            return net(z)
-
-        run(form, counted, *batch, eps=0.1, generator=torch.Generator().manual_seed(0))
-        asked.append(len(calls))
-        assert (form.kind, form.norm) == (attack.kind, attack.norm)
-        assert ATTACKS.parse(json.loads(json.dumps(plain(form)))) == form
-    assert asked[1] <= asked[0]
-    assert asked[2] <= asked[0]
+class TestAttacks(AttackKit):
+    @pytest.fixture(params=[(kind, norm) for kind in ATTACKS for norm in norms(kind)], ids="-".join)
+    def attack(self, request: pytest.FixtureRequest) -> Attack:
+        kind, norm = request.param
+        return ATTACKS.parse({"kind": kind, "norm": norm, **SMALL.get(kind, {})})

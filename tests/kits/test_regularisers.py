@@ -1,70 +1,15 @@
-"""What every regulariser in the registry must do; a new one is tested by its registry line."""
+"""Every registered regulariser, by its kit."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
-import torch
-from torch import Tensor
 
-from trainables.core.spec import plain
-from trainables.method.training import Training
 from trainables.regularisers import REGULARISERS
 from trainables.regularisers.base import Regulariser
-
-FORMATS = [torch.contiguous_format, torch.channels_last]
-
-
-@pytest.fixture(params=list(REGULARISERS))
-def regulariser(request: pytest.FixtureRequest) -> Regulariser:
-    return REGULARISERS[request.param](weight=0.1)
+from trainables.testing.regularisers import RegulariserKit
 
 
-def weights(memory: torch.memory_format = torch.contiguous_format, scale: float = 1.0) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    conv = torch.randn(4, 3, 3, 3, generator=generator).contiguous(memory_format=memory)
-    linear = torch.randn(5, 8, generator=generator)
-    return {"conv": (conv * scale).requires_grad_(), "linear": (linear * scale).requires_grad_()}
-
-
-def test_is_a_scalar_without_its_weight(regulariser: Regulariser) -> None:
-    penalty = regulariser.penalty(weights())
-    assert penalty.dim() == 0
-    assert penalty > 0
-    heavier = regulariser.model_copy(update={"weight": 3.0})
-    assert torch.equal(heavier.penalty(weights()), penalty)
-
-
-def test_memory_format_does_not_matter(regulariser: Regulariser) -> None:
-    torch.testing.assert_close(*(regulariser.penalty(weights(memory)) for memory in FORMATS))
-
-
-def test_grows_with_the_weights_and_vanishes_without_them(regulariser: Regulariser) -> None:
-    assert regulariser.penalty(weights(scale=2.0)) > regulariser.penalty(weights())
-    assert regulariser.penalty(weights(scale=0.0)) == 0
-
-
-def test_step_against_the_gradient_shrinks_the_penalty(regulariser: Regulariser) -> None:
-    now = weights()
-    before = regulariser.penalty(now)
-    gradients = torch.autograd.grad(before, list(now.values()))
-    moved = {name: w - 1e-3 * g for (name, w), g in zip(now.items(), gradients, strict=True)}
-    assert regulariser.penalty(moved) < before
-
-
-def test_gradient_is_finite_where_filters_are_zero(regulariser: Regulariser) -> None:
-    now = weights()
-    with torch.no_grad():
-        now["conv"][1] = 0
-        now["linear"][:, 2] = 0
-        now["linear"][0] = 0
-    gradients = torch.autograd.grad(regulariser.penalty(now), list(now.values()))
-    assert all(bool(g.isfinite().all()) for g in gradients)
-    assert bool((gradients[0][1] == 0).all())
-
-
-def test_is_written_by_its_kind(regulariser: Regulariser) -> None:
-    training = Training(regularisers={regulariser.kind: 0.1})  # type: ignore[arg-type, dict-item]
-    assert training.regularisers == {regulariser.kind: regulariser}
-    assert REGULARISERS.parse(json.loads(json.dumps(plain(regulariser)))) == regulariser
+class TestRegularisers(RegulariserKit):
+    @pytest.fixture(params=list(REGULARISERS))
+    def regulariser(self, request: pytest.FixtureRequest) -> Regulariser:
+        return REGULARISERS[request.param](weight=0.1)

@@ -14,7 +14,6 @@ SLOW = {"wrn28_10"}
 
 class TestModels(ModelKit):
     @pytest.fixture(
-        scope="module",
         params=[pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW else []) for kind in sorted(MODELS)],
     )
     def spec(self, request: pytest.FixtureRequest) -> Model:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,12 @@ def built(spec: Model, seed: int = 3) -> Normalised:
     return models.build(spec, shape=SHAPE, classes=CLASSES, mean=MEAN, std=STD, seed=seed)
 
 
+@lru_cache(maxsize=16)
+def built_once(spec: str) -> Normalised:
+    """Build the network of a spec, in JSON, for all tests of it; they change copies alone."""
+    return built(MODELS.parse(json.loads(spec)))
+
+
 def images(n: int = 2) -> torch.Tensor:
     return torch.rand((n, *SHAPE), generator=torch.Generator().manual_seed(0))
 
@@ -45,14 +53,14 @@ class Case:
 class ModelKit:
     """Tests of a model, on images of 3 x 16 x 16 pixels."""
 
-    @pytest.fixture(scope="module")
+    @pytest.fixture
     def spec(self) -> Model:
         """Return the model spec to test."""
         raise NotImplementedError
 
-    @pytest.fixture(scope="module")
+    @pytest.fixture
     def case(self, spec: Model) -> Case:
-        return Case(spec, built(spec))
+        return Case(spec, built_once(json.dumps(plain(spec))))
 
     def test_seed_decides_the_weights_and_global_generators_stay(self, case: Case) -> None:
         before = torch.get_rng_state()

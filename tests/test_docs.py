@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import annotated_types
 import pytest
 from pydantic.fields import FieldInfo
 
+import search
 from search.cli import main
 from search.cluster import spec as cluster_spec
 from search.early_stopping import SCHEDULERS, Scheduler
@@ -290,6 +292,26 @@ def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+@pytest.mark.slow
+def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    script = "\n".join(blocks(PAGES["python.md"], "python"))
+    fast = script.replace('storage="runs")\nprint', 'storage="runs", overrides=FAST)\nprint', 1)
+    assert fast != script
+    (tmp_path / "page.py").write_text('FAST = {"recipe.epochs": 41, "protocol.examples": 50}\n' + fast)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 trials complete" in done.stdout
+    assert "4 False" in done.stdout
+
+
+def test_every_argument_of_the_python_api_is_described() -> None:
+    arguments = set(inspect.signature(search.launch).parameters) - {"study"}
+    assert set(re.findall(r"^\| `(\w+)` \|", section("python.md", "## Launch"), re.M)) == arguments
 
 
 @pytest.mark.parametrize("page", ["README.md", STUDY_FILE, CLUSTER_FILE])

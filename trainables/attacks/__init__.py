@@ -1,4 +1,4 @@
-"""Attacks: one batched function per paper, held to the ball and the box by `run`."""
+"""Attacks: one batched function per paper; `run` projects their results to the ball and the box."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def run(
 ) -> Tensor:
     """Attack a batch and return adversarial inputs inside the ball and the box: the contract of every attack.
 
-    With `keep="worst"` (for measuring) every input of batch size that the attack asks `logits_fn` about is
-    watched, and an image whose end is classified rightly gets the last misclassified input
-    met on its way, so the result is never weaker than the attack's own; NaN pixels become those of `x`. With
-    `keep="last"` (for training) the attack's own result stands, one forward pass cheaper.
+    With `keep="worst"` (for measurements) every input of batch size for which the attack calls `logits_fn` is recorded,
+    and an image whose last input is classified correctly gets the last misclassified one before it, so the result is
+    never weaker than the attack's own; NaN pixels become those of `x`. With `keep="last"` (for training) the attack's
+    own result is returned, one forward pass cheaper.
 
     The result is a new tensor, detached, in `x`'s memory format; with an eps of 0 it equals `x`. `generator` is
     the only source of randomness and lives on `x`'s device.
@@ -53,18 +53,19 @@ def run(
     x = x.detach()
     if not isinstance(eps, torch.Tensor) and eps == 0:
         return x.clone()
-    watched = _Watch(logits_fn, x, y)
-    asked = watched if keep == "worst" else logits_fn
-    found = attack.perturb(asked, x, y, eps=eps, generator=generator, start=start).detach()
+    recorder = _Recorder(logits_fn, x, y)
+    found = attack.perturb(
+        recorder if keep == "worst" else logits_fn, x, y, eps=eps, generator=generator, start=start
+    ).detach()
     if keep == "worst":
-        found = watched.worst(torch.where(found.isnan(), x, found))
+        found = recorder.worst(torch.where(found.isnan(), x, found))
     found = region(attack.norm, x, eps).project(found)
     # `project` follows the strides of `found`, which are the attack's choice.
     return found if found.stride() == x.stride() else torch.empty_like(x).copy_(found)
 
 
-class _Watch:
-    """A `logits_fn` that remembers, per image, the last input it misclassified."""
+class _Recorder:
+    """A `logits_fn` that records, per image, the last input it misclassified."""
 
     def __init__(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> None:
         self.logits_fn = logits_fn

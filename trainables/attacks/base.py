@@ -1,4 +1,4 @@
-"""What an attack is, and the contract that the framework, not the attack, enforces."""
+"""The base of attacks. Their contract is enforced by the framework, not by the attack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Attack(Spec):
         return self.kind.upper()
 
     def cheaper(self, steps: int) -> Attack:
-        """Return an attack that goes at most the first `steps` steps of this one's way; by default this attack."""
+        """Return an attack of at most the first `steps` steps of this one; by default this attack."""
         return self
 
     @abstractmethod
@@ -46,8 +46,7 @@ class Attack(Spec):
     ) -> Tensor:
         """Return inputs near `x` that `logits_fn` classifies worse; call `trainables.attacks.run` instead.
 
-        `start` is where to begin instead of at `x` or at random; an attack that begins nowhere may
-        ignore it.
+        `start` replaces `x` or a random point as the first input; an attack without one may ignore it.
 
         Shapes: x (N, ...) in [0, 1]; y (N,) class indices or (N, K) probabilities; eps a number
         or (N,); the result is shaped like x and is projected by the framework.

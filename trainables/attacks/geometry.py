@@ -1,4 +1,4 @@
-"""The set an attack may move in: a ball around each image, cut with the pixel box [0, 1]."""
+"""The inputs that an attack may use: a ball around each image, intersected with the pixel box [0, 1]."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _SCALINGS = 16
 
 
 class Region(Protocol):
-    """The allowed inputs around a batch `x` that itself is in the box; `project` and `draw` return new tensors."""
+    """The allowed inputs around a batch `x` (N, ...) in the box; all tensors are shaped like it.
+
+    `project` and `draw` return new tensors.
+    """
 
     def project(self, z: Tensor) -> Tensor:
         """Return the nearest allowed inputs."""
@@ -24,7 +27,7 @@ class Region(Protocol):
         ...
 
     def ascend(self, z: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
-        """Return the allowed inputs a steepest-ascent step of length `size` away; may reuse `z` and `gradient`."""
+        """Return the allowed inputs after a steepest-ascent step of length `size`; may reuse `z` and `gradient`."""
         ...
 
 
@@ -102,7 +105,7 @@ class L2:
                 break
             scale = larger
             clipped = (delta * scale).clamp_(low, high)
-        # Rounding may leave the length a hair above eps; shrinking keeps inside the box.
+        # Rounding may leave the length slightly above eps; shrinking keeps inputs inside the box.
         clipped *= (self.eps / _length(clipped).clamp_min(1e-12)).clamp_(max=1)
         return (self.x + clipped).clamp_(0, 1)
 
@@ -125,5 +128,8 @@ REGIONS: dict[Norm, type[LInf] | type[L2]] = {"linf": LInf, "l2": L2}
 
 
 def region(norm: Norm, x: Tensor, eps: float | Tensor) -> Region:
-    """Return the ball of radius `eps` in `norm` around each image of `x`, cut with the box."""
+    """Return the ball of radius `eps` in `norm` around each image of `x`, intersected with the box.
+
+    Shapes: x (N, ...) in [0, 1]; eps a number or (N,). Units: eps in pixel units of [0, 1].
+    """
     return REGIONS[norm](x, per_image(eps, x))

@@ -1,7 +1,7 @@
-"""Attacks that look for the nearest misclassified input, in l2: DeepFool and Carlini & Wagner's.
+"""Attacks that search for the nearest misclassified input, in l2: DeepFool and Carlini & Wagner's.
 
-Within a ball they are attacks like any other: the framework projects what they find. What they are for is the distance
-(`nearest`), which no ball bounds.
+Within a ball they are attacks like any other: the framework projects their results. Their purpose is the distance of
+`nearest`, which no ball bounds.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Minimal(Attack):
 
     @abstractmethod
     def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
-        """Return misclassified inputs in [0, 1] as near to `x` as can be found; `x` itself where none is, or it is one.
+        """Return the nearest misclassified inputs found; `x` itself where none is found, or it is misclassified.
 
-        Shapes: x (N, ...) in [0, 1]; y (N,) class indices.
+        Shapes: x and the result (N, ...) in [0, 1]; y (N,) class indices.
         """
 
     def perturb(
@@ -46,17 +46,17 @@ class Minimal(Attack):
 
 
 class DeepFool(Minimal):
-    """Step after step to the nearest face of the linearised decision region.
+    """Step after step to the nearest face of the linearised decision region, in the pixel box.
 
-    The steps so far are taken `overshoot` too far, to end across the boundary. `candidates` are how many classes are
-    looked at, those of the largest logits. Source: Moosavi-Dezfooli et al. 2016, arXiv:1511.04599 §3, algorithm 2;
-    here inputs are also held to the box.
+    Source: Moosavi-Dezfooli et al. 2016, arXiv:1511.04599 §3, algorithm 2, which has no box.
     """
 
     kind: Literal["deepfool"] = "deepfool"
-    steps: int = Field(default=50, gt=0)
-    overshoot: float = Field(default=0.02, ge=0)
-    candidates: int = Field(default=10, gt=1)
+    steps: int = Field(default=50, gt=0, description="largest number of steps")
+    overshoot: float = Field(
+        default=0.02, ge=0, description="share by which the sum of the steps is lengthened, to cross the boundary"
+    )
+    candidates: int = Field(default=10, gt=1, description="classes of the largest logits whose faces are considered")
 
     @property
     def label(self) -> str:
@@ -86,9 +86,9 @@ class DeepFool(Minimal):
 
 
 def jacobian(logits_fn: LogitsFn, z: Tensor, y: Tensor, others: Tensor | int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return the logits, and of other classes the logit less that of `y`, with its gradient with respect to `z`.
+    """Return the logits, and the differences of other classes' logits to that of `y` with their gradients by `z`.
 
-    `others` are the classes, or how many of them: those with the largest logits.
+    `others` are the classes, or their number: those with the largest logits.
 
     Shapes: z (N, ...); y (N,) and others (N, C) class indices; logits (N, K), differences (N, C), gradients
     (N, C, pixels).
@@ -107,11 +107,14 @@ def jacobian(logits_fn: LogitsFn, z: Tensor, y: Tensor, others: Tensor | int) ->
 
 
 def _to_nearest_face(differences: Tensor, slopes: Tensor) -> Tensor:
-    """Return the shortest step (N, pixels) to where one of the linearised differences is 0."""
+    """Return the shortest step to where one of the linearised differences is 0.
+
+    Shapes: differences (N, C), slopes (N, C, pixels), the result (N, pixels).
+    """
     import torch
 
     length = torch.linalg.vector_norm(slopes, dim=2).clamp_min(1e-12)
-    # Just across: a step that ends on the face settles nothing.
+    # Just across: a step that ends on the face decides nothing.
     height = differences.abs() + 1e-4 * length.clamp(max=1)
     nearest = (height / length).argmin(dim=1, keepdim=True)
     step: Tensor = (height / length.square()).gather(1, nearest) * slopes[torch.arange(len(slopes)), nearest[:, 0]]
@@ -119,21 +122,19 @@ def _to_nearest_face(differences: Tensor, slopes: Tensor) -> Tensor:
 
 
 class CarliniWagner(Minimal):
-    """Descend the squared distance plus c times the lead of the true logit, for the smallest c that suffices.
+    """Minimise the squared distance plus c times the lead of the true logit, for the smallest c that suffices.
 
-    In the space of arctanh, so that pixels stay in the box; Adam with learning rate `lr`, `steps` steps for each of
-    `searches` constants, per image: from `constant` ten times as much until one suffices, then the middle of the
-    interval. `confidence` asks for so large a lead of the wrong logit.
-    Source: Carlini & Wagner 2017, arXiv:1608.04644 §VI.A; the defaults of their code, but for 1,000 steps where it has
-    10,000 and stops early.
+    By Adam in arctanh space, which keeps pixels in the box. c is searched per image: times ten until one suffices, then
+    by bisection. Source: Carlini & Wagner 2017, arXiv:1608.04644 §VI.A; defaults of their code, except for 1,000 steps
+    instead of 10,000 with early stopping.
     """
 
     kind: Literal["cw"] = "cw"
-    steps: int = Field(default=1000, gt=0)
-    searches: int = Field(default=9, gt=0)
-    lr: float = Field(default=0.01, gt=0)
-    constant: float = Field(default=1e-3, gt=0)
-    confidence: float = Field(default=0.0, ge=0)
+    steps: int = Field(default=1000, gt=0, description="steps of Adam for each constant")
+    searches: int = Field(default=9, gt=0, description="constants that are tried")
+    lr: float = Field(default=0.01, gt=0, description="learning rate of Adam")
+    constant: float = Field(default=1e-3, gt=0, description="first constant")
+    confidence: float = Field(default=0.0, ge=0, description="lead that the wrong logit must have")
 
     @property
     def label(self) -> str:
@@ -163,7 +164,10 @@ class CarliniWagner(Minimal):
         return torch.where(wrong.view(-1, *[1] * (x.dim() - 1)), x, best)
 
     def _descend(self, logits_fn: LogitsFn, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the nearest misclassified inputs met with these constants and their squared distance, inf for none."""
+        """Return the nearest misclassified inputs for these constants and their squared distances, inf for none.
+
+        Shapes: x and the inputs (N, ...) in [0, 1]; y, weight and the distances (N,).
+        """
         import torch
 
         from trainables.attacks.pgd import input_gradient
@@ -177,7 +181,7 @@ class CarliniWagner(Minimal):
         wrong = torch.zeros_like(y, dtype=torch.bool)
 
         def slope(logits: Tensor) -> Tensor:
-            """Return c times the gradient of the lead of the true logit, and note what is misclassified."""
+            """Return c times the gradient of the lead of the true logit, and record what is misclassified."""
             nonlocal wrong
             other = logits.masked_fill(chosen, -torch.inf)
             lead = logits[chosen] - other.amax(dim=1)

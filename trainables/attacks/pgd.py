@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 
 
 class Pgd(Attack):
-    """Projected gradient ascent on the cross-entropy.
-
-    `step_size` is a share of eps; None means 2.5 / steps, but at least a quarter (2/255 of 8/255): shorter
-    steps settle in the nearest local maximum and measure up to a point too much. One run returns its last
-    iterate, as in the paper. `restarts` run from independent random starts, and per image the end of
-    highest loss is kept. Source: Madry et al. 2018, arXiv:1706.06083 §2.1.
-    """
+    """Projected gradient ascent on the cross-entropy. Source: Madry et al. 2018, arXiv:1706.06083 §2.1."""
 
     kind: Literal["pgd"] = "pgd"
-    steps: int = Field(default=10, gt=0)
-    step_size: float | None = Field(default=None, gt=0)
-    random_start: bool = True
-    restarts: int = Field(default=1, gt=0)
+    steps: int = Field(default=10, gt=0, description="gradient steps")
+    # Shorter steps settle in the nearest local maximum and measure up to a percentage point too much.
+    step_size: float | None = Field(
+        default=None, gt=0, description="length of a step as a share of eps; null: 2.5 / steps, at least 0.25"
+    )
+    random_start: bool = Field(default=True, description="start at a random point of the ball instead of the image")
+    restarts: int = Field(
+        default=1, gt=0, description="runs from independent random starts; the result of highest loss counts per image"
+    )
 
     @property
     def label(self) -> str:
@@ -83,13 +82,13 @@ class Pgd(Attack):
 class Fgsm(Attack):
     """One gradient step, by default from a random start.
 
-    `step_size` is a share of eps. Source: Goodfellow et al. 2015, arXiv:1412.6572 §4;
-    random start and step 1.25: Wong et al. 2020, arXiv:2001.03994 §4.1.
+    Source: Goodfellow et al. 2015, arXiv:1412.6572 §4; random start and step 1.25: Wong et al. 2020, arXiv:2001.03994
+    §4.1.
     """
 
     kind: Literal["fgsm"] = "fgsm"
-    random_start: bool = True
-    step_size: float = Field(default=1.25, gt=0)
+    random_start: bool = Field(default=True, description="start at a random point of the ball instead of the image")
+    step_size: float = Field(default=1.25, gt=0, description="length of the step as a share of eps")
 
     def perturb(
         self,
@@ -106,13 +105,10 @@ class Fgsm(Attack):
 
 
 class RFgsm(Attack):
-    """A random step of `share` of eps, then a gradient step of the rest.
-
-    In l_inf the random step is one of signs. Source: Tramer et al. 2018, arXiv:1705.07204 §3.3.
-    """
+    """A random step, in l_inf one of signs, then a gradient step. Source: Tramer et al. 2018, arXiv:1705.07204 §3.3."""
 
     kind: Literal["rfgsm"] = "rfgsm"
-    share: float = Field(default=0.5, gt=0, lt=1)
+    share: float = Field(default=0.5, gt=0, lt=1, description="length of the random step as a share of eps")
 
     def perturb(
         self,
@@ -138,8 +134,11 @@ class RFgsm(Attack):
 def climb(logits_fn: LogitsFn, start: Tensor, y: Tensor, around: Region, *, steps: int, size: float | Tensor) -> Tensor:
     """Ascend the cross-entropy of each image from `start`, staying in the region, and return the last iterate.
 
-    `y` are class indices or probabilities; with probabilities this climbs their KL divergence to the
-    prediction. Only gradients with respect to the input are computed.
+    With probabilities as labels this ascends their KL divergence to the prediction. Only gradients with respect to
+    the input are computed.
+
+    Shapes: start and result (N, ...) in [0, 1]; y (N,) class indices or (N, K) probabilities; size a number or (N,).
+    Units: size in pixel units of [0, 1].
     """
     import torch
 
@@ -166,8 +165,9 @@ def climb(logits_fn: LogitsFn, start: Tensor, y: Tensor, around: Region, *, step
 def input_gradient(logits_fn: LogitsFn, z: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the gradient with respect to `z` of a loss whose gradient with respect to the logits is `slope(logits)`.
 
-    A `logits_fn` that knows a faster way than autograd offers a method of this name; its result may be of
-    lower precision.
+    A `logits_fn` with a faster way than autograd has a method of this name; its result may be of lower precision.
+
+    Shapes: z and the result (N, ...); the logits and their slope (N, K).
     """
     import torch
 

@@ -1,1 +1,1 @@
-"""What recipes are made of, as data: phases, training settings, trials. It imports no torch."""
+"""The parts of recipes, as data: phases, training settings, the protocol. It imports no torch."""

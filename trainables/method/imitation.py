@@ -1,4 +1,4 @@
-"""How a sparse network is made to imitate the dense one before training, as data."""
+"""The tangent-kernel mask search before training, as data."""
 
 from __future__ import annotations
 
@@ -17,39 +17,49 @@ from trainables.optimisers.base import Optimiser
 
 
 class Imitation(Spec):
-    """What is descended, with which steps, and how the mask follows.
-
-    The objective of a batch is `target` times the mean squared distance between sparse and dense logits, plus `kernel`
-    times that between their tangent kernels of one half of the batch with the other, plus `l2` over the density times
-    the sum of squares of the living weights. `target_inputs` are those of the logits; `kernel_inputs` `mixed` takes
-    clean images in one half and adversarial ones in the other. Adversarial are the images that `attack` makes within
-    `eps` of the network `attacked`. `outputs`: `full` kernels over all pairs of classes, or those of the `sum` of
-    logits or of a `random` combination, which cost a class's share. Every `rerank` steps the mask becomes that of the
-    largest weights, but for the last so many.
-
-    `learn`: the `weights`, of which pruned ones rest and may come back; or the `mask` alone, through scores that start
-    as the weights' sizes and pass gradients straight through (there is no `l2` then). `chunk` bounds the memory: so
-    many images of each half have their derivatives held at a time.
+    """A search for the mask with which a sparse network imitates the dense one: logits and tangent kernel.
 
     Source: Liu & Zenke 2020 (arXiv:2006.08228), whose code gives batch, optimiser, `rerank`, `kernel` and `l2`; with
-    adversarial inputs Shi et al. 2022 (arXiv:2202.06488). Which network is attacked, with what, which inputs
-    go where, and whether weights are learnt too, are our defaults.
+    adversarial inputs Shi et al. 2022 (arXiv:2202.06488). The other defaults are ours.
     """
 
-    batch: int = Field(default=64, gt=0)
-    optimiser: Annotated[Optimiser, OPTIMISERS] = Adam(lr=5e-4)
-    target: float = Field(default=1.0, ge=0)
-    kernel: float = Field(default=1e-3, ge=0)
-    l2: float = Field(default=1e-5, ge=0)
-    target_inputs: Literal["clean", "adversarial"] = "adversarial"
-    kernel_inputs: KernelInputs = "mixed"
-    outputs: Literal["full", "sum", "random"] = "full"
-    attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
-    eps: Eps = Eps("8/255")
-    attacked: Literal["dense", "sparse"] = "dense"
-    rerank: int = Field(default=100, gt=0)
-    learn: Literal["weights", "mask"] = "weights"
-    chunk: int | None = Field(default=None, gt=0)
+    batch: int = Field(
+        default=64, gt=0, description="images in a step, of which the kernel takes one half with the other"
+    )
+    optimiser: Annotated[Optimiser, OPTIMISERS] = Field(default=Adam(lr=5e-4), description="the optimiser")
+    target: float = Field(
+        default=1.0, ge=0, description="weight of the mean squared distance between sparse and dense logits"
+    )
+    kernel: float = Field(
+        default=1e-3, ge=0, description="weight of the mean squared distance between the tangent kernels"
+    )
+    l2: float = Field(
+        default=1e-5,
+        ge=0,
+        description="weight of the sum of squares of the weights that are not pruned, over the density",
+    )
+    target_inputs: Literal["clean", "adversarial"] = Field(default="adversarial", description="images of the logits")
+    kernel_inputs: KernelInputs = Field(
+        default="mixed", description="images of the kernel; mixed: one half clean, the other adversarial"
+    )
+    outputs: Literal["full", "sum", "random"] = Field(
+        default="full",
+        description="kernels of all pairs of classes, of the sum of the logits, or of a random combination of them",
+    )
+    attack: Annotated[Attack, ATTACKS] = Field(default=Pgd(steps=10), description="makes the adversarial images")
+    eps: Eps = Field(default=Eps("8/255"), description="the attack's radius, in pixel units of [0, 1]")
+    attacked: Literal["dense", "sparse"] = Field(default="dense", description="the network that is attacked")
+    rerank: int = Field(
+        default=100, gt=0, description="steps after which the mask is set to the largest weights; not in the last ones"
+    )
+    learn: Literal["weights", "mask"] = Field(
+        default="weights",
+        description="weights: pruned ones keep their values and may return; mask: scores that start as the weights' "
+        "absolute values, by straight-through gradients and without l2",
+    )
+    chunk: int | None = Field(
+        default=None, gt=0, description="images of each half whose derivatives are in memory at a time; null: all"
+    )
 
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:

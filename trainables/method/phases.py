@@ -1,4 +1,4 @@
-"""Phases: the steps that every recipe is made of, as data."""
+"""Phases, which every recipe consists of, as data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Phase(Spec):
 
 
 class Init(Phase):
-    """Initialise the network; the root of every chain. Its key also covers the data."""
+    """Initialise the network; the first phase of every trial. Its key also covers the data."""
 
     kind: Literal["init"] = "init"
     model: Annotated[Model, MODELS]
@@ -38,18 +38,18 @@ class Init(Phase):
 
 
 class EpochPhase(Phase):
-    """Base of the phases that go in epochs: shared between trials, saved on the way, and counted."""
+    """Base of the phases that have epochs: their progress is saved, and their stages are shared between trials."""
 
     epochs: int = Field(ge=0)
 
     @property
     def first(self) -> int:
-        """How many of the epochs lie before the phase."""
+        """The number of epochs before the phase."""
         return 0
 
     @property
     def length(self) -> int:
-        """How many epochs the phase takes."""
+        """The number of epochs of the phase."""
         return max(0, self.end - self.first)
 
     @property
@@ -59,25 +59,28 @@ class EpochPhase(Phase):
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """The epochs whose weights are stored on the way."""
+        """The epochs before the end whose weights are stored."""
         return ()
 
 
 class Train(EpochPhase):
-    """Train epochs `start` to `epochs` of a training of `epochs`, masks held.
-
-    `until` ends it earlier. `weights` says what is trained in place of the weights, `rewiring` how masks change on
-    the way. `snapshots` are epochs whose weights are stored on the way, for a later rewind; they change no weight and
-    no key.
-    """
+    """Train epochs `start` to `epochs` of a training of `epochs`."""
 
     kind: Literal["train"] = "train"
-    start: int = Field(default=0, ge=0)
-    until: int | None = Field(default=None, ge=0)
+    start: int = Field(default=0, ge=0, description="epochs of the schedule before the phase")
+    until: int | None = Field(default=None, ge=0, description="epoch after which the phase ends; null: `epochs`")
     training: Training
-    weights: Annotated[Reparametrisation, REPARAMETRISATIONS] = Plain()
-    rewiring: Annotated[MaskUpdate, MASK_UPDATES] = Fixed()
-    snapshots: tuple[int, ...] = Field(default=(), json_schema_extra={"hashed": False})
+    weights: Annotated[Reparametrisation, REPARAMETRISATIONS] = Field(
+        default=Plain(), description="the reparametrisation of the weights"
+    )
+    rewiring: Annotated[MaskUpdate, MASK_UPDATES] = Field(
+        default=Fixed(), description="how masks change during the training"
+    )
+    snapshots: tuple[int, ...] = Field(
+        default=(),
+        description="epochs whose weights are stored, for a later rewind; they change no weight and no key",
+        json_schema_extra={"hashed": False},
+    )
 
     @model_validator(mode="after")
     def _rewiring_can_be_done(self) -> Self:
@@ -102,16 +105,15 @@ class Train(EpochPhase):
 
 
 class Prune(Phase):
-    """Cut to `sparsity` of all convolution and linear weights; what is cut stays cut.
-
-    With `rates` every layer loses a share of what it has left, and `sparsity` is the total that this comes to only
-    where the rates are `exact`.
-    """
+    """Prune convolution and linear weights; pruned weights stay pruned."""
 
     kind: Literal["prune"] = "prune"
-    sparsity: float = Field(ge=0, lt=1)
+    sparsity: float = Field(ge=0, lt=1, description="share of all these weights that is pruned after the phase")
     pruning: Pruning
-    rates: Rates | None = None
+    rates: Rates | None = Field(
+        default=None,
+        description="shares of their remaining weights that layers lose; `sparsity` holds if they are exact",
+    )
 
     @model_validator(mode="after")
     def _structure_gives_sparsity(self) -> Self:
@@ -120,17 +122,17 @@ class Prune(Phase):
 
 
 class Threshold(Phase):
-    """Cut all convolution and linear weights whose absolute value is below `below`, however many that are."""
+    """Prune all convolution and linear weights whose absolute value is below `below`."""
 
     kind: Literal["threshold"] = "threshold"
     below: float = Field(gt=0)
 
 
 class Imitate(EpochPhase):
-    """Cut to `sparsity` and learn, before any training, to do what the network did as it came.
+    """Search for a mask of this `sparsity`, before any training, with which the network computes what it did.
 
-    What is handed on is the mask and, unless the mask alone is learnt, other weights. `pruning` makes the first mask;
-    the later ones, by the size of what is learnt, have its shape (scope, layers that are spared).
+    The result is the mask and, unless the mask alone is learnt, other weights. `pruning` makes the first mask; the
+    later ones, of the largest learnt values, have its scope and spare the same layers.
     """
 
     kind: Literal["imitate"] = "imitate"
@@ -146,38 +148,39 @@ class Imitate(EpochPhase):
 
 
 class Rewind(Phase):
-    """Give the surviving weights earlier values; the masks stay.
-
-    `init`: those before the first training; a number: those after so many epochs of the first
-    training; `dense_trained`: those at its end; `random`: a fresh initialisation.
-    """
+    """Set the weights that are not pruned to earlier values; the masks stay."""
 
     kind: Literal["rewind"] = "rewind"
-    to: RewindTo
+    to: RewindTo = Field(
+        description="init: the values before the first training; a number: those after this epoch of it; "
+        "dense_trained: those at its end; random: a fresh initialisation"
+    )
 
 
 class Inherit(Phase):
-    """Make the pruned network whole again: its living weights are inherited, all masks opened.
+    """Make the pruned network dense again: it keeps its weights, and all masks are removed.
 
-    `rest` says what the others are: `zero`; `rewind`, their initial values; `random`, fresh ones; `silent`, fresh
-    ones into filters that were pruned whole, 0 out of them and elsewhere. The last two, and `rewind`, times `scale`.
-    With `zero` and `silent` the network computes what it did (for `silent` where no dead filter was added to a living
-    channel). `norms` says whether batch norms are inherited, or start anew.
-    Source: Wang et al. 2020, arXiv:2009.05423; the abstract leaves all of this open.
+    With `rest` `zero` and `silent` the network computes what it did (for `silent` if no dead filter was added to a
+    living channel). Source: Wang et al. 2020, arXiv:2009.05423; the abstract leaves the details open.
     """
 
     kind: Literal["inherit"] = "inherit"
-    rest: Rest = "zero"
-    scale: float = Field(default=1.0, ge=0)
-    norms: bool = True
+    rest: Rest = Field(
+        default="zero",
+        description="values of the pruned weights: 0; rewind: their initial values; random: fresh ones; silent: fresh "
+        "ones into filters that were pruned whole, 0 out of them and elsewhere",
+    )
+    scale: float = Field(default=1.0, ge=0, description="factor of these values")
+    norms: bool = Field(default=True, description="keep the batch norms; false: start them anew")
 
 
 class Measure(Phase):
-    """Measure the network by the study's protocol: one point.
-
-    `stands_for` are recipe fields with which this measurement would have been the recipe's last:
-    what the sampler learns it as.
-    """
+    """Measure the network by the study's protocol: one point."""
 
     kind: Literal["measure"] = "measure"
-    stands_for: dict[str, Any] = Field(default={}, json_schema_extra={"hashed": False})
+    stands_for: dict[str, Any] = Field(
+        default={},
+        description="recipe fields with which this measurement would have been the recipe's last, as the sampler "
+        "observes it",
+        json_schema_extra={"hashed": False},
+    )

@@ -15,22 +15,24 @@ from trainables.metrics.base import Metric
 
 
 class Protocol(Spec):
-    """How robust accuracy is measured; fixed for a study.
+    """How robust accuracy is measured; fixed for a study."""
 
-    `examples` None takes the whole validation split, a number its first so many images (the split is
-    in a random order). `seed` seeds the attack; every trial is attacked with the same draws. `metrics` are recorded
-    with each point, and nothing is decided by them. A network with noise on its weights is measured with the noise
-    off; with `noise`, by an attack on the mean over `eot` passes per gradient, and as most of `votes` passes say.
-    """
-
-    attack: Annotated[Attack, ATTACKS] = Pgd(steps=20)
-    eps: Eps = Eps("8/255")
-    examples: int | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0)
-    metrics: tuple[Annotated[Metric, METRICS], ...] = ()
-    noise: bool = False
-    eot: int = Field(default=20, gt=0)
-    votes: int = Field(default=11, gt=0)
+    attack: Annotated[Attack, ATTACKS] = Field(default=Pgd(steps=20), description="the attack")
+    eps: Eps = Field(default=Eps("8/255"), description="the attack's radius, in pixel units of [0, 1]")
+    examples: int | None = Field(
+        default=None,
+        gt=0,
+        description="number of images, the first of the validation split, which is in random order; by default all",
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the attack, which draws the same for every trial")
+    metrics: tuple[Annotated[Metric, METRICS], ...] = Field(
+        default=(), description="further numbers recorded with each point; they decide nothing"
+    )
+    noise: bool = Field(default=False, description="measure a network that has noise on its weights with the noise on")
+    eot: int = Field(
+        default=20, gt=0, description="with noise: passes that are averaged for each gradient of the attack"
+    )
+    votes: int = Field(default=11, gt=0, description="with noise: passes whose majority is the predicted class")
 
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:
@@ -38,24 +40,24 @@ class Protocol(Spec):
         return self
 
     @model_validator(mode="after")
-    def _metrics_can_be_taken(self) -> Self:
+    def _metrics_fit_together(self) -> Self:
         for index, metric in enumerate(self.metrics):
             if any(metric.clashes(earlier) for earlier in self.metrics[:index]):
                 message = f"an earlier {metric.kind} gives the same names; leave one out or set another name"
                 raise located(message, "metrics", index)
             for attack in metric.attacks_within:
                 if attack.norm != self.attack.norm:
-                    message = f"{attack.kind} goes by {attack.norm}, but the protocol's radius is in {self.attack.norm}"
+                    message = f"{attack.kind} is in {attack.norm}, but the protocol's radius is in {self.attack.norm}"
                     raise located(message, "metrics", index, value=attack.norm)
         return self
 
     @property
     def follows(self) -> tuple[int, ...] | None:
-        """The epochs of trainings that metrics compare, None if none compares any."""
-        wishes = [metric.follows for metric in self.metrics if metric.follows is not None]
-        return tuple(sorted({epoch for wish in wishes for epoch in wish})) if wishes else None
+        """The epochs at which metrics compare trainings, None if none does."""
+        each = [metric.follows for metric in self.metrics if metric.follows is not None]
+        return tuple(sorted({epoch for epochs in each for epoch in epochs})) if each else None
 
     def cheaper(self, examples: int, steps: int) -> Protocol:
-        """Return a protocol of at most so many of these examples and attack steps, the first ones, and no metrics."""
+        """Return a protocol of at most the first `examples` examples and `steps` attack steps, without metrics."""
         fewer = examples if self.examples is None else min(examples, self.examples)
         return self.model_copy(update={"examples": fewer, "attack": self.attack.cheaper(steps), "metrics": ()})

@@ -19,7 +19,7 @@ class Schedule(Spec):
     warmup: float = Field(default=0.0, ge=0, description="epochs over which the learning rate rises linearly from 0")
 
     def factor(self, epoch: float, epochs: int) -> float:
-        """Return what the learning rate is multiplied with, `epoch` epochs into a training of `epochs`."""
+        """Return the factor of the learning rate, `epoch` epochs into a training of `epochs`."""
         if epoch < self.warmup:
             return epoch / self.warmup
         return self.after_warmup(epoch, epochs)
@@ -39,10 +39,10 @@ class Constant(Schedule):
 
 
 class Cosine(Schedule):
-    """Half a cosine from 1 at the end of the warm-up to `final` at the end. Source: arXiv:1608.03983 §3."""
+    """Half a cosine from 1 after the warm-up down to `final`. Source: arXiv:1608.03983 §3."""
 
     kind: Literal["cosine"] = "cosine"
-    final: float = Field(default=0.0, ge=0, le=1)
+    final: float = Field(default=0.0, ge=0, le=1, description="factor at the end")
 
     def after_warmup(self, epoch: float, epochs: int) -> float:
         share = min(1.0, (epoch - self.warmup) / max(epochs - self.warmup, 1e-12))
@@ -50,30 +50,34 @@ class Cosine(Schedule):
 
 
 class Step(Schedule):
-    """Multiplied with `gamma` at each of `at`, shares of the training; or of every `cycle` epochs, anew in each."""
+    """Multiplied by `gamma` at parts of the training."""
 
     kind: Literal["step"] = "step"
-    at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
-    gamma: float = Field(default=0.1, gt=0, le=1)
-    cycle: int | None = Field(default=None, gt=0)
+    at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.5, 0.75), description="parts of the training, or of a cycle, after which the factor falls"
+    )
+    gamma: float = Field(default=0.1, gt=0, le=1, description="factor of each fall")
+    cycle: int | None = Field(
+        default=None, gt=0, description="epochs after which the schedule starts anew; null: never"
+    )
 
     def after_warmup(self, epoch: float, epochs: int) -> float:
         if self.cycle is not None:
             epoch, epochs = epoch % self.cycle, self.cycle
-        # Counted in epochs and compared with a hair's breadth: 0.3 * 10 is not 3.
+        # Compared in epochs with a tolerance: 0.3 * 10 is not 3.
         return self.gamma ** sum(epoch + 1e-9 >= share * epochs for share in self.at)
 
 
 class OneCycle(Schedule):
-    """Linear from `start` up to 1 at `peak`, a share of the training, and linear down to 0.
+    """Linear from `start` up to 1 at `peak`, and linear down to 0.
 
     `warmup` must stay 0: the rise is the warm-up. Source: arXiv:1708.07120, linear form.
     """
 
     kind: Literal["one_cycle"] = "one_cycle"
     warmup: float = Field(default=0.0, ge=0, le=0)
-    peak: float = Field(default=0.3, gt=0, lt=1)
-    start: float = Field(default=0.04, gt=0, le=1)
+    peak: float = Field(default=0.3, gt=0, lt=1, description="part of the training after which the factor is 1")
+    start: float = Field(default=0.04, gt=0, le=1, description="factor at the start")
 
     def after_warmup(self, epoch: float, epochs: int) -> float:
         share = min(1.0, epoch / epochs)

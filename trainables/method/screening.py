@@ -1,4 +1,4 @@
-"""Measuring cheaply first, and in full only where the point may still reach the front."""
+"""Screening: a cheap measurement first, and a full one only if the point may still reach the front."""
 
 from __future__ import annotations
 
@@ -13,31 +13,28 @@ from trainables.metrics import CLEAN_ACCURACY, MEASURES, ROBUST_ACCURACY, wilson
 
 
 class Screening(Spec):
-    """Measure `examples` with the first `steps` steps of the attack before all of it.
+    """Measure with fewer examples and attack steps before the full protocol.
 
-    A shorter attack on the same images breaks no more of them, so the upper end of the accuracy's Wilson interval,
-    one-sided at `confidence`, is a bound of what the whole protocol would measure.
+    A shorter attack on the same images breaks no more of them, so the upper end of the accuracy's Wilson interval is a
+    bound of what the full protocol would measure.
     """
 
-    examples: int = Field(default=128, gt=0)
-    steps: int = Field(default=5, gt=0)
-    confidence: float = Field(default=0.99, ge=0.5, lt=1)
+    examples: int = Field(default=128, gt=0, description="examples of the cheap measurement")
+    steps: int = Field(default=5, gt=0, description="attack steps of the cheap measurement")
+    confidence: float = Field(default=0.99, ge=0.5, lt=1, description="of the one-sided Wilson interval")
 
 
 class Screen(Screening):
-    """A screening against the front as it was when a trial started: its points' objectives, by measure.
+    """A screening against the front at the start of a trial. What this front rules out every later one does too."""
 
-    A front only grows, so what this one rules out no later one lets in.
-    """
-
-    front: tuple[dict[str, float], ...]
+    front: tuple[dict[str, float], ...] = Field(description="the objectives of its points, by measure")
 
     def protocol(self, full: Protocol) -> Protocol:
         """Return the cheap protocol."""
         return full.cheaper(self.examples, self.steps)
 
     def rules_out(self, counted: Mapping[str, float], robust: int, clean: int, examples: int) -> bool:
-        """Say whether a point of the front is better than all that so many correct examples leave possible.
+        """Return whether a point of the front dominates the best that `robust` and `clean` correct examples allow.
 
         `counted` are the measures that are exact: sparsity and counts.
         """
@@ -47,7 +44,7 @@ class Screen(Screening):
 
 
 def _dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Say whether `one`, whose measures are the objectives, is at least as good in each and better in one."""
+    """Return whether `one`, whose measures are the objectives, is at least as good in each and better in one."""
     signs = {name: 1 if MEASURES[name] == "maximise" else -1 for name in one}
     gains = [sign * (one[name] - other[name]) for name, sign in signs.items()]
     return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)

@@ -88,7 +88,7 @@ class Training(Spec):
         check_radius(self.eps, self.attack.norm)
         if self.select and self.select_attack.norm != self.attack.norm:
             kind, norm = self.select_attack.kind, self.select_attack.norm
-            message = f"{kind} goes by {norm}, but the radius of the training is in {self.attack.norm}"
+            message = f"{kind} is in {norm}, but the radius of the training is in {self.attack.norm}"
             raise located(message, "select_attack", "norm", value=norm)
         return self
 

@@ -1,4 +1,4 @@
-"""Metrics: names of what every point has, and the registry of what else a protocol may measure."""
+"""Metrics: names of the measures of every point, and the registry of what a protocol may measure besides."""
 
 from __future__ import annotations
 

@@ -12,13 +12,15 @@ CHUNK = 250
 
 
 class Activations(Metric):
-    """The share of zeros in the outputs of each activation layer, on the first `examples` images as they are.
+    """The share of zeros in the outputs of the activation layers, on clean images.
 
-    `zeros_<i>` for the i-th activation in the order of the forward pass, from 0, `zeros` over the outputs of all.
+    `zeros_<i>` for the i-th activation in the order of the forward pass, from 0; `zeros` over the outputs of all.
     """
 
     kind: Literal["activations"] = "activations"
-    examples: int | None = Field(default=500, gt=0)
+    examples: int | None = Field(
+        default=500, gt=0, description="number of images, the first of the protocol's; null: all"
+    )
 
     def values(self, context: MetricContext) -> dict[str, float]:
         import torch

@@ -16,18 +16,18 @@ CHUNK = 250
 
 
 class Attacked(Metric):
-    """The share of examples that are classified rightly where a further attack ends, `<name>_accuracy`.
+    """The share of examples that are classified correctly under a further attack, `<name>_accuracy`.
 
-    `labels` `predicted` attacks away from what the network makes of the clean image, as some papers do: an image that
-    it gets wrong is then driven off its wrong label, and counts if it ends at the right one. With `true` labels an
-    image counts if it is classified rightly on all of the attack's way: stronger. `eps` None is the protocol's.
+    With `true` labels an image counts if every input of the attack is classified correctly. With `predicted` ones, as
+    in some papers, a misclassified image is attacked away from its wrong label, and counts if the attack's last input
+    is classified correctly: a weaker attack.
     """
 
     kind: Literal["attacked"] = "attacked"
-    name: str = Field(default="attacked", pattern=r"^[a-z][a-z0-9_]*$")
-    attack: Annotated[Attack, ATTACKS] = Pgd(steps=40)
-    eps: Eps | None = None
-    labels: AttackLabels = "true"
+    name: str = Field(default="attacked", pattern=r"^[a-z][a-z0-9_]*$", description="first part of the result's name")
+    attack: Annotated[Attack, ATTACKS] = Field(default=Pgd(steps=40), description="the attack")
+    eps: Eps | None = Field(default=None, description="radius in pixel units of [0, 1]; null: the protocol's")
+    labels: AttackLabels = Field(default="true", description="the labels that the attack climbs away from")
 
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:
@@ -49,7 +49,7 @@ class Attacked(Metric):
 
         eps = context.eps if self.eps is None else float(self.eps)
         keep: Keep = "worst" if self.labels == "true" else "last"
-        right = 0
+        correct = 0
         for start in range(0, len(context.y), CHUNK):
             x, y = context.x[start : start + CHUNK], context.y[start : start + CHUNK]
             aim = y
@@ -58,5 +58,5 @@ class Attacked(Metric):
                     aim = context.net(x).argmax(dim=1)
             found = attacks.run(self.attack, context.net, x, aim, eps=eps, generator=context.generator, keep=keep)
             with torch.no_grad():
-                right += int((context.net(found).argmax(dim=1) == y).sum())
-        return {f"{self.name}_accuracy": right / len(context.y)}
+                correct += int((context.net(found).argmax(dim=1) == y).sum())
+        return {f"{self.name}_accuracy": correct / len(context.y)}

@@ -1,4 +1,4 @@
-"""What a metric is: numbers about a measured network, recorded with its point beside the protocol's own."""
+"""The base of metrics: numbers about a measured network, recorded with its point."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ KernelInputs = Literal["clean", "mixed", "adversarial"]
 
 @dataclass(frozen=True)
 class MetricContext:
-    """What a metric may look at; it must leave all of it as it was.
+    """The inputs of a metric, which it must not change.
 
-    `net` is in eval mode and computes no gradients of weights, `state` holds its tensors and masks. `x` and `y` are
-    the protocol's examples, with the verdicts on them; `eps` and `norm` are the protocol's. `origin()` is the
-    network as the trial initialised it. `trainings()` are the training that led straight to the network and the first
-    of the trial, as states by epoch, the last that of its end; None if there are no two. `generator` is the only
-    source of randomness, and every metric has its own.
+    `net` is in eval mode and computes no gradients of weights, `state` has its tensors and masks. `x` and `y` are the
+    protocol's examples, with the verdicts on them; `eps` and `norm` are the protocol's. `origin()` is the network as
+    the trial initialised it. `trainings()` are the last training before the measurement and the first one of the trial,
+    as states by epoch up to its end; None if these are not two. `generator` is the only source of randomness; every
+    metric has its own.
 
     Shapes: x (N, C, H, W) in [0, 1] on the device of `net`; y (N,) class indices; the verdicts (N,) bool.
     """
@@ -55,24 +55,24 @@ class Metric(Spec):
 
     @property
     def attacks_within(self) -> tuple[Attack, ...]:
-        """The attacks that it makes within the protocol's radius, which means nothing in another norm."""
+        """The attacks within the protocol's radius; they must be in the protocol's norm."""
         return ()
 
     @property
     def follows(self) -> tuple[int, ...] | None:
-        """The epochs of trainings that are compared, whose weights are kept for it; None if no trainings are."""
+        """The epochs at which trainings are compared, whose weights are stored for it; None if none are compared."""
         return None
 
     @abstractmethod
     def values(self, context: MetricContext) -> dict[str, float]:
-        """Return named numbers; one that is not finite is recorded as unknown.
+        """Return numbers by name; one that is not finite is recorded as null.
 
-        A protocol may ask for several metrics of one kind, so a name that depends on a field should tell the field.
+        A protocol may have several metrics of one kind, so a name that depends on a field should contain it.
         """
 
     def clashes(self, other: Metric) -> bool:
-        """Say whether this one gives a name that `other` gives; a protocol with both is refused.
+        """Return whether this metric and `other` have a name in common; a protocol with both is refused.
 
-        By default two of one kind do; a metric whose names tell a field is to compare that.
+        By default two of one kind do; a metric whose names contain a field compares that.
         """
         return self.kind == other.kind

@@ -1,4 +1,4 @@
-"""How far a network is from the dense one that it was initialised as: logits and tangent kernel."""
+"""The distance of a network to the dense one at initialisation: logits and tangent kernel."""
 
 from __future__ import annotations
 
@@ -17,22 +17,28 @@ if TYPE_CHECKING:
 
 
 class DenseDistance(Metric):
-    """Distances to the dense network at initialisation, on the first `examples` images of the protocol.
+    """Distances to the dense network at initialisation; each name ends with the inputs.
 
     `target_distance`: mean squared difference of the logits. `kernel_distance`: that of the entries of the tangent
     kernels of the first half of the images with the second; `kernel_relative`: the norm of the difference over that of
-    the dense kernel. A pruned weight counts in no kernel. `inputs`: `mixed` has clean images in the first half and
-    adversarial ones in the second and for the logits, which `attack` makes of the dense network within the protocol's
-    radius. `outputs`: kernels of all pairs of classes, or of the sum of the logits. Each name ends with the inputs.
+    the dense kernel. A pruned weight counts in no kernel.
     Source: the terms of Shi et al. 2022, arXiv:2202.06488, after Liu & Zenke 2020, arXiv:2006.08228.
     """
 
     kind: Literal["dense_distance"] = "dense_distance"
-    examples: int = Field(default=64, gt=1)
-    inputs: KernelInputs = "mixed"
-    outputs: Literal["full", "sum"] = "full"
-    attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
-    chunk: int = Field(default=32, gt=0)
+    examples: int = Field(default=64, gt=1, description="number of images, the first of the protocol's")
+    inputs: KernelInputs = Field(
+        default="mixed",
+        description="images of the kernel and the logits; mixed: clean ones in the kernel's first half, adversarial "
+        "ones in the second and for the logits",
+    )
+    outputs: Literal["full", "sum"] = Field(
+        default="full", description="kernels of all pairs of classes, or of the sum of the logits"
+    )
+    attack: Annotated[Attack, ATTACKS] = Field(
+        default=Pgd(steps=10), description="makes the adversarial images, of the dense network"
+    )
+    chunk: int = Field(default=32, gt=0, description="images whose Jacobians are in memory at a time")
 
     def clashes(self, other: Metric) -> bool:
         return isinstance(other, DenseDistance) and self.inputs == other.inputs

@@ -1,4 +1,4 @@
-"""How far it is to the nearest misclassified input."""
+"""The distance to the nearest misclassified input."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ CHUNK = 100
 
 
 class Distance(Metric):
-    """The l2 distance of the first `examples` images to the nearest misclassified input that the attacks find.
+    """The l2 distance to the nearest misclassified input that the attacks find, an upper bound of the true distance.
 
-    An upper bound of the true distance. An image that is misclassified as it is has 0. `r_2_<attack>`: the mean for one
-    attack; `r_2`: of the shortest over all; `r_2_correct`: of that over the images that are classified rightly as they
-    are, so that accuracy does not mix in; `rho`: of `r_2` over the image's own length; `r_2_found`: the share of the
-    images classified rightly for which any attack found an input. The others count in no mean.
+    The distance of an image that is misclassified itself is 0. `r_2_<attack>`: the mean for one attack; `r_2`: of the
+    shortest over all; `r_2_correct`: of that over the correctly classified images, so that it does not depend on the
+    accuracy; `rho`: of `r_2` over the image's own length; `r_2_found`: the share of the correctly classified images for
+    which any attack found an input. Images for which none did count in no mean.
     Source: r_2 is that of Guo et al. 2018, arXiv:1810.09619 §3; rho that of Moosavi-Dezfooli et al. 2016 §4.
     """
 
     kind: Literal["distance"] = "distance"
-    attacks: tuple[Annotated[Attack, ATTACKS], ...] = (
-        DeepFool(),
-        CarliniWagner(steps=200, searches=6, lr=0.02, constant=0.1),
+    attacks: tuple[Annotated[Attack, ATTACKS], ...] = Field(
+        default=(DeepFool(), CarliniWagner(steps=200, searches=6, lr=0.02, constant=0.1)),
+        description="attacks that minimise a distance, each of another kind",
     )
-    examples: int | None = Field(default=200, gt=0)
+    examples: int | None = Field(
+        default=200, gt=0, description="number of images, the first of the protocol's; null: all"
+    )
 
     @model_validator(mode="after")
     def _minimal(self) -> Self:
@@ -54,24 +56,24 @@ class Distance(Metric):
             assert isinstance(attack, Minimal)
             lengths = []
             for start in range(0, len(y), CHUNK):
-                here, labels = x[start : start + CHUNK], y[start : start + CHUNK]
-                found = attack.nearest(context.net, here, labels)
+                images, labels = x[start : start + CHUNK], y[start : start + CHUNK]
+                found = attack.nearest(context.net, images, labels)
                 with torch.no_grad():
-                    missed = context.net(found).argmax(dim=1) == labels
-                length = (found - here).flatten(1).double().norm(dim=1)
-                lengths.append(torch.where(missed, torch.inf, length))
+                    correct = context.net(found).argmax(dim=1) == labels
+                length = (found - images).flatten(1).double().norm(dim=1)
+                lengths.append(torch.where(correct, torch.inf, length))
             by_attack[attack.kind] = torch.cat(lengths)
         shortest = torch.stack(list(by_attack.values())).amin(dim=0)
-        right = shortest > 0
+        correctly = shortest > 0
         found = shortest.isfinite()
         size = x.flatten(1).double().norm(dim=1).clamp_min(1e-12)
         means = {f"r_2_{kind}": _mean(length) for kind, length in by_attack.items()}
         return {
             **means,
             "r_2": _mean(shortest),
-            "r_2_correct": _mean(shortest[right]),
+            "r_2_correct": _mean(shortest[correctly]),
             "rho": _mean(shortest / size),
-            "r_2_found": _share(found[right]),
+            "r_2_found": _share(found[correctly]),
         }
 
 

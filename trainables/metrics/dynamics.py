@@ -1,4 +1,4 @@
-"""How closely one training followed another: logits and robust accuracy, epoch by epoch."""
+"""The distance between two trainings: logits and robust accuracy, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ if TYPE_CHECKING:
 
 
 class Dynamics(Metric):
-    """Distances between the training that led to the network and the first one of its trial, that of the dense network.
+    """Distances between the last training of a network and the first one of its trial, that of the dense network.
 
-    After each of `epochs` that both have, and at the end, and then averaged: `dynamics_logits`, the mean squared
-    difference of the logits, and `dynamics_robust`, the absolute difference of the robust accuracies under `attack`,
-    within the protocol's radius; both on the first `examples` images of the protocol. Unknown of a network that comes
-    from no training, or from the first. Source: what Shi et al. 2022, arXiv:2202.06488, claim to preserve.
+    `dynamics_logits`: the mean squared difference of the logits; `dynamics_robust`: the absolute difference of the
+    robust accuracies. Means over the epochs that both trainings have, and the end. Null for a network that comes from
+    no training, or from the first. Source: what Shi et al. 2022, arXiv:2202.06488, claim to preserve.
     """
 
     kind: Literal["dynamics"] = "dynamics"
-    epochs: tuple[Annotated[int, Field(gt=0)], ...] = ()
-    examples: int = Field(default=200, gt=0)
-    attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
+    epochs: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        default=(), description="epochs after which the trainings are compared, besides the end"
+    )
+    examples: int = Field(default=200, gt=0, description="number of images, the first of the protocol's")
+    attack: Annotated[Attack, ATTACKS] = Field(
+        default=Pgd(steps=10), description="the attack, within the protocol's radius"
+    )
 
     @property
     def follows(self) -> tuple[int, ...]:
@@ -46,13 +49,13 @@ class Dynamics(Metric):
         draws = context.generator.get_state()
         logits = robust = 0.0
         for pair in pairs:
-            (one, right), (other, true) = (self._seen(context, state, draws) for state in pair)
+            (one, accuracy), (other, reference) = (self._outputs(context, state, draws) for state in pair)
             logits += float((one - other).square().mean())
-            robust += abs(right - true)
+            robust += abs(accuracy - reference)
         return {"dynamics_logits": logits / len(pairs), "dynamics_robust": robust / len(pairs)}
 
-    def _seen(self, context: MetricContext, state: State, draws: Tensor) -> tuple[Tensor, float]:
-        """Return the logits, (examples, classes) in double precision, and the robust accuracy; all with one seed."""
+    def _outputs(self, context: MetricContext, state: State, draws: Tensor) -> tuple[Tensor, float]:
+        """Return the logits (examples, classes), float64, and the robust accuracy, always with the same draws."""
         import torch
         from torch.func import functional_call
 
@@ -68,5 +71,5 @@ class Dynamics(Metric):
         worse = run(attack, logits_fn, x, y, eps=context.eps, generator=context.generator, keep="worst")
         with torch.no_grad():
             clean, attacked = logits_fn(x), logits_fn(worse)
-        right = (clean.argmax(dim=1) == y) & (attacked.argmax(dim=1) == y)
-        return clean.double(), float(right.double().mean())
+        correct = (clean.argmax(dim=1) == y) & (attacked.argmax(dim=1) == y)
+        return clean.double(), float(correct.double().mean())

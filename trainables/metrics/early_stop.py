@@ -1,4 +1,4 @@
-"""When a training would have been stopped by its validation loss."""
+"""The epoch at which the validation loss would have stopped a training."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from trainables.metrics.base import Metric, MetricContext
 
 
 class EarlyStop(Metric):
-    """Where the validation loss of the training just before was lowest.
+    """The lowest validation loss of the training directly before the measurement.
 
     `early_stop_iteration` counts steps and `early_stop_epoch` epochs from the start of that training's schedule,
-    `early_stop_loss` is the loss there. Unknown where the training recorded none (`Training.validate_on`) or something
-    came after it. Source: Frankle & Carbin 2019, arXiv:1803.03635 §2, as a measure of how fast a network learns.
+    `early_stop_loss` is the loss. Null where the training recorded none (`Training.validate_on`) or another phase
+    followed it. Source: Frankle & Carbin 2019, arXiv:1803.03635 §2, as a measure of how fast a network learns.
     """
 
     kind: Literal["early_stop"] = "early_stop"

@@ -1,4 +1,4 @@
-"""Margins, and how fast they can shrink around an image."""
+"""Margins, and the local Lipschitz constants of an image."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ CHUNK = 50
 
 
 class Lipschitz(Metric):
-    """Margin and local Lipschitz constants of the first `examples` images, at what the network says they are.
+    """Margin and local Lipschitz constants for the predicted class, as means over images.
 
     With logits g and c the class predicted for x: `margin`, the least g_c - g_k over the other classes k; `logit_norm`,
-    the logarithm of the l2 norm of the logits, which tells a robustness that is but a small scale; `jacobian_l1` and
+    the logarithm of the l2 norm of the logits, which shows a robustness that is only a small scale; `jacobian_l1` and
     `jacobian_l2`, the largest l1 (against l_inf attacks) and l2 norm of the gradient of g_c - g_k at x over k, and
     `reach_linf` and `reach_l2`, the least margin over that norm: the distance to the boundary if the network were
-    linear. With `samples`, `lipschitz_l1` and `lipschitz_l2` are the largest such norms at so many points drawn from
-    the l_inf ball of `radius_linf` or the l2 ball of `radius_l2` as well: a lower bound of the true constants, and
-    `clever_linf` and `clever_l2` the least margin over them, at most the radius. All are means over images.
+    linear. With `samples`, `lipschitz_l1` and `lipschitz_l2` are the largest such norms at x and at points drawn from
+    the ball of `radius_linf` or `radius_l2`, a lower bound of the true constants, and `clever_linf` and `clever_l2` the
+    least margin over them, at most the radius.
     Source: Hein & Andriushchenko 2017, arXiv:1705.08475, theorem 2.1; Weng et al. 2018 (CLEVER), arXiv:1801.10578 §4,
     with the largest sample where they fit an extreme-value distribution.
     """
 
     kind: Literal["lipschitz"] = "lipschitz"
-    examples: int | None = Field(default=100, gt=0)
-    samples: int = Field(default=0, ge=0)
-    radius_linf: Eps = Eps(0.1)
-    radius_l2: Eps = Eps(1.0)
+    examples: int | None = Field(
+        default=100, gt=0, description="number of images, the first of the protocol's; null: all"
+    )
+    samples: int = Field(default=0, ge=0, description="points drawn from each ball")
+    radius_linf: Eps = Field(default=Eps(0.1), description="radius of the l_inf ball, in pixel units of [0, 1]")
+    radius_l2: Eps = Field(default=Eps(1.0), description="radius of the l2 ball, in pixel units of [0, 1]")
 
     def values(self, context: MetricContext) -> dict[str, float]:
         import torch
@@ -66,8 +68,8 @@ class Lipschitz(Metric):
             ball = region(_BALL[q], x, float(radius))
             largest = norms[q]
             for _ in range(self.samples):
-                there = ball.draw(context.generator)
-                largest = torch.maximum(largest, _norms(context, there, predicted, rivals, q))
+                point = ball.draw(context.generator)
+                largest = torch.maximum(largest, _norms(context, point, predicted, rivals, q))
             found[f"lipschitz_l{q}"] = largest.amax(dim=1)
             reach = (margins / largest.clamp_min(1e-12)).amin(dim=1)
             found[f"clever_{_BALL[q]}"] = reach.clamp(max=float(radius))
@@ -75,7 +77,7 @@ class Lipschitz(Metric):
 
 
 _BALL: dict[int, Literal["linf", "l2"]] = {1: "linf", 2: "l2"}
-"""By the order of a gradient's norm, the ball that it is dual to."""
+"""The ball whose norm is dual to the l_q norm of a gradient, by q."""
 
 
 def _rivals(predicted: Tensor, classes: int) -> Tensor:

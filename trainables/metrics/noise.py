@@ -1,4 +1,4 @@
-"""What noise on the weights adds to a network's robustness, and how much of that an attack that knows of it leaves."""
+"""How much robustness the noise on a network's weights adds, also under attacks that average over it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ if TYPE_CHECKING:
 
 
 class Noise(Metric):
-    """Accuracies of a network whose weights are noisy, on the first `examples` images, as means over `trials` passes.
+    """Accuracies of a network with noise on its weights, beside those without.
 
     `noise_clean`: clean, with noise. `noise_pgd`: under `attack` on the noisy network, one pass for each gradient, as
     the papers measure. `noise_eot`: under `strong`, each gradient the mean of `eot` passes. `noise_mean`: under
-    `strong` on the network without noise, then scored with noise. `noise_off_clean`, `noise_off_pgd` (under `attack`)
-    and `noise_off_strong`: without noise at all. `noise_density`: the share of prunable weights that are not 0 in a
-    noisy pass. `noise_strength`: the mean absolute coefficient. A network without noise is measured in the same
-    way, so that the numbers compare. `attack` defaults to the papers' PGD-7 with steps of .01 at a radius of .031.
-    Source: He et al. 2019, arXiv:1811.09310; the strict ones after Athalye et al. 2018, arXiv:1802.00420 §4.2.
+    `strong` on the network without noise, then classified with noise. `noise_off_clean`, `noise_off_pgd` (under
+    `attack`) and `noise_off_strong`: without noise. `noise_density`: the share of prunable weights that are not 0 in a
+    noisy pass. `noise_strength`: the mean absolute coefficient. A network without noise is measured in the same way,
+    so that the numbers are comparable.
+    Source: He et al. 2019, arXiv:1811.09310; `noise_eot` after Athalye et al. 2018, arXiv:1802.00420 §4.2.
     """
 
     kind: Literal["noise"] = "noise"
-    attack: Annotated[Attack, ATTACKS] = Pgd(steps=7, step_size=0.01 / 0.031)
-    strong: Annotated[Attack, ATTACKS] = Pgd(steps=20)
-    eot: int = Field(default=20, gt=0)
-    trials: int = Field(default=5, gt=0)
-    examples: int | None = Field(default=None, gt=0)
+    attack: Annotated[Attack, ATTACKS] = Field(
+        default=Pgd(steps=7, step_size=0.01 / 0.031),
+        description="the attack of the papers; by default PGD-7 with steps of 0.01 at a radius of 0.031",
+    )
+    strong: Annotated[Attack, ATTACKS] = Field(default=Pgd(steps=20), description="the stronger attack")
+    eot: int = Field(default=20, gt=0, description="passes that are averaged for each gradient of `strong`")
+    trials: int = Field(default=5, gt=0, description="noisy passes whose accuracies are averaged")
+    examples: int | None = Field(
+        default=None, gt=0, description="number of images, the first of the protocol's; null: all"
+    )
 
     @property
     def attacks_within(self) -> tuple[Attack, ...]:
@@ -91,19 +96,19 @@ def _accuracy(
     scored: LogitsFn,
     trials: int,
 ) -> float:
-    """Return the share classified rightly, attacked once and scored in `trials` passes."""
+    """Return the accuracy on batches that are attacked once and classified in `trials` passes."""
     import torch
 
     from trainables.attacks import run
 
-    right = number = 0
+    correct = number = 0
     for x, y in batches:
         found = x
         if against is not None:
-            attack, asked = against
-            found = run(attack, asked, x, y, eps=context.eps, generator=context.generator, keep="last")
+            attack, attacked = against
+            found = run(attack, attacked, x, y, eps=context.eps, generator=context.generator, keep="last")
         for _ in range(trials):
             with torch.no_grad():
-                right += int((scored(found).argmax(dim=1) == y).sum())
+                correct += int((scored(found).argmax(dim=1) == y).sum())
             number += len(y)
-    return right / number
+    return correct / number

@@ -1,4 +1,4 @@
-"""What the layers' matrices say of a network's Lipschitz constant and of its conditioning."""
+"""Norms and condition numbers of the layers' matrices."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 class Spectrum(Metric):
     """Norms of the layers' matrices, as logarithms to base 10, and how ill-conditioned they are.
 
-    A layer's matrix has a row per output and a column per input (of a convolution: per input and place of its kernel);
+    A layer's matrix has a row per output and a column per input (of a convolution: per input and kernel position);
     the batch norm behind it is folded in. `frobenius` and `sigma` are the products over all layers of the Frobenius
     norm and of the largest singular value: where layers follow each other without shortcuts, up to how often a
     convolution reads a pixel, bounds of the network's Lipschitz constant; elsewhere proxies of it. `condition` is the
     geometric mean over layers of the largest singular value over the smallest, of the matrix without rows and columns
-    of zeros; `condition_max` the largest. Unknown where a matrix has no full rank, to numerical precision, or is all
+    of zeros; `condition_max` the largest. Null where a matrix has no full rank, to numerical precision, or is all
     zeros.
     Source: Guo et al. 2018, arXiv:1810.09619 §3 for the products; arXiv:2503.20454 for the condition number.
     """
@@ -48,7 +48,10 @@ class Spectrum(Metric):
 
 
 def _matrix(context: MetricContext, name: str, norm: str | None) -> Tensor:
-    """Return a layer's weight as a matrix in double precision, scaled by the batch norm behind it."""
+    """Return a layer's weight as a matrix, scaled by the batch norm behind it.
+
+    Shapes: (outputs, inputs x kernel positions) float64.
+    """
     state = context.state
     matrix = state.params[name].detach().double().flatten(1)
     if norm is None:

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Weights(Metric):
-    """How nearly sparse the convolution and linear weights are, and how heavy their tails.
+    """How close to sparse the convolution and linear weights are, and how heavy their tails.
 
     `near_zero`: share of them with an absolute value below `below`, zeros included. `hoyer`: Hoyer's sparsity,
-    (sqrt(n) - l1/l2) / (sqrt(n) - 1): 0 where all have one size, 1 where one alone is not 0 (Hoyer 2004, JMLR 5, §3.1).
+    (sqrt(n) - l1/l2) / (sqrt(n) - 1): 0 if all have one size, 1 if only one is not 0 (Hoyer 2004, JMLR 5, §3.1).
     `kurtosis`: the fourth standardised moment of those that are not 0; 3 for a normal distribution.
     """
 
     kind: Literal["weights"] = "weights"
-    below: float = Field(default=1e-3, gt=0)
+    below: float = Field(default=1e-3, gt=0, description="absolute value below which a weight is near zero")
 
     def values(self, context: MetricContext) -> dict[str, float]:
         import torch
@@ -33,12 +33,12 @@ class Weights(Metric):
 
 
 def hoyer(values: Tensor) -> float:
-    """Return Hoyer's sparsity of a vector; not a number where all values are 0."""
+    """Return Hoyer's sparsity of a vector; NaN if all values are 0."""
     root = values.numel() ** 0.5
     return float((root - values.abs().sum() / values.square().sum().sqrt()) / (root - 1))
 
 
 def kurtosis(values: Tensor) -> float:
-    """Return the fourth standardised moment of a sample; not a number where nothing varies."""
+    """Return the fourth standardised moment of a sample; NaN if all values are equal."""
     centred = values - values.mean()
     return float(centred.pow(4).mean() / centred.square().mean().square())

@@ -21,26 +21,24 @@ from trainables.recipes.base import Recipe
 
 
 class TrialSpec(Spec):
-    """One trial. Plain data: it travels to the worker as JSON.
-
-    `snapshots` are epochs of the first training whose weights are kept, beyond what the recipe
-    asks for: those that other trials of the study may rewind to.
-    """
+    """One trial. It travels to the worker as JSON."""
 
     data: Annotated[Data, DATASETS]
     model: Annotated[Model, MODELS]
     recipe: Annotated[Recipe, RECIPES]
     protocol: Protocol = Protocol()
     seed: int = Field(default=0, ge=0)
-    plugins: tuple[str, ...] = ()
-    snapshots: tuple[int, ...] = ()
+    plugins: tuple[str, ...] = Field(default=(), description="modules to import before the trial is read")
+    snapshots: tuple[int, ...] = Field(
+        default=(), description="epochs of the first training to which other trials of the study may rewind"
+    )
 
     @model_validator(mode="after")
     def _images_are_left_to_train_on(self) -> Self:
-        held, limit = self.recipe.train.select, self.data.limit
-        if limit is not None and held >= limit:
-            message = f"holding back {held} of {limit} training images (data.limit) leaves none to train on"
-            raise located(message, "recipe", "train", "select", value=held)
+        select, limit = self.recipe.train.select, self.data.limit
+        if limit is not None and select >= limit:
+            message = f"holding back {select} of {limit} training images (data.limit) leaves none to train on"
+            raise located(message, "recipe", "train", "select", value=select)
         return self
 
 
@@ -56,13 +54,12 @@ class KeyedPhase:
 def keyed_phases(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -> tuple[KeyedPhase, ...]:
     """Expand a trial to its phases with their keys.
 
-    A measurement leaves the state as it is, so the phase after it has the key it would have
-    had without it. `fingerprint` is the data's content hash; `named` says what a phase's key is, for callers that
-    need not know each.
+    A measurement does not change the state, so the phase after it has the same key as without it. `fingerprint` is
+    the data's content hash; `named` returns a phase's key, for callers that cache keys.
     """
     root = Init(model=trial.model, seed=trial.seed)
-    chain = [KeyedPhase(root, named(root, None, data=trial.data, fingerprint=fingerprint), None)]
-    state = chain[0].key
+    phases = [KeyedPhase(root, named(root, None, data=trial.data, fingerprint=fingerprint), None)]
+    state = phases[0].key
     wanted = {epoch for epoch in trial.snapshots if epoch > 0}
     follows = trial.protocol.follows or ()
     for phase in trial.recipe.phases():
@@ -72,8 +69,8 @@ def keyed_phases(trial: TrialSpec, fingerprint: str, named: Callable[..., str] =
             phase = phase.model_copy(update={"snapshots": tuple(e for e in kept if e < phase.end)})
             wanted = set()
         if isinstance(phase, Measure):
-            chain.append(KeyedPhase(phase, named(phase, state, protocol=trial.protocol), state))
+            phases.append(KeyedPhase(phase, named(phase, state, protocol=trial.protocol), state))
         else:
-            chain.append(KeyedPhase(phase, named(phase, state), state))
-            state = chain[-1].key
-    return tuple(chain)
+            phases.append(KeyedPhase(phase, named(phase, state), state))
+            state = phases[-1].key
+    return tuple(phases)

@@ -97,7 +97,7 @@ def test_a_resumed_training_chooses_as_an_uninterrupted_one(at: int) -> None:
 
 
 def test_what_cannot_be_chosen_by_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"select_attack.norm\n  pgd goes by linf, but the radius"):
+    with pytest.raises(ValidationError, match=r"select_attack.norm\n  pgd is in linf, but the radius"):
         Training(select=20, attack=Pgd(norm="l2"), eps=Eps(0.5))
     assert Training(attack=Pgd(norm="l2"), eps=Eps(0.5)).select == 0
     trial = {"data": {"kind": "digits", "limit": 50}, "model": "linear"}

@@ -449,8 +449,8 @@ def test_no_metric_costs_no_key_and_a_cheap_look_takes_none() -> None:
     [
         (["lipschitz", {"kind": "lipschitz", "samples": 3}], "an earlier lipschitz gives the same names"),
         (["attacked", {"kind": "attacked", "eps": 0.1}], "an earlier attacked gives the same names"),
-        ([{"kind": "attacked", "attack": "deepfool"}], r"metrics.0\n  deepfool goes by l2, but the protocol's radius"),
-        ([{"kind": "noise", "strong": {"kind": "pgd", "norm": "l2"}}], r"pgd goes by l2"),
+        ([{"kind": "attacked", "attack": "deepfool"}], r"metrics.0\n  deepfool is in l2, but the protocol's radius"),
+        ([{"kind": "noise", "strong": {"kind": "pgd", "norm": "l2"}}], r"pgd is in l2"),
     ],
 )
 def test_metrics_that_cannot_be_taken_together_or_mislead_are_refused(metrics: list[Any], message: str) -> None:

@@ -84,9 +84,6 @@ TORCH_FREE = (
 )
 
 
-CUTS_FOLLOW = pytest.mark.xfail(reason="the cuts of the move follow", strict=True)
-
-
 def _name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
@@ -122,7 +119,7 @@ def _arrows(package: str) -> Iterator[tuple[str, str]]:
             yield from ((name, other) for other in _imports(tree) if other.split(".")[0] in FLOORS)
 
 
-@pytest.mark.parametrize("package", [pytest.param("search", marks=CUTS_FOLLOW), "trainables"])
+@pytest.mark.parametrize("package", FLOORS)
 def test_every_room_has_a_floor(package: str) -> None:
     rooms = {_room(name) for name in MODULES[package] if name not in OLD_NAMES} - {""}
     assert rooms == set(FLOORS[package].split())

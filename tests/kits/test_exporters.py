@@ -1,4 +1,4 @@
-"""The conformance kit of exporters: every format in the registry, any cell, no harm."""
+"""Every registered exporter, by its kit, and what each format promises beyond it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,29 +23,11 @@ from search.results.exporters.latex import escape as latex_escape
 from search.results.exporters.markdown import escape as markdown_escape
 from search.results.study import Study
 from search.results.table import PointRow, TrialRow, point_rows, table, trial_rows
+from search.testing.exporters import HOSTILE, ExporterKit
 from tests.search import factories
 
 SPEC = factories.study_spec()
 FORMATS = sorted(EXPORTERS)
-HOSTILE = [
-    '=HYPERLINK("http://x","y")',
-    "+1+cmd|' /C calc'!A0",
-    "-2+3",
-    "@SUM(1)",
-    "\t=1",
-    "\r\n=1",
-    "a|b\n| c |",
-    "<script>alert(1)</script>",
-    "**bold** _x_ `code` [link](javascript:alert(1)) ![i](http://x)",
-    r"\input{/etc/passwd} \write18{x} % & $ # _ { } ~ ^",
-    r"\\",
-    "\x00\x1b[31m\x85\u2028",
-    "naïve ∞ ε 漢字 🙂",
-    "'; DROP TABLE x; --",
-    ",",
-    '"',
-    "",
-]
 
 
 def hostile_tables() -> list[tuple[str, pa.Table]]:
@@ -82,6 +66,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study(factories.make_study(tmp_path_factory.mktemp("kit") / "study", 0))
+
+
+class TestExporters(ExporterKit):
+    @pytest.fixture(params=FORMATS)
+    def exporter(self, request: pytest.FixtureRequest) -> Exporter:
+        return exporter(request.param)
+
+    @pytest.fixture
+    def count_rows(self, exporter: Exporter) -> Callable[[bytes], int]:
+        return partial(rows_of, exporter.kind)
 
 
 @pytest.mark.parametrize("what", ["front", "points", "trials"])

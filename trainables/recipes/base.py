@@ -1,4 +1,4 @@
-"""What a recipe is: hyperparameters that expand to phases."""
+"""The base of recipes: hyperparameters that expand to phases."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from trainables.method.phases import Phase
 from trainables.method.training import Training
 from trainables.pruning import Pruning
 
+PUBLISHED_TRAINING = "the training; what is not set is as published"
+"""Description of `train` in a recipe with `published` fields."""
+
 
 class Recipe(Spec):
-    """Base of every recipe. `sparsity` is what the last measured network is to have.
-
-    What `train` does not name is as in `published`, for a recipe that has it.
-    """
+    """Base of every recipe."""
 
     published: ClassVar[dict[str, Any]] = {}
+    """Fields of the paper's training, from which a study's `train` starts."""
     kind: str
-    sparsity: float = Field(default=0.9, ge=0, lt=1)
-    epochs: int = Field(default=30, gt=0)
-    train: Training = Training()
+    sparsity: float = Field(default=0.9, ge=0, lt=1, description="sparsity of the last measured network")
+    epochs: int = Field(default=30, gt=0, description="epochs of the first training")
+    train: Training = Field(default=Training(), description="the training")
 
     @field_validator("train", mode="before")
     @classmethod
@@ -39,15 +40,15 @@ class Recipe(Spec):
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
-        """Return the steps after initialisation."""
+        """Return the phases after the initialisation."""
 
 
 def ladder(rate: float, sparsity: float) -> tuple[float, ...]:
-    """Return the sparsities 1 - (1 - rate)^i below `sparsity`, and it; nothing where it is 0."""
-    rungs: list[float] = []
-    while (rung := 1 - (1 - rate) ** (len(rungs) + 1)) < sparsity - 1e-9:
-        rungs.append(round(rung, 6))
-    return (*rungs, sparsity) if sparsity else ()
+    """Return the levels 1 - (1 - rate)^i below `sparsity`, and `sparsity`; none where it is 0."""
+    levels: list[float] = []
+    while (level := 1 - (1 - rate) ** (len(levels) + 1)) < sparsity - 1e-9:
+        levels.append(round(level, 6))
+    return (*levels, sparsity) if sparsity else ()
 
 
 def check_warmups(training: Training, epochs: int) -> None:

@@ -13,7 +13,7 @@ from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner
 from trainables.pruning.rates import Rates
 from trainables.pruning.scores import Magnitude
-from trainables.recipes.base import Recipe, check_warmups, ladder
+from trainables.recipes.base import PUBLISHED_TRAINING, Recipe, check_warmups, ladder
 
 PUBLISHED: dict[str, Any] = {
     "batch": 60,
@@ -29,30 +29,31 @@ PUBLISHED: dict[str, Any] = {
 
 
 class Cosentino2019(Recipe):
-    """Train adversarially, prune every layer by a share of what it has left, go back, train again, and so on.
+    """Train adversarially, prune every layer by a share of its remaining weights, rewind, train again, and repeat.
 
-    The share is `rate`, in the last layer `last_rate`, with `one_more` one weight more, as the paper's code has it.
-    `sparsity` decides how many rounds there are: as many as 1 - (1 - rate)^i needs to reach it. All but the last cut by
-    the rates alone, whatever that comes to in all; the last is cut to `sparsity`, by the same proportions.
-    `retrain` names the rounds after which the network is trained and measured (the last always is); None, as in the
-    paper, is each. `pruner` `random` is a control.
-
-    `rewind` is the paper's strategy: `init` as it describes `original`, `dense_trained` what its code does under that
-    name, `random`, and `none` for `continued`. What `train` does not name is as published (`PUBLISHED`).
+    There are as many rounds as 1 - (1 - rate)^i needs to reach `sparsity`. All but the last prune by the rates alone;
+    the last prunes to `sparsity`, in the same proportions.
     Source: Cosentino, Zaiter, Pei & Zhu 2019, "The Search for Sparse, Robust Neural Networks", and its code.
     """
 
     published: ClassVar[dict[str, Any]] = PUBLISHED
     kind: Literal["cosentino2019"] = "cosentino2019"
-    sparsity: float = Field(default=0.831, ge=0, lt=1)
-    epochs: int = Field(default=60, gt=0)
-    train: Training = Training.model_validate(PUBLISHED)
-    rate: float = Field(default=0.2, gt=0, lt=1)
-    last_rate: float = Field(default=0.1, ge=0, lt=1)
-    one_more: bool = True
-    rewind: Literal["init", "dense_trained", "random", "none"] = "init"
-    pruner: Annotated[Pruner, PRUNERS] = Magnitude()
-    retrain: tuple[Annotated[int, Field(gt=0)], ...] | None = None
+    sparsity: float = Field(default=0.831, ge=0, lt=1, description="sparsity of the last measured network")
+    epochs: int = Field(default=60, gt=0, description="epochs of each training")
+    train: Training = Field(default=Training.model_validate(PUBLISHED), description=PUBLISHED_TRAINING)
+    rate: float = Field(default=0.2, gt=0, lt=1, description="share of its remaining weights that a layer loses")
+    last_rate: float = Field(default=0.1, ge=0, lt=1, description="the same share of the last layer")
+    one_more: bool = Field(default=True, description="prune one weight more in each layer, as the paper's code does")
+    rewind: Literal["init", "dense_trained", "random", "none"] = Field(
+        default="init",
+        description="weights after a pruning: init: the initial ones, `original` in the paper; dense_trained: "
+        "those of the first training, as its code does under that name; random: new ones; none: the pruned ones",
+    )
+    pruner: Annotated[Pruner, PRUNERS] = Field(default=Magnitude(), description="the pruner; `random` is a control")
+    retrain: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
+        default=None,
+        description="rounds after which the network is trained and measured, besides the last; null: all, as published",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -67,14 +68,14 @@ class Cosentino2019(Recipe):
 
     def phases(self) -> tuple[Phase, ...]:
         train = Train(epochs=self.epochs, training=self.train)
-        steps: list[Phase] = [train, Measure(stands_for={"sparsity": 0.0})]
+        phases: list[Phase] = [train, Measure(stands_for={"sparsity": 0.0})]
         levels = self.levels()
         for number, sparsity in enumerate(levels, start=1):
             last = number == len(levels)
             rates = Rates(rate=self.rate, last=self.last_rate, one_more=self.one_more, exact=last)
             settings = Pruning(pruner=self.pruner, scope="layerwise")
-            steps.append(Prune(sparsity=sparsity, pruning=settings, rates=rates))
+            phases.append(Prune(sparsity=sparsity, pruning=settings, rates=rates))
             if last or self.retrain is None or number in self.retrain:
-                steps += [] if self.rewind == "none" else [Rewind(to=self.rewind)]
-                steps += [train, Measure(stands_for={"sparsity": sparsity})]
-        return tuple(steps)
+                phases += [] if self.rewind == "none" else [Rewind(to=self.rewind)]
+                phases += [train, Measure(stands_for={"sparsity": sparsity})]
+        return tuple(phases)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from trainables.core.spec import located
 from trainables.pruning import Pruning
@@ -12,17 +12,22 @@ from trainables.recipes.three_stage import ThreeStage
 
 
 class Filter(ThreeStage):
-    """Train, prune whole filters, fine-tune: what is left can be built as a smaller dense network.
+    """Train, prune whole filters, fine-tune. The result can be saved as a smaller dense network.
 
-    `trainables.export.shrunk` builds it. The default takes the filters of smallest l1 norm from each layer, nearly the
-    same share of all. Source: Li et al. 2017, arXiv:1608.08710 §3.
+    By default the filters of smallest l1 norm in each layer are pruned, about the same share of all layers.
+    Source: Li et al. 2017, arXiv:1608.08710 §3.
     """
 
     kind: Literal["filter"] = "filter"  # type: ignore[assignment]
-    prune: Pruning = Pruning(scope="layerwise", structure="filter")
+    prune: Pruning = Field(default=Pruning(scope="layerwise", structure="filter"), description="how it is pruned")
 
     @model_validator(mode="after")
     def _whole_filters(self) -> Self:
         if self.prune.structure != "filter":
-            raise located("filters are cut whole here", "prune", "structure", value=self.prune.structure)
+            raise located(
+                "this recipe prunes whole filters; set structure to filter",
+                "prune",
+                "structure",
+                value=self.prune.structure,
+            )
         return self

@@ -1,10 +1,10 @@
-"""Flying Bird: sparse from the start, rewired while it is trained."""
+"""Flying Bird: dynamic sparse training."""
 
 from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from trainables.core.spec import located
 from trainables.mask_updates.flying_bird import FlyingBird as Dynamics
@@ -15,23 +15,28 @@ from trainables.recipes.base import Recipe, check_warmups
 
 
 class FlyingBird(Recipe):
-    """Prune at random before training, by ideal gas quotas, and let weights die and grow while the network trains.
+    """Prune at random before training, by ideal gas quotas, and exchange weights while the network trains.
 
-    No dense network is ever trained. With `dynamics.plus` the number of weights changes as well, so that the measured
-    sparsity is not the one asked for. Source: Chen et al. 2022, arXiv:2202.09844 §3.
+    No dense network is trained. With `dynamics.plus` the number of weights changes too, so that the measured sparsity
+    differs from `sparsity`. Source: Chen et al. 2022, arXiv:2202.09844 §3.
     """
 
     kind: Literal["flying_bird"] = "flying_bird"
-    prune: Pruning = Pruning(pruner=Random(), scope="layerwise", layers="igq")
-    dynamics: Dynamics = Dynamics()
+    prune: Pruning = Field(
+        default=Pruning(pruner=Random(), scope="layerwise", layers="igq"),
+        description="how it is pruned before training",
+    )
+    dynamics: Dynamics = Field(default=Dynamics(), description="how weights are exchanged")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_warmups(self.train, self.epochs)
         if self.dynamics.plus and not self.train.select:
-            raise located("plus looks at images that are held back", "train", "select", value=self.train.select)
+            raise located(
+                "plus needs images that are held back; set select above 0", "train", "select", value=self.train.select
+            )
         if self.prune.structure != "unstructured":
-            message = "single weights are rewired: a structure would be lost"
+            message = "the mask update exchanges single weights, which would lose a structure; set it to unstructured"
             raise located(message, "prune", "structure", value=self.prune.structure)
         return self
 

@@ -14,16 +14,16 @@ from trainables.recipes.base import Recipe, check_warmups
 
 
 class Gradual(Recipe):
-    """Train once, and cut on the way to a sparsity that rises by a cubic schedule.
+    """Train once, and prune during the training to a sparsity that rises by a cubic schedule.
 
-    From the share `begin` of the training to `end`, every `every` steps. Source: Zhu & Gupta 2017, arXiv:1710.01878 §3.
+    Source: Zhu & Gupta 2017, arXiv:1710.01878 §3.
     """
 
     kind: Literal["gradual"] = "gradual"
-    begin: float = Field(default=0.0, ge=0, lt=1)
-    end: float = Field(default=0.75, gt=0, le=1)
-    every: int = Field(default=100, gt=0)
-    prune: Pruning = Pruning()
+    begin: float = Field(default=0.0, ge=0, lt=1, description="part of the training after which pruning begins")
+    end: float = Field(default=0.75, gt=0, le=1, description="part of the training after which the sparsity is reached")
+    every: int = Field(default=100, gt=0, description="steps between two prunings")
+    prune: Pruning = Field(default=Pruning(), description="how it is pruned")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,4 +1,4 @@
-"""Sparse networks that were never trained adversarially, and what their sparsity does to robustness."""
+"""Guo et al. 2018: the robustness of sparse networks that are trained naturally."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups, ladder, tuned
 
 NATURAL: dict[str, Any] = {"loss": "natural", "optimiser": {"kind": "sgd", "lr": 0.05}}
-"""Our default: the paper trains naturally; its optimiser and rates are not known to us."""
+"""Our default: the paper trains naturally; we do not know its optimiser and rates."""
 
 
 class Guo2018(Recipe):
-    """Train naturally, then prune `rate` of what is left and train on, until `sparsity` is reached.
+    """Train naturally, then prune `rate` of the remaining weights and train again, until `sparsity` is reached.
 
-    Every round is a measured point. Rounds train for `retrain_epochs`, at `retrain_lr` (None: that of the training),
-    without warm-ups. `prune` says what is cut and whether globally; its pruner `random` is a control. The ladder of
-    halvings, and all numbers, are our defaults: the paper's schedule is not known to us. What `train` does not name is
-    `NATURAL`; sparse activations are `train.activation_l1` and the model's `active`.
+    Every round is a measured point. The schedule of prunings, and all numbers, are our defaults: we do not know the
+    paper's. For sparse activations set `train.activation_l1` and the model's `active`.
     Source: Guo, Zhang, Zhang & Chen 2018, "Sparse DNNs with Improved Adversarial Robustness", arXiv:1810.09619.
     """
 
     published: ClassVar[dict[str, Any]] = NATURAL
     kind: Literal["guo2018"] = "guo2018"
-    train: Training = Training.model_validate(NATURAL)
-    rate: float = Field(default=0.5, gt=0, lt=1)
-    retrain_epochs: int = Field(default=15, gt=0)
-    retrain_lr: float | None = Field(default=None, gt=0)
-    prune: Pruning = Pruning()
+    train: Training = Field(
+        default=Training.model_validate(NATURAL), description="the training; what is not set is natural training by SGD"
+    )
+    rate: float = Field(default=0.5, gt=0, lt=1, description="share of the remaining weights that a round prunes")
+    retrain_epochs: int = Field(
+        default=15, gt=0, description="epochs of the training after a pruning, without warm-ups"
+    )
+    retrain_lr: float | None = Field(
+        default=None, gt=0, description="learning rate of these trainings; null: that of the first"
+    )
+    prune: Pruning = Field(default=Pruning(), description="how it is pruned; the pruner `random` is a control")
 
     @model_validator(mode="after")
     def _warmups_fit(self) -> Self:
@@ -40,8 +44,8 @@ class Guo2018(Recipe):
 
     def phases(self) -> tuple[Phase, ...]:
         again = tuned(self.train, self.retrain_lr)
-        steps: list[Phase] = [Train(epochs=self.epochs, training=self.train), Measure(stands_for={"sparsity": 0.0})]
+        phases: list[Phase] = [Train(epochs=self.epochs, training=self.train), Measure(stands_for={"sparsity": 0.0})]
         for sparsity in ladder(self.rate, self.sparsity):
-            steps.append(Prune(sparsity=sparsity, pruning=self.prune))
-            steps += [Train(epochs=self.retrain_epochs, training=again), Measure(stands_for={"sparsity": sparsity})]
-        return tuple(steps)
+            phases.append(Prune(sparsity=sparsity, pruning=self.prune))
+            phases += [Train(epochs=self.retrain_epochs, training=again), Measure(stands_for={"sparsity": sparsity})]
+        return tuple(phases)

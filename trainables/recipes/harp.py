@@ -15,18 +15,17 @@ from trainables.reparametrisations.learned import Rated
 class Harp(Learned):
     """As HYDRA, with a trained density for each layer that a growing penalty brings to the budget.
 
-    `structure`, `counts`, `least`, `begin` and `gamma` are as of the weights `rated`.
     The published weight decay is 5e-4, HYDRA's 1e-4.
     Source: Zhao & Wressnegger 2023, "Holistic Adversarially Robust Pruning" (ICLR), and its code.
     """
 
     kind: Literal["harp"] = "harp"
-    structure: Literal["unstructured", "filter"] = "unstructured"
-    counts: Literal["weights", "macs"] = "weights"
-    least: float = Field(default=0.1, gt=0, lt=1)
-    begin: float = Field(default=0.1, gt=0, lt=1)
-    gamma: float = Field(default=0.01, ge=0)
-    train_rest: bool = True
+    structure: Literal["unstructured", "filter"] = Field(default="unstructured", description="prune weights or filters")
+    counts: Literal["weights", "macs"] = Field(default="weights", description="what the budget counts")
+    least: float = Field(default=0.1, gt=0, lt=1, description="as of the weights `rated`")
+    begin: float = Field(default=0.1, gt=0, lt=1, description="as of the weights `rated`")
+    gamma: float = Field(default=0.01, ge=0, description="as of the weights `rated`")
+    train_rest: bool = Field(default=True, description="train biases and batch norms while the mask is learned")
 
     def search(self) -> Reparametrisation:
         return Rated(

@@ -1,8 +1,10 @@
-"""HYDRA: the mask of a robust network is learned against the robust loss."""
+"""HYDRA: the mask of a robust network is learned on the robust loss."""
 
 from __future__ import annotations
 
 from typing import Literal
+
+from pydantic import Field
 
 from trainables.recipes.learned import Learned
 from trainables.reparametrisations.base import Reparametrisation
@@ -10,13 +12,13 @@ from trainables.reparametrisations.learned import Scores
 
 
 class Hydra(Learned):
-    """Learn a score for every frozen weight of a trained network, keep the best of each layer, fine-tune.
+    """Learn a score for every frozen weight of a trained network, keep the highest of each layer, fine-tune.
 
     Source: Sehwag, Wang, Mittal & Jana 2020, arXiv:2002.10509, and its code.
     """
 
     kind: Literal["hydra"] = "hydra"
-    train_rest: bool = True
+    train_rest: bool = Field(default=True, description="train biases and batch norms while the mask is learned")
 
     def search(self) -> Reparametrisation:
         return Scores(sparsity=self.sparsity, train_rest=self.train_rest)

@@ -13,21 +13,24 @@ from trainables.recipes.base import Recipe, check_warmups, ladder
 
 
 class Imp(Recipe):
-    """Train, then prune `rate` of what is left, rewind and train again, until `sparsity` is reached.
+    """Train, then prune `rate` of the remaining weights, rewind and train again, until `sparsity` is reached.
 
-    Every round is a measured point. The rungs of the ladder, 1 - (1 - rate)^i, do not depend on
-    `sparsity`, so a sparser trial continues a denser one; only the last round is cut to `sparsity`.
-    `rewind`: `init`, an epoch of the dense training (the rounds then train the remaining epochs),
-    `dense_trained`, `random`, or `none` to train on from the pruned weights; `round_epochs` None
-    trains `epochs` less the rewind epoch.
+    Every round is a measured point. The sparsities of the rounds, 1 - (1 - rate)^i, do not depend on `sparsity`, so a
+    sparser trial shares the rounds of a denser one; only the last round prunes to `sparsity`.
     Source: Frankle & Carbin 2019, arXiv:1803.03635 §1; rewinding: Frankle et al. 2020, arXiv:1912.05671 §3.
     """
 
     kind: Literal["imp"] = "imp"
-    rate: float = Field(default=0.2, gt=0, lt=1)
-    rewind: RewindTo | Literal["none"] = "init"
-    round_epochs: int | None = Field(default=None, gt=0)
-    prune: Pruning = Pruning()
+    rate: float = Field(default=0.2, gt=0, lt=1, description="share of the remaining weights that a round prunes")
+    rewind: RewindTo | Literal["none"] = Field(
+        default="init",
+        description="weights after a pruning: init: the initial ones; a number: those after this epoch of the first "
+        "training; dense_trained: those at its end; random: new ones; none: the pruned ones",
+    )
+    round_epochs: int | None = Field(
+        default=None, gt=0, description="epochs of a round; null: those of the first training after the rewind epoch"
+    )
+    prune: Pruning = Field(default=Pruning(), description="how it is pruned")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -44,15 +47,15 @@ class Imp(Recipe):
     def phases(self) -> tuple[Phase, ...]:
         at = self.rewind if isinstance(self.rewind, int) else 0
         first = Train(epochs=self.epochs, training=self.train, snapshots=(at,) if at else ())
-        steps: list[Phase] = [first, Measure(stands_for={"sparsity": 0.0})]
+        phases: list[Phase] = [first, Measure(stands_for={"sparsity": 0.0})]
         if self.round_epochs is None:
             again = Train(epochs=self.epochs, start=at, training=self.train)
         else:
             again = Train(epochs=self.round_epochs, training=self.train)
         for sparsity in self.ladder():
-            steps.append(Prune(sparsity=sparsity, pruning=self.prune))
+            phases.append(Prune(sparsity=sparsity, pruning=self.prune))
             if self.rewind != "none":
                 # Epoch 0 of the first training is the initialisation: one key for one state.
-                steps.append(Rewind(to="init" if self.rewind == 0 else self.rewind))
-            steps += [again, Measure(stands_for={"sparsity": sparsity})]
-        return tuple(steps)
+                phases.append(Rewind(to="init" if self.rewind == 0 else self.rewind))
+            phases += [again, Measure(stands_for={"sparsity": sparsity})]
+        return tuple(phases)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.method.training import Training
 from trainables.pruning import Pruning
-from trainables.recipes.base import Recipe, check_warmups, tuned
+from trainables.recipes.base import PUBLISHED_TRAINING, Recipe, check_warmups, tuned
 from trainables.reparametrisations.base import Reparametrisation
 
 PUBLISHED: dict[str, Any] = {
@@ -22,20 +22,24 @@ PUBLISHED: dict[str, Any] = {
 
 
 class Learned(Recipe):
-    """Train the dense network, learn which weights to keep while they are frozen, fine-tune those.
+    """Train the dense network, learn which of its frozen weights to keep, fine-tune those.
 
-    The published epochs are 100, 20 and 100; every phase has a schedule of its own. `prune_lr` None is the training's
-    learning rate, `finetune_lr` None a tenth of it, as published. All sparsities share the dense network, which is a
-    measured point. Regularisers act on the trainings before and after: while the mask is learned, the weights that they
-    would shrink are frozen.
+    The published epochs are 100, 20 and 100; every phase has its own schedule. All sparsities share the dense network,
+    which is a measured point. While the mask is learned regularisers have no effect: the weights are frozen.
     """
 
     published: ClassVar[dict[str, Any]] = PUBLISHED
-    train: Training = Training.model_validate(PUBLISHED)
-    prune_epochs: int = Field(default=6, gt=0)
-    prune_lr: float | None = Field(default=None, gt=0)
-    finetune_epochs: int = Field(default=30, ge=0)
-    finetune_lr: float | None = Field(default=None, gt=0)
+    train: Training = Field(default=Training.model_validate(PUBLISHED), description=PUBLISHED_TRAINING)
+    prune_epochs: int = Field(default=6, gt=0, description="epochs in which the mask is learned")
+    prune_lr: float | None = Field(
+        default=None, gt=0, description="learning rate of the mask; null: that of the training"
+    )
+    finetune_epochs: int = Field(default=30, ge=0, description="epochs of the fine-tuning")
+    finetune_lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="learning rate of the fine-tuning; null: a tenth of the training's, as published",
+    )
 
     @model_validator(mode="after")
     def _warmups_fit(self) -> Self:
@@ -44,10 +48,10 @@ class Learned(Recipe):
 
     @abstractmethod
     def search(self) -> Reparametrisation:
-        """Return what is trained while the mask is learned."""
+        """Return the reparametrisation with which the mask is learned."""
 
     def cut(self) -> Pruning:
-        """Return what holds a learned mask to the budget, which it has."""
+        """Return how the learned mask is applied, which has the sparsity already."""
         return Pruning()
 
     def phases(self) -> tuple[Phase, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainables.core.spec import located
 from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.pruning.mad import Mad as Saliency
+from trainables.recipes.base import PUBLISHED_TRAINING
 from trainables.recipes.three_stage import ThreeStage
 
 PUBLISHED: dict[str, Any] = {
@@ -21,16 +22,18 @@ PUBLISHED: dict[str, Any] = {
 
 
 class Mad(ThreeStage):
-    """Train adversarially, cut by the pruner `mad` on images that the training's own attack finds, fine-tune.
+    """Train adversarially, prune by the pruner `mad` on images attacked as in the training, fine-tune.
 
-    The published epochs are 60 and 60, after 200 natural ones that are not built. What `train` does not name is as
-    published (`PUBLISHED`), but for the radius. Source: Lee, Kim & Ro 2022, arXiv:2204.02738, and its code.
+    The published epochs are 60 and 60, after 200 natural ones, which are not part of this recipe.
+    Source: Lee, Kim & Ro 2022, arXiv:2204.02738, and its code.
     """
 
     published: ClassVar[dict[str, Any]] = PUBLISHED
     kind: Literal["mad"] = "mad"  # type: ignore[assignment]
-    train: Training = Training.model_validate(PUBLISHED)
-    prune: Pruning = Pruning(pruner=Saliency())
+    train: Training = Field(
+        default=Training.model_validate(PUBLISHED), description=f"{PUBLISHED_TRAINING}, except for the radius"
+    )
+    prune: Pruning = Field(default=Pruning(pruner=Saliency()), description="how it is pruned")
 
     @field_validator("prune", mode="before")
     @classmethod
@@ -41,11 +44,11 @@ class Mad(ThreeStage):
     def _attack_of_the_training(self) -> Self:
         pruner = self.prune.pruner
         if not isinstance(pruner, Saliency):
-            raise located("the pruner here is mad", "prune", "pruner", value=pruner.kind)
+            raise located("this recipe prunes by the pruner mad", "prune", "pruner", value=pruner.kind)
         for field in ("attack", "eps"):
             value = getattr(pruner, field)
             if value not in (Saliency.model_fields[field].default, getattr(self.train, field)):
-                message = f"the pruner's images are attacked as those of the training are, by train.{field}"
+                message = f"the pruner's images are attacked as in the training; set train.{field} instead"
                 raise located(message, "prune", "pruner", field, value=value)
         return self
 

@@ -11,7 +11,7 @@ from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.method.schedules import SCHEDULES, Schedule, Step
 from trainables.method.training import Training
 from trainables.pruning import Pruning
-from trainables.recipes.base import Recipe, check_warmups, tuned
+from trainables.recipes.base import PUBLISHED_TRAINING, Recipe, check_warmups, tuned
 from trainables.reparametrisations.admm import Admm, check_projection
 
 PUBLISHED: dict[str, Any] = {
@@ -22,30 +22,36 @@ PUBLISHED: dict[str, Any] = {
 
 
 class Radmm(Recipe):
-    """Train the dense network, train on while weights are pulled to the budget, cut to it, and train what is left.
+    """Train the dense network, train it further with an ADMM penalty towards the sparsity, prune to it, and retrain.
 
-    The pull is that of the weights `admm`: `rho`, `growth` and `update_epochs` are as there. Both later trainings have
-    a tenth of the training's learning rate unless `admm_lr` and `retrain_lr` say otherwise. With `restarts` the one
-    begins anew with each update, and is divided by ten after each third of the epochs up to the next; the other has
-    `retrain_schedule`. All sparsities share the dense network, which is a measured point. All of this is the code's;
-    its epochs are 200, 200 and 200, with updates after 20, ours shorter in proportion. It prunes the layers that it
-    is told, in its example no linear one; ours are all, unless `prune` says otherwise.
-    Source: Ye et al. 2019, arXiv:1903.12561, by its code.
+    All sparsities share the dense network, which is a measured point. The code's epochs are 200, 200 and 200, with
+    updates after 20; ours are shorter in proportion. It prunes the layers of a list, in its example no linear one; by
+    default this recipe prunes all. Source: Ye et al. 2019, arXiv:1903.12561, by its code.
     """
 
     published: ClassVar[dict[str, Any]] = PUBLISHED
     kind: Literal["radmm"] = "radmm"
-    train: Training = Training.model_validate(PUBLISHED)
-    admm_epochs: int = Field(default=30, gt=0)
-    admm_lr: float | None = Field(default=None, gt=0)
-    rho: float = Field(default=1e-3, gt=0)
-    growth: float = Field(default=1.3, ge=1)
-    update_epochs: int = Field(default=3, gt=0)
-    restarts: bool = True
-    prune: Pruning = Pruning(scope="layerwise")
-    retrain_epochs: int = Field(default=30, ge=0)
-    retrain_lr: float | None = Field(default=None, gt=0)
-    retrain_schedule: Annotated[Schedule, SCHEDULES] = Step(at=(0.4, 0.75))
+    train: Training = Field(default=Training.model_validate(PUBLISHED), description=PUBLISHED_TRAINING)
+    admm_epochs: int = Field(default=30, gt=0, description="epochs with the penalty")
+    admm_lr: float | None = Field(
+        default=None, gt=0, description="learning rate with the penalty; null: a tenth of the training's"
+    )
+    rho: float = Field(default=1e-3, gt=0, description="first weight of the penalty, as of the weights `admm`")
+    growth: float = Field(default=1.3, ge=1, description="factor of that weight at each update")
+    update_epochs: int = Field(default=3, gt=0, description="epochs between two updates")
+    restarts: bool = Field(
+        default=True,
+        description="restart the learning rate with each update, and divide it by ten after each third of the epochs "
+        "up to the next",
+    )
+    prune: Pruning = Field(default=Pruning(scope="layerwise"), description="how it is pruned")
+    retrain_epochs: int = Field(default=30, ge=0, description="epochs of the retraining")
+    retrain_lr: float | None = Field(
+        default=None, gt=0, description="learning rate of the retraining; null: a tenth of the training's"
+    )
+    retrain_schedule: Annotated[Schedule, SCHEDULES] = Field(
+        default=Step(at=(0.4, 0.75)), description="learning-rate schedule of the retraining"
+    )
 
     @field_validator("prune")
     @classmethod
@@ -81,6 +87,6 @@ class Radmm(Recipe):
         )
 
     def _later(self, lr: float | None, schedule: Schedule | None) -> Training:
-        """Return the training of a later phase; without a schedule of its own it has the first one's."""
+        """Return the training of a later phase, by default with the schedule of the first one."""
         training = tuned(self.train, self.train.optimiser.lr / 10 if lr is None else lr)
         return training if schedule is None else training.model_copy(update={"schedule": schedule})

@@ -13,26 +13,33 @@ from trainables.recipes.base import Recipe, check_warmups
 
 
 class Shi2022(Recipe):
-    """Find a sparse network before training, then train it adversarially.
+    """Find a sparse network before training by a tangent-kernel mask search, then train it adversarially.
 
-    `method`: `awt` searches `search_epochs` for a mask, and weights, that do what the dense network does (`imitation`),
-    starting with the mask of `prune`; `prune` cuts by it in one step, the control. `weights` that training starts from:
-    `found` by the search (of a control the initial ones), the `init`ial, or `random` new ones, under the same mask.
-    With `measure_start` the network is a point before it is trained as well, for the distances to the dense one; that
-    is for experiments, as a search would learn that nothing is robust. A `sparsity` of 0 trains the dense network; with
-    `reference` that is done first, and measured, for the metric `dynamics`: it is shared by all sparsities and methods,
-    and what follows starts from the initial network all the same.
-    Source: Shi et al. 2022, arXiv:2202.06488; how far that is verified, docs/recipes/shi2022.md tells.
+    A `sparsity` of 0 trains the dense network. Source: Shi et al. 2022, arXiv:2202.06488; docs/recipes/shi2022.md
+    says how far this is verified.
     """
 
     kind: Literal["shi2022"] = "shi2022"
-    method: Literal["awt", "prune"] = "awt"
-    search_epochs: int = Field(default=20, gt=0)
-    imitation: Imitation = Imitation()
-    prune: Pruning = Pruning(scope="layerwise")
-    weights: Literal["found", "init", "random"] = "found"
-    measure_start: bool = False
-    reference: bool = False
+    method: Literal["awt", "prune"] = Field(
+        default="awt", description="awt: search for the mask; prune: prune in one step, the control"
+    )
+    search_epochs: int = Field(default=20, gt=0, description="epochs of the search")
+    imitation: Imitation = Field(default=Imitation(), description="the search")
+    prune: Pruning = Field(default=Pruning(scope="layerwise"), description="how the first mask is made")
+    weights: Literal["found", "init", "random"] = Field(
+        default="found",
+        description="weights from which the training starts: those of the search, the initial ones, or new random ones",
+    )
+    measure_start: bool = Field(
+        default=False,
+        description="measure the network before its training too; only for experiments, as the sampler observes points "
+        "that are not robust",
+    )
+    reference: bool = Field(
+        default=False,
+        description="train and measure the dense network first, for the metric `dynamics`; all sparsities and methods "
+        "share it, and the search still starts from the initial network",
+    )
 
     @model_validator(mode="after")
     def _warmups_fit(self) -> Self:
@@ -58,7 +65,7 @@ class Shi2022(Recipe):
         return Imitate(epochs=self.search_epochs, sparsity=self.sparsity, pruning=self.prune, imitation=self.imitation)
 
     def _rewound(self) -> tuple[Phase, ...]:
-        """Return what gives the mask other weights; a pruned network has the initial ones already."""
+        """Return the rewind to other weights, if any; a pruned network has the initial ones already."""
         if self.weights == "random":
             return (Rewind(to="random"),)
         return (Rewind(to="init"),) if self.weights == "init" and self.method == "awt" else ()

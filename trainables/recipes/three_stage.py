@@ -12,16 +12,17 @@ from trainables.recipes.base import Recipe, check_warmups, tuned
 
 
 class ThreeStage(Recipe):
-    """Train the dense network, prune it in one shot, fine-tune what is left.
+    """Train the dense network, which is a measured point too, prune it in one shot, fine-tune.
 
-    The dense network is a measured point too. `finetune_lr` None keeps the learning rate of the
-    dense training. Source: Han et al. 2015, arXiv:1506.02626 §3.
+    Source: Han et al. 2015, arXiv:1506.02626 §3.
     """
 
     kind: Literal["three_stage"] = "three_stage"
-    finetune_epochs: int = Field(default=15, ge=0)
-    finetune_lr: float | None = Field(default=None, gt=0)
-    prune: Pruning = Pruning()
+    finetune_epochs: int = Field(default=15, ge=0, description="epochs of the fine-tuning")
+    finetune_lr: float | None = Field(
+        default=None, gt=0, description="learning rate of the fine-tuning; null: that of the training"
+    )
+    prune: Pruning = Field(default=Pruning(), description="how it is pruned")
 
     @model_validator(mode="after")
     def _warmups_fit(self) -> Self:
@@ -29,7 +30,7 @@ class ThreeStage(Recipe):
         return self
 
     def pruning(self) -> Pruning:
-        """Return how it is cut."""
+        """Return how it is pruned."""
         return self.prune
 
     def phases(self) -> tuple[Phase, ...]:

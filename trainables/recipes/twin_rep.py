@@ -1,4 +1,4 @@
-"""TwinRep: adversarial training of weights that are products of two factors, cut once on the way."""
+"""TwinRep: adversarial training of weights that are products of two factors, pruned once during it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainables.core.spec import located
 from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.method.training import Training
 from trainables.pruning import Pruning
-from trainables.recipes.base import Recipe, check_warmups
+from trainables.recipes.base import PUBLISHED_TRAINING, Recipe, check_warmups
 from trainables.reparametrisations.twin import Twin
 
 PUBLISHED: dict[str, Any] = {
@@ -18,24 +18,26 @@ PUBLISHED: dict[str, Any] = {
     "schedule": {"kind": "step", "at": [0.7, 0.85]},
     "attack": {"kind": "pgd", "steps": 10, "step_size": 0.25},
 }
-"""The training of the paper's code, for 100 epochs of which the tenth is followed by the cut."""
+"""The training of the paper's code, for 100 epochs with the pruning after the tenth."""
 
 
 class TwinRep(Recipe):
-    """Train products of two factors, cut the smallest products after `prune_epoch`, train on, and hand on the products.
+    """Train products of two factors, prune the smallest products during the training; the products are the result.
 
-    One training of `epochs`, learning rates and all, that is cut on the way; that the optimiser's momentum begins anew
-    there is ours. All sparsities share the epochs before. `init` is as of the weights `twin`.
+    The learning-rate schedule continues over the pruning; that the optimiser's momentum starts anew is our choice. All
+    sparsities share the epochs before it.
     Source: Li et al. 2023, "Learning Adversarially Robust Sparse Networks via Weight Reparameterization" (AAAI), and
     its code.
     """
 
     published: ClassVar[dict[str, Any]] = PUBLISHED
     kind: Literal["twin_rep"] = "twin_rep"
-    train: Training = Training.model_validate(PUBLISHED)
-    prune_epoch: int = Field(default=3, gt=0)
-    init: Literal["kaiming_uniform", "ones"] = "kaiming_uniform"
-    prune: Pruning = Pruning()
+    train: Training = Field(default=Training.model_validate(PUBLISHED), description=PUBLISHED_TRAINING)
+    prune_epoch: int = Field(default=3, gt=0, description="epoch after which the network is pruned")
+    init: Literal["kaiming_uniform", "ones"] = Field(
+        default="kaiming_uniform", description="initial value of the second factor"
+    )
+    prune: Pruning = Field(default=Pruning(), description="how it is pruned")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -21,40 +21,42 @@ PRUNINGS = {
     "slimming": Pruning(pruner=Slimming(), structure="filter"),
     "narrow": Pruning(pruner=Leading(), scope="layerwise", structure="filter", rescale=True),
 }
-"""By source, how the small network comes out of the large one."""
+"""How the small network is pruned from the large one, by source."""
 
 
 class Wang2020(Recipe):
     """A small robust network by adversarial pruning, and a large one that inherits its weights.
 
-    `small` says where the small network comes from: pruned from the trained large one (`global` or `layerwise`
-    magnitudes, l1-norm `filter`s, network `slimming` with its penalty in the dense training), in `rounds` rounds that
-    leave the same share each; or `narrow`, the leading filters alone, trained from their initial values. After a
-    pruning the survivors are `continued`, `rewound` to their initial values or drawn at `random` (`weights`), and
-    trained `retrain_epochs`. `natural_first` trains the dense network without an adversary.
-
-    `large` `inherit` then opens all masks, sets what was pruned as `rest`, `rest_scale` and `inherit_norms` say (see
-    `Inherit`), and trains the whole network `large_epochs`: inverse weights inheritance. Its baselines start from the
-    initialisation and train as long as that last training (`equal_epochs`), or as all trainings together
-    (`equal_compute`; epochs of a narrow network count like others, to the baseline's advantage). `none` ends with
-    the small network. `sparsity` is that of the small network.
-
-    The paper's text is not known to us, but for its abstract: which of these it means, its epochs, rates, and slimming
-    weight, are open, and the defaults are ours. Source: Wang et al. 2020, arXiv:2009.05423.
+    `sparsity` is that of the small network. We know only the abstract of the paper: which of these variants it means,
+    its epochs, rates and slimming weight are open, and the defaults are ours.
+    Source: Wang et al. 2020, arXiv:2009.05423.
     """
 
     kind: Literal["wang2020"] = "wang2020"
-    small: Literal["global", "layerwise", "filter", "slimming", "narrow"] = "global"
-    rounds: int = Field(default=1, gt=0)
-    weights: Literal["continued", "rewound", "random"] = "continued"
-    retrain_epochs: int = Field(default=15, gt=0)
-    natural_first: bool = False
-    slimming: float = Field(default=1e-4, ge=0)
-    large: Literal["inherit", "equal_epochs", "equal_compute", "none"] = "inherit"
-    large_epochs: int = Field(default=30, gt=0)
-    rest: Rest = "zero"
-    rest_scale: float = Field(default=1.0, ge=0)
-    inherit_norms: bool = True
+    small: Literal["global", "layerwise", "filter", "slimming", "narrow"] = Field(
+        default="global",
+        description="the small network: pruned from the trained large one by global or layerwise magnitudes, by the l1 "
+        "norm of filters, or by network slimming; narrow: the leading filters, trained from their initial values",
+    )
+    rounds: int = Field(default=1, gt=0, description="prunings up to the sparsity, each by the same share")
+    weights: Literal["continued", "rewound", "random"] = Field(
+        default="continued",
+        description="weights after a pruning: the pruned ones, the initial ones, or new random ones",
+    )
+    retrain_epochs: int = Field(default=15, gt=0, description="epochs of the training after a pruning")
+    natural_first: bool = Field(default=False, description="train the dense network naturally")
+    slimming: float = Field(
+        default=1e-4, ge=0, description="weight of the slimming penalty in the dense training, if `small` is slimming"
+    )
+    large: Literal["inherit", "equal_epochs", "equal_compute", "none"] = Field(
+        default="inherit",
+        description="the large network: inherit: it inherits the small one's weights; its baselines start from the "
+        "initialisation and train as long as that last training, or as all trainings together; none: no large network",
+    )
+    large_epochs: int = Field(default=30, gt=0, description="epochs of the last training of the large network")
+    rest: Rest = Field(default="zero", description="values of the weights that were pruned, as of the phase `inherit`")
+    rest_scale: float = Field(default=1.0, ge=0, description="factor of these values")
+    inherit_norms: bool = Field(default=True, description="inherit the batch norms too")
 
     @model_validator(mode="after")
     def _warmups_fit(self) -> Self:
@@ -83,19 +85,19 @@ class Wang2020(Recipe):
         return cut, Train(epochs=self.epochs, training=self.train), self._measured(self.sparsity, self.rounds)
 
     def _pruned(self) -> tuple[Phase, ...]:
-        steps = [*self._trained()]
+        phases = [*self._trained()]
         for number in range(1, self.rounds + 1):
-            rung = 1 - (1 - self.sparsity) ** (number / self.rounds)
-            sparsity = self.sparsity if number == self.rounds else round(rung, 6)
-            steps.append(Prune(sparsity=sparsity, pruning=PRUNINGS[self.small]))
+            level = 1 - (1 - self.sparsity) ** (number / self.rounds)
+            sparsity = self.sparsity if number == self.rounds else round(level, 6)
+            phases.append(Prune(sparsity=sparsity, pruning=PRUNINGS[self.small]))
             if self.weights != "continued":
-                steps.append(Rewind(to="init" if self.weights == "rewound" else "random"))
-            steps.append(Train(epochs=self.retrain_epochs, training=self.train))
-            steps.append(self._measured(sparsity, number))
-        return tuple(steps)
+                phases.append(Rewind(to="init" if self.weights == "rewound" else "random"))
+            phases.append(Train(epochs=self.retrain_epochs, training=self.train))
+            phases.append(self._measured(sparsity, number))
+        return tuple(phases)
 
     def _trained(self) -> tuple[Phase, ...]:
-        """Return the training of the large network before it is pruned, which is all there is of a sparsity of 0."""
+        """Return the training of the large network before it is pruned: all phases for a sparsity of 0."""
         return Train(epochs=self.epochs, training=self._dense()), Measure(stands_for={"sparsity": 0.0})
 
     def _measured(self, sparsity: float, rounds: int) -> Measure:
@@ -103,7 +105,7 @@ class Wang2020(Recipe):
         return Measure(stands_for={"sparsity": sparsity, "rounds": rounds, "large": "none"})
 
     def _dense(self) -> Training:
-        """Return how the large network is trained before it is pruned."""
+        """Return the training of the large network before it is pruned."""
         update: dict[str, object] = {}
         if self.natural_first and self.small != "narrow":
             update["loss"] = Natural()

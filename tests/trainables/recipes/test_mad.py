@@ -36,9 +36,9 @@ def test_what_training_does_not_name_is_as_published() -> None:
 @pytest.mark.parametrize(
     ("prune", "message"),
     [
-        ({"pruner": "snip"}, "the pruner here is mad"),
-        ({"pruner": {"kind": "mad", "eps": "2/255"}}, r"by train\.eps"),
-        ({"pruner": {"kind": "mad", "attack": "fgsm"}}, r"by train\.attack"),
+        ({"pruner": "snip"}, "this recipe prunes by the pruner mad"),
+        ({"pruner": {"kind": "mad", "eps": "2/255"}}, r"set train\.eps instead"),
+        ({"pruner": {"kind": "mad", "attack": "fgsm"}}, r"set train\.attack instead"),
     ],
 )
 def test_another_pruner_or_attack_than_the_trainings_is_refused(prune: dict[str, Any], message: str) -> None:

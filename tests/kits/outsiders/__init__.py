@@ -1,0 +1,1 @@
+"""Plug-ins as somebody outside would write them: one class and one registry line each."""

@@ -112,9 +112,9 @@ def test_a_pruner_from_outside_cuts_a_network(tmp_path: Path) -> None:
 
 def test_a_mask_update_from_outside_thins_a_network(tmp_path: Path) -> None:
     RECIPES.register("updated_of_test", Updated)
-    update = {"kind": "fade_of_test", "share": 0.2, "every": 6}
-    point = trained(tmp_path, {"kind": "updated_of_test", "epochs": 12, "update": update})
-    # Of 36 steps; after steps 6, 12 and 18 each layer keeps four fifths.
+    update = {"kind": "fade_of_test", "share": 0.2, "every": 10}
+    point = trained(tmp_path, {"kind": "updated_of_test", "epochs": 20, "update": update}, loss="natural")
+    # Of 60 steps; after steps 10, 20 and 30 each layer keeps four fifths.
     assert point.sparsity == pytest.approx(1 - 0.5 * 0.8**3, abs=0.01)
     assert point.clean_accuracy > 0.3
 

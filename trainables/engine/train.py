@@ -30,7 +30,7 @@ from trainables.losses.base import Adversary, Terms
 from trainables.mask_updates.base import Fixed, MaskUpdateContext
 from trainables.method.phases import Train
 from trainables.method.training import Training
-from trainables.models.activations import activity, watched
+from trainables.models.activations import activity, recorded
 from trainables.models.graph.folding import FrozenAttackModel
 from trainables.reparametrisations.network import ReparametrisedNetwork
 from trainables.store.state import State, Tensors
@@ -233,7 +233,7 @@ class _Run:
 
     def _terms(self, adversary: Adversary, x: Tensor, y: Tensor) -> Terms:
         settings = self.training
-        watching = watched(self.model) if settings.activation_l1 else nullcontext[list[Tensor]]([])
+        watching = recorded(self.model) if settings.activation_l1 else nullcontext[list[Tensor]]([])
         with watching as outputs:
             found = self.loss.terms(self._forward, adversary, x, y, settings.label_smoothing)
         return replace(found, loss=found.loss + settings.activation_l1 * activity(outputs)) if outputs else found

@@ -1,4 +1,4 @@
-"""Measure a network by the protocol: which examples it classifies rightly, clean and attacked, and can that be trusted.
+"""Measure a network by the protocol: which examples it classifies correctly, clean and attacked, and sanity checks.
 
 Everything here is exact: eval mode, float32 without TF32, the same chunks of examples and the
 same attack draws for every network that is measured on one kind of device.
@@ -24,7 +24,7 @@ from trainables.core.errors import SpecError
 from trainables.core.rng import derive
 from trainables.data.tensors import Split
 from trainables.measure import sanity_checks
-from trainables.measure.metrics import measured
+from trainables.measure.metrics import values
 from trainables.method.protocol import Protocol
 from trainables.metrics.base import Trainings
 from trainables.models import macs
@@ -35,16 +35,16 @@ from trainables.store.state import State
 Verdicts = NDArray[np.bool_]
 
 CHUNK = {"cpu": 128, "cuda": 512}
-"""Images per attacked chunk, by device type. Part of what is measured: each chunk has a generator of its own."""
+"""Images per attacked chunk, by device type. Results depend on it: each chunk has its own generator."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What a network did on the protocol's examples, in their order.
+    """The verdicts on the protocol's examples, in their order, and the size of the network.
 
-    `robust_correct` implies `clean_correct`. `flags` name what is suspicious (`SEVERITY` of
-    `trainables.measure.sanity_checks`), `status` is the worst of them. `nonzero` of `prunable` weights are not 0;
-    `macs_effective` counts the multiply-accumulates with those alone.
+    `robust_correct` implies `clean_correct`. `flags` are those of `trainables.measure.sanity_checks`, `status` is the
+    worst of them. `nonzero` of `prunable` weights are not 0; `macs_effective` counts the multiply-accumulates with
+    those alone.
     """
 
     robust_correct: Verdicts
@@ -70,13 +70,12 @@ def measure(
     origin: Callable[[], State] | None = None,
     trainings: Callable[[], Trainings | None] = lambda: None,
 ) -> Measurement:
-    """Measure the network that `state` makes of `model`; the module itself is left as it was.
+    """Measure the network of `model` with the tensors of `state`; the module itself is not changed.
 
-    An example is robustly correct if it is classified rightly both as it is and as the attack leaves it;
-    logits that are not finite are wrong. The noise of a noisy network is off, unless the protocol has it on: then an
-    example is classified as in most of `protocol.votes` passes. Without `checked` nothing is looked for that would
-    raise a flag. `origin` gives the network as it was initialised, `trainings` what led to it, which a metric of the
-    protocol may ask for.
+    An example is robustly correct if it is classified correctly both clean and attacked; logits that are not finite
+    are wrong. The noise of a noisy network is off, unless the protocol has it on: then the majority of
+    `protocol.votes` passes is the predicted class. Without `checked` no sanity checks are made. `origin` returns the
+    initial network, `trainings` those that a metric of the protocol compares.
 
     Raises:
         SpecError: the protocol asks for more examples than the split has.
@@ -87,14 +86,14 @@ def measure(
     device = torch.device(device)
     net = _frozen(model, state, device)
     noise = Noise.of(state.to(device)) if protocol.noise else None
-    seen = net if noise is None else Noisy(net, noise, state.to(device).masks)
+    measured = net if noise is None else Noisy(net, noise, state.to(device).masks)
     with exact(device):
-        chunks = _chunks(seen, protocol, split, examples, device)
+        chunks = _chunks(measured, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
         robust = torch.cat([c.robust for c in chunks]).cpu()
-        asked = (net, state, protocol, split, clean, robust, origin, trainings)
-        metrics = measured(*asked) if protocol.metrics else {}
-        found = _flags(net, seen, state, protocol, split, chunks, device) if checked else ()
+        inputs = (net, state, protocol, split, clean, robust, origin, trainings)
+        metrics = values(*inputs) if protocol.metrics else {}
+        found = _flags(net, measured, state, protocol, split, chunks, device) if checked else ()
         if checked and noise is not None:
             found = (*found, *sanity_checks.of_noise(noise, state))
         counts = _macs(net, split)
@@ -139,14 +138,14 @@ def pack_verdicts(verdicts: Verdicts) -> str:
 
 
 def unpack_verdicts(text: str, examples: int) -> Verdicts:
-    """Read what `pack_verdicts` wrote of so many examples."""
+    """Read what `pack_verdicts` wrote of this number of examples."""
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=examples).astype(np.bool_)
 
 
 def _frozen(model: nn.Module, state: State, device: torch.device) -> nn.Module:
     """Return a copy of the module with the state's tensors, in eval mode, that computes no weight gradients."""
     net = state.into(copy.deepcopy(model)).to(device)
-    # Always the same memory format, for it decides the rounding.
+    # Always the same memory format, which decides the rounding.
     net = net.to(memory_format=torch.channels_last)
     return net.eval().requires_grad_(False)
 
@@ -172,7 +171,7 @@ def _chunks(net: nn.Module, protocol: Protocol, split: Split, examples: int, dev
 
 def _flags(
     net: nn.Module,
-    seen: nn.Module,
+    measured: nn.Module,
     state: State,
     protocol: Protocol,
     split: Split,
@@ -183,7 +182,7 @@ def _flags(
     return (
         *sanity_checks.of_state(state, net),
         *sanity_checks.of_verdicts(clean, split.y[: len(clean)].cpu(), finite=all(c.finite for c in chunks)),
-        *_flags_of_sample(seen, protocol, split, robust, device),
+        *_flags_of_sample(measured, protocol, split, robust, device),
     )
 
 
@@ -193,7 +192,10 @@ def _macs(net: nn.Module, split: Split) -> macs.Counts:
 
 
 def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: int) -> _Chunk:
-    """Classify a chunk clean and attacked. All of it is attacked, so that draws depend on no network's verdicts."""
+    """Classify a chunk clean and attacked. All images are attacked, so that draws do not depend on clean verdicts.
+
+    Shapes: x (N, C, H, W) in [0, 1], y (N,).
+    """
     x = x.contiguous(memory_format=torch.channels_last)
     noisy = isinstance(net, Noisy)
     if isinstance(net, Noisy):
@@ -203,23 +205,23 @@ def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: i
     if not clean.any():
         return _Chunk(clean, clean, finite)
     generator = torch.Generator(x.device).manual_seed(derive("protocol", protocol.seed, first))
-    # An input that a random network happened to misclassify once is no better than where the attack ends.
+    # An input that a random network happened to misclassify once is no stronger than the attack's last one.
     keep: Keep = "last" if noisy else "worst"
-    asked = Eot(net, protocol.eot) if noisy else net
-    found = attacks.run(protocol.attack, asked, x, y, eps=float(protocol.eps), generator=generator, keep=keep)
+    attacked = Eot(net, protocol.eot) if noisy else net
+    found = attacks.run(protocol.attack, attacked, x, y, eps=float(protocol.eps), generator=generator, keep=keep)
     robust, still = _classified(net, found, y, votes)
     return _Chunk(clean, clean & robust, finite and still)
 
 
 def _classified(net: nn.Module, x: Tensor, y: Tensor, votes: int) -> tuple[Tensor, bool]:
-    """Say which examples most of `votes` passes classify rightly, and whether all logits are finite."""
-    right, finite = torch.zeros(len(x), dtype=torch.long, device=x.device), True
+    """Return whether most of `votes` passes are correct, by example (N,), and whether all logits are finite."""
+    correct, finite = torch.zeros(len(x), dtype=torch.long, device=x.device), True
     for _ in range(votes):
         with torch.no_grad():
             logits = net(x)
-        right += sanity_checks.correct(logits, y)
+        correct += sanity_checks.correct(logits, y)
         finite = finite and bool(logits.isfinite().all())
-    return 2 * right > votes, finite
+    return 2 * correct > votes, finite
 
 
 def _flags_of_sample(

@@ -1,4 +1,4 @@
-"""Compute a protocol's metrics of a measured network."""
+"""The values of a protocol's metrics for a measured network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainables.metrics.base import Metric, MetricContext, Trainings
 from trainables.store.state import State
 
 
-def measured(
+def values(
     net: nn.Module,
     state: State,
     protocol: Protocol,
@@ -28,13 +28,13 @@ def measured(
     origin: Callable[[], State] | None,
     trainings: Callable[[], Trainings | None],
 ) -> dict[str, float | None]:
-    """Return all metrics' numbers by name, None for what is not finite.
+    """Return the values of all metrics by name, None for those that are not finite.
 
-    `net` has the tensors of `state`, is in eval mode and on its device; `clean` and `robust` are the verdicts on the
-    first so many images of the split.
+    `net` has the tensors of `state`, is in eval mode and on its device; `clean` and `robust` (N,) are the verdicts on
+    the first N images of the split.
 
     Raises:
-        SpecError: two metrics give the same name, or one asks for an origin that is not known.
+        SpecError: two metrics have the same name, or one needs the initial network, which is unknown.
     """
     device = next(net.parameters()).device
     part = slice(0, len(clean))
@@ -57,15 +57,15 @@ def measured(
         )
         for name, value in metric.values(context).items():
             if name in found:
-                raise SpecError(f"protocol.metrics: {name} is given twice")
+                raise SpecError(f"protocol.metrics: two metrics have the name {name}")
             found[name] = value if math.isfinite(value) else None
     return found
 
 
 def _seed(metric: Metric, protocol: Protocol) -> int:
-    """Depend on the metric and not on its place among others, so that adding one changes no number of another."""
+    """Return a seed that does not depend on other metrics, so that adding one changes no number of another."""
     return derive("metric", protocol.seed, canonical_json(plain(metric, defaults=False, hashed=True)))
 
 
 def _unknown() -> State:
-    raise SpecError("protocol.metrics: a metric compares with the initial network, which is not known here")
+    raise SpecError("protocol.metrics: a metric compares with the initial network, which is unknown")

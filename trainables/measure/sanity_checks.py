@@ -1,4 +1,4 @@
-"""Cheap automatic checks of a measurement: signs that a robust accuracy is not what it seems.
+"""Cheap automatic checks of a measurement: signs that a robust accuracy is overestimated.
 
 Source: Carlini et al. 2019, arXiv:1902.06705 §§3-4; the flags of AutoAttack (Croce & Hein 2020, arXiv:2003.01690).
 """
@@ -32,28 +32,31 @@ SEVERITY: dict[str, Literal["warn", "invalid"]] = {
     "random_noise_stronger": "warn",
     "weaker_than_fgsm": "warn",
 }
-"""Every flag a measurement may carry, and what it does to the point.
+"""Every flag that a measurement may have, and the point's status with it.
 
 non_finite_logits: NaN or infinite logits. masks_broken: a pruned weight is not 0. buffers_changed: measuring changed a
-parameter or buffer. at_chance: clean accuracy within two standard errors of always naming the commonest class.
+parameter or buffer. at_chance: clean accuracy within two standard errors of always predicting the commonest class.
 dead_layer: a layer's weights are all 0. zero_gradient: the loss has no input gradient for more than 1 % of the
 examples. softmax_output: the network returns probabilities, not logits. nondeterministic: two passes differ.
-noise_on_pruned: it was measured with noise on pruned weights too, so in no pass is it as sparse as it is said to be.
-random_noise_stronger: noise of random signs breaks more than 1 % of the examples, counting those that survived
-the attack. weaker_than_fgsm: one gradient step breaks over a point more than the protocol's attack.
+noise_on_pruned: pruned weights have noise too, so no pass is as sparse as the counts say.
+random_noise_stronger: random noise breaks more than 1 % of the examples, counting those that survived the attack.
+weaker_than_fgsm: one gradient step breaks over one percentage point more examples than the protocol's attack.
 """
 
 SAMPLE = 200
-"""The first so many examples are the sample of the checks that cost passes."""
+"""Number of examples, the first ones, for the checks that cost passes."""
 
 SHARE = 0.01
-"""The share of the sample that raises a flag; a single example never does."""
+"""The share of the sample above which a flag is raised; a single example never raises one."""
 
 _TOLERANCE = 1e-4
 
 
 def correct(logits: Tensor, y: Tensor) -> Tensor:
-    """Say which examples are classified rightly; logits that are not finite are wrong."""
+    """Return which examples are classified correctly; logits that are not finite are wrong.
+
+    Shapes: logits (N, K), y and the result (N,).
+    """
     return (logits.argmax(dim=1) == y) & logits.isfinite().all(dim=1)
 
 
@@ -70,7 +73,7 @@ def ordered(flags: Iterable[str]) -> tuple[str, ...]:
 
 
 def of_state(state: State, net: nn.Module) -> Iterator[str]:
-    """Check a state, and the network that was measured with it, for tensors that are not what they should be."""
+    """Check the tensors of a state, and of the network that was measured with it."""
     if any(bool(state.params[name][~mask].count_nonzero()) for name, mask in state.masks.items()):
         yield "masks_broken"
     now = net.state_dict()
@@ -87,7 +90,7 @@ def of_noise(noise: Noise, state: State) -> Iterator[str]:
 
 
 def of_verdicts(clean: Tensor, y: Tensor, *, finite: bool) -> Iterator[str]:
-    """Check clean verdicts against always naming the commonest class."""
+    """Check clean verdicts (N,) against always predicting the commonest class."""
     if not finite:
         yield "non_finite_logits"
     chance = float(y.bincount().max()) / len(y)
@@ -128,7 +131,7 @@ def _too_many(which: Tensor) -> bool:
 
 
 def _gradient(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradient of the cross-entropy with respect to each image, and the logits."""
+    """Return the gradient of the cross-entropy with respect to each image (N, C, H, W), and the logits (N, K)."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = net(x)

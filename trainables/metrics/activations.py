@@ -25,13 +25,13 @@ class Activations(Metric):
     def values(self, context: MetricContext) -> dict[str, float]:
         import torch
 
-        from trainables.models.activations import watched
+        from trainables.models.activations import recorded
 
         x = context.x[: self.examples]
         zeros: list[int] = []
         sizes: list[int] = []
         for start in range(0, len(x), CHUNK):
-            with torch.no_grad(), watched(context.net) as outputs:
+            with torch.no_grad(), recorded(context.net) as outputs:
                 context.net(x[start : start + CHUNK])
             zeros = zeros or [0] * len(outputs)
             sizes = sizes or [0] * len(outputs)

@@ -1,4 +1,4 @@
-"""Activations: the layers themselves where torch has none, and a look at what they give."""
+"""Activation layers that torch does not have, and the recording of activations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class TopK(nn.Module):
-    """A ReLU that keeps the `k` largest of an image's outputs and sets the rest to 0; equals of the last stay too.
+    """A ReLU that keeps the `k` largest outputs of an image, and those equal to the last, and sets the rest to 0.
 
-    Nothing is random in it. Source: winner-take-all, Makhzani & Frey 2015, arXiv:1409.2752 §2.
+    Shapes: (N, ...) to the same. Source: winner-take-all, Makhzani & Frey 2015, arXiv:1409.2752 §2.
     """
 
     def __init__(self, k: int) -> None:
@@ -27,14 +27,14 @@ class TopK(nn.Module):
 
 
 @contextmanager
-def watched(net: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the outputs of all activation layers in the order of the forward passes inside the block."""
+def recorded(net: nn.Module) -> Iterator[list[Tensor]]:
+    """Record the outputs of all activation layers in the order of the forward passes inside the block."""
     outputs: list[Tensor] = []
 
-    def note(module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
+    def record(module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
         outputs.append(output)
 
-    hooks = [module.register_forward_hook(note) for module in net.modules() if isinstance(module, (nn.ReLU, TopK))]
+    hooks = [module.register_forward_hook(record) for module in net.modules() if isinstance(module, (nn.ReLU, TopK))]
     try:
         yield outputs
     finally:

@@ -1,9 +1,11 @@
-"""What a model is: a spec that builds a network from image shape and class count."""
+"""The base of models: specs that build a network from image shape and class count."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING
+
+from pydantic import Field
 
 from trainables.core.errors import SpecError
 from trainables.core.spec import Spec
@@ -16,15 +18,15 @@ class Model(Spec):
     """Base of every model spec. The framework puts the normalisation layer in front."""
 
     kind: str
-    normalise: bool = True
+    normalise: bool = Field(default=True, description="normalise the images by the training split's mean and deviation")
 
     @abstractmethod
     def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Build the network, freshly initialised: (N, *shape) normalised inputs to (N, classes) logits.
 
-        Initial weights come from torch's CPU generator, which `trainables.models.build` has seeded. Raise
-        SpecError where images of this shape do not fit and there is a clearer word for it than the
-        network's own error in its first pass, which the framework reports otherwise.
+        Initial weights come from torch's CPU generator, which `trainables.models.build` has seeded. Raise SpecError if
+        images of this shape do not fit and the message can be clearer than the network's own error in its first pass,
+        which the framework reports otherwise.
 
         Raises:
             SpecError: the network cannot take images of this shape.

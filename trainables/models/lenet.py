@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 class LeNet300(Model):
     """LeNet-300-100: fully connected, ReLU, on the flattened image of any shape.
 
-    Glorot-normal weights, zero biases. Source: Frankle & Carbin 2019, arXiv:1803.03635 fig. 2. Without `bias` and with
-    `init: glorot_uniform` it is the net of Cosentino et al. 2019. With `active` below 1 a hidden layer gives, for
-    each image, that share of its units, the largest, and 0 for the others.
+    Zero biases. Source: Frankle & Carbin 2019, arXiv:1803.03635 fig. 2; without `bias` and with `init: glorot_uniform`
+    the net of Cosentino et al. 2019.
     """
 
     kind: Literal["lenet300"] = "lenet300"
-    hidden: tuple[Annotated[int, Field(gt=0)], ...] = (300, 100)
-    bias: bool = True
-    init: Literal["glorot_normal", "glorot_uniform"] = "glorot_normal"
-    active: float = Field(default=1.0, gt=0, le=1)
+    hidden: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        default=(300, 100), description="units of the hidden layers"
+    )
+    bias: bool = Field(default=True, description="whether layers have biases")
+    init: Literal["glorot_normal", "glorot_uniform"] = Field(
+        default="glorot_normal", description="distribution of the initial weights"
+    )
+    active: float = Field(
+        default=1.0, gt=0, le=1, description="share of a hidden layer's units, the largest, that are not set to 0"
+    )
 
     def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         from trainables.models.nets import plain

@@ -20,7 +20,8 @@ def count(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
 
     A weight entry takes part in one multiply-accumulate per output position (for a transposed convolution:
     per input position), so `nonzero entries x positions` is what a sparse pass needs. Biases,
-    normalisation, activations and attention products are not counted. The model is left as it was.
+    normalisation, activations and attention products are not counted. The model is not changed. Shapes: images of
+    `shape` (C, H, W).
     """
     names = {module: name for name, module in model.named_modules()}
     positions: dict[str, int] = {}

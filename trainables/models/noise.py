@@ -1,4 +1,4 @@
-"""Gaussian noise on the weights of a network: how it is drawn, and the networks that draw it."""
+"""Gaussian noise on the weights of a network."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MASKED, _NONZERO = "noise.masked", "noise.nonzero"
 class Noise:
     """Noise of standard deviation |alpha| * sigma on each weight, sigma being the standard deviation of its layer.
 
-    `alpha` broadcasts against the weight of its name. `masked` keeps noise off pruned weights; `nonzero` takes sigma
-    over the weights that are not 0 instead of over all.
+    `alpha` broadcasts against the weight of its name. With `masked` pruned weights have no noise; with `nonzero` sigma
+    is that of the weights that are not 0 instead of all.
     """
 
     alpha: Mapping[str, Tensor]
@@ -36,12 +36,12 @@ class Noise:
         return cls(alpha, bool(state.latents[_MASKED]), bool(state.latents[_NONZERO]))
 
     def tensors(self) -> Tensors:
-        """Write the noise as a state holds it."""
+        """Return the noise as tensors of a state."""
         settings = {_MASKED: torch.tensor(self.masked), _NONZERO: torch.tensor(self.nonzero)}
         return {**{PREFIX + name: alpha for name, alpha in self.alpha.items()}, **settings}
 
     def sigma(self, weight: Tensor) -> Tensor:
-        """Return the standard deviation of a layer's weights, with Bessel's correction; 0 of fewer than two."""
+        """Return the standard deviation of a layer's weights, with Bessel's correction, a scalar; 0 for one weight."""
         weight = weight.detach()
         counted = (weight != 0).to(weight.dtype) if self.nonzero else torch.ones_like(weight)
         n = counted.sum()
@@ -51,7 +51,7 @@ class Noise:
     def on(
         self, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return weights with fresh noise, differentiable in the weights and in alpha."""
+        """Return weights with fresh noise, shaped like them, differentiable in the weights and in alpha."""
         noisy = {}
         for name, alpha in self.alpha.items():
             weight = weights[name]
@@ -76,7 +76,10 @@ class Noise:
 
 
 class Noisy(nn.Module):
-    """A network whose every pass draws fresh noise from `generator`, which is to be set first."""
+    """A network with fresh noise from `generator`, which has to be set, in every pass.
+
+    Shapes: images (N, C, H, W) to logits (N, K).
+    """
 
     def __init__(self, net: nn.Module, noise: Noise, masks: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -86,6 +89,6 @@ class Noisy(nn.Module):
         self._weights = {name: p for name, p in net.named_parameters() if name in noise.alpha}
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.generator is not None, "a noisy network draws from a generator that is set for it"
+        assert self.generator is not None, "set the generator of a noisy network first"
         logits: Tensor = functional_call(self.net, self._noise.on(self._weights, self._masks, self.generator), (x,))
         return logits

@@ -1,4 +1,4 @@
-"""A network behind its normalisation layer: attacks see pixels in [0, 1], the net sees what it likes."""
+"""A network behind its normalisation layer: attacks work on pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from trainables.core.errors import SpecError
 from trainables.models.base import Model
 
 LEAST_STD = 1 / 255
-"""A channel that hardly varies is not divided by less than one step of an 8-bit pixel."""
+"""The least divisor, for channels that hardly vary: one step of an 8-bit pixel."""
 
 
 class Normalise(nn.Module):
-    """Subtract a mean per channel and divide by a standard deviation per channel."""
+    """Subtract a mean per channel and divide by a standard deviation per channel. Shapes: (N, C, H, W) to the same."""
 
     mean: Tensor
     std: Tensor
@@ -31,7 +31,10 @@ class Normalise(nn.Module):
 
 
 class Normalised(nn.Module):
-    """`net` on normalised images; without a `normalise` layer the net sees the pixels themselves."""
+    """`net` on normalised images; without a `normalise` layer on the pixels.
+
+    Shapes: images (N, C, H, W) in [0, 1] to logits (N, K).
+    """
 
     def __init__(self, net: nn.Module, normalise: Normalise | None) -> None:
         super().__init__()
@@ -48,7 +51,7 @@ class Normalised(nn.Module):
 def build_normalised(
     spec: Model, shape: tuple[int, int, int], classes: int, mean: Sequence[float], std: Sequence[float], seed: int
 ) -> Normalised:
-    """Do what `trainables.models.build` says."""
+    """Build as `trainables.models.build` does."""
     assert len(mean) == len(std) == shape[0], "one mean and one std per channel"
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed: that seeds every GPU as well.

@@ -1,4 +1,4 @@
-"""Empirical tangent kernels: how alike two inputs move a network's outputs when its weights move.
+"""Empirical tangent kernels: how similarly two inputs' outputs change with the weights.
 
 The kernel of inputs x1 and x2 is J(x1) J(x2)^T with J the derivative of the outputs by the parameters. A row of J
 belongs to one image, so the network may not mix images: batch norm has to be in eval mode. Source: Jacot et al. 2018,
@@ -24,11 +24,11 @@ Outputs = Literal["full", "sum", "random"]
 
 
 def readout(outputs: Outputs, classes: int, generator: torch.Generator) -> Tensor | None:
-    """Return what logits are multiplied with, (classes, 1), or None for all of them.
+    """Return the factors of the logits, (classes, 1), or None for all logits.
 
-    `sum` adds them up; `random` weighs them with normal draws, so that the kernel's expectation is the mean of the
-    full one's diagonal over classes. Both divide by the root of the number of classes: one output's kernel is
-    as large as one of the full kernel's entries.
+    `sum` adds them up; `random` weighs them with normal draws, so that the kernel's expectation is the mean of the full
+    one's diagonal over classes. Both divide by the root of the number of classes: the kernel of one output is as large
+    as one entry of the full kernel.
     """
     if outputs == "full":
         return None
@@ -43,7 +43,7 @@ def jacobian(f: Function, params: Mapping[str, Tensor], x: Tensor, read: Tensor 
     Differentiable in the parameters. R is the number of classes, or of columns of `read` (C, R).
     """
 
-    # Not `jacrev`, which copies all of it once more.
+    # Not `jacrev`, which copies all of it again.
     def rows(image: Tensor) -> Tensors:
         def outputs(at: Mapping[str, Tensor]) -> Tensor:
             logits = f(at, image.unsqueeze(0)).squeeze(0)
@@ -68,8 +68,8 @@ def kernel(
 ) -> Tensor:
     """Return the tangent kernel (N, M, R, R) of images x1 (N, ...) and x2 (M, ...).
 
-    With `chunk` the Jacobians of so many images of each are held at a time; where a gradient is taken of the result
-    they all are, so take it of one block at a time instead.
+    With `chunk` the Jacobians of this many images of each are in memory at a time; a gradient of the result needs all
+    of them, so take it of one block at a time instead.
     """
     rows = []
     for first in torch.split(x1, chunk or len(x1)):

@@ -14,8 +14,8 @@ class Vgg16(Model):
     """VGG-16-BN: the thirteen convolutions of configuration D without the last pooling, then 256, 256 units.
 
     Parameter names and shapes are those of the base net of the adversarial pruning benchmark. He-normal
-    weights throughout: linear weights of N(0, 0.01), as there, leave the logits of a fresh net near 0, from where
-    adversarial training starts slowly. Source: Simonyan & Zisserman 2015, arXiv:1409.1556; Piras et al. 2024,
+    weights throughout: with linear weights of N(0, 0.01), as there, the initial logits are near 0, and adversarial
+    training starts slowly. Source: Simonyan & Zisserman 2015, arXiv:1409.1556; Piras et al. 2024,
     arXiv:2409.01249.
     """
 

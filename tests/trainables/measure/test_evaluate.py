@@ -104,7 +104,7 @@ def test_verdicts_of_an_attack_without_randomness_depend_on_no_chunking(
 class Watched(Attack):
     """Notes the draws it is given and attacks nothing."""
 
-    kind: Literal["watched"] = "watched"
+    kind: Literal["recorded"] = "recorded"
 
     def perturb(self, logits_fn, x, y, *, eps, generator, start=None):  # type: ignore[no-untyped-def]
         DRAWN.append(torch.rand(len(x), generator=generator))
@@ -126,7 +126,7 @@ class Helpful(Attack):
 
 @pytest.fixture(autouse=True)
 def _attacks_of_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ATTACKS, "_table", {**ATTACKS._table, "watched": Watched, "helpful": Helpful})
+    monkeypatch.setattr(ATTACKS, "_table", {**ATTACKS._table, "recorded": Watched, "helpful": Helpful})
 
 
 def draws(model: nn.Module, protocol: Protocol) -> list[Tensor]:
@@ -432,7 +432,7 @@ def test_metrics_see_the_network_its_verdicts_and_its_origin() -> None:
     assert again.metrics["seen_draw"] == found.metrics["seen_draw"] != again.metrics["first_draw"]
     assert (found.flags, found.robust_correct.shape) == ((), (200,))
     twice = QUICK.model_copy(update={"metrics": (Seen(), Seen())})
-    with pytest.raises(SpecError, match="seen is given twice"):
+    with pytest.raises(SpecError, match="two metrics have the name seen"):
         measure(model, State.of(model), twice, SPLIT, device="cpu", origin=lambda: start)
     with pytest.raises(SpecError, match="initial network"):
         measure(model, State.of(model), only, SPLIT, device="cpu")

@@ -13,7 +13,7 @@ from trainables.metrics.activations import Activations
 from trainables.metrics.base import MetricContext
 from trainables.metrics.distance import Distance
 from trainables.metrics.lipschitz import Lipschitz
-from trainables.models.activations import TopK, activity, watched
+from trainables.models.activations import TopK, activity, recorded
 from trainables.store.state import State
 
 
@@ -114,7 +114,7 @@ def test_zeros_are_counted_per_activation_layer() -> None:
 def test_activity_is_the_l1_norm_per_image_and_differentiable() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
     x = torch.randn(5, 3)
-    with watched(net) as outputs:
+    with recorded(net) as outputs:
         net(x)
         net(2 * x)
     assert not any(module._forward_hooks for module in net.modules())

@@ -23,11 +23,11 @@ PASSES = (
     nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Identity, nn.Dropout, nn.Dropout2d,
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
 )  # fmt: skip
-"""Modules that work on each channel for itself and leave a channel of zeros as it is."""
+"""Modules that work on each channel by itself and keep a channel of zeros."""
 ADDITIONS: tuple[Callable[..., Any], ...] = (operator.add, operator.iadd, torch.add)
 
 Live = Tensor | None
-"""Which channels may be other than 0, a vector of booleans or of 0 and 1; None where that is not known."""
+"""Which channels may differ from 0, a vector of booleans or of 0 and 1; None where that is unknown."""
 
 
 class Wiring:
@@ -50,12 +50,12 @@ class Wiring:
                 self.norms[f"{node.target}.weight"] = str(bn.target)
 
     def scales(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the scale of the batch norm behind each layer that has one, by the layer's weight."""
+        """Return the scale of the batch norm behind each layer that has one, by the layer's weight: (outputs,)."""
         named = {name: f"{norm}.weight" for name, norm in self.norms.items()}
         return {name: params[scale] for name, scale in named.items() if scale in params}
 
     def inputs(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return which inputs of each layer may be other than 0, given which of its outputs may, by weight.
+        """Return which inputs of each layer may differ from 0, given which outputs of each layer may, by weight.
 
         A dead output is one whose weights, bias, and batch norm are all 0. Where `outputs` are numbers, 0 and 1, the
         result is differentiable in them.
@@ -68,7 +68,7 @@ class Wiring:
         return {name: live for name, live in arriving.items() if live is not None}
 
     def live(self, outputs: Mapping[str, Tensor]) -> dict[fx.Node, Live]:
-        """Return which channels each value of the network may have other than 0; see `inputs`."""
+        """Return which channels of each value of the network may differ from 0; see `inputs`."""
         known: dict[fx.Node, Live] = {}
         for node in self.net.graph.nodes if self.net is not None else ():
             if self.layer(node) is not None:

@@ -1,1 +1,1 @@
-"""The networks themselves: torch modules, built by the specs next door."""
+"""The networks of the models: torch modules."""

@@ -31,7 +31,7 @@ class Moasha(Scheduler):
         ge=1,
         description="Epochs that a trial trains itself before the first rung; each next is at `eta` times as many.",
     )
-    max_rungs: int = Field(default=3, ge=1, description="How many rungs there are.")
+    max_rungs: int = Field(default=3, ge=1, description="Number of rungs.")
     examples: int = Field(default=128, gt=0, description="Validation examples of a partial measurement.")
     steps: int = Field(default=5, gt=0, description="Attack steps of a partial measurement.")
 

@@ -1,4 +1,4 @@
-"""What is wrong with a file, said so that a person can mend it: where, which key, which value, what is allowed."""
+"""Error messages for files: where, which key, which value, what is allowed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def problems(error: ValidationError, data: Any, model: type[Spec]) -> list[tuple
 
 
 def _joined(messages: list[str]) -> str:
-    """Join what the alternatives of a union say, the shared beginning once."""
+    """Join the messages of the alternatives of a union, a common beginning once."""
     starts = {message.partition(": ")[0] for message in messages}
     if len(messages) > 1 and len(starts) == 1:
         return f"{starts.pop()}: {' or '.join(message.partition(': ')[2] for message in messages)}"
@@ -55,7 +55,7 @@ def _joined(messages: list[str]) -> str:
 
 
 def _path(details: Any, data: Any) -> Path_:
-    """Keep of an error's location what is in the data; the rest names alternatives of a union."""
+    """Return the part of an error's location that is in the data; the rest names alternatives of a union."""
     path: list[str | int] = []
     loc = details["loc"]
     for index, part in enumerate(loc):
@@ -97,7 +97,7 @@ def _slip(details: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Write a value shortly."""
+    """Write a value in at most 60 characters."""
     short = isinstance(value, float) and float(f"{value:g}") == value
     text = f"{value:g}" if short else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -133,7 +133,7 @@ def _specs(holders: list[Any], data: Any, key: Any) -> Iterator[type[Spec]]:
 
 
 def _inside(holder: Any, data: Any, part: Any, key: Any) -> Iterator[Any]:
-    """Yield what a type says about its member `part`: a field of a spec, a value of a mapping, an item of a list."""
+    """Yield the type of member `part` of a type: a field of a spec, a value of a mapping, an item of a list."""
     annotation, _ = holder
     if get_origin(annotation) in (dict, Mapping):
         yield _unwrapped(get_args(annotation)[1])

@@ -1,18 +1,17 @@
-"""Field types of a study file that are neither numbers nor specs: names, constraints, times, sizes, modules."""
+"""Field types of a study file beside numbers and specs: names, bounds, durations, sizes, modules."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from search.files.diagnostics import shown
 
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _BOUND = re.compile(r"\s*(>=|<=)\s*(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
@@ -39,20 +38,22 @@ def _seconds(value: Any) -> Any:
     return sum(int(n or 0) * unit for n, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
 
 
+_SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
+
+
 def _bytes(value: Any) -> Any:
-    """Read `20GB` as bytes, in powers of 1000; everything else is left to the field."""
+    """Read `20GB` as bytes, in powers of 1000, and `20GiB` in powers of 1024; everything else is left to the field."""
     if not isinstance(value, str):
         return value
-    match = _SIZE.fullmatch(value.strip())
-    if not match:
-        raise ValueError(f"{value!r} is no size; write bytes, or a text such as 500MB or 20GB")
-    return round(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))
+    try:
+        return int(_SIZE.validate_python(value.strip()))
+    except ValidationError:
+        raise ValueError(f"{value!r} is no size; write bytes, or a text such as 500MB or 20GB") from None
 
 
 def size_text(size: int) -> str:
     """Write bytes for a person: `1.4 GB`."""
-    power = next((p for p in (4, 3, 2, 1) if size >= 1000**p), 0)
-    return f"{size / 1000**power:.3g} {('', 'k', 'M', 'G', 'T')[power]}B"
+    return ByteSize(size).human_readable(decimal=True, separator=" ")
 
 
 def bound(text: str) -> tuple[Literal[">=", "<="], float]:

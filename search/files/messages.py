@@ -28,5 +28,5 @@ def emit(data: Any) -> None:
 
 
 def failed(message: str, exit_code: ExitCode) -> dict[str, Any]:
-    """Return the part of a command's JSON that says why it does not exit with 0; nothing where it does."""
+    """Return the part of the JSON of a command that gives the reason of an exit code; nothing for 0."""
     return {"error": {"message": message, "exit_code": exit_code}} if exit_code else {}

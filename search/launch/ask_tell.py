@@ -19,7 +19,7 @@ from trainables.store.records import State
 
 
 class Sampling:
-    """The sampler of one study, asked and told in trial numbers."""
+    """The sampler of one study and its observations, by trial number."""
 
     def __init__(self, spec: StudySpec, forecast: Forecaster = alone) -> None:
         """Start with no trials; `forecast` says what samplers know of the trials that they may suggest."""

@@ -1,7 +1,7 @@
 """What a measured point is worth: objective values and constraint violations. Pure functions of numbers.
 
 One convention everywhere behind this module: every objective is maximised and lies in [0, 1], and 0 is
-the reference of the hypervolume. Measures where less is better are turned round here, and only here.
+the reference of the hypervolume. Only this module inverts measures where less is better.
 """
 
 from __future__ import annotations

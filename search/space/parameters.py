@@ -39,22 +39,28 @@ Condition = Annotated[
 
 
 class Parameter(Spec):
-    """Base of every parameter; `when` maps other parameters to the values with which this one is searched."""
+    """Base of every parameter."""
 
     kind: str
-    when: dict[str, Condition] = {}
+    when: dict[str, Condition] = Field(
+        default={}, description="Earlier parameters, each with the value or values for which this one is searched."
+    )
 
     @abstractmethod
     def extremes(self) -> dict[str | int, Any]:
-        """Return the values at the rim, by where in the parameter they are written: all choices, or both bounds."""
+        """Return the extreme values, by field or index in the parameter: all choices, or both bounds."""
 
     @abstractmethod
     def contains(self, value: Any) -> bool:
-        """Say whether the sampler could have suggested `value`."""
+        """Return whether a sampler could suggest `value`."""
 
     @abstractmethod
     def extent(self) -> str:
-        """Say what values there are."""
+        """Return a text that names the possible values."""
+
+
+_LOG = "Search the logarithm."
+_STEP = "Distance of the values of a grid that starts at `low`; null for every value."
 
 
 class _Range(Parameter):
@@ -62,7 +68,7 @@ class _Range(Parameter):
 
     low: float
     high: float
-    log: bool = False
+    log: bool = Field(default=False, description=_LOG)
 
     def extremes(self) -> dict[str | int, Any]:
         return {"low": self.low, "high": self.high} if self.low != self.high else {"low": self.low}
@@ -87,13 +93,13 @@ class _Range(Parameter):
 
 
 class FloatRange(_Range):
-    """A real number from `low` to `high`, both included; `step` makes it a grid, `log` searches its logarithm."""
+    """A real number."""
 
     kind: Literal["float"] = "float"
-    low: Number
-    high: Number
-    log: bool = False
-    step: float | None = Field(default=None, gt=0)
+    low: Number = Field(description="Smallest value.")
+    high: Number = Field(description="Largest value.")
+    log: bool = Field(default=False, description=_LOG)
+    step: float | None = Field(default=None, gt=0, description=_STEP)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -108,13 +114,13 @@ class FloatRange(_Range):
 
 
 class IntRange(_Range):
-    """A whole number from `low` to `high`, both included."""
+    """A whole number."""
 
     kind: Literal["int"] = "int"
-    low: int
-    high: int
-    log: bool = False
-    step: int | None = Field(default=None, gt=0)
+    low: int = Field(description="Smallest value.")
+    high: int = Field(description="Largest value.")
+    log: bool = Field(default=False, description=_LOG)
+    step: int | None = Field(default=None, gt=0, description=_STEP)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -128,10 +134,12 @@ class IntRange(_Range):
 
 
 class Categorical(Parameter):
-    """One of `choices`: any texts, numbers, truth values or null; equal choices are refused."""
+    """One of several values."""
 
     kind: Literal["categorical"] = "categorical"
-    choices: tuple[Scalar, ...] = Field(min_length=1)
+    choices: tuple[Scalar, ...] = Field(
+        min_length=1, description="Texts, numbers, truth values or null, all different."
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -158,7 +166,7 @@ Space = dict[str, Annotated[Parameter, PARAMETERS]]
 
 
 def holds(parameter: Parameter, params: Mapping[str, Any]) -> bool:
-    """Say whether a parameter is searched, given the values of the active parameters before it."""
+    """Return whether a parameter is active, given the values of the active parameters before it."""
     return all(path in params and params[path] in wanted for path, wanted in parameter.when.items())
 
 
@@ -168,7 +176,7 @@ def identity(params: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def meant(parameter: Parameter, value: Any) -> Any:
-    """Return the value of a parameter that somebody wrote as an equal one, such as 0 for the choice 0.0."""
+    """Return the value of a parameter that an equal one stands for, such as the choice 0.0 for 0."""
     if isinstance(parameter, FloatRange) and type(value) is int:
         return float(value)
     if isinstance(parameter, Categorical) and type(value) in (int, float):
@@ -248,7 +256,7 @@ def check_conditions(space: Mapping[str, Parameter]) -> Iterator[tuple[tuple[str
             elif isinstance(before[other], FloatRange):
                 yield (
                     at,
-                    f"'{other}' is a real number, which hardly ever has one value; conditions name int or categorical",
+                    f"'{other}' is a real number, which hardly ever has one value; name an int or a categorical",
                 )
             else:
                 impossible = [value for value in wanted if not before[other].contains(value)]

@@ -1,4 +1,4 @@
-"""The parameters of a space with which a study would run a trial that somebody else ran."""
+"""From a trial to parameters: those of a space with which a study would run the same trial."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from trainables.recipes.trial import TrialSpec
 
 
 def params_of(study: StudySpec, trial: Mapping[str, Any], given: Mapping[str, Any]) -> Params | None:
-    """Return the parameters with which `study` would train and prune as a trial does, None where there are none.
+    """Return the parameters with which `study` would train and prune as a trial does; None where there are none.
 
-    `trial` is a whole trial as plain data; `given` are parameters by which it may be known, tried before what
-    stands in it.
+    `trial` is a trial as plain data; `given` are parameters that it may have had, which are tried before its fields.
     """
     params: Params = {}
     for path, parameter in study.space.items():
@@ -34,9 +33,9 @@ def params_of(study: StudySpec, trial: Mapping[str, Any], given: Mapping[str, An
 
 
 def completed(study: StudySpec, params: Params) -> Params | None:
-    """Return the parameters of one of the study's own trials with what its space has been extended by since.
+    """Return the parameters of one of the study's own trials, with those by which the space was extended since.
 
-    None where the space does not hold the trial.
+    None where no trial of the space is this one.
     """
     if active(study.space, params) == params:
         return params
@@ -54,7 +53,7 @@ def _work(trial: TrialSpec) -> Any:
 
 
 def _fitting(parameter: Parameter, path: str, trial: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the values of a parameter that may stand for what a trial has at its path."""
+    """Yield the values of a parameter that may stand for the field of a trial at its path."""
     for value in (given.get(path, _NOTHING), _at(trial, path)):
         if value is _NOTHING:
             continue
@@ -83,6 +82,6 @@ def _written(value: Any) -> Iterator[Any]:
 
 
 def _same(choice: Any, value: Any) -> bool:
-    """Say whether two values are one number, however written."""
+    """Return whether two values are one number, however written."""
     both = numbers([choice, value])
     return both is not None and both[0] == both[1]

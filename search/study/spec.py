@@ -1,4 +1,4 @@
-"""A study, whole: what is trained, what is searched, what for, how it is measured, and for how long."""
+"""The study: what is trained and searched, for which objectives, how it is measured, and for how long."""
 
 from __future__ import annotations
 
@@ -37,48 +37,70 @@ _COUNTS = ("nonzero", "macs_effective")
 
 
 class Budget(Spec):
-    """When the search ends: whichever is reached first. `wall_time` is in seconds or a text such as `30m`."""
+    """When the search ends: at the first of these limits."""
 
-    trials: int = Field(default=32, gt=0)
-    gpu_hours: float | None = Field(default=None, gt=0)
-    wall_time: Duration | None = None
+    trials: int = Field(default=32, gt=0, description="Total number of trials.")
+    gpu_hours: float | None = Field(
+        default=None, gt=0, description="Sum of the times of all trials, times the GPUs per trial; null for no limit."
+    )
+    wall_time: Duration | None = Field(
+        default=None, description="Duration of one launch: seconds, or a text such as 30m; null for no limit."
+    )
 
 
 class StudySpec(Spec):
-    """One study.
+    """One study, as its file describes it."""
 
-    `space` maps dotted paths below `recipe` or `model` to parameters; what it does not name stays as
-    `recipe` and `model` say. Trials with the parameters in `enqueue` run first; studies named in `warm_start` teach
-    the sampler before the first trial. A `deterministic` search asks for trials in rounds of `round`, each when the
-    one before it has ended, so that it is the same however fast its workers are. `max_failures` is how often a trial is
-    tried again; when the first `abort_after` trials all fail the same way, the search stops. Stored stages beyond
-    `stage_storage` bytes are dropped, the least useful first.
-    """
-
-    schema_number: Literal[1] = Field(default=1, alias="schema")
-    name: Name
-    description: str = ""
-    data: Annotated[Data, DATASETS]
-    model: Annotated[Model, MODELS]
-    recipe: Annotated[Recipe, RECIPES]
-    space: Space = {}
-    objectives: dict[str, Direction] = Field(default={ROBUST_ACCURACY: "maximise", SPARSITY: "maximise"}, min_length=1)
-    constraints: dict[str, Bound] = {}
-    target: dict[str, Bound] = {}
-    protocol: Protocol = Protocol()
-    sampler: Annotated[Sampler, SAMPLERS] = Ehvi()
-    enqueue: tuple[dict[str, Scalar], ...] = ()
-    warm_start: tuple[Name, ...] = ()
-    early_stopping: Annotated[Scheduler, SCHEDULERS] = Off()
-    screening: Screening | None = None
-    budget: Budget = Budget()
-    max_failures: int = Field(default=2, ge=0)
-    abort_after: int = Field(default=3, gt=0)
-    seed: int = Field(default=0, ge=0)
-    deterministic: bool = False
-    round: int = Field(default=4, gt=0)
-    stage_storage: Size | None = None
-    plugins: tuple[Module, ...] = ()
+    schema_number: Literal[1] = Field(default=1, alias="schema", description="Version of this format.")
+    name: Name = Field(description="Name of the study and of its directory.")
+    description: str = Field(default="", description="Free text.")
+    data: Annotated[Data, DATASETS] = Field(description="Training data.")
+    model: Annotated[Model, MODELS] = Field(description="The network.")
+    recipe: Annotated[Recipe, RECIPES] = Field(description="How the network is trained and pruned.")
+    space: Space = Field(
+        default={},
+        description="Searched parameters, by dotted path below recipe or model; all other fields keep their values.",
+    )
+    objectives: dict[str, Direction] = Field(
+        default={ROBUST_ACCURACY: "maximise", SPARSITY: "maximise"},
+        min_length=1,
+        description="Direction of each objective, by measure.",
+    )
+    constraints: dict[str, Bound] = Field(
+        default={}, description="Bound of each constraint, by measure, such as '>= 0.75'; other points are infeasible."
+    )
+    target: dict[str, Bound] = Field(
+        default={}, description="Bounds that the sparsest network has to reach, by measure; the search looks for it."
+    )
+    protocol: Protocol = Field(default=Protocol(), description="How robust accuracy is measured.")
+    sampler: Annotated[Sampler, SAMPLERS] = Field(default=Ehvi(), description="What chooses the parameters of trials.")
+    enqueue: tuple[dict[str, Scalar], ...] = Field(default=(), description="Parameters of trials that run first.")
+    warm_start: tuple[Name, ...] = Field(
+        default=(),
+        description="Studies in the same storage whose points the sampler learns from before the first trial.",
+    )
+    early_stopping: Annotated[Scheduler, SCHEDULERS] = Field(
+        default=Off(), description="Which trials end before they are complete."
+    )
+    screening: Screening | None = Field(default=None, description="Measures points cheaply first; null for never.")
+    budget: Budget = Field(default=Budget(), description="When the search ends.")
+    max_failures: int = Field(default=2, ge=0, description="How often a trial whose process died is run again.")
+    abort_after: int = Field(
+        default=3, gt=0, description="The launch ends where this many first trials all fail with the same class."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the sampler and of all trials.")
+    deterministic: bool = Field(
+        default=False,
+        description="Ask for trials in rounds, each after the one before has ended: the search then does not depend on "
+        "the speed of its workers.",
+    )
+    round: int = Field(default=4, gt=0, description="Trials per round of a deterministic search.")
+    stage_storage: Size | None = Field(
+        default=None,
+        description="Limit for stored stages: bytes, or a text such as 20GB. Above it the least useful stages are "
+        "dropped; null for no limit.",
+    )
+    plugins: tuple[Module, ...] = Field(default=(), description="Modules to import, whose kinds the study may name.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -21,6 +21,7 @@ Array = np.ndarray
 def expected(mean: Array, deviation: Array, best: Array) -> Array:
     """Return the expectation of max(0, r - best) for a normal r; a deviation of 0 is a certain value.
 
+    Shapes: mean, deviation and best are broadcast to one shape, which is returned.
     Source: Jones, Schonlau & Welch 1998, doi:10.1023/A:1008306431147 (expected improvement).
     """
     mean, deviation, best = np.broadcast_arrays(mean, deviation, best)
@@ -56,7 +57,7 @@ class Staircase:
         return cls(np.array(edges[::-1]), np.array(levels[::-1]))
 
     def at(self, t: Array) -> Array:
-        """Return the height at known values t, where the step that ends at t still counts."""
+        """Return the height (...) at known values t (...), where the step that ends at t still counts."""
         padded = np.append(self.levels, 0.0)
         return padded[np.searchsorted(self.edges, t, side="left")]
 
@@ -65,8 +66,8 @@ class Staircase:
 class Chains:
     """What candidates would measure, in order. Shapes: all (candidates, points).
 
-    `mean` and `deviation` are of the unknown objective, `likely` is the probability of being feasible, and 0
-    for what is measured already or pads a shorter chain.
+    `mean` and `deviation` are of the unknown objective; `likely` is the probability of being feasible, 0 for what is
+    measured already or pads a shorter chain.
     """
 
     known: Array
@@ -76,11 +77,11 @@ class Chains:
 
 
 def over_staircase(chains: Chains, front: Staircase) -> Array:
-    """Return a bound from below of the expected gain in hypervolume after each measurement (candidates, points).
+    """Return a lower bound of the expected gain in hypervolume after each measurement (candidates, points).
 
-    At each value t of the known objective the gain is the expectation of the best of the points that reach t, taken
-    as that of the point that promises most there. It is exact for one point, and for points that rise and
-    fall together, as those of one chain nearly do; the sum over points would count what they share once for each.
+    At each value t of the known objective the gain is that of the best of the points that reach t; its expectation is
+    taken as the largest of their expectations. The bound is exact for one point, and for points that rise and fall
+    together, as those of one chain nearly do; a sum over points would count their common gain once for each.
     """
     count, points = chains.known.shape
     fixed = np.broadcast_to(front.edges, (count, len(front.edges)))

@@ -1,7 +1,7 @@
 """A Gaussian process, as small as the samplers need it: Matern 5/2 with a length per parameter, and white noise.
 
-scikit-learn's regressor has no priors, without which a dozen points are fitted by any lengths at all, and takes six
-times as long to fit (150 points, five features, one core); a test holds this one to it.
+The regressor of scikit-learn has no priors, without which any lengths fit a dozen points, and takes six times as long
+(150 points, five features, one core); a test compares the two.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STEPS = 40
 
 @dataclass(frozen=True)
 class Lengths:
-    """Hyperparameters: a length for each group of features, and the noise variance, in units of the values' own."""
+    """Hyperparameters: a length for each group of features (groups,), and the noise variance of standardised values."""
 
     lengths: Array
     noise: float
@@ -50,7 +50,7 @@ class Gaussian:
     deviation: float
 
     def predict(self, x: Array) -> tuple[Array, Array]:
-        """Return mean and standard deviation of the function itself, without noise, at each row."""
+        """Return mean and standard deviation (m,) of the function, without noise, at rows x (m, features)."""
         cross = _matern(_squares(x / self.scale, self.x))[0]
         explained = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         variance = np.clip(1.0 - np.einsum("ij,ij->j", explained, explained), 1e-12, None)
@@ -58,7 +58,10 @@ class Gaussian:
 
 
 def condition(x: Array, y: Array, groups: Array, found: Lengths, reference: Array | None = None) -> Gaussian:
-    """Condition a process with given hyperparameters on points; `reference` are the values that set its scale."""
+    """Condition a process with given hyperparameters on points; `reference` are the values that set its scale.
+
+    Shapes: x (n, features), y (n,), groups (features,), reference (m,).
+    """
     reference = y if reference is None else reference
     mean, deviation = float(reference.mean()), _deviation(reference)
     scale = found.lengths[groups]
@@ -71,10 +74,10 @@ def condition(x: Array, y: Array, groups: Array, found: Lengths, reference: Arra
 
 
 def fit(x: Array, y: Array, groups: Array) -> Lengths:
-    """Return the most probable hyperparameters; `groups` says which features share a length, by its number.
+    """Return the most probable hyperparameters; `groups` is the number of the length that each feature has.
 
-    Features lie in [0, 1] or thereabouts. Priors: Hvarfner, Hellsten & Nardi 2024, arXiv:2402.02229 §5.
-    Asked again about the same numbers, as by samplers that are built anew for each trial, it remembers.
+    Features are about in [0, 1]. The last results are cached. Shapes: x (n, features), y (n,), groups (features,).
+    Priors: Hvarfner, Hellsten & Nardi 2024, arXiv:2402.02229 §5.
     """
     return _fit(np.asarray(x, float).tobytes(), x.shape, np.asarray(y, float).tobytes(), tuple(groups.tolist()))
 
@@ -99,7 +102,10 @@ def _fit(rows: bytes, shape: tuple[int, int], values: bytes, of_groups: tuple[in
 
 
 def evidence(x: Array, y: Array, groups: Array, theta: Array) -> tuple[float, Array]:
-    """Return the log marginal likelihood of standardised values, and its slope in the logarithms `theta`."""
+    """Return the log marginal likelihood of standardised values, and its gradient in the logarithms `theta`.
+
+    Shapes: x (n, features), y (n,), groups (features,), theta (groups + 1,) with the noise last.
+    """
     count = len(theta) - 1
     scaled = x / np.exp(theta[:count])[groups]
     noise = math.exp(theta[count])

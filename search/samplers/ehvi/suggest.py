@@ -1,8 +1,8 @@
-"""Expected hypervolume improvement against epochs, with what is known of a trial before it trains.
+"""Expected hypervolume improvement per cost, with the forecast of a trial before it trains.
 
-Sparsity is known in advance, and so is what a trial would measure on its way, and which of its epochs are trained
-already; robust and clean accuracy are modelled. A suggestion is a pure function of the points that were
-taught, the trial's number and the study's seed.
+Sparsity is known in advance, and so are the points that a trial would measure and which of its epochs are trained
+already; robust and clean accuracy are modelled. A suggestion is a pure function of the observations, the number of the
+trial and the seed of the study.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ MOST_POINTS = 250
 _RECENT, _FAILED, _RUNNING = 80, 40, 100
 _SPREAD, _FRONT, _NEAR, _SPARSITIES, _WAYS = 128, 12, 6, 8, 16
 _POINTS = 8
-"""How many of a trial's new measurements are judged, evenly chosen with the last; fewer only lower the bound."""
+"""How many new measurements of a trial are scored, evenly chosen and with the last; fewer only lower the bound."""
 _REFINED, _AROUND = 2, 8
 _BLOCK = 16
-"""How many suggestions in a row consider the same trials where the front stays; what those would do is found once."""
+"""How many successive suggestions consider the same trials while the front stays; their forecasts are computed once."""
 _COST_EXPONENT = 0.5
-"""How far epochs count: 1 is gain per epoch, which stays with few dense trainings, 0 is gain per trial."""
+"""Exponent of the epochs: 1 is gain per epoch, which extends few dense trainings; 0 is gain per trial."""
 _DRAWS, _SCREENED, _CORNERS = 32, 24, 64
 
 Names = frozenset[tuple[object, ...]]
@@ -51,8 +51,8 @@ class _Chain:
 
 
 def suggest(context: SamplerContext, observed: ObservedPoints, startup: int) -> Params:
-    """Return the parameters of the trial that promises most for its epochs; the first `startup` cover the space."""
-    # What another study has measured teaches the models, and is not on this study's front until it is measured here.
+    """Return the parameters of the trial with most expected gain per cost; the first `startup` cover the space."""
+    # Transferred points train the models; they are on the front only once this study has measured them itself.
     under_way = (identity(params) for params in (*observed.running, *observed.failed))
     seen = frozenset((*observed.names[observed.transferred :], *under_way))
     if len(observed.params) < 2 or context.number < startup > observed.transferred:
@@ -96,7 +96,7 @@ def _first_new(context: SamplerContext, seen: Names) -> Params:
 
 
 def _expected(context: SamplerContext, params: Params) -> Forecast | None:
-    """Return what a trial would do, None where it is impossible."""
+    """Return the forecast of a trial, None where it is impossible."""
     try:
         return context.forecast(params)
     except SpecError:
@@ -145,7 +145,7 @@ def _considered(context: SamplerContext, observed: ObservedPoints) -> list[Param
         found.append(params)
         found += _near(context, params, _NEAR)
         found += candidates.at_sparsities(space, params, (*shares, 1.0))
-    # What is stored may be worth going on with, although another way would be better from the start.
+    # A stored training may be worth extending although another would be better from the start.
     shares = draw.random(2).tolist()
     for params in _stored(context, observed):
         found += candidates.at_sparsities(space, params, (*shares, 1.0))
@@ -167,25 +167,25 @@ def _leading(context: SamplerContext, observed: ObservedPoints) -> list[Params]:
 
 
 def _stored(context: SamplerContext, observed: ObservedPoints) -> list[Params]:
-    """Return a trial for some of the ways that networks were trained: the newest, and others at random."""
+    """Return a trial for some of the trainings that differ in more than sparsity: the newest, and others at random."""
     ways = {identity({**params, SPARSITY_PATH: None}): params for params in observed.params}
     found = list(ways.values())
-    # By a number of its own, so that the same are chosen while more come.
+    # Each has a number of its own, so that the choice stays while more are added.
     drawn = {_seed(context, f"way {way}", _BLOCK): params for way, params in list(ways.items())[: -_WAYS // 2]}
     return found[-_WAYS // 2 :] + [drawn[number] for number in sorted(drawn)[: _WAYS // 2]]
 
 
 def _best(context: SamplerContext, surrogate: Surrogate, considered: list[Params], seen: Names) -> Scored:
-    """Return the best trials among candidates and the ways to them, each by its promise for its epochs, best first."""
+    """Return the best of the candidates and of the points on their way, by expected gain per cost, best first."""
     chains = [chain for params in considered if (chain := _chain(context, params, seen))]
     if not chains:
         return []
     points = {named: point for chain in chains for named, point in chain.points.items()}
-    places = {key: at for at, key in enumerate(points)}
+    rows = {key: at for at, key in enumerate(points)}
     predicted = surrogate.predict(list(points.values()))
     width = max(len(chain.points) for chain in chains)
     real = np.array([[at < len(chain.points) for at in range(width)] for chain in chains])
-    index = np.array([_padded([places[named] for named in chain.points], width) for chain in chains])
+    index = np.array([_padded([rows[named] for named in chain.points], width) for chain in chains])
     # A measurement costs about as much as an epoch, so that no trial is free.
     costs = (1.0 + np.array([_padded(chain.epochs, width) for chain in chains])) ** _COST_EXPONENT
     scores = np.where(real, _gains(context, surrogate, predicted, index, real) / costs, -1.0)
@@ -208,9 +208,12 @@ def _padded(values: Sequence[int], width: int) -> list[int]:
 
 
 def _gains(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, index: Array, real: Array) -> Array:
-    """Return what each candidate is expected to add to the front after each measurement (candidates, points)."""
+    """Return the expected gain in hypervolume after each measurement of each candidate.
+
+    Shapes: index and real (candidates, points), index into the rows of `predicted`; returns (candidates, points).
+    """
     measures = list(context.problem.objectives)
-    # How sparse a network that reaches a target can be is all that counts: what else is wanted of it is a bound.
+    # With a target only sparsity is improved: everything else that is asked of a network is a bound.
     aims = (SPARSITY,) if context.problem.target else measures
     known = [at for at, measure in enumerate(measures) if measure in aims and measure in surrogate.known]
     unknown = [at for at, measure in enumerate(measures) if measure in aims and measure not in surrogate.known]
@@ -228,7 +231,7 @@ def _gains(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, 
 
 
 def _sampled(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, index: Array, real: Array) -> Array:
-    """Do so by drawing, for the candidates that gain most where all turns out a deviation better than expected."""
+    """Estimate the same from draws, for the candidates with the largest gain at one deviation above the mean."""
     front = surrogate.front[np.argsort(-np.array(pareto.contributions(surrogate.front)), kind="stable")[:_CORNERS]]
     dimensions = predicted.mean.shape[1] + predicted.violation.shape[1]
     lucky = np.concatenate([np.ones(predicted.mean.shape[1]), -np.ones(predicted.violation.shape[1])])[None]

@@ -6,13 +6,17 @@ import re
 import pytest
 from jsonschema import Draft202012Validator
 
+from search.early_stopping import SCHEDULERS
 from search.files.fields import bound
 from search.files.yaml import parse
+from search.samplers import SAMPLERS
+from search.space.parameters import PARAMETERS
 from search.study.changes import changes
 from search.study.space_check import MAX_CORNERS, corner_trials
-from search.study.spec import json_schema
+from search.study.spec import Budget, StudySpec, json_schema
 from tests.search.studies import BASE, study
 from trainables.core.errors import SpecError
+from trainables.core.spec import Spec
 from trainables.losses.cross_entropy import Madry
 from trainables.losses.trades import Trades
 from trainables.pruning import Pruning
@@ -461,3 +465,13 @@ def test_a_searched_kind_inside_of_a_recipe_leaves_nothing_of_the_other() -> Non
 def test_a_field_that_only_some_searched_recipes_have_needs_a_condition() -> None:
     with pytest.raises(SpecError, match=r"recipe.rate.low: unknown key"):
         study(KINDS)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [StudySpec, Budget, *PARAMETERS.values(), *SAMPLERS.values(), *SCHEDULERS.values()],
+    ids=lambda kind: kind.__name__,
+)
+def test_each_field_has_a_description_for_editors(kind: type[Spec]) -> None:
+    missing = [name for name, field in kind.model_fields.items() if name != "kind" and not field.description]
+    assert missing == []

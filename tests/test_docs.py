@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -369,12 +370,32 @@ def test_plug_ins_of_the_manual_train_and_measure_a_network(tmp_path: Path) -> N
     done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     told = {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
-    assert len(told) == len(modules) == 7
+    assert len(told) == len(modules) == 11
     for name, (points, sparsity, _, _) in told.items():
-        assert points == (1 if name == "my_recipes" else 2), name
+        assert points == (1 if name in ("my_recipes", "my_mask_updates") else 2), name
         assert sparsity == pytest.approx(0.5, abs=0.01), name
     assert told["my_models"][3] == 64 * 100 + 100 * 10
     assert told["my_attacks"][2] == "NOISE"
+
+
+@pytest.mark.slow
+def test_the_kit_of_the_manual_passes_for_its_plug_in(tmp_path: Path) -> None:
+    page = PAGES["plug-ins.md"]
+    for block in [*blocks(page, "python"), *blocks(page, "py")]:
+        (tmp_path / block.splitlines()[0].removeprefix("# ")).write_text(block)
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_losses.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 20
+
+
+def test_every_kit_and_registry_that_plug_ins_name_exists() -> None:
+    named = set(re.findall(r"`((?:trainables|search)(?:\.\w+)+\.[A-Z]\w+)`", PAGES["plug-ins.md"]))
+    assert len(named) > 30
+    for path in named:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), path
 
 
 def test_the_readme_shows_the_plug_in_that_is_tested() -> None:

@@ -26,6 +26,9 @@ def weights(memory: torch.memory_format = torch.contiguous_format, scale: float 
 class RegulariserKit:
     """Tests of a regulariser, whose weight must be above 0."""
 
+    scale_free = False
+    """Whether the penalty is to depend on the weights' proportions alone, not on their scale."""
+
     @pytest.fixture
     def regulariser(self) -> Regulariser:
         """Return the regulariser to test."""
@@ -42,7 +45,11 @@ class RegulariserKit:
         torch.testing.assert_close(*(regulariser.penalty(weights(memory)) for memory in FORMATS))
 
     def test_grows_with_the_weights_and_vanishes_without_them(self, regulariser: Regulariser) -> None:
-        assert regulariser.penalty(weights(scale=2.0)) > regulariser.penalty(weights())
+        larger, penalty = regulariser.penalty(weights(scale=2.0)), regulariser.penalty(weights())
+        if self.scale_free:
+            torch.testing.assert_close(larger, penalty)
+        else:
+            assert larger > penalty
         assert regulariser.penalty(weights(scale=0.0)) == 0
 
     def test_step_against_the_gradient_shrinks_the_penalty(self, regulariser: Regulariser) -> None:

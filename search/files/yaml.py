@@ -50,7 +50,7 @@ class Document:
     positions: dict[Path_, tuple[int, int] | str] = field(default_factory=dict)
 
     def where(self, path: Path_) -> str:
-        """Return `file:line:column` of the value at `path`, or of the nearest one that holds it."""
+        """Return `file:line:column` of the value at `path`, or of the nearest one around it."""
         for length in range(len(path), -1, -1):
             position = self.positions.get(path[:length])
             if isinstance(position, str):
@@ -60,7 +60,7 @@ class Document:
         return self.name
 
     def get(self, path: Path_) -> Any:
-        """Return the value at `path`, or None where there is none."""
+        """Return the value at `path`, None where it is missing."""
         value = self.data
         for part in path:
             value = step(value, part)
@@ -68,7 +68,7 @@ class Document:
 
 
 ABSENT: Any = object()
-"""What `step` returns where there is nothing; None is a value."""
+"""What `step` returns for a missing value; None is a value."""
 
 
 def step(data: Any, part: str | int) -> Any:
@@ -183,7 +183,10 @@ class _Container:
 
 
 class _Builder:
-    """Turns events into plain data without recursion, and refuses on the way."""
+    """Turns events into plain data without recursion, and refuses what is not plain.
+
+    ruamel's composer gives equal data and positions, but needs the same refusals: it is no shorter, and recursive.
+    """
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -211,7 +214,7 @@ class _Builder:
             if len(self._open) >= MAX_DEPTH:
                 raise fail(f"nested deeper than {MAX_DEPTH} levels")
             value: Any = {} if isinstance(event, events.MappingStartEvent) else []
-            self._open.append(_Container(value, self._place(event, value)))
+            self._open.append(_Container(value, self._add(event, value)))
         elif isinstance(event, (events.MappingEndEvent, events.SequenceEndEvent)):
             self._open.pop()
 
@@ -224,7 +227,7 @@ class _Builder:
             value = scalar(event.value) if event.implicit[0] else event.value
         except ValueError as error:
             raise self._fail(event, str(error)) from None
-        self._place(event, value)
+        self._add(event, value)
 
     def _key(self, event: Any, parent: _Container) -> None:
         key: str = event.value
@@ -236,8 +239,8 @@ class _Builder:
         parent.key = key
         self.document.positions[(*parent.path, key)] = _position(event)
 
-    def _place(self, event: Event, value: Any) -> Path_:
-        """Put a value where it belongs and return its path."""
+    def _add(self, event: Event, value: Any) -> Path_:
+        """Add a value to the open container and return its path."""
         if not self._open:
             self.document.data = value
             self.document.positions[()] = _position(event)
@@ -306,7 +309,7 @@ def _quoted(data: Any) -> Any:
 
 
 def leaves(data: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
-    """Yield the path and value of everything in plain data that holds nothing further."""
+    """Yield path and value of the scalars and empty containers in plain data."""
     if isinstance(data, Mapping) and data:
         for key, value in data.items():
             yield from leaves(value, (*path, key))

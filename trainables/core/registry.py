@@ -73,10 +73,10 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         return id(self)
 
     def unknown(self, kind: object) -> PydanticCustomError:
-        """Return the error that a kind is none of these: it names them, and the nearest."""
+        """Return the error of an unknown kind, which names the known ones and the nearest."""
         return PydanticCustomError(
             "kind_unknown",
-            "'{kind}' is no {family}; allowed: {kinds}{hint}",
+            "unknown {family} '{kind}'; allowed: {kinds}{hint}",
             {
                 "kind": str(kind),
                 "family": self.family,

@@ -240,7 +240,7 @@ BAD: dict[str, tuple[str, str]] = {
     "recipe:\n\tkind: imp\n  epochs": ("recipe:\n  kind: three_stage\n  epochs", "tab"),
     "data: !!python/object/apply:os.system [ls]": ("data: digits", "tags"),
     "data: &a digits": ("data: digits", "anchors"),
-    "data: no": ("data: digits", "'no' is no data set"),
+    "data: no": ("data: digits", "unknown data set 'no'"),
 }
 
 

@@ -261,7 +261,7 @@ def test_plugins_are_imported_before_validation(tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(PRUNERS, "_table", dict(PRUNERS._table))
     text = BASE + "  prune: {pruner: mine_of_test}\n"
-    with pytest.raises(SpecError, match="'mine_of_test' is no pruner"):
+    with pytest.raises(SpecError, match="unknown pruner 'mine_of_test'"):
         loads(text, "my.yaml")
     spec = loads(text + "plugins: [my_pruner_plugin]\n", "my.yaml")
     assert spec.trial({}).plugins == ("my_pruner_plugin",)

@@ -50,7 +50,7 @@ REFUSED = {
         "  train:\n    regularisers: {l1: {wieght: 1}}\n",
         r"my.yaml:7:25 recipe.train.regularisers.l1.wieght: unknown key; did you mean 'weight'\?",
     ),
-    "unknown kind": ("  train: {loss: tardes}\n", r"'tardes' is no loss; .*did you mean 'trades'\?"),
+    "unknown kind": ("  train: {loss: tardes}\n", r"unknown loss 'tardes'; .*did you mean 'trades'\?"),
     "metric given twice": (
         "protocol: {metrics: [noise, noise]}\n",
         r"my.yaml:6:\d+ protocol.metrics\[1\]: an earlier noise gives the same names",
@@ -168,7 +168,7 @@ REFUSED_SPACES = {
     "uneven step": ("recipe.rate: {kind: float, low: 0.1, high: 0.5, step: 0.3}", r"rate.high: .*last step is 0.4"),
     "empty categorical": ("recipe.rewind: {kind: categorical, choices: []}", r"rewind.choices: at least 1 needed"),
     "equal choices": ("recipe.rewind: {kind: categorical, choices: [1, true]}", r"rewind.choices\[1\]: True equals an"),
-    "unknown kind": ("recipe.rate: {kind: flaot, low: 0, high: 1}", r"'flaot' is no parameter; .*did you mean 'float'"),
+    "unknown kind": ("recipe.rate: {kind: flaot, low: 0, high: 1}", r"unknown parameter 'flaot'; .*did you mean 'float'"),
     "missing bound": ("recipe.rate: {kind: float, low: 0.1}", r"rate.high: this key is required"),
     "unknown field": ("recipe.sparsty: {kind: float, low: 0, high: 0.5}", r"sparsty: unknown key; did you mean 'spars"),
     "field of another kind": (
@@ -434,10 +434,10 @@ def test_a_searched_recipe_has_its_own_fields_and_those_of_all_recipes() -> None
 
 def test_a_kind_that_does_not_exist_is_refused_where_it_is_written() -> None:
     misspelt = KINDS.replace("three_stage", "threestage")
-    with pytest.raises(SpecError, match=r"recipe.kind.choices\[1\]: 'threestage' is no recipe; .*mean 'three_stage'"):
+    with pytest.raises(SpecError, match=r"recipe.kind.choices\[1\]: unknown recipe 'threestage'; .*mean 'three_stage'"):
         study(misspelt + "  recipe.finetune_epochs: {kind: int, low: 1, high: 2, when: {recipe.kind: three_stage}}\n")
     text = "space:\n  model.kind: {kind: categorical, choices: [lenet300, resnet7]}\n"
-    with pytest.raises(SpecError, match=r"model.kind.choices\[1\]: 'resnet7' is no model"):
+    with pytest.raises(SpecError, match=r"model.kind.choices\[1\]: unknown model 'resnet7'"):
         study(text)
 
 

@@ -36,7 +36,7 @@ def test_a_field_takes_a_mapping_a_bare_kind_or_an_instance() -> None:
 
 
 def test_an_unknown_kind_names_the_family_what_is_allowed_and_the_nearest() -> None:
-    with pytest.raises(ValidationError, match="'cirlce' is no shape; allowed: circle; did you mean 'circle'"):
+    with pytest.raises(ValidationError, match="unknown shape 'cirlce'; allowed: circle; did you mean 'circle'"):
         _Picture.model_validate({"shape": "cirlce"})
 
 

@@ -1,9 +1,9 @@
-"""The order of the tables, confirmed with real training: `robustsearch launch` against Ray Tune with OptunaSearch.
+"""Confirm the results on tables with real training: `robustsearch launch` against Ray Tune with OptunaSearch.
 
-Both search the same study with as many workers, and train the same code on the same data; Ray, records and workers
-are real. The rival's trials run from the start, as Tune knows of nothing to share; all that they measure on the way
-counts for its front. For each seed the front of ours after all its trials is set against the rival's after as many
-epochs, and the epochs that the rival needed for the same hypervolume (robust accuracy x sparsity above 0).
+Both search the same study with the same number of workers, and train the same code on the same data. Ray, records and
+workers are real. The rival's trials run from the start, because Tune cannot share training; all their intermediate
+measurements count for its front. For each seed, the output compares our front after all trials with the rival's after
+as many epochs, and gives the epochs that the rival needs for the same hypervolume (robust accuracy x sparsity above 0).
 
     python benchmarks/end_to_end.py [quickstart | tables/digits.yaml] [--trials 60] [--rival 40] [--seeds 3]
 """

@@ -1,12 +1,12 @@
-"""Train every chain of a study and keep its curves: the tables that `benchmarks/search.py` replays.
+"""Train all levels of a study and store their curves: the tables that `benchmarks/search.py` replays.
 
-For each combination of the searched values but the sparsity, the whole chain is trained by the code that
-a trial runs (training, pruning, keys and generators are those of `trainables`), so that the last epoch of a round
-measures exactly what a trial would report. Every epoch of every round is measured: by the study's protocol, and
-cheaply (`CHEAP`). Chains with the same dense training share it. All but the seconds is determined by the study file.
+For each combination of the searched values except the sparsity, this trains all rounds with the code of a trial
+(training, pruning, keys and generators of `trainables`), so that the last epoch of a round measures exactly what a
+trial would report. Every epoch of every round is measured, by the study's protocol and cheaply (`CHEAP`). Combinations
+with the same dense training share it. The study file determines everything except the seconds.
 
 A row is an epoch: `round` 0 is the dense training, whose `rewind` is null; counts are of the metadata's `examples`.
-What is done lies in a folder, a file for each dense training; a run that was cut off goes on there.
+Results are stored in a folder, one file per dense training; an interrupted run resumes from it.
 
     python benchmarks/make_tables.py digits fashion [--parts build/tables]      # an hour on one core
 """

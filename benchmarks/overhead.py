@@ -1,9 +1,9 @@
-"""What a trial costs beside its training: 200 trials that train nothing, through the whole search.
+"""Measure what a trial costs besides its training: 200 trials that train nothing, through the whole search.
 
-Everything but training is real: Optuna's suggestion, records on disk, Ray Tune and its workers with
-torch loaded, the stage store, a measurement (of 10 images). The same trials are also run by Ray Tune
-without actor reuse, as it comes, for comparison. Prints seconds per trial; a worker's share, which is what a
-trial waits, is the wall time times the number of workers over the number of trials.
+Everything but training is real: the sampler's suggestion, records on disk, Ray Tune and its workers with torch loaded,
+the stage store, a measurement (of 10 images). For comparison, Ray Tune runs the same trials with its defaults, without
+actor reuse. Prints seconds per trial. A worker's share, which is what a trial waits, is the wall time times the number
+of workers divided by the number of trials.
 
     python benchmarks/overhead.py [--trials 200] [--workers 2] [--rival 20]
 """

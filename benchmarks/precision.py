@@ -1,11 +1,11 @@
-"""Ask whether training in bf16 costs robust accuracy, and whether evaluating in it changes verdicts.
+"""Test whether training in bf16 costs robust accuracy, and whether evaluating in it changes verdicts.
 
-Trains LeNet-300-100 by PGD-7 once in fp32 and once in bf16 per seed (the seed decides initial weights, order
-and attack draws), measures both in fp32 with PGD-20 on the same validation images, and prints the paired
-differences with a 95 % t interval. Then attacks one fp32-trained network through its fp32 and its bf16 frozen from
-the same starts, and prints the share of images whose verdicts, both read in fp32, differ.
+Trains LeNet-300-100 with PGD-7 once in fp32 and once in bf16 per seed (the seed determines initial weights, order and
+attack draws), measures both in fp32 with PGD-20 on the same validation images, and prints the paired differences with a
+95 % t interval. Then attacks one fp32-trained network through its fp32 and its bf16 frozen copy from the same starts,
+and prints the share of images whose verdicts, both evaluated in fp32, differ.
 
-    python benchmarks/precision.py                # MNIST from Parquet if it is there, otherwise the digits
+    python benchmarks/precision.py                # MNIST from Parquet if available, otherwise the digits
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def trained(data: TrainingData, precision: str, seed: int, *, epochs: int, eps: 
 
 
 def verdicts(model: nn.Module, data: TrainingData, eps: float, through: str = "fp32") -> Tensor:
-    """Return which validation images are classified rightly under PGD-20 that climbs the frozen of a precision."""
+    """Return which validation images are classified correctly under PGD-20 on the frozen copy of a precision."""
     found = []
     for number, index in enumerate(torch.arange(len(data.validation)).split(500)):
         x, y = data.validation.pixels(index), data.validation.y[index]

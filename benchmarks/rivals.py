@@ -1,7 +1,7 @@
-"""What ours is compared with, each by its own real code: Optuna, Ray Tune's OptunaSearch and Syne Tune's MOASHA.
+"""The rivals, each with its own real code: Optuna, Ray Tune's OptunaSearch and Syne Tune's MOASHA.
 
-They share nothing, so every trial is trained from its initialisation. What is measured at the end of each round
-counts for their front all the same.
+They share no training, so every trial trains from its initialisation. The measurements at the end of each round count
+for their front anyway.
 """
 
 from __future__ import annotations

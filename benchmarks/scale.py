@@ -1,11 +1,11 @@
-"""What the search itself costs as a study grows: 10,000 trials and 100 workers, simulated; no network is trained.
+"""Measure what the search itself costs as a study grows: 10,000 trials and 100 workers, simulated, without training.
 
-The real driver issues trials over real records on disk and learns from outcomes written as a worker writes them.
-Workers are simulated: each trial takes a minute of simulated time and measures four points by a formula. Printed are
-milliseconds per trial at 100, 1,000 and 10,000 trials, by part (sampler and issue; learning from points and the end;
-the snapshot that is shown once a second), the share of a one-minute trial that its worker waits for the search, which
-serves one worker at a time (real seconds of the search are added to the simulated ones), and the seconds to open the
-study, list its front and take up the search again.
+The real driver issues trials over real records on disk and learns from outcomes in the format of a worker. Workers are
+simulated: each trial takes a minute of simulated time and measures four points by a formula. Prints milliseconds per
+trial at 100, 1,000 and 10,000 trials, by part (sampler and issue; learning from points and the end; the snapshot that
+is shown once a second), the share of a one-minute trial that its worker waits for the search, which serves one worker
+at a time (real seconds of the search are added to the simulated ones), and the seconds to open the study, list its
+front and resume the search.
 
     python benchmarks/scale.py [--trials 10000] [--workers 100] [--samplers random tpe ehvi] [--json FILE]
 """

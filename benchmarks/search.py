@@ -1,19 +1,19 @@
-"""Compare searches by the epochs they need: ours, each part of it switched off, and its rivals, on trained curves.
+"""Compare searches by the epochs they need on trained curves: ours, ours without each of its parts, and its rivals.
 
-Every method searches the studies of `benchmarks/tables` under simulated time (`simulator.py`), its trials answered
-from the table. Printed are the epochs trained by all workers until the hypervolume (robust accuracy x sparsity above
-0) is 90, 95 and 98 % of the best known, that of the whole table: the median over seeds with a bootstrap interval of
-95 %, and its ratio to ours. A run that has not arrived within the budget counts as one that never does.
+Every method searches the studies of `benchmarks/tables` in simulated time (`simulator.py`); the table answers its
+trials. Prints the epochs that all workers train until the hypervolume (robust accuracy x sparsity above 0) is 90, 95
+and 98 % of the best known, that of the whole table: the median over seeds with a 95 % bootstrap interval, and its ratio
+to ours. A run that does not get there within the budget counts as one that never does.
 
-The rivals run their own code (`rivals.py`). They share no training, so each trial pays for its dense network; but each
-network measured on the way counts for their front, which is generous. `--last` counts only what a trial ends with.
+The rivals run their own code (`rivals.py`). They share no training, so each trial pays for its dense network; but all
+their intermediate measurements count for their front, which is generous. `--last` counts only the last one of a trial.
 
-    python benchmarks/search.py                            # what is missing, then the tables; hours on one core
-    python benchmarks/search.py --show                     # the tables of what is there
+    python benchmarks/search.py                            # run what is missing, print all tables; hours on one core
+    python benchmarks/search.py --show                     # print the tables of stored runs
     python benchmarks/search.py --tables digits --workers 4 --seeds 5 --methods ours optuna-tpe
 
-Results lie below `--results`, a file for each run; a run is made again where the code that makes it has changed.
-Syne Tune is needed for MOASHA: `pip install --no-deps syne-tune dill`.
+Results are stored in `--results`, one file per run; a run is repeated if the code behind it has changed. MOASHA needs
+Syne Tune: `pip install --no-deps syne-tune dill`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Simulated time: workers that train one epoch in one unit of time, and a method that says what they train.
+"""Simulated time: workers train one epoch per unit of time, and a method decides what they train.
 
-A trial is a generator. What it yields is how many epochs it trains next; it goes on when they are trained, and reports
-what it measured. Between two yields no time passes.
+A trial is a generator. It yields the number of epochs that it trains next, continues when they are trained, and reports
+its measurements. No time passes between two yields.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The standings of a comparison: medians over seeds, their intervals, and ratios, with runs that never arrived."""
+"""The result of a comparison: medians over seeds, their intervals, and ratios, including runs that never arrived."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Time our training step beside the usual ways to train adversarially, in one process on one thread.
+"""Compare the speed of our training step with the usual ways to train adversarially, in one process on one thread.
 
-Rounds are interleaved, so that a change of the machine's mood meets every way alike; per way the median over
-rounds and the spread (lowest to highest) of images per CPU-second are printed, and per round ratios to torchattacks.
+Rounds are interleaved, so that changes of the machine's speed affect all of them alike. Prints images per CPU-second,
+as the median over rounds with the spread (lowest to highest), and the ratio to torchattacks per round.
 
     python benchmarks/train_step.py                    # about five minutes on one core
     python benchmarks/train_step.py --nets lenet300 lenet5 --rounds 9 --json speed.json
     python benchmarks/train_step.py --pair             # two trials on two cores against one
     python benchmarks/train_step.py --device cuda      # ResNet-18, PGD-10, batches of 512
 
-torchattacks pins an old `requests` and works without it: `pip install --no-deps torchattacks`. Where it is
-absent its column is left out.
+torchattacks pins an old `requests` but works without it: `pip install --no-deps torchattacks`. Without torchattacks,
+its column is omitted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Ways to train adversarially, ours and the usual ones, behind one shape: a generator that yields after each pass.
+"""Ways to train adversarially, ours and the usual ones, with one interface: a generator that yields after each pass.
 
-Every way trains the same network from the same start on the same images with PGD on the cross-entropy
-(l_inf, eps 8/255, step 2.5 eps / steps, random start), SGD with momentum and batches of the same size. The
-usual ways read their images as torchvision's data sets do: PIL image, `ToTensor`, a DataLoader in the same process.
+Every way trains the same network from the same start on the same images with PGD on the cross-entropy (l_inf, eps
+8/255, step 2.5 eps / steps, random start), SGD with momentum, and the same batch size. The usual ways read their images
+like torchvision's data sets: PIL image, `ToTensor`, a DataLoader in the same process.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Cosentino et al. 2019: does a robust network become more robust as it gets sparser, and what does that depend on?
 
-    python benchmarks/papers/cosentino2019.py --data DATA                # MNIST, PGD, what the first claims need
+    python benchmarks/papers/cosentino2019.py --data DATA                # MNIST, PGD, for the first claims
     python benchmarks/papers/cosentino2019.py --data DATA --parts all --sets mnist fashion_mnist --attacks pgd fgsm
     python benchmarks/papers/cosentino2019.py --tiny                     # a dry run on digits
 
-The net, the rates, the loss and the attacks are the paper's. Shortened: `--epochs` of `--images` images for each
-training (the paper: 60 of 50,000, 50,040 steps), trainings only after the rounds that are reported, 3 seeds for 5, and
-`--examples` validation images for 10,000 test images. Every number is of the end of a training. The sparse level with
-the highest mean is called the best, on the numbers that it is then judged by. "as published" is the attack that the net
-was trained against, off the labels that the net itself predicts; "PGD-40" is off true labels.
+The network, the rates, the loss and the attacks are the paper's. Shortened: `--epochs` of `--images` images for each
+training (the paper: 60 of 50,000, 50,040 steps), trainings only after the reported rounds, 3 seeds instead of 5, and
+`--examples` validation images instead of 10,000 test images. Every number is from the end of a training. "Best" is the
+sparsity level with the highest mean; the claim is then judged on the same numbers. "as published" is the attack of the
+training, on the labels that the network itself predicts; "PGD-40" is on true labels.
 
-What is measured lies below `--folder`; run again, the script goes on, and prints at once what is there.
+Results are stored in `--folder`. Run again, the script resumes, and prints at once what is stored.
 """
 
 from __future__ import annotations

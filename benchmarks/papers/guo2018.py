@@ -4,13 +4,13 @@
     python benchmarks/papers/guo2018.py --data DATA --parts all      # LeNet-5, activations and adversarial training too
     python benchmarks/papers/guo2018.py --tiny                 # a dry run on digits
 
-No number of the paper is known to us, so claims are of direction; bounds are ours. Shortened: 3 seeds for 10,
-`--images` training images, `--epochs` of them and half as many a round, distances of `--examples` validation images.
-CIFAR-10's networks (G4) are not run. r_inf is accuracy under an attack of radius 0.1, r_2 the mean l2 distance of the
-shorter of DeepFool's and Carlini-Wagner's results, 0 where the image is misclassified as it is. The sparsity with the
-highest mean is called the best, on the numbers that it is then judged by.
+We know no number of the paper, so claims are about the direction; bounds are ours. Shortened: 3 seeds instead of 10,
+`--images` training images, `--epochs` of them and half as many per round, distances of `--examples` validation images.
+CIFAR-10 networks (G4) are not run. r_inf is the accuracy under an attack of radius 0.1. r_2 is the mean l2 distance of
+the shorter of the results of DeepFool and Carlini-Wagner, 0 for misclassified images. "Best" is the sparsity with the
+highest mean; the claim is then judged on the same numbers.
 
-What is measured lies below `--folder`; run again, the script goes on, and prints at once what is there.
+Results are stored in `--folder`. Run again, the script resumes, and prints at once what is stored.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Robust sparse regularisation (Rakin et al. 2019) at a small size: its ablation, by the paper's attack and others.
+r"""Robust sparse regularisation (Rakin et al. 2019) at a small size: its ablation, under the paper's attack and others.
 
-R1 and R2 are the paper's claims, under its protocol: PGD-7 with noise, one pass for each gradient. R4 is what would
-have to be seen if the gain were the randomness alone: averaged gradients take most of it, and with the noise off it
-is gone.
+R1 and R2 are the paper's claims, under its protocol: PGD-7 with noise, one pass per gradient. R4 is what follows if the
+gain comes from the randomness alone: averaged gradients remove most of it, and it disappears with the noise off.
 
-    python benchmarks/papers/rakin2019.py --data ../shared/data   # LeNet-5 on MNIST, about 45 minutes on one core
-    python benchmarks/papers/rakin2019.py --tiny                  # digits, under a minute
+    python benchmarks/papers/rakin2019.py --data DATA    # LeNet-5 on MNIST, about 45 minutes on one core
+    python benchmarks/papers/rakin2019.py --tiny         # digits, under a minute
     python benchmarks/papers/rakin2019.py --net resnet20 --set-of cifar10 --eps 0.031 --epochs 60 --images 45000 \
         --device cuda
 
-Shortened, unless told otherwise: 4,000 images and 12 epochs (the paper has 50,000 and, by the code for its noise, 160),
-one network, one weight of the lasso.
+Shortened by default: 4,000 images and 12 epochs (the paper has 50,000 and, by the code for its noise, 160), one
+network, one weight of the lasso.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The claims of Shi et al. 2022 (adversarial winning tickets) at a size one core carries.
+"""The claims of Shi et al. 2022 (adversarial winning tickets) at a size for one core.
 
 MNIST (6,000 training images) with LeNet-100-50: the search at initialisation (`method: awt`) and its controls at 90 %
-sparsity, AWT at other sparsities, the dense network beside them, adversarially trained by the same recipe at l_inf 0.1.
-All settings of the training are ours: the paper's are not known to us. Kernels are searched through one random
-combination of the logits a step, and measured over all pairs of classes.
+sparsity, AWT at other sparsities, and for comparison the dense network, adversarially trained by the same recipe at
+l_inf 0.1. We do not know the paper's settings of the training; all are ours. The search uses kernels of one random
+combination of the logits per step; measurements use all pairs of classes.
 
     python benchmarks/papers/shi2022.py --data DATA     # about 15 minutes on one core
     python benchmarks/papers/shi2022.py --tiny          # digits, under a minute; its numbers mean nothing

@@ -1,15 +1,15 @@
-"""Strong pruners side by side: one small task, one training budget for each, one protocol, at 90, 95 and 99 %.
+r"""Compare strong pruners: one small task, the same training budget for each, one protocol, at 90, 95 and 99 %.
 
-Every method trains about `--epochs` epochs in all for one sparsity, divided as published (100, 20 and 100 for learned
+Every method trains about `--epochs` epochs in total for one sparsity, divided as published (100, 20 and 100 for learned
 masks, thirds for R-ADMM, a cut after a tenth for TwinRep), with the same loss and attack; imp takes what its rounds
-take. The claims are of the methods' own tables and of the benchmark of Piras et al. 2024 (AutoAttack, ResNet-18 on
-CIFAR-10), so ours say only whether the order is the same at this size. `filter` cuts whole filters: a harder task, and
-work that is really saved; of the other masks "work left" is counted and not sped up. "mad without masks" is the
-control of `mad`.
+take. The claims come from the methods' own tables and from the benchmark of Piras et al. 2024 (AutoAttack, ResNet-18 on
+CIFAR-10), so ours only tell whether the order is the same at this size. `filter` prunes whole filters: a harder task
+that really saves work; for the other masks, "work left" is counted, not measured. "mad without masks" is the control of
+`mad`.
 
-    python benchmarks/papers/strong_pruners.py --data ../shared/data   # LeNet-300-100, MNIST; about 20 minutes
-    python benchmarks/papers/strong_pruners.py --tiny                  # digits, under a minute
-    python benchmarks/papers/strong_pruners.py --net resnet18 --set-of cifar10 --eps 8/255 --epochs 100 --seeds 1 \\
+    python benchmarks/papers/strong_pruners.py --data DATA    # LeNet-300-100, MNIST; about 20 minutes
+    python benchmarks/papers/strong_pruners.py --tiny         # digits, under a minute
+    python benchmarks/papers/strong_pruners.py --net resnet18 --set-of cifar10 --eps 8/255 --epochs 100 --seeds 1 \
         --images 45000 --device cuda --init kaiming_uniform
 """
 

@@ -1,8 +1,8 @@
-"""The claims of Wang et al. 2020 (sparsity and robustness, inverse weights inheritance) at a size one core carries.
+"""The claims of Wang et al. 2020 (sparsity and robustness, inverse weights inheritance) at a size for one core.
 
-MNIST (6,000 training images) with LeNet-100-50, adversarially trained at l_inf 0.1. All settings are ours: of the paper
-no more than the abstract is known to us. Against robust overfitting every training hands on its most robust epoch on
-500 training images that are held back. The network has no batch norm, so network slimming is not compared.
+MNIST (6,000 training images) with LeNet-100-50, adversarially trained at l_inf 0.1. All settings are ours, because we
+know only the abstract of the paper. Against robust overfitting, every training returns its most robust epoch on 500
+held-back training images. The network has no batch norm, so network slimming is not compared.
 
     python benchmarks/papers/wang2020.py --data DATA --output build/papers/wang2020.md
 """

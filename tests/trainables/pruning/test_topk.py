@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import trainables
 from trainables.pruning.cut import keep_best
 from trainables.pruning.patterns import keep_pattern
 from trainables.pruning.topk import highest, top_k
@@ -90,6 +93,13 @@ def test_a_pattern_takes_ties_in_their_order(inputs: int, n: int, m: int, seed: 
             part = slice(start, start + m)
             wanted = brute_force(scores[row, part].tolist(), mask[row, part].tolist(), n)
             assert found[row, part].tolist() == wanted
+
+
+def test_no_other_module_takes_indices_of_the_highest() -> None:
+    """`torch.topk` leaves ties open; what stands here uses its values, or chooses classes and no mask."""
+    root = Path(trainables.__file__).parent
+    users = {str(path.relative_to(root)) for path in root.rglob("*.py") if ".topk(" in path.read_text()}
+    assert users == {"pruning/topk.py", "models/activations.py", "attacks/minimal.py"}
 
 
 @pytest.mark.gpu

@@ -83,7 +83,7 @@ class Ours:
             self._driver._order = Unplanned()
         if not parts.sharing:
             # Nor may the sampler count on stages that are stored.
-            self._driver._expectations.issue = lambda record: None  # type: ignore[method-assign]
+            self._driver._forecasts.issue = lambda record: None  # type: ignore[method-assign]
         self._store = Store()
 
     def next(self) -> Work | None:

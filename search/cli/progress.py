@@ -16,7 +16,7 @@ from rich.text import Text
 from search.launch.view import PlainView, duration
 
 if TYPE_CHECKING:
-    from search.launch.driver import Snapshot
+    from search.launch.tally import Snapshot
 
 
 class LiveView:

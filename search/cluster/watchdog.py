@@ -1,4 +1,4 @@
-"""What ends a launch that cannot end by itself: the signals that stop it, and a cluster that died under it."""
+"""What ends a launch from outside: signals, and a cluster that died."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 LOOK_EVERY = 1.0
 PATIENCE_SECONDS = 5.0
-"""How long a launch whose cluster has died may take to end by itself; workers that were told to go save then."""
+"""How long a launch whose cluster has died may take to end by itself; preempted workers save meanwhile."""
 LAST_SECONDS = 20.0
-"""After so many more, its process is ended. Slurm gives 30 in all; Ray ends the process after 60, without a word."""
+"""After these further seconds its process is ended. Slurm gives 30 in all; Ray ends it after 60, silently."""
 
 
 @dataclass
@@ -48,12 +48,12 @@ class Interrupt:
 
 
 class Watchdog:
-    """A thread that looks after the cluster, of which nobody else would notice for a minute that it is gone."""
+    """A thread that checks the cluster, whose death Ray itself reports a minute later."""
 
     def __init__(self, interrupt: Interrupt, last_words: Callable[[], int] | None) -> None:
-        """Watch nothing yet; `last_words` says how the launch ended and returns the exit code.
+        """Watch nothing yet; `last_words` prints how the launch ended and returns the exit code.
 
-        Where it is None, the process is not this launch's to end.
+        Where it is None, the process is never ended.
         """
         self._interrupt = interrupt
         self._last_words = last_words

@@ -68,7 +68,7 @@ def launch(
         storage: the directory or URI with the studies; by default as on the command line.
         overrides: changes of the study: `{"recipe.epochs": 20}`, or `["recipe.epochs=20"]`.
         allow_change: change a stored study on purpose.
-        view: called with a `search.launch.driver.Snapshot` about once a second, instead of printed lines.
+        view: called with a `search.launch.tally.Snapshot` about once a second, instead of printed lines.
         quiet: print nothing.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What would stop a launch on this machine, and what is not as it should be."""
+"""Check what a launch on this machine needs, and the studies of a storage for damage."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from trainables.core.versions import versions
 from trainables.store.storage import Storage
 
 IMPORTED = ("torch", "torchvision", "ray", "optuna")
-"""The packages that are tried: installed is not yet importable."""
+"""The packages that are imported: an installed one may still fail to import."""
 LITTLE_SPACE = 1024**3
-"""Free bytes below which a storage is said to be nearly full."""
+"""Free bytes below which a storage counts as nearly full."""
 
 
 def examine(cluster_file: str | None, storage: str | None) -> list[Finding]:
-    """Look at versions, devices, data sets, the storage with its studies, and the cluster."""
+    """Check versions, devices, data sets, the storage with its studies, and the cluster."""
     try:
         cluster: Cluster | None = spec.load(cluster_file)
         kind = cluster.kind if cluster else ""
-        heard = [Finding("ok", "cluster file", f"{cluster_file or 'none given: this machine'}, kind {kind}")]
+        file = [Finding("ok", "cluster file", f"{cluster_file or 'none given: this machine'}, kind {kind}")]
     except RobustsearchError as error:
-        cluster, heard = None, [Finding("fail", "cluster file", str(error))]
+        cluster, file = None, [Finding("fail", "cluster file", str(error))]
     place = storage or (cluster.storage if cluster else None) or DEFAULT_STORAGE
-    found = [*_packages(), *_devices(cluster), *heard]
+    found = [*_packages(), *_devices(cluster), *file]
     if cluster is not None:
         found += cluster.examine()
     return [*found, *_data_sets(), *_storage(place)]
@@ -80,7 +80,7 @@ def _devices(cluster: Cluster | None) -> Iterator[Finding]:
 
 
 def _data_sets() -> Iterator[Finding]:
-    """Look for the files of the built-in studies; only the default study's are needed by everybody."""
+    """Check the files of the built-in studies; only those of the default study must exist."""
     kinds: dict[str, list[str]] = {}
     specs = {}
     for name in study_file.builtin_names():
@@ -121,7 +121,7 @@ def _storage(location: str) -> Iterator[Finding]:
 
 
 def examine_study(name: str, storage: str | None) -> list[Finding]:
-    """Read a study whole, weights too, and say what is damaged, what was left behind, and what to do.
+    """Read all files of a study, weights too, and return what is damaged, what was left behind, and what to do.
 
     Raises:
         RobustsearchError: there is no such study, or the storage cannot be read.
@@ -131,18 +131,18 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
     found = [Finding("warn" if fault.harmless else "fail", fault.path, fault.message) for fault in faults]
     driver = driver_lock.driver(place)
     if driver is not None:
-        found.append(Finding("ok", name, f"driven by {driver}; what is left behind is looked for when it has ended"))
+        found.append(Finding("ok", name, f"driven by {driver}; leftovers are listed once it has ended"))
     if any(finding.level == "fail" for finding in found):
-        found.append(Finding("fail", name, f"damaged; `robustsearch repair {name}` repairs it, and keeps copies"))
+        found.append(Finding("fail", name, f"damaged; `robustsearch repair {name}` repairs it and keeps copies"))
     elif found and driver is None:
-        found.append(Finding("ok", name, f"whole; `robustsearch repair {name}` removes what was left behind"))
+        found.append(Finding("ok", name, f"intact; `robustsearch repair {name}` removes the leftovers"))
     else:
-        found.append(Finding("ok", name, "whole"))
+        found.append(Finding("ok", name, "intact"))
     return found
 
 
 def _study(storage: Storage, name: str) -> Iterator[Finding]:
-    """Report what is damaged in a study, and who drives it."""
+    """Yield what is damaged in a study, and which process drives it."""
     try:
         damaged = Records.open(storage).damaged()
     except RobustsearchError as error:
@@ -152,8 +152,8 @@ def _study(storage: Storage, name: str) -> Iterator[Finding]:
         yield Finding(
             "warn",
             name,
-            f"damaged: {record.path}: {record.reason}; the trial counts as issued, no more; "
-            f"`robustsearch repair {name}` helps",
+            f"damaged: {record.path}: {record.reason}; the trial counts as issued only; "
+            f"`robustsearch repair {name}` repairs it",
         )
     driver = driver_lock.driver(storage)
     if driver is not None:

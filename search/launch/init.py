@@ -1,4 +1,4 @@
-"""Files to begin with: a commented study, the schema that lets an editor check it, and cluster files."""
+"""Files to start from: a commented study, the JSON schema that lets an editor check it, and cluster files."""
 
 from __future__ import annotations
 

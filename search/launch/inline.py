@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from search.cluster.base import Cluster
-from search.launch.driver import Driver, Snapshot
+from search.launch.driver import Driver
+from search.launch.tally import Snapshot
 from search.launch.trial_config import common_config, trial_config
 from search.launch.view import VIEW_SECONDS
 from trainables.store.records import TrialRecord

@@ -1,7 +1,7 @@
-"""In which order issued trials run: a stage that several need is trained once, by one of them, ahead of the others.
+"""The order in which issued trials run: a stage that several need is trained once, by one of them, before the others.
 
-The parameters of a trial are the sampler's; only its turn is decided here. A pure object: it is told what starts,
-what is stored and what ends.
+The sampler chooses a trial's parameters; only the order is decided here. It needs no clock and no storage: the driver
+reports what starts, what is stored and what ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trainables.store.records import TrialRecord
 
 
 def trainings(chain: Iterable[KeyedPhase]) -> tuple[str, ...]:
-    """Return the keys of a trial's trainings, in order: what is worth not doing twice."""
+    """Return the keys of a trial's trainings, in order: the phases that are worth sharing."""
     return tuple(step.key for step in chain if isinstance(step.phase, EpochPhase))
 
 
@@ -23,14 +23,14 @@ class Order:
     """The trials that were issued and have not started, and which of them is next."""
 
     def __init__(self) -> None:
-        """Start with nothing stored and nothing under way."""
+        """Start with nothing stored and nothing running."""
         self._waiting: dict[int, TrialRecord] = {}
         self._trainings: dict[int, tuple[str, ...]] = {}
         self._running: set[int] = set()
         self._stored: set[str] = set()
 
     def __len__(self) -> int:
-        """Count the trials that wait for their turn."""
+        """Count the trials that wait to start."""
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[int]:
@@ -43,11 +43,11 @@ class Order:
         self._trainings[record.number] = tuple(needs)
 
     def take(self) -> TrialRecord | None:
-        """Start the trial whose next training most others wait for, or None where all would wait for a running one."""
-        under_way = {key for number in self._running for key in self._trainings[number]} - self._stored
+        """Start the trial whose next training most others wait for; None where all would wait for a running trial."""
+        in_progress = {key for number in self._running for key in self._trainings[number]} - self._stored
         next_training = {number: self._next(number) for number in self._waiting}
         wanted = Counter(next_training.values())
-        ready = [number for number, key in next_training.items() if key not in under_way]
+        ready = [number for number, key in next_training.items() if key not in in_progress]
         if not ready:
             return None
         number = min(ready, key=lambda n: (-wanted[next_training[n]] if next_training[n] else 0, n))
@@ -55,20 +55,20 @@ class Order:
         return self._waiting.pop(number)
 
     def store(self, keys: Iterable[str]) -> None:
-        """Take note of what is stored."""
+        """Note keys that are stored."""
         self._stored.update(keys)
 
     def drop(self, keys: Iterable[str]) -> None:
-        """Take note of what is stored no longer."""
+        """Note keys that are no longer stored."""
         self._stored.difference_update(keys)
 
     def again(self, record: TrialRecord) -> None:
-        """Queue a trial that was under way once more."""
+        """Queue a running trial again."""
         self._running.discard(record.number)
         self._waiting[record.number] = record
 
     def end(self, number: int) -> None:
-        """Take note that a trial is no longer under way; what it has not stored is anybody's to train."""
+        """Note that a trial no longer runs; any trial may train what it has not stored."""
         self._running.discard(number)
         self._trainings.pop(number, None)
 

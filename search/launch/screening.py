@@ -1,4 +1,4 @@
-"""The front that workers screen their points against, as far as the sampler has been taught."""
+"""The front that workers screen their points against, as far as the sampler has observed it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Screens:
     """The front of the complete trials of one study, in the measures as they were counted."""
 
     def __init__(self, spec: StudySpec) -> None:
-        """Begin without a point."""
+        """Start without a point."""
         self._spec = spec
         self._front = pareto.Archive()
         self._measures: dict[str, dict[str, float]] = {}
 
-    def learn(self, outcome: Outcome) -> None:
-        """Take in how a trial ended."""
+    def add(self, outcome: Outcome) -> None:
+        """Add the points of an ended trial."""
         if self._spec.screening is None or outcome.state != "complete":
             return
         for point in outcome.points:

@@ -1,4 +1,4 @@
-"""What the trials of a space have in common, told before any of them runs."""
+"""How many epochs the trials of a space share, estimated before any of them runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainables.recipes.trial import keyed_phases
 
 @dataclass(frozen=True)
 class Sharing:
-    """The training epochs of so many random trials: each by itself, and with every stage trained once."""
+    """The training epochs of `trials` random trials: each by itself, and with every stage trained once."""
 
     trials: int
     alone: int
@@ -50,7 +50,7 @@ def estimate(spec: StudySpec, trials: int | None = None) -> Sharing:
 
 
 def draw(spec: StudySpec, draws: random.Random) -> Params:
-    """Draw the active parameters of a trial, each uniformly (in its logarithm where it is searched so)."""
+    """Draw the active parameters of a trial, each uniformly (in its logarithm where it has `log`)."""
     params: Params = {}
     for path, parameter in spec.space.items():
         if holds(parameter, params):

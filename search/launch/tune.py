@@ -1,4 +1,4 @@
-"""The only translation between Ray Tune and a study: a searcher, a scheduler, a stopper, a callback."""
+"""Run trials on Ray Tune: a searcher, a scheduler, a stopper and a callback that translate for the driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ray.tune.search import Searcher
 from ray.util.metrics import Gauge
 
 from search.cluster.base import Cluster
-from search.launch.driver import Driver, Snapshot
+from search.launch.driver import Driver
+from search.launch.tally import Snapshot
 from search.launch.trial_config import common_config, trial_config
 from search.launch.view import VIEW_SECONDS
 from trainables.core.errors import RobustsearchError, StorageError
@@ -35,7 +36,7 @@ TUNE_SETTINGS = {
 
 
 class _Live:
-    """What belongs to this launch alone: Tune pickles all it is given, and nothing here is ever restored."""
+    """Base of objects that are never restored: Tune pickles and copies all that it is given."""
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
@@ -48,7 +49,7 @@ class _Live:
 
 
 class TuneSearcher(_Live, Searcher):
-    """Hand Tune the trials that the driver issues, and the driver what Tune says of them."""
+    """Pass the driver's trials to Tune, and Tune's results to the driver."""
 
     def __init__(self, driver: Driver, should_end: Callable[[], bool], common: dict[str, Any]) -> None:
         """Wrap a driver; no trial starts once `should_end()`, and `common` is part of every configuration."""
@@ -58,10 +59,10 @@ class TuneSearcher(_Live, Searcher):
         self._common = common
         self._numbers: dict[str, int] = {}
         self.problem: RobustsearchError | None = None
-        """What the storage or the study refused; nothing is issued after it."""
+        """An error of the storage or the study; no trial is issued after it."""
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the configuration of the next trial, None where none can start yet, or that there is none."""
+        """Return the configuration of the next trial, None where none can start yet, or FINISHED."""
         if self.over():
             return Searcher.FINISHED
         try:
@@ -75,7 +76,7 @@ class TuneSearcher(_Live, Searcher):
         return trial_config(self._driver, record, self._common)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass on what is stored, a measured point, a look at a training, or that the worker's storage refuses."""
+        """Pass on progress, a measured point, a partial measurement, or that the worker's storage refuses."""
         if "storage" in result:
             self.problem = self.problem or StorageError(result["storage"])
         if self.problem is not None:
@@ -88,16 +89,16 @@ class TuneSearcher(_Live, Searcher):
             self._driver.on_partial(number, PartialMeasurement.model_validate_json(result["partial"]))
 
     def stops(self, trial_id: str) -> bool:
-        """Say whether a running trial is to stop early."""
+        """Return whether a running trial should stop early."""
         return self._driver.stops(self._numbers[trial_id])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Pass a trial's end on, or that its process died: the driver counts that, and gives it out again."""
+        """Pass on a trial's end, or that its process died: the driver counts that, and issues it again."""
         if result and result.keys() & {"point", "partial", "storage"}:
             self.on_trial_result(trial_id, result)
         number = self._numbers[trial_id]
         try:
-            # A process that dies while the launch is ended is no crash of its trial's.
+            # A process that dies while the launch ends is no crash of its trial.
             if error and not self.over():
                 self._driver.on_crash(number)
             else:
@@ -106,7 +107,7 @@ class TuneSearcher(_Live, Searcher):
             self.problem = self.problem or problem
 
     def over(self) -> bool:
-        """Say whether the experiment has to end."""
+        """Return whether the experiment must end."""
         try:
             return self.problem is not None or self._should_end()
         except RobustsearchError as problem:
@@ -124,18 +125,18 @@ class EarlyStopper(_Live, FIFOScheduler):
     """Stop a trial where the driver says so; trials start in the order in which it issues them."""
 
     def __init__(self, searcher: TuneSearcher) -> None:
-        """Judge by what the searcher's driver has been told."""
+        """Ask the searcher's driver."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._searcher = searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Pass the result on first: Tune tells a searcher nothing of the result with which a trial stops."""
+        """Pass the result on first: Tune does not give a searcher the result with which a trial stops."""
         self._searcher.on_trial_result(trial.trial_id, result)
         return str(TrialScheduler.STOP if self._searcher.stops(trial.trial_id) else TrialScheduler.CONTINUE)
 
 
 class _Stopper(_Live, tune.Stopper):
-    """End the experiment when the launch is told to."""
+    """End the experiment when the launch should end."""
 
     def __init__(self, should_end: Callable[[], bool]) -> None:
         self._should_end = should_end
@@ -148,7 +149,7 @@ class _Stopper(_Live, tune.Stopper):
 
 
 class _Watch(_Live, tune.Callback):
-    """Show where the launch stands, at most once in `VIEW_SECONDS`."""
+    """Show the progress, at most once in `VIEW_SECONDS`."""
 
     def __init__(
         self, driver: Driver, searcher: TuneSearcher, view: Callable[[Snapshot], None], gauges: Gauges
@@ -172,7 +173,7 @@ class _Watch(_Live, tune.Callback):
 
 
 class Gauges:
-    """A study's state as metrics of the Ray cluster, scraped from its metrics ports."""
+    """A study's progress as metrics of the Ray cluster, on its metrics ports."""
 
     def __init__(self) -> None:
         """Register the gauges; Ray must be connected."""
@@ -234,7 +235,7 @@ def run(
                 storage_path=cache,
                 stop=_Stopper(searcher.over),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                # Tune restarts what was preempted; what crashed comes back to the driver. Tune's own count would be
+                # Tune restarts what was preempted; what crashed returns to the driver. Tune's own count would be
                 # ignored where a node is lost just when a worker changes from one trial to the next.
                 failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[_Watch(driver, searcher, view, Gauges())],

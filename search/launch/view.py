@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
-    from search.launch.driver import Snapshot
+    from search.launch.tally import Snapshot
 
 VIEW_SECONDS = 1.0
 """The shortest time between two snapshots that a runner hands to a view."""

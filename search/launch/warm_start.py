@@ -1,4 +1,4 @@
-"""Warm start: what other studies in the same storage have measured, taught to a new one."""
+"""Warm start: a new study observes the points of other studies in the same storage before its first trial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from search import objectives
 from search.store.catalogue import place
 from search.store.records import Records
-from search.store.warm_start_points import WarmStartPoint, WarmStartPoints, lesson
+from search.store.warm_start_points import WarmStartPoint, WarmStartPoints, copied
 from search.study.inverse import params_of
 from search.study.spec import StudySpec
 from trainables.core.errors import SpecError
@@ -19,10 +19,10 @@ from trainables.store.storage import Storage
 
 
 def check(spec: StudySpec, shelf: Storage, data_hash: str | None = None) -> None:
-    """Refuse to learn from studies whose points do not compare; `data_hash` is that of this study's data, once known.
+    """Refuse studies whose points cannot be compared; `data_hash` is that of this study's data, once known.
 
     Raises:
-        SpecError: a study is not there, or measures something else.
+        SpecError: a study does not exist, or measures something else.
         StorageError: its records cannot be read.
     """
     for index, other in enumerate(spec.warm_start):
@@ -34,7 +34,7 @@ def check(spec: StudySpec, shelf: Storage, data_hash: str | None = None) -> None
             raise SpecError(f"warm_start[{index}]: {error}") from None
         if differing := list(_differing(spec, records, data_hash)):
             listed = "\n".join(f"  {line}" for line in differing)
-            raise SpecError(f"warm_start[{index}]: points of '{other}' do not compare with this study's:\n{listed}")
+            raise SpecError(f"warm_start[{index}]: points of '{other}' cannot be compared with this study's:\n{listed}")
 
 
 def _differing(spec: StudySpec, records: Records, data_hash: str | None) -> Iterator[str]:
@@ -51,7 +51,7 @@ def _differing(spec: StudySpec, records: Records, data_hash: str | None) -> Iter
 def gather(spec: StudySpec, shelf: Storage, data_hash: str) -> WarmStartPoints:
     """Return the valid points of the studies to start from that this study's space could have produced.
 
-    A network that several trials have in common is one lesson.
+    A network that several trials share counts once.
 
     Raises:
         SpecError, StorageError: as `check`.
@@ -66,10 +66,10 @@ def gather(spec: StudySpec, shelf: Storage, data_hash: str) -> WarmStartPoints:
                 if point.key not in found and objectives.valid(point, spec):
                     params = params_of(spec, *_stands_for(record, point))
                     if params is not None:
-                        found[point.key] = lesson(other, record.number, params, point)
+                        found[point.key] = copied(other, record.number, params, point)
                         before = record.keys[: record.keys.index(point.key)] if point.key in record.keys else ()
                         stages.update(dict.fromkeys(key for key in before if key not in measured))
-    return WarmStartPoints(lessons=tuple(found.values()), stages=tuple(stages))
+    return WarmStartPoints(points=tuple(found.values()), stages=tuple(stages))
 
 
 def _stands_for(record: TrialRecord, point: Point) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -82,5 +82,5 @@ def _stands_for(record: TrialRecord, point: Point) -> tuple[Mapping[str, Any], M
 
 def summary(transferred: WarmStartPoints, spec: StudySpec) -> str:
     """Return in a line how many points come from which study."""
-    counts = Counter(lesson.study for lesson in transferred.lessons)
+    counts = Counter(point.study for point in transferred.points)
     return "warm start: " + ", ".join(f"{counts[name]} points of {name}" for name in spec.warm_start)

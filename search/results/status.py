@@ -1,4 +1,4 @@
-"""Where a study stands, as one value that the terminal and `--json` both show."""
+"""The progress of a study, as one value that the terminal and `--json` both show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPARSE = 0.9
 
 @dataclass(frozen=True)
 class Failed:
-    """The failed trials of one class, with what the first of them said."""
+    """The failed trials of one class, with the message of the first."""
 
     kind: str
     trials: int
@@ -106,7 +106,7 @@ def _answered(answer: Answer | None) -> dict[str, Any] | None:
 
 
 def said(answer: Answer) -> str:
-    """Say what was found for a target in a line."""
+    """Return in a line what was found for a target."""
     target = ", ".join(f"{measure} {bound}" for measure, bound in answer.target.items())
     row = answer.point or answer.nearest
     if row is None:

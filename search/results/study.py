@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """Where a study stands.
+    """The progress of a study.
 
-    Of the `planned` trials so many were `issued`; of these `complete + stopped + failed + running + waiting + damaged`.
-    `waiting` trials were issued and have no outcome while no driver is at work: the next launch runs
-    them. `failures` counts failed trials by class. Units: `seconds` of trials' work, summed.
+    Of the `planned` trials, `issued` = `complete + stopped + failed + running + waiting + damaged` were issued.
+    `waiting` trials have no outcome, and no launch runs: the next one runs them. `failures` counts failed trials by
+    class. Units: `seconds` of trials' work, summed.
     """
 
     study: str
@@ -208,7 +208,7 @@ def open_study(storage: Storage, name: str) -> Study:
 
 
 def summaries(storage: Storage) -> tuple[list[Summary], dict[str, str]]:
-    """Return where each study of a storage stands, and by name why some cannot be opened."""
+    """Return the progress of each study of a storage, and by name why some cannot be opened."""
     found, broken = [], {}
     for name in catalogue.names(storage):
         try:

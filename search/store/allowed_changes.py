@@ -1,4 +1,4 @@
-"""What may be changed in a study on purpose, after its first trials: its trials must stay trials of it."""
+"""What `--allow-change` may change in a study after its first trials, which must remain trials of it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from search.study.trials import rewind_epochs
 from trainables.core.errors import SpecError
 
 ALLOWED = ("space", "sampler", "constraints", "target")
-"""What `--allow-change` lets through; the space only where it grows."""
+"""What may change; the space may only grow."""
 
 
 def effects(records: Records, new: StudySpec) -> list[str]:
-    """Return what a study's changes mean, a line each, for somebody who makes them on purpose.
+    """Return what the changes of a study mean, a line each.
 
     Raises:
-        SpecError: some would make its points and new ones incomparable, or leave its trials outside of the space.
+        SpecError: its points and new ones could not be compared, or its trials would be outside the space.
     """
     old = records.spec
     trials = {record.number: record.params for record, _ in records.trials()}
@@ -41,7 +41,7 @@ def effects(records: Records, new: StudySpec) -> list[str]:
 
 
 def may_be_allowed(old: StudySpec, new: StudySpec) -> bool:
-    """Say whether all that differs is of a kind that may be changed on purpose."""
+    """Return whether everything that differs may be changed on purpose."""
     return not changes(old.model_copy(update={name: getattr(new, name) for name in ALLOWED}), new)
 
 
@@ -51,8 +51,8 @@ def _effects(old: StudySpec, new: StudySpec, trials: dict[int, Params]) -> Itera
         before = old.space.get(path)
         if before is None:
             had = {repr(all_[path]) for params in trials.values() if path in (all_ := completed(new, params) or {})}
-            said = f"; the trials so far have {', '.join(sorted(had))}" if had else ""
-            yield f"space.{path}: is searched {since}, {parameter.extent()}{said}"
+            earlier = f"; the trials so far have {', '.join(sorted(had))}" if had else ""
+            yield f"space.{path}: is searched {since}, {parameter.extent()}{earlier}"
         elif before != parameter:
             yield f"space.{path}: was {before.extent()}, is {parameter.extent()} {since}"
     if list(old.space) != [path for path in new.space if path in old.space]:
@@ -61,23 +61,23 @@ def _effects(old: StudySpec, new: StudySpec, trials: dict[int, Params]) -> Itera
         epochs = ", ".join(map(str, sorted(added)))
         yield f"space.recipe.rewind: dense trainings are repeated where a trial rewinds to epoch {epochs}"
     if old.sampler != new.sampler:
-        yield f"sampler: was {old.sampler.kind}, chooses as {new.sampler.kind} {since}, knowing all that was measured"
+        yield f"sampler: was {old.sampler.kind}, is {new.sampler.kind} {since}, which sees all that was measured"
     if old.constraints != new.constraints:
-        yield "constraints: which points are feasible, and with it the front, is judged anew for all points"
+        yield "constraints: all points are judged by the new ones, so the front may change"
     if old.target != new.target:
-        yield f"target: sought {since}; no point changes"
+        yield f"target: applies {since}; no point changes"
 
 
 def _shrunk(path: str, old: Parameter, new: Parameter | None) -> Iterator[str]:
-    """Say where a parameter no longer has all the values it had."""
+    """Yield where a parameter no longer has all the values it had."""
     if new is None:
-        yield f"space.{path}: is gone, and trials differ in it"
+        yield f"space.{path}: was removed, but trials differ in it"
     elif not _covers(new, old):
         yield f"space.{path}: was {old.extent()}, is {new.extent()}: a space can only grow"
 
 
 def _covers(new: Parameter, old: Parameter) -> bool:
-    """Say whether a parameter can have every value that another can."""
+    """Return whether a parameter can have every value that another can."""
     if isinstance(old, Categorical):
         return all(new.contains(choice) for choice in old.choices)
     assert isinstance(old, (FloatRange, IntRange))
@@ -91,8 +91,8 @@ def _covers(new: Parameter, old: Parameter) -> bool:
 
 
 def _left_behind(new: StudySpec, trials: dict[int, Params]) -> Iterator[str]:
-    """Say which trials the new space does not hold."""
+    """Yield which trials are outside the new space."""
     outside = [number for number, params in trials.items() if completed(new, params) is None]
     if outside:
         listed = ", ".join(map(str, outside[:10])) + (", ..." if len(outside) > 10 else "")
-        yield f"space: it does not hold trials {listed}; what is new in it must have a value that they had"
+        yield f"space: trials {listed} are outside it; a new parameter must include the value that they had"

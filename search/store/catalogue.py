@@ -21,7 +21,7 @@ def check_name(name: str) -> str:
     """Return a study's name.
 
     Raises:
-        SpecError: it is none.
+        SpecError: it is not a valid name.
     """
     try:
         return _NAME.validate_python(name)
@@ -50,7 +50,7 @@ def place(storage: Storage, name: str) -> Storage:
     """Return the directory of an existing study.
 
     Raises:
-        SpecError: `name` is no name, or there is no such study.
+        SpecError: `name` is not a valid name, or there is no such study.
     """
     check_name(name)
     found = storage.child(name)
@@ -65,7 +65,7 @@ def damaged_place(storage: Storage, name: str) -> Storage:
     """Return the directory of a study that may have lost its `study.yaml`.
 
     Raises:
-        SpecError: `name` is no name, or there is no such study.
+        SpecError: `name` is not a valid name, or there is no such study.
     """
     found = storage.child(check_name(name))
     return found if found.exists(paths.STUDY_COPY) else place(storage, name)

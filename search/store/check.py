@@ -1,6 +1,6 @@
-"""What is wrong with a study's directory: torn records, damaged stages, and what killed processes left behind.
+"""What is wrong in a study's directory: truncated records, damaged stages, and leftovers of killed processes.
 
-Nothing is changed here, and neither torch nor Ray is loaded.
+Nothing is changed, and neither torch nor Ray is loaded.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from trainables.store.storage import Storage
 
 Kind = Literal["study", "foreign", "trial", "outcome", "stage", "gap", "lease", "leftover"]
 HARMLESS = ("gap", "lease", "leftover")
-"""What stands in nobody's way: the next launch deals with it, or it only takes space."""
+"""Faults that prevent nothing: the next launch deals with them, or they only take space."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is not as it should be: which file or directory below the study's, and what is wrong with it."""
+    """One fault: the file or directory, relative to the study's, and what is wrong with it."""
 
     kind: Kind
     path: str
@@ -36,7 +36,7 @@ class Fault:
 
     @property
     def harmless(self) -> bool:
-        """Whether the study is whole all the same."""
+        """Whether the study is intact nevertheless."""
         return self.kind in HARMLESS
 
     def plain(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Fault:
 def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> list[Fault]:
     """Read everything in a study's directory, `weights` too, and list what is wrong.
 
-    While a driver is at work, nothing is taken for a leftover; `alone` says that the caller holds the lease.
+    While a launch runs, nothing counts as a leftover; `alone` means that the caller holds the lease.
 
     Raises:
         StorageError: the storage cannot be read.
@@ -56,7 +56,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> li
     records, found = opened(storage)
     live: set[str] = set()
     if records is not None:
-        found += [*_lessons(records), *_records(records), *_gaps(records)]
+        found += [*_warm_start(records), *_records(records), *_gaps(records)]
         live = {key for trial, outcome in records.trials() if outcome is None for key in trial.keys}
     for key in storage.names(paths.STAGES):
         wanted = busy or records is None or key in live
@@ -67,7 +67,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> li
 
 
 def opened(storage: Storage) -> tuple[Records | None, list[Fault]]:
-    """Open a study by its `study.yaml`, else by the copy, and say what is wrong with the former."""
+    """Open a study by its `study.yaml`, else by the copy, and return what is wrong with the former."""
     try:
         return Records.open(storage), []
     except StorageError as error:
@@ -81,9 +81,9 @@ def opened(storage: Storage) -> tuple[Records | None, list[Fault]]:
         return None, [fault]
 
 
-def _lessons(records: Records) -> Iterator[Fault]:
+def _warm_start(records: Records) -> Iterator[Fault]:
     try:
-        records.lessons()
+        records.warm_start_points()
     except StorageError as error:
         yield Fault("study", paths.WARM_START, str(error))
 
@@ -101,12 +101,12 @@ def _records(records: Records) -> Iterator[Fault]:
 def _gaps(records: Records) -> Iterator[Fault]:
     known = {trial.number for trial, _ in records.trials()} | {damaged.number for damaged in records.damaged()}
     for number in sorted(set(range(max(known, default=-1))) - known):
-        message = "a later trial has a record and this one has none; the next launch issues the number anew"
+        message = "a later trial has a record but this one has not; the next launch issues the number again"
         yield Fault("gap", paths.trial(number), message, number)
 
 
 def _contents(storage: Storage, key: str) -> Iterator[Fault]:
-    """Check what a stage holds against what it says that it holds."""
+    """Check the files of a stage against its description."""
     folder = paths.stage(key)
     names = storage.names(folder)
     if paths.STAGE in names and (reason := _weights(storage, folder)):
@@ -124,7 +124,7 @@ def _remains(storage: Storage, key: str, *, wanted: bool) -> Iterator[Fault]:
         torn = [name for name in begun if not _readable(storage, f"{folder}/{name}")]
         yield from (Fault("leftover", f"{folder}/{name}", "a saved epoch that cannot be read") for name in torn)
     elif paths.STAGE not in names and paths.POINT not in names:
-        yield Fault("leftover", folder, "the beginning of a stage that no trial goes on with")
+        yield Fault("leftover", folder, "an incomplete stage that no trial resumes")
     else:
         yield from (Fault("leftover", f"{folder}/{name}", "progress of a stage that is complete") for name in begun)
 
@@ -163,12 +163,12 @@ def _lease(storage: Storage) -> Iterator[Fault]:
     if not storage.exists(paths.DRIVER):
         return
     who = lease.holder(storage, paths.DRIVER)
-    message = f"the lease of {who}, which is gone" if who else "a lease that cannot be read"
+    message = f"the lease of {who}, which no longer runs" if who else "a lease that cannot be read"
     yield Fault("lease", paths.DRIVER, f"{message}; the next launch takes over")
 
 
 def _leftovers(storage: Storage) -> Iterator[Fault]:
-    """List what a killed process left: files that were never renamed, probes, permits."""
+    """Yield what a killed process left: files that were never renamed, probes, permits."""
     folders = ["", paths.EXPORTS]
     for parent in (paths.TRIALS, paths.STAGES):
         folders += [f"{parent}/{name}" for name in storage.names(parent)]

@@ -12,15 +12,15 @@ from trainables.store.storage import Storage
 
 
 def driver(storage: Storage) -> Holder | None:
-    """Return the driver at work on the study, None where there is none."""
+    """Return the process that drives the study, None where there is none."""
     return lease.living_holder(storage, paths.DRIVER)
 
 
 def acquire(storage: Storage) -> Lease:
-    """Become the one driver of the study in `storage`; a stop that was asked of the last one is void.
+    """Become the one driver of the study in `storage`; an earlier request to stop is deleted.
 
     Raises:
-        LeaseHeld: another driver is at work; the message names its host and process.
+        LeaseHeld: another process drives it; the message names its host and process.
         StorageError: the storage cannot be written.
     """
     try:
@@ -36,7 +36,7 @@ def _busy(storage: Storage, who: Holder | None) -> str:
         return f"another launch is taking over the study in {storage.location}; try again in a minute"
     return (
         f"the study in {storage.location} is driven by {who}; "
-        f"stop that launch first (if it is gone for good, delete {storage.location}/{paths.DRIVER})"
+        f"stop that launch first (if it no longer runs, delete {storage.location}/{paths.DRIVER})"
     )
 
 
@@ -46,5 +46,5 @@ def request_stop(storage: Storage) -> None:
 
 
 def stop_requested(storage: Storage) -> bool:
-    """Say whether somebody asked the driver to stop."""
+    """Return whether the driver was asked to stop."""
     return storage.exists(paths.STOP)

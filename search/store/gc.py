@@ -26,7 +26,7 @@ class Swept:
         return asdict(self)
 
     def says(self, verb: str) -> str:
-        """Return the sweep as a sentence about what was dropped, or would be."""
+        """Return a sentence about what was dropped, or would be, as `verb` says."""
         went, stays = size_text(self.freed), size_text(self.size)
         return f"{verb} {len(self.dropped)} stages, {went}; {self.kept} stay, {stays}"
 
@@ -43,10 +43,10 @@ class StageCollector:
         self._points: set[str] = set()
 
     def sweep(self, limit: int = 0, *, dry: bool = False) -> Swept:
-        """Drop stages until the rest takes no more than `limit` bytes, or nothing is left that may go.
+        """Drop stages until the rest takes no more than `limit` bytes, or all that is left is needed.
 
-        Useful is what many trials went through, what took many epochs, and what is small. With `dry` nothing is
-        dropped, and what would be is returned. Measured points are kept: they are small.
+        A stage is useful that many trials share, that took many epochs, and that is small. With `dry` nothing is
+        dropped, and the result says what would be. Measured points stay: they are small.
         """
         live = self._live()
         self._look(live)

@@ -1,8 +1,8 @@
 """The records of a study: what is true on disk, read and written.
 
 Trial numbers are dense and unique, a trial is recorded before it starts, its outcome is written
-once, and nothing recorded is overwritten. What cannot be read is listed by name, and never taken
-for a result. Only YAML and JSON are read.
+once, and no record is overwritten. Records that cannot be read are listed, and never count as
+results. Only YAML and JSON are read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def utc_now() -> str:
 
 
 class Changed(BaseModel):
-    """A change that somebody allowed: when, after how many trials, and what it meant."""
+    """A change that was allowed on purpose: when, after how many trials, and its effects."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -67,9 +67,9 @@ class Fingerprint(BaseModel):
 
 @dataclass(frozen=True)
 class Damaged:
-    """A record that cannot be read: the trial's number, the file in the study's directory, and why.
+    """A record that cannot be read: the trial's number, the file in the study's directory, and the reason.
 
-    `foreign` records are those of another version of robustsearch: nothing is wrong with them.
+    `foreign` records were written by another version of robustsearch; they are intact.
     """
 
     number: int
@@ -97,9 +97,9 @@ class Records:
 
     @classmethod
     def create(
-        cls, storage: Storage, spec: StudySpec, fingerprint: Fingerprint, taught: WarmStartPoints = NOTHING
+        cls, storage: Storage, spec: StudySpec, fingerprint: Fingerprint, transferred: WarmStartPoints = NOTHING
     ) -> Self:
-        """Write `study.yaml`, and before it what other studies taught this one; the study must not exist.
+        """Write `study.yaml`, and before it the points of other studies; the study must not exist.
 
         Raises:
             StorageError: there is a study already, or the storage refuses.
@@ -109,7 +109,7 @@ class Records:
                 f"{storage.location} has lost its {paths.STUDY}: `robustsearch repair {spec.name}` restores it"
             )
         if spec.warm_start and not storage.exists(paths.STUDY):
-            warm_start_points.write(storage, taught)
+            warm_start_points.write(storage, transferred)
         content = _study_bytes(spec, fingerprint)
         if not storage.claim(paths.STUDY, content):
             raise StorageError(f"{storage.location} holds a study already")
@@ -134,11 +134,11 @@ class Records:
 
     @staticmethod
     def exist(storage: Storage) -> bool:
-        """Say whether the directory holds a study."""
+        """Return whether the directory holds a study."""
         return storage.exists(paths.STUDY)
 
-    def lessons(self) -> WarmStartPoints:
-        """Return what other studies taught this one before its first trial.
+    def warm_start_points(self) -> WarmStartPoints:
+        """Return the points of other studies that this one started from.
 
         Raises:
             StorageError: it cannot be read.
@@ -146,9 +146,9 @@ class Records:
         return warm_start_points.read(self.storage) if self.spec.warm_start else NOTHING
 
     def replace_spec(self, spec: StudySpec, effects: tuple[str, ...] = ()) -> None:
-        """Record what may change about a study, such as a larger budget; the caller has checked that it may.
+        """Write a changed study, such as one with a larger budget; the caller has checked that it may change.
 
-        `effects` say what it means where somebody had to allow it.
+        `effects` say what a change means that had to be allowed.
         """
         if effects:
             changed = (*self.fingerprint.changed, Changed(trials=self.next_number(), effects=effects))
@@ -162,11 +162,11 @@ class Records:
         """Record a trial before its worker starts.
 
         Raises:
-            StorageError: the number has been issued already, the study has gone, or the storage refuses.
+            StorageError: the number was issued already, the study was deleted, or the storage refuses.
         """
         number = record.number
         if not self.exist(self.storage):
-            raise StorageError(f"{self.storage.location} holds no study any more: {paths.STUDY} has gone")
+            raise StorageError(f"{self.storage.location} holds no study any more: {paths.STUDY} is missing")
         taken = self._trials.keys() | self._damaged.keys()
         assert number == 0 or number - 1 in taken or self.storage.exists(paths.trial_record(number - 1)), (
             f"trial {number} would leave a gap"
@@ -213,7 +213,7 @@ class Records:
         return [self._damaged[number] for number in sorted(self._damaged)]
 
     def set_aside(self, damaged: Damaged) -> str:
-        """Move a damaged record out of the way and return its new name; a lost outcome makes the trial run again."""
+        """Rename a damaged record and return its new name; a trial whose outcome is renamed runs again."""
         kept = set_aside(self.storage, damaged.path)
         self._damaged.pop(damaged.number, None)
         return kept
@@ -222,20 +222,20 @@ class Records:
         """Read what is new in the trials' directory.
 
         Raises:
-            StorageError: trials that were there have gone, as when a disk is unmounted under a launch.
+            StorageError: known trials are missing, as when a disk is unmounted during a launch.
         """
         names = self.storage.names(paths.TRIALS)
         numbers = {int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10}
         if gone := sorted(self._trials.keys() - numbers):
             count = f"{len(gone)} of {len(self._trials)} trials"
-            raise StorageError(f"{count} have gone from {self.storage.location}, the first is {gone[0]}")
+            raise StorageError(f"{count} are missing from {self.storage.location}, the first is {gone[0]}")
         self._damaged = {n: damaged for n, damaged in self._damaged.items() if n in numbers}
         with _uncollected():
             for number in sorted(numbers - self._outcomes.keys()):
                 self._read(number)
 
     def _read(self, number: int) -> None:
-        """Read one trial's files as far as they are there; a damaged one is read again each time."""
+        """Read the files of a trial that exist; a damaged one is read again each time."""
         self._damaged.pop(number, None)
         if number not in self._trials:
             self._load(number, paths.trial_record(number), TrialRecord, self._trials)
@@ -266,7 +266,7 @@ class Records:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Pause the search for cyclic garbage: records make none, and of thousands that takes half of the time."""
+    """Pause the collection of cyclic garbage: records create none, and for thousands it takes half of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -318,7 +318,7 @@ def _study_bytes(spec: StudySpec, fingerprint: Fingerprint) -> bytes:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    """Hash what a study file says, however it is written: cut off, it would often be a valid study still."""
+    """Hash the content of a study file, however it is formatted: a truncated one may still be valid YAML."""
     made_with = {name: value for name, value in content[MADE_WITH].items() if name != DIGEST}
     canonical = json.dumps({**content, MADE_WITH: made_with}, sort_keys=True)
     return _sha256(canonical.encode())
@@ -328,7 +328,7 @@ def _parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
     document = yaml.parse(yaml.decode(content, where), where)
     made_with = document.data.get(MADE_WITH) if isinstance(document.data, dict) else None
     if not isinstance(made_with, dict):
-        raise SpecError(f"{where}: no study that was launched; `{MADE_WITH}` is missing")
+        raise SpecError(f"{where}: not a study that was launched: `{MADE_WITH}` is missing")
     digest = _digest(document.data)
     del document.data[MADE_WITH]
     if made_with.get("schema") != SCHEMA:
@@ -343,13 +343,13 @@ def _parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
     spec = study_file.from_document(document)
     if made_with.get(DIGEST, digest) != digest:
         raise SpecError(
-            f"{where}: cut off or changed since it was written; `robustsearch repair {spec.name}` restores it"
+            f"{where}: truncated or edited since it was written; `robustsearch repair {spec.name}` restores it"
         )
     return spec, fingerprint
 
 
 def _first(error: ValidationError) -> str:
-    """Return the first of a validation's errors with its place."""
+    """Return the first error of a validation with its path."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else str(first["msg"])
@@ -360,7 +360,7 @@ def _unknown(record: Any) -> str:
 
 
 def _inconsistent(record: BaseModel, number: int) -> str | None:
-    """Say what a well-formed record of trial `number` says that cannot be, None where all is well."""
+    """Return what is impossible in a well-formed record of trial `number`, None where nothing is."""
     assert isinstance(record, (TrialRecord, Outcome))
     if record.number != number:
         return f"it is the record of trial {str(record.number)[:20]}"
@@ -368,7 +368,7 @@ def _inconsistent(record: BaseModel, number: int) -> str | None:
         return reason
     measures = [point.measure for point in record.points]
     if len(set(measures)) != len(measures):
-        return "a measurement is reported twice"
+        return "it has a measurement twice"
     if record.state == "complete" and not record.points:
         return "it is complete without a point"
     for point in record.points:
@@ -380,7 +380,7 @@ def _inconsistent(record: BaseModel, number: int) -> str | None:
             return f"point {point.measure}: {reason}"
     for rung in record.rungs:
         if rung.nonzero > rung.prunable:
-            return f"the look after {rung.resource} epochs counts what cannot be"
+            return f"the partial measurement after {rung.resource} epochs counts more weights than there are"
     return None
 
 

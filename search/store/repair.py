@@ -1,7 +1,7 @@
-"""Repair a damaged study: set aside what is torn, rebuild what follows from the rest, remove what was left behind.
+"""Repair a damaged study: set truncated records aside, rebuild what follows from the rest, remove leftovers.
 
-No record is lost: a copy of each that is replaced stays beside it. What is recomputed anyway (stages, measurements,
-saved epochs) is dropped.
+No record is lost: a copy of each that is replaced stays beside it. Stages, measurements and saved epochs are dropped
+where they are damaged: they can be computed again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trainables.store.storage import Storage
 
 @dataclass(frozen=True)
 class Action:
-    """One thing that was done: `what` is took over, set aside, rebuilt, dropped or removed."""
+    """One step of a repair: `what` is took over, set aside, rebuilt, dropped or removed."""
 
     what: str
     path: str
@@ -39,7 +39,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was done, and what is wrong still."""
+    """The steps of a repair, and the faults that are left."""
 
     actions: tuple[Action, ...]
     left: tuple[Fault, ...]
@@ -48,11 +48,11 @@ class Repaired:
     def summary(self) -> str:
         """What was done, in a line."""
         if not self.whole:
-            return f"damaged still: {'; '.join(f'{f.path}: {f.message}' for f in self.left if not f.harmless)}"
+            return f"still damaged: {'; '.join(f'{f.path}: {f.message}' for f in self.left if not f.harmless)}"
         return f"{len(self.actions)} things repaired" if self.actions else "nothing to repair"
 
     def lines(self) -> list[str]:
-        """Return what was done and what is left, a line each."""
+        """Return the steps and the faults that are left, a line each."""
         return [
             *(f"{action.what} {action.path}: {action.message}" for action in self.actions),
             *(f"left {fault.path}: {fault.message}" for fault in self.left),
@@ -64,7 +64,7 @@ class Repaired:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is left that a launch could stumble over."""
+        """Whether the study can be launched: only harmless faults are left."""
         return all(fault.harmless for fault in self.left)
 
     @property
@@ -77,11 +77,11 @@ def repair(storage: Storage) -> Repaired:
     """Repair the study in a directory; no launch can begin meanwhile.
 
     Raises:
-        LeaseHeld: a driver is at work.
+        LeaseHeld: a launch of the study runs.
         StorageError: `study.yaml` and its copy are both damaged, or the storage refuses.
     """
     with driver_lock.acquire(storage) as held:
-        done = [Action("took over", paths.DRIVER, f"from {held.before}, which is gone")] if held.before else []
+        done = [Action("took over", paths.DRIVER, f"from {held.before}, which no longer runs")] if held.before else []
         found = check.faults(storage, alone=True)
         done += _study(storage, found)
         records = Records.open(storage)
@@ -93,7 +93,7 @@ def repair(storage: Storage) -> Repaired:
             elif fault.kind == "stage":
                 storage.delete(fault.path)
                 done.append(Action("dropped", fault.path, fault.message))
-        # Only now is it known which trials go on, and with which progress.
+        # Only now is it known which trials resume, and with which progress.
         for fault in check.faults(storage, alone=True, weights=False):
             if fault.kind == "leftover":
                 storage.delete(fault.path)
@@ -115,15 +115,13 @@ def _study(storage: Storage, found: list[Fault]) -> Iterator[Action]:
         return
     if check.opened(storage)[0] is None:
         raise StorageError(
-            f"{wrong.message}\n{paths.STUDY_COPY} does not help either: this study cannot be repaired; "
-            "its files are as they were. Launch under another --name"
+            f"{wrong.message}\n{paths.STUDY_COPY} is damaged too, so this study cannot be repaired; "
+            "its files are unchanged. Launch under another --name"
         )
     if storage.exists(paths.STUDY):
         yield Action("set aside", paths.STUDY, f"as {set_aside(storage, paths.STUDY)}: {wrong.message}")
     storage.write(paths.STUDY, storage.read(paths.STUDY_COPY))
-    yield Action(
-        "rebuilt", paths.STUDY, f"from {paths.STUDY_COPY}; a budget that was changed last may be the older one"
-    )
+    yield Action("rebuilt", paths.STUDY, f"from {paths.STUDY_COPY}; the last change of its budget may be lost")
 
 
 def _same(storage: Storage) -> bool:
@@ -134,7 +132,7 @@ def _same(storage: Storage) -> bool:
 
 
 def _outcome(records: Records, fault: Fault) -> Iterator[Action]:
-    """Set aside an outcome that cannot be read, or find the trial that a readable one belongs to."""
+    """Set aside an outcome that cannot be read, or rebuild the trial that a readable one belongs to."""
     assert fault.number is not None
     if not records.storage.exists(paths.trial_record(fault.number)):
         yield from _trial(records, fault)
@@ -144,7 +142,7 @@ def _outcome(records: Records, fault: Fault) -> Iterator[Action]:
 
 
 def _trial(records: Records, fault: Fault) -> Iterator[Action]:
-    """Rebuild a trial's record; where nothing proves what it was, set aside its outcome too: it is issued anew."""
+    """Rebuild a trial's record; where nothing proves it, set aside its outcome too, so that it is issued again."""
     assert fault.number is not None
     storage, number = records.storage, fault.number
     path = paths.trial_record(number)
@@ -155,11 +153,11 @@ def _trial(records: Records, fault: Fault) -> Iterator[Action]:
         yield Action("set aside", path, f"as {set_aside(storage, path)}: {fault.message}")
     if rebuilt is not None:
         storage.claim(path, rebuilt.json_bytes())
-        ended = "its outcome counts" if outcome else f"trial {number} goes on at the next launch"
+        ended = "its outcome counts" if outcome else f"trial {number} resumes at the next launch"
         yield Action("rebuilt", path, f"with the parameters that it had; {ended}")
     if storage.exists(paths.outcome(number)) and (rebuilt is None or outcome is None):
         what = "it cannot be read" if outcome is None else "nothing proves which parameters it belongs to"
-        then = "runs again" if rebuilt else "is issued anew at the next launch"
+        then = "runs again" if rebuilt else "is issued again at the next launch"
         kept = set_aside(storage, paths.outcome(number))
         yield Action("set aside", paths.outcome(number), f"as {kept}: {what}; trial {number} {then}")
 
@@ -173,10 +171,10 @@ def _read_outcome(storage: Storage, number: int) -> Outcome | None:
 
 
 def rebuild(records: Records, number: int, torn: bytes, outcome: Outcome | None) -> TrialRecord | None:
-    """Return a trial's record from its outcome, or from the beginning of a torn one; None where neither proves it.
+    """Return a trial's record from its outcome, or from the beginning of a truncated one; None where neither proves it.
 
     The phases' keys prove it: they hash all that the measured networks depend on. Without a point, the
-    parameters are those that the outcome names, or the torn record is the beginning of the rebuilt one.
+    parameters are those that the outcome names, or the truncated record is the beginning of the rebuilt one.
     """
     text = torn.decode(errors="replace")
     for source in (outcome.params if outcome else None, _after(text, "params")):
@@ -212,7 +210,7 @@ def _issued(records: Records, number: int, params: Any, text: str, outcome: Outc
         seed=trial.seed,
         issued=outcome.started if outcome else utc_now(),
     )
-    # What no key proves is taken over only from a record that is right up to there.
+    # What no key proves is copied only from a record that is correct up to that field.
     sampler, issued = _after(text, "sampler"), _after(text, "issued")
     if text.startswith(_head(record)) and isinstance(sampler, dict):
         record = record.model_copy(update={"sampler": sampler})
@@ -222,12 +220,12 @@ def _issued(records: Records, number: int, params: Any, text: str, outcome: Outc
 
 
 def _head(record: TrialRecord) -> str:
-    """Return a record's text as far as it follows from the parameters."""
+    """Return the part of a record's text that follows from the parameters."""
     return record.json_bytes().decode().partition('"sampler"')[0]
 
 
 def _after(text: str, name: str) -> Any:
-    """Return the value of a field of a record that may be cut off, None where it is not there whole."""
+    """Return the value of a field of a record that may be truncated, None where it is incomplete."""
     start = text.find(f'"{name}":')
     if start < 0:
         return None

@@ -1,4 +1,4 @@
-"""What a study was taught by others before its first trial, as it is kept: copied once, and never looked up again."""
+"""The points of other studies that a study starts from: copied once, when it is created."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MEASURED = (
     "macs_dense",
     "macs_effective",
 )
-"""What of a point tells its worth."""
+"""The fields of a point from which objectives and constraints are computed."""
 
 
 class WarmStartPoint(BaseModel):
-    """A point of another study: `params` of this study make it, `measured` is what `search.objectives.values` reads."""
+    """A point of another study: the `params` of this study that give it, and what was `measured`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -36,39 +36,39 @@ class WarmStartPoint(BaseModel):
 
 
 class WarmStartPoints(BaseModel):
-    """The file: all lessons, in the order in which they are taught, and the keys of the stages that led to them."""
+    """The file: all points, in the order in which they are observed, and the keys of the stages that led to them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
     schema_number: Literal[1] = Field(default=1, alias="schema", serialization_alias="schema")
-    lessons: tuple[WarmStartPoint, ...] = ()
+    points: tuple[WarmStartPoint, ...] = Field(default=(), alias="lessons", serialization_alias="lessons")
     stages: tuple[str, ...] = ()
 
 
 NOTHING = WarmStartPoints()
 
 
-def lesson(study: str, trial: int, params: dict[str, Any], point: Point) -> WarmStartPoint:
-    """Copy a point."""
+def copied(study: str, trial: int, params: dict[str, Any], point: Point) -> WarmStartPoint:
+    """Copy a point of another study."""
     measured = {name: getattr(point, name) for name in _MEASURED}
     return WarmStartPoint(study=study, point=f"{trial}.{point.measure}", params=params, measured=measured)
 
 
-def write(storage: Storage, lessons: WarmStartPoints) -> None:
-    """Keep the lessons of a study that is about to be made."""
-    storage.write(paths.WARM_START, (lessons.model_dump_json(indent=1) + "\n").encode())
+def write(storage: Storage, points: WarmStartPoints) -> None:
+    """Write the points of a study that is about to be created."""
+    storage.write(paths.WARM_START, (points.model_dump_json(indent=1) + "\n").encode())
 
 
 def read(storage: Storage) -> WarmStartPoints:
-    """Return a study's lessons.
+    """Return the points that a study started from.
 
     Raises:
-        StorageError: they are not there, or damaged: the study would go on another way than it went.
+        StorageError: they are missing or damaged; without them the search would not continue as it began.
     """
     where = f"{storage.location}/{paths.WARM_START}"
     try:
         return WarmStartPoints.model_validate_json(storage.read(paths.WARM_START))
     except FileNotFoundError:
-        raise StorageError(f"{where} is not there, without which this study cannot go on as it began") from None
+        raise StorageError(f"{where} is missing; without it this study cannot resume as it began") from None
     except ValidationError as error:
         raise StorageError(f"{where} is damaged: {error.errors()[0]['msg']}") from None

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from search.cli import progress
 from search.cli.progress import LiveView, render
-from search.launch.driver import Snapshot
+from search.launch.tally import Snapshot
 from search.launch.view import PlainView, duration, line
 from tests.search.factories import point
 

@@ -15,7 +15,7 @@ import pytest
 
 import search
 from search.launch import api
-from search.launch.driver import Snapshot
+from search.launch.tally import Snapshot
 from search.results.study import Study
 from tests.search.launch.test_inline import TINY
 from trainables.core.errors import ExitCode, RobustsearchError, SpecError
@@ -23,7 +23,7 @@ from trainables.core.errors import ExitCode, RobustsearchError, SpecError
 IMPORTS = ("import search", "import search.launch.plan", "from search.launch import run", "import search.launch")
 
 
-@pytest.mark.parametrize("imports", itertools.permutations(IMPORTS, 2), ids=" then ".join)
+@pytest.mark.parametrize("imports", list(itertools.permutations(IMPORTS, 2)), ids=" then ".join)
 @pytest.mark.slow
 def test_search_launch_is_a_function_and_a_package_whatever_is_imported_first(imports: tuple[str, ...]) -> None:
     code = "\n".join(

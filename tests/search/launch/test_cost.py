@@ -128,7 +128,7 @@ VALUES = st.builds(params, SPARSITIES, st.sampled_from(["init", 3, "none"]), st.
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(VALUES, max_size=6), st.lists(VALUES, min_size=1, max_size=6))
-def test_expectations_equal_those_of_hashing_everything(before: list[Any], asked: list[Any]) -> None:
+def test_forecasts_equal_those_of_hashing_everything(before: list[Any], asked: list[Any]) -> None:
     expectations = Forecasts(LADDER, factories.DATA_HASH)
     known: set[str] = set()
     for number, values in enumerate(before):
@@ -181,7 +181,7 @@ def test_a_driver_gives_its_sampler_forecasts_of_trials(tmp_path: Path, monkeypa
     assert found == [(0, 0, spec.problem()), (1, 0, spec.problem())]
     assert contexts[-1].forecast(first.params).epochs == (0,)
     again = Driver(Records.open(Storage(str(tmp_path))))
-    assert again._expectations.of(second.params) == driver._expectations.of(second.params)
+    assert again._forecasts.of(second.params) == driver._forecasts.of(second.params)
 
 
 def test_without_knowledge_a_trial_is_one_new_point() -> None:

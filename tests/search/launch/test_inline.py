@@ -16,7 +16,7 @@ import pytest
 from search.cluster.spec import ClusterError, Inline, load
 from search.files import yaml
 from search.launch import api
-from search.launch.driver import Snapshot
+from search.launch.tally import Snapshot
 from search.results.study import Study
 from search.store import driver_lock
 from tests.search import tiny

@@ -36,26 +36,26 @@ def fronts(screens: Screens) -> list[tuple[float, float]]:
 def test_the_screen_is_the_front_of_the_complete_trials() -> None:
     screens = Screens(factories.study_spec(**ON))
     assert fronts(screens) == []
-    screens.learn(factories.outcome(0, [point(0, 0.9, 0.9)], state="stopped"))
-    screens.learn(factories.outcome(1, [point(0, 0.9, 0.9)], failure=factories.failure()))
-    screens.learn(factories.outcome(2, [point(0, 0.9, 0.9, clean_accuracy=0.7)]))
-    screens.learn(factories.outcome(3, [point(0, 0.9, 0.9, status="invalid"), point(1, 0.9, 0.9, tier="screened")]))
+    screens.add(factories.outcome(0, [point(0, 0.9, 0.9)], state="stopped"))
+    screens.add(factories.outcome(1, [point(0, 0.9, 0.9)], failure=factories.failure()))
+    screens.add(factories.outcome(2, [point(0, 0.9, 0.9, clean_accuracy=0.7)]))
+    screens.add(factories.outcome(3, [point(0, 0.9, 0.9, status="invalid"), point(1, 0.9, 0.9, tier="screened")]))
     assert fronts(screens) == []
-    screens.learn(factories.outcome(4, [point(0, 0.7, 0.2), point(1, 0.5, 0.5), point(2, 0.4, 0.4)]))
+    screens.add(factories.outcome(4, [point(0, 0.7, 0.2), point(1, 0.5, 0.5), point(2, 0.4, 0.4)]))
     assert fronts(screens) == [(0.5, 0.5), (0.7, 0.2)]
-    screens.learn(factories.outcome(5, [point(0, 0.6, 0.6)]))
+    screens.add(factories.outcome(5, [point(0, 0.6, 0.6)]))
     assert fronts(screens) == [(0.6, 0.6), (0.7, 0.2)]
 
 
 def test_a_study_without_screening_has_no_screen() -> None:
     screens = Screens(factories.study_spec())
-    screens.learn(factories.outcome(0))
+    screens.add(factories.outcome(0))
     assert screens.now() is None
 
 
 def test_counts_go_to_workers_as_they_were_counted() -> None:
     screens = Screens(factories.study_spec(**ON, objectives={"robust_accuracy": "maximise", "nonzero": "minimise"}))
-    screens.learn(factories.outcome(0, [point(0, 0.7, 0.5)]))
+    screens.add(factories.outcome(0, [point(0, 0.7, 0.5)]))
     data = screens.now()
     assert data is not None
     assert data["front"] == [{"robust_accuracy": 0.7, "nonzero": factories.PRUNABLE // 2}]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search.launch.driver import Driver
-from search.launch.stopping import Course, EarlyStopping
+from search.launch.stopping import EarlyStopping, MeasurementPlan
 from search.results.study import Study
 from search.store.records import Records
 from tests.search import factories
@@ -43,7 +43,7 @@ def point(measure: int, robust: float, sparsity: float, **changes: Any) -> Any:
 def test_trials_are_compared_at_the_sparsity_they_aim_at() -> None:
     early = EarlyStopping(spec())
     for number, (robust, sparsity) in enumerate([(0.5, 0.5), (0.4, 0.4), (0.5, 0.95), (0.45, 0.6)]):
-        early.rung(record(number, sparsity), rung(resource=1, robust_accuracy=robust))
+        early.partial(record(number, sparsity), rung(resource=1, robust_accuracy=robust))
     assert [early.stops(number) for number in range(4)] == [False, True, False, True]
 
 
@@ -51,35 +51,35 @@ def test_the_course_of_a_trial_says_what_is_ahead_and_how_much() -> None:
     ladder = RECIPES.parse(
         {"kind": "imp", "sparsity": 0.8, "rate": 0.5, "epochs": 12, "rewind": 4, "round_epochs": None}
     )
-    course = Course.of(ladder.phases())
+    course = MeasurementPlan.of(ladder.phases())
     assert (course.sparsities, course.epochs) == ((0.0, 0.5, 0.75, 0.8), (12, 20, 28, 36))
     assert [course.left(0, share) for share in (0.25, 0.5, 1.0)] == pytest.approx([33 / 36, 30 / 36, 24 / 36])
     assert course.left(2, 0.5) == pytest.approx(12 / 36)
     assert course.left(3, 1.0) == 0
     searched = RECIPES.parse({"kind": "shi2022", "sparsity": 0.8, "epochs": 6, "search_epochs": 4})
-    assert (Course.of(searched.phases()).sparsities, Course.of(searched.phases()).epochs) == ((0.8,), (10,))
+    assert MeasurementPlan.of(searched.phases()) == MeasurementPlan((0.8,), (10,))
     rising = RECIPES.parse({"kind": "gradual", "sparsity": 0.8, "epochs": 6})
-    assert Course.of(rising.phases()).sparsities == (0.8,)
+    assert MeasurementPlan.of(rising.phases()).sparsities == (0.8,)
     inherited = RECIPES.parse({"kind": "wang2020", "sparsity": 0.8})
-    assert Course.of(inherited.phases()).sparsities == (0.0, 0.8, 0.0)
+    assert MeasurementPlan.of(inherited.phases()).sparsities == (0.0, 0.8, 0.0)
     pruned_only = RECIPES.parse({"kind": "three_stage", "sparsity": 0.5, "epochs": 3, "finetune_epochs": 0})
-    assert Course.of(pruned_only.phases()) == Course((0.0, 0.5), (3, 3))
+    assert MeasurementPlan.of(pruned_only.phases()) == MeasurementPlan((0.0, 0.5), (3, 3))
 
 
 def test_a_study_without_early_stopping_stops_nothing() -> None:
     early = EarlyStopping(spec(early_stopping="none"))
     for number in range(9):
-        early.rung(record(number), rung(robust_accuracy=1 - number / 10))
+        early.partial(record(number), rung(robust_accuracy=1 - number / 10))
         early.point(record(number), point(0, 1 - number / 10, 0.0))
     assert not any(early.stops(number) for number in range(9))
 
 
 def test_what_is_shown_twice_counts_once_and_what_cannot_be_compared_not_at_all() -> None:
     early = EarlyStopping(spec())
-    early.rung(record(0), rung(resource=1, robust_accuracy=0.6))
-    early.rung(record(1), rung(resource=1, robust_accuracy=0.5))
+    early.partial(record(0), rung(resource=1, robust_accuracy=0.6))
+    early.partial(record(1), rung(resource=1, robust_accuracy=0.5))
     assert early.stops(1)
-    early.rung(record(1), rung(resource=1, robust_accuracy=0.9))
+    early.partial(record(1), rung(resource=1, robust_accuracy=0.9))
     assert early.stops(1), "once said, it stays said"
     early.point(record(2), point(0, 0.1, 0.0, status="invalid", epochs_trained=1))
     assert not early.stops(2)
@@ -87,8 +87,8 @@ def test_what_is_shown_twice_counts_once_and_what_cannot_be_compared_not_at_all(
 
 def test_a_trial_whose_parameters_the_study_file_gives_runs_to_its_end() -> None:
     early = EarlyStopping(spec())
-    early.rung(record(0), rung(resource=1, robust_accuracy=0.6))
-    early.rung(record(1, sampler={"queued": True}), rung(resource=1, robust_accuracy=0.1))
+    early.partial(record(0), rung(resource=1, robust_accuracy=0.6))
+    early.partial(record(1, sampler={"queued": True}), rung(resource=1, robust_accuracy=0.1))
     assert not early.stops(1)
 
 
@@ -96,9 +96,9 @@ def test_a_missed_constraint_keeps_a_point_off_the_front_that_protects() -> None
     """A trial that alone holds a point of the front goes on, however badly it does now; an infeasible point is none."""
     for clean, stops in ((0.9, False), (0.6, True)):
         early = EarlyStopping(spec(constraints={"clean_accuracy": ">= 0.75"}))
-        early.rung(record(0), rung(resource=2, robust_accuracy=0.9))
+        early.partial(record(0), rung(resource=2, robust_accuracy=0.9))
         early.point(record(1), point(0, 0.5, 0.0, clean_accuracy=clean, epochs_trained=0))
-        early.rung(record(1), rung(1, resource=2, robust_accuracy=0.1, sparsity=0.9))
+        early.partial(record(1), rung(1, resource=2, robust_accuracy=0.1, sparsity=0.9))
         assert early.stops(1) == stops
 
 
@@ -235,7 +235,7 @@ def test_in_a_deterministic_study_verdicts_do_not_depend_on_who_is_faster(
         alone.end(driver.records.trials()[outcome.number][0], outcome)
     for trial, _ in driver.records.trials()[3:]:
         fresh = rung(0, 0.1, resource=1, robust_accuracy=late[trial.number])
-        alone.rung(trial, fresh)
+        alone.partial(trial, fresh)
         assert alone.stops(trial.number) == stops[trial.number]
 
 

@@ -58,7 +58,7 @@ def test_points_of_another_study_are_taught_before_the_first_trial(shelf: Storag
     assert said == [f"warm start: {len(points)} points of ladder"]
     taught = transferred(Driver(records))
     assert len(taught) == len(points)
-    for trial, lesson in zip(taught, records.lessons().lessons, strict=True):
+    for trial, lesson in zip(taught, records.warm_start_points().points, strict=True):
         assert trial.study == "ladder"
         assert list(trial.values) == [lesson.measured["robust_accuracy"], lesson.measured["sparsity"]]
         assert trial.values[1] == pytest.approx(trial.params["recipe.sparsity"], abs=1e-4)
@@ -70,10 +70,10 @@ def test_only_points_that_the_space_could_have_produced_are_taught(shelf: Storag
     narrow = space | {"recipe.sparsity": {"kind": "float", "low": 0.4, "high": 0.8}}
     expected = [point for point in measured(shelf).values() if 0.4 <= point.sparsity <= 0.8]
     records, _ = begin(ladder("narrow", warm_start=["ladder"], space=narrow), shelf)
-    assert len(records.lessons().lessons) == len(expected) > 0
+    assert len(records.warm_start_points().points) == len(expected) > 0
     longer = {**plain(ladder().recipe), "epochs": 41}
     records, said = begin(ladder("longer", warm_start=["ladder"], recipe=longer), shelf)
-    assert (records.lessons().lessons, said) == ((), ["warm start: 0 points of ladder"])
+    assert (records.warm_start_points().points, said) == ((), ["warm start: 0 points of ladder"])
 
 
 def test_what_becomes_of_the_other_study_changes_nothing(shelf: Storage) -> None:
@@ -82,7 +82,7 @@ def test_what_becomes_of_the_other_study_changes_nothing(shelf: Storage) -> None
     run_trials(records, 2)
     run_trials(Records.open(shelf.child("ladder")), 2)
     again = Records.open(shelf.child("next"))
-    assert again.lessons() == records.lessons()
+    assert again.warm_start_points() == records.warm_start_points()
     following = Driver(again).next()
     shelf.delete("ladder")
     twin = Storage(f"{shelf.location}/twin")
@@ -100,8 +100,8 @@ def test_what_was_lent_is_not_on_the_front_and_cheap_to_measure_here(shelf: Stor
     assert driver.snapshot().front == 0
     first = driver.next()
     assert first is not None
-    expected = driver._expectations.of(first.params)
-    networks = {tuple(sorted(lesson.params.items(), key=str)) for lesson in records.lessons().lessons}
+    expected = driver._forecasts.of(first.params)
+    networks = {tuple(sorted(lesson.params.items(), key=str)) for lesson in records.warm_start_points().points}
     # No epoch has to be trained, and the model knew enough not to begin with a Sobol sequence.
     assert expected.epochs[-1] == 0
     assert tuple(sorted(first.params.items(), key=str)) in networks
@@ -110,7 +110,7 @@ def test_what_was_lent_is_not_on_the_front_and_cheap_to_measure_here(shelf: Stor
 REFUSED = {
     "itself": ({"name": "ladder"}, "'ladder' is this study itself"),
     "absent": ({"warm_start": ["laddr"]}, r"warm_start\[0\]: there is no study 'laddr'.*did you mean 'ladder'"),
-    "protocol": ({"protocol": {"eps": 0.2}}, r"do not compare .*\n  protocol.eps: 0.1 there, 0.2 here"),
+    "protocol": ({"protocol": {"eps": 0.2}}, r"cannot be compared .*\n  protocol.eps: 0.1 there, 0.2 here"),
     "objectives": ({"objectives": {"robust_accuracy": "maximise"}}, r"sparsity: 'maximise' there, None here"),
     "data": ({"data": {"kind": "digits", "validation": 100}}, r"data.validation: 360 there, 100 here"),
 }
@@ -157,11 +157,11 @@ def test_a_study_that_exists_is_not_taught_again(shelf: Storage) -> None:
     first, _ = begin(spec, shelf)
     run_trials(Records.open(shelf.child("ladder")), 1)
     second, said = begin(spec, shelf)
-    assert (second.lessons(), said) == (first.lessons(), [])
+    assert (second.warm_start_points(), said) == (first.warm_start_points(), [])
     other = Fingerprint(data_hash=factories.DATA_HASH, shape=(1, 8, 8), classes=10)
     with pytest.raises(StorageError, match="holds a study already"):
         Records.create(shelf.child("next"), spec, other)
-    assert Records.open(shelf.child("next")).lessons() == first.lessons()
+    assert Records.open(shelf.child("next")).warm_start_points() == first.warm_start_points()
 
 
 def matched(space: dict[str, Any], params: dict[str, Any], given: dict[str, Any] | None = None) -> Any:
@@ -208,7 +208,7 @@ def test_what_was_transferred_may_be_forgotten_as_well(shelf: Storage, monkeypat
     records, _ = begin(ladder("next", "tpe", warm_start=["ladder"]), shelf)
     monkeypatch.setattr(type(records.spec.sampler), "most", 4)
     driver = run_trials(records, 3)
-    assert len(transferred(driver)) < len(records.lessons().lessons)
+    assert len(transferred(driver)) < len(records.warm_start_points().points)
     again = Driver(Records.open(shelf.child("next")))
     assert len(transferred(again)) == len(transferred(driver))
     asked = [known._sampling.ask(3)[0] for known in (driver, again)]

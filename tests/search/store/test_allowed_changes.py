@@ -84,11 +84,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "gone": (
         {"space": {path: parameter for path, parameter in SPACE.items() if path != "recipe.rewind"}},
-        "space.recipe.rewind: is gone, and trials differ in it",
+        "space.recipe.rewind: was removed, but trials differ in it",
     ),
     "new without the old value": (
         {"space": {**SPACE, "recipe.rate": {"kind": "float", "low": 0.4, "high": 0.5}}},
-        "does not hold trials 0, 1, 2, 3; what is new in it must have a value that they had",
+        "space: trials 0, 1, 2, 3 are outside it; a new parameter must include the value that they had",
     ),
     "protocol": ({"protocol": {"eps": 0.2}}, "protocol.eps: was 0.1, is 0.2"),
     "objectives": ({"objectives": {"robust_accuracy": "maximise"}}, "objectives.sparsity: was 'maximise', is gone"),

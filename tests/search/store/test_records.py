@@ -83,7 +83,7 @@ def test_no_study_is_said_clearly(tmp_path: Path) -> None:
         ("name: synthetic", "name: ../../x", SpecError, "name"),
         ("name: synthetic", "name: !!python/object:os.system x", SpecError, "tags"),
         ("name: synthetic", "name: [", SpecError, "study.yaml:"),
-        ("trials: 16", "trials: 17", SpecError, "changed since it was written"),
+        ("trials: 16", "trials: 17", SpecError, "edited since it was written"),
         ("budget:", "# budget:", SpecError, "study.yaml:"),
     ],
 )
@@ -122,7 +122,7 @@ def test_trials_that_vanish_under_a_launch_are_an_error_and_not_a_new_beginning(
     for number in range(3):
         records.issue(factories.trial(number))
     shutil.rmtree(records.storage.location)
-    with pytest.raises(StorageError, match="3 of 3 trials have gone"):
+    with pytest.raises(StorageError, match="3 of 3 trials are missing"):
         records.next_number()
 
 

@@ -93,7 +93,7 @@ def test_a_whole_study_is_left_as_it_is(study: Path) -> None:
     assert repair(storage(study)).actions == ()
     assert contents(study) == before
     result = run("doctor", "synthetic", ROBUSTSEARCH_STORAGE=str(study.parent))
-    assert (result.exit_code, result.stdout.split()[-1]) == (0, "whole")
+    assert (result.exit_code, result.stdout.split()[-1]) == (0, "intact")
 
 
 CONTENT = st.one_of(
@@ -327,7 +327,7 @@ def test_what_killed_processes_left_is_named_harmless_and_removed(study: Path, l
     listed = " ".join(result.stdout.split())
     for name in littered:
         assert name in listed or str(Path(name).parent) in listed
-    assert "which is gone" in listed
+    assert "which no longer runs" in listed
     result = run("repair", "synthetic", ROBUSTSEARCH_STORAGE=str(study.parent))
     assert result.exit_code == 0, result.stderr
     assert "took over" in result.stderr

@@ -39,11 +39,11 @@ def test_products_and_condition_numbers_of_diagonal_matrices() -> None:
 
 def test_the_batch_norm_behind_a_convolution_is_folded_in() -> None:
     net = nn.Sequential(
-        nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2, eps=0.0), nn.Flatten(), _linear([[1.0] * 8] * 2)
+        nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2, eps=0.5), nn.Flatten(), _linear([[1.0] * 8] * 2)
     )
     net[0].weight.data = torch.tensor([3.0, 1.0]).view(2, 1, 1, 1)
     net[1].weight.data = torch.tensor([2.0, -8.0])
-    net[1].running_var = torch.tensor([4.0, 4.0])
+    net[1].running_var = torch.tensor([3.5, 3.5])
     # Scales of 1 and -4 make a column (3, -4).
     assert _values(net)["sigma"] == pytest.approx(math.log10(5 * 4), rel=1e-5)
 

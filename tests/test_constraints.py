@@ -1,0 +1,26 @@
+"""The constraints file says what pyproject.toml says: each dependency at its lower bound."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[.*\])?>=(?P<version>[\d.]+)(,<\d+)?")
+
+
+def release(version: str) -> str:
+    return re.sub(r"(\.0)+$", "", version)
+
+
+def test_the_oldest_versions_are_the_lower_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bounds = {}
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        found = REQUIREMENT.fullmatch(requirement)
+        assert found, requirement
+        bounds[found["name"]] = release(found["version"])
+    lines = (ROOT / "constraints" / "oldest.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert {name: release(version) for name, version in pins.items()} == bounds

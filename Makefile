@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install launch test test-quick lint clean
+.PHONY: install launch test test-quick suite lint clean
 
 install: $(VENV)/.installed
 
@@ -24,7 +24,9 @@ lint: install
 test-quick: lint
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not ray and not gpu'
 
-test: lint
+test: lint suite
+
+suite: install
 	$(BIN)/python -m pytest -n 2 -m 'not ray and not gpu'
 	$(BIN)/python -m pytest -m 'ray and not gpu'
 

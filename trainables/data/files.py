@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
@@ -109,6 +109,9 @@ def _look(roots: Sequence[Path], layouts: Sequence[Layout], part: Part) -> Found
     for root in roots:
         for layout in layouts:
             try:
+                # Path.is_file and the like hide most errors from Python 3.14 on.
+                with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+                    os.stat(os.path.join(root, "."))
                 files = layout.files(root, part)
             except OSError as error:
                 raise DataError(f"cannot look for data in {root}: {error.strerror}") from error

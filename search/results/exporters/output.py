@@ -27,6 +27,8 @@ def write_output(content: bytes, output: Path, *, records: Path | None = None) -
     """
     try:
         target = Path(output).resolve()
+        if target.is_symlink():  # from Python 3.13 on, loops are left as they are
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target))
         if target.exists() and not target.is_file():
             raise OutputError(f"{output} is {'a directory' if target.is_dir() else 'no regular file'}; name a file")
         if records is not None and target.is_relative_to(records.resolve()):

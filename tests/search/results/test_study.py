@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -128,8 +130,7 @@ def test_new_outcomes_are_seen_without_opening_again(study: Study) -> None:
 def test_documented_example_runs(study: Study) -> None:
     from search.results import study as module
 
-    text = (module.Study.__doc__ or "").split("Example::")[1].strip("\n")
-    code = "\n".join(line.removeprefix("        ") for line in text.splitlines())
+    code = textwrap.dedent((inspect.getdoc(module.Study) or "").split("Example::")[1])
     code = code.replace("runs/quickstart", study.records.storage.location).split("study.table")[0]
     assert "front()" in code
     exec(code, {})

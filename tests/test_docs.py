@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import types
 import typing
 from pathlib import Path
@@ -23,7 +19,6 @@ import search
 from search.cli import main
 from search.cluster import spec as cluster_spec
 from search.early_stopping import SCHEDULERS, Scheduler
-from search.files import yaml
 from search.results.exporters import EXPORTERS
 from search.results.table import PointRow, TrialRow, columns
 from search.samplers import SAMPLERS, Sampler
@@ -31,6 +26,7 @@ from search.space.parameters import PARAMETERS, Parameter
 from search.store.catalogue import STORAGE_VARIABLE
 from search.study import changes
 from search.study import spec as study_spec
+from tests.pages import CLUSTER_FILE, MANUAL, PAGES, READABLE, ROOT, STUDY_FILE, section
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.core.errors import DataError, Diverged, ExitCode, SpecError, StorageError, failure_class
@@ -65,9 +61,7 @@ from trainables.regularisers.base import Regulariser
 from trainables.reparametrisations import REPARAMETRISATIONS
 from trainables.reparametrisations.base import Reparametrisation
 
-ROOT = Path(__file__).parents[1]
-MANUAL = ROOT / "docs" / "manual"
-STUDY_FILE, CLUSTER_FILE, RECIPES_PAGE = "study-file.md", "cluster-file.md", "recipes.md"
+RECIPES_PAGE = "recipes.md"
 
 
 def test_every_test_that_bears_out_a_guarantee_exists() -> None:
@@ -136,16 +130,6 @@ def _bounds(metadata: Any) -> str:
 
 
 Row = tuple[str, str]
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(MANUAL.glob("*.md"))}
-READABLE = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8"), **PAGES}
-
-
-def section(page: str, heading: str, within: str = "") -> str:
-    """Return the text below a heading, up to the next one of its level or above; of the page, or of a part of it."""
-    level = heading.partition(" ")[0]
-    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", within or PAGES[page], re.M | re.S)
-    assert found, f"{page} has no heading '{heading}'"
-    return found[1]
 
 
 def own(text: str) -> str:
@@ -269,125 +253,9 @@ def _first_cells(text: str) -> list[str]:
     return [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
 
 
-TINY = {
-    "name": "tiny",
-    "data": {"kind": "digits", "limit": 200},
-    "model": {"kind": "lenet300", "hidden": [16]},
-    "recipe": {"kind": "three_stage", "epochs": 1, "finetune_epochs": 1, "sparsity": 0.5},
-    "protocol": {"eps": 0.1, "examples": 50, "attack": {"kind": "pgd", "steps": 2}},
-}
-TRAIN = {"batch": 64, "eps": 0.1, "attack": {"kind": "pgd", "steps": 1}, "precision": "fp32"}
-
-
-def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Lay one mapping over another; what is of another kind replaces what was there."""
-    found = dict(base)
-    for key, value in more.items():
-        old = found.get(key)
-        both = (
-            isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind")
-        )
-        found[key] = merged(old, value) if both else value
-    return found
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
-
-
-@pytest.mark.slow
-def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    script = "\n".join(blocks(PAGES["python.md"], "python"))
-    fast = script.replace('storage="runs")\nprint', 'storage="runs", overrides=FAST)\nprint', 1)
-    assert fast != script
-    (tmp_path / "page.py").write_text('FAST = {"recipe.epochs": 41, "protocol.examples": 50}\n' + fast)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "2 of 2 trials complete" in done.stdout
-    assert "4 False" in done.stdout
-
-
 def test_every_argument_of_the_python_api_is_described() -> None:
     arguments = set(inspect.signature(search.launch).parameters) - {"study"}
     assert set(re.findall(r"^\| `(\w+)` \|", section("python.md", "## Launch"), re.M)) == arguments
-
-
-@pytest.mark.parametrize("page", ["README.md", STUDY_FILE, CLUSTER_FILE])
-def test_yaml_of_the_manual_is_accepted(page: str, tmp_path: Path) -> None:
-    found = [block for block in blocks(READABLE[page], "yaml") if "plugins:" not in block]
-    assert found
-    for block in found:
-        data = yaml.parse(block, page).data
-        if "kind" in data:
-            (tmp_path / "cluster.yaml").write_text(block)
-            assert cluster_spec.load(tmp_path / "cluster.yaml").kind == data["kind"]
-        else:
-            study_spec.StudySpec.model_validate(merged(TINY, data))
-
-
-PLUG_IN = """
-import json, sys
-import torch
-from search.study.spec import StudySpec
-from trainables.data import tensors
-from trainables.worker.run import Run
-from trainables.store.stages import Stages
-from trainables.store.storage import Storage
-import importlib
-
-torch.set_num_threads(1)
-for number, study in enumerate(json.load(open("studies.json"))):
-    for module in study["plugins"]:
-        importlib.import_module(module)
-    trial = StudySpec.model_validate(study).trial({})
-    stages = Stages(Storage(f"stages-{number}"))
-    run = Run(trial, tensors.load(trial.data), stages, 0, "tiny", torch.device("cpu"))
-    points = [progress.point for progress in run.progress() if progress.point is not None]
-    print(json.dumps([study["plugins"][0], len(points), points[-1].sparsity, points[-1].attack, points[-1].prunable]))
-"""
-
-
-@pytest.mark.slow
-def test_plug_ins_of_the_manual_train_and_measure_a_network(tmp_path: Path) -> None:
-    page = PAGES["plug-ins.md"]
-    modules = {block.splitlines()[0].removeprefix("# "): block for block in blocks(page, "python")}
-    for name, block in modules.items():
-        (tmp_path / name).write_text(block)
-    found = [yaml.parse(block, "plug-ins.md").data for block in blocks(page, "yaml")]
-    studies = [study for study in found if len(study) > 1]
-    assert [[f"{module}.py" for module in study["plugins"]] for study in studies] == [[name] for name in modules]
-    whole = [
-        merged(merged(TINY, study), {"recipe": {**_recipe(study), "train": {**TRAIN, **_training(study)}}})
-        for study in studies
-    ]
-    (tmp_path / "studies.json").write_text(json.dumps(whole))
-    # This tree's code, whichever is installed.
-    here = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PLUG_IN]
-    done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    told = {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
-    assert len(told) == len(modules) == 11
-    for name, (points, sparsity, _, _) in told.items():
-        assert points == (1 if name in ("my_recipes", "my_mask_updates") else 2), name
-        assert sparsity == pytest.approx(0.5, abs=0.01), name
-    assert told["my_models"][3] == 64 * 100 + 100 * 10
-    assert told["my_attacks"][2] == "NOISE"
-
-
-@pytest.mark.slow
-def test_the_kit_of_the_manual_passes_for_its_plug_in(tmp_path: Path) -> None:
-    page = PAGES["plug-ins.md"]
-    for block in [*blocks(page, "python"), *blocks(page, "py")]:
-        (tmp_path / block.splitlines()[0].removeprefix("# ")).write_text(block)
-    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_losses.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout
-    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 20
 
 
 def test_every_kit_and_registry_that_plug_ins_name_exists() -> None:
@@ -396,20 +264,6 @@ def test_every_kit_and_registry_that_plug_ins_name_exists() -> None:
     for path in named:
         module, _, name = path.rpartition(".")
         assert hasattr(importlib.import_module(module), name), path
-
-
-def test_the_readme_shows_the_plug_in_that_is_tested() -> None:
-    shown = [block for block in blocks(READABLE["README.md"], "python") if block.startswith("# my_models.py")]
-    assert len(shown) == 1
-    assert shown[0] in blocks(PAGES["plug-ins.md"], "python")
-
-
-def _recipe(study: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": TINY["recipe"]["kind"], "epochs": 1, "sparsity": 0.5, **study.get("recipe", {})}  # type: ignore[index]
-
-
-def _training(study: dict[str, Any]) -> dict[str, Any]:
-    return dict(study.get("recipe", {}).get("train", {}))
 
 
 RECIPE_PAGES = sorted((ROOT / "docs" / "recipes").glob("*.md"))

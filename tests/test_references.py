@@ -12,17 +12,8 @@ import pytest
 
 from search.cli import main
 from search.study import file as study_file
+from tests.pages import DOCUMENTS, PAGES_FOR_READERS, ROOT
 from tests.test_layers import FLOORS
-
-ROOT = Path(__file__).parents[1]
-
-PAGES_FOR_READERS = [
-    *(path for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md") if (path := ROOT / name).exists()),
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
-"""What users and contributors read; the records of benchmarks are history, and name what was there then."""
-
-DOCUMENTS = [*PAGES_FOR_READERS, *sorted((ROOT / "benchmarks").rglob("*.md"))]
 
 
 def title(path: Path) -> str:

@@ -168,7 +168,10 @@ REFUSED_SPACES = {
     "uneven step": ("recipe.rate: {kind: float, low: 0.1, high: 0.5, step: 0.3}", r"rate.high: .*last step is 0.4"),
     "empty categorical": ("recipe.rewind: {kind: categorical, choices: []}", r"rewind.choices: at least 1 needed"),
     "equal choices": ("recipe.rewind: {kind: categorical, choices: [1, true]}", r"rewind.choices\[1\]: True equals an"),
-    "unknown kind": ("recipe.rate: {kind: flaot, low: 0, high: 1}", r"unknown parameter 'flaot'; .*did you mean 'float'"),
+    "unknown kind": (
+        "recipe.rate: {kind: flaot, low: 0, high: 1}",
+        r"unknown parameter 'flaot'; .*did you mean 'float'",
+    ),
     "missing bound": ("recipe.rate: {kind: float, low: 0.1}", r"rate.high: this key is required"),
     "unknown field": ("recipe.sparsty: {kind: float, low: 0, high: 0.5}", r"sparsty: unknown key; did you mean 'spars"),
     "field of another kind": (

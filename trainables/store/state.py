@@ -84,7 +84,8 @@ class State:
 
     def mask_sparsity(self) -> float:
         """Return the share of the prunable weights that masks prune; 0 for a network that has no such weights."""
-        return 1 - sum(int(self.masks[name].sum()) for name in self.prunable()) / max(self.size(), 1)
+        size = self.size()
+        return 1 - sum(int(self.masks[name].sum()) for name in self.prunable()) / size if size else 0.0
 
     def weights_sha256(self) -> str:
         """Hash names, shapes and values of parameters, buffers and latents, whatever their device or memory format."""

@@ -156,7 +156,7 @@ class Forecasts:
         return point if point is not None and active(self._spec.space, point) == point else None
 
     def _trial(self, params: Params) -> TrialSpec:
-        """Return the trial; for one that differs from an earlier one in sparsity alone, without validating it again."""
+        """Return the trial; one that differs from an earlier one only in sparsity is not validated again."""
         sparsity = params.get(SPARSITY_PATH)
         rest = identity({path: value for path, value in params.items() if path != SPARSITY_PATH})
         if rest not in self._trials:
@@ -180,8 +180,8 @@ class Forecasts:
         return link.key
 
 
-def _make_room(memory: dict[Any, Any], most: int) -> None:
-    """Forget the older half where a memory is full."""
-    if len(memory) >= most:
-        for old in list(memory)[: most // 2]:
-            del memory[old]
+def _make_room(cache: dict[Any, Any], most: int) -> None:
+    """Drop the older half of a cache that is full."""
+    if len(cache) >= most:
+        for old in list(cache)[: most // 2]:
+            del cache[old]

@@ -154,7 +154,7 @@ def _section(data: Mapping[str, Any], name: str) -> Any:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         return plain(adapter.validate_python(data[name]))
     except ValidationError:
-        return None  # The validation after all overrides says what is wrong.
+        return None  # The validation after all overrides refuses it.
 
 
 def _keys(data: Any, parts: list[str]) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ def _keys(data: Any, parts: list[str]) -> tuple[str, ...]:
 def _import_plugins(document: Document) -> None:
     """Import the modules that a study names, so that their kinds are in the registries.
 
-    They are looked for in the current directory too, after everything that is installed.
+    They may also be in the current directory, which is searched last.
 
     Raises:
         SpecError: a module cannot be imported.
@@ -184,7 +184,7 @@ def _import_plugins(document: Document) -> None:
     for index, name in enumerate(names if isinstance(names, list) else []):
         path: Path_ = ("plugins", index)
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
-            continue  # The validation says what is wrong with it.
+            continue  # The validation refuses it.
         try:
             importlib.import_module(name)
         except Exception as error:

@@ -13,7 +13,7 @@ import os, signal, sys, threading, time
 from search.cluster import watchdog
 from search.cluster.watchdog import Interrupt, Watchdog
 
-watchdog.LOOK_EVERY, watchdog.PATIENCE_SECONDS, watchdog.LAST_SECONDS = 0.02, 0.1, 0.2
+watchdog.LOOK_EVERY, watchdog.PATIENCE_SECONDS, watchdog.LAST_SECONDS = 0.02, 0.1, 0.6
 how = sys.argv[1]
 interrupt = Interrupt()
 dog = Watchdog(interrupt, lambda: print("last words", flush=True) or 6)

@@ -13,7 +13,7 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(MANUAL.g
 READABLE = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8"), **PAGES}
 
 PAGES_FOR_READERS = [
-    *(path for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md") if (path := ROOT / name).exists()),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 """What users and contributors read; the records of benchmarks are history, and name what was there then."""

@@ -16,7 +16,7 @@ _TINY = 1e-12
 
 
 class Once(Adversary):
-    """An adversary that attacks the first batch it is given, and gives the same images when it is asked again."""
+    """An adversary that attacks the first batch that it is called with, and returns the same images from then on."""
 
     def __init__(self, other: Adversary) -> None:
         super().__init__(other.attack, other.logits_fn, other.eps, other.generator, other.labels)
@@ -36,9 +36,9 @@ def climb(
     buffers: Mapping[str, Tensor],
     gamma: float,
 ) -> Callable[[], None]:
-    """Move every weight tensor up the gradient of `loss`, `gamma` times its own l2 norm far, and return the way back.
+    """Move every weight tensor up the gradient of `loss` by `gamma` times its l2 norm; return what moves it back.
 
-    Vectors (biases, batch norms' scales and shifts) and pruned weights stay. `loss` is asked for once; what that does
+    Vectors (biases, batch norms' scales and shifts) and pruned weights stay. `loss` is called once; what that does
     to `buffers` is undone.
     """
     weights = {name: p for name, p in trained.items() if p.dim() > 1}

@@ -1,7 +1,7 @@
-"""Learn a sparse network that does at initialisation what the dense one does: logits and tangent kernel.
+"""The tangent-kernel mask search: a sparse network imitates the dense one at initialisation, logits and kernel.
 
 As in training, what an epoch does is a function of the phase's spec, its key, the epoch's number and the tensors at
-its start, so one that is resumed equals an uninterrupted one. Source: Liu & Zenke 2020, arXiv:2006.08228; with
+its start, so a resumed search equals an uninterrupted one. Source: Liu & Zenke 2020, arXiv:2006.08228; with
 adversarial inputs Shi et al. 2022, arXiv:2202.06488.
 """
 
@@ -43,27 +43,27 @@ def imitate(
     view: View,
     resume: tuple[int, Checkpoint] | None = None,
 ) -> Iterator[Epoch]:
-    """Learn for the epochs of the phase from `state`, or go on after `resume`'s completed epochs.
+    """Search for the epochs of the phase from `state`, or resume after the completed epochs of `resume`.
 
-    Of a report, `loss` is the objective, `accuracy` the share of inputs that sparse and dense network give one class.
-    Both are in eval mode throughout. `model` is the workshop; `view` shows it to the pruner of the first mask.
+    Of an `Epoch`, `loss` is the objective and `accuracy` the share of inputs for which sparse and dense network predict
+    the same class. Both are in eval mode. `model` is a scratch model; `view` shows it to the pruner of the first mask.
 
     Raises:
         Diverged: the objective is no longer finite.
     """
-    learning = _Learning(model, state.to(device).masked(), phase, data, key, torch.device(device), view)
+    search = _Search(model, state.to(device).masked(), phase, data, key, torch.device(device), view)
     first = 0
     if resume is None:
-        learning.masks = learning.mask_of(phase.pruning.pruner, learning.dense)
+        search.masks = search.mask_of(phase.pruning.pruner, search.dense)
     else:
         first, checkpoint = resume
-        learning.load(checkpoint)
+        search.load(checkpoint)
     for epoch in range(first, phase.epochs):
-        yield learning.epoch(epoch)
+        yield search.epoch(epoch)
 
 
-class _Learning:
-    """An imitation under way: the dense network, what is learnt, and the mask."""
+class _Search:
+    """A running search: the dense network, what is learnt, and the mask."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class _Learning:
         self.phase, self.key, self.device, self.split = phase, key, device, data.train
         self.classes, self.view = data.classes, view
         self.settings = phase.imitation
-        # Contiguous, whatever came: the memory format decides the rounding.
+        # Contiguous: the memory format decides the rounding.
         params = {name: p.contiguous() for name, p in state.params.items()}
         self.dense = State(params, state.buffers, state.masks)
         self.model = self.dense.into(model.to(device).to(memory_format=torch.contiguous_format)).eval()
@@ -100,7 +100,7 @@ class _Learning:
         return prune(pruning, self.phase.sparsity, state, self.draws(0, "prune"), self.view).masks
 
     def epoch(self, epoch: int) -> Epoch:
-        """Learn for one epoch."""
+        """Search for one epoch."""
         began = time.perf_counter()
         order, attack, outputs = (self.draws(epoch, purpose) for purpose in ("order", "attack", "outputs"))
         n, batch = len(self.split), self.settings.batch
@@ -131,7 +131,10 @@ class _Learning:
         )
 
     def _step(self, x: Tensor, y: Tensor, attack: torch.Generator, outputs: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Descend the objective of a batch once; return it, and how many inputs get one class from both networks."""
+        """Take one step; return the objective, and for how many inputs both networks predict the same class.
+
+        Shapes: x (N, C, H, W) in [0, 1]; y (N,) class indices; both results ().
+        """
         settings = self.settings
         worse = self._attacked(x, y, attack) if settings.attacks else x
         seen = worse if settings.target_inputs == "adversarial" else x
@@ -210,7 +213,7 @@ class _Learning:
         return self.mask_of(Magnitude(), ranked)
 
     def state(self) -> State:
-        """Copy what the phase would hand on now."""
+        """Copy what would be the phase's result now."""
         params = {name: p.detach().clone() for name, p in self._params().items()}
         return State(params, self.dense.buffers, self.masks).masked()
 
@@ -224,7 +227,7 @@ class _Learning:
         return {group: {name: t.detach().clone() for name, t in tensors.items()} for group, tensors in groups.items()}
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on where `checkpoint` was copied."""
+        """Resume from what `checkpoint` returned."""
         with torch.no_grad():
             for name, p in self.learnt.items():
                 p.copy_(checkpoint["learnt"][name])

@@ -1,4 +1,4 @@
-"""Weights inheritance: a large network takes over a pruned one and gets back all that was pruned."""
+"""Weights inheritance: a dense network takes the weights of a pruned one, and new ones where it was pruned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainables.store.state import State, Tensors
 
 
 def inherit(phase: Inherit, small: State, fresh: State) -> State:
-    """Return the dense network that has the living weights of `small`, and for the rest what the phase says.
+    """Return the dense network with the remaining weights of `small`, and elsewhere what the phase's `rest` says.
 
     `fresh` is an initialisation of the same network. Filters that were pruned whole get back their bias and batch norm
     as well: those of `fresh`, but silent (no bias, no shift) where the rest is to add nothing.

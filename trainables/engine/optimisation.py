@@ -15,7 +15,7 @@ from trainables.store.state import State, Tensors, scales
 
 
 def slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Tensors:
-    """Return what an optimiser remembers of its parameters, `slot:name` each."""
+    """Return the tensors of an optimiser's state, by `slot:name`."""
     return {
         f"{slot}:{name}": value
         for name, p in params.items()
@@ -26,7 +26,7 @@ def slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Ten
 
 @torch.no_grad()
 def load_slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
-    """Let an optimiser remember what `slots` returned."""
+    """Restore what `slots` returned."""
     for path, value in kept.items():
         slot, name = path.split(":", 1)
         p = params[name]
@@ -36,12 +36,12 @@ def load_slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor], k
 
 
 class Optimisation:
-    """The optimiser of one training: what changes weights, and nothing else does.
+    """The optimiser of one training: the only place where weights change.
 
     `masks` are held exactly: gradients of pruned weights are zeroed before the step and the weights
     after it. With `ema` above 0 a running average of weights and buffers follows; its decay grows with
-    the steps taken, min(ema, (1 + t) / (10 + t)), so that the start is forgotten in a short training as well. A
-    `weights`' tensors are trained, averaged and saved with the weights.
+    the steps taken, min(ema, (1 + t) / (10 + t)), so that the start is forgotten in a short training as well. The
+    trained tensors of effective `weights` are trained, averaged and saved with the network's own parameters.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Optimisation:
             self._average[name].copy_(current[name])
 
     def state(self, masks: Tensors) -> State:
-        """Copy what the training hands on: the average where there is one, with pruned weights exactly 0."""
+        """Copy the training's result: the average where there is one, with pruned weights exactly 0."""
         source = self._average or self._current()
         params = {name: source[name].detach().clone() for name in self._params}
         buffers = {name: source[name].detach().clone() for name in self._buffers}
@@ -170,7 +170,7 @@ class Optimisation:
 
     @torch.no_grad()
     def load(self, checkpoint: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on where `checkpoint` was copied."""
+        """Resume from what `checkpoint` returned."""
         current: list[tuple[str, Mapping[str, Tensor]]] = [
             ("params", self._params),
             ("buffers", self._buffers),

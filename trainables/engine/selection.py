@@ -1,4 +1,4 @@
-"""The epoch that a training hands on: the most robust one on images that it is not trained on.
+"""The epoch that is a training's result: the most robust one on images that it is not trained on.
 
 Adversarial training overfits: after the learning rate has fallen, robust accuracy on new images falls while that on the
 trained ones rises. Source: Rice, Wong & Kolter 2020, arXiv:2002.11569 §3.
@@ -93,7 +93,7 @@ class Selection:
         return right / len(self._held), loss / len(self._held)
 
     def handed_on(self, state: State) -> State:
-        """Return the state of the chosen epoch, or `state` where none is chosen, with a note of which it is."""
+        """Return the state of the chosen epoch with its number in the history, or `state` where none is chosen."""
         if self._best is None or self._chosen is None:
             return state
         chosen = {EPOCH: self._chosen.epoch, ROBUST: self._chosen.robust}

@@ -1,4 +1,4 @@
-"""Train a network for the epochs of one phase, yielding a report after each.
+"""Train a network for the epochs of one phase, yielding an `Epoch` after each.
 
 What an epoch does is a function of the phase's spec, its key, the epoch's number and the tensors at its
 start: the order of images, augmentation and attack draw from generators of their own (`rng.generator`),
@@ -46,8 +46,10 @@ class Epoch:
 
     `epoch` counts the completed ones. `loss` and `accuracy` are means over the images trained on (the
     adversarial ones, if any), as the weights were at each step; `lr` and `eps` are those of the last
-    step. `state()` copies what the phase would hand on now, `checkpoint()` all that is needed to go on
-    from here; both must be asked for before the next epoch begins.
+    step. `state()` copies what would be the phase's result now, `checkpoint()` all that is needed to resume
+    here; both must be called before the next epoch begins.
+
+    Units: eps in pixel units of [0, 1].
     """
 
     epoch: int
@@ -72,9 +74,9 @@ def train(
     device: torch.device | str,
     resume: tuple[int, Checkpoint] | None = None,
 ) -> Iterator[Epoch]:
-    """Train epochs `phase.start` to `phase.end` from `state`, or go on after `resume`'s completed epochs.
+    """Train epochs `phase.start` to `phase.end` from `state`, or resume after the completed epochs of `resume`.
 
-    `model` is the workshop: its weights are overwritten, and moved to `device`. Weights whose mask is False are
+    `model` is a scratch model: its weights are overwritten, and moved to `device`. Weights whose mask is False are
     exactly 0 after every step, in the averaged weights too. Batch norm's statistics are moved by the training
     forward alone; the attack sees the network in eval mode, with running statistics.
 
@@ -94,7 +96,7 @@ def train(
 
 
 class _Run:
-    """A training under way: the network, its optimiser, and the average of its weights."""
+    """A running training: the network, its optimiser, and the average of its weights."""
 
     def __init__(
         self, model: nn.Module, state: State, phase: Train, data: TrainingData, key: str, device: torch.device
@@ -181,13 +183,13 @@ class _Run:
             eps=eps,
             seconds=time.perf_counter() - began,
             precision=self.precision,
-            state=lambda: self._state(self._still(epoch + 1)),
-            checkpoint=lambda: self._checkpoint(self._still(epoch + 1)),
+            state=lambda: self._state(self._unchanged(epoch + 1)),
+            checkpoint=lambda: self._checkpoint(self._unchanged(epoch + 1)),
         )
 
     def _state(self, optimisation: Optimisation) -> State:
         state = replace(optimisation.state(self.masks), history=self.validation.history())
-        # On the way nothing is chosen yet: a snapshot is of its epoch, and a training in two parts is one.
+        # Before the end no epoch is chosen: a snapshot is of its epoch, and a training in two parts is one.
         return self.selection.handed_on(state) if self.completed == self.phase.epochs else state
 
     def _checkpoint(self, optimisation: Optimisation) -> dict[str, Tensors]:
@@ -197,7 +199,7 @@ class _Run:
         return {**optimisation.checkpoint(), **more}
 
     def hold(self, masks: Tensors) -> None:
-        """Go on with other masks, if there are any."""
+        """Continue with other masks, if there are any."""
         if masks:
             self.masks = {name: mask.to(self.device) for name, mask in masks.items()}
             self.optimisation.change_masks(self.masks)
@@ -267,8 +269,8 @@ class _Run:
             logits: Tensor = self.reparametrised.forward(x, self.noise) if self.reparametrised else self.model(x)
         return logits
 
-    def _still(self, epoch: int) -> Optimisation:
-        assert self.completed == epoch, "a report's tensors are to be asked for before the next epoch begins"
+    def _unchanged(self, epoch: int) -> Optimisation:
+        assert self.completed == epoch, "the tensors of an epoch must be read before the next one begins"
         return self.optimisation
 
     def _check_finite(self, epoch: int, losses: Tensor) -> None:

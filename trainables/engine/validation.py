@@ -16,7 +16,7 @@ from trainables.store.state import Tensors
 BATCH = 500
 
 STEP, EPOCH, LOSS = "step", "epoch", "loss"
-"""The vectors of a history, an entry for each look: steps and epochs trained at it, and the loss."""
+"""The vectors of a history, an entry for each measurement: steps and epochs trained before it, and the loss."""
 
 
 class Validation:
@@ -28,10 +28,10 @@ class Validation:
         self._training = phase.training
         self._images = min(self._training.validate_on, len(split))
         self._split, self._device, self._format = split, device, memory
-        self._looks: list[tuple[float, float, float]] = []
+        self._losses: list[tuple[float, float, float]] = []
 
     def due(self, step: int, steps: int) -> bool:
-        """Say whether there is a look after step number `step`, counted from 0, of an epoch of `steps`."""
+        """Return whether the loss is measured after step `step`, counted from 0, of an epoch of `steps`."""
         if not self._images:
             return False
         every = self._training.validate_every
@@ -54,17 +54,17 @@ class Validation:
         return float(total) / self._images
 
     def note(self, step: int, steps: int, loss: float) -> None:
-        """Record a look after `step` steps of a training with `steps` steps an epoch."""
-        self._looks.append((step, step / steps, loss))
+        """Record the loss after `step` steps of a training with `steps` steps an epoch."""
+        self._losses.append((step, step / steps, loss))
 
     def history(self) -> Tensors:
-        """Return the looks so far; empty where none is taken."""
+        """Return the losses so far; empty where none is measured."""
         if not self._images:
             return {}
-        columns = torch.tensor(self._looks, dtype=torch.float64).reshape(-1, 3).unbind(dim=1)
+        columns = torch.tensor(self._losses, dtype=torch.float64).reshape(-1, 3).unbind(dim=1)
         return {name: column.clone() for name, column in zip((STEP, EPOCH, LOSS), columns, strict=True)}
 
     def load(self, checkpoint: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on with the looks of a checkpoint."""
+        """Restore the history of a checkpoint."""
         if kept := checkpoint.get("history"):
-            self._looks = list(zip(*(kept[name].tolist() for name in (STEP, EPOCH, LOSS)), strict=True))
+            self._losses = list(zip(*(kept[name].tolist() for name in (STEP, EPOCH, LOSS)), strict=True))

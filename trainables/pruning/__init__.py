@@ -37,27 +37,27 @@ Structure = Literal["unstructured", "filter"] | Annotated[str, Field(pattern=r"^
 
 
 class Pruning(Spec):
-    """How weights are chosen for pruning.
+    """How weights are chosen for pruning. Sparsity always counts all convolution and linear weights."""
 
-    Sparsity always counts all convolution and linear weights; `prune_first` and `prune_last` say
-    whether the first and the last of those layers give some of theirs. `global` ranks all weights
-    together, `layerwise` within each layer, which keeps as much as `layers` gives it: the same share of
-    every layer, or by ERK, IGQ or LAMP (`trainables.pruning.densities`).
-
-    `structure` is `unstructured`; `filter`, where whole filters are cut, ranked by their weights' scores as `group`
-    says, and the last layer keeps all of its outputs; or a pattern such as `2:4`, of every 4 inputs 2.
-    `rescale` multiplies each output's surviving weights with the square root of how many of them there were for
-    one that is left, so that fresh weights keep the variance of what they add up to.
-    """
-
-    pruner: Annotated[Pruner, PRUNERS] = Magnitude()
-    scope: Scope = "global"
-    prune_first: bool = True
-    prune_last: bool = True
-    layers: Layers = "uniform"
-    structure: Structure = "unstructured"
-    group: Group = "mean"
-    rescale: bool = False
+    pruner: Annotated[Pruner, PRUNERS] = Field(default=Magnitude(), description="scores the weights")
+    scope: Scope = Field(default="global", description="rank all weights together, or within each layer")
+    prune_first: bool = Field(default=True, description="whether the first layer is pruned")
+    prune_last: bool = Field(default=True, description="whether the last layer is pruned")
+    layers: Layers = Field(
+        default="uniform",
+        description="how much each layer keeps with scope layerwise: the same share, or by ERK, IGQ or LAMP",
+    )
+    structure: Structure = Field(
+        default="unstructured",
+        description="what is cut: single weights; whole filters, all but those of the last layer; or by a pattern "
+        "such as 2:4, which keeps 2 of every 4 inputs",
+    )
+    group: Group = Field(default="mean", description="how a filter's score follows from those of its weights")
+    rescale: bool = Field(
+        default=False,
+        description="multiply each output's remaining weights by sqrt(before / after), so that the variance of their "
+        "sum stays what it was",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

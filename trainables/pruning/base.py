@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrunerContext:
-    """What a pruner may look at: the prunable weights by name, their masks, its generator, and more in `network`."""
+    """What a pruner may use; it must leave all of it as it was.
+
+    `weights` are the prunable weights that may be cut, by name; `masks` are True where a weight is not pruned.
+    `generator` is the only source of randomness.
+
+    Shapes: a mask (bool) is shaped like the weight of its name.
+    """
 
     weights: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
@@ -33,12 +39,12 @@ class PrunerContext:
             ValueError: the weights alone were given.
         """
         if self.view is None:
-            raise ValueError("this pruner looks at the network and its images, and was given weights alone")
+            raise ValueError("this pruner needs the network and its images, and was given weights alone")
         return self.view
 
 
 class Pruner(Spec):
-    """Base of every pruner; `needs_network` says whether it looks at more than weights, at the scene's `network`."""
+    """Base of every pruner; one that uses `context.network` sets `needs_network`."""
 
     kind: str
 
@@ -48,13 +54,16 @@ class Pruner(Spec):
         """Refuse a network of images of this shape that cannot be scored, before anything is trained.
 
         Raises:
-            SpecError: says what is missing.
+            SpecError: with what is missing.
         """
 
     @abstractmethod
     def scores(self, context: PrunerContext) -> dict[str, Tensor]:
-        """Return a score for each weight, shaped like it; the lowest are cut, ties by index."""
+        """Return scores for each weight tensor, finite and shaped like it; the lowest are cut.
+
+        Of equal scores the one of lower index is kept.
+        """
 
     def sparsities(self, now: float, target: float) -> tuple[float, ...]:
-        """Return the sparsities to cut to one after another, scored anew before each; the last is `target`."""
+        """Return the sparsities to cut to one after another, with new scores for each; the last is `target`."""
         return (target,)

@@ -20,7 +20,7 @@ from trainables.pruning.topk import top_k
 from trainables.store.state import State, Tensors
 
 View = Callable[[State, torch.Generator], Network]
-"""How a pruner that looks at more than weights sees the network in a state."""
+"""Returns what a pruner that needs the network sees of it in a state."""
 
 
 def prune(

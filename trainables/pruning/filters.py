@@ -29,8 +29,8 @@ def keep_filters(
 ) -> Tensors:
     """Return masks that keep the filters of highest score, and at most `keep` weights.
 
-    Filters of the layers in `scores` are cut, lowest first, until at most `keep` weights live; so fewer than asked
-    may live, by less than what the last filter held. The best filter of each layer stays. With scope `layerwise`
+    Filters of the layers in `scores` are cut, lowest first, until at most `keep` weights live; fewer may live, by less
+    than the weights of the last filter cut. The best filter of each layer stays. With scope `layerwise`
     a filter's rank is its place within its own layer. A cut filter takes with it its bias, its batch norm's scale and
     shift, and the weights that read nothing but dead channels, as far as `wiring` knows them; the masks hold all
     of them. Ties go to the lower index.

@@ -41,12 +41,19 @@ class Mad(Sighted):
     """
 
     kind: Literal["mad"] = "mad"
-    examples: int | None = Field(default=None, gt=0)
-    inputs: Inputs = "pgd"
-    mask: bool = True
-    mask_steps: int = Field(default=20, gt=0)
-    mask_lr: float = Field(default=0.1, gt=0)
-    blocks: Blocks = "output"
+    examples: int | None = Field(
+        default=None, gt=0, description="training images, drawn at random for each round; null: all"
+    )
+    inputs: Inputs = Field(
+        default="pgd",
+        description="adversarial images of the network as it is, clean ones, or Gaussian noise in their place",
+    )
+    mask: bool = Field(default=True, description="train a soft mask; false: the damage of removing the whole weight")
+    mask_steps: int = Field(default=20, gt=0, description="steps of Adam on the soft mask of each batch")
+    mask_lr: float = Field(default=0.1, gt=0, description="learning rate of the soft mask")
+    blocks: Blocks = Field(
+        default="output", description="weights with a block of the curvature: one alone, of an output, or of a layer"
+    )
 
     def check(self, model: nn.Module, shape: tuple[int, int, int]) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""The network that is pruned, as a function of its weights, and the images that it may be asked about."""
+"""The network that is pruned, as a function of its weights, and its training images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from trainables.store.state import State, Tensors
 
 @dataclass(frozen=True)
 class Network:
-    """A network on one device, for pruners that look at more than weights.
+    """A network and its training images on one device, for pruners that need more than weights.
 
-    `model` is the workshop: its modules are used and its tensors left alone. `build` makes the module anew from a
-    seed. All draws come from `generator`, in the order in which they are asked for.
+    `model` is a scratch model: its modules are used and its tensors left alone. `build` builds a new one from a
+    seed. All draws come from `generator`, in the order of the calls.
     """
 
     model: nn.Module
@@ -33,12 +33,12 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """Where weights and images are."""
+        """The device of weights and images."""
         return self.generator.device
 
     @cached_property
     def params(self) -> Tensors:
-        """All parameters by name. Whatever memory format they came in, they are contiguous: it decides the rounding."""
+        """All parameters by name, contiguous: the memory format decides the rounding."""
         return {name: p.contiguous() for name, p in self.state.params.items()}
 
     @cached_property
@@ -65,7 +65,7 @@ class Network:
         return logits
 
     def examples(self, number: int | None, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield training images as pixels (N, C, H, W) with labels (N,), in random order: so many in all; None, all."""
+        """Yield `number` training images in random order, None for all: pixels (N, C, H, W) with labels (N,)."""
         split = self.data.train
         order = torch.randperm(len(split), generator=self.generator, device=self.device)
         for part in torch.split(order[:number], batch):
@@ -82,7 +82,10 @@ class Network:
         return mean + std * z
 
     def attacked(self, attack: Attack, x: Tensor, y: Tensor, eps: float) -> Tensor:
-        """Return adversarial images for the network as it stands, in eval mode."""
+        """Return adversarial images for the network as it is, in eval mode.
+
+        Shapes: x and the result (N, C, H, W) in [0, 1]; y (N,) class indices. Units: eps in pixel units of [0, 1].
+        """
 
         def logits_fn(inputs: Tensor) -> Tensor:
             return self.logits({}, inputs)

@@ -1,4 +1,4 @@
-"""Pruning by a share of what each layer has left."""
+"""Pruning by a share of each layer's remaining weights."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from trainables.core.spec import Spec
 
 
 class Rates(Spec):
-    """What a round takes of each layer's remaining weights: `rate`, of the last layer `last`.
+    """What a round cuts of each layer's remaining weights: round(rate * n) of n."""
 
-    Of n weights round(rate * n) go, with `one_more` one more. Where the rates are `exact` the layers' shares of what
-    stays follow them, and the total is the phase's sparsity.
-    """
-
-    rate: float = Field(gt=0, lt=1)
-    last: float = Field(ge=0, lt=1)
-    one_more: bool = False
-    exact: bool = False
+    rate: float = Field(gt=0, lt=1, description="share of a layer's remaining weights that is cut")
+    last: float = Field(ge=0, lt=1, description="the same for the last layer")
+    one_more: bool = Field(default=False, description="cut one weight more in each layer")
+    exact: bool = Field(
+        default=False, description="cut to the phase's sparsity, the rates giving the layers' shares of what remains"
+    )
 
     def left(self, living: int, *, last: bool) -> int:
-        """Return how many of a layer's living weights stay, at least one."""
+        """Return how many of a layer's `living` weights remain, at least one."""
         gone = round((self.last if last else self.rate) * living) + self.one_more
         return max(living - gone, min(living, 1))

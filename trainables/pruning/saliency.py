@@ -1,4 +1,4 @@
-"""Pruners that look at the network: at its gradients, on images, on adversarial ones, on noise, or on none."""
+"""Pruners that need the network: its gradients on images, on adversarial ones, on noise, or on none."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Inputs = Literal["clean", "pgd", "noise"]
 
 
 class Iterative(Pruner):
-    """Base of pruners that may cut in `rounds`, each scored anew.
+    """Base of pruners that may cut in rounds, with new scores for each.
 
     The density falls by the same factor in each round. Source: Tanaka et al. 2020, arXiv:2006.05467 §5, alg. 1.
     """
 
-    rounds: int = Field(default=1, gt=0)
+    rounds: int = Field(default=1, gt=0, description="cuts, each with new scores")
 
     needs_network: ClassVar[bool] = True
 
@@ -41,18 +41,18 @@ class Iterative(Pruner):
 
 
 class Sighted(Iterative):
-    """Base of pruners that score with labelled images.
+    """Base of pruners that score with labelled images."""
 
-    `examples` training images (None: all), drawn at random for each round, in batches of `batch`. `inputs`: the images
-    as they are, as `attack` leaves them within `eps` of the network as it stands, or Gaussian noise in their place (the
-    labels stay, and have nothing to do with it).
-    """
-
-    examples: int | None = Field(default=256, gt=0)
-    batch: int = Field(default=128, gt=0)
-    inputs: Inputs = "clean"
-    attack: Annotated[Attack, ATTACKS] = Pgd(steps=10)
-    eps: Eps = Eps("8/255")
+    examples: int | None = Field(
+        default=256, gt=0, description="training images, drawn at random for each round; null: all"
+    )
+    batch: int = Field(default=128, gt=0, description="images in a batch")
+    inputs: Inputs = Field(
+        default="clean",
+        description="clean images, adversarial ones of the network as it is, or Gaussian noise in their place",
+    )
+    attack: Annotated[Attack, ATTACKS] = Field(default=Pgd(steps=10), description="makes the adversarial images")
+    eps: Eps = Field(default=Eps("8/255"), description="the attack's radius, in pixel units of [0, 1]")
 
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:
@@ -92,7 +92,7 @@ class Grasp(Sighted):
     """
 
     kind: Literal["grasp"] = "grasp"
-    temperature: float = Field(default=200.0, gt=0)
+    temperature: float = Field(default=200.0, gt=0, description="divisor of the logits")
 
     def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         network, weights = context.network, _leaves(context.weights)
@@ -110,7 +110,7 @@ class Synflow(Iterative):
     """
 
     kind: Literal["synflow"] = "synflow"
-    rounds: int = Field(default=100, gt=0)
+    rounds: int = Field(default=100, gt=0, description="cuts, each with new scores")
 
     def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         import torch
@@ -135,10 +135,10 @@ class NtkSap(Iterative):
     """
 
     kind: Literal["ntk_sap"] = "ntk_sap"
-    rounds: int = Field(default=20, gt=0)
-    samples: int = Field(default=5, gt=0)
-    batch: int = Field(default=128, gt=0)
-    epsilon: float = Field(default=0.01, gt=0)
+    rounds: int = Field(default=20, gt=0, description="cuts, each with new scores")
+    samples: int = Field(default=5, gt=0, description="initialisations and batches of noise for each cut")
+    batch: int = Field(default=128, gt=0, description="inputs in a batch")
+    epsilon: float = Field(default=0.01, gt=0, description="standard deviation of the change of the weights")
 
     def scores(self, context: PrunerContext) -> dict[str, Tensor]:
         import torch

@@ -1,4 +1,4 @@
-"""Pruners that look at nothing but the weights."""
+"""Pruners that need the weights alone, or the scales of batch norms."""
 
 from __future__ import annotations
 

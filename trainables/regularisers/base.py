@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Regulariser(Spec):
-    """Base of every regulariser; `weight` 0 switches it off.
-
-    `of` says what it is given: the prunable weights, or the scales of the batch norms.
-    """
+    """Base of every regulariser; `of` names its argument: the prunable weights, or the scales of batch norms."""
 
     kind: str
-    weight: float = Field(ge=0)
+    weight: float = Field(ge=0, description="factor of the penalty in the loss; 0 switches it off")
 
     of: ClassVar[Literal["weights", "scales"]] = "weights"
 
     @abstractmethod
     def penalty(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """Return the penalty, a scalar without the factor `weight`, over what it is given, by name."""
+        """Return the penalty of tensors by name, a scalar without the factor `weight`.
+
+        Its gradient must be finite where tensors are 0.
+        """

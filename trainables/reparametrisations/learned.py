@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Scores(Reparametrisation):
-    """Weights are frozen and a score for each is trained; those of highest absolute score are used, the others are 0.
+    """Weights are frozen and their scores are trained; weights of highest absolute score are used, the others are 0.
 
-    Every layer uses the same share of its weights, together exactly what `sparsity` leaves. The gradient goes straight
-    through the choice: to a score goes that of its weight, times the weight and the score's sign. Scores begin as
+    Every layer uses the same share of its weights, together exactly what `sparsity` leaves. Gradients are
+    straight-through: a score gets that of its weight, times the weight and the score's sign. Scores begin as
     the weights times sqrt(6 / fan_in) over the layer's largest, and decay as weights do. Biases and batch norm are
     trained on with `train_rest` (whether the paper does is not known to us). At the end the choice is the mask.
     Source: Sehwag et al. 2020, arXiv:2002.10509 §3; the choice: Ramanujan et al. 2020, arXiv:1911.13299 §3.2.

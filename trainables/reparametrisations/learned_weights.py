@@ -54,16 +54,16 @@ class _Learned(EffectiveWeights):
         return mask
 
     def _worth(self, weight: Tensor) -> Tensor:
-        """Return what the scores of a layer's units are proportional to at first."""
+        """Return a layer's initial scores, up to a factor."""
         return weight
 
     def _heights(self, extras: Mapping[str, Tensor]) -> Tensors:
-        """Return what units are chosen by: absolute scores, below 0 where one is pruned."""
+        """Return absolute scores, by which units are chosen; -1 where one is pruned."""
         return {n: torch.where(self._living[n], extras[SCORES + n].detach().abs(), -1.0) for n in self._names}
 
     @abstractmethod
     def _masks(self, extras: Mapping[str, Tensor]) -> Tensors:
-        """Return the masks that the training hands on."""
+        """Return the masks of the training's result."""
 
     def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
         return replace(state, masks={**state.masks, **self._masks(extras)}).masked()
@@ -123,11 +123,11 @@ class RatedWeights(_Learned):
         return self._wanted
 
     def densities(self, extras: Mapping[str, Tensor]) -> Tensor:
-        """Return the layers' densities, differentiable in q."""
+        """Return the layers' densities (layers,), differentiable in q."""
         return self._least + (1 - self._least) * extras[_RATES].sigmoid()
 
     def excess(self) -> Tensor:
-        """Return by how much what is used exceeds what is wanted, as a share of it."""
+        """Return the relative excess of what is used over what is wanted, a scalar."""
         densities = self.densities(self.extras)
         costs = densities.new_tensor([self._costs[name] for name in self._names])
         return (densities * costs).sum() / costs.sum() / self._wanted - 1
@@ -158,7 +158,7 @@ class RatedWeights(_Learned):
         }
 
     def _priorities(self, extras: Mapping[str, Tensor]) -> Tensors:
-        """Return by which units stay at the end, the highest, so that densities keep their proportions.
+        """Return what ranks the units at the end, such that densities keep their proportions.
 
         The unit of rank r in a layer stays when all densities are scaled by r / (density * size) or more.
         """
@@ -173,7 +173,7 @@ class RatedWeights(_Learned):
 
 
 def through(mask: Tensor, scores: Tensor, density: Tensor | None = None) -> Tensor:
-    """Return a mask whose gradient goes to the absolute scores, and to the density that it has, as it comes."""
+    """Return a mask with straight-through gradients to the absolute scores and to the layer's density."""
     size = scores.abs()
     # The differences are exactly 0: adding and taking away the numbers themselves would round.
     passed = mask + (size - size.detach())

@@ -211,6 +211,9 @@ def test_the_density_falls_by_the_same_factor_in_each_round() -> None:
     class Any_(Iterative):
         kind: str = "any"
 
+        def scores(self, context: PrunerContext) -> Tensors:
+            return {}
+
     path = Any_(rounds=4).sparsities(0.2, 0.95)
     densities = [0.8, *(1 - sparsity for sparsity in path)]
     factors = [b / a for a, b in itertools.pairwise(densities)]

@@ -67,11 +67,11 @@ if "torch" in sys.modules:  # In a worker; the driver has no use for it.
             time.sleep(%(pause)r)
             yield epoch
 
-    def reports(self, real=run.Run.reports):
+    def progress(self, real=run.Run.progress):
         note(f"run {self.number} {time.time()}")
         yield from real(self)
 
-    run.train, run.Run.reports = train, reports
+    run.train, run.Run.progress = train, progress
 """
 
 
@@ -150,6 +150,10 @@ class Loop:
                 )
         return self._launch
 
+    def said(self) -> str:
+        """Return what the launches wrote."""
+        return (self.folder / "launch.log").read_text()
+
     def round(self, kind: str, say: Callable[[str], None]) -> bool:
         """Run for a random time, kill one process, and compare; return False where the study ended before that."""
         launch = self.launch()
@@ -176,7 +180,7 @@ class Loop:
         while len(self._lines()) == before:
             if launch.poll() is not None:
                 return False
-            assert time.monotonic() < until, (self.folder / "launch.log").read_text()[-3000:]
+            assert time.monotonic() < until, self.said()[-3000:]
             time.sleep(0.05)
         return True
 

@@ -25,6 +25,11 @@ sampler: {kind: tpe, n_startup_trials: 3}
 budget: {trials: 4}
 """
 
+EARLY = f"""{TINY.replace("choices: [0.05, 0.1]", "choices: [0, 0.02, 0.05, 0.1]")}
+early_stopping: {{kind: moasha, grace: 1, eta: 2, max_rungs: 4, examples: 64, steps: 2}}
+"""
+"""The study with early stopping, which stops some of ten trials."""
+
 
 def outcomes(study: Path) -> dict[str, bytes]:
     """Return the recorded outcomes of a study by number, to the last byte."""

@@ -22,7 +22,7 @@ from search.objectives.values import values
 from search.results.study import Study
 from search.store.records import Records
 from tests.search import command
-from tests.search.tiny import TINY, numbers, outcomes, params, states
+from tests.search.tiny import EARLY, TINY, numbers, outcomes, params, states
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.store.storage import Storage
@@ -194,9 +194,6 @@ def test_a_study_that_changed_is_refused_before_its_cluster_starts(
     assert "protocol.eps: was 0.1, is 0.2" in done.stderr
 
 
-EARLY = f"""{TINY.replace("choices: [0.05, 0.1]", "choices: [0, 0.02, 0.05, 0.1]")}
-early_stopping: {{kind: moasha, grace: 1, eta: 2, max_rungs: 4, examples: 64, steps: 2}}
-"""
 KILLED = """
 import os, signal, sys
 from collections import Counter

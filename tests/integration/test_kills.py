@@ -17,7 +17,7 @@ from search.launch.driver import Driver
 from search.store.records import Records
 from tests.integration.waiting import wait_for
 from tests.search import factories
-from tests.search.tiny import numbers, outcomes, states
+from tests.search.tiny import conclusion, numbers, outcomes, states
 from trainables.store import paths
 from trainables.store.storage import Storage
 
@@ -167,6 +167,6 @@ def _head_dies(loop: Loop) -> None:
     (head,) = [one for one in loop.nodes.processes if one.is_running() and one.name() == "gcs_server"]
     head.kill()
     assert launch.wait(120) == 6, loop.said()
-    assert "the Ray cluster has died" in loop.said().splitlines()[-1]
+    assert "the Ray cluster has died" in conclusion(loop.said())
     assert states(loop.study).keys() == {"complete"}
     assert not (loop.study / paths.DRIVER).exists()

@@ -16,7 +16,7 @@ import pytest
 from search.results.study import Study
 from tests.integration.waiting import wait_for
 from tests.search import command
-from tests.search.tiny import TINY, numbers, outcomes, params, states
+from tests.search.tiny import TINY, conclusion, numbers, outcomes, params, states
 from trainables.store import paths
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -84,7 +84,7 @@ def test_a_stopped_launch_says_so_and_resumes(start: Start, tmp_path: Path) -> N
         if how == "killed":
             before = f"took over the study from process {launch.pid}"
         else:
-            last = err.splitlines()[-1]
+            last = conclusion(err)
             assert last.startswith(beginning), (how, err)
             assert "`robustsearch launch` with the same study resumes it in" in last
             assert not (study / paths.DRIVER).exists(), how
@@ -101,7 +101,7 @@ def _refused_beside(launch: subprocess.Popen[str], folder: Path) -> None:
     """Launch the study beside a launch that is at work."""
     done = command.run("launch", "tiny", "--storage", folder / "runs")
     assert done.exit_code == 5, done.output
-    assert f"is driven by process {launch.pid} on" in done.stderr.splitlines()[-1]
+    assert f"is driven by process {launch.pid} on" in conclusion(done.stderr)
 
 
 def _finish_the_issued(start: Start, study: Path, saved: dict[str, bytes], issued: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def _finish_the_issued(start: Start, study: Path, saved: dict[str, bytes], issue
     total = len(issued)
     out, err = _finish(start("launch", "tiny", "--trials", str(total), NO_COLOR="1"))
     assert "Ray dashboard: http://127.0.0.1:" in err
-    assert f"{total} of {total} trials complete, 0 failed" in err.splitlines()[-1]
+    assert f"{total} of {total} trials complete, 0 failed" in conclusion(err)
     assert "\x1b" not in out + err
     assert sorted(outcomes(study)) == numbers(total)
     assert {name: outcomes(study)[name] for name in saved} == saved

@@ -24,7 +24,7 @@ from search.results.study import Study
 from search.store import check
 from tests.integration.waiting import wait_for
 from tests.search import command
-from tests.search.tiny import EARLY, TINY, numbers, outcomes, params, states
+from tests.search.tiny import EARLY, TINY, conclusion, numbers, outcomes, params, states
 from trainables.models import MODELS
 from trainables.store import paths
 from trainables.store.storage import Storage
@@ -57,10 +57,6 @@ def meanwhile(do: Callable[[], object]) -> Iterator[None]:
         raise raised[0]
 
 
-def _last(text: str) -> str:
-    return text.strip().splitlines()[-1]
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -77,7 +73,7 @@ def test_what_does_not_fit_is_said_in_one_line_before_anything_starts(
     if "address" in fields:
         fields = {"address": f"127.0.0.1:{free_port()}"}
     done = launch_here(exits=6, **fields)
-    assert message in _last(done.stderr)
+    assert message in conclusion(done.stderr)
     assert not list((tmp_path / "runs").glob("tiny/*")), "something was left behind"
 
 
@@ -88,13 +84,13 @@ def test_a_wrong_token_is_said_in_one_line(shared: Shared, start: Start, study_f
     launch = start("launch", str(study_file), "--cluster", shared(token_file=str(wrong)))
     _, err = launch.communicate(timeout=120)
     assert launch.returncode == 6, err
-    assert "token" in _last(err)
+    assert "token" in conclusion(err)
     assert not list((tmp_path / "runs").glob("tiny/*")), "something was left behind"
 
 
 def test_what_a_worker_refuses_ends_the_launch_with_the_workers_exit_code(launch_here: Launch, tmp_path: Path) -> None:
     done = launch_here("tiny.yaml", "--set", "recipe.prune.pruner=slimming", exits=2)
-    assert "needs a network whose layers have batch norms" in _last(done.stderr)
+    assert "needs a network whose layers have batch norms" in conclusion(done.stderr)
     assert not (tmp_path / "runs" / "tiny").exists()
 
 
@@ -109,10 +105,10 @@ def test_code_is_shipped_to_workers_that_have_the_dependencies_only(
     )
     assert "No module named 'trainables'" in missing.stderr
     refused = launch_here(exits=6, code="installed")
-    assert "code: ship" in _last(refused.stderr)
+    assert "code: ship" in conclusion(refused.stderr)
     assert not (tmp_path / "runs" / "tiny").exists()
     shipped = launch_here("tiny.yaml", "--trials", "2", code="ship")
-    assert "2 of 2 trials complete" in _last(shipped.stderr)
+    assert "2 of 2 trials complete" in conclusion(shipped.stderr)
 
 
 KILLED = (
@@ -173,7 +169,7 @@ def test_a_preempted_worker_costs_nothing_and_a_killed_one_a_failure_of_its_tria
     first, second = (json.loads((study / paths.outcome(number)).read_bytes()) for number in range(2))
     assert (first["state"], first["failure"]) == ("complete", None)
     assert (second["state"], second["failure"]["kind"]) == ("failed", "crashed")
-    assert "1 of 2 trials complete, 1 failed" in _last(err)
+    assert "1 of 2 trials complete, 1 failed" in conclusion(err)
 
 
 MODEL = """
@@ -233,8 +229,8 @@ def test_trials_stop_early_metrics_are_published_and_stop_ends_the_launch(
     issued = params(study)
     with meanwhile(stop):
         done = launch_here("tiny", "--trials", "500", exits=130)
-    assert _last(done.stderr).startswith("stopped: ")
-    assert "`robustsearch launch` with the same study resumes it in" in _last(done.stderr)
+    assert conclusion(done.stderr).startswith("stopped: ")
+    assert "`robustsearch launch` with the same study resumes it in" in conclusion(done.stderr)
     assert "Traceback" not in done.output
     assert not (study / "driver.json").exists()
     after = outcomes(study)
@@ -261,7 +257,7 @@ def test_a_full_disk_ends_the_launch_with_everything_valid_and_it_resumes_when_t
 ) -> None:
     study = disk / "tiny"
     full = launch_here("tiny.yaml", "--trials", "30", "--storage", str(disk), exits=5)
-    assert "No space left on device" in _last(full.stderr)
+    assert "No space left on device" in conclusion(full.stderr)
     assert "Traceback" not in full.output
     before = outcomes(study)
     assert states(study).keys() <= {"complete"}, "a full disk is no result"
@@ -284,7 +280,7 @@ def test_a_storage_that_vanishes_ends_the_launch_and_is_not_made_anew(launch_her
 
     with meanwhile(move):
         done = launch_here("tiny.yaml", "--trials", "500", exits=5)
-    assert str(study) in _last(done.stderr)
+    assert str(study) in conclusion(done.stderr)
     assert not list(study.glob("trials/*/*.json")), "no study is begun in its place"
     assert check.faults(Storage(str(tmp_path / "elsewhere" / "tiny"))) is not None
 
@@ -309,5 +305,5 @@ def test_a_node_that_does_not_share_the_storage_is_found_before_the_first_trial(
     launch_here: Launch, tmp_path: Path
 ) -> None:
     done = launch_here(exits=6, cpus_per_trial=3)
-    assert "is not the directory that the launch writes to" in _last(done.stderr)
+    assert "is not the directory that the launch writes to" in conclusion(done.stderr)
     assert not (tmp_path / "runs" / "tiny").exists()

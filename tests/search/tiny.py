@@ -49,3 +49,8 @@ def params(study: Path) -> dict[str, Any]:
 def numbers(count: int) -> list[str]:
     """Return the names of so many trials from the first on."""
     return [f"{number:05d}" for number in range(count)]
+
+
+def conclusion(text: str) -> str:
+    """Return the line that says how a command ended, after which it may only say what to do next."""
+    return [line for line in text.strip().splitlines() if not line.startswith("next: ")][-1]

@@ -22,7 +22,7 @@ from search.objectives.values import values
 from search.results.study import Study
 from search.store.records import Records
 from tests.search import command
-from tests.search.tiny import EARLY, TINY, numbers, outcomes, params, states
+from tests.search.tiny import EARLY, TINY, conclusion, numbers, outcomes, params, states
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.store.storage import Storage
@@ -49,11 +49,6 @@ def launch(tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch) -> Laun
         return done
 
     return launch
-
-
-def _last(done: Result) -> str:
-    """Return how the launch ended; what to type next is said after it."""
-    return [line for line in done.stderr.splitlines() if not line.startswith("next: ")][-1]
 
 
 def test_a_launch_ends_with_a_front_and_can_be_extended(launch: Launch, study: Path, tmp_path: Path) -> None:
@@ -106,7 +101,7 @@ def test_a_search_without_a_feasible_point_says_so(launch: Launch, tmp_path: Pat
     shown = json.loads(done.stdout)
     assert shown["front"] == []
     assert shown["error"]["exit_code"] == 3
-    assert "no feasible point: 2 of 2 trials complete" in _last(done)
+    assert "no feasible point: 2 of 2 trials complete" in conclusion(done.stderr)
     front = command.run("front", "tiny", "--json")
     assert front.exit_code == 3
     assert len(json.loads(front.stdout)["least_violating"]) > 0
@@ -153,7 +148,7 @@ def test_trials_that_all_fail_alike_end_the_search_early(
     hopeless: type[Hopeless], launch: Launch, study: Path, trials: str, message: str
 ) -> None:
     done = launch("--trials", trials, code=4)
-    assert message in _last(done)
+    assert message in conclusion(done.stderr)
     assert len(outcomes(study)) == min(3, int(trials))
 
 
@@ -165,7 +160,7 @@ def test_a_network_that_cannot_be_built_is_refused_before_the_first_trial(
 
     monkeypatch.setattr(hopeless, "network", refuse)
     done = launch(code=2)
-    assert "the network hopeless cannot be built: ValueError: no such shape" in _last(done)
+    assert "the network hopeless cannot be built: ValueError: no such shape" in conclusion(done.stderr)
     assert not study.exists()
 
 
@@ -181,7 +176,7 @@ def test_what_the_data_or_the_network_do_not_allow_is_refused_before_the_first_t
     launch: Launch, study: Path, setting: str, message: str
 ) -> None:
     done = launch("--set", setting, code=2)
-    assert message in _last(done)
+    assert message in conclusion(done.stderr)
     assert not study.exists()
 
 

@@ -11,38 +11,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.rooms import FLOORS
 
-# A room imports from itself and from rooms on the lines below its own.
-FLOORS = {
-    "search": """
-        testing
-        cli
-        launch
-        results
-        store
-        study
-        samplers early_stopping
-        objectives cluster
-        space
-        files
-    """,
-    "trainables": """
-        testing
-        worker
-        export
-        engine
-        measure
-        recipes
-        method
-        losses optimisers reparametrisations mask_updates
-        metrics pruning
-        models
-        attacks data regularisers
-        store
-        core
-    """,
-}
+ROOT = Path(__file__).parent.parent
 
 SEEN_BY_SEARCH = {"", "core", "store", "method", "recipes", "metrics", "data", "models"}
 """The rooms of `trainables` that `search` sees; data and models for their registries."""

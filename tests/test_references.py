@@ -13,7 +13,7 @@ import pytest
 from search.cli import main
 from search.study import file as study_file
 from tests.pages import DOCUMENTS, PAGES_FOR_READERS, ROOT
-from tests.test_layers import FLOORS
+from tests.rooms import FLOORS
 
 
 def title(path: Path) -> str:

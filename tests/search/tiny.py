@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from search.files import yaml
+
 TINY = """
 name: tiny
 data: digits
@@ -24,6 +26,8 @@ protocol: {eps: 0.1, examples: 50, attack: {kind: pgd, steps: 2}}
 sampler: {kind: tpe, n_startup_trials: 3}
 budget: {trials: 4}
 """
+FIELDS: dict[str, Any] = yaml.parse(TINY, "tiny.yaml").data
+"""The same study as a mapping."""
 
 EARLY = f"""{TINY.replace("choices: [0.05, 0.1]", "choices: [0, 0.02, 0.05, 0.1]")}
 early_stopping: {{kind: moasha, grace: 1, eta: 2, max_rungs: 4, examples: 64, steps: 2}}

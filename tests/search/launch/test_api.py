@@ -17,7 +17,7 @@ import search
 from search.launch import api
 from search.launch.tally import Snapshot
 from search.results.study import Study
-from tests.search.launch.test_inline import TINY
+from tests.search.tiny import FIELDS as TINY
 from trainables.core.errors import ExitCode, RobustsearchError, SpecError
 
 IMPORTS = ("import search", "import search.launch.plan", "from search.launch import run", "import search.launch")

@@ -14,18 +14,15 @@ from typing import Any
 import pytest
 
 from search.cluster.spec import ClusterError, Inline, load
-from search.files import yaml
 from search.launch import api
 from search.launch.tally import Snapshot
 from search.results.study import Study
 from search.store import driver_lock
-from tests.search import tiny
+from tests.search.tiny import FIELDS as TINY
 from trainables.core.errors import ExitCode
 from trainables.store import paths
 from trainables.store.lease import LeaseHeld
 from trainables.store.storage import Storage
-
-TINY: dict[str, Any] = yaml.parse(tiny.TINY, "tiny.yaml").data
 
 
 def launch(storage: Path, study: Any = TINY, **options: Any) -> Study:

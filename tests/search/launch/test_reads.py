@@ -13,7 +13,7 @@ from search.files import yaml
 from search.launch import api
 from search.study import spec as study_spec
 from tests.search.command import run
-from tests.search.launch.test_inline import TINY
+from tests.search.tiny import FIELDS as TINY
 from trainables.store import paths
 from trainables.store.storage import Storage
 

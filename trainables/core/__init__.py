@@ -1,1 +1,1 @@
-"""What everything else rests on: specs, registries, keys, random numbers, errors. It imports no torch."""
+"""The base of everything else: specs, registries, keys, random numbers, errors. It imports no torch."""

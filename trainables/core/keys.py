@@ -9,7 +9,7 @@ from typing import Any
 from trainables.core.spec import Spec, plain
 
 SCHEMA = 1
-"""Version of the hashed form; a change makes every stored stage a stranger."""
+"""Version of the hashed form; with another one no stored stage is found again."""
 
 
 def canonical_json(value: Any) -> str:
@@ -27,7 +27,7 @@ def digest(value: Any) -> str:
 
 
 def key(spec: Spec, parent: str | None, **inputs: Any) -> str:
-    """Name the result of `spec` applied to the stage called `parent`.
+    """Return the key of the result of `spec` applied to the stage with the key `parent`.
 
     Fields that equal their defaults are omitted, so a new field with a no-op default changes no
     key. `inputs` are further values the result depends on: specs, or plain data (the data's fingerprint).

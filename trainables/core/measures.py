@@ -1,4 +1,4 @@
-"""Names of what is measured, and the interval that goes with an accuracy."""
+"""Names of the measures of a point, and the confidence interval of an accuracy."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MEASURES: dict[str, Direction] = {
     NONZERO: "minimise",
     MACS_EFFECTIVE: "minimise",
 }
-"""What an objective or a constraint may name, with the direction that is better."""
+"""What an objective or a constraint may be, with the better direction."""
 
 KNOWN = (SPARSITY, NONZERO, MACS_EFFECTIVE)
-"""Measures that follow from the sparsity, or nearly so: no example is needed for them."""
+"""Measures that do not depend on examples."""
 
 
 def wilson(correct: int, examples: int, z: float = 1.959963984540054) -> tuple[float, float]:

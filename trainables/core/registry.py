@@ -1,4 +1,4 @@
-"""Registries: explicit tables of the kinds a spec field may name."""
+"""Registries: explicit tables of the kinds that a spec's field may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random generators derived from what they are for; there is no global seed."""
+"""Random generators derived from their purpose; there is no global seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def derive(*parts: object) -> int:
 
 
 def generator(key: str, epoch: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return the generator for one purpose in one epoch of the phase called `key`.
+    """Return the generator for one purpose in one epoch of the phase with this key.
 
     Because every epoch starts its own, no generator state has to be saved, and a resumed run
     draws what an uninterrupted one would have drawn.

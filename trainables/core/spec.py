@@ -77,7 +77,7 @@ class Eps(float):
 
 
 def located(message: str, *loc: str | int, value: Any = None) -> ValidationError:
-    """Return the error that a validator of a whole spec raises about one of its fields, at `loc`."""
+    """Return the error that a model validator raises about one of its fields, at `loc`."""
     kind = PydanticCustomError("inconsistent", "{message}", {"message": message})
     return ValidationError.from_exception_data("", [InitErrorDetails(type=kind, loc=loc, input=value)])
 

@@ -1,4 +1,4 @@
-"""What a result was computed with."""
+"""The versions with which a result was computed."""
 
 from __future__ import annotations
 

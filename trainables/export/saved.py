@@ -1,4 +1,4 @@
-"""Networks as a user takes them away: weights in safetensors, everything else in a JSON card."""
+"""Saved networks: weights in safetensors, everything else in a JSON card."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ CARD = "model.json"
 SCHEMA = 1
 
 _ALIVE = "alive/"
-"""Before the name of a layer's weight: which of its outputs a network has that was saved without the others."""
+"""Prefix of a weight's name in a smaller network: a boolean tensor of the outputs that it has."""
 _CLOSE = 1e-3
 
 
 class _Card(BaseModel):
-    """What loading needs of a card; it may say more."""
+    """The fields of a card that loading needs; it may have more."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -51,21 +51,21 @@ class _Card(BaseModel):
 def save(
     directory: str | Path, state: State, card: dict[str, Any], *, overwrite: bool = False, shrink: bool = False
 ) -> Path:
-    """Write a network as the directory `model.safetensors` + `model.json`, whole or not at all.
+    """Write a network as a directory with `model.safetensors` and `model.json`, complete or not at all.
 
-    Weights are dense, pruned ones 0, under the names that the module gives them. `card` is plain data: `model` (the
-    spec), `shape` and `classes` are needed, `plugins` where the model is a user's own, and anything else is
-    kept (protocol, accuracies). Counted sparsity, versions and hashes are added, and `noise`: the mean strength of
-    the noise on the weights that the network was trained with and is saved without, null if there was none.
+    Weights are dense, pruned ones 0, under the module's names. `card` is plain data: `model` (the spec), `shape` and
+    `classes` are required, `plugins` for a model of a plug-in, and anything else is saved too (protocol, accuracies).
+    Counted sparsity, versions and hashes are added, and `noise`: the mean strength of the noise on the weights with
+    which the network was trained, and without which it is saved; null if there was none.
 
-    With `shrink` the network is saved without its dead filters (`trainables.export.shrunk`): smaller dense layers of
-    equal logits up to rounding, and `shrunk` in the card says how large they are; all else in it is about the whole
-    network. The model is built for that, so its plug-ins are imported.
+    With `shrink` the network is saved without its dead filters (`trainables.export.shrunk`): smaller dense layers with
+    the same logits up to rounding. `shrunk` in the card lists their sizes; all other fields are about the full network.
+    The model is built for that, so its plug-ins are imported.
 
     Raises:
-        SpecError: the card lacks what loading needs, or is no JSON; or there is nothing that `shrink` could take out.
-        StorageError: the target is there and not empty (`overwrite` replaces a saved network, nothing else), or
-            the disk refuses.
+        SpecError: a required field of the card is missing, it is not JSON, or no filter is dead.
+        StorageError: the target exists and is not empty (`overwrite` replaces a saved network, nothing else), or the
+            disk refuses.
     """
     target = Path(directory).absolute()
     tensors = {**state.params, **state.buffers}
@@ -89,7 +89,7 @@ def save(
         _Card.model_validate(full)
         text = json.dumps(full, indent=1, allow_nan=False) + "\n"
     except (ValidationError, ValueError, TypeError) as error:
-        raise SpecError(f"this is no card of a network: {error}") from error
+        raise SpecError(f"invalid card of a network: {error}") from error
     _check_target(target, overwrite)
     try:
         _replace(target, {WEIGHTS: weights, CARD: text.encode()})
@@ -101,30 +101,30 @@ def save(
 def load(directory: str | Path, *, allow_plugins: bool = False) -> nn.Module:
     """Read a saved network: on the CPU, in eval mode, with the logits it had, bit for bit in one memory format.
 
-    One that was saved smaller is so again. Nothing in the directory is executed. A model of a user's own needs its
-    plug-in modules, which importing does execute: they are imported only with `allow_plugins`.
+    A network that was saved smaller is loaded smaller. Nothing in the directory is executed. The model of a plug-in
+    needs its modules, and importing executes them: they are imported only with `allow_plugins`.
 
     Raises:
         StorageError: files are missing, damaged, or of another kind.
-        SpecError: the card names a model that is unknown here, or that the weights do not fit.
+        SpecError: the card's model is unknown, or the weights do not fit it.
     """
-    place = Path(directory)
-    card = read_card(place)
-    weights = _read(place, WEIGHTS)
+    folder = Path(directory)
+    card = read_card(folder)
+    weights = _read(folder, WEIGHTS)
     if hashlib.sha256(weights).hexdigest() != card["sha256"]:
-        raise StorageError(f"{place / WEIGHTS} is not the file that {CARD} describes: its sha256 differs")
+        raise StorageError(f"{folder / WEIGHTS} is not the file that {CARD} describes: its sha256 differs")
     try:
         tensors = safetensors.load(weights)
     except SafetensorError as error:
-        raise StorageError(f"{place / WEIGHTS} is no safetensors file ({error}); pickles are not read") from error
-    model = _build(card, place, allow_plugins)
+        raise StorageError(f"{folder / WEIGHTS} is not a safetensors file ({error}); pickles are not read") from error
+    model = _build(card, folder, allow_plugins)
     alive = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ALIVE)}
     if alive:
         model = without(model, {name.removeprefix(_ALIVE): t for name, t in alive.items()}, tuple(card["shape"]))
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise SpecError(f"the weights in {place} do not fit the model its card describes: {error}") from error
+        raise SpecError(f"the weights in {folder} do not fit the model its card describes: {error}") from error
     return model.eval()
 
 
@@ -134,23 +134,23 @@ def read_card(directory: str | Path) -> dict[str, Any]:
     Raises:
         StorageError: it is missing, damaged, or of a later version.
     """
-    place = Path(directory)
+    folder = Path(directory)
     try:
-        card = json.loads(_read(place, CARD))
+        card = json.loads(_read(folder, CARD))
         checked = _Card.model_validate(card)
     except ValueError as error:
-        raise StorageError(f"{place / CARD} is no card of a network: {error}") from error
+        raise StorageError(f"{folder / CARD} is not a valid card of a network: {error}") from error
     if checked.schema_number > SCHEMA:
-        raise StorageError(f"{place / CARD} has schema {checked.schema_number}; this version reads up to {SCHEMA}")
+        raise StorageError(f"{folder / CARD} has schema {checked.schema_number}; this version reads up to {SCHEMA}")
     return dict(card)
 
 
 def _smaller(state: State, card: dict[str, Any], target: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Return the tensors of a network without its dead filters, which are named too, and what its card says of it."""
+    """Return the tensors of a network without its dead filters, with its living outputs, and the card's `shrunk`."""
     try:
         checked = _Card.model_validate({"schema": SCHEMA, "sha256": "0" * 64, **card})
     except ValidationError as error:
-        raise SpecError(f"this is no card of a network: {error}") from error
+        raise SpecError(f"invalid card of a network: {error}") from error
     whole = state.to("cpu").into(_build(card, target, allow_plugins=True)).eval()
     alive = living(whole, checked.shape)
     small = without(whole, alive, checked.shape)
@@ -164,7 +164,9 @@ def _smaller(state: State, card: dict[str, Any], target: Path) -> tuple[Tensors,
     with torch.no_grad():
         wanted, found = whole(images), small(images)
     if not torch.allclose(found, wanted, rtol=0, atol=_CLOSE * float(wanted.abs().max())):
-        raise SpecError("the smaller network has other logits, so its structure is not understood; save it whole")
+        raise SpecError(
+            "the smaller network has other logits, so its structure is not understood; save it without shrinking"
+        )
     counts = {"parameters": sum(p.numel() for p in small.parameters()), "prunable": sum(map(math.prod, sizes.values()))}
     named = {_ALIVE + name: outputs for name, outputs in alive.items()}
     return {**small.state_dict(), **named}, {**counts, "layers": sizes}
@@ -175,35 +177,35 @@ def _noise(state: State) -> float | None:
     return None if noise is None else noise.strength()
 
 
-def _read(place: Path, name: str) -> bytes:
+def _read(folder: Path, name: str) -> bytes:
     try:
-        return (place / name).read_bytes()
+        return (folder / name).read_bytes()
     except OSError as error:
-        pickles = [p.name for p in place.glob("*") if p.suffix in {".pt", ".pth", ".pkl", ".bin", ".ckpt"}]
-        hint = f" ({pickles[0]} is a pickle, and those are not read)" if pickles else ""
-        raise StorageError(f"{place} holds no network: {name} cannot be read{hint}: {error.strerror}") from error
+        pickles = [p.name for p in folder.glob("*") if p.suffix in {".pt", ".pth", ".pkl", ".bin", ".ckpt"}]
+        hint = f" ({pickles[0]} is a pickle; pickles are not read)" if pickles else ""
+        raise StorageError(f"{folder} has no saved network: {name} cannot be read{hint}: {error.strerror}") from error
 
 
-def _build(card: dict[str, Any], place: Path, allow_plugins: bool) -> nn.Module:
+def _build(card: dict[str, Any], folder: Path, allow_plugins: bool) -> nn.Module:
     kind = card["model"].get("kind")
     plugins = card.get("plugins", ())
     if kind not in models.MODELS and plugins:
         if not allow_plugins:
             raise SpecError(
-                f"{place} holds a model '{kind}' from the plug-ins {', '.join(plugins)}; importing them runs their "
-                "code, so it has to be allowed (allow_plugins)"
+                f"{folder} has a model '{kind}' of the plug-ins {', '.join(plugins)}; importing them runs their "
+                "code, so allow it with allow_plugins"
             )
         for name in plugins:
             try:
                 importlib.import_module(name)
             except ImportError as error:
-                raise SpecError(f"the plug-in {name} of the model in {place} cannot be imported: {error}") from error
+                raise SpecError(f"the plug-in {name} of the model in {folder} cannot be imported: {error}") from error
     if kind not in models.MODELS:
-        raise SpecError(f"{place} holds a model '{kind}', which is unknown here{nearest(str(kind), models.MODELS)}")
+        raise SpecError(f"{folder} has an unknown model '{kind}'{nearest(str(kind), models.MODELS)}")
     try:
         spec = models.MODELS.parse(card["model"])
     except (ValidationError, PydanticCustomError) as error:
-        raise SpecError(f"the model in {place / CARD} is not valid: {error}") from error
+        raise SpecError(f"the model in {folder / CARD} is not valid: {error}") from error
     channels, height, width = card["shape"]
     # Weights and statistics, mean and std among them, are overwritten by those of the file.
     return models.build(
@@ -226,11 +228,11 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise StorageError(f"{target} is not empty; choose another directory or allow to overwrite it")
     foreign = [name for name in names if not name.startswith("model.")]
     if foreign:
-        raise StorageError(f"{target} holds other files than a network's ({foreign[0]}) and is not overwritten")
+        raise StorageError(f"{target} has other files than a network's ({foreign[0]}) and is not overwritten")
 
 
 def _replace(target: Path, files: dict[str, bytes]) -> None:
-    """Put a directory of these files in the place of the target, which is absent, empty, or a saved network."""
+    """Replace the target, which is absent, empty, or a saved network, by a directory of these files."""
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(temporary_name(target.with_name(f".{target.name}")))
     old = fresh.with_suffix(".old")

@@ -1,8 +1,8 @@
 """A network without its dead filters: smaller dense layers that compute the same logits.
 
-What is dead follows from the weights, whichever way they came to be 0: a filter whose weights are all 0, with its bias
-and its batch norm, and every input that reads nothing but such filters. Values of which only some channels live are
-passed on as those alone where all that reads them understands it, and spread to all channels where not.
+A filter is dead if its weights are all 0, and its bias and batch norm are; so is every input that reads only dead
+filters. A value of which only some channels are alive has those alone if all layers that read it can do with that, and
+is spread to all channels with zeros otherwise.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Live = Tensor | None
 
 
 class Spread(nn.Module):
-    """Channels put where they belong among `channels` in all, zeros between them."""
+    """Channels at their indices among `channels`, zeros between them. Shapes: (N, C, ...) to (N, channels, ...)."""
 
     index: Tensor
 
     def __init__(self, index: Tensor, channels: int) -> None:
         super().__init__()
-        # What the structure says already is no part of the weights.
+        # Not persistent: it follows from the structure.
         self.register_buffer("index", index, persistent=False)
         self.channels = channels
 
@@ -38,9 +38,9 @@ class Spread(nn.Module):
 
 
 def shrunk(model: nn.Module, state: State, shape: tuple[int, int, int]) -> nn.Module:
-    """Return the network that `state` makes of `model` without what is dead in it, in eval mode on the CPU.
+    """Return the network of `model` with the tensors of `state`, without its dead filters, in eval mode on the CPU.
 
-    Its logits are those of the whole network, up to rounding. Both arguments are left as they were.
+    Its logits are those of the full network, up to rounding. Both arguments stay unchanged.
 
     Shapes: images (N, *shape) in [0, 1] to logits (N, classes).
     Raises:
@@ -51,7 +51,7 @@ def shrunk(model: nn.Module, state: State, shape: tuple[int, int, int]) -> nn.Mo
 
 
 def living(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Tensor]:
-    """Say which outputs of each layer may be other than 0, by the layer's weight: one at least of each.
+    """Return which outputs of each layer may differ from 0, by the layer's weight: at least one of each.
 
     Layers whose channels are not understood are left out.
 
@@ -64,23 +64,21 @@ def living(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Tensor]:
 
 
 def without(model: nn.Module, alive: Mapping[str, Tensor], shape: tuple[int, int, int]) -> nn.Module:
-    """Return a network without the outputs that are not `alive`, as `living` says it, in eval mode on the CPU.
-
-    Its structure depends on these alone.
+    """Return a network without the outputs that are not `alive`, as `living` returns them, in eval mode on the CPU.
 
     Raises:
-        SpecError: the network cannot be traced, or its layers are others.
+        SpecError: the network cannot be traced, or has other layers.
     """
     wiring = _wired(model, shape)
     if {name: len(outputs) for name, outputs in alive.items()} != _layers(wiring):
-        raise SpecError("the layers that were made smaller are not those of the network")
+        raise SpecError("the smaller layers are not those of the network")
     return _Shrinking(wiring, alive).net()
 
 
 def _wired(model: nn.Module, shape: tuple[int, int, int]) -> Wiring:
     wiring = Wiring(model, shape)
     if wiring.net is None:
-        raise SpecError("the network cannot be traced by torch.fx, so its dead filters cannot be taken out")
+        raise SpecError("the network cannot be traced by torch.fx, so its dead filters cannot be removed")
     wiring.net.requires_grad_(False)
     return wiring
 
@@ -93,7 +91,7 @@ def _layers(wiring: Wiring) -> dict[str, int]:
 
 
 class _Shrinking:
-    """The rebuilding of one traced network, node by node."""
+    """Rebuilds one traced network, node by node."""
 
     def __init__(self, wiring: Wiring, alive: Mapping[str, Tensor]) -> None:
         assert wiring.net is not None
@@ -126,7 +124,7 @@ class _Shrinking:
                 assert before[0] is not None
                 self._replace(node, _smaller_norm(module, before[0]))
             return live
-        # Additions of living channels take the union; all else is given all channels.
+        # Additions of living channels take the union; every other node gets all channels.
         union = len(before) == 2 and all(has is not None for has in before)
         wanted = live if union else None
         for other, has in zip(node.all_input_nodes, before, strict=True):
@@ -134,7 +132,7 @@ class _Shrinking:
         return wanted
 
     def _passes(self, node: fx.Node) -> bool:
-        """Say whether a node works on each living channel for itself."""
+        """Return whether a node works on each living channel by itself."""
         module = self._wiring.module(node)
         live, before = self._live[node], self._live[node.all_input_nodes[0]]
         assert live is not None
@@ -145,7 +143,7 @@ class _Shrinking:
         return len(live) == len(before) and torch.equal(live, before)
 
     def _spread(self, node: fx.Node, other: fx.Node, has: Live, wanted: Live) -> None:
-        """Give `node` its input from `other` with the channels that it wants, by default all."""
+        """Give `node` its input from `other` with the `wanted` channels, by default all."""
         if has is None:
             return
         wanted = torch.ones(shape_of(other)[1], dtype=torch.bool) if wanted is None else wanted
@@ -162,13 +160,16 @@ class _Shrinking:
 
 
 def places(has: Tensor, wanted: Tensor) -> Tensor:
-    """Return where the channels of `has` are among those of `wanted`, which are more."""
+    """Return the indices of the channels of `has` among those of `wanted`.
+
+    Shapes: has and wanted (channels,), boolean; the result (channels in `has`,).
+    """
     assert not bool((has & ~wanted).any()), "no channel is dropped"
     return (wanted.cumsum(0) - 1)[has]
 
 
 def _outputs(name: str, wiring: Wiring, model: nn.Module) -> Tensor:
-    """Say which outputs of a layer may be other than 0, behind its batch norm if it has one; one always counts."""
+    """Return which outputs of a layer may differ from 0, behind its batch norm if it has one; at least one."""
     params = {key: p.detach().cpu() for key, p in model.named_parameters()}
     buffers = {key: b.cpu() for key, b in model.named_buffers()}
     live = params[f"{name}.weight"].flatten(1).any(dim=1)
@@ -186,7 +187,7 @@ def _outputs(name: str, wiring: Wiring, model: nn.Module) -> Tensor:
 
 
 def _smaller(layer: nn.Conv2d | nn.Linear, outputs: Tensor, inputs: Live) -> nn.Conv2d | nn.Linear:
-    """Return a layer with the living outputs, that is given the living inputs alone."""
+    """Return a layer with the living outputs, which reads the living inputs alone."""
     weight = layer.weight[outputs]
     weight = weight if inputs is None else weight[:, inputs]
     small = copy.deepcopy(layer)

@@ -160,9 +160,9 @@ def test_refuses_cards_that_are_damaged_or_of_the_future(place: Path) -> None:
     with pytest.raises(StorageError, match="schema 2"):
         saved.load(place)
     (place / saved.CARD).write_text("{")
-    with pytest.raises(StorageError, match="no card"):
+    with pytest.raises(StorageError, match="not a valid card"):
         saved.load(place)
-    with pytest.raises(StorageError, match="holds no network"):
+    with pytest.raises(StorageError, match="has no saved network"):
         saved.load(place / "elsewhere")
 
 
@@ -233,7 +233,7 @@ def test_a_network_saved_without_its_dead_filters_has_the_same_logits(model: obj
 def test_nothing_is_saved_smaller_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no filter of this network is dead"):
         saved.save(tmp_path / "net", pruned(), CARD, shrink=True)
-    with pytest.raises(SpecError, match="no card"):
+    with pytest.raises(SpecError, match="invalid card"):
         saved.save(tmp_path / "net", pruned(), {**CARD, "shape": [4, 4]}, shrink=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -171,6 +171,21 @@ def test_every_key_stands_in_its_table_with_type_and_default(page: str, heading:
     assert rows(own(section(page, heading))) == fields(spec)
 
 
+def test_every_key_of_a_study_has_a_description_in_the_schema_for_editors() -> None:
+    pending: list[Any] = [study_spec.json_schema()]
+    found, bare = 0, []
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            for name, field in node.get("properties", {}).items():
+                found += 1
+                if name != "kind" and not ({"description", "$ref"} & set(field)):
+                    bare.append(name)
+        pending += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    assert found > 300
+    assert not bare
+
+
 REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
     (STUDY_FILE, "## Data", DATASETS, Data),
     (STUDY_FILE, "## Models", MODELS, Model),

@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ class Attack(Spec):
     """Base of every attack: a spec of its hyperparameters and one batched method."""
 
     kind: str
-    norm: Norm = "linf"
+    norm: Norm = Field(default="linf", description="norm of the ball")
 
     @property
     def label(self) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Minimal(Attack):
     """Base of the attacks that minimise a distance."""
 
-    norm: Literal["l2"] = "l2"
+    norm: Literal["l2"] = Field(default="l2", description="norm of the distance")
 
     @abstractmethod
     def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ class Digits(Data):
     """1,797 grey images of 8x8 pixels, 10 classes, pixel values 0 to 16; a fixed stratified fifth is the test split."""
 
     kind: Literal["digits"] = "digits"
-    validation: int = Field(default=300, gt=0)
+    validation: int = Field(
+        default=300, gt=0, description="number of training images in the validation split, each class in proportion"
+    )
     classes: ClassVar[int | None] = 10
 
     def read_training(self) -> Arrays:

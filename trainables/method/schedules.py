@@ -75,7 +75,7 @@ class OneCycle(Schedule):
     """
 
     kind: Literal["one_cycle"] = "one_cycle"
-    warmup: float = Field(default=0.0, ge=0, le=0)
+    warmup: float = Field(default=0.0, ge=0, le=0, description="must stay 0: the rise is the warm-up")
     peak: float = Field(default=0.3, gt=0, lt=1, description="part of the training after which the factor is 1")
     start: float = Field(default=0.04, gt=0, le=1, description="factor at the start")
 

@@ -17,8 +17,8 @@ class Sgd(Optimiser):
 
     kind: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.1, gt=0, description="the highest learning rate; the schedule multiplies it")
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = False
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum; 0 for none")
+    nesterov: bool = Field(default=False, description="Nesterov momentum; needs a momentum above 0")
     weight_decay: float = Field(default=5e-4, ge=0, description="weight decay of all parameters")
 
     @model_validator(mode="after")

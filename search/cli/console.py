@@ -142,7 +142,7 @@ def show_front(study: Study) -> None:
     _answer(console, study.answer())
     nearest = study.infeasible(NEAREST)
     if not nearest:
-        console.print(f"{study.name}: no point has been measured that counts.")
+        console.print(f"{study.name}: no valid point has been measured yet.")
         return
     wanted = ", ".join(f"{measure} {bound}" for measure, bound in study.spec.constraints.items())
     console.print(f"{study.name}: no point satisfies {wanted}. Those that violate it least:")

@@ -32,9 +32,9 @@ def write(directory: Path) -> list[Path]:
         StorageError: the disk is full or failing.
     """
     files = {directory / name: content for name, content in _contents().items()}
-    there = [str(path) for path in files if path.exists()]
-    if there:
-        raise OutputError(f"not written, as these exist already: {', '.join(there)}; choose another directory")
+    existing = [str(path) for path in files if path.exists()]
+    if existing:
+        raise OutputError(f"nothing was written: {', '.join(existing)} exist already; choose another directory")
     for path, content in files.items():
         write_output(content.encode(), path)
     return list(files)

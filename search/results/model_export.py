@@ -1,4 +1,4 @@
-"""A point's network as a directory to take away: weights, and a card that says what they are."""
+"""Write the network of a point to a directory: its weights, and a model card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find(study: Study, point: str) -> tuple[TrialRecord, Outcome, Point]:
     """Return a measured point of a complete trial, by its id.
 
     Raises:
-        SpecError: there is none of that id.
+        SpecError: there is no such point.
     """
     found = {
         f"{trial.number}.{measured.measure}": (trial, outcome, measured)
@@ -32,7 +32,7 @@ def find(study: Study, point: str) -> tuple[TrialRecord, Outcome, Point]:
         same = [known for known in found if known.partition(".")[0] == trial]
         hint = f" (trial {trial} has: {', '.join(same)})" if same else nearest(point, found)
         raise SpecError(
-            f"'{point[:40]}' is no point of {study.name}{hint}; `robustsearch front {study.name}` lists them"
+            f"'{point[:40]}' is not a point of {study.name}{hint}; `robustsearch front {study.name}` lists them"
         )
     return found[point]
 
@@ -42,8 +42,8 @@ def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Pat
 
     Raises:
         SpecError: there is no such point, it was measured with noise, or it cannot shrink.
-        OutputError: the output lies among the study's records.
-        StorageError: the stored weights are gone or damaged, or the output is there and not empty.
+        OutputError: the output is inside the study's directory.
+        StorageError: the stored weights are missing or damaged, or the output is not an empty directory.
     """
     from trainables.export import saved
     from trainables.models.noise import Noise
@@ -52,14 +52,14 @@ def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Pat
     trial, outcome, measured = find(study, point)
     home = study.records.storage.local
     if home is not None and output.resolve().is_relative_to(home.resolve()):
-        raise OutputError(f"{output} lies among the study's records; choose another place")
+        raise OutputError(f"{output} is inside the study's directory; choose another --output")
     state = Stages(study.records.storage).load(measured.stage)
     if state is None or state.weights_sha256() != measured.weights_sha256:
         where = f"stage {measured.stage} in {study.records.storage.location}"
-        raise StorageError(f"the weights of {point} are gone or damaged: {where}")
+        raise StorageError(f"the weights of {point} are missing or damaged: {where}")
     if trial.spec["protocol"].get("noise") and Noise.of(state) is not None:
         raise SpecError(
-            f"{point} was measured with noise on its weights (protocol.noise), which a saved network has not"
+            f"{point} was measured with noise on its weights (protocol.noise), which a saved network does not have"
         )
     made_with = study.records.fingerprint
     shapes = {"shape": list(made_with.shape), "classes": made_with.classes}
@@ -67,7 +67,7 @@ def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Pat
 
 
 def card(study: Study, trial: TrialRecord, outcome: Outcome, point: Point) -> dict[str, Any]:
-    """Return what the records say of a network; `trainables.export.saved` adds what it counts in the weights."""
+    """Return the card from the records; `trainables.export.saved` adds what it counts in the weights."""
     return {
         "point": f"{trial.number}.{point.measure}",
         "study": study.name,

@@ -40,7 +40,7 @@ _NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
 
 def plot(study: Study, output: Path) -> Path:
-    """Draw the study's points to `output`; the suffix says how: png, pdf or svg.
+    """Draw the study's points to `output`; the suffix gives the format: png, pdf or svg.
 
     Raises:
         OutputError: another suffix, or the output cannot be written there.
@@ -58,7 +58,7 @@ def plot(study: Study, output: Path) -> Path:
 
 
 def draw(study: Study) -> Figure:
-    """Return the figure: the front with Wilson intervals, dominated points, infeasible and invalid ones apart."""
+    """Return the figure: the front with Wilson intervals, and dominated, infeasible and invalid points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -95,7 +95,7 @@ def axes_of(objectives: Sequence[str]) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Axis:
-    """How a measure is drawn: sparsity by the logarithm of what is left, fractions in percent, counts by logarithm."""
+    """How a measure is drawn: sparsity by the logarithm of the density, fractions in percent, counts by logarithm."""
 
     measure: str
 
@@ -149,7 +149,7 @@ def _logarithmic(axis: Any) -> None:
 
 
 def _others(axes: Axes, points: Sequence[PointRow], x: Axis, y: Axis) -> None:
-    """Draw what is not on the front, each kind in its own way."""
+    """Draw the points that are not on the front, each kind with its own marker."""
     invalid = [row for row in points if row.status == "invalid"]
     infeasible = [row for row in points if not row.feasible and row.status != "invalid"]
     beaten = [row for row in points if row.feasible and row.status != "invalid" and not row.on_front]
@@ -211,7 +211,7 @@ def _dress(axes: Axes, study: Study, points: Sequence[PointRow], title: str) -> 
 
 
 def _protocol(points: Sequence[PointRow]) -> str:
-    """Say in one line what the numbers are."""
+    """Return in one line how the numbers were measured."""
     if not points:
         return ""
 
@@ -228,7 +228,7 @@ def _protocol(points: Sequence[PointRow]) -> str:
 def _label_front(
     figure: Figure, axes: Axes, points: Sequence[PointRow], front: Sequence[PointRow], x: Axis, y: Axis
 ) -> None:
-    """Write the points' ids beside the front where neither markers, intervals nor other ids are in the way."""
+    """Write the points' ids beside the front where they overlap neither markers, intervals nor other ids."""
     figure.draw_without_rendering()
     pixel = figure.dpi / 72
     taken: list[_Box] = []
@@ -268,6 +268,6 @@ def _overlap(a: _Box, b: _Box) -> bool:
 
 
 def _shown(text: str, length: int = 20) -> str:
-    """Keep to one line of at most `length`, and to characters that the font has."""
+    """Return one line of at most `length` characters, all of which the font has."""
     text = "".join(c if c.isprintable() and (ord(c) < 0x250 or c in "εℓ∞") else "?" for c in text)
     return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from search.results.table import PointRow, TrialRow
 
 SPARSE = 0.9
-"""What counts as sparse among the best points."""
+"""The sparsity from which a point counts as sparse."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def said(answer: Answer) -> str:
 
 
 def _best(front: list[PointRow], knee: PointRow | None) -> dict[str, PointRow]:
-    """Choose the points that a person asks for first."""
+    """Return the points that are best at something, by what they are best at."""
     wanted: dict[str, tuple[list[PointRow], Callable[[PointRow], float]]] = {
         "most robust": (front, lambda row: row.robust_accuracy),
         "most accurate": (front, lambda row: row.clean_accuracy),

@@ -1,4 +1,4 @@
-"""A study as its records tell it: the read-only Python API."""
+"""A study, read from its records: the read-only Python API."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a launch ended: its exit code as a command, and the line that says it."""
+    """How a launch ended: the exit code of the command, and its last message."""
 
     exit_code: ExitCode
     message: str
 
 
 class Study:
-    """A study in its storage, read-only. What it returns is read anew from the records at each call.
+    """A study in its storage, read-only. Every call reads the records again.
 
     Example::
 
@@ -134,7 +134,7 @@ class Study:
         return sorted(rows, key=self._violation)[:limit]
 
     def knee(self) -> PointRow | None:
-        """Return the point of the front beyond which one objective costs most of another, where there is one."""
+        """Return the knee of the front, beyond which a gain in one objective costs most of another, where there is one."""
         front = self.front()
         at = pareto.knee([objectives.values(row.measured, self.spec) for row in front])
         return None if at is None else front[at]

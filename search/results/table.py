@@ -23,10 +23,10 @@ from trainables.metrics import wilson
 from trainables.store.records import Outcome, Point, TrialRecord
 
 PARAM = "param."
-"""What a searched parameter's dotted path is prefixed with, to make its column."""
+"""Prefix of the column of a searched parameter, before its dotted path."""
 
 METRIC = "metric."
-"""What a metric's name is prefixed with, to make its column."""
+"""Prefix of the column of a metric, before its name."""
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,15 @@ What = Literal["front", "points", "trials"]
 
 
 def render(study: Study, what: What, format: str) -> bytes:
-    """Return one of a study's tables in one format. An empty table is a table: headings, and no row.
+    """Return one of a study's tables in one format. An empty table has headings and no row.
 
     Raises:
         OutputError: the format is unknown.
     """
     if format not in EXPORTERS:
-        raise OutputError(f"no export format '{format}'; allowed: {', '.join(EXPORTERS)}{nearest(format, EXPORTERS)}")
+        raise OutputError(
+            f"unknown export format '{format}'; allowed: {', '.join(EXPORTERS)}{nearest(format, EXPORTERS)}"
+        )
     return EXPORTERS.parse(format).render(study.table(what), what=what, study=study.name)
 
 
@@ -40,19 +42,19 @@ def text(study: Study, what: What, format: str) -> str:
     """Return one of a study's tables in a format that is text.
 
     Raises:
-        OutputError: the format is unknown, or no text.
+        OutputError: the format is unknown, or binary.
     """
     content = render(study, what, format)
     if not EXPORTERS[format].text:
-        raise OutputError(f"{format} is no text; name a file with --output")
+        raise OutputError(f"{format} is a binary format; name a file with --output")
     return content.decode()
 
 
 def export(study: Study, what: What, format: str, output: Path | None) -> Path | None:
     """Write one of a study's tables to `output`, or to stdout where that is None, and return the path.
 
-    The file appears whole or not at all. A regular file of that name is replaced; nothing else is,
-    and no file of the study's own records.
+    The file is written atomically. A regular file of that name is replaced; nothing else is, and no record of the
+    study.
 
     Raises:
         OutputError: the format is unknown or not for stdout, or the output cannot be written there.
@@ -68,6 +70,6 @@ def export(study: Study, what: What, format: str, output: Path | None) -> Path |
 
 
 def format_of(output: Path | None) -> str:
-    """Return the format that a file's name asks for; CSV where it asks for none."""
+    """Return the format that the suffix of a file name stands for; CSV where there is none."""
     suffix = output.suffix.lower() if output else ""
     return next((kind for kind, exporter in EXPORTERS.items() if exporter.suffix == suffix), "csv")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Exporter(Spec):
-    """Base of every exporter. `suffix` is the file's; `text` says whether a terminal can show it."""
+    """Base of every exporter. `suffix` is that of its files; `text` is whether a terminal can show it."""
 
     kind: str
     suffix: ClassVar[str]
@@ -21,7 +21,7 @@ class Exporter(Spec):
 
     @abstractmethod
     def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
-        """Return the table as the content of a file; cells may hold any text, and must do no harm."""
+        """Return the table as the content of a file; cells may contain any text, which must be escaped."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def percent_sparsity(sparsity: float) -> str:
 
 
 def number(value: Any) -> str:
-    """Write a cell for reading: four significant digits, whole numbers whole, truth values as in YAML, lists joined."""
+    """Write a cell for reading: four significant digits, integers in full, booleans as in YAML, lists joined."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -128,7 +128,7 @@ def number(value: Any) -> str:
 
 
 def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
-    """Say what the numbers are: protocol, examples, split, seeds, interval."""
+    """Return how the numbers were measured: protocol, examples, split, seeds, interval."""
     if what == "trials":
         return f"Trials of the study {study}."
     title = f"{'Pareto front' if what == 'front' else 'Measured points'} of the study {study}"

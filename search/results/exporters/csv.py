@@ -35,7 +35,7 @@ class Csv(Exporter):
 
 
 def cell(value: Any) -> str:
-    """Write one value as text that no spreadsheet runs. Source: OWASP, CSV Injection."""
+    """Return a value as text that no spreadsheet runs as a formula. Source: OWASP, CSV Injection."""
     if value is None:
         return ""
     if isinstance(value, bool):

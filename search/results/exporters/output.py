@@ -1,4 +1,4 @@
-"""Files for the user: whole or absent, and never in the place of something else."""
+"""Write files for the user: atomically, and never over anything but a regular file."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from trainables.store import paths
 
 
 class OutputError(RobustsearchError):
-    """What was asked for cannot be written, or not there."""
+    """The output cannot be written there."""
 
 
 def write_output(content: bytes, output: Path, *, records: Path | None = None) -> Path:
-    """Write `output` by rename and return it; its directory is made where it does not exist.
+    """Write `output` by rename and return it; its directory is created if needed.
 
     A regular file is replaced (a link to one: the file it names). In a study's directory `records` only
     `exports/` may be written to.
 
     Raises:
-        OutputError: the output is no regular file, is one of the study's records, or may not be written.
+        OutputError: the output is not a regular file, is one of the study's records, or cannot be written.
         StorageError: the disk is full or failing.
     """
     try:
@@ -30,11 +30,11 @@ def write_output(content: bytes, output: Path, *, records: Path | None = None) -
         if target.is_symlink():  # from Python 3.13 on, loops are left as they are
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target))
         if target.exists() and not target.is_file():
-            raise OutputError(f"{output} is {'a directory' if target.is_dir() else 'no regular file'}; name a file")
+            raise OutputError(f"{output} is {'a directory' if target.is_dir() else 'not a regular file'}; name a file")
         if records is not None and target.is_relative_to(records.resolve()):
             exports = records.resolve() / paths.EXPORTS
             if not target.is_relative_to(exports):
-                raise OutputError(f"{output} lies among the study's records; choose another place, or {exports}")
+                raise OutputError(f"{output} is inside the study's directory; choose another path, or one in {exports}")
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, content)
     except (OSError, ValueError, RuntimeError) as error:

@@ -111,7 +111,7 @@ def test_front_without_a_feasible_point_lists_the_least_violating_and_says_so(st
 def test_a_study_whose_trials_all_failed_has_no_front(storage: Path) -> None:
     result = run("front", "failed", "--storage", storage)
     assert result.exit_code == 3
-    assert "no point has been measured" in result.stdout
+    assert "no valid point has been measured" in result.stdout
     assert not (storage / "failed" / paths.EXPORTS).exists()
 
 

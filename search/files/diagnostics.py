@@ -73,7 +73,7 @@ def _message(details: Any, path: Path_, data: Any, model: type[Spec]) -> str:
     kind, text, value = details["type"], str(details["msg"]), details["input"]
     if kind == "extra_forbidden":
         known = fields_at(model, data, path[:-1])
-        allowed = f" (known here: {', '.join(known)})" if known else ""
+        allowed = f" (allowed: {', '.join(known)})" if known else ""
         return f"unknown key{nearest(str(path[-1]), known)}{allowed}"
     if kind == "missing":
         return "this key is required"
@@ -82,7 +82,7 @@ def _message(details: Any, path: Path_, data: Any, model: type[Spec]) -> str:
     if kind == "value_error":
         return text.removeprefix("Value error, ")
     if kind == "too_short":
-        return f"at least {details['ctx']['min_length']} needed here"
+        return f"at least {details['ctx']['min_length']} required"
     text = text.removeprefix("Input ").replace("should be", "must be")
     return f"{shown(value)} is not allowed: {text}{_slip(details)}"
 

@@ -71,7 +71,7 @@ class Driver:
             self._sampling.add_transferred(point.study, params, *self._judge(point.measured))
         trials = [(self._completed(record), outcome) for record, outcome in issued]
         done = [record.params for record, _ in trials if record.sampler.get(ENQUEUED)]
-        self._enqueued = [given for given in self.spec.queue() if given not in done]
+        self._enqueued = [given for given in self.spec.enqueued() if given not in done]
         for record, outcome in trials:
             self._observe_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)

@@ -143,7 +143,7 @@ class StudySpec(Spec):
         """Return measure and bound of all that a sampler has to keep to, by name."""
         return bounds(self)
 
-    def queue(self) -> list[Params]:
+    def enqueued(self) -> list[Params]:
         """Return the parameters of the trials in `enqueue`, in the order of the space."""
         return [
             {path: meant(parameter, given[path]) for path, parameter in self.space.items() if path in given}
@@ -170,16 +170,11 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
         for measure in names:
             if measure not in MEASURES:
                 hint = nearest(measure, MEASURES)
-                yield (section, measure), f"'{measure}' is not measured{hint}; allowed: {known}"
+                yield (section, measure), f"'{measure}' is no measure{hint}; allowed: {known}"
     for measure, direction in study.objectives.items():
         if MEASURES.get(measure, direction) != direction:
-            better = MEASURES[measure]
-            yield (
-                ("objectives", measure),
-                f"less is not better here: {measure} can only be {better}d"
-                if (better == "maximise")
-                else f"more is not better here: {measure} can only be {better}d",
-            )
+            less = "less" if direction == "minimise" else "more"
+            yield ("objectives", measure), f"{less} {measure} is not better; write {MEASURES[measure]}"
     for section, texts in bounded:
         for measure, text in texts.items():
             number = bound(text)[1]
@@ -188,8 +183,11 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
                 yield (section, measure), f"{measure} is a fraction from 0 to 1, {number:g} is none{slip}"
     if study.target and SPARSITY not in study.objectives:
         yield ("target",), f"a target asks for the sparsest network that reaches it; {SPARSITY} must be an objective"
-    for measure in {SPARSITY, NONZERO} & study.target.keys():
-        yield ("target", measure), "a target is what the sparsest network is to reach; bound this with `constraints`"
+    for measure in sorted({SPARSITY, NONZERO} & study.target.keys()):
+        yield (
+            ("target", measure),
+            f"a target bounds what the sparsest network has to reach; bound {measure} with `constraints`",
+        )
 
 
 def json_schema() -> dict[str, Any]:

@@ -44,7 +44,7 @@ REFUSED = {
     "unknown key": ("  epocs: 3\n", r"my.yaml:6:3 recipe.epocs: unknown key; did you mean 'epochs'\?"),
     "unknown key far inside": (
         "  train: {optimiser: {kind: adam, momentm: 1}}\n",
-        r"my.yaml:6:35 recipe.train.optimiser.momentm: unknown key \(known here: kind, lr, weight_decay\)",
+        r"my.yaml:6:35 recipe.train.optimiser.momentm: unknown key \(allowed: kind, lr, weight_decay\)",
     ),
     "unknown key of a regulariser": (
         "  train:\n    regularisers: {l1: {wieght: 1}}\n",
@@ -68,24 +68,24 @@ REFUSED = {
     "schema of the future": ("schema: 2\n", r"my.yaml:6:1 schema: 2 is not allowed: must be 1"),
     "unknown objective": (
         "objectives: {acuracy: maximise}\n",
-        r"'acuracy' is not measured; did you mean '\w+_accuracy'",
+        r"'acuracy' is no measure; did you mean '\w+_accuracy'",
     ),
     "objective turned round": (
         "objectives: {sparsity: minimise}\n",
-        r"objectives.sparsity: less is not better here: sparsity can only be maximised",
+        r"objectives.sparsity: less sparsity is not better; write maximise",
     ),
     "count turned round": (
         "objectives: {nonzero: maximise}\n",
-        r"more is not better here: nonzero can only be minimised",
+        r"more nonzero is not better; write minimise",
     ),
-    "no objectives": ("objectives: {}\n", r"objectives: at least 1 needed"),
+    "no objectives": ("objectives: {}\n", r"objectives: at least 1 required"),
     "constraint in per cent": (
         "constraints: {clean_accuracy: '>= 75'}\n",
         r"constraints.clean_accuracy: .*did you mean 0.75\?",
     ),
     "target in per cent": ("target: {robust_accuracy: '>= 45'}\n", r"target.robust_accuracy: .*did you mean 0.45\?"),
-    "target of nothing": ("target: {robustness: '>= 0.4'}\n", r"target.robustness: 'robustness' is not measured"),
-    "target of sparsity": ("target: {sparsity: '>= 0.4'}\n", r"target.sparsity: .*bound this with `constraints`"),
+    "target of nothing": ("target: {robustness: '>= 0.4'}\n", r"target.robustness: 'robustness' is no measure"),
+    "target of sparsity": ("target: {sparsity: '>= 0.4'}\n", r"target.sparsity: .*bound sparsity with `constraints`"),
     "target without sparsity": (
         "target: {robust_accuracy: '>= 0.4'}\nobjectives: {robust_accuracy: maximise}\n",
         r"my.yaml:6:1 target: .*sparsity must be an objective",
@@ -150,7 +150,7 @@ def test_queued_values_may_be_written_otherwise() -> None:
         "  recipe.sparsity: {kind: float, low: 0, high: 0.9}\n"
         "enqueue: [{recipe.sparsity: 0, recipe.train.regularisers.l1: 0}]\n"
     )
-    (given,) = spec.queue()
+    (given,) = spec.enqueued()
     assert list(given.items()) == [("recipe.train.regularisers.l1", 0.0), ("recipe.sparsity", 0.0)]
     assert all(type(value) is float for value in given.values())
 
@@ -166,7 +166,7 @@ REFUSED_SPACES = {
     "log with step": ("recipe.epochs: {kind: int, low: 1, high: 9, log: true, step: 2}", r"epochs.step: .*no step"),
     "step 0": ("recipe.rate: {kind: float, low: 0.1, high: 0.5, step: 0}", r"rate.step: 0 is not allowed"),
     "uneven step": ("recipe.rate: {kind: float, low: 0.1, high: 0.5, step: 0.3}", r"rate.high: .*last step is 0.4"),
-    "empty categorical": ("recipe.rewind: {kind: categorical, choices: []}", r"rewind.choices: at least 1 needed"),
+    "empty categorical": ("recipe.rewind: {kind: categorical, choices: []}", r"rewind.choices: at least 1 required"),
     "equal choices": ("recipe.rewind: {kind: categorical, choices: [1, true]}", r"rewind.choices\[1\]: True equals an"),
     "unknown kind": (
         "recipe.rate: {kind: flaot, low: 0, high: 1}",
@@ -176,7 +176,7 @@ REFUSED_SPACES = {
     "unknown field": ("recipe.sparsty: {kind: float, low: 0, high: 0.5}", r"sparsty: unknown key; did you mean 'spars"),
     "field of another kind": (
         "recipe.train.loss.beta: {kind: int, low: 1, high: 2}",
-        r"beta: unknown key \(known here:",
+        r"beta: unknown key \(allowed:",
     ),
     "through a value": ("recipe.epochs.x: {kind: int, low: 1, high: 2}", r"recipe.epochs is 30, which has no 'x'"),
     "protocol": ("protocol.eps: {kind: float, low: 0, high: 1}", r"cannot be searched: .*fixed for a study"),
@@ -223,7 +223,7 @@ def test_impossible_spaces_are_refused_at_their_line(case: str) -> None:
         ("{recipe.epochs: 5}", r"when.recipe.epochs: 'recipe.epochs' must stand before 'recipe.rate'"),
         ("{recipe.rewind: [init, inti]}", r"when.recipe.rewind: 'recipe.rewind' is never 'inti'"),
         ("{recipe.train.eps: 0.1}", r"'recipe.train.eps' is a real number"),
-        ("{recipe.rewind: []}", r"when.recipe.rewind: at least 1 needed"),
+        ("{recipe.rewind: []}", r"when.recipe.rewind: at least 1 required"),
     ],
 )
 def test_conditions_that_cannot_be_met_are_refused(condition: str, message: str) -> None:

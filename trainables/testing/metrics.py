@@ -61,21 +61,27 @@ class MetricKit:
         torch.manual_seed(1)
         first = metric.values(context())
         torch.manual_seed(1)
-        second_scene = context()
+        second = context()
         torch.manual_seed(2)
         moved = torch.get_rng_state()
-        assert metric.values(second_scene) == first
+        assert metric.values(second) == first
         assert torch.equal(torch.get_rng_state(), moved)
 
-    def test_leaves_the_scene_alone(self, metric: Metric) -> None:
-        here = context()
-        tensors = {**here.net.state_dict(), "x": here.x, "y": here.y, "clean": here.clean_correct, **here.state.masks}
+    def test_leaves_its_context_alone(self, metric: Metric) -> None:
+        given = context()
+        tensors = {
+            **given.net.state_dict(),
+            "x": given.x,
+            "y": given.y,
+            "clean": given.clean_correct,
+            **given.state.masks,
+        }
         before = {name: t.clone() for name, t in tensors.items()}
-        metric.values(here)
+        metric.values(given)
         assert all(torch.equal(t, before[name]) for name, t in tensors.items())
-        assert not here.net.training
-        assert not any(p.requires_grad or p.grad is not None for p in here.net.parameters())
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in here.net.modules())
+        assert not given.net.training
+        assert not any(p.requires_grad or p.grad is not None for p in given.net.parameters())
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in given.net.modules())
 
     def test_memory_format_does_not_matter(self, metric: Metric) -> None:
         found = [metric.values(context(memory)) for memory in (torch.contiguous_format, torch.channels_last)]

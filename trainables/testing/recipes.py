@@ -31,9 +31,9 @@ SPARSITY = 0.7
 UNKNOWN = ("code_version", "device", "seconds", "started", "finished")
 
 
-def run(trial: TrialSpec, place: Path, number: int = 0) -> Run:
+def run(trial: TrialSpec, storage: Path, number: int = 0) -> Run:
     data = tensors.load(trial.data, CPU)
-    return Run(trial, data, Stages(Storage(str(place))), number, "study", CPU, checkpoint_seconds=0.0)
+    return Run(trial, data, Stages(Storage(str(storage))), number, "study", CPU, checkpoint_seconds=0.0)
 
 
 def facts(found: list[Point]) -> list[dict[str, Any]]:
@@ -41,10 +41,10 @@ def facts(found: list[Point]) -> list[dict[str, Any]]:
     return [point.model_dump(exclude={*UNKNOWN}) for point in found]
 
 
-def points(trial: TrialSpec, place: Path, stop: int | None = None) -> list[Point]:
-    """Run a trial, or break it off after `stop` reports, and return the points it came to."""
+def points(trial: TrialSpec, storage: Path, stop: int | None = None) -> list[Point]:
+    """Run a trial, or stop it after `stop` reports, and return the points measured."""
     found = []
-    reports = run(trial, place).progress()
+    reports = run(trial, storage).progress()
     for count, report in enumerate(reports, start=1):
         if report.point is not None:
             found.append(report.point)
@@ -114,14 +114,14 @@ class RecipeKit:
         wanted = facts([report.point for report in reports if report.point is not None])
         stops = range(1, len(reports)) if len(reports) <= 6 else sorted({1, 2, *range(4, len(reports), 5)})
         for stop in stops:
-            place = tmp_path / str(stop)
-            points(trial, place, stop)
-            assert facts(points(trial, place)) == wanted, f"broken off after {reports[stop - 1]}"
-        # Broken off again and again, a report at a time.
-        place = tmp_path / "often"
+            storage = tmp_path / str(stop)
+            points(trial, storage, stop)
+            assert facts(points(trial, storage)) == wanted, f"stopped after {reports[stop - 1]}"
+        # Stopped again and again.
+        storage = tmp_path / "often"
         for stop in stops:
-            points(trial, place, stop)
-        assert facts(points(trial, place)) == wanted
+            points(trial, storage, stop)
+        assert facts(points(trial, storage)) == wanted
 
     def test_is_plain_data_whose_keys_survive_json(self, trial: TrialSpec) -> None:
         again = TrialSpec.model_validate(json.loads(json.dumps(plain(trial))))

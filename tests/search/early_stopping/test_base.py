@@ -38,7 +38,7 @@ def test_values_are_aimed_at_the_target_where_they_follow_from_the_sparsity() ->
     assert aimed(Measurement(3, (0.4, 0.5), 0.5), TWO) == (0.4, 0.5)
 
 
-def test_a_trial_with_a_point_that_no_complete_trial_is_as_good_as_goes_on() -> None:
+def test_a_trial_with_a_point_that_no_complete_trial_covers_continues() -> None:
     search = Merciless(TWO)
     assert not search.report(0, point(0.8, 0.0, ahead=(0.5,)))
     assert search.report(1, point(0.8, 0.0, ahead=(0.5,), share=0.5)), "a look is no point"

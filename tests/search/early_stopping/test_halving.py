@@ -69,7 +69,7 @@ def test_what_adds_most_hypervolume_to_a_layer_comes_first(layer: list[tuple[flo
 
 
 @given(st.integers(1, 500), st.sampled_from([2.0, 3.0, 4.0, 1.5, 2.5]))
-def test_one_in_eta_goes_on_and_never_none(entries: int, eta: float) -> None:
+def test_one_in_eta_continues_and_at_least_one(entries: int, eta: float) -> None:
     assert survivors(entries, eta) == max(1, math.floor(entries / Fraction(eta)))
 
 
@@ -95,7 +95,7 @@ def test_a_trial_is_judged_once_at_each_rung_and_against_who_got_there() -> None
     assert halving.report(1, look(1, 0.4, 0.4)), "dominated, and one of two goes on"
     assert halving.report(2, look(1, 0.3, 0.9)), "not dominated, but one of three goes on: the most robust"
     assert not halving.report(0, look(2, 0.1, 0.5)), "it was judged at this rung already"
-    assert not halving.report(0, look(3, 0.1, 0.5)), "nobody else has got this far"
+    assert not halving.report(0, look(3, 0.1, 0.5)), "no other trial has come this far"
     assert halving.state()["rungs"]["3"] == [[0, [0.1, 0.5]]]
 
 
@@ -123,7 +123,7 @@ def test_trials_are_compared_at_the_sparsity_they_aim_at() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(tables(2), st.sampled_from(sorted(RANKINGS)), st.sampled_from([2.0, 3.0]))
-def test_what_goes_on_is_among_the_best_of_its_rung(values: list[tuple[float, float]], rank: str, eta: float) -> None:
+def test_what_continues_is_among_the_best_of_its_rung(values: list[tuple[float, float]], rank: str, eta: float) -> None:
     halving = search(rank=rank, eta=eta)
     for number, (robust, target) in enumerate(values):
         entries = values[: number + 1]

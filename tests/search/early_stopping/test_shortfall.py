@@ -20,10 +20,10 @@ def dual(now: float, before: Array, after: Array, weight: Array, noise: float) -
     """The same regression as a Gaussian process: condition the joint normal of all shortfalls on the examples."""
     inputs = np.stack([np.ones(len(before)), before], axis=1)
     spread = np.diag([OFFSET_ERROR**2, SLOPE_ERROR**2])
-    at, believed = np.array([1.0, now]), np.array([0.0, 1.0])
+    at, expected = np.array([1.0, now]), np.array([0.0, 1.0])
     covariance = inputs @ spread @ inputs.T + noise * np.diag(1 / weight)
     gain = at @ spread @ inputs.T @ np.linalg.inv(covariance)
-    mean = at @ believed + gain @ (after - inputs @ believed)
+    mean = at @ expected + gain @ (after - inputs @ expected)
     return float(mean), float(at @ spread @ at - gain @ inputs @ spread @ at + noise)
 
 
@@ -46,7 +46,7 @@ def test_the_forecast_is_the_conditional_normal_with_the_noise_that_was_found(
     assert found.mean[0] == pytest.approx(mean, abs=1e-9)
 
 
-def test_several_are_foretold_as_each_alone() -> None:
+def test_several_are_predicted_as_each_alone() -> None:
     draws = np.random.default_rng(1)
     examples = draws.uniform(0, 0.5, 9), draws.uniform(0, 0.5, 9), draws.uniform(0, 1, 9)
     now = draws.uniform(0, 0.5, 4)
@@ -57,7 +57,7 @@ def test_several_are_foretold_as_each_alone() -> None:
     assert together.reaches() == pytest.approx([one.reaches()[0] for one in alone])
 
 
-def test_without_examples_a_shortfall_is_believed_to_stay() -> None:
+def test_without_examples_a_shortfall_is_predicted_to_stay() -> None:
     nothing = np.empty(0)
     found = predict(np.array([0.0, 0.1, 0.4]), nothing, nothing, nothing)
     assert found.mean == pytest.approx([0.0, 0.1, 0.4])
@@ -123,16 +123,16 @@ def reaching(**settings: object) -> ReachRule:
 STEADY = [(0.6, 0.5), (0.58, 0.48), (0.55, 0.45), (0.5, 0.4)]
 
 
-def test_who_falls_far_behind_is_stopped_and_who_is_near_goes_on() -> None:
+def test_a_trial_far_behind_is_stopped_and_one_near_continues() -> None:
     search = reaching()
     trained(search, STEADY)
     assert search.report(10, dense(0.2, 0.9))
     assert not search.report(11, dense(0.59, 0.9))
-    assert not search.report(12, dense(0.2, 0.95)), "nobody else aims at as sparse a network"
+    assert not search.report(12, dense(0.2, 0.95)), "no other trial is to be as sparse"
     assert search.report(13, dense(0.2, 0.5, 0.75, 0.89))
 
 
-def test_a_trial_with_little_left_goes_on_for_a_chance_for_which_a_new_one_is_not_gone_on_with() -> None:
+def test_a_trial_with_few_epochs_left_continues_at_a_probability_that_stops_a_new_one() -> None:
     def chances(robust: float) -> tuple[float, float]:
         search = reaching()
         trained(search, STEADY)
@@ -149,7 +149,7 @@ def test_a_trial_with_little_left_goes_on_for_a_chance_for_which_a_new_one_is_no
     assert set(verdicts.values()) == {True, False}
 
 
-def test_as_the_front_closes_nobody_is_held_to_a_chance_that_nobody_has() -> None:
+def test_as_the_front_closes_no_trial_needs_a_probability_that_none_has() -> None:
     """When the best have been found, every trial's chance is small; the better ones go on nevertheless."""
     search = reaching()
     draws = np.random.default_rng(0)
@@ -162,7 +162,7 @@ def test_as_the_front_closes_nobody_is_held_to_a_chance_that_nobody_has() -> Non
     assert going == {0.51: False, 0.53: False, 0.57: True, 0.59: True}
 
 
-def test_nothing_is_foretold_on_too_little_evidence_and_one_network_is_one_witness() -> None:
+def test_too_little_evidence_stops_no_trial_and_one_network_counts_once() -> None:
     search = reaching()
     trained(search, [(0.6, 0.5)] * 3)
     assert not search.report(10, dense(0.1, 0.9))
@@ -171,7 +171,7 @@ def test_nothing_is_foretold_on_too_little_evidence_and_one_network_is_one_witne
     other = reaching(evidence=1)
     trained(other, [(0.6, 0.5)])
     assert other.report(10, dense(0.1, 0.9))
-    assert not other.report(11, dense(0.1, 0.9, share=0.5)), "nobody has been there"
+    assert not other.report(11, dense(0.1, 0.9, share=0.5)), "no other trial was at this stage"
 
 
 def test_it_is_learnt_where_late_starters_catch_up() -> None:
@@ -195,7 +195,7 @@ def test_one_sparsity_to_come_that_is_in_reach_keeps_a_trial_going() -> None:
     assert search.report(21, dense(0.35, 0.5, share=1.0))
 
 
-def test_a_constraint_that_nobody_meets_yet_stops_nobody() -> None:
+def test_a_constraint_that_no_trial_meets_yet_stops_none() -> None:
     search = reaching()
     for number in range(5):
         search.replay(number, [dense(0.3 + number / 100, 0.9, violation=0.4), end(0.5, 0.9)], "complete")

@@ -197,7 +197,7 @@ INHERITING = study(
 )
 
 
-def test_a_point_on_the_way_is_taught_without_what_was_searched_for_the_rest_of_the_way() -> None:
+def test_a_point_on_the_way_is_observed_without_parameters_of_what_follows_it() -> None:
     params = {"recipe.small": "global", "recipe.large": "inherit", "recipe.rest": "zero"}
     dense, small = {"sparsity": 0.0}, {"sparsity": 0.9, "rounds": 1, "large": "none"}
     fixed = {"sparsity": 0.9, "rounds": 1}.get

@@ -52,7 +52,7 @@ def transferred(driver: Driver) -> list[Any]:
     return [row for row in driver._sampling.observations if row.origin == "transferred"]
 
 
-def test_points_of_another_study_are_taught_before_the_first_trial(shelf: Storage) -> None:
+def test_points_of_another_study_are_transferred_before_the_first_trial(shelf: Storage) -> None:
     records, said = begin(ladder("next", warm_start=["ladder"]), shelf)
     points = measured(shelf)
     assert said == [f"warm start: {len(points)} points of ladder"]
@@ -65,7 +65,7 @@ def test_points_of_another_study_are_taught_before_the_first_trial(shelf: Storag
         assert trial.values[0] == pytest.approx(synthetic.robust(trial.params), abs=1e-4)
 
 
-def test_only_points_that_the_space_could_have_produced_are_taught(shelf: Storage) -> None:
+def test_only_points_that_the_space_could_have_produced_are_transferred(shelf: Storage) -> None:
     space = {path: plain(parameter) for path, parameter in SPACE.items()}
     narrow = space | {"recipe.sparsity": {"kind": "float", "low": 0.4, "high": 0.8}}
     expected = [point for point in measured(shelf).values() if 0.4 <= point.sparsity <= 0.8]
@@ -94,7 +94,7 @@ def test_what_becomes_of_the_other_study_changes_nothing(shelf: Storage) -> None
     assert following.params == other.params
 
 
-def test_what_was_lent_is_not_on_the_front_and_cheap_to_measure_here(shelf: Storage) -> None:
+def test_transferred_points_are_not_on_the_front_and_cheap_to_measure_again(shelf: Storage) -> None:
     records, _ = begin(ladder("next", "ehvi", warm_start=["ladder"]), shelf)
     driver = Driver(records)
     assert driver.snapshot().front == 0
@@ -152,7 +152,7 @@ def test_a_study_without_its_lessons_does_not_go_on_as_another(harm: str, shelf:
         Driver(Records.open(shelf.child("next")))
 
 
-def test_a_study_that_exists_is_not_taught_again(shelf: Storage) -> None:
+def test_points_are_not_transferred_to_a_study_again(shelf: Storage) -> None:
     spec = ladder("next", warm_start=["ladder"])
     first, _ = begin(spec, shelf)
     run_trials(Records.open(shelf.child("ladder")), 1)

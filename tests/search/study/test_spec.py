@@ -133,7 +133,7 @@ QUEUES = {
 
 
 @pytest.mark.parametrize("case", QUEUES)
-def test_queued_trials_that_cannot_be_are_refused_at_their_line(case: str) -> None:
+def test_enqueued_trials_that_cannot_be_are_refused_at_their_line(case: str) -> None:
     text, message = QUEUES[case]
     with pytest.raises(SpecError) as caught:
         study(
@@ -144,7 +144,7 @@ def test_queued_trials_that_cannot_be_are_refused_at_their_line(case: str) -> No
     assert re.search(message, str(caught.value)), str(caught.value)
 
 
-def test_queued_values_may_be_written_otherwise() -> None:
+def test_enqueued_values_may_be_written_otherwise() -> None:
     spec = study(
         "space:\n  recipe.train.regularisers.l1: {kind: categorical, choices: [0.0, 1e-5]}\n"
         "  recipe.sparsity: {kind: float, low: 0, high: 0.9}\n"
@@ -444,7 +444,7 @@ def test_a_kind_that_does_not_exist_is_refused_where_it_is_written() -> None:
         study(text)
 
 
-def test_trials_at_the_rim_have_every_extreme() -> None:
+def test_trials_at_the_corner_points_have_every_extreme() -> None:
     spec = study(
         "space:\n  recipe.epochs: {kind: categorical, choices: [10, 20]}\n"
         "  recipe.rewind: {kind: int, low: 0, high: 15, when: {recipe.epochs: 20}}\n"

@@ -137,8 +137,8 @@ def test_sampling_in_three_objectives_counts_feasible_draws_only() -> None:
 
 
 def test_feasibility_multiplies() -> None:
-    excess, deviation = np.array([[0.0, -9.0], [-1.0, 0.5]]), np.array([[1.0, 0.0], [1.0, 0.0]])
-    assert feasible(excess, deviation) == pytest.approx([0.5, 0.0])
+    violation, deviation = np.array([[0.0, -9.0], [-1.0, 0.5]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+    assert feasible(violation, deviation) == pytest.approx([0.5, 0.0])
     assert feasible(np.zeros((3, 0)), np.zeros((3, 0))).tolist() == [1, 1, 1]
 
 

@@ -134,7 +134,7 @@ class Study:
         return sorted(rows, key=self._violation)[:limit]
 
     def knee(self) -> PointRow | None:
-        """Return the knee of the front, beyond which a gain in one objective costs most of another, where there is one."""
+        """Return the knee of the front, where there is one: beyond it, gains in one objective cost most of another."""
         front = self.front()
         at = pareto.knee([objectives.values(row.measured, self.spec) for row in front])
         return None if at is None else front[at]

@@ -144,7 +144,7 @@ def test_lost_weights_and_damaged_ones_are_not_handed_out(studied: tuple[Path, S
     weights.write_bytes(content)
     code, _, error = take(place, "0.1")
     assert code == 5
-    assert "gone or damaged" in error
+    assert "missing or damaged" in error
 
 
 @pytest.mark.parametrize("output", ["full", "file", "runs/synthetic/here", "runs/synthetic"])

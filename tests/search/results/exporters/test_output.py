@@ -33,7 +33,7 @@ def test_directory_and_special_file_are_refused(tmp_path: Path) -> None:
         write_output(b"x", tmp_path)
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(OutputError, match="no regular file"):
+        with pytest.raises(OutputError, match="not a regular file"):
             write_output(b"x", path)
     assert OutputError.exit_code == 2
 
@@ -59,7 +59,7 @@ def test_records_of_the_study_are_never_replaced(tmp_path: Path) -> None:
         study / "trials" / "x.csv",
         study / "new.csv",
     ):
-        with pytest.raises(OutputError, match="among the study's records"):
+        with pytest.raises(OutputError, match="inside the study's directory"):
             write_output(b"x", path, records=study)
     assert (study / "study.yaml").read_text() == "precious"
     assert sorted(path.name for path in study.iterdir()) == ["study.yaml"]

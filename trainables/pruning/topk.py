@@ -12,7 +12,7 @@ def top_k(scores: Tensor, k: int, among: Tensor | None = None) -> Tensor:
     Of equal scores the one of lower index is kept. `torch.topk` leaves open which it names, so its values alone
     are used; that takes a sixth of the time of a stable sort.
 
-    Shapes: scores (..., n), finite; among and the result (..., n) bool.
+    Shapes: scores (..., n), none of them NaN; among and the result (..., n) bool.
     """
     if among is not None:
         scores = torch.where(among, scores, -torch.inf)

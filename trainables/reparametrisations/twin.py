@@ -36,10 +36,10 @@ class Twin(Reparametrisation):
     fold: bool = Field(default=False, description="store the products alone at the end, not the factors")
 
     def build(self, state: State, generator: torch.Generator, model: nn.Module, shape: Shape) -> EffectiveWeights:
-        return TwinWeights(self, state, generator)
+        return TwinFactors(self, state, generator)
 
 
-class TwinWeights(EffectiveWeights):
+class TwinFactors(EffectiveWeights):
     """A second factor beside each weight; the network's own parameters are the first."""
 
     def __init__(self, spec: Twin, state: State, draws: torch.Generator) -> None:

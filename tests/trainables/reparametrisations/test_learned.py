@@ -17,7 +17,7 @@ from trainables.regularisers.norms import L1
 from trainables.reparametrisations.learned import Rated, Scores
 from trainables.reparametrisations.learned_filters import FilterGates
 from trainables.reparametrisations.learned_weights import RatedWeights
-from trainables.reparametrisations.twin import Twin, TwinWeights
+from trainables.reparametrisations.twin import Twin, TwinFactors
 from trainables.store.state import State
 
 
@@ -278,7 +278,7 @@ def test_filters_are_cut_to_the_budget_with_densities_in_proportion() -> None:
 @pytest.mark.parametrize("init", ["kaiming_uniform", "ones"])
 def test_factors_multiply_and_share_the_gradient(init: str) -> None:
     begin = state()
-    effective = TwinWeights(Twin.model_validate({"init": init}), begin, draws())
+    effective = TwinFactors(Twin.model_validate({"init": init}), begin, draws())
     seconds: dict[str, Tensor] = {name: effective.extras[f"twin/second/{name}"] for name in begin.masks}
     if init == "ones":
         assert all(bool((t == 1).all()) for t in seconds.values())
@@ -298,7 +298,7 @@ def test_factors_multiply_and_share_the_gradient(init: str) -> None:
 
 def test_factors_go_on_through_a_cut_and_are_folded_at_the_end() -> None:
     begin = state()
-    effective = TwinWeights(Twin(), begin, draws())
+    effective = TwinFactors(Twin(), begin, draws())
     half = effective.fold(begin, effective.extras)
     for name in begin.masks:
         torch.testing.assert_close(
@@ -307,7 +307,7 @@ def test_factors_go_on_through_a_cut_and_are_folded_at_the_end() -> None:
     masks = {name: torch.rand(mask.shape, generator=draws()) > 0.5 for name, mask in begin.masks.items()}
     cut = replace(half, masks=masks).masked()
     live = replace(cut, params={name: nn.Parameter(p.clone()) for name, p in cut.params.items()})
-    again = TwinWeights(Twin(fold=True), live, draws())
+    again = TwinFactors(Twin(fold=True), live, draws())
     for name, mask in masks.items():
         assert torch.equal(live.params[name], begin.params[name] * mask)
         assert torch.equal(again.extras[f"twin/second/{name}"], effective.extras[f"twin/second/{name}"])
@@ -320,7 +320,7 @@ def test_a_penalty_on_twin_weights_is_on_their_products() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3))
     begin = replace(State.of(model), params=dict(model.named_parameters()))
-    effective = TwinWeights(Twin(), begin, draws())
+    effective = TwinFactors(Twin(), begin, draws())
     settings = Training(optimiser=Sgd(momentum=0, weight_decay=0), regularisers={"l1": L1(weight=0.5)})
     first, second = model[0].weight.detach().clone(), effective.extras["twin/second/0.weight"].detach().clone()
     zero = 0 * (model[0].weight.sum() + effective.extras["twin/second/0.weight"].sum())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from optuna.samplers import BaseSampler, TPESampler
+from scipy.stats.qmc import Halton as Halton_
 
 from search.samplers import SAMPLERS, Sampler
+from search.samplers.base import SamplerContext, Suggestion, trial_seed
+from search.samplers.optuna import OptunaSampler
+from search.space.parameters import searched, value_at
 from search.testing import samplers as kit
 from search.testing.samplers import SamplerKit
 
@@ -36,6 +41,35 @@ class TestSamplers(SamplerKit):
     @pytest.fixture
     def trials(self, sampler: Sampler) -> int:
         return trials_of(sampler.kind)
+
+
+class Halton(Sampler):
+    """A sampler as somebody else would write it: trial n takes the n-th point of a scrambled Halton sequence."""
+
+    kind: Literal["halton"] = "halton"
+
+    def suggest(self, context: SamplerContext) -> Suggestion:
+        space = context.problem.space
+        engine = Halton_(len(space), rng=context.seed)
+        engine.fast_forward(context.number)
+        shares = zip(space, engine.random(1)[0].tolist(), strict=True)
+        return Suggestion(searched(space, {path: value_at(share, space[path]) for path, share in shares}))
+
+
+class Independent(OptunaSampler):
+    """A sampler of Optuna as somebody else would add it."""
+
+    kind: Literal["independent"] = "independent"
+
+    def build(self, context: SamplerContext) -> BaseSampler:
+        return TPESampler(n_startup_trials=3, seed=trial_seed(context))
+
+
+class TestSamplersOfOthers(SamplerKit):
+    @pytest.fixture(params=[Halton, Independent])
+    def sampler(self, request: pytest.FixtureRequest) -> Sampler:
+        kind: type[Sampler] = request.param
+        return kind()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SAMPLERS if kind not in SLOW])

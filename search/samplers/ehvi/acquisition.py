@@ -34,14 +34,17 @@ def expected(mean: Array, deviation: Array, best: Array) -> Array:
 
 @dataclass(frozen=True)
 class Staircase:
-    """A front of two objectives: at known values up to `edges[i]`, rising, the other reaches `levels[i]`; then 0."""
+    """A front of two objectives: at known values up to `edges[i]`, rising, the other reaches `levels[i]`; then 0.
+
+    Shapes: edges and levels (steps,).
+    """
 
     edges: Array
     levels: Array
 
     @classmethod
     def of(cls, known: Array, value: Array) -> Staircase:
-        """Build it from any points, dominated ones and ones at or below the reference included."""
+        """Build it from any points (points,), dominated ones and ones at or below the reference included."""
         order = np.lexsort((-value, -known))
         best = 0.0
         edges: list[float] = []

@@ -1,0 +1,70 @@
+"""How a launch ended: its exit code and the line that says it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.launch.driver import Driver
+from search.launch.ending import ending, interrupted
+from search.results.study import Ending
+from search.store import driver_lock
+from tests.search import factories
+from trainables.core.errors import ExitCode
+from trainables.store.storage import Storage
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Driver:
+    """The driver of a study of one trial, which has been issued and may not crash."""
+    driver = Driver(factories.sparsity_records(tmp_path, budget={"trials": 1}, max_failures=0))
+    assert driver.next() is not None
+    return driver
+
+
+def test_a_trial_whose_process_died_too_often_is_a_failed_one(driver: Driver) -> None:
+    driver.on_crash(0)
+    found = ending(driver, None)
+    assert found.exit_code == ExitCode.TRIALS_FAILED == 4
+    assert found.message.startswith("too many trials failed: 0 of 1 trials complete, 1 failed; ")
+
+
+@pytest.mark.parametrize(
+    ("point", "code", "message"),
+    [
+        ({}, 0, "1 of 1 trials complete, 0 failed; 1 point, 1 on the front, hypervolume 0."),
+        ({"status": "invalid"}, 3, "no feasible point: 1 of 1 trials complete, 0 failed; "),
+    ],
+)
+def test_a_launch_that_finds_a_front_has_succeeded(
+    driver: Driver, point: dict[str, Any], code: int, message: str
+) -> None:
+    factories.finish(driver, 0, factories.point(**point))
+    found = ending(driver, None)
+    assert found.exit_code == code
+    assert found.message.startswith(message)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_decides_the_exit_code(driver: Driver, number: int, code: int) -> None:
+    for found in (ending(driver, number), interrupted(driver.records.storage, number, cluster_died=True)):
+        assert found.exit_code == code
+        assert found.message.endswith(f"resumes it in {driver.records.storage.location}")
+
+
+def test_a_launch_that_is_asked_to_stop_ends_as_after_ctrl_c(driver: Driver) -> None:
+    with driver_lock.acquire(driver.records.storage):
+        driver_lock.request_stop(driver.records.storage)
+        assert ending(driver, None).exit_code == 130
+
+
+def test_a_cluster_that_died_is_told_from_a_second_ctrl_c(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    died, ended = (interrupted(storage, None, cluster_died=died) for died in (True, False))
+    assert (died.exit_code, ended.exit_code) == (6, 130)
+    assert isinstance(died, Ending)
+    assert died.message.startswith("the Ray cluster has died; ")
+    assert ended.message.startswith("interrupted; ")

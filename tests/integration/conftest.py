@@ -22,6 +22,7 @@ from tests.search import command
 from tests.search.tiny import TINY
 
 
+@pytest.hookimpl(tryfirst=True)  # Before xdist reads the groups.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run tests with Ray in one process, one after another, where several processes share the tests."""
     for item in items:

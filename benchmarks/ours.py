@@ -13,7 +13,8 @@ from search.early_stopping.base import Off, Scheduler
 from search.launch.driver import Driver
 from search.launch.queue import Order
 from search.samplers import Sampler
-from search.store.records import Fingerprint, Records
+from search.store.records import Records
+from search.store.study_yaml import Fingerprint
 from trainables.method.phases import Measure, Train
 from trainables.recipes import trial as trial_spec
 from trainables.recipes.trial import KeyedPhase, TrialSpec

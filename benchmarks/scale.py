@@ -118,7 +118,8 @@ def simulate(sampler: str, trials: int, workers: int, folder: str) -> list[dict[
     """Run the search and return a row per mark: milliseconds per trial by part, around that number of trials."""
     from search.launch.driver import Driver
     from search.launch.prepare import resized
-    from search.store.records import Fingerprint, Records
+    from search.store.records import Records
+    from search.store.study_yaml import Fingerprint
     from search.study import file as study_file
     from trainables.store.records import Outcome
     from trainables.store.storage import Storage

@@ -94,9 +94,9 @@ def settings(params: Mapping[str, Any], space: Mapping[str, Parameter]) -> str:
     `recipe.` is what nearly all of them begin with, and a kind is what it is a kind of. What has but one value
     in the space is left out.
     """
-    told = [path for path in params if path not in space or len(space[path].extremes()) > 1]
-    names = {path: _short(path) for path in told}
-    return " ".join(f"{names[path]}={number(params[path])}" for path in told)
+    shown = [path for path in params if path not in space or len(space[path].extremes()) > 1]
+    names = {path: _short(path) for path in shown}
+    return " ".join(f"{names[path]}={number(params[path])}" for path in shown)
 
 
 def _short(path: str) -> str:

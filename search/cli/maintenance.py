@@ -41,11 +41,11 @@ def repair(name: str, storage: str | None, as_json: bool) -> int:
 
     Torn records are set aside under another name, never deleted.
     """
-    from search.store.catalogue import damaged_place
+    from search.store.catalogue import damaged_study_storage
     from search.store.repair import repair as restore
     from trainables.store.storage import Storage
 
-    found = restore(damaged_place(Storage(storage or DEFAULT_STORAGE), name))
+    found = restore(damaged_study_storage(Storage(storage or DEFAULT_STORAGE), name))
     facts = {"study": name, **found.plain(), **failed(found.summary, found.exit_code)}
     answer(as_json, facts, lambda: say("\n".join([*found.lines(), found.summary])))
     return found.exit_code

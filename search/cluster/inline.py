@@ -73,6 +73,7 @@ class InlineConnection(Connection):
         """Run the probe here."""
         from trainables.worker import probe
 
-        return checked_probe(
-            probe.probe(request.data, request.networks, request.storage, request.plugins, request.precision, self._gpus)
+        found = probe.probe(
+            request.data, request.networks, request.storage, request.plugins, request.precision, self._gpus
         )
+        return None if cancelled() else checked_probe(found)

@@ -34,11 +34,11 @@ def examine(cluster_file: str | None, storage: str | None) -> list[Finding]:
         file = [Finding("ok", "cluster file", f"{cluster_file or 'none given: this machine'}, kind {kind}")]
     except RobustsearchError as error:
         cluster, file = None, [Finding("fail", "cluster file", str(error))]
-    place = storage or (cluster.storage if cluster else None) or DEFAULT_STORAGE
+    root = storage or (cluster.storage if cluster else None) or DEFAULT_STORAGE
     found = [*_packages(), *_devices(cluster), *file]
     if cluster is not None:
         found += cluster.examine()
-    return [*found, *_data_sets(), *_storage(place)]
+    return [*found, *_data_sets(), *_storage(root)]
 
 
 def _packages() -> Iterator[Finding]:
@@ -126,10 +126,10 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
     Raises:
         RobustsearchError: there is no such study, or the storage cannot be read.
     """
-    place = catalogue.damaged_place(Storage(storage or DEFAULT_STORAGE), name)
-    faults = check.faults(place)
+    own = catalogue.damaged_study_storage(Storage(storage or DEFAULT_STORAGE), name)
+    faults = check.faults(own)
     found = [Finding("warn" if fault.harmless else "fail", fault.path, fault.message) for fault in faults]
-    driver = driver_lock.driver(place)
+    driver = driver_lock.driver(own)
     if driver is not None:
         found.append(Finding("ok", name, f"driven by {driver}; leftovers are listed once it has ended"))
     if any(finding.level == "fail" for finding in found):

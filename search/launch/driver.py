@@ -20,7 +20,8 @@ from search.launch.stopping import ENQUEUED, EarlyStopping
 from search.launch.tally import Snapshot, Tally
 from search.results import table
 from search.store.gc import StageCollector
-from search.store.records import Records, utc_now
+from search.store.records import Records
+from search.store.study_yaml import utc_now
 from search.study.inverse import completed
 from trainables.core.errors import StorageError
 from trainables.core.spec import plain

@@ -1,4 +1,4 @@
-"""A plan, told to a person or a program before anything starts."""
+"""A plan as facts for a person or a program, before anything starts."""
 
 from __future__ import annotations
 

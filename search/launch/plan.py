@@ -16,7 +16,8 @@ from search.launch.code import code_paths
 from search.launch.prepare import resized, resumed
 from search.store import catalogue
 from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
-from search.store.records import Records, study_digest
+from search.store.records import Records
+from search.store.study_yaml import study_digest
 from search.study import file as study_file
 from search.study.spec import StudySpec
 from trainables.core.errors import DataError, StorageError
@@ -70,8 +71,8 @@ def plan(
     Raises:
         RobustsearchError: what prevents the launch.
     """
-    place = resolve(cluster)
-    root = Storage(str(storage or os.environ.get(STORAGE_VARIABLE) or place.storage or DEFAULT_STORAGE))
+    resolved = resolve(cluster)
+    root = Storage(str(storage or os.environ.get(STORAGE_VARIABLE) or resolved.storage or DEFAULT_STORAGE))
     spec, records = find(study, overrides, root)
     if name is not None and name != spec.name:
         spec, records = spec.model_copy(update={"name": catalogue.check_name(name)}), None
@@ -79,17 +80,17 @@ def plan(
     if records is None and Records.exist(own):
         records = Records.open(own)
     spec = resized(spec, trials, records.spec.budget.trials if records else None)
-    if place.this_machine:
+    if resolved.this_machine:
         spec = spec.model_copy(update={"data": _located(spec.data, dry)})
     effects: tuple[str, ...] = ()
     if records is None:
         warm_start.check(spec, root)
     else:
         spec, effects = resumed(spec, records, allow_change=allow_change)
-    code_paths(place, spec.plugins)
+    code_paths(resolved, spec.plugins)
     check_writable(own)
     again = partial(plan, study, cluster, storage, overrides, name=name, trials=trials, allow_change=allow_change)
-    return Plan(spec, place, own, records, effects, again)
+    return Plan(spec, resolved, own, records, effects, again)
 
 
 def find(

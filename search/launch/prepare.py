@@ -7,7 +7,8 @@ from typing import Any
 
 from search.launch import warm_start
 from search.store import allowed_changes
-from search.store.records import Fingerprint, Records
+from search.store.records import Records
+from search.store.study_yaml import Fingerprint
 from search.study.changes import changes
 from search.study.spec import StudySpec
 from trainables.core.errors import SpecError

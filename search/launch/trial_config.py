@@ -1,4 +1,4 @@
-"""What a worker is told of a trial, as plain data: the configuration of `trainables.worker.job.Job`."""
+"""The configuration of a trial for its worker, as plain data; see `trainables.worker.job.Job`."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search import objectives
-from search.store.catalogue import place
+from search.store.catalogue import study_storage
 from search.store.records import Records
 from search.store.warm_start_points import WarmStartPoint, WarmStartPoints, copied
 from search.study.inverse import params_of
@@ -18,7 +18,7 @@ from trainables.store.records import Point, TrialRecord
 from trainables.store.storage import Storage
 
 
-def check(spec: StudySpec, shelf: Storage, data_hash: str | None = None) -> None:
+def check(spec: StudySpec, root: Storage, data_hash: str | None = None) -> None:
     """Refuse studies whose points cannot be compared; `data_hash` is that of this study's data, once known.
 
     Raises:
@@ -29,7 +29,7 @@ def check(spec: StudySpec, shelf: Storage, data_hash: str | None = None) -> None
         if other == spec.name:
             raise SpecError(f"warm_start[{index}]: '{other}' is this study itself")
         try:
-            records = Records.open(place(shelf, other))
+            records = Records.open(study_storage(root, other))
         except SpecError as error:
             raise SpecError(f"warm_start[{index}]: {error}") from None
         if differing := list(_differing(spec, records, data_hash)):
@@ -48,7 +48,7 @@ def _differing(spec: StudySpec, records: Records, data_hash: str | None) -> Iter
         yield f"the data: fingerprint {records.fingerprint.data_hash[:12]} there, {data_hash[:12]} here"
 
 
-def gather(spec: StudySpec, shelf: Storage, data_hash: str) -> WarmStartPoints:
+def gather(spec: StudySpec, root: Storage, data_hash: str) -> WarmStartPoints:
     """Return the valid points of the studies to start from that this study's space could have produced.
 
     A network that several trials share counts once.
@@ -56,11 +56,11 @@ def gather(spec: StudySpec, shelf: Storage, data_hash: str) -> WarmStartPoints:
     Raises:
         SpecError, StorageError: as `check`.
     """
-    check(spec, shelf, data_hash)
+    check(spec, root, data_hash)
     found: dict[str, WarmStartPoint] = {}
     stages: dict[str, None] = {}
     for other in spec.warm_start:
-        for record, outcome in Records.open(place(shelf, other)).trials():
+        for record, outcome in Records.open(study_storage(root, other)).trials():
             measured = [point.key for point in outcome.points] if outcome else []
             for point in outcome.points if outcome else ():
                 if point.key not in found and objectives.valid(point, spec):

@@ -204,7 +204,7 @@ def open_study(storage: Storage, name: str) -> Study:
         SpecError: `name` is no valid name, there is no such study, or its `study.yaml` is damaged.
         StorageError: the storage cannot be read.
     """
-    return Study(Records.open(catalogue.place(storage, name)))
+    return Study(Records.open(catalogue.study_storage(storage, name)))
 
 
 def summaries(storage: Storage) -> tuple[list[Summary], dict[str, str]]:

@@ -46,7 +46,7 @@ def names(storage: Storage) -> list[str]:
     return [name for name in storage.names() if holds(storage, name)]
 
 
-def place(storage: Storage, name: str) -> Storage:
+def study_storage(storage: Storage, name: str) -> Storage:
     """Return the directory of an existing study.
 
     Raises:
@@ -61,11 +61,11 @@ def place(storage: Storage, name: str) -> Storage:
     return found
 
 
-def damaged_place(storage: Storage, name: str) -> Storage:
+def damaged_study_storage(storage: Storage, name: str) -> Storage:
     """Return the directory of a study that may have lost its `study.yaml`.
 
     Raises:
         SpecError: `name` is not a valid name, or there is no such study.
     """
     found = storage.child(check_name(name))
-    return found if found.exists(paths.STUDY_COPY) else place(storage, name)
+    return found if found.exists(paths.STUDY_COPY) else study_storage(storage, name)

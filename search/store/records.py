@@ -1,4 +1,4 @@
-"""The records of a study: what is true on disk, read and written.
+"""The records of a study, which are the truth on disk: reading and writing them.
 
 Trial numbers are dense and unique, a trial is recorded before it starts, its outcome is written
 once, and no record is overwritten. Records that cannot be read are listed, and never count as
@@ -8,61 +8,24 @@ results. Only YAML and JSON are read.
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from search.files import yaml
 from search.store import warm_start_points
+from search.store.consistency import inconsistency
+from search.store.study_yaml import Changed, Fingerprint, first_error, parse_study, sha256, study_bytes
 from search.store.warm_start_points import NOTHING, WarmStartPoints
-from search.study import file as study_file
 from search.study.spec import StudySpec
-from trainables import __version__
-from trainables.core.errors import SpecError, StorageError
+from trainables.core.errors import StorageError
 from trainables.store import paths
-from trainables.store.records import LARGEST, SCHEMA, Outcome, TrialRecord
+from trainables.store.records import SCHEMA, Outcome, TrialRecord
 from trainables.store.storage import Storage
 
 R = TypeVar("R", TrialRecord, Outcome)
-
-
-def utc_now() -> str:
-    """Return the time as ISO 8601 in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-class Changed(BaseModel):
-    """A change that was allowed on purpose: when, after how many trials, and its effects."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    at: str = Field(default_factory=utc_now)
-    trials: int
-    effects: tuple[str, ...]
-
-
-class Fingerprint(BaseModel):
-    """What a study was made with: the schema of its records, the data's hash, image shape and classes, our version.
-
-    It stands in `study.yaml` under `made_with`, beside the resolved study.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
-    data_hash: str
-    shape: tuple[int, int, int]
-    classes: int
-    code_version: str = __version__
-    created: str = Field(default_factory=utc_now)
-    changed: tuple[Changed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,11 +73,11 @@ class Records:
             )
         if spec.warm_start and not storage.exists(paths.STUDY):
             warm_start_points.write(storage, transferred)
-        content = _study_bytes(spec, fingerprint)
+        content = study_bytes(spec, fingerprint)
         if not storage.claim(paths.STUDY, content):
             raise StorageError(f"{storage.location} holds a study already")
         storage.write(paths.STUDY_COPY, content)
-        return cls(storage, spec, fingerprint, _sha256(content))
+        return cls(storage, spec, fingerprint, sha256(content))
 
     @classmethod
     def open(cls, storage: Storage, file: str = paths.STUDY) -> Self:
@@ -129,8 +92,8 @@ class Records:
             content = storage.read(file)
         except (FileNotFoundError, NotADirectoryError):
             raise StorageError(f"{storage.location} holds no study: {file} is not there") from None
-        spec, fingerprint = _parse_study(content, where)
-        return cls(storage, spec, fingerprint, _sha256(content))
+        spec, fingerprint = parse_study(content, where)
+        return cls(storage, spec, fingerprint, sha256(content))
 
     @staticmethod
     def exist(storage: Storage) -> bool:
@@ -153,10 +116,10 @@ class Records:
         if effects:
             changed = (*self.fingerprint.changed, Changed(trials=self.next_number(), effects=effects))
             self.fingerprint = self.fingerprint.model_copy(update={"changed": changed})
-        content = _study_bytes(spec, self.fingerprint)
+        content = study_bytes(spec, self.fingerprint)
         self.storage.write(paths.STUDY, content)
         self.storage.write(paths.STUDY_COPY, content)
-        self.spec, self.digest = spec, _sha256(content)
+        self.spec, self.digest = spec, sha256(content)
 
     def issue(self, record: TrialRecord) -> None:
         """Record a trial before its worker starts.
@@ -178,7 +141,7 @@ class Records:
     def write_outcome(self, outcome: Outcome) -> bool:
         """Record a trial's end; return False, and change nothing, where one is recorded already."""
         assert self.storage.exists(paths.trial_record(outcome.number)), f"trial {outcome.number} was never issued"
-        if reason := _inconsistent(outcome, outcome.number):
+        if reason := inconsistency(outcome, outcome.number):
             raise AssertionError(f"outcome of trial {outcome.number}: {reason}")
         if not self.storage.claim(paths.outcome(outcome.number), outcome.json_bytes()):
             return False
@@ -254,14 +217,18 @@ class Records:
         try:
             record = kind.model_validate_json(content)
         except ValidationError as error:
-            self._damaged[number] = Damaged(number, path, _first(error))
+            self._damaged[number] = Damaged(number, path, first_error(error))
             return
         if record.schema_number != SCHEMA:
             self._damaged[number] = Damaged(number, path, _unknown(record), foreign=True)
-        elif reason := _inconsistent(record, number):
+        elif reason := inconsistency(record, number):
             self._damaged[number] = Damaged(number, path, reason)
         else:
             into[number] = record
+
+
+def _unknown(record: Any) -> str:
+    return f"schema {str(record.schema_number)[:20]} is unknown to this version, which reads {SCHEMA}"
 
 
 @contextmanager
@@ -289,109 +256,3 @@ def set_aside(storage: Storage, path: str) -> str:
         raise StorageError(f"too many damaged copies of {path} in {storage.location}")
     storage.delete(path)
     return kept
-
-
-def study_digest(storage: Storage) -> str | None:
-    """Return the digest of the bytes of a study's `study.yaml`, None where there is none; nothing is parsed."""
-    try:
-        return _sha256(storage.read(paths.STUDY))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-MADE_WITH = "made_with"
-DIGEST = "digest"
-
-
-def _study_bytes(spec: StudySpec, fingerprint: Fingerprint) -> bytes:
-    heading = (
-        "# Written by robustsearch, every default filled in. The records of this study refer to it: do not edit.\n"
-    )
-    made_with = fingerprint.model_dump(by_alias=True, mode="json", exclude=None if fingerprint.changed else {"changed"})
-    content = {MADE_WITH: made_with, **spec.resolved()}
-    content[MADE_WITH][DIGEST] = _digest(content)
-    return (heading + yaml.dump_yaml(content)).encode()
-
-
-def _digest(content: dict[str, Any]) -> str:
-    """Hash the content of a study file, however it is formatted: a truncated one may still be valid YAML."""
-    made_with = {name: value for name, value in content[MADE_WITH].items() if name != DIGEST}
-    canonical = json.dumps({**content, MADE_WITH: made_with}, sort_keys=True)
-    return _sha256(canonical.encode())
-
-
-def _parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
-    document = yaml.parse(yaml.decode(content, where), where)
-    made_with = document.data.get(MADE_WITH) if isinstance(document.data, dict) else None
-    if not isinstance(made_with, dict):
-        raise SpecError(f"{where}: not a study that was launched: `{MADE_WITH}` is missing")
-    digest = _digest(document.data)
-    del document.data[MADE_WITH]
-    if made_with.get("schema") != SCHEMA:
-        raise StorageError(
-            f"{where}: records of schema {str(made_with.get('schema'))[:20]}; this version reads {SCHEMA}: "
-            "use the version of robustsearch that wrote them"
-        )
-    try:
-        fingerprint = Fingerprint.model_validate(made_with)
-    except ValidationError as error:
-        raise SpecError(f"{where}: {MADE_WITH}.{_first(error)}") from None
-    spec = study_file.from_document(document)
-    if made_with.get(DIGEST, digest) != digest:
-        raise SpecError(
-            f"{where}: truncated or edited since it was written; `robustsearch repair {spec.name}` restores it"
-        )
-    return spec, fingerprint
-
-
-def _first(error: ValidationError) -> str:
-    """Return the first error of a validation with its path."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
-
-
-def _unknown(record: Any) -> str:
-    return f"schema {str(record.schema_number)[:20]} is unknown to this version, which reads {SCHEMA}"
-
-
-def _inconsistent(record: BaseModel, number: int) -> str | None:
-    """Return what is impossible in a well-formed record of trial `number`, None where nothing is."""
-    assert isinstance(record, (TrialRecord, Outcome))
-    if record.number != number:
-        return f"it is the record of trial {str(record.number)[:20]}"
-    if (reason := _too_large(record.params)) or isinstance(record, TrialRecord):
-        return reason
-    measures = [point.measure for point in record.points]
-    if len(set(measures)) != len(measures):
-        return "it has a measurement twice"
-    if record.state == "complete" and not record.points:
-        return "it is complete without a point"
-    for point in record.points:
-        if max(point.robust_correct, point.clean_correct) > point.examples:
-            return f"point {point.measure}: more examples are correct than there are"
-        if point.nonzero > point.prunable:
-            return f"point {point.measure}: more weights are nonzero than there are"
-        if reason := _too_large(point.stands_for):
-            return f"point {point.measure}: {reason}"
-    for rung in record.rungs:
-        if rung.nonzero > rung.prunable:
-            return f"the partial measurement after {rung.resource} epochs counts more weights than there are"
-    return None
-
-
-def _too_large(value: Any) -> str | None:
-    """Refuse whole numbers that no table can hold, and NaN or infinities among free-form values."""
-    if isinstance(value, dict):
-        return next((reason for item in value.values() if (reason := _too_large(item))), None)
-    if isinstance(value, (list, tuple)):
-        return next((reason for item in value if (reason := _too_large(item))), None)
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return "a whole number is too large"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "a number is not finite"
-    return None

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from search.store import check, driver_lock
 from search.store.check import Fault
-from search.store.records import Records, set_aside, utc_now
+from search.store.records import Records, set_aside
+from search.store.study_yaml import utc_now
 from trainables.core.errors import ExitCode, SpecError, StorageError
 from trainables.core.spec import plain
 from trainables.recipes.trial import keyed_phases

@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.store.records import Fingerprint, Records
+from search.store.records import Records
+from search.store.study_yaml import Fingerprint
 from search.study.spec import StudySpec
 from trainables.core.spec import plain
 from trainables.recipes.trial import keyed_phases

@@ -9,7 +9,8 @@ import pytest
 from search.launch import warm_start
 from search.launch.driver import Driver
 from search.launch.prepare import create_or_update
-from search.store.records import Fingerprint, Records
+from search.store.records import Records
+from search.store.study_yaml import Fingerprint
 from search.study.inverse import params_of
 from search.study.spec import StudySpec
 from tests.search import factories, synthetic

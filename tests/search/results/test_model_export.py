@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from search.results.study import Study
-from search.store.records import Fingerprint, Records
+from search.store.records import Records
+from search.store.study_yaml import Fingerprint
 from search.study.spec import StudySpec
 from tests.search.command import run
 from tests.search.factories import measured, outcome, params, point, study_spec, trial

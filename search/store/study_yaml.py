@@ -1,0 +1,122 @@
+"""`study.yaml` in a study's directory: the resolved study, and what it was made with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search.files import yaml
+from search.study import file as study_file
+from search.study.spec import StudySpec
+from trainables import __version__
+from trainables.core.errors import SpecError, StorageError
+from trainables.store import paths
+from trainables.store.records import SCHEMA
+from trainables.store.storage import Storage
+
+MADE_WITH = "made_with"
+DIGEST = "digest"
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Changed(BaseModel):
+    """A change that was allowed on purpose: when, after how many trials, and its effects."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    at: str = Field(default_factory=utc_now)
+    trials: int
+    effects: tuple[str, ...]
+
+
+class Fingerprint(BaseModel):
+    """What a study was made with: the schema of its records, the data's hash, image shape and classes, our version.
+
+    It stands in `study.yaml` under `made_with`, beside the resolved study.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
+    data_hash: str
+    shape: tuple[int, int, int]
+    classes: int
+    code_version: str = __version__
+    created: str = Field(default_factory=utc_now)
+    changed: tuple[Changed, ...] = ()
+
+
+def study_digest(storage: Storage) -> str | None:
+    """Return the digest of the bytes of a study's `study.yaml`, None where there is none; nothing is parsed."""
+    try:
+        return sha256(storage.read(paths.STUDY))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def sha256(content: bytes) -> str:
+    """Return the digest of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def study_bytes(spec: StudySpec, fingerprint: Fingerprint) -> bytes:
+    """Return the content of the file."""
+    heading = (
+        "# Written by robustsearch, every default filled in. The records of this study refer to it: do not edit.\n"
+    )
+    made_with = fingerprint.model_dump(by_alias=True, mode="json", exclude=None if fingerprint.changed else {"changed"})
+    content = {MADE_WITH: made_with, **spec.resolved()}
+    content[MADE_WITH][DIGEST] = _digest(content)
+    return (heading + yaml.dump_yaml(content)).encode()
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Hash the content of a study file, however it is formatted: a truncated one may still be valid YAML."""
+    made_with = {name: value for name, value in content[MADE_WITH].items() if name != DIGEST}
+    canonical = json.dumps({**content, MADE_WITH: made_with}, sort_keys=True)
+    return sha256(canonical.encode())
+
+
+def parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
+    """Read the content of the file, which calls itself `where` in errors.
+
+    Raises:
+        SpecError: it is damaged.
+        StorageError: another version of robustsearch wrote it.
+    """
+    document = yaml.parse(yaml.decode(content, where), where)
+    made_with = document.data.get(MADE_WITH) if isinstance(document.data, dict) else None
+    if not isinstance(made_with, dict):
+        raise SpecError(f"{where}: not a study that was launched: `{MADE_WITH}` is missing")
+    digest = _digest(document.data)
+    del document.data[MADE_WITH]
+    if made_with.get("schema") != SCHEMA:
+        raise StorageError(
+            f"{where}: records of schema {str(made_with.get('schema'))[:20]}; this version reads {SCHEMA}: "
+            "use the version of robustsearch that wrote them"
+        )
+    try:
+        fingerprint = Fingerprint.model_validate(made_with)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {MADE_WITH}.{first_error(error)}") from None
+    spec = study_file.from_document(document)
+    if made_with.get(DIGEST, digest) != digest:
+        raise SpecError(
+            f"{where}: truncated or edited since it was written; `robustsearch repair {spec.name}` restores it"
+        )
+    return spec, fingerprint
+
+
+def first_error(error: ValidationError) -> str:
+    """Return the first error of a validation with its path."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])

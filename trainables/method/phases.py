@@ -58,7 +58,7 @@ class EpochPhase(Phase):
         return self.epochs
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def stored_epochs(self) -> tuple[int, ...]:
         """The epochs before the end whose weights are stored."""
         return ()
 
@@ -96,7 +96,7 @@ class Train(EpochPhase):
         return self.start
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def stored_epochs(self) -> tuple[int, ...]:
         return self.snapshots
 
     @property

@@ -30,10 +30,10 @@ class Noise:
     @classmethod
     def of(cls, state: State) -> Noise | None:
         """Return the noise of a state, None where it has none."""
-        alpha = {name.removeprefix(PREFIX): t for name, t in state.latents.items() if name.startswith(PREFIX)}
+        alpha = {name.removeprefix(PREFIX): t for name, t in state.extras.items() if name.startswith(PREFIX)}
         if not alpha:
             return None
-        return cls(alpha, bool(state.latents[_MASKED]), bool(state.latents[_NONZERO]))
+        return cls(alpha, bool(state.extras[_MASKED]), bool(state.extras[_NONZERO]))
 
     def tensors(self) -> Tensors:
         """Return the noise as tensors of a state."""

@@ -76,7 +76,7 @@ class NoisyWeights(EffectiveWeights):
         return self._noise(extras).on(params, self._masks, draws)
 
     def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
-        return replace(state, latents=self._noise({name: t.detach().clone() for name, t in extras.items()}).tensors())
+        return replace(state, extras=self._noise({name: t.detach().clone() for name, t in extras.items()}).tensors())
 
     def _noise(self, extras: Mapping[str, Tensor]) -> noise.Noise:
         from trainables.models import noise

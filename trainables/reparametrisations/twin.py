@@ -51,10 +51,10 @@ class TwinFactors(EffectiveWeights):
         for name in self._names:
             weight = state.params[name]
             second = torch.ones_like(weight, requires_grad=False)
-            if (before := state.latents.get(_SECOND + name)) is not None:
+            if (before := state.extras.get(_SECOND + name)) is not None:
                 second.copy_(before)
                 with torch.no_grad():
-                    weight.copy_(torch.where(state.masks[name], state.latents[_FIRST + name], 0.0))
+                    weight.copy_(torch.where(state.masks[name], state.extras[_FIRST + name], 0.0))
             elif spec.init == "kaiming_uniform":
                 bound = weight[0].numel() ** -0.5
                 second.uniform_(-bound, bound, generator=draws)
@@ -73,4 +73,4 @@ class TwinFactors(EffectiveWeights):
         if self._spec.fold:
             return folded
         first = {_FIRST + name: state.params[name] for name in self._names}
-        return replace(folded, latents={**first, **{name: t.detach().clone() for name, t in extras.items()}})
+        return replace(folded, extras={**first, **{name: t.detach().clone() for name, t in extras.items()}})

@@ -226,7 +226,8 @@ class Stages:
 
 
 _PROGRESS = "progress-"
-_GROUPS = ("params", "buffers", "masks", "latents", "history")
+_GROUPS = {"params": "params", "buffers": "buffers", "masks": "masks", "extras": "latents", "history": "history"}
+"""The groups of tensors in a file, by the field of a state."""
 
 
 def _snapshot(epoch: int) -> str:
@@ -238,10 +239,10 @@ def _partial(epoch: int, measured: str) -> str:
 
 
 def _groups(state: State) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in _GROUPS}
+    return {group: getattr(state, name) for name, group in _GROUPS.items()}
 
 
 def _state(groups: Mapping[str, Tensors]) -> State:
     from trainables.store.state import State
 
-    return State(**{name: groups.get(name, {}) for name in _GROUPS})
+    return State(**{name: groups.get(group, {}) for name, group in _GROUPS.items()})

@@ -35,7 +35,7 @@ class State:
     `masks` has a boolean tensor for every prunable weight, shaped like it, False where it is pruned; a pruned weight is
     exactly 0. Where whole filters are pruned, their vectors have masks too (biases, a batch norm's scale and shift),
     which are applied like the others but not counted.
-    `latents` are further tensors of the training (`trainables.reparametrisations`), for example coefficients of noise.
+    `extras` are further tensors of the training (`trainables.reparametrisations`), for example coefficients of noise.
     Parameters are always the effective weights, which can be measured without them.
     `history` is what the last training recorded of itself (`trainables.engine.validation`); no later phase keeps it,
     and no hash of weights covers it.
@@ -44,7 +44,7 @@ class State:
     params: Tensors
     buffers: Tensors
     masks: Tensors = field(default_factory=dict)
-    latents: Tensors = field(default_factory=dict)
+    extras: Tensors = field(default_factory=dict)
     history: Tensors = field(default_factory=dict)
 
     @classmethod
@@ -67,7 +67,7 @@ class State:
 
     def to(self, device: torch.device | str) -> State:
         """Return the state on another device."""
-        groups = (self.params, self.buffers, self.masks, self.latents, self.history)
+        groups = (self.params, self.buffers, self.masks, self.extras, self.history)
         return State(*({name: t.to(device) for name, t in group.items()} for group in groups))
 
     def prunable(self) -> tuple[str, ...]:
@@ -88,9 +88,9 @@ class State:
         return 1 - sum(int(self.masks[name].sum()) for name in self.prunable()) / size if size else 0.0
 
     def weights_sha256(self) -> str:
-        """Hash names, shapes and values of parameters, buffers and latents, whatever their device or memory format."""
+        """Hash names, shapes and values of parameters, buffers and extras, whatever their device or memory format."""
         digest = hashlib.sha256()
-        for name, tensor in sorted({**self.params, **self.buffers, **self.latents}.items()):
+        for name, tensor in sorted({**self.params, **self.buffers, **self.extras}.items()):
             dense = tensor.detach().cpu().contiguous()
             digest.update(f"{name}:{dense.dtype}:{tuple(dense.shape)}".encode())
             digest.update(dense.numpy().tobytes())

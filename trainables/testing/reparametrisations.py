@@ -81,7 +81,7 @@ class ReparametrisationKit:
     def test_a_training_of_several_phases_goes_on_from_what_it_left(self, reparametrisation: Reparametrisation) -> None:
         first = end(started(training(reparametrisation, epochs=2))).state()
         again = end(started(training(reparametrisation, epochs=4, start=2), State(**unpack(pack(vars(first)))))).state()
-        assert again.latents.keys() == first.latents.keys()
+        assert again.extras.keys() == first.extras.keys()
         assert not same(first, again)
 
     def test_until_ends_a_training_early_and_changes_nothing_else(self, reparametrisation: Reparametrisation) -> None:

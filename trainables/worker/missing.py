@@ -27,7 +27,7 @@ def compared_trainings(keyed: KeyedPhase, phases: Sequence[KeyedPhase]) -> tuple
 
 def stored_snapshots(keyed: KeyedPhase, epochs: Sequence[int]) -> tuple[int, ...]:
     """Return those of the epochs whose weights a training stores before its end."""
-    return tuple(epoch for epoch in epochs if isinstance(keyed.phase, Train) and epoch in keyed.phase.kept)
+    return tuple(epoch for epoch in epochs if isinstance(keyed.phase, Train) and epoch in keyed.phase.stored_epochs)
 
 
 def missing(

@@ -157,7 +157,7 @@ class Run:
                 time.sleep(WAIT_SECONDS)
             else:
                 with lease:
-                    if not self._stored(keyed, phase.kept):
+                    if not self._stored(keyed, phase.stored_epochs):
                         # Stored partial measurements come first: nothing is trained to measure them again.
                         for found in self._measurements.stored_partials(phase, keyed, self._trained, measures):
                             yield self._progress(phase, index, partial=found)
@@ -165,7 +165,7 @@ class Run:
                             new = self._measurements.partial(phase, keyed, epoch, self._trained, measures)
                             yield self._progress(phase, index, epoch=epoch, partial=new)
                         return
-            if (stored := self.stages.find_anywhere(keyed.key, phase.kept)) is not None:
+            if (stored := self.stages.find_anywhere(keyed.key, phase.stored_epochs)) is not None:
                 self._count(phase, stored)
                 return
 
@@ -273,7 +273,7 @@ class Run:
             for epoch in work(self._model, state, phase, self.data, key=keyed.key, device=self.device, resume=resume):
                 self._trained += 1
                 last = epoch
-                if epoch.epoch in phase.kept:
+                if epoch.epoch in phase.stored_epochs:
                     snapshots[epoch.epoch] = epoch.state()
                 began = time.monotonic()
                 if epoch.epoch < phase.end and began - saved >= pause:

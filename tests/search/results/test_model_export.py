@@ -46,7 +46,7 @@ def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0, dead: int = 0
     state = state.masked()
     if strength:
         alpha = {name: torch.full((1,), strength) for name in state.prunable()}
-        state = replace(state, latents=Noise(alpha, masked=True, nonzero=False).tensors())
+        state = replace(state, extras=Noise(alpha, masked=True, nonzero=False).tensors())
     kept = state.nonzero() / state.size()
     real = point(1, sparsity=1 - kept, stage="a" * 64, weights_sha256=state.weights_sha256(), flags=("warned",))
     Stages(place).save("a" * 64, state, epochs=5, seconds=1.0, study="synthetic", trial=0)

@@ -68,7 +68,7 @@ def test_card_tells_of_the_noise_that_a_network_is_saved_without(tmp_path: Path)
     state = pruned()
     assert saved.read_card(saved.save(tmp_path / "plain", state, CARD))["noise"] is None
     alpha = {name: torch.full((1,), sign * 0.5) for name, sign in zip(state.prunable(), (1, -1) * 9, strict=False)}
-    noisy = replace(state, latents=Noise(alpha, masked=True, nonzero=False).tensors())
+    noisy = replace(state, extras=Noise(alpha, masked=True, nonzero=False).tensors())
     place = saved.save(tmp_path / "noisy", noisy, CARD)
     assert saved.read_card(place)["noise"] == pytest.approx(0.5)
     x = torch.rand(5, 1, 4, 4)

@@ -136,8 +136,8 @@ def test_the_noise_of_a_network_is_off_unless_the_protocol_has_it_on() -> None:
     names = State.of(linear()).prunable()
 
     def with_noise(strength: float, **fields: int) -> Measurement:
-        latents = Noise({name: torch.full((1,), strength) for name in names}, True, False).tensors()
-        return measured(linear(), QUICK.model_copy(update=fields), latents=latents)
+        extras = Noise({name: torch.full((1,), strength) for name in names}, True, False).tensors()
+        return measured(linear(), QUICK.model_copy(update=fields), extras=extras)
 
     off = with_noise(5.0)
     assert (off.robust_correct == plain.robust_correct).all()
@@ -156,9 +156,9 @@ def test_the_noise_of_a_network_is_off_unless_the_protocol_has_it_on() -> None:
 def test_noise_on_pruned_weights_is_flagged_where_it_is_on(masked: bool, on: bool) -> None:
     model = linear()
     state = prune(Pruning(), 0.3, State.of(model), draws())
-    latents = Noise({name: torch.full((1,), 0.1) for name in state.prunable()}, masked, False).tensors()
+    extras = Noise({name: torch.full((1,), 0.1) for name in state.prunable()}, masked, False).tensors()
     protocol = QUICK.model_copy(update={"noise": on, "eot": 2, "votes": 1, "examples": 50})
-    found = evaluate.measure(model, replace(state, latents=latents), protocol, SPLIT, device="cpu")
+    found = evaluate.measure(model, replace(state, extras=extras), protocol, SPLIT, device="cpu")
     assert ("noise_on_pruned" in found.flags) == (on and not masked)
 
 
@@ -179,9 +179,9 @@ def test_votes_are_those_of_most_passes() -> None:
 
 def test_the_metric_tells_what_an_attack_that_knows_of_the_noise_leaves() -> None:
     model = linear()
-    latents = Noise({name: torch.full((1,), 0.6) for name in State.of(model).prunable()}, True, False).tensors()
+    extras = Noise({name: torch.full((1,), 0.6) for name in State.of(model).prunable()}, True, False).tensors()
     metric = NoiseMetric(attack=Pgd(steps=1, random_start=False), strong=Pgd(steps=5), eot=8, trials=3)
-    found = measured(model, QUICK.model_copy(update={"metrics": (metric,)}), latents=latents).metrics
+    found = measured(model, QUICK.model_copy(update={"metrics": (metric,)}), extras=extras).metrics
     assert found["noise_strength"] == pytest.approx(0.6)
     assert found["noise_density"] == pytest.approx(1.0)
     assert found["noise_eot"] <= found["noise_clean"]

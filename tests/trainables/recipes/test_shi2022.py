@@ -166,7 +166,7 @@ def test_the_reference_is_trained_once_for_all_and_its_training_compared_with(tm
     stages = Stages(Storage(str(tmp_path)))
     data = tensors.load(spec.data, CPU)
     dense, sparse = (step for step in keyed_phases(spec, data.fingerprint) if isinstance(step.phase, Train))
-    assert dense.phase.kept == sparse.phase.kept == (1, 2)
+    assert dense.phase.stored_epochs == sparse.phase.stored_epochs == (1, 2)
     net = models.build(spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0).eval()
     x = data.validation.pixels(slice(40))
     squares = []

@@ -61,7 +61,7 @@ def test_each_layer_uses_its_highest_scores_and_exactly_the_budget() -> None:
     folded = effective.fold(begin, effective.extras)
     assert {name: mask.tolist() for name, mask in folded.masks.items()} == {n: m.tolist() for n, m in living.items()}
     assert folded.nonzero() == begin.size() - round(0.83 * begin.size())
-    assert folded.latents == {}
+    assert folded.extras == {}
 
 
 def test_the_gradient_goes_straight_through_the_choice() -> None:
@@ -311,8 +311,8 @@ def test_factors_go_on_through_a_cut_and_are_folded_at_the_end() -> None:
     for name, mask in masks.items():
         assert torch.equal(live.params[name], begin.params[name] * mask)
         assert torch.equal(again.extras[f"twin/second/{name}"], effective.extras[f"twin/second/{name}"])
-    end = again.fold(replace(live, params={n: p.detach() for n, p in live.params.items()}, latents={}), again.extras)
-    assert end.latents == {}
+    end = again.fold(replace(live, params={n: p.detach() for n, p in live.params.items()}, extras={}), again.extras)
+    assert end.extras == {}
     assert all(torch.equal(end.params[name], cut.params[name]) for name in masks)
 
 

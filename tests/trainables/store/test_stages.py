@@ -127,3 +127,15 @@ def test_tensors_come_back_in_the_order_in_which_they_were_written() -> None:
     assert list(unpack(pack({"masks": group, "params": group}))["masks"]) == names
     older = save({f"masks/{name}": t for name, t in group.items()})
     assert set(unpack(older)["masks"]) == set(names)
+
+
+def test_groups_of_tensors_have_their_names_on_disk(stages: Stages, storage: Storage) -> None:
+    """As in stages of released versions."""
+    one = {"a": torch.ones(1)}
+    state = State(one, one, {"a": torch.ones(1, dtype=torch.bool)}, extras=one, history=one)
+    stages.save(KEY, state, epochs=0, seconds=0.0, study="study", trial=0)
+    groups = unpack(storage.read(f"{paths.stage(KEY)}/{paths.STATE}"))
+    assert list(groups) == ["params", "buffers", "masks", "latents", "history"]
+    found = stages.load(KEY)
+    assert found is not None
+    assert torch.equal(found.extras["a"], one["a"])

@@ -56,7 +56,7 @@ def test_the_hash_is_of_values_and_extras_whatever_their_memory_format() -> None
     }
     assert State(params, state.buffers, state.masks).weights_sha256() == state.weights_sha256()
     assert State(state.params, state.buffers).weights_sha256() == state.weights_sha256(), "masks are no weights"
-    noisy = State(state.params, state.buffers, latents={"noise/0.weight": torch.ones(1)})
+    noisy = State(state.params, state.buffers, extras={"noise/0.weight": torch.ones(1)})
     assert noisy.weights_sha256() != state.weights_sha256()
     changed = {**state.params, "0.bias": state.params["0.bias"] + 1}
     assert State(changed, state.buffers).weights_sha256() != state.weights_sha256()

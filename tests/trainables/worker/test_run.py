@@ -1,4 +1,4 @@
-"""A trial, whole, on the digits: what it computes, what it finds stored, and how it goes on after a kill."""
+"""A whole trial on the digits: what it computes, what it finds stored, and how it resumes after a kill."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def test_what_is_stored_is_not_computed_again(tmp_path: Path) -> None:
 
 def test_a_second_trial_shares_the_prefix_and_says_so(tmp_path: Path) -> None:
     first = points(run(trial(), tmp_path).progress())
-    reports = list(run(trial(sparsity=0.875), tmp_path, number=1).progress())
-    second = points(iter(reports))
-    assert len([report for report in reports if report.epoch is not None]) == 2
+    progress = list(run(trial(sparsity=0.875), tmp_path, number=1).progress())
+    second = points(iter(progress))
+    assert len([report for report in progress if report.epoch is not None]) == 2
     assert [(p.epochs_trained, p.epochs_shared) for p in second] == [(0, 3), (0, 5), (0, 7), (2, 7)]
     assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
 
@@ -121,13 +121,13 @@ def test_rewinding_to_an_epoch_takes_the_weights_after_it(tmp_path: Path) -> Non
 
 def test_a_stage_without_the_snapshot_that_is_needed_is_trained_again(tmp_path: Path) -> None:
     list(run(trial(sparsity=0.5, rewind=1), tmp_path).progress())
-    reports = list(run(trial(sparsity=0.5, rewind=2), tmp_path, number=1).progress())
-    assert len([r for r in reports if r.epoch is not None]) == 3 + 1
+    progress = list(run(trial(sparsity=0.5, rewind=2), tmp_path, number=1).progress())
+    assert len([r for r in progress if r.epoch is not None]) == 3 + 1
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 4, 6])
 @pytest.mark.slow
-def test_a_trial_that_is_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stop_after: int) -> None:
+def test_an_interrupted_trial_resumes_to_the_same_bits(tmp_path: Path, stop_after: int) -> None:
     spec = trial(train={**FAST, "ema": 0.9, "regularisers": {"l1": 1e-5}}).model_copy(update={"snapshots": (1, 2)})
     whole = points(run(spec, tmp_path / "whole").progress())
     cut = run(spec, tmp_path / "cut", checkpoint_seconds=0).progress()
@@ -141,8 +141,8 @@ def test_a_trial_that_is_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stop_a
     assert points(iter(rest))[-1].epochs_trained == whole[-1].epochs_trained
 
 
-def _epochs(reports: list[Progress]) -> int:
-    return len([report for report in reports if report.epoch is not None])
+def _epochs(progress: list[Progress]) -> int:
+    return len([report for report in progress if report.epoch is not None])
 
 
 def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp_path: Path) -> None:
@@ -154,9 +154,9 @@ def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp
     stages = Stages(Storage(str(tmp_path)))
     for step in chain[:-1]:
         stages.drop(step.key)
-    reports = list(run(trial(rewind="none", sparsity=0.875), tmp_path, number=1).progress())
-    assert _epochs(reports) == 3
-    second = points(iter(reports))
+    progress = list(run(trial(rewind="none", sparsity=0.875), tmp_path, number=1).progress())
+    assert _epochs(progress) == 3
+    second = points(iter(progress))
     assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
     assert (second[-1].epochs_trained, second[-1].epochs_shared) == (3, 9)
 
@@ -164,9 +164,9 @@ def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp
 def test_a_study_takes_over_what_another_in_its_storage_has_trained(tmp_path: Path) -> None:
     (tmp_path / "front.csv").write_text("a table that somebody exported beside the studies")
     first = points(run_in_study(tmp_path, "one", trial()).progress())
-    reports = list(run_in_study(tmp_path, "two", trial(sparsity=0.875)).progress())
-    assert _epochs(reports) == 2
-    second = points(iter(reports))
+    progress = list(run_in_study(tmp_path, "two", trial(sparsity=0.875)).progress())
+    assert _epochs(progress) == 2
+    second = points(iter(progress))
     assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
     assert second[-1].epochs_shared == 7
     Storage(str(tmp_path)).delete("one")
@@ -199,31 +199,31 @@ def _one_of_two(folder: Path, study: str) -> tuple[int, list[str], bool]:
     (folder / f"{study}.ready").touch()
     while len(list(folder.glob("*.ready"))) < 2:
         time.sleep(0.01)
-    reports = list(run_in_study(folder, study, trial(epochs=60, round_epochs=2)).progress())
-    measured = [report.point.weights_sha256 for report in reports if report.point]
-    return _epochs(reports), measured, any(report.waits_for for report in reports)
+    progress = list(run_in_study(folder, study, trial(epochs=60, round_epochs=2)).progress())
+    measured = [report.point.weights_sha256 for report in progress if report.point]
+    return _epochs(progress), measured, any(report.waits_for for report in progress)
 
 
 @pytest.mark.slow
 def test_who_waits_for_a_stage_computes_it_when_the_owner_dies(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.trainables.factories import run_in_study, trial;"
-        "reports = run_in_study(Path(sys.argv[1]), 'one', trial(epochs=100000)).progress();"
-        "[print(r.epochs_trained, flush=True) for r in reports if r.epoch]"
+        "progress = run_in_study(Path(sys.argv[1]), 'one', trial(epochs=100000)).progress();"
+        "[print(r.epochs_trained, flush=True) for r in progress if r.epoch]"
     )
     owner = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
     )
     assert owner.stdout is not None
     owner.stdout.readline()
-    reports = run_in_study(tmp_path, "two", trial(epochs=100000)).progress()
-    waiting = next(report for report in reports if report.waits_for or report.epoch)
+    progress = run_in_study(tmp_path, "two", trial(epochs=100000)).progress()
+    waiting = next(report for report in progress if report.waits_for or report.epoch)
     assert waiting.waits_for is not None
     assert f"process {owner.pid} on" in waiting.waits_for
     owner.kill()
     owner.communicate()
-    assert next(report for report in reports if report.epoch).epochs_trained == 1
-    reports.close()
+    assert next(report for report in progress if report.epoch).epochs_trained == 1
+    progress.close()
     assert not list((tmp_path / ".flight").iterdir())
 
 
@@ -246,75 +246,79 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path: Path) ->
     assert elsewhere("other", 6) != elsewhere("there", 5)
 
 
-LOOKS = PartialSchedule(levels=(1, 2, 4, 6), examples=64, steps=1)
+PARTIAL = PartialSchedule(levels=(1, 2, 4, 6), examples=64, steps=1)
 
 
-def looking(spec: TrialSpec, place: Path, number: int = 0, schedule: PartialSchedule | None = LOOKS) -> Run:
+def run_with(spec: TrialSpec, place: Path, number: int = 0, schedule: PartialSchedule | None = PARTIAL) -> Run:
     data = tensors.load(spec.data, CPU)
     return Run(spec, data, Stages(Storage(str(place))), number, "study", CPU, 0.0, schedule)
 
 
-def looks(reports: Iterable[Progress]) -> list[PartialMeasurement]:
-    return [report.partial for report in reports if report.partial is not None]
+def partials(progress: Iterable[Progress]) -> list[PartialMeasurement]:
+    return [report.partial for report in progress if report.partial is not None]
 
 
-def test_a_training_is_looked_at_where_it_is_asked_for_and_is_none_the_other_for_it(tmp_path: Path) -> None:
+def test_partial_measurements_are_made_where_due_and_change_no_result(tmp_path: Path) -> None:
     spec = trial(train={**FAST, "ema": 0.9})
-    plain = points(looking(spec, tmp_path / "plain", schedule=None).progress())
-    reports = list(looking(spec, tmp_path / "looks").progress())
-    assert [(r.resource, r.measures, r.share) for r in looks(reports)] == [
+    plain = points(run_with(spec, tmp_path / "plain", schedule=None).progress())
+    progress = list(run_with(spec, tmp_path / "partial").progress())
+    assert [(r.resource, r.measures, r.share) for r in partials(progress)] == [
         (1, 0, pytest.approx(1 / 3)),
         (2, 0, pytest.approx(2 / 3)),
         (4, 1, 0.5),
         (6, 2, 0.5),
     ]
-    assert [round(r.sparsity, 3) for r in looks(reports)] == [0, 0, 0.5, 0.75]
-    assert all((r.examples, r.attack) == (64, "PGD-1") for r in looks(reports))
-    again = points(iter(reports))
+    assert [round(r.sparsity, 3) for r in partials(progress)] == [0, 0, 0.5, 0.75]
+    assert all((r.examples, r.attack) == (64, "PGD-1") for r in partials(progress))
+    again = points(iter(progress))
     assert [p.weights_sha256 for p in again] == [p.weights_sha256 for p in plain]
     assert [(p.key, p.verdicts) for p in again] == [(p.key, p.verdicts) for p in plain]
 
 
-def test_a_look_at_the_end_of_a_training_would_be_a_point_and_is_not_taken(tmp_path: Path) -> None:
-    reports = list(
-        looking(trial(), tmp_path, schedule=PartialSchedule(levels=(3, 5), shares=(0.99,), examples=64)).progress()
+def test_no_partial_measurement_is_made_at_the_end_of_a_training(tmp_path: Path) -> None:
+    progress = list(
+        run_with(trial(), tmp_path, schedule=PartialSchedule(levels=(3, 5), shares=(0.99,), examples=64)).progress()
     )
-    assert looks(reports) == []
+    assert partials(progress) == []
 
 
-def test_a_trial_that_starts_again_reports_its_looks_again_without_looking(
+def test_a_restarted_trial_yields_stored_partial_measurements_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = looks(looking(trial(), tmp_path).progress())
+    first = partials(run_with(trial(), tmp_path).progress())
     monkeypatch.setattr("trainables.measure.evaluate.measure", None)
-    reports = list(looking(trial(), tmp_path).progress())
-    assert looks(reports) == first
-    assert not [report for report in reports if report.epoch]
-    assert looks(looking(trial(), tmp_path, number=1).progress()) == [], "none of these epochs are another trial's own"
+    progress = list(run_with(trial(), tmp_path).progress())
+    assert partials(progress) == first
+    assert not [report for report in progress if report.epoch]
+    assert partials(run_with(trial(), tmp_path, number=1).progress()) == [], (
+        "none of these epochs are another trial's own"
+    )
 
 
-def test_what_is_known_of_a_broken_off_training_is_reported_before_it_goes_on(tmp_path: Path) -> None:
+def test_stored_partial_measurements_of_an_interrupted_training_come_before_it_resumes(tmp_path: Path) -> None:
     """Of another trial too: one that was stopped for what it showed is no better under another number."""
-    stopped = looking(trial(epochs=8), tmp_path).progress()
+    stopped = run_with(trial(epochs=8), tmp_path).progress()
     seen = [next(report.partial for report in stopped if report.partial) for _ in range(3)]
     stopped.close()
-    reports = looking(trial(epochs=8), tmp_path, number=1).progress()
+    progress = run_with(trial(epochs=8), tmp_path, number=1).progress()
     known: list[PartialMeasurement] = []
-    while not (report := next(reports)).epoch:
-        known += looks([report])
+    while not (report := next(progress)).epoch:
+        known += partials([report])
     assert [(r.resource, r.robust_accuracy) for r in known] == [(r.resource, r.robust_accuracy) for r in seen]
     assert report.epoch.epoch == 5
 
 
-@pytest.mark.parametrize("looks_before_the_stop", [1, 3, 4])
-def test_a_stopped_trial_is_continued_by_another_for_what_is_left(tmp_path: Path, looks_before_the_stop: int) -> None:
+@pytest.mark.parametrize("partials_before_the_stop", [1, 3, 4])
+def test_a_stopped_trial_is_continued_by_another_for_what_is_left(
+    tmp_path: Path, partials_before_the_stop: int
+) -> None:
     spec = trial(train={**FAST, "ema": 0.9})
-    whole = points(looking(spec, tmp_path / "whole", schedule=None).progress())
-    stopped = looking(spec, tmp_path / "parts").progress()
-    for _ in range(looks_before_the_stop):
+    whole = points(run_with(spec, tmp_path / "whole", schedule=None).progress())
+    stopped = run_with(spec, tmp_path / "parts").progress()
+    for _ in range(partials_before_the_stop):
         at = next(report.partial for report in stopped if report.partial)
     stopped.close()
-    left = list(looking(spec, tmp_path / "parts", number=1, schedule=None).progress())
+    left = list(run_with(spec, tmp_path / "parts", number=1, schedule=None).progress())
     assert len([report for report in left if report.epoch]) == 7 - at.resource
     assert [p.weights_sha256 for p in points(iter(left))] == [p.weights_sha256 for p in whole]
     assert points(iter(left))[-1].epochs_trained + points(iter(left))[-1].epochs_shared == 7

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.cli.root import Command, answer, examples, json_option, name_argument, opened, storage_options
+from search.cli.root import Command, answer, examples, json_option, name_argument, storage_options
 from search.files.messages import emit, failed, say
 from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
 from trainables.core.errors import ExitCode
@@ -119,9 +119,10 @@ def stop(name: str, storage: str | None, as_json: bool) -> None:
 
     Running trials save their progress first.
     """
-    from search.store import driver_lock
+    from search.store import catalogue, driver_lock
+    from trainables.store.storage import Storage
 
-    study = opened(storage, name).records.storage
+    study = catalogue.study_storage(Storage(storage or DEFAULT_STORAGE), name)
     driver = driver_lock.driver(study)
     if driver is not None:
         driver_lock.request_stop(study)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from search.cli.root import Command, answer, examples, name_argument, opened, storage_options
+from search.cli.root import Command, answer, examples, name_argument, storage_options
 from search.files.messages import failed, say
 from search.store.catalogue import DEFAULT_STORAGE
 from trainables.core.errors import ExitCode
@@ -58,11 +58,14 @@ def repair(name: str, storage: str | None, as_json: bool) -> int:
 def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
     """Delete stored stages that no point of the front and no unfinished trial needs."""
     from search.results.table import front_stages
-    from search.store import driver_lock
+    from search.store import catalogue, driver_lock
     from search.store.gc import StageCollector
+    from search.store.records import Records
+    from trainables.store.storage import Storage
 
-    records = opened(storage, name).records
-    with driver_lock.acquire(records.storage):
+    study = catalogue.study_storage(Storage(storage or DEFAULT_STORAGE), name)
+    with driver_lock.acquire(study):
+        records = Records.open(study)
         collector = StageCollector(records, lambda: front_stages(records.spec, records.trials()))
         swept = collector.sweep(dry=dry_run)
     facts = {"study": name, "dry_run": dry_run, **swept.plain()}

@@ -112,7 +112,7 @@ class Tally:
         """
         elapsed = time.monotonic() - self._clock
         ended = len(self._ended)
-        left = self._spec.budget.trials - ended
+        left = max(0, self._spec.budget.trials - ended)
         return Snapshot(
             study=self._spec.name,
             target=self._spec.budget.trials,

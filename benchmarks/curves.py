@@ -91,7 +91,7 @@ class Curves:
         return self._chains[(*(params[path] for path in DENSE), str(params[REWIND]))]
 
     def epochs(self, rounds: int) -> int:
-        """Return what a trial of so many rounds trains where nothing is shared."""
+        """Return the epochs that a trial with this many rounds trains if nothing is shared."""
         return self.dense_epochs + rounds * self.round_epochs
 
     def ends(self) -> Iterator[Epoch]:

@@ -77,7 +77,7 @@ def alone(trial: str) -> tuple[int, list[Values]]:
 
 
 def rival(spec: StudySpec, workers: int, trials: int, folder: str) -> list[Ended]:
-    """Let Ray Tune run so many trials that its OptunaSearch suggests."""
+    """Let Ray Tune run this many trials from its OptunaSearch."""
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
@@ -111,7 +111,7 @@ def rise(ended: list[Ended]) -> list[tuple[int, float]]:
 
 
 def at(curve: list[tuple[int, float]], epochs: int) -> float:
-    """Return the hypervolume after so many epochs."""
+    """Return the hypervolume after this many epochs."""
     return max((volume for spent, volume in curve if spent <= epochs), default=0.0)
 
 

@@ -2,14 +2,13 @@
 
     python -m benchmarks.kill_loop --kills 40 --seed 0 --folder /tmp/kill-loop
 
-A cluster of three Ray nodes on this machine runs a small study of real trainings. At random times a SIGKILL hits
-the driver, a worker, or the raylet of a node other than the head (another node joins then); a killed driver is
-launched again. After every kill the records are compared with those before it. A plug-in of the study writes down
-every epoch that is completed, so an epoch that is trained twice is seen. Started again with the same folder, the
-loop goes on where it stopped.
+A cluster of three Ray nodes on this machine runs a small study of real trainings. At random times, a SIGKILL hits
+the driver, a worker, or the raylet of a node other than the head (then another node joins); a killed driver is launched
+again. After every kill, the records are compared with those before it. A plug-in of the study logs every completed
+epoch, so that repeated epochs are noticed. Started again with the same folder, the loop resumes.
 
-Prints, at the end: kills by kind, trials lost (a recorded end that is gone or changed), trials repeated (run again
-after their end was recorded), parameters changed (of a number that was issued), epochs trained and repeated.
+At the end it prints kills by kind, trials lost (a recorded outcome that is missing or changed), trials repeated (run
+again after their outcome was recorded), parameters changed (of an issued trial), and epochs trained and repeated.
 """
 
 from __future__ import annotations
@@ -223,7 +222,7 @@ class Loop:
         self._saved.write_text(json.dumps(asdict(self.tally), indent=1))
 
     def finish(self, seconds: float) -> int:
-        """Let the study run to its end, compare once more, and return the launch's exit code."""
+        """Let the study run to its end, compare again, and return the launch's exit code."""
         code = self.launch().wait(seconds)
         self.compare()
         return code

@@ -156,7 +156,7 @@ METHODS: dict[str, Callable[[Problem, int], Ask]] = {
 
 
 def run(name: str, method: str, seed: int, trials: int) -> dict[str, Any]:
-    """Let a sampler choose so many trials; return the share of the ideal after each."""
+    """Let a sampler choose this many trials; return the share of the ideal after each."""
     table = problem(name)
     ask = METHODS[method](table, seed)
     front = Front()
@@ -172,7 +172,7 @@ def run(name: str, method: str, seed: int, trials: int) -> dict[str, Any]:
 
 
 def lines(results: Path, trials: int) -> Iterator[str]:
-    """Write a table: the median share of the ideal after so many trials, and the lowest and highest."""
+    """Write a table: the median share of the ideal after this many trials, and the lowest and highest."""
     yield f"share of the ideal hypervolume after {trials} trials: median (lowest, highest), seconds a suggestion"
     for name in PROBLEMS:
         yield f"\n{name}"

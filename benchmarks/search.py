@@ -46,7 +46,7 @@ TABLES = Path(__file__).parent / "tables"
 GOAL = 0.99
 """A run ends when it has this share of the best known hypervolume."""
 TRIALS = 120
-"""A run's budget of epochs is that of so many trials of middle length that share nothing."""
+"""A run's budget of epochs is that of this many trials of middle length that share nothing."""
 
 
 def budget(curves: Curves) -> int:

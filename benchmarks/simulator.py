@@ -73,7 +73,7 @@ class Ledger:
 
 
 def simulate(method: Method, ledger: Ledger, *, workers: int, epochs: int, goal: float, trials: int = 100_000) -> None:
-    """Run a method until so many epochs are trained or trials started, the goal is reached by all points, or it ends.
+    """Run a method until this many epochs are trained or trials started, the goal is reached by all points, or it ends.
 
     An epoch of every busy worker counts as it is trained, finished trial or not.
     """

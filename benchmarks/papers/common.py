@@ -48,8 +48,8 @@ def data(kind: str, root: Path | None, **fields: Any) -> dict[str, Any]:
 def points(trial: TrialSpec, folder: Path, device: str | torch.device | None = None) -> tuple[Point, ...]:
     """Run a trial in this process and return what it measured.
 
-    Stages lie below `folder`: what is stored there is not computed again, whichever trial stored it, and a run that
-    was broken off goes on. One thread is used, so that several scripts can run side by side.
+    Stages lie below `folder`: what is stored there is not computed again, whichever trial stored it, and an
+    interrupted run resumes. One thread is used, so that several scripts can run side by side.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     where = torch.device(device or "cpu")

@@ -203,7 +203,7 @@ def small_dense(bench: Bench, data: str, level: int) -> list[tuple[Point, ...]]:
 
 @cache
 def small_hidden(weights: float) -> tuple[int, int]:
-    """Return hidden sizes in proportion 3 : 1 whose net has nearest to so many weights."""
+    """Return hidden sizes in proportion 3 : 1 whose network has the nearest number of weights."""
     sizes = [(3 * n + extra, n) for n in range(1, 101) for extra in (-1, 0, 1)]
     return min(sizes, key=lambda size: abs(784 * size[0] + size[0] * size[1] + 10 * size[1] - weights))
 

@@ -7,9 +7,9 @@ export OMP_NUM_THREADS ?= 1
 # Python keeps what it has compiled, rewritten asserts of the tests too, where an environment forbids it as well.
 unexport PYTHONDONTWRITEBYTECODE
 
-# How many processes run the tests. Those with Ray stay in one of them, for they start processes themselves.
+# How many processes share the tests.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 .PHONY: install launch lint test test-quick test-long suite suite-quick clean
 

@@ -22,14 +22,6 @@ from tests.search import command
 from tests.search.tiny import TINY
 
 
-@pytest.hookimpl(tryfirst=True)  # Before xdist reads the groups.
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests with Ray in one process, one after another, where several processes share the tests."""
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 @pytest.fixture
 def study_file(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"

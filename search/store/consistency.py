@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from trainables.store.records import LARGEST, Outcome, TrialRecord
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def inconsistency(record: TrialRecord | Outcome, number: int) -> str | None:
     """Return what is impossible in a well-formed record of trial `number`, None where nothing is."""
     if record.number != number:
         return f"it is the record of trial {str(record.number)[:20]}"
-    if (reason := _too_large(record.params)) or isinstance(record, TrialRecord):
+    if reason := _too_large(record.params):
         return reason
+    if isinstance(record, TrialRecord):
+        return None if all(map(_DIGEST.fullmatch, record.keys)) else "a key is no sha256 digest"
     measures = [point.measure for point in record.points]
     if len(set(measures)) != len(measures):
         return "it has a measurement twice"

@@ -27,7 +27,7 @@ from trainables.reparametrisations import REPARAMETRISATIONS
 
 METHODS: list[tuple[Registry[Any], set[str]]] = [
     (ATTACKS, {"perturb"}),
-    (DATASETS, {"read_test", "read_training"}),
+    (DATASETS, {"read_training"}),
     (LOSSES, {"terms"}),
     (MASK_UPDATES, {"masks"}),
     (METRICS, {"values"}),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from trainables.core.errors import DataError
 from trainables.core.spec import Spec, located
 
 if TYPE_CHECKING:
@@ -60,13 +61,13 @@ class Data(Spec):
             DataError: files are missing (the message says which, and where) or damaged.
         """
 
-    @abstractmethod
     def read_test(self) -> Arrays:
-        """Read the test files. Only `trainables.data.heldout` may call this.
+        """Read the test files. Only `trainables.data.heldout` may call this; a search does without.
 
         Raises:
-            DataError: files are missing (the message says which, and where) or damaged.
+            DataError: files are missing (the message says which, and where) or damaged, or there is no test split.
         """
+        raise DataError(f"the data set {self.kind} has no test split; define `read_test` to confirm results on one")
 
     def training_files(self) -> tuple[Path, ...]:
         """Return the files that `read_training` reads; its result is cached until one of them changes.

@@ -10,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from tests.trainables.data.made import LAYOUTS, TEST_FILE, write
+from trainables.core.errors import DataError
 from trainables.data import DATASETS
+from trainables.data.base import Data
 from trainables.data.cache import fingerprint
 from trainables.data.heldout import load_test
 from trainables.data.tensors import load
@@ -122,7 +125,9 @@ import json, os, sys
 opened = []
 sys.addaudithook(lambda event, args: opened.append(os.fspath(args[0])) if event == "open" and
                  isinstance(args[0], (str, os.PathLike)) else None)
+from trainables.core.errors import DataError
 from trainables.data import DATASETS
+from trainables.data.base import Data
 from trainables.data.cache import fingerprint
 from trainables.data.heldout import load_test
 from trainables.data.tensors import load
@@ -221,3 +226,15 @@ def test_test_order_is_fixed_and_mixes_classes(tmp_path: Path) -> None:
     assert first.y.tolist() == again.y.tolist()
     assert first.x.equal(again.x)
     assert first.y.tolist() != sorted(first.y.tolist()), "the folders are read class after class"
+
+
+class TrainingOnly(Data):
+    kind: Literal["training_only"] = "training_only"
+
+    def read_training(self) -> Any:
+        return np.zeros((4, 1, 2, 2), np.uint8), np.arange(4) % 2
+
+
+def test_a_data_set_without_a_test_split_says_so_when_it_is_read() -> None:
+    with pytest.raises(DataError, match="training_only has no test split; define `read_test`"):
+        load_test(TrainingOnly())

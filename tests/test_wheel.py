@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -43,11 +44,12 @@ def test_its_commands_work_where_the_repository_is_not(wheel: Path, tmp_path: Pa
     zipfile.ZipFile(wheel).extractall(site)
     # The dependencies come from here; a path in a .pth file does not bring the editable install with it.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def run(*arguments: str) -> str:
         code = "import sys; from search.cli import main; sys.exit(main(sys.argv[1:]))"
         command = [str(tmp_path / "venv" / "bin" / "python"), "-c", code, *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, cwd=tmp_path, env=outside, capture_output=True, text=True, timeout=100)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -57,5 +59,5 @@ def test_its_commands_work_where_the_repository_is_not(wheel: Path, tmp_path: Pa
     assert str(tmp_path) in run("launch", "--dry-run", "--json")
     where = "import search, sys; print(search.__file__)"
     python = str(tmp_path / "venv" / "bin" / "python")
-    found = subprocess.run([python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = subprocess.run([python, "-c", where], cwd=tmp_path, env=outside, capture_output=True, text=True, check=True)
     assert str(tmp_path) in found.stdout

@@ -15,6 +15,8 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray reads it when it is imported, and tests that import Ray may come before those that use the shared cluster.
+os.environ["RAY_AUTH_MODE"] = "token"
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 OF_SEVERAL = {
     "search/cli/test_commands.py": "all commands on studies that lie on disk",
     "search/cli/test_process.py": "the command line as a process",
+    "search/cluster/test_kinds.py": "a new kind of cluster",
     "search/early_stopping/test_collapse.py": "every scheduler on a search whose networks collapse",
     "search/launch/test_reads.py": "how often commands read a study",
     "search/store/test_old_formats.py": "what released versions have written",

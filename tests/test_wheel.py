@@ -38,7 +38,10 @@ def test_it_holds_the_packages_their_data_and_the_licence(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_its_commands_work_where_the_repository_is_not(wheel: Path, tmp_path: Path) -> None:
+def test_its_commands_work_where_the_repository_is_not(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     zipfile.ZipFile(wheel).extractall(site)

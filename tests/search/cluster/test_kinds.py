@@ -14,7 +14,7 @@ from search.cluster.base import Cluster, Connection
 from search.cluster.inline import Inline, InlineConnection
 from search.cluster.spec import CLUSTERS
 from tests.search.command import run
-from tests.search.launch.test_inline import TINY
+from tests.search.tiny import FIELDS as TINY
 
 
 @pytest.mark.parametrize("kind", CLUSTERS)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.launch.tally import Snapshot
 from search.store.records import Records
 from search.store.study_yaml import Fingerprint
 from search.study.spec import StudySpec
@@ -225,3 +226,18 @@ def finish(driver: Driver, number: int, *points: Point, **changes: Any) -> Outco
         driver.on_point(number, measured)
     Records.open(driver.records.storage).write_outcome(outcome(number, points, **changes))
     return driver.on_end(number, None)
+
+
+SNAPSHOT = Snapshot(
+    study="mine",
+    target=20,
+    complete=6,
+    failed=1,
+    running=2,
+    points=14,
+    front=5,
+    hypervolume=0.71234,
+    best=point(robust_accuracy=0.85, clean_accuracy=0.95, sparsity=0.5),
+    elapsed=65.2,
+    remaining=130.0,
+)

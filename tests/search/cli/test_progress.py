@@ -10,7 +10,7 @@ from rich.console import Console
 from search.cli import progress
 from search.cli.progress import LiveView, render
 from search.launch.view import PlainView
-from tests.search.launch.test_view import SNAPSHOT
+from tests.search.factories import SNAPSHOT
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

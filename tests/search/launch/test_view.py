@@ -7,23 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from search.launch.tally import Snapshot
 from search.launch.view import PlainView, duration, line
-from tests.search.factories import point
-
-SNAPSHOT = Snapshot(
-    study="mine",
-    target=20,
-    complete=6,
-    failed=1,
-    running=2,
-    points=14,
-    front=5,
-    hypervolume=0.71234,
-    best=point(robust_accuracy=0.85, clean_accuracy=0.95, sparsity=0.5),
-    elapsed=65.2,
-    remaining=130.0,
-)
+from tests.search.factories import SNAPSHOT
 
 
 def test_a_line_says_what_counts() -> None:

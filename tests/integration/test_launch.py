@@ -64,6 +64,7 @@ def _end(how: str, launch: subprocess.Popen[str]) -> None:
 @pytest.mark.timeout(900)
 def test_a_stopped_launch_says_so_and_resumes(start: Start, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(STUDY)
+    (tmp_path / "two.yaml").write_text("kind: local\ncpus: 2\n")
     for name in ("search", "trainables", "clusters"):  # None of these is imported, by no process of a launch.
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported the wrong module')")
     study = tmp_path / "runs" / "tiny"
@@ -71,7 +72,7 @@ def test_a_stopped_launch_says_so_and_resumes(start: Start, tmp_path: Path) -> N
     issued: dict[str, Any] = {}
     before = ""
     for how, (code, beginning) in ENDS.items():
-        launch = start("launch", "tiny.yaml", "--trials", "500")
+        launch = start("launch", "tiny.yaml", "--cluster", "two.yaml", "--trials", "500")
         enough = len(saved) + 1
         wait_for(lambda: len(outcomes(study)) >= enough or launch.poll() is not None, 120)  # noqa: B023
         if how == "ctrl-c":
@@ -107,7 +108,7 @@ def _refused_beside(launch: subprocess.Popen[str], folder: Path) -> None:
 def _finish_the_issued(start: Start, study: Path, saved: dict[str, bytes], issued: dict[str, Any]) -> None:
     """Launch until all trials that were issued have ended."""
     total = len(issued)
-    out, err = _finish(start("launch", "tiny", "--trials", str(total), NO_COLOR="1"))
+    out, err = _finish(start("launch", "tiny", "--cluster", "two.yaml", "--trials", str(total), NO_COLOR="1"))
     assert "Ray dashboard: http://127.0.0.1:" in err
     assert f"{total} of {total} trials complete, 0 failed" in conclusion(err)
     assert "\x1b" not in out + err

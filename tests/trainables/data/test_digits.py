@@ -1,0 +1,35 @@
+"""The digits: read from scikit-learn's file without scikit-learn, and equal to what it reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainables.core.errors import DataError
+from trainables.data import digits
+from trainables.data.digits import Digits
+
+
+@pytest.mark.slow
+def test_images_and_labels_are_those_that_sklearn_loads() -> None:
+    from sklearn.datasets import load_digits
+
+    everything = load_digits()
+    images, labels, test = digits._read(Digits())
+    assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+    assert np.array_equal(images[:, 0], everything.images)
+    assert np.array_equal(labels, everything.target)
+    assert test.sum() == len(labels) // 5
+
+
+def test_no_image_is_in_both_parts() -> None:
+    (training, _), (held_out, _) = Digits().read_training(), Digits().read_test()
+    assert len(training) + len(held_out) == 1797
+    assert training.shape[1:] == held_out.shape[1:] == (1, 8, 8)
+    assert training.max() == 16
+
+
+def test_a_missing_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Digits, "training_files", lambda self: ())
+    with pytest.raises(DataError, match="the images come with scikit-learn"):
+        Digits().read_training()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from search.cli.root import Command, answer, examples, json_option, name_argument, storage_options
 from search.files.messages import emit, failed, say
@@ -70,7 +71,9 @@ def launch(
         return ExitCode.DONE
     ending = _run(plan, as_json)
     if not as_json:
-        given = {"--cluster": cluster, "--name": name, "--storage": storage}
+        source = click.get_current_context().get_parameter_source("storage")
+        typed = storage if source is ParameterSource.COMMANDLINE else None
+        given = {"--cluster": cluster, "--name": name, "--storage": typed}
         words = [study, *(word for pair in given.items() if pair[1] for word in pair if word)]
         words += [word for override in overrides for word in ("--set", override)]
         say(next_step(plan, ending, shlex.join(words)))
@@ -104,7 +107,7 @@ def next_step(plan: Plan, ending: Ending, words: str) -> str:
     default = Storage(os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE).location
     here = "" if root == default else f" --storage {shlex.quote(root)}"
     commands = {
-        ExitCode.DONE: ", ".join(f"robustsearch {what} {name}{here}" for what in ("front", "plot", "export")),
+        ExitCode.DONE: f"robustsearch plot {name}{here} (or `export` for tables, `model` for a network)",
         ExitCode.NO_FEASIBLE_POINT: f"robustsearch front {name}{here}",
         ExitCode.TRIALS_FAILED: f"robustsearch status {name}{here}",
     }

@@ -56,7 +56,7 @@ def study_storage(storage: Storage, name: str) -> Storage:
     found = storage.child(name)
     if not Records.exist(found):
         known = names(storage)
-        listed = f" (there: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''})" if known else ""
+        listed = f" (stored: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''})" if known else ""
         raise SpecError(f"there is no study '{name}' in {storage.location}{nearest(name, known)}{listed}")
     return found
 

@@ -65,9 +65,7 @@ def test_launch_alone_runs_the_quickstart_below_runs(started: list[Any], here: P
     assert result.stdout.startswith("point")
     told = result.stderr.splitlines()
     assert told[-3:-1] == ["it begins", "3 of 3 trials complete"]
-    assert (
-        told[-1] == "next: robustsearch front quickstart, robustsearch plot quickstart, robustsearch export quickstart"
-    )
+    assert told[-1] == "next: robustsearch plot quickstart (or `export` for tables, `model` for a network)"
 
 
 def test_launch_prints_one_json_document(started: list[Any], here: Path) -> None:
@@ -331,7 +329,7 @@ def test_init_writes_files_that_are_valid_and_never_overwrites(started: list[Any
 @pytest.mark.parametrize(
     ("code", "arguments", "expected"),
     [
-        (0, [], "robustsearch front mine, robustsearch plot mine, robustsearch export mine"),
+        (0, [], "robustsearch plot mine (or `export` for tables, `model` for a network)"),
         (3, [], "robustsearch front mine"),
         (4, [], "robustsearch status mine"),
         (3, ["--storage", "else where"], "robustsearch front mine --storage '{here}/else where'"),
@@ -353,6 +351,18 @@ def test_the_last_line_says_what_to_type_next(
     result = run("launch", "my.yaml", *arguments)
     assert result.exit_code == code
     assert result.stderr.splitlines()[-1] == f"next: {expected.format(here=here)}"
+
+
+def test_a_storage_of_the_environment_is_not_repeated(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "my.yaml").write_text(STUDY)
+    monkeypatch.setenv("ROBUSTSEARCH_STORAGE", str(here / "elsewhere"))
+
+    def launch(plan: Any, **options: Any) -> Study:
+        make_study(plan.storage.location, 1, plan.spec, troubled=False)
+        return Study(Records.open(plan.storage), Ending(ExitCode.INTERRUPTED, "how it ended"))
+
+    monkeypatch.setattr("search.launch.run.launch", launch)
+    assert run("launch", "my.yaml").stderr.splitlines()[-1] == "next: robustsearch launch my.yaml"
 
 
 def test_a_program_is_not_told_what_to_type_next(started: list[Any], here: Path) -> None:

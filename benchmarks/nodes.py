@@ -105,7 +105,7 @@ def end(processes: Iterable[psutil.Process]) -> None:
 
 
 def title(process: psutil.Process) -> str:
-    """Return the name that a process gave itself, empty where it has gone."""
+    """Return the name that a process gave itself, empty where it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:

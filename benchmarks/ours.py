@@ -30,8 +30,8 @@ WHEN = "2030-01-02T03:04:05+00:00"
 class Parts:
     """What of ours is at work.
 
-    `sharing`: stages are stored and found. `points`: all that is measured teaches the sampler, not a trial's last
-    point alone. `planning`: a trial whose stage another trains waits, and another goes first; without it, and
+    `sharing`: stages are stored and reused. `points`: the sampler observes all points, not only a trial's
+    last one. `planning`: a trial whose stage another trains waits, and another goes first; without it, and
     without the lock that workers hold, both train it. `early_stopping`: as a study's.
     """
 
@@ -44,17 +44,17 @@ class Parts:
 
 @dataclass
 class Store:
-    """The stages that are stored, with the snapshots they hold."""
+    """The stages that are stored, with their snapshots."""
 
-    held: dict[str, set[int]] = field(default_factory=dict)
+    snapshots_of: dict[str, set[int]] = field(default_factory=dict)
 
     def has(self, key: str, snapshots: Iterable[int]) -> bool:
-        """Say whether a stage is stored with these snapshots."""
-        return key in self.held and self.held[key].issuperset(snapshots)
+        """Return whether a stage is stored with these snapshots."""
+        return key in self.snapshots_of and self.snapshots_of[key].issuperset(snapshots)
 
     def add(self, key: str, snapshots: Iterable[int]) -> None:
         """Store a stage."""
-        self.held.setdefault(key, set()).update(snapshots)
+        self.snapshots_of.setdefault(key, set()).update(snapshots)
 
 
 class Unplanned(Order):
@@ -105,10 +105,10 @@ class Ours:
                 if store.has(step.key, step.phase.snapshots):
                     shared += epochs
                 else:
-                    for done, rung in self._looks(step.phase, chain[trainings], trained, len(points)):
+                    for done, partial in self._partials(step.phase, chain[trainings], trained, len(points)):
                         yield done
-                        if rung is not None:
-                            self._driver.on_partial(record.number, rung)
+                        if partial is not None:
+                            self._driver.on_partial(record.number, partial)
                             if self._driver.stops(record.number):
                                 self._driver.on_end(record.number, None)
                                 return
@@ -128,15 +128,15 @@ class Ours:
             self._driver.on_progress(record.number, index + 1)
         self._end(record, points if self.parts.points else points[-1:])
 
-    def _looks(
+    def _partials(
         self, phase: Train, curve: tuple[Epoch, ...], before: int, measures: int
     ) -> Iterator[tuple[int, PartialMeasurement | None]]:
-        """Cut a training where early stopping looks at it: how many epochs to train, and what is seen then."""
+        """Yield the segments between partial measurements: the epochs to train, and the measurement at their end."""
         rungs = self.parts.early_stopping.partial_schedule()
         length, last = phase.epochs - phase.start, 0
         for done in range(1, length):
             if rungs is not None and rungs.due(phase, phase.start + done, before + done):
-                yield done - last, _rung(curve[done - 1], before + done, done / length, measures)
+                yield done - last, _partial(curve[done - 1], before + done, done / length, measures)
                 last = done
         yield length - last, None
 
@@ -153,8 +153,8 @@ class Ours:
         self._driver.on_end(record.number, None)
 
 
-def _rung(epoch: Epoch, resource: int, share: float, measures: int) -> PartialMeasurement:
-    """Write a network on the way of a training as a look at it, with the cheap measurement of the table."""
+def _partial(epoch: Epoch, resource: int, share: float, measures: int) -> PartialMeasurement:
+    """Return an epoch of a training as a partial measurement, with the cheap accuracies of the table."""
     nonzero = round((1 - epoch.sparsity) * PRUNABLE)
     return PartialMeasurement(
         resource=resource,
@@ -171,7 +171,7 @@ def _rung(epoch: Epoch, resource: int, share: float, measures: int) -> PartialMe
 
 
 def _point(step: KeyedPhase, measure: int, epoch: Epoch, examples: int, trained: int, shared: int) -> Point:
-    """Write a network of the table as a trial's point."""
+    """Return a network of the table as a trial's point."""
     assert isinstance(step.phase, Measure)
     assert step.parent is not None
     nonzero = round((1 - epoch.sparsity) * PRUNABLE)

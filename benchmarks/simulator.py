@@ -21,7 +21,7 @@ class Method(Protocol):
     """Whoever chooses trials."""
 
     def next(self) -> Work | None:
-        """Start a trial; None where there is none to start until another has gone on, or ever."""
+        """Start a trial; None where none can start before another makes progress, or none is left."""
         ...
 
 

@@ -29,7 +29,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from ways import NETS, WAYS, ours, scene
+from ways import NETS, WAYS, make_setup, ours
 
 BATCHES = {"lenet300": 40, "lenet5": 8, "resnet20": 2, "resnet18": 1}
 ROUNDS = {"lenet300": 7, "lenet5": 7, "resnet20": 5, "resnet18": 3}
@@ -44,7 +44,7 @@ GFLOP_PER_IMAGE = 25.55
 def compare(net: str, ways: list[str], *, rounds: int, batch: int, steps: int) -> dict[str, Any]:
     """Run all ways in turn, `rounds` times after a round of warming up."""
     images = BATCHES[net] * batch
-    shared, source = scene(net, images=images, batch=batch, steps=steps, device=torch.device("cpu"))
+    shared, source = make_setup(net, images=images, batch=batch, steps=steps, device=torch.device("cpu"))
     running = {way: WAYS[way](shared) for way in ways}
     speeds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
@@ -91,7 +91,7 @@ def pair(net: str, seconds: float) -> dict[str, Any]:
 def _trial(net: str, seconds: float, barrier: Any, queue: Any) -> None:
     torch.set_num_threads(1)
     images = BATCHES[net] * 128
-    shared, _ = scene(net, images=images, batch=128, steps=7, device=torch.device("cpu"))
+    shared, _ = make_setup(net, images=images, batch=128, steps=7, device=torch.device("cpu"))
     running = ours(shared, "auto")
     next(running)
     barrier.wait()
@@ -105,7 +105,7 @@ def _trial(net: str, seconds: float, barrier: Any, queue: Any) -> None:
 def on_gpu(*, rounds: int, batches: int = 20, batch: int = 512) -> dict[str, Any]:
     """Time ResNet-18 with PGD-10 and the bf16 matmul peak in turn."""
     device = torch.device("cuda")
-    shared, source = scene("resnet18", images=batches * batch, batch=batch, steps=10, device=device)
+    shared, source = make_setup("resnet18", images=batches * batch, batch=batch, steps=10, device=device)
     running = {precision: ours(shared, precision) for precision in ("bf16", "fp32")}
     for training in running.values():
         next(training)

@@ -37,7 +37,7 @@ NETS = {"lenet300": MNIST, "lenet5": MNIST, "resnet20": CIFAR, "resnet18": CIFAR
 
 
 @dataclass(frozen=True)
-class Scene:
+class Setup:
     """What all ways share: the network's name, images on the device, and the attack's length."""
 
     net: str
@@ -56,7 +56,7 @@ class Scene:
         return 2.5 * EPS / self.steps
 
 
-def scene(net: str, *, images: int, batch: int, steps: int, device: torch.device) -> tuple[Scene, str]:
+def make_setup(net: str, *, images: int, batch: int, steps: int, device: torch.device) -> tuple[Setup, str]:
     """Return the first `images` training images a network is made for, and which they are."""
     root = os.environ.get("ROBUSTSEARCH_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
     shape = NETS[net]
@@ -73,23 +73,23 @@ def scene(net: str, *, images: int, batch: int, steps: int, device: torch.device
     repeats = -(-images // len(data.train))
     part = Split(data.train.x.repeat(repeats, 1, 1, 1)[:images], data.train.y.repeat(repeats)[:images], 255.0)
     few = TrainingData(part, data.validation, data.classes, data.shape, data.mean, data.std, "", "")
-    return Scene(net, few, batch, steps, device), source
+    return Setup(net, few, batch, steps, device), source
 
 
-def ours(scene: Scene, precision: str) -> Iterator[None]:
+def ours(setup: Setup, precision: str) -> Iterator[None]:
     """Train with `trainables.engine.train`, one epoch a pass."""
     training = Training(
-        batch=scene.batch,
+        batch=setup.batch,
         optimiser=Sgd(lr=LR),
         schedule=Constant(),
-        attack=Pgd(steps=scene.steps, step_size=2.5 / scene.steps),
+        attack=Pgd(steps=setup.steps, step_size=2.5 / setup.steps),
         eps=EPS,
         precision=precision,
     )
-    model = scene.network()
+    model = setup.network()
     state = State.of(model)
     phase = Train(epochs=10**6, training=training)
-    for _ in train(model, state, phase, scene.data, key="benchmark", device=scene.device):
+    for _ in train(model, state, phase, setup.data, key="benchmark", device=setup.device):
         yield
 
 
@@ -115,16 +115,16 @@ class AsTorchvision(Dataset[tuple[Tensor, int]]):
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-def usual(scene: Scene, make_attack: Callable[[nn.Module, Scene], Attack]) -> Iterator[None]:
+def usual(setup: Setup, make_attack: Callable[[nn.Module, Setup], Attack]) -> Iterator[None]:
     """Train as tutorials do: DataLoader, attack, forward, backward, step."""
-    model = scene.network()
+    model = setup.network()
     optimiser = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
-    loader = DataLoader(AsTorchvision(scene.data.train), batch_size=scene.batch, shuffle=True)
-    attack = make_attack(model, scene)
+    loader = DataLoader(AsTorchvision(setup.data.train), batch_size=setup.batch, shuffle=True)
+    attack = make_attack(model, setup)
     while True:
         model.train()
         for x, y in loader:
-            x, y = x.to(scene.device), y.to(scene.device)
+            x, y = x.to(setup.device), y.to(setup.device)
             adversarial = attack(model, x, y)
             loss = F.cross_entropy(model(adversarial), y)
             optimiser.zero_grad()
@@ -133,15 +133,15 @@ def usual(scene: Scene, make_attack: Callable[[nn.Module, Scene], Attack]) -> It
         yield
 
 
-def torchattacks_pgd(model: nn.Module, scene: Scene) -> Attack:
+def torchattacks_pgd(model: nn.Module, setup: Setup) -> Attack:
     """Return torchattacks.PGD, as its README uses it."""
     import torchattacks
 
-    attack = torchattacks.PGD(model, eps=EPS, alpha=scene.step_size, steps=scene.steps, random_start=True)
+    attack = torchattacks.PGD(model, eps=EPS, alpha=setup.step_size, steps=setup.steps, random_start=True)
     return lambda model, x, y: attack(x, y)
 
 
-def robustness_manner(model: nn.Module, scene: Scene) -> Attack:
+def robustness_manner(model: nn.Module, setup: Setup) -> Attack:
     """Attack as MadryLab's robustness does: eval mode, autograd.grad on the input, step and project objects.
 
     Its habit of keeping the best iterate, which costs more, is left out.
@@ -152,12 +152,12 @@ def robustness_manner(model: nn.Module, scene: Scene) -> Attack:
         model.eval()
         original = x.detach()
         x = torch.clamp(original + 2 * (torch.rand_like(original) - 0.5) * EPS, 0, 1)
-        for _ in range(scene.steps):
+        for _ in range(setup.steps):
             x = x.clone().detach().requires_grad_(True)
             losses = F.cross_entropy(model(x), y, reduction="none")
             (gradient,) = torch.autograd.grad(torch.mean(losses), [x])
             with torch.no_grad():
-                x = x + torch.sign(gradient) * scene.step_size
+                x = x + torch.sign(gradient) * setup.step_size
                 x = torch.clamp(torch.clamp(x - original, -EPS, EPS) + original, 0, 1)
         model.train(was_training)
         return x.clone().detach()
@@ -165,17 +165,17 @@ def robustness_manner(model: nn.Module, scene: Scene) -> Attack:
     return attack
 
 
-def backward_loop(model: nn.Module, scene: Scene) -> Attack:
+def backward_loop(model: nn.Module, setup: Setup) -> Attack:
     """Attack with `loss.backward()`, which computes the gradients of the weights too."""
 
     def attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         model.eval()
         delta = torch.empty_like(x).uniform_(-EPS, EPS).requires_grad_(True)
-        for _ in range(scene.steps):
+        for _ in range(setup.steps):
             loss = F.cross_entropy(model((x + delta).clamp(0, 1)), y)
             loss.backward()
             assert delta.grad is not None
-            delta.data = (delta.data + scene.step_size * delta.grad.sign()).clamp(-EPS, EPS)
+            delta.data = (delta.data + setup.step_size * delta.grad.sign()).clamp(-EPS, EPS)
             delta.grad.zero_()
         model.train()
         return (x + delta.detach()).clamp(0, 1)
@@ -183,10 +183,10 @@ def backward_loop(model: nn.Module, scene: Scene) -> Attack:
     return attack
 
 
-WAYS: dict[str, Callable[[Scene], Iterator[None]]] = {
-    "ours bf16": lambda scene: ours(scene, "bf16"),
-    "ours fp32": lambda scene: ours(scene, "fp32"),
-    "torchattacks": lambda scene: usual(scene, torchattacks_pgd),
-    "robustness": lambda scene: usual(scene, robustness_manner),
-    "backward": lambda scene: usual(scene, backward_loop),
+WAYS: dict[str, Callable[[Setup], Iterator[None]]] = {
+    "ours bf16": lambda setup: ours(setup, "bf16"),
+    "ours fp32": lambda setup: ours(setup, "fp32"),
+    "torchattacks": lambda setup: usual(setup, torchattacks_pgd),
+    "robustness": lambda setup: usual(setup, robustness_manner),
+    "backward": lambda setup: usual(setup, backward_loop),
 }

@@ -108,13 +108,13 @@ def test_plug_ins_of_the_manual_train_and_measure_a_network(tmp_path: Path) -> N
     command = [sys.executable, "-c", PLUG_IN]
     done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    told = {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
-    assert len(told) == len(modules) == 11
-    for name, (points, sparsity, _, _) in told.items():
+    results = {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
+    assert len(results) == len(modules) == 11
+    for name, (points, sparsity, _, _) in results.items():
         assert points == (1 if name in ("my_recipes", "my_mask_updates") else 2), name
         assert sparsity == pytest.approx(0.5, abs=0.01), name
-    assert told["my_models"][3] == 64 * 100 + 100 * 10
-    assert told["my_attacks"][2] == "NOISE"
+    assert results["my_models"][3] == 64 * 100 + 100 * 10
+    assert results["my_attacks"][2] == "NOISE"
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def names_something(dotted: str) -> bool:
     return False
 
 
-def test_a_name_that_is_nowhere_is_noticed() -> None:
+def test_a_name_without_a_definition_is_reported() -> None:
     assert names_something("trainables.core.spec.Spec")
     assert names_something("search.samplers")
     assert not names_something("trainables.core.spec.Nowhere")

@@ -64,7 +64,7 @@ def points(trial: TrialSpec, folder: Path, device: str | torch.device | None = N
 
 
 def progress(epoch: int | None, done: int, phases: int) -> None:
-    """Say on a terminal how far the trial is."""
+    """Print on a terminal how far the trial is."""
     if sys.stderr.isatty():
         text = f"phase {done} of {phases}" + (f", epoch {epoch}" if epoch is not None else "")
         print(f"\r\033[K{text}", end="\r" if done == phases else "", file=sys.stderr, flush=True)
@@ -118,7 +118,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
 
 
 def verdict(found: Interval, *, at_least: float | None = None, at_most: float | None = None) -> Verdict:
-    """Say whether an interval lies within the bounds of a claim, outside of them, or neither."""
+    """Return whether an interval lies within the bounds of a claim, outside of them, or neither."""
     if found.low is None or found.high is None:
         return "cannot tell"
     least = -float("inf") if at_least is None else at_least

@@ -130,7 +130,7 @@ class Bench:
         return [self.chain(data, attack, seed, **more) for seed in range(self.options.seeds)]
 
     def covers(self, part: str, data: str, attack: str = "pgd") -> bool:
-        """Say whether a part is run on a data set and against an attack."""
+        """Return whether a part is run on a data set and against an attack."""
         options = self.options
         return part in options.parts and data in options.sets and attack in options.attacks
 

@@ -184,7 +184,7 @@ def claims(experiments: Sequence[Experiment]) -> list[Claim]:
 def row(name: str, found: Sequence[Point]) -> tuple[str, ...]:
     """Write what was measured of a network."""
 
-    def told(metric_name: str, digits: int) -> str:
+    def text(metric_name: str, digits: int) -> str:
         values = [metric(metric_name)(point) for point in found]
         return interval(values).text(digits=digits) if all(map(math.isfinite, values)) else "not finite"
 
@@ -193,9 +193,9 @@ def row(name: str, found: Sequence[Point]) -> tuple[str, ...]:
         interval(point.sparsity for point in found).text(100),
         interval(point.clean_accuracy for point in found).text(100),
         interval(map(robust, found)).text(100),
-        told("hoyer", 3),
-        told("sigma", 2),
-        told("condition", 2),
+        text("hoyer", 3),
+        text("sigma", 2),
+        text("condition", 2),
     )
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from search.samplers.base import Forecast
-from search.space.parameters import SPARSITY_PATH, Parameter, Params, active, holds, identity
+from search.space.parameters import SPARSITY_PATH, Parameter, Params, active, identity, is_active
 from search.study.spec import StudySpec
 from trainables.core.keys import key
 from trainables.method.phases import EpochPhase, Measure, Phase
@@ -42,7 +42,7 @@ def params_measured(
         return None
     measured: Params = {}
     for path, parameter in space.items():
-        if holds(parameter, measured):
+        if is_active(parameter, measured):
             if path not in params:
                 return None
             measured[path] = stood_for.get(path, params[path])

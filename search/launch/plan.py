@@ -106,7 +106,7 @@ def find(
     if isinstance(study, Mapping):
         return study_file.from_dict(study, overrides=overrides), None
     name = str(study)
-    if name in study_file.builtin_names() or Path(name).exists() or not catalogue.holds(root, name):
+    if name in study_file.builtin_names() or Path(name).exists() or not catalogue.has_study(root, name):
         return study_file.load(name, overrides), None
     records = Records.open(root.child(name))
     if not overrides:

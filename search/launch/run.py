@@ -36,7 +36,7 @@ class NotStarted(RobustsearchError):
 
 
 def launch(plan: Plan, *, view: View, say: Say, owns_process: bool = False) -> Study:
-    """Run a planned study until its budget is spent or somebody stops it; return it with its ending.
+    """Run a planned study until its budget is spent or the user stops it; return it with its ending.
 
     `view` is given a `search.launch.tally.Snapshot` about once a second. With `owns_process` the process is ended
     where the cluster died and Ray does not return.

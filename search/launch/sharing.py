@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from search.space.parameters import Params, holds, value_at
+from search.space.parameters import Params, is_active, value_at
 from search.study.spec import StudySpec
 from trainables.method.phases import EpochPhase
 from trainables.recipes.trial import keyed_phases
@@ -53,6 +53,6 @@ def draw(spec: StudySpec, draws: random.Random) -> Params:
     """Draw the active parameters of a trial, each uniformly (in its logarithm where it has `log`)."""
     params: Params = {}
     for path, parameter in spec.space.items():
-        if holds(parameter, params):
+        if is_active(parameter, params):
             params[path] = value_at(draws.random(), parameter)
     return params

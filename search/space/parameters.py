@@ -55,7 +55,7 @@ class Parameter(Spec):
         """Return whether a sampler could suggest `value`."""
 
     @abstractmethod
-    def extent(self) -> str:
+    def values_text(self) -> str:
         """Return a text that names the possible values."""
 
 
@@ -73,7 +73,7 @@ class _Range(Parameter):
     def extremes(self) -> dict[str | int, Any]:
         return {"low": self.low, "high": self.high} if self.low != self.high else {"low": self.low}
 
-    def extent(self) -> str:
+    def values_text(self) -> str:
         step = getattr(self, "step", None)
         return f"{self.low:g} to {self.high:g}" + (f" in steps of {step:g}" if step else "")
 
@@ -151,7 +151,7 @@ class Categorical(Parameter):
     def extremes(self) -> dict[str | int, Any]:
         return dict(enumerate(self.choices))
 
-    def extent(self) -> str:
+    def values_text(self) -> str:
         return f"one of {', '.join(map(repr, self.choices))}"
 
     def contains(self, value: Any) -> bool:
@@ -165,7 +165,7 @@ PARAMETERS: Registry[Parameter] = Registry(
 Space = dict[str, Annotated[Parameter, PARAMETERS]]
 
 
-def holds(parameter: Parameter, params: Mapping[str, Any]) -> bool:
+def is_active(parameter: Parameter, params: Mapping[str, Any]) -> bool:
     """Return whether a parameter is active, given the values of the active parameters before it."""
     return all(path in params and params[path] in wanted for path, wanted in parameter.when.items())
 
@@ -175,7 +175,7 @@ def identity(params: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple((path, type(value), value) for path, value in params.items())
 
 
-def meant(parameter: Parameter, value: Any) -> Any:
+def canonical_value(parameter: Parameter, value: Any) -> Any:
     """Return the value of a parameter that an equal one stands for, such as the choice 0.0 for 0."""
     if isinstance(parameter, FloatRange) and type(value) is int:
         return float(value)
@@ -221,7 +221,7 @@ def searched(space: Mapping[str, Parameter], values: Mapping[str, Any]) -> Param
     """Return of values for all parameters those that are active together, in the order of the space."""
     kept: Params = {}
     for path, parameter in space.items():
-        if holds(parameter, kept):
+        if is_active(parameter, kept):
             kept[path] = values[path]
     return kept
 
@@ -233,7 +233,7 @@ def active(space: Mapping[str, Parameter], params: Mapping[str, Any]) -> Params 
     """
     kept: Params = {}
     for path, parameter in space.items():
-        if not holds(parameter, kept):
+        if not is_active(parameter, kept):
             continue
         if path not in params or not parameter.contains(params[path]):
             return None

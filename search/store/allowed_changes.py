@@ -52,9 +52,9 @@ def _effects(old: StudySpec, new: StudySpec, trials: dict[int, Params]) -> Itera
         if before is None:
             had = {repr(all_[path]) for params in trials.values() if path in (all_ := completed(new, params) or {})}
             earlier = f"; the trials so far have {', '.join(sorted(had))}" if had else ""
-            yield f"space.{path}: is searched {since}, {parameter.extent()}{earlier}"
+            yield f"space.{path}: is searched {since}, {parameter.values_text()}{earlier}"
         elif before != parameter:
-            yield f"space.{path}: was {before.extent()}, is {parameter.extent()} {since}"
+            yield f"space.{path}: was {before.values_text()}, is {parameter.values_text()} {since}"
     if list(old.space) != [path for path in new.space if path in old.space]:
         yield f"space: its parameters are drawn in another order {since}"
     if added := set(rewind_epochs(new.space)) - set(rewind_epochs(old.space)):
@@ -73,7 +73,7 @@ def _shrunk(path: str, old: Parameter, new: Parameter | None) -> Iterator[str]:
     if new is None:
         yield f"space.{path}: was removed, but trials differ in it"
     elif not _covers(new, old):
-        yield f"space.{path}: was {old.extent()}, is {new.extent()}: a space can only grow"
+        yield f"space.{path}: was {old.values_text()}, is {new.values_text()}: a space can only grow"
 
 
 def _covers(new: Parameter, old: Parameter) -> bool:

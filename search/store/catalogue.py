@@ -36,14 +36,14 @@ def _is_name(name: str) -> bool:
         return False
 
 
-def holds(storage: Storage, name: str) -> bool:
+def has_study(storage: Storage, name: str) -> bool:
     """Return whether a storage has a study of that name."""
     return _is_name(name) and Records.exist(storage.child(name))
 
 
 def names(storage: Storage) -> list[str]:
     """Return the names of the studies in a storage."""
-    return [name for name in storage.names() if holds(storage, name)]
+    return [name for name in storage.names() if has_study(storage, name)]
 
 
 def study_storage(storage: Storage, name: str) -> Storage:

@@ -130,7 +130,7 @@ def _remains(storage: Storage, key: str, *, wanted: bool) -> Iterator[Fault]:
 
 
 def _weights(storage: Storage, folder: str) -> str | None:
-    """Say what is wrong with a stored stage, None where its files are those that it names."""
+    """Return what is wrong with a stored stage; None where its files match its digests."""
     try:
         files = json.loads(storage.read(f"{folder}/{paths.STAGE}"))["files"]
         for name, digest in files.items():

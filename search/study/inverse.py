@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from search.space.parameters import Categorical, Parameter, Params, active, holds, numbers
+from search.space.parameters import Categorical, Parameter, Params, active, is_active, numbers
 from search.study.spec import StudySpec
 from trainables.core.errors import SpecError
 from trainables.core.spec import plain
@@ -19,7 +19,7 @@ def params_of(study: StudySpec, trial: Mapping[str, Any], given: Mapping[str, An
     """
     params: Params = {}
     for path, parameter in study.space.items():
-        if not holds(parameter, params):
+        if not is_active(parameter, params):
             continue
         value = next(_fitting(parameter, path, trial, given), _NOTHING)
         if value is _NOTHING:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from search.files.diagnostics import dotted, problems, shown
 from search.files.yaml import Path_
-from search.space.parameters import Categorical, Params, Space, active, check_conditions, holds, meant
+from search.space.parameters import Categorical, Params, Space, active, canonical_value, check_conditions, is_active
 from search.study.trials import MakeTrial
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
@@ -113,14 +113,14 @@ def wrong_enqueued(space: Space, enqueue: Sequence[Params], plain_trial: PlainTr
 def _wrong_values(space: Space, given: Params) -> Iterator[Problem]:
     kept: Params = {}
     for path, parameter in space.items():
-        if not holds(parameter, kept):
+        if not is_active(parameter, kept):
             continue
         if path not in given:
             yield (), f"'{path}' is missing: an enqueued trial names every parameter that is active with its values"
             return
-        kept[path] = meant(parameter, given[path])
+        kept[path] = canonical_value(parameter, given[path])
         if not parameter.contains(kept[path]):
-            yield (path,), f"{shown(given[path])} is not in the space: {parameter.extent()}"
+            yield (path,), f"{shown(given[path])} is not in the space: {parameter.values_text()}"
     for path in given:
         if path not in space:
             yield (path,), f"'{path}' is no parameter of the space{nearest(path, space)}"

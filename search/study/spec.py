@@ -16,7 +16,7 @@ from search.objectives.problem import SearchProblem, bounds
 from search.samplers.base import Sampler
 from search.samplers.ehvi.sampler import Ehvi
 from search.samplers.registry import SAMPLERS
-from search.space.parameters import Params, Scalar, Space, meant
+from search.space.parameters import Params, Scalar, Space, canonical_value
 from search.study.space_check import Problem, wrong_enqueued, wrong_space
 from search.study.trials import TrialTemplate, rewind_epochs
 from trainables.core.errors import SpecError
@@ -146,7 +146,7 @@ class StudySpec(Spec):
     def enqueued(self) -> list[Params]:
         """Return the parameters of the trials in `enqueue`, in the order of the space."""
         return [
-            {path: meant(parameter, given[path]) for path, parameter in self.space.items() if path in given}
+            {path: canonical_value(parameter, given[path]) for path, parameter in self.space.items() if path in given}
             for given in self.enqueue
         ]
 

@@ -62,7 +62,7 @@ def test_the_studies_of_the_tables_have_enough_configurations() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(make_tables.TABLES.glob("*.parquet")), ids=lambda path: path.stem)
-def test_a_table_is_whole_and_of_its_study_as_it_is(path: Path) -> None:
+def test_a_table_is_complete_and_of_the_current_study(path: Path) -> None:
     spec, curves = make_tables.study(path.stem), Curves.read(path)
     assert (curves.spec.space, curves.spec.recipe) == (spec.space, spec.recipe)
     lengths = [curves.dense_epochs] + [curves.round_epochs] * len(curves.rungs)

@@ -73,10 +73,10 @@ SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks" / "papers").glob("*[0
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_every_script_runs_on_digits_and_ends_with_its_claims(script: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(script), "--tiny", "--seeds", "1", "--folder", str(tmp_path / "stages")]
-    command += ["--output", str(tmp_path / "told.md")]
+    command += ["--output", str(tmp_path / "table.md")]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr[-2000:]
-    told = (tmp_path / "told.md").read_text()
-    assert told.strip() in done.stdout
-    assert "| claim | paper | ours | verdict |" in told
+    table = (tmp_path / "table.md").read_text()
+    assert table.strip() in done.stdout
+    assert "| claim | paper | ours | verdict |" in table

@@ -111,7 +111,7 @@ class TestEveryFormat:
     def test_empty_study_is_a_table_without_rows(self, empty: Study, what: str, format: str) -> None:
         assert rows_of(format, render(empty, what, format)) == 0
 
-    def test_every_row_is_there(self, study: Study, what: str, format: str) -> None:
+    def test_every_row_is_exported(self, study: Study, what: str, format: str) -> None:
         assert rows_of(format, render(study, what, format)) == study.table(what).num_rows > 0
 
     def test_stdout_takes_text_and_refuses_the_rest(

@@ -44,7 +44,7 @@ class TestSamplers(SamplerKit):
 
 
 class Halton(Sampler):
-    """A sampler as somebody else would write it: trial n takes the n-th point of a scrambled Halton sequence."""
+    """A sampler as a plug-in would define it: trial n takes the n-th point of a scrambled Halton sequence."""
 
     kind: Literal["halton"] = "halton"
 
@@ -57,7 +57,7 @@ class Halton(Sampler):
 
 
 class Independent(OptunaSampler):
-    """A sampler of Optuna as somebody else would add it."""
+    """A sampler of Optuna as a plug-in would add it."""
 
     kind: Literal["independent"] = "independent"
 

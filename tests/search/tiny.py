@@ -51,7 +51,7 @@ def params(study: Path) -> dict[str, Any]:
 
 
 def numbers(count: int) -> list[str]:
-    """Return the names of so many trials from the first on."""
+    """Return the names of the first `count` trials."""
     return [f"{number:05d}" for number in range(count)]
 
 

@@ -31,11 +31,11 @@ class Trades(Loss):
         import torch.nn.functional as F
 
         with torch.no_grad():
-            surrogate = adversary.logits_fn(x).softmax(dim=1)
+            clean_probabilities = adversary.logits_fn(x).softmax(dim=1)
         noise = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         noise.normal_(std=START, generator=adversary.generator)
         # The cross-entropy with soft labels is KL(clean || adversarial) plus what the attack cannot change.
-        found = adversary(x, surrogate, start=(x + noise).clamp_(0, 1))
+        found = adversary(x, clean_probabilities, start=(x + noise).clamp_(0, 1))
         clean = forward(x).float()
         logits = forward(found).float()
         divergence = F.kl_div(

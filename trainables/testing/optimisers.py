@@ -81,7 +81,7 @@ class OptimiserKit:
         assert torch.equal(params["vector"], before["vector"])
 
     @pytest.mark.parametrize("memory", FORMATS)
-    def test_goes_on_from_its_slots_to_the_same_bits(self, optimiser: Optimiser, memory: str) -> None:
+    def test_resumes_from_its_slots_to_the_same_bits(self, optimiser: Optimiser, memory: str) -> None:
         params = parameters(FORMATS[memory])
         built = optimiser.build(params.values())
         for _ in range(3):

@@ -78,7 +78,7 @@ class ReparametrisationKit:
             assert not found.params[name].requires_grad
         assert found.into(network())
 
-    def test_a_training_of_several_phases_goes_on_from_what_it_left(self, reparametrisation: Reparametrisation) -> None:
+    def test_a_training_of_several_phases_resumes_from_its_state(self, reparametrisation: Reparametrisation) -> None:
         first = end(started(training(reparametrisation, epochs=2))).state()
         again = end(started(training(reparametrisation, epochs=4, start=2), State(**unpack(pack(vars(first)))))).state()
         assert again.extras.keys() == first.extras.keys()

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from search.objectives.problem import SearchProblem
 from search.samplers.base import SamplerContext, Suggestion
 from search.samplers.observations import Observation, ObservationStore
-from search.space.parameters import Categorical, FloatRange, IntRange, Parameter, Params, holds
+from search.space.parameters import Categorical, FloatRange, IntRange, Parameter, Params, is_active
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -73,7 +73,7 @@ class OptunaStudy:
         assert trial.relative_params is not None  # A genetic sampler counts a trial once it was asked for these.
         params: Params = {}
         for path, parameter in self.problem.space.items():
-            if holds(parameter, params):
+            if is_active(parameter, params):
                 params[path] = _suggest(trial, path, self._distributions[path])
         # Optuna asks a study's sampler again whenever it looks at a trial.
         self.study.sampler = _IDLE

@@ -1,1 +1,1 @@
-"""Plug-ins as somebody outside would write them: one class and one registry line each."""
+"""Plug-ins as other packages would define them: one class and one registry line each."""

@@ -81,12 +81,12 @@ def test_a_count_that_is_an_objective_stands_in_the_table(tmp_path: Path) -> Non
 def test_the_point_that_answers_a_target_is_named(storage: Path, bound: str, reached: bool) -> None:
     name = f"aim-{reached}".lower()
     make_study(storage / name, 12, study_spec(name=name, target={"robust_accuracy": bound}))
-    told = json.loads(run("front", name, "--storage", storage, "--json").stdout)
-    assert json.loads(run("status", name, "--storage", storage, "--json").stdout)["target"] == told["target"]
-    answer = told["target"]["point" if reached else "nearest"]
-    assert told["target"]["nearest" if reached else "point"] is None
-    assert told["target"]["bounds"] == {"robust_accuracy": bound}
-    rows = told["front"]
+    answer_json = json.loads(run("front", name, "--storage", storage, "--json").stdout)
+    assert json.loads(run("status", name, "--storage", storage, "--json").stdout)["target"] == answer_json["target"]
+    answer = answer_json["target"]["point" if reached else "nearest"]
+    assert answer_json["target"]["nearest" if reached else "point"] is None
+    assert answer_json["target"]["bounds"] == {"robust_accuracy": bound}
+    rows = answer_json["front"]
     if reached:
         reaching = [row for row in rows if row["robust_accuracy"] >= 0.45]
         assert answer["point"] == max(reaching, key=lambda row: row["sparsity"])["point"]

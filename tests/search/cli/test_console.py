@@ -15,7 +15,7 @@ class _Closed(io.StringIO):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
 
-def test_a_pipe_closed_between_two_prints_is_told_from_other_failures() -> None:
+def test_a_pipe_closed_between_two_prints_is_distinguished_from_other_failures() -> None:
     with pytest.raises(BrokenPipeError) as caught:
         _Out(_Closed()).print("text")
     # By this number the command line knows that it is no bug.

@@ -63,9 +63,9 @@ def test_launch_alone_runs_the_quickstart_below_runs(started: list[Any], here: P
     assert cluster.kind == "local"
     assert storage.location == str(here / "runs" / "quickstart")
     assert result.stdout.startswith("point")
-    told = result.stderr.splitlines()
-    assert told[-3:-1] == ["it begins", "3 of 3 trials complete"]
-    assert told[-1] == "next: robustsearch plot quickstart (or `export` for tables, `model` for a network)"
+    lines = result.stderr.splitlines()
+    assert lines[-3:-1] == ["it begins", "3 of 3 trials complete"]
+    assert lines[-1] == "next: robustsearch plot quickstart (or `export` for tables, `model` for a network)"
 
 
 def test_launch_prints_one_json_document(started: list[Any], here: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_file_a_name_overrides_and_trials(started: list[Any], here: Path) -> N
     assert storage.location == str(here / "runs" / "other")
 
 
-def test_a_stored_study_goes_on_by_its_name_and_can_be_extended(started: list[Any], here: Path) -> None:
+def test_a_stored_study_resumes_by_its_name_and_can_be_extended(started: list[Any], here: Path) -> None:
     make_study(here / "runs" / "synthetic", 2)
     assert run("launch", "synthetic", "--trials", "+5").exit_code == 0
     assert run("launch", "synthetic").exit_code == 0
@@ -365,6 +365,6 @@ def test_a_storage_of_the_environment_is_not_repeated(here: Path, monkeypatch: p
     assert run("launch", "my.yaml").stderr.splitlines()[-1] == "next: robustsearch launch my.yaml"
 
 
-def test_a_program_is_not_told_what_to_type_next(started: list[Any], here: Path) -> None:
+def test_json_output_does_not_suggest_the_next_command(started: list[Any], here: Path) -> None:
     result = run("launch", "--json")
     assert "next:" not in result.stderr + result.stdout

@@ -1,4 +1,4 @@
-"""What every kind of cluster must have, and a new kind as somebody else would write it."""
+"""What every kind of cluster must have, and a new kind as a plug-in would define it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_kind_describes_itself(kind: str) -> None:
 
 
 class Borrowed(Cluster):
-    """A process that is lent by somebody."""
+    """A process that belongs to `owner`."""
 
     kind: Literal["borrowed"] = "borrowed"
     owner: str

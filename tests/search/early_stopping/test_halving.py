@@ -81,7 +81,7 @@ def test_rungs_are_eta_apart(grace: int, eta: float, rungs: int, levels: tuple[i
     assert Moasha(grace=grace, eta=eta, max_rungs=rungs).levels == levels
 
 
-def look(resource: int, robust: float, target: float) -> Measurement:
+def measured(resource: int, robust: float, target: float) -> Measurement:
     return Measurement(resource, (robust, 0.0), 0.0, (target,), 0.5)
 
 
@@ -89,43 +89,47 @@ def search(**settings: object) -> StoppingRule:
     return Moasha.model_validate({"grace": 1, "eta": 3, **settings}).build(("robust_accuracy", "sparsity"))
 
 
-def test_a_trial_is_judged_once_at_each_rung_and_against_who_got_there() -> None:
+def test_a_trial_is_judged_once_at_each_rung_against_the_trials_that_reached_it() -> None:
     halving = search()
-    assert not halving.report(0, look(1, 0.5, 0.5)), "the first on a rung goes on"
-    assert halving.report(1, look(1, 0.4, 0.4)), "dominated, and one of two goes on"
-    assert halving.report(2, look(1, 0.3, 0.9)), "not dominated, but one of three goes on: the most robust"
-    assert not halving.report(0, look(2, 0.1, 0.5)), "it was judged at this rung already"
-    assert not halving.report(0, look(3, 0.1, 0.5)), "no other trial has come this far"
+    assert not halving.report(0, measured(1, 0.5, 0.5)), "the first on a rung continues"
+    assert halving.report(1, measured(1, 0.4, 0.4)), "dominated, and one of two continues"
+    assert halving.report(2, measured(1, 0.3, 0.9)), "not dominated, but one of three continues: the most robust"
+    assert not halving.report(0, measured(2, 0.1, 0.5)), "it was judged at this rung already"
+    assert not halving.report(0, measured(3, 0.1, 0.5)), "no other trial has come this far"
     assert halving.state()["rungs"]["3"] == [[0, [0.1, 0.5]]]
 
 
 def test_a_rung_that_is_jumped_over_stays_without_the_trial() -> None:
     halving = search()
-    assert not halving.report(0, look(4, 0.5, 0.5))
+    assert not halving.report(0, measured(4, 0.5, 0.5))
     assert halving.state()["rungs"]["1"] == []
-    assert not halving.report(1, look(1, 0.1, 0.1)), "it is the first on the lowest rung"
+    assert not halving.report(1, measured(1, 0.1, 0.1)), "it is the first on the lowest rung"
 
 
 def test_a_trial_that_failed_is_no_rival_any_more() -> None:
     halving = search(eta=2)
-    halving.report(0, look(1, 0.9, 0.9))
+    halving.report(0, measured(1, 0.9, 0.9))
     halving.end(0, "failed")
-    assert not halving.report(1, look(1, 0.1, 0.1))
+    assert not halving.report(1, measured(1, 0.1, 0.1))
 
 
 def test_trials_are_compared_at_the_sparsity_they_aim_at() -> None:
     halving = search(eta=2)
     for number in range(3):
-        halving.report(number, look(1, 0.3 + number / 10, 0.9 - number / 10))
-    assert not halving.report(3, look(1, 0.31, 0.95)), "of equal sparsity now, and the sparsest in the end"
-    assert halving.report(4, look(1, 0.31, 0.5))
+        halving.report(number, measured(1, 0.3 + number / 10, 0.9 - number / 10))
+    assert not halving.report(3, measured(1, 0.31, 0.95)), "of equal sparsity now, and the sparsest in the end"
+    assert halving.report(4, measured(1, 0.31, 0.5))
 
 
 @settings(max_examples=50, deadline=None)
 @given(tables(2), st.sampled_from(sorted(RANKINGS)), st.sampled_from([2.0, 3.0]))
-def test_what_continues_is_among_the_best_of_its_rung(values: list[tuple[float, float]], rank: str, eta: float) -> None:
+def test_continued_trials_are_among_the_best_of_their_rung(
+    values: list[tuple[float, float]], rank: str, eta: float
+) -> None:
     halving = search(rank=rank, eta=eta)
     for number, (robust, target) in enumerate(values):
         entries = values[: number + 1]
         order = [layer[i] for layer in peeled(entries) for i in RANKINGS[rank]([entries[i] for i in layer])]
-        assert halving.report(number, look(1, robust, target)) == (order.index(number) >= survivors(len(entries), eta))
+        assert halving.report(number, measured(1, robust, target)) == (
+            order.index(number) >= survivors(len(entries), eta)
+        )

@@ -69,21 +69,21 @@ def test_epochs_that_train_nothing_are_paid_for_alike() -> None:
     weights = {"kind": "categorical", "choices": ["found", "random"]}
     recipe = {"kind": "shi2022", "epochs": 5, "search_epochs": 20, "sparsity": 0.5}
     spec = factories.study_spec(recipe=recipe, space={"recipe.weights": weights}, constraints={})
-    expectations = Forecasts(spec, factories.DATA_HASH)
-    assert expectations.of({"recipe.weights": "found"}).epochs == (25,)
-    expectations.issue(issued(spec, 0, {"recipe.weights": "found"}))
-    assert expectations.of({"recipe.weights": "random"}).epochs == (5,)
+    forecasts = Forecasts(spec, factories.DATA_HASH)
+    assert forecasts.of({"recipe.weights": "found"}).epochs == (25,)
+    forecasts.issue(issued(spec, 0, {"recipe.weights": "found"}))
+    assert forecasts.of({"recipe.weights": "random"}).epochs == (5,)
 
 
 def test_what_was_issued_costs_nothing_again_and_a_chain_is_continued() -> None:
-    expectations = Forecasts(LADDER, factories.DATA_HASH)
-    expectations.issue(issued(LADDER, 0, params(0.75)))
-    assert expectations.of(params(0.75)).epochs == (0, 0)
-    assert all(expectations.of(params(0.75)).known)
-    longer = expectations.of(params(0.9))
+    forecasts = Forecasts(LADDER, factories.DATA_HASH)
+    forecasts.issue(issued(LADDER, 0, params(0.75)))
+    assert forecasts.of(params(0.75)).epochs == (0, 0)
+    assert all(forecasts.of(params(0.75)).known)
+    longer = forecasts.of(params(0.9))
     assert (longer.epochs, longer.known) == ((0, 0, 4, 8), (True, True, False, False))
-    assert expectations.of(params(0.9, rewind="none")).epochs == (4, 8, 12, 16)
-    assert expectations.of(params(0.9, eps=0.05)).epochs == (14, 18, 22, 26)
+    assert forecasts.of(params(0.9, rewind="none")).epochs == (4, 8, 12, 16)
+    assert forecasts.of(params(0.9, eps=0.05)).epochs == (14, 18, 22, 26)
 
 
 def test_a_point_may_be_new_where_no_epoch_is() -> None:
@@ -91,35 +91,35 @@ def test_a_point_may_be_new_where_no_epoch_is() -> None:
         recipe={"kind": "three_stage", "epochs": 10, "finetune_epochs": 0},
         space={"recipe.sparsity": {"kind": "float", "low": 0.1, "high": 0.9}},
     )
-    expectations = Forecasts(spec, factories.DATA_HASH)
-    expectations.issue(issued(spec, 0, {"recipe.sparsity": 0.5}))
-    found = expectations.of({"recipe.sparsity": 0.6})
+    forecasts = Forecasts(spec, factories.DATA_HASH)
+    forecasts.issue(issued(spec, 0, {"recipe.sparsity": 0.5}))
+    found = forecasts.of({"recipe.sparsity": 0.6})
     assert (found.epochs, found.known) == ((0,), (False,))
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped"])
 def test_a_trial_that_broke_off_left_what_it_measured(state: str) -> None:
-    expectations = Forecasts(LADDER, factories.DATA_HASH)
+    forecasts = Forecasts(LADDER, factories.DATA_HASH)
     record = issued(LADDER, 0, params(0.8))
     chain = keyed_phases(LADDER.trial(record.params), factories.DATA_HASH)
     measured = [step.key for step in chain if isinstance(step.phase, Measure)]
-    expectations.issue(record)
+    forecasts.issue(record)
     points = [factories.point(at).model_copy(update={"key": key}) for at, key in enumerate(measured[:2])]
     failure = factories.failure() if state == "failed" else None
-    expectations.end(record, factories.outcome(0, points, state=state, failure=failure))
-    assert expectations.of(params(0.8)).epochs == (0, 4, 8)
-    assert expectations.of(params(0.8)).known == (True, False, False)
+    forecasts.end(record, factories.outcome(0, points, state=state, failure=failure))
+    assert forecasts.of(params(0.8)).epochs == (0, 4, 8)
+    assert forecasts.of(params(0.8)).known == (True, False, False)
 
 
-def test_what_another_trial_has_too_stays_known_when_one_fails() -> None:
-    expectations = Forecasts(LADDER, factories.DATA_HASH)
+def test_stages_that_another_trial_shares_stay_forecast_when_one_fails() -> None:
+    forecasts = Forecasts(LADDER, factories.DATA_HASH)
     records = [issued(LADDER, number, params(0.8)) for number in range(2)]
     for record in records:
-        expectations.issue(record)
-    expectations.end(records[0], factories.outcome(0, [], failure=factories.failure()))
-    assert expectations.of(params(0.8)).epochs == (0, 0, 0)
-    expectations.end(records[1], factories.outcome(1, [], failure=factories.failure()))
-    assert expectations.of(params(0.8)).epochs == (14, 18, 22)
+        forecasts.issue(record)
+    forecasts.end(records[0], factories.outcome(0, [], failure=factories.failure()))
+    assert forecasts.of(params(0.8)).epochs == (0, 0, 0)
+    forecasts.end(records[1], factories.outcome(1, [], failure=factories.failure()))
+    assert forecasts.of(params(0.8)).epochs == (14, 18, 22)
 
 
 SPARSITIES = st.sampled_from([0.3, 0.5, 0.6, 0.75, 0.8, 0.9]) | st.floats(0.3, 0.98)
@@ -129,38 +129,38 @@ VALUES = st.builds(params, SPARSITIES, st.sampled_from(["init", 3, "none"]), st.
 @settings(max_examples=60, deadline=None)
 @given(st.lists(VALUES, max_size=6), st.lists(VALUES, min_size=1, max_size=6))
 def test_forecasts_equal_those_of_hashing_everything(before: list[Any], asked: list[Any]) -> None:
-    expectations = Forecasts(LADDER, factories.DATA_HASH)
+    forecasts = Forecasts(LADDER, factories.DATA_HASH)
     known: set[str] = set()
     for number, values in enumerate(before):
-        expectations.of(asked[0])
+        forecasts.of(asked[0])
         record = issued(LADDER, number, values)
-        expectations.issue(record)
+        forecasts.issue(record)
         known.update(record.keys)
     for values in asked:
-        assert expectations.of(values) == brute_force(LADDER, known, values)
+        assert forecasts.of(values) == brute_force(LADDER, known, values)
 
 
 def test_one_shot_trials_with_conditions_are_expected_as_they_are() -> None:
-    expectations = Forecasts(ONE_SHOT, factories.DATA_HASH)
+    forecasts = Forecasts(ONE_SHOT, factories.DATA_HASH)
     known: set[str] = set()
     for number in range(12):
         values = factories.params(number)
-        assert expectations.of(values) == brute_force(ONE_SHOT, known, values)
+        assert forecasts.of(values) == brute_force(ONE_SHOT, known, values)
         record = issued(ONE_SHOT, number, values)
-        expectations.issue(record)
+        forecasts.issue(record)
         known.update(record.keys)
-        assert expectations.of(values) == brute_force(ONE_SHOT, known, values)
+        assert forecasts.of(values) == brute_force(ONE_SHOT, known, values)
 
 
 @pytest.mark.slow
 def test_much_asking_forgets_nothing_that_matters() -> None:
-    expectations = Forecasts(ONE_SHOT, factories.DATA_HASH)
+    forecasts = Forecasts(ONE_SHOT, factories.DATA_HASH)
     record = issued(ONE_SHOT, 0, factories.params(0))
-    expectations.issue(record)
+    forecasts.issue(record)
     draw = random.Random(0)
     for _ in range(5000):
-        expectations.of({**factories.params(0), "recipe.train.eps": draw.uniform(0.02, 0.2)})
-    assert expectations.of(record.params).epochs == (0,)
+        forecasts.of({**factories.params(0), "recipe.train.eps": draw.uniform(0.02, 0.2)})
+    assert forecasts.of(record.params).epochs == (0,)
 
 
 def test_impossible_parameters_are_refused() -> None:
@@ -172,7 +172,7 @@ def test_a_driver_gives_its_sampler_forecasts_of_trials(tmp_path: Path, monkeypa
     contexts: list[SamplerContext] = []
     suggest = Ehvi.suggest
     monkeypatch.setattr(Ehvi, "suggest", lambda self, context: (contexts.append(context), suggest(self, context))[1])
-    spec = factories.study_spec(name="scene")
+    spec = factories.study_spec(name="context")
     driver = Driver(Records.create(Storage(str(tmp_path)), spec, factories.FINGERPRINT))
     first, second = driver.next(), driver.next()
     assert first is not None
@@ -207,7 +207,7 @@ def test_a_point_on_the_way_is_observed_without_parameters_of_what_follows_it() 
     assert params_measured(INHERITING.space, params, {**small, "rounds": 2}, fixed) is None
 
 
-def test_a_trial_is_expected_to_measure_what_it_teaches() -> None:
+def test_a_trial_is_expected_to_measure_its_observations() -> None:
     found = Forecasts(INHERITING, factories.DATA_HASH).of(
         {"recipe.small": "global", "recipe.large": "inherit", "recipe.rest": "zero"}
     )

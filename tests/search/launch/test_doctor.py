@@ -81,7 +81,7 @@ def test_a_cluster_without_a_token_fails_unless_it_is_accepted(healthy: Path) ->
     assert by_subject(examine("cluster.yaml", "runs"))["token"].level == "warn"
 
 
-def test_a_wrong_cluster_file_fails_and_the_rest_is_still_looked_at(healthy: Path) -> None:
+def test_a_wrong_cluster_file_fails_and_the_rest_is_still_checked(healthy: Path) -> None:
     (healthy / "cluster.yaml").write_text("kind: local\ncpus: many\n")
     result = run("doctor", "--cluster", "cluster.yaml", NO_COLOR="1")
     assert result.exit_code == 6

@@ -154,7 +154,7 @@ def test_a_process_that_died_after_its_outcome_was_written_costs_nothing(tmp_pat
     assert ended.state == "complete"
 
 
-def test_a_trial_that_was_told_to_stop_stays_unfinished(tmp_path: Path) -> None:
+def test_a_preempted_trial_stays_unfinished(tmp_path: Path) -> None:
     driver = Driver(sparsity_records(tmp_path))
     driver.next()
     assert driver.on_end(0, None) is None
@@ -313,7 +313,7 @@ def test_queued_trials_run_first_and_once(tmp_path: Path, sampler: str) -> None:
     assert queued == [True, True, False, False]
 
 
-def test_what_is_added_to_the_queue_runs_next(tmp_path: Path) -> None:
+def test_an_enqueued_trial_runs_next(tmp_path: Path) -> None:
     first = sparsity_records(tmp_path, enqueue=QUEUE[:1], budget={"trials": 2})
     driver = Driver(first, ahead=9)
     driver.next()
@@ -325,7 +325,7 @@ def test_what_is_added_to_the_queue_runs_next(tmp_path: Path) -> None:
     assert sparsities(tmp_path)[2:] == [0.0, 0.5]
 
 
-def test_queued_trials_teach_a_genetic_sampler(tmp_path: Path) -> None:
+def test_enqueued_trials_are_observations_of_a_genetic_sampler(tmp_path: Path) -> None:
     sampler = {"kind": "nsga2", "population_size": 2}
     driver = Driver(sparsity_records(tmp_path, enqueue=QUEUE, sampler=sampler, budget={"trials": 5}))
     for _ in range(5):

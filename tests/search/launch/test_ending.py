@@ -61,7 +61,7 @@ def test_a_launch_that_is_asked_to_stop_ends_as_after_ctrl_c(driver: Driver) -> 
         assert ending(driver, None).exit_code == 130
 
 
-def test_a_cluster_that_died_is_told_from_a_second_ctrl_c(tmp_path: Path) -> None:
+def test_a_cluster_that_died_is_distinguished_from_a_second_ctrl_c(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     died, ended = (interrupted(storage, None, cluster_died=died) for died in (True, False))
     assert (died.exit_code, ended.exit_code) == (6, 130)

@@ -11,7 +11,7 @@ from trainables.pruning import PRUNERS
 from trainables.pruning.scores import Magnitude
 
 
-def test_each_network_is_looked_at_by_the_pruners_that_cut_it() -> None:
+def test_each_network_is_given_to_the_pruners_that_cut_it() -> None:
     spec = study(
         "space:\n  model.kind: {kind: categorical, choices: [lenet300, resnet20]}\n"
         "  recipe.prune.pruner.kind: {kind: categorical, choices: [slimming], when: {model.kind: resnet20}}\n"

@@ -63,7 +63,7 @@ def test_a_new_study_is_validated_once(tmp_path: Path, counts: Counts) -> None:
     (tmp_path / "tiny.yaml").write_text(json.dumps(TINY))
     options = ("--cluster", "inline", "--storage", str(tmp_path / "runs"), "--trials", "1")
     assert run("launch", str(tmp_path / "tiny.yaml"), *options).exit_code == 0
-    # The one read looks, with the lease held, whether somebody else has created the study meanwhile.
+    # The one read checks, under the lease, whether another process has created the study meanwhile.
     assert counts == Counts(reads=1, parses=1, validations=1)
 
 

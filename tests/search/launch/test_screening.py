@@ -62,7 +62,7 @@ def test_counts_go_to_workers_as_they_were_counted() -> None:
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_screened_point_is_kept_and_neither_on_the_front_nor_observed(tmp_path: Path, last: bool) -> None:
+def test_a_screened_point_is_recorded_and_neither_on_the_front_nor_observed(tmp_path: Path, last: bool) -> None:
     spec = factories.study_spec(**ON, sampler="random", budget={"trials": 2})
     driver = Driver(Records.create(Storage(str(tmp_path)), spec, factories.FINGERPRINT))
     record = driver.next()

@@ -47,15 +47,15 @@ def test_trials_are_compared_at_the_sparsity_they_aim_at() -> None:
     assert [early.stops(number) for number in range(4)] == [False, True, False, True]
 
 
-def test_the_course_of_a_trial_says_what_is_ahead_and_how_much() -> None:
+def test_a_measurement_plan_lists_sparsities_epochs_and_the_share_left() -> None:
     ladder = RECIPES.parse(
         {"kind": "imp", "sparsity": 0.8, "rate": 0.5, "epochs": 12, "rewind": 4, "round_epochs": None}
     )
-    course = MeasurementPlan.of(ladder.phases())
-    assert (course.sparsities, course.epochs) == ((0.0, 0.5, 0.75, 0.8), (12, 20, 28, 36))
-    assert [course.left(0, share) for share in (0.25, 0.5, 1.0)] == pytest.approx([33 / 36, 30 / 36, 24 / 36])
-    assert course.left(2, 0.5) == pytest.approx(12 / 36)
-    assert course.left(3, 1.0) == 0
+    plan = MeasurementPlan.of(ladder.phases())
+    assert (plan.sparsities, plan.epochs) == ((0.0, 0.5, 0.75, 0.8), (12, 20, 28, 36))
+    assert [plan.left(0, share) for share in (0.25, 0.5, 1.0)] == pytest.approx([33 / 36, 30 / 36, 24 / 36])
+    assert plan.left(2, 0.5) == pytest.approx(12 / 36)
+    assert plan.left(3, 1.0) == 0
     searched = RECIPES.parse({"kind": "shi2022", "sparsity": 0.8, "epochs": 6, "search_epochs": 4})
     assert MeasurementPlan.of(searched.phases()) == MeasurementPlan((0.8,), (10,))
     rising = RECIPES.parse({"kind": "gradual", "sparsity": 0.8, "epochs": 6})
@@ -93,7 +93,7 @@ def test_a_trial_whose_parameters_the_study_file_gives_runs_to_its_end() -> None
 
 
 def test_a_missed_constraint_keeps_a_point_off_the_front_that_protects() -> None:
-    """A trial that alone holds a point of the front goes on, however badly it does now; an infeasible point is none."""
+    """A trial that alone holds a point of the front continues, whatever it measures later; infeasible points do not count."""
     for clean, stops in ((0.9, False), (0.6, True)):
         early = EarlyStopping(spec(constraints={"clean_accuracy": ">= 0.75"}))
         early.partial(record(0), rung(resource=2, robust_accuracy=0.9))
@@ -185,7 +185,7 @@ def test_a_search_that_is_resumed_after_every_trial_stops_the_same_trials(tmp_pa
         assert {"stopped", "complete"} == {end.state for end in found}
 
 
-def test_a_trial_that_died_while_it_was_told_to_stop_is_stopped_and_others_that_died_failed(tmp_path: Path) -> None:
+def test_a_trial_that_died_after_its_stop_request_is_stopped_and_others_that_died_failed(tmp_path: Path) -> None:
     driver = study(tmp_path)
     first, second = started(driver), started(driver)
     driver.on_partial(first.number, rung(resource=1, robust_accuracy=0.6))
@@ -239,7 +239,7 @@ def test_in_a_deterministic_study_verdicts_do_not_depend_on_who_is_faster(
         assert alone.stops(trial.number) == stops[trial.number]
 
 
-def test_outcomes_from_before_there_were_looks_are_read() -> None:
+def test_outcomes_without_partial_measurements_are_read() -> None:
     old = factories.outcome(3).model_dump(mode="json", by_alias=True)
     assert old.pop("rungs") == []
     assert Outcome.model_validate(old).rungs == ()

@@ -128,7 +128,7 @@ def test_text_from_records_is_drawn_as_it_is(tmp_path: Path) -> None:
     assert plot(Study(records), tmp_path / "x.png").stat().st_size > 1000
 
 
-def test_network_without_weights_has_a_place() -> None:
+def test_a_network_without_weights_has_a_position_on_the_axis() -> None:
     from search.results.table import point_rows
 
     point = factories.point(sparsity=1.0)

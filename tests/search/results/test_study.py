@@ -111,7 +111,7 @@ def test_unfinished_trials_run_while_a_driver_lives(study: Study) -> None:
     assert summary.driver.startswith("process ")
 
 
-def test_damaged_record_is_counted_and_the_rest_is_told(study: Study) -> None:
+def test_damaged_record_is_counted_and_the_rest_is_read(study: Study) -> None:
     study.records.storage.write(paths.outcome(0), b"[" * 10_000)
     again = Study.open(study.records.storage.location)
     assert again.summary().damaged == 1

@@ -35,7 +35,7 @@ def test_arrays_hold_what_the_records_hold() -> None:
 
 
 @pytest.mark.parametrize("most", [4, 8])
-def test_of_twice_as_many_points_the_better_half_is_kept_and_whatever_runs(most: int) -> None:
+def test_of_twice_as_many_points_the_better_half_and_the_running_trials_stay(most: int) -> None:
     asked = sampling(40)
     smaller = forget(asked.observations, most, asked.problem, seed=0)
     assert smaller.complete == most

@@ -15,7 +15,7 @@ from search.space.parameters import (
     Parameter,
     active,
     check_conditions,
-    holds,
+    is_active,
     value_at,
 )
 
@@ -129,8 +129,8 @@ def test_active_keeps_what_conditions_leave_in_order(given: dict[str, Any], kept
 
 
 def test_a_parameter_is_not_searched_while_its_condition_is_not_searched() -> None:
-    assert holds(CHAIN["c"], {"a": "x", "b": 2})
-    assert not holds(CHAIN["c"], {"a": "x"})
+    assert is_active(CHAIN["c"], {"a": "x", "b": 2})
+    assert not is_active(CHAIN["c"], {"a": "x"})
 
 
 def test_sound_conditions_raise_nothing() -> None:

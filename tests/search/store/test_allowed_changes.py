@@ -115,10 +115,10 @@ def test_without_the_option_it_is_refused_and_named_where_it_would_help(records:
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "ehvi", "gp", "qmc"])
 @pytest.mark.slow
-def test_old_trials_keep_their_place_and_the_search_goes_on(records: Records, sampler: str) -> None:
+def test_old_trials_keep_their_numbers_and_the_search_resumes(records: Records, sampler: str) -> None:
     before = [record for record, _ in records.trials()]
-    spec, meant = resumed(ladder(WIDER, sampler=sampler), records, allow_change=True)
-    create_or_update(spec, records.storage, records, factories.FOUND, print, meant)
+    spec, expected_effects = resumed(ladder(WIDER, sampler=sampler), records, allow_change=True)
+    create_or_update(spec, records.storage, records, factories.FOUND, print, expected_effects)
     again = Records.open(records.storage)
     assert [record for record, _ in again.trials()] == before
     driver = run_trials(again, 3)
@@ -131,10 +131,10 @@ def test_old_trials_keep_their_place_and_the_search_goes_on(records: Records, sa
 
 
 def test_the_study_says_that_it_was_changed(records: Records) -> None:
-    spec, meant = resumed(ladder(WIDER), records, allow_change=True)
-    create_or_update(spec, records.storage, records, factories.FOUND, print, meant)
+    spec, expected_effects = resumed(ladder(WIDER), records, allow_change=True)
+    create_or_update(spec, records.storage, records, factories.FOUND, print, expected_effects)
     (change,) = Records.open(records.storage).fingerprint.changed
-    assert (change.trials, change.effects) == (4, meant)
+    assert (change.trials, change.effects) == (4, expected_effects)
     assert resumed(ladder(WIDER), Records.open(records.storage))[1] == ()
 
 
@@ -143,6 +143,6 @@ def test_the_command_says_what_it_means(records: Records, tmp_path: Path) -> Non
     file.write_text(json.dumps(ladder(WIDER).resolved()))
     options = (str(file), "--storage", str(tmp_path), "--dry-run")
     assert run("launch", *options).exit_code == 2
-    told = json.loads(run("launch", *options, "--allow-change", "--json").stdout)
-    assert told["changes"] == effects(records, ladder(WIDER))
+    answer = json.loads(run("launch", *options, "--allow-change", "--json").stdout)
+    assert answer["changes"] == effects(records, ladder(WIDER))
     assert "is searched from trial 4 on" in run("launch", *options, "--allow-change").stdout

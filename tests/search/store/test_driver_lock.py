@@ -15,7 +15,7 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(str(tmp_path / "study"))
 
 
-def test_second_driver_is_refused_and_told_what_to_do(storage: Storage) -> None:
+def test_second_driver_is_refused_with_advice(storage: Storage) -> None:
     with acquire(storage) as held:
         assert held.before is None
         with pytest.raises(LeaseHeld, match=rf"is driven by process {os.getpid()} on .*stop that launch first"):

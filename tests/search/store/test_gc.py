@@ -16,7 +16,7 @@ from trainables.store.storage import Storage
 
 
 def store(records: Records, key: str, size: int, epochs: int = 0) -> None:
-    """Write a stage of so many bytes, as far as housekeeping looks at it."""
+    """Write a stage of `size` bytes, with the files that garbage collection reads."""
     fields = {"epochs": epochs, "seconds": 1.0, "study": "synthetic", "trial": 0, "files": {}}
     records.storage.write(f"{paths.stage(key)}/{paths.STATE}", bytes(size))
     records.storage.write(f"{paths.stage(key)}/{paths.STAGE}", json.dumps(fields).encode())

@@ -1,4 +1,4 @@
-"""Studies as every released version wrote them: they are opened, told, exported, repaired and gone on with."""
+"""Studies as every released version wrote them: each can be opened, listed, exported, repaired and resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_schema_that_was_released_has_a_study() -> None:
     assert sorted(path.name for path in STUDIES.iterdir()) == sorted(FRONTS)
 
 
-def test_it_is_told_and_exported(study: Path) -> None:
+def test_it_is_listed_and_exported(study: Path) -> None:
     here = {"ROBUSTSEARCH_STORAGE": str(study.parent)}
     found = run("front", study.name, "--json", **here)
     assert found.exit_code == 0, found.stderr
@@ -43,14 +43,14 @@ def test_it_is_told_and_exported(study: Path) -> None:
     assert all(0 <= float(row["robust_accuracy"]) <= float(row["clean_accuracy"]) <= 1 for row in rows)
 
 
-def test_its_networks_can_be_taken_away(study: Path) -> None:
+def test_its_networks_can_be_exported(study: Path) -> None:
     point = FRONTS[study.name][-1]
     result = run("model", study.name, point, "--output", study.parent / "net", ROBUSTSEARCH_STORAGE=str(study.parent))
     assert result.exit_code == 0, result.stderr
     assert sorted(path.name for path in (study.parent / "net").iterdir()) == ["model.json", "model.safetensors"]
 
 
-def test_it_is_whole_and_gone_on_with(study: Path) -> None:
+def test_it_is_undamaged_and_resumes(study: Path) -> None:
     here = {"ROBUSTSEARCH_STORAGE": str(study.parent)}
     assert run("doctor", study.name, **here).exit_code == 0
     assert run("repair", study.name, **here).exit_code == 0

@@ -87,7 +87,7 @@ def restored(study: Path) -> Records:
     return Records.open(storage(study))
 
 
-def test_a_whole_study_is_left_as_it_is(study: Path) -> None:
+def test_an_undamaged_study_is_unchanged(study: Path) -> None:
     before = contents(study)
     assert kinds(study) == []
     assert repair(storage(study)).actions == ()
@@ -140,10 +140,10 @@ def test_a_trial_cut_at_any_byte_is_rebuilt_as_it_was_or_not_at_all(template: Pa
     records = Records.open(storage(template))
     trial, outcome = records.trials()[number]
     content = trial.json_bytes()
-    told = content.index(b' "spec"') - len(",\n")
+    params_end = content.index(b' "spec"') - len(",\n")
     for cut in range(len(content) - 2):
         again = rebuild(records, number, content[:cut], outcome)
-        if outcome is None and cut < told:
+        if outcome is None and cut < params_end:
             assert again is None, "nothing says what the parameters were"
             continue
         assert again is not None
@@ -168,7 +168,7 @@ def test_garbage_in_a_trial_under_way_is_not_believed(template: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", ["none", "params", "sampler"])
-def test_a_torn_trial_under_way_goes_on_or_is_issued_anew(study: Path, cut: str) -> None:
+def test_a_torn_trial_under_way_resumes_or_is_issued_anew(study: Path, cut: str) -> None:
     path = study / paths.trial_record(UNFINISHED)
     content = path.read_bytes()
     trial = Records.open(storage(study)).trials()[UNFINISHED][0]
@@ -255,7 +255,7 @@ def test_two_torn_study_files_cannot_be_repaired_and_nothing_is_touched(study: P
 
 
 @pytest.mark.parametrize("content", [None, b"{"])
-def test_lost_lessons_are_named(tmp_path: Path, content: bytes | None) -> None:
+def test_lost_transferred_points_are_named(tmp_path: Path, content: bytes | None) -> None:
     spec = factories.study_spec(warm_start=["other"])
     study = tmp_path / "synthetic"
     Records.create(storage(study), spec, factories.FINGERPRINT)
@@ -299,7 +299,7 @@ def test_a_measurement_that_is_torn_or_anothers_is_dropped(study: Path) -> None:
 
 @pytest.fixture
 def littered(study: Path) -> list[str]:
-    """What killed processes leave: unrenamed files, a probe, a permit, and stages that nobody goes on with."""
+    """What killed processes leave: unrenamed files, a probe, a permit, and stages that no process resumes."""
     hexes = "0123456789abcdef" * 2
     litter = [
         f"{paths.STUDY}.{hexes}.tmp",

@@ -305,7 +305,7 @@ def test_what_is_wrong_with_a_dict_is_named_by_its_key() -> None:
 OVERRIDES = ["recipe=imp", "recipe.train.attack.steps=3", "sampler.n_startup_trials=3", "early_stopping.kind=reach"]
 
 
-def test_overrides_are_validated_once_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_overrides_is_validated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     validated: list[StudySpec] = []
     check = spec_module.wrong_space
 

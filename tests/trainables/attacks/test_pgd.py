@@ -176,7 +176,7 @@ def test_labels_say_what_was_run() -> None:
 
 @pytest.mark.parametrize(("steps", "share"), [(1, 2.5), (5, 0.5), (10, 0.25), (100, 0.25)])
 def test_default_step_is_a_quarter_of_eps_or_more(steps: int, share: float) -> None:
-    """From the middle, with a gradient that never turns, so many steps of that size."""
+    """From the middle, with a constant gradient, PGD makes `steps` steps of the default size."""
     asked: list[Tensor] = []
 
     def logits_fn(z: Tensor) -> Tensor:

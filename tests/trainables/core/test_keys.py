@@ -91,7 +91,7 @@ def test_data_and_seed_change_everything() -> None:
     assert not set(_keys(trial)) & set(_keys(trial.model_copy(update={"seed": 4})))
 
 
-def test_where_the_files_are_and_what_is_kept_changes_no_key() -> None:
+def test_the_location_of_files_and_what_is_kept_changes_no_key() -> None:
     trial = _trial()
     moved = trial.model_copy(update={"data": trial.data.model_copy(update={"root": "elsewhere"}), "snapshots": (1, 5)})
     assert _keys(moved) == _keys(trial)

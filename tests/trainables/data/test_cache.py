@@ -111,7 +111,7 @@ class _Evil:
 def test_unwritable_cache_is_done_without(
     spec: Parquet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("not a directory")
     monkeypatch.setenv("ROBUSTSEARCH_CACHE", str(tmp_path / "file" / "below"))
     with caplog.at_level(logging.WARNING):
         _, found = training_arrays(spec)
@@ -157,7 +157,7 @@ def test_layouts_of_one_content_have_one_fingerprint(tmp_path: Path) -> None:
 
 
 class _Given(Data):
-    """Gives what it is told to."""
+    """Returns the arrays it was given."""
 
     kind: str = "given"
     arrays: tuple[object, object] = (None, None)

@@ -59,7 +59,7 @@ def test_message_names_every_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mnist", "cifar10", "svhn", "parquet", "image_folder"])
-def test_a_root_that_cannot_be_looked_into_is_refused(kind: str) -> None:
+def test_an_unreadable_root_is_refused(kind: str) -> None:
     with pytest.raises(DataError, match=r"cannot look for data in x+: File name too long"):
         DATASETS[kind](root="x" * 300).read_training()
 

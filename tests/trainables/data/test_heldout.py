@@ -31,7 +31,7 @@ MAY_CALL_READ_TEST = {"trainables/data/heldout.py", KIT}
 
 
 def imports_heldout(tree: ast.AST) -> bool:
-    """Say whether a module names `heldout` in an import, or in a string that could be imported."""
+    """Return whether a module names `heldout` in an import, or in a string that could be imported."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import) and any("heldout" in alias.name.split(".") for alias in node.names):
             return True
@@ -47,7 +47,7 @@ def imports_heldout(tree: ast.AST) -> bool:
 
 
 def calls_read_test(tree: ast.AST) -> bool:
-    """Say whether a module reaches for `read_test`, defining it aside."""
+    """Return whether a module uses `read_test` other than by defining it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr == "read_test":
             return True
@@ -57,7 +57,7 @@ def calls_read_test(tree: ast.AST) -> bool:
 
 
 def asks_for_test_part(tree: ast.AST) -> bool:
-    """Say whether files of the part `test` are asked for outside a method `read_test`."""
+    """Return whether files of the part `test` are asked for outside a method `read_test`."""
     for node in _outside_read_test(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
@@ -115,7 +115,7 @@ def test_only_read_test_asks_for_test_files() -> None:
         (asks_for_test_part, "spec.find(part='test')"),
     ],
 )
-def test_the_checks_find_what_they_look_for(check: Any, source: str) -> None:
+def test_the_checks_find_violations(check: Any, source: str) -> None:
     assert check(ast.parse(source))
     assert not check(ast.parse("def read_test(self):\n    return self.read(part)"))
 

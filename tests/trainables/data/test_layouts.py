@@ -44,7 +44,7 @@ def test_decode_refuses_colour_after_grey() -> None:
     assert np.array_equal(decode(encoded(colour, grey), 2)[1], grey.repeat(3, axis=0))
 
 
-def test_decode_refuses_sizes_unless_told_one() -> None:
+def test_decode_refuses_different_sizes_without_a_size() -> None:
     small, large = made(1, (3, 4, 6), 0)[0][0], made(1, (3, 8, 8), 0)[0][0]
     with pytest.raises(DataError, match="image 1 is 8x8, but the first image is 6x4; set `size`"):
         decode(encoded(small, large), 2)

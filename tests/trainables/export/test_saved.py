@@ -84,7 +84,7 @@ def test_channels_last_weights_are_saved_alike(tmp_path: Path) -> None:
     assert (one / saved.WEIGHTS).read_bytes() == (two / saved.WEIGHTS).read_bytes()
 
 
-def test_refuses_a_target_that_is_not_empty_unless_told(place: Path) -> None:
+def test_refuses_a_target_that_is_not_empty_without_overwrite(place: Path) -> None:
     before = (place / saved.WEIGHTS).read_bytes()
     with pytest.raises(StorageError, match="not empty"):
         saved.save(place, pruned(1), CARD)
@@ -109,7 +109,7 @@ def test_an_empty_target_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["fsync", "rename"])
-def test_a_failed_write_leaves_what_was_there(place: Path, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_previous_content(place: Path, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (place / saved.WEIGHTS).read_bytes()
     rename = Path.rename
 

@@ -31,7 +31,7 @@ class Fixed:
 
 
 @pytest.fixture
-def scene() -> tuple[nn.Module, Tensor, Tensor, Fixed]:
+def setup() -> tuple[nn.Module, Tensor, Tensor, Fixed]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     x, found = torch.rand(5, 3, 2, 2), torch.rand(5, 3, 2, 2)
@@ -46,18 +46,18 @@ def cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_losses_follow_their_formulas(scene: Any, smoothing: float) -> None:
-    model, x, y, adversary = scene
+def test_losses_follow_their_formulas(setup: Any, smoothing: float) -> None:
+    model, x, y, adversary = setup
     clean, adversarial = (cross_entropy(model(z), y, smoothing) for z in (x, adversary.found))
     p, q = model(x).softmax(1), model(adversary.found).softmax(1)
     divergence = (p * (p.log() - q.log())).sum(1).mean()
     wrong = q.clone()
     wrong[torch.arange(5), y] = 0
     true = p[torch.arange(5), y]
-    doubted = ((p * (p.log() - q.log())).sum(1) * (1 - true)).mean()
+    weighted_divergence = ((p * (p.log() - q.log())).sum(1) * (1 - true)).mean()
     boosted = adversarial - (1 - wrong.max(1).values).log().mean()
     wanted = {
-        Mart(beta=3.0): boosted + 3 * doubted,
+        Mart(beta=3.0): boosted + 3 * weighted_divergence,
         Natural(): clean,
         Madry(): adversarial,
         Mix(weight=0.3): 0.3 * clean + 0.7 * adversarial,
@@ -74,8 +74,8 @@ def test_losses_follow_their_formulas(scene: Any, smoothing: float) -> None:
     assert {type(spec) for spec in wanted} == set(LOSSES.values())
 
 
-def test_what_is_attacked(scene: Any) -> None:
-    model, x, y, adversary = scene
+def test_what_is_attacked(setup: Any) -> None:
+    model, x, y, adversary = setup
     Natural().terms(model, adversary, x, y, 0.1)
     assert adversary.asked == []
     for spec in (Madry(), Mix()):
@@ -85,22 +85,22 @@ def test_what_is_attacked(scene: Any) -> None:
         assert torch.equal(label, y), "the true label, not a smoothed one"
         assert start is None
     Trades().terms(model, adversary, x, y, 0.1)
-    attacked, surrogate, start = adversary.asked.pop()
+    attacked, clean_probabilities, start = adversary.asked.pop()
     assert torch.equal(attacked, x)
-    torch.testing.assert_close(surrogate, model(x).softmax(1))
-    assert not surrogate.requires_grad
+    torch.testing.assert_close(clean_probabilities, model(x).softmax(1))
+    assert not clean_probabilities.requires_grad
     assert start is not None
     assert 0 < float((start - x).abs().max()) < 0.01
 
 
-def test_trades_attack_raises_the_divergence(scene: Any) -> None:
-    model, x, _, _ = scene
+def test_trades_attack_raises_the_divergence(setup: Any) -> None:
+    model, x, _, _ = setup
     adversary = Adversary(Pgd(steps=10), model, 0.1, torch.Generator().manual_seed(0))
-    surrogate = model(x).softmax(1).detach()
-    found = adversary(x, surrogate, start=(x + 1e-3).clamp(0, 1))
+    clean_probabilities = model(x).softmax(1).detach()
+    found = adversary(x, clean_probabilities, start=(x + 1e-3).clamp(0, 1))
 
     def divergence(z: Tensor) -> Tensor:
-        return F.kl_div(model(z).log_softmax(1), surrogate, reduction="none").sum(1)
+        return F.kl_div(model(z).log_softmax(1), clean_probabilities, reduction="none").sum(1)
 
     assert bool((divergence(found) > divergence(x) + 1e-4).all())
     assert float((found - x).abs().max()) <= 0.1 + 1e-6

@@ -21,9 +21,9 @@ from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State, Tensors, pack, unpack
 
 
-def _phase(rewiring: MaskUpdate, epochs: int = 4, **fields: Any) -> Train:
+def _phase(mask_update: MaskUpdate, epochs: int = 4, **fields: Any) -> Train:
     training = Training(**{"batch": 25, "eps": 0.05, "precision": "fp32"} | fields)
-    return Train(epochs=epochs, training=training, rewiring=rewiring)
+    return Train(epochs=epochs, training=training, rewiring=mask_update)
 
 
 def _reports(spec: Train, begin: State, **options: Any) -> list[tuple[Epoch, State, dict[str, Tensors]]]:
@@ -146,17 +146,17 @@ def test_a_flying_bird_holds_its_budget_in_every_layer_and_moves(grow: Any, opti
     assert not torch.equal(found[-1][1].masks["4.weight"], begin.masks["4.weight"])
 
 
-REWIRINGS = [
+MASK_UPDATES_TESTED = [
     Gradual(sparsity=0.85, every=2, end=0.6),
     FlyingBird(every=2),
     FlyingBird(every=2, grow="random", plus=True, window=1, plus_from=0.1),
 ]
 
 
-@pytest.mark.parametrize("rewiring", REWIRINGS, ids=["gradual", "gradient", "plus"])
+@pytest.mark.parametrize("mask_update", MASK_UPDATES_TESTED, ids=["gradual", "gradient", "plus"])
 @pytest.mark.parametrize("at", [1, 3])
-def test_a_resumed_training_rewires_as_an_uninterrupted_one(rewiring: MaskUpdate, at: int) -> None:
-    spec = _phase(rewiring, epochs=5, select=15, **EVERYTHING)
+def test_a_resumed_training_updates_masks_as_an_uninterrupted_one(mask_update: MaskUpdate, at: int) -> None:
+    spec = _phase(mask_update, epochs=5, select=15, **EVERYTHING)
     begin = pruned(State.of(network()))
     whole = _reports(spec, begin)
     checkpoint = unpack(pack(whole[at - 1][2]))
@@ -189,9 +189,9 @@ def test_what_cannot_be_rewired_is_refused(fields: dict[str, Any], message: str)
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("rewiring", REWIRINGS, ids=["gradual", "gradient", "plus"])
-def test_rewires_on_a_gpu(rewiring: MaskUpdate) -> None:
-    spec, begin = _phase(rewiring, select=15), pruned(State.of(network()))
+@pytest.mark.parametrize("mask_update", MASK_UPDATES_TESTED, ids=["gradual", "gradient", "plus"])
+def test_updates_masks_on_a_gpu(mask_update: MaskUpdate) -> None:
+    spec, begin = _phase(mask_update, select=15), pruned(State.of(network()))
     images = data()
     for split in {id(images.train): images.train}.values():
         object.__setattr__(split, "x", split.x.cuda())

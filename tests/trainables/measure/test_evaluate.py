@@ -407,7 +407,7 @@ def test_the_first_steps_of_an_attack_break_no_example_that_all_of_them_do_not(
 
 
 class Seen(Metric):
-    """Tell what the scene shows."""
+    """Return values read from the context."""
 
     kind: Literal["seen"] = "seen"
     name: str = "seen"
@@ -438,7 +438,7 @@ def test_metrics_see_the_network_its_verdicts_and_its_origin() -> None:
         measure(model, State.of(model), only, SPLIT, device="cpu")
 
 
-def test_no_metric_costs_no_key_and_a_cheap_look_takes_none() -> None:
+def test_no_metric_costs_no_key_and_a_partial_measurement_takes_none() -> None:
     with_one = QUICK.model_copy(update={"metrics": (Weights(),)})
     assert "metrics" not in plain(QUICK, defaults=False)
     assert with_one.cheaper(10, 1) == QUICK.cheaper(10, 1)

@@ -54,5 +54,5 @@ def test_an_end_at_the_same_epoch_counts_once_and_a_training_is_no_distance_from
     assert set(Dynamics(epochs=(1,)).values(context(lambda: (same, same))).values()) == {0.0}
 
 
-def test_without_two_trainings_nothing_is_known() -> None:
+def test_without_two_trainings_there_is_no_estimate() -> None:
     assert all(math.isnan(value) for value in Dynamics().values(context(lambda: None)).values())

@@ -72,7 +72,7 @@ def test_lipschitz_constants_of_an_affine_classifier_are_its_weights(affine: Met
     assert found["reach_l2"] == found["clever_l2"] == pytest.approx(margin / l2, rel=1e-5)
 
 
-def test_sampling_finds_steeper_places_of_a_curved_net() -> None:
+def test_sampling_finds_steeper_points_of_a_curved_net() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3)).eval().requires_grad_(False)
     here = context(net, torch.rand(10, 1, 4, 4), torch.zeros(10, dtype=torch.long))

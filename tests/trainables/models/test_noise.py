@@ -106,7 +106,7 @@ def test_a_state_carries_the_noise(coefficients: str, shapes: list[tuple[int, ..
     assert found is not None
     assert (found.masked, found.nonzero) == (False, True)
     assert folded.weights_sha256() == kept.weights_sha256() != state.weights_sha256()
-    # A later training goes on from the coefficients; others of another shape begin anew.
+    # A later training resumes the coefficients; those of another shape are initialised again.
     again = NoisyWeights(settings, kept)
     assert all(bool((t == 0.5).all()) for t in again.extras.values())
 

@@ -105,7 +105,7 @@ def test_scores_of_batches_are_averaged_over_their_images() -> None:
     close(pruner.scores(seen), {n: torch.stack([k * p[n] for k, p in parts]).sum(dim=0) / 24 for n in seen.weights})
 
 
-def test_all_images_are_looked_at_and_every_draw_is_the_generators() -> None:
+def test_all_images_are_used_and_every_draw_is_the_generators() -> None:
     model = build()
 
     def scores(pruner: Mad, seed: int) -> Tensors:

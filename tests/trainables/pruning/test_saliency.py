@@ -223,7 +223,7 @@ def test_the_density_falls_by_the_same_factor_in_each_round() -> None:
     assert Any_().sparsities(0.0, 0.9) == (0.9,)
 
 
-def test_weights_alone_are_too_little_to_look_at() -> None:
+def test_saliency_needs_a_network_beside_the_weights() -> None:
     with pytest.raises(ValueError, match="was given weights alone"):
         prune(Pruning(pruner=Snip()), 0.5, State.of(build()), torch.Generator())
 

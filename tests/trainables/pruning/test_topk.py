@@ -63,7 +63,7 @@ def test_the_index_is_that_of_the_shape_in_every_memory_format(
     assert found.flatten().tolist() == brute_force(scores.flatten().tolist(), among.flatten().tolist(), k)
 
 
-def test_the_highest_are_found_in_every_memory_format() -> None:
+def test_the_highest_are_selected_in_every_memory_format() -> None:
     scores = torch.rand(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
     among = scores > 0.3
     last = highest(scores.to(memory_format=torch.channels_last), 20, among)

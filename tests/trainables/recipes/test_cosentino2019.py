@@ -61,7 +61,7 @@ def test_the_last_round_is_cut_to_the_sparsity_with_the_layers_in_proportion() -
 
 
 @pytest.mark.parametrize("rewind", ["init", "dense_trained", "random", "none"])
-def test_every_round_goes_back_where_the_strategy_says_and_trains_whole(rewind: str) -> None:
+def test_every_round_rewinds_as_the_strategy_says_and_trains_in_full(rewind: str) -> None:
     recipe = Cosentino2019.model_validate({"sparsity": 0.4872, "rewind": rewind, "epochs": 4})
     phases = recipe.phases()
     trainings = [phase for phase in phases if isinstance(phase, Train)]

@@ -46,6 +46,6 @@ def test_another_pruner_or_attack_than_the_trainings_is_refused(prune: dict[str,
         RECIPES.parse({"kind": "mad", "prune": prune})
 
 
-def test_the_trainings_own_radius_may_be_told_again() -> None:
+def test_the_trainings_own_radius_may_be_given_explicitly() -> None:
     fields = {"train": {"eps": 0.1}, "prune": {"pruner": {"kind": "mad", "eps": 0.1, "mask_steps": 3}}}
     assert float(cut(fields).pruning.pruner.eps) == 0.1  # type: ignore[attr-defined]

@@ -59,7 +59,7 @@ def test_radmm_pulls_cuts_and_retrains_as_its_code_does() -> None:
     assert rates == pytest.approx({0: 0.01, 79: 0.01, 80: 0.001, 149: 0.001, 150: 1e-4})
 
 
-def test_radmm_does_otherwise_if_told() -> None:
+def test_radmm_options_override_its_defaults() -> None:
     fields = {"restarts": False, "admm_lr": 0.3, "retrain_schedule": Constant(), "retrain_lr": 0.2}
     _, _, pulled, _, rest, _ = Radmm.model_validate({**fields, "train": {"schedule": Step(warmup=2)}}).phases()
     assert isinstance(pulled, Train)
@@ -93,7 +93,7 @@ def test_the_classic_ladder_takes_a_fifth_each_round() -> None:
 
 
 @pytest.mark.parametrize("rewind", ["init", "dense_trained", "random", 0, 3, "none"])
-def test_imp_rewinds_where_it_is_told_to(rewind: Any) -> None:
+def test_imp_rewinds_to_the_given_state(rewind: Any) -> None:
     phases = Imp(sparsity=0.5, rate=0.5, epochs=10, rewind=rewind).phases()
     rewinds = [phase.to for phase in phases if isinstance(phase, Rewind)]
     first, again = (phase for phase in phases if isinstance(phase, Train))

@@ -140,7 +140,7 @@ def test_a_search_broken_off_between_its_epochs_ends_with_the_same_bits(tmp_path
 
 
 @pytest.mark.parametrize("pruner", ["snip", "grasp", "synflow", "ntk_sap"])
-def test_controls_look_at_the_network_at_initialisation(tmp_path: Path, pruner: str) -> None:
+def test_controls_use_the_network_at_initialisation(tmp_path: Path, pruner: str) -> None:
     fields = {"inputs": "pgd", "eps": 0.1} if pruner in ("snip", "grasp") else {}
     spec = trial(method="prune", prune={"pruner": {"kind": pruner, **fields, "rounds": 2}})
     found = run(spec, tmp_path)[-1].point

@@ -180,7 +180,7 @@ def channels(counts: str = "weights", **fields: float) -> tuple[FilterGates, Res
 
 
 def alive(found: FilterGates) -> dict[str, Tensor]:
-    """Say, by layer, which filters have the highest absolute scores, as many as the density says."""
+    """Return, by layer, which filters have the highest absolute scores, as many as the density says."""
     layers = ("stem", "one", "two")
     kept = {}
     for layer, density in zip(layers, found.densities(found.extras).tolist(), strict=True):

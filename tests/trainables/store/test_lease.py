@@ -150,7 +150,7 @@ def test_of_many_that_take_over_one_succeeds(storage: Storage, forge: Callable[.
     assert storage.names() == []
 
 
-def test_heartbeat_is_renewed_and_a_lost_lease_is_noticed(
+def test_heartbeat_is_renewed_and_a_lost_lease_is_detected(
     storage: Storage, forge: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "BEAT_EVERY", 0.02)

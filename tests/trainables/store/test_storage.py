@@ -64,7 +64,7 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path, mon
     assert storage.names() == ["file"]
 
 
-def test_a_place_that_cannot_be_a_directory_is_a_storage_error(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_a_directory_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         Storage(str(tmp_path / "file")).write("x", b"")

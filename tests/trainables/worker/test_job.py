@@ -100,7 +100,7 @@ def test_a_training_that_diverges_is_a_failed_trial_that_says_so(start: Any, stu
     assert "Traceback" in ended.failure.traceback
 
 
-def test_a_net_whose_layer_is_pruned_away_is_measured_at_chance_and_flagged(start: Any, study_folder: Path) -> None:
+def test_a_net_whose_layer_is_pruned_entirely_is_measured_at_chance_and_flagged(start: Any, study_folder: Path) -> None:
     recipe = {"kind": "three_stage", "sparsity": 0.9999, "epochs": 1, "finetune_epochs": 0, "train": FAST}
     finish(start(TrialSpec.model_validate({**plain(trial()), "recipe": recipe})))
     last = outcome(study_folder).points[-1]

@@ -187,7 +187,7 @@ def test_a_pruner_that_fails_to_check_a_network_is_refused(ask: Probe, monkeypat
     assert message == "the pruner blind cannot score the network lenet300: KeyError: 'weight'"
 
 
-def test_nothing_else_is_looked_at_where_the_storage_is_refused(ask: Probe, tmp_path: Path) -> None:
+def test_nothing_else_is_checked_where_the_storage_is_refused(ask: Probe, tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "absent"))
     found = ask(storage=storage.location, data={"kind": "cifar10", "root": "nowhere"}, plugins=["absent_plugin"])
     assert "is not the directory" in refused(found, 6)

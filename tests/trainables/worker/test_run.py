@@ -162,7 +162,7 @@ def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp
 
 
 def test_a_study_takes_over_what_another_in_its_storage_has_trained(tmp_path: Path) -> None:
-    (tmp_path / "front.csv").write_text("a table that somebody exported beside the studies")
+    (tmp_path / "front.csv").write_text("a table that a user exported beside the studies")
     first = points(run_in_study(tmp_path, "one", trial()).progress())
     progress = list(run_in_study(tmp_path, "two", trial(sparsity=0.875)).progress())
     assert _epochs(progress) == 2

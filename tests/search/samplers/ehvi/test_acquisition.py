@@ -100,7 +100,7 @@ def test_several_points_gain_at_least_what_is_said_and_more_than_the_best_alone(
     assert after[-1] == pytest.approx(together.mean(), rel=0.03, abs=spread)
 
 
-def test_what_is_known_or_infeasible_adds_nothing() -> None:
+def test_an_observed_or_infeasible_point_adds_nothing() -> None:
     one = over_staircase(chain((0.6, 0.65, 0.1)), STAIRS)[0, 0]
     after = over_staircase(chain((0.95, 0.9, 0.1, 0.0), (0.6, 0.65, 0.1), (0.6, 0.65, 0.1, 0.5)), STAIRS)[0]
     assert after == pytest.approx([0.0, one, one])

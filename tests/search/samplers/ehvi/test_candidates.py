@@ -74,7 +74,7 @@ SMALL = study(
 ).space
 
 
-def test_a_small_space_is_listed_whole_and_a_continuum_is_not() -> None:
+def test_a_small_space_is_listed_in_full_and_a_continuum_is_not() -> None:
     found = all_trials(SMALL, 100)
     assert found is not None
     assert len(found) == len({identity(params) for params in found}) == 3 + 5 * 3
@@ -118,7 +118,7 @@ def test_choices_without_an_order_are_equally_far_apart_and_share_a_length() -> 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31))
-def test_features_are_scaled_and_inactive_parameters_have_one_place(seed: int) -> None:
+def test_features_are_scaled_and_inactive_parameters_have_one_value(seed: int) -> None:
     found = sobol_trials(SPACE, 16, seed)
     rows = Encoder(SPACE).rows(found)
     assert rows.min() >= 0

@@ -55,7 +55,7 @@ def test_lengths_tell_what_matters_and_how_noisy_it_is() -> None:
     assert math.sqrt(found.noise) * y.std() == pytest.approx(0.1, rel=0.3)
 
 
-def test_it_learns_a_function_and_knows_where_it_has_not_looked() -> None:
+def test_it_fits_a_function_and_is_uncertain_far_from_observations() -> None:
     x, y = data(80)
     model = condition(x, y, GROUPS, fit(x, y, GROUPS))
     there = np.random.default_rng(2).random((50, 4))

@@ -290,7 +290,7 @@ def test_any_sparsities_and_any_results_lead_to_a_suggestion(case: str, results:
         asked.tell(number, "failed" if number == 4 else "complete", values, missed)
 
 
-def test_a_small_space_is_searched_whole_before_anything_repeats(tmp_path: Path) -> None:
+def test_a_small_space_is_searched_in_full_before_anything_repeats(tmp_path: Path) -> None:
     """Two radii, two rewinds and three rungs: twelve networks, of which a trial measures up to three."""
     spec = factories.study_spec(
         name="small",
@@ -331,7 +331,7 @@ def _small_points(spec: StudySpec, record: Any, known: set[str]) -> Any:
     yield from synthetic.measured(spec, record, known, lambda params: synthetic.robust({**filled, **params}))
 
 
-def test_hyperparameters_come_from_the_same_points_until_a_tenth_more_are_told() -> None:
+def test_hyperparameters_come_from_the_same_points_until_a_tenth_more_are_observed() -> None:
     spec = study(SPACE)
     points = sobol_trials(spec.space, 256, seed=3)
 

@@ -21,17 +21,18 @@ os.environ["RAY_AUTH_MODE"] = "token"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the integration tests, which start many processes, in one of the processes that share the tests.
+    """Give a process whole files, so that fixtures of a module are made once, and one all integration tests.
 
-    Marks of xdist's own `loadgroup` would do that, but its 3.8 overlooks them under pytest 9.2.
+    Those start many processes themselves. Groups of xdist's own would do it, but xdist 3.8 overlooks them under
+    pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneByOne(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "integration" if nodeid.startswith("tests/integration/") else nodeid
+            return "integration" if nodeid.startswith("tests/integration/") else nodeid.partition("::")[0]
 
-    return OneByOne(config, log)
+    return ByFile(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -123,15 +123,15 @@ class Axis:
     def dress(self, axis: Any, rows: Sequence[PointRow]) -> None:
         """Set limits, ticks and label."""
         axis.set_label_text(_TITLES.get(self.measure, self.measure), color=_INK)
-        known = [value for value in map(self.at, rows) if math.isfinite(value)]
+        finite = [value for value in map(self.at, rows) if math.isfinite(value)]
         if self.measure == SPARSITY:
-            reach = max([*known, 1.0])
+            reach = max([*finite, 1.0])
             places = [(-math.log10(1 - s), s) for s in _SPARSITIES if -math.log10(1 - s) <= reach * 1.08]
             axis.set_ticks([place for place, _ in places], labels=[f"{100 * s:g}" for _, s in places])
             _limits(axis, -0.04 * reach, 1.08 * reach)
         elif not self.measure.endswith("accuracy"):
             _logarithmic(axis)
-        elif not known:
+        elif not finite:
             _limits(axis, 0.0, 100.0)
 
 

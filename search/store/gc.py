@@ -67,9 +67,9 @@ class StageCollector:
         return Swept(tuple(dropped), freed, len(self._sizes) - (len(dropped) if dry else 0), size)
 
     def _look(self, growing: set[str]) -> None:
-        there = set(self._stages.keys()) - self._points
-        self._sizes = {key: size for key, size in self._sizes.items() if key in there and key not in growing}
-        for key in there - self._sizes.keys():
+        stored = set(self._stages.keys()) - self._points
+        self._sizes = {key: size for key, size in self._sizes.items() if key in stored and key not in growing}
+        for key in stored - self._sizes.keys():
             if self._stages.has_point(key):
                 self._points.add(key)
             else:

@@ -63,14 +63,14 @@ def ideal() -> float:
 
 
 def measured(
-    spec: StudySpec, record: TrialRecord, known: set[str], worth: Callable[[Params], float] = robust
+    spec: StudySpec, record: TrialRecord, trained_keys: set[str], worth: Callable[[Params], float] = robust
 ) -> Iterator[tuple[Any, int]]:
-    """Yield a trial's points with the epochs trained anew up to each; `known` keys cost nothing, and grow."""
+    """Yield points and the epochs trained for each; stages in `trained_keys` cost nothing, new ones are added to it."""
     epochs = measures = 0
     for step in keyed_phases(spec.trial(record.params), factories.DATA_HASH):
-        if isinstance(step.phase, Train) and step.key not in known:
+        if isinstance(step.phase, Train) and step.key not in trained_keys:
             epochs += step.phase.epochs - step.phase.start
-        known.add(step.key)
+        trained_keys.add(step.key)
         if isinstance(step.phase, Measure):
             here = {f"recipe.{name}": value for name, value in step.phase.stands_for.items()}
             params = {path: here.get(path, value) for path, value in record.params.items()}
@@ -84,12 +84,12 @@ def epochs_to(share: float, spec: StudySpec, directory: Path, most: int) -> int:
     """Search until the front covers so much of the ideal; return the epochs trained by then, at most `most`."""
     goal = share * ideal()
     driver = Driver(Records.create(Storage(str(directory)), spec, factories.FINGERPRINT))
-    known: set[str] = set()
+    trained_keys: set[str] = set()
     values: list[Point] = []
     total = 0
     while total < most and (record := driver.next()):
         points = []
-        for point, epochs in measured(spec, record, known):
+        for point, epochs in measured(spec, record, trained_keys):
             points.append(point)
             values.append((point.robust_accuracy, point.sparsity))
             driver.on_point(record.number, point)
@@ -104,11 +104,11 @@ def epochs_to(share: float, spec: StudySpec, directory: Path, most: int) -> int:
 def run_trials(records: Records, trials: int) -> Driver:
     """Run trials of a study to their end."""
     driver = Driver(records)
-    known: set[str] = set()
+    trained_keys: set[str] = set()
     for _ in range(trials):
         record = driver.next()
         assert record is not None
-        points = [point for point, _ in measured(records.spec, record, known)]
+        points = [point for point, _ in measured(records.spec, record, trained_keys)]
         for point in points:
             driver.on_point(record.number, point)
         records.write_outcome(factories.outcome(record.number, points))

@@ -42,10 +42,10 @@ def held_back(split: Split, images: int) -> tuple[Split, Split]:
     if not images:
         return split, Split(split.x[:0], split.y[:0], split.scale)
     labels = split.y.cpu().numpy()
-    held = torch.zeros(len(split), dtype=torch.bool)
+    held_out = torch.zeros(len(split), dtype=torch.bool)
     for label, share in enumerate(quotas(np.bincount(labels), images)):
-        held[np.flatnonzero(labels == label)[::-1][:share].copy()] = True
-    parts = ((split.x[which.to(split.x.device)], split.y[which.to(split.y.device)]) for which in (~held, held))
+        held_out[np.flatnonzero(labels == label)[::-1][:share].copy()] = True
+    parts = ((split.x[which.to(split.x.device)], split.y[which.to(split.y.device)]) for which in (~held_out, held_out))
     rest, last = (Split(x, y, split.scale) for x, y in parts)
     return rest, last
 
@@ -54,9 +54,9 @@ class Selection:
     """The results of a training's epochs on the images held back, and the best state so far."""
 
     def __init__(
-        self, training: Training, held: Split, key: str, device: torch.device, memory: torch.memory_format
+        self, training: Training, held_out: Split, key: str, device: torch.device, memory: torch.memory_format
     ) -> None:
-        self._training, self._held, self._key = training, held, key
+        self._training, self._held, self._key = training, held_out, key
         self._device, self._format = device, memory
         self.results: list[EpochResult] = []
         self._chosen: EpochResult | None = None

@@ -105,8 +105,8 @@ class _Run:
         self.training: Training = phase.training
         self.precision = resolve_precision(self.training.precision, device)
         self.format = memory_format(model)
-        self.split, held = held_back(data.train, self.training.select)
-        self.selection = Selection(self.training, held, key, device, self.format)
+        self.split, held_out = held_back(data.train, self.training.select)
+        self.selection = Selection(self.training, held_out, key, device, self.format)
         self.masks = {name: mask.to(device) for name, mask in state.masks.items()}
         state = state.to(device).masked()
         state.into(model.to(device).to(memory_format=self.format)).train()

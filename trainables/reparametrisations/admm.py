@@ -128,8 +128,8 @@ class AdmmWeights(EffectiveWeights):
 
         from trainables.pruning.cut import prune
 
-        there = replace(self._state, params={**self._state.params, **points})
-        masks = prune(self._spec.pruning, self._spec.sparsity, there, self._draws).masks
+        moved = replace(self._state, params={**self._state.params, **points})
+        masks = prune(self._spec.pruning, self._spec.sparsity, moved, self._draws).masks
         return {name: torch.where(masks[name], point, 0.0) for name, point in points.items()}
 
     def _write(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:

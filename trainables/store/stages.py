@@ -146,8 +146,8 @@ class Stages:
         continue from the same bits.
         """
         folder = paths.stage(key)
-        known = self.find(key)
-        files = dict(known.files) if known else {}
+        existing = self.find(key)
+        files = dict(existing.files) if existing else {}
         contents = {paths.STATE: state, **{_snapshot(epoch): kept for epoch, kept in (snapshots or {}).items()}}
         if contents.keys() <= files.keys() and (first := self.load(key)) is not None:
             return first

@@ -20,14 +20,14 @@ from trainables.store.storage import Storage
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage with a study that has a front, one whose points all violate its constraint, and one that failed."""
-    place = tmp_path_factory.mktemp("storage")
-    make_study(place / "synthetic", 12)
-    make_study(place / "tight", 4, study_spec(name="tight", constraints={"clean_accuracy": ">= 0.9999"}))
-    failed = make_study(place / "failed", 0, study_spec(name="failed"))
+    storage_root = tmp_path_factory.mktemp("storage")
+    make_study(storage_root / "synthetic", 12)
+    make_study(storage_root / "tight", 4, study_spec(name="tight", constraints={"clean_accuracy": ">= 0.9999"}))
+    failed = make_study(storage_root / "failed", 0, study_spec(name="failed"))
     for number in range(3):
         failed.issue(trial(number, failed.spec))
         failed.write_outcome(outcome(number, failure=failure("oom", "no memory left")))
-    return place
+    return storage_root
 
 
 def test_front_is_a_table_of_its_points(storage: Path) -> None:
@@ -163,14 +163,14 @@ def test_status_counts_a_damaged_record(tmp_path: Path) -> None:
 
 def test_stop_asks_the_driver_at_work(tmp_path: Path) -> None:
     make_study(tmp_path / "synthetic", 2)
-    place = Storage(str(tmp_path / "synthetic"))
+    storage_root = Storage(str(tmp_path / "synthetic"))
     assert "no launch of synthetic is running" in run("stop", "synthetic", "--storage", tmp_path).stderr
-    assert not driver_lock.stop_requested(place)
-    with driver_lock.acquire(place):
+    assert not driver_lock.stop_requested(storage_root)
+    with driver_lock.acquire(storage_root):
         result = run("stop", "synthetic", "--storage", tmp_path, "--json")
         assert result.exit_code == 0
         assert json.loads(result.stdout)["driver"].startswith("process ")
-        assert driver_lock.stop_requested(place)
+        assert driver_lock.stop_requested(storage_root)
 
 
 def test_the_storage_comes_from_option_then_environment(storage: Path, tmp_path: Path) -> None:

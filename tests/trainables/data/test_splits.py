@@ -37,14 +37,14 @@ def test_carving_is_exact_disjoint_and_stratified(counts: list[int], data: st.Da
         return
     validation = data.draw(st.integers(classes, len(labels) - 1))
     seed = data.draw(st.integers(0, 3))
-    left, held = carve(labels, validation, seed)
-    assert len(held) == validation
-    assert sorted([*left, *held]) == list(range(len(labels)))
+    left, held_out = carve(labels, validation, seed)
+    assert len(held_out) == validation
+    assert sorted([*left, *held_out]) == list(range(len(labels)))
     assert np.all(np.diff(left) > 0)
-    assert np.array_equal(np.bincount(labels[held], minlength=len(counts)), quotas(np.array(counts), validation))
+    assert np.array_equal(np.bincount(labels[held_out], minlength=len(counts)), quotas(np.array(counts), validation))
     again = carve(labels, validation, seed)
     assert np.array_equal(again[0], left)
-    assert np.array_equal(again[1], held)
+    assert np.array_equal(again[1], held_out)
 
 
 def test_seeds_give_other_splits() -> None:
@@ -55,12 +55,12 @@ def test_seeds_give_other_splits() -> None:
 def test_validation_order_is_a_fair_sample() -> None:
     """With labels in blocks, the first 200 of the split hold every class about equally often."""
     labels = np.repeat(np.arange(10), 500)
-    held = carve(labels, 1000, 0)[1]
-    counts = np.bincount(labels[held[:200]], minlength=10)
+    held_out = carve(labels, 1000, 0)[1]
+    counts = np.bincount(labels[held_out[:200]], minlength=10)
     # Hypergeometric: 20 with a standard deviation of 3.8.
     assert counts.min() >= 6
     assert counts.max() <= 34
-    assert not np.array_equal(held, np.sort(held))
+    assert not np.array_equal(held_out, np.sort(held_out))
 
 
 def test_limit_is_stratified_and_repeatable() -> None:

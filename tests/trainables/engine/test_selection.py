@@ -27,8 +27,8 @@ ROUGH = {"select": 20, "optimiser": Sgd(lr=0.2), "schedule": Constant(), "eps": 
 def _robust(state: State) -> float:
     """Measure on the images held back, by hand."""
     net = state.into(network()).eval()
-    held = held_back(data().train, 20)[1]
-    x, y = held.pixels(), held.y
+    held_out = held_back(data().train, 20)[1]
+    x, y = held_out.pixels(), held_out.y
     found = attacks.run(Pgd(steps=10), net, x, y, eps=0.3, generator=torch.Generator().manual_seed(0))
     return float(((net(found).argmax(1) == y) & (net(x).argmax(1) == y)).float().mean())
 
@@ -60,18 +60,18 @@ def test_a_training_in_two_parts_chooses_at_its_end() -> None:
 
 def test_the_last_images_of_every_class_are_held_back() -> None:
     y = torch.tensor([0] * 30 + [1] * 20 + [3] * 10)
-    rest, held = held_back(Split(torch.arange(60), y, 1.0), 12)
-    assert held.x.tolist() == [*range(24, 30), *range(46, 50), 58, 59]
-    assert torch.equal(held.y, y[held.x])
-    assert sorted([*rest.x.tolist(), *held.x.tolist()]) == [*range(60)]
+    rest, held_out = held_back(Split(torch.arange(60), y, 1.0), 12)
+    assert held_out.x.tolist() == [*range(24, 30), *range(46, 50), 58, 59]
+    assert torch.equal(held_out.y, y[held_out.x])
+    assert sorted([*rest.x.tolist(), *held_out.x.tolist()]) == [*range(60)]
 
 
 def test_what_is_held_back_is_not_trained_on() -> None:
     spec = phase(epochs=2, batch=40, **{"select": 20})
     changed = data()
-    held = torch.isin(torch.arange(60), held_back(Split(torch.arange(60), changed.train.y, 1.0), 20)[1].x)
+    held_out = torch.isin(torch.arange(60), held_back(Split(torch.arange(60), changed.train.y, 1.0), 20)[1].x)
     x = changed.train.x.clone()
-    x[held] = x[held].flip(0)
+    x[held_out] = x[held_out].flip(0)
     object.__setattr__(changed.train, "x", x)
     model = network()
     one = end(started(spec)).checkpoint()["params"]

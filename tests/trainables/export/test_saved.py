@@ -35,19 +35,19 @@ def pruned(seed: int = 0) -> State:
     return replace(state, masks={**state.masks, name: mask}).masked()
 
 
-def edit(place: Path, **fields: object) -> None:
-    card = json.loads((place / saved.CARD).read_text())
-    (place / saved.CARD).write_text(json.dumps({**card, **fields}))
+def edit(folder: Path, **fields: object) -> None:
+    card = json.loads((folder / saved.CARD).read_text())
+    (folder / saved.CARD).write_text(json.dumps({**card, **fields}))
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return saved.save(tmp_path / "net", pruned(), CARD)
 
 
-def test_returns_the_network_bit_for_bit_with_its_statistics_and_zeros(place: Path) -> None:
+def test_returns_the_network_bit_for_bit_with_its_statistics_and_zeros(folder: Path) -> None:
     x = torch.rand(5, 1, 4, 4)
-    loaded = saved.load(place)
+    loaded = saved.load(folder)
     expected = pruned().into(network(seed=9)).eval()
     with torch.no_grad():
         assert torch.equal(loaded(x), expected(x))
@@ -69,10 +69,10 @@ def test_card_tells_of_the_noise_that_a_network_is_saved_without(tmp_path: Path)
     assert saved.read_card(saved.save(tmp_path / "plain", state, CARD))["noise"] is None
     alpha = {name: torch.full((1,), sign * 0.5) for name, sign in zip(state.prunable(), (1, -1) * 9, strict=False)}
     noisy = replace(state, extras=Noise(alpha, masked=True, nonzero=False).tensors())
-    place = saved.save(tmp_path / "noisy", noisy, CARD)
-    assert saved.read_card(place)["noise"] == pytest.approx(0.5)
+    folder = saved.save(tmp_path / "noisy", noisy, CARD)
+    assert saved.read_card(folder)["noise"] == pytest.approx(0.5)
     x = torch.rand(5, 1, 4, 4)
-    assert torch.equal(saved.load(place)(x), saved.load(tmp_path / "plain")(x))
+    assert torch.equal(saved.load(folder)(x), saved.load(tmp_path / "plain")(x))
 
 
 def test_channels_last_weights_are_saved_alike(tmp_path: Path) -> None:
@@ -84,14 +84,14 @@ def test_channels_last_weights_are_saved_alike(tmp_path: Path) -> None:
     assert (one / saved.WEIGHTS).read_bytes() == (two / saved.WEIGHTS).read_bytes()
 
 
-def test_refuses_a_target_that_is_not_empty_without_overwrite(place: Path) -> None:
-    before = (place / saved.WEIGHTS).read_bytes()
+def test_refuses_a_target_that_is_not_empty_without_overwrite(folder: Path) -> None:
+    before = (folder / saved.WEIGHTS).read_bytes()
     with pytest.raises(StorageError, match="not empty"):
-        saved.save(place, pruned(1), CARD)
-    assert (place / saved.WEIGHTS).read_bytes() == before
-    saved.save(place, pruned(1), CARD, overwrite=True)
-    assert (place / saved.WEIGHTS).read_bytes() != before
-    assert [p.name for p in place.parent.iterdir()] == ["net"]
+        saved.save(folder, pruned(1), CARD)
+    assert (folder / saved.WEIGHTS).read_bytes() == before
+    saved.save(folder, pruned(1), CARD, overwrite=True)
+    assert (folder / saved.WEIGHTS).read_bytes() != before
+    assert [p.name for p in folder.parent.iterdir()] == ["net"]
 
 
 def test_never_replaces_other_files(tmp_path: Path) -> None:
@@ -109,8 +109,10 @@ def test_an_empty_target_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["fsync", "rename"])
-def test_a_failed_write_leaves_the_previous_content(place: Path, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = (place / saved.WEIGHTS).read_bytes()
+def test_a_failed_write_leaves_the_previous_content(
+    folder: Path, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (folder / saved.WEIGHTS).read_bytes()
     rename = Path.rename
 
     def refuse(*_: object) -> None:
@@ -124,9 +126,9 @@ def test_a_failed_write_leaves_the_previous_content(place: Path, failing: str, m
     else:
         monkeypatch.setattr(Path, "rename", refuse_fresh)
     with pytest.raises(StorageError, match="No space left"):
-        saved.save(place, pruned(1), CARD, overwrite=True)
-    assert (place / saved.WEIGHTS).read_bytes() == before
-    assert [p.name for p in place.parent.iterdir()] == ["net"]
+        saved.save(folder, pruned(1), CARD, overwrite=True)
+    assert (folder / saved.WEIGHTS).read_bytes() == before
+    assert [p.name for p in folder.parent.iterdir()] == ["net"]
 
 
 @pytest.mark.parametrize("bad", [{"shape": [4, 4]}, {"classes": 0}, {"extra": float("nan")}, {"extra": object()}])
@@ -136,46 +138,46 @@ def test_refuses_a_card_that_could_not_be_loaded(bad: dict[str, object], tmp_pat
     assert not (tmp_path / "net").exists()
 
 
-def test_refuses_other_weights_than_the_card_describes(place: Path) -> None:
-    content = bytearray((place / saved.WEIGHTS).read_bytes())
+def test_refuses_other_weights_than_the_card_describes(folder: Path) -> None:
+    content = bytearray((folder / saved.WEIGHTS).read_bytes())
     content[-1] ^= 1
-    (place / saved.WEIGHTS).write_bytes(content)
+    (folder / saved.WEIGHTS).write_bytes(content)
     with pytest.raises(StorageError, match="sha256"):
-        saved.load(place)
+        saved.load(folder)
 
 
-def test_never_reads_a_pickle(place: Path) -> None:
+def test_never_reads_a_pickle(folder: Path) -> None:
     content = pickle.dumps({"net.1.weight": 0})
-    (place / saved.WEIGHTS).write_bytes(content)
-    edit(place, sha256=hashlib.sha256(content).hexdigest())
+    (folder / saved.WEIGHTS).write_bytes(content)
+    edit(folder, sha256=hashlib.sha256(content).hexdigest())
     with pytest.raises(StorageError, match="pickles are not read"):
-        saved.load(place)
-    (place / saved.WEIGHTS).rename(place / "model.pth")
+        saved.load(folder)
+    (folder / saved.WEIGHTS).rename(folder / "model.pth")
     with pytest.raises(StorageError, match=r"model\.pth is a pickle"):
-        saved.load(place)
+        saved.load(folder)
 
 
-def test_refuses_cards_that_are_damaged_or_of_the_future(place: Path) -> None:
-    edit(place, schema=saved.SCHEMA + 1)
+def test_refuses_cards_that_are_damaged_or_of_the_future(folder: Path) -> None:
+    edit(folder, schema=saved.SCHEMA + 1)
     with pytest.raises(StorageError, match="schema 2"):
-        saved.load(place)
-    (place / saved.CARD).write_text("{")
+        saved.load(folder)
+    (folder / saved.CARD).write_text("{")
     with pytest.raises(StorageError, match="not a valid card"):
-        saved.load(place)
+        saved.load(folder)
     with pytest.raises(StorageError, match="has no saved network"):
-        saved.load(place / "elsewhere")
+        saved.load(folder / "elsewhere")
 
 
-def test_refuses_models_it_does_not_know_or_that_do_not_fit(place: Path) -> None:
-    edit(place, model={"kind": "lenet30"})
+def test_refuses_models_it_does_not_know_or_that_do_not_fit(folder: Path) -> None:
+    edit(folder, model={"kind": "lenet30"})
     with pytest.raises(SpecError, match="did you mean 'lenet300'"):
-        saved.load(place)
-    edit(place, model={"kind": "lenet300", "depth": 3})
+        saved.load(folder)
+    edit(folder, model={"kind": "lenet300", "depth": 3})
     with pytest.raises(SpecError, match="depth"):
-        saved.load(place)
-    edit(place, model={"kind": "lenet300"})
+        saved.load(folder)
+    edit(folder, model={"kind": "lenet300"})
     with pytest.raises(SpecError, match="do not fit"):
-        saved.load(place)
+        saved.load(folder)
 
 
 PLUGIN = """
@@ -193,19 +195,19 @@ MODELS.register("own_saved_test", Own)
 """
 
 
-def test_plugins_run_only_when_allowed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugins_run_only_when_allowed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "own_saved_plugin.py"
     source.write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
-    edit(place, model={"kind": "own_saved_test", "hidden": [6, 5]}, plugins=["own_saved_plugin"])
+    edit(folder, model={"kind": "own_saved_test", "hidden": [6, 5]}, plugins=["own_saved_plugin"])
     with pytest.raises(SpecError, match="allow_plugins"):
-        saved.load(place)
+        saved.load(folder)
     assert not source.with_suffix(".ran").exists()
-    assert saved.load(place, allow_plugins=True)(torch.rand(2, 1, 4, 4)).shape == (2, 3)
-    edit(place, model={"kind": "another"}, plugins=["no_such_plugin_anywhere"])
+    assert saved.load(folder, allow_plugins=True)(torch.rand(2, 1, 4, 4)).shape == (2, 3)
+    edit(folder, model={"kind": "another"}, plugins=["no_such_plugin_anywhere"])
     with pytest.raises(SpecError, match="cannot be imported"):
-        saved.load(place, allow_plugins=True)
+        saved.load(folder, allow_plugins=True)
 
 
 @pytest.mark.parametrize("model", [{"kind": "lenet300", "hidden": [40, 20]}, "conv4", "resnet20"], ids=str)
@@ -213,21 +215,21 @@ def test_a_network_saved_without_its_dead_filters_has_the_same_logits(model: obj
     net = trained_net(model, 0).eval()
     small = small_state(net, "filter")
     card = {"model": plain(MODELS.parse(model)), "shape": list(SHAPE), "classes": 3}
-    place = saved.save(tmp_path / "small", small, card, shrink=True)
+    folder = saved.save(tmp_path / "small", small, card, shrink=True)
     whole = saved.load(saved.save(tmp_path / "whole", small, card))
-    loaded, wanted = saved.load(place), shrunk(net, small, SHAPE)
+    loaded, wanted = saved.load(folder), shrunk(net, small, SHAPE)
     x = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         assert torch.equal(loaded(x), wanted(x))
         torch.testing.assert_close(loaded(x), whole(x), rtol=1e-4, atol=1e-4 * float(whole(x).abs().max()))
     assert not loaded.training
-    about = saved.read_card(place)
+    about = saved.read_card(folder)
     assert about["shrunk"]["parameters"] == sum(p.numel() for p in loaded.parameters())
     layers = {name: list(p.shape) for name, p in loaded.named_parameters() if p.dim() > 1}
     assert about["shrunk"]["layers"] == layers
     assert about["shrunk"]["prunable"] < 0.75 * about["prunable"]
     assert (about["nonzero"], about["weights_sha256"]) == (small.nonzero(), small.weights_sha256())
-    assert (place / saved.WEIGHTS).stat().st_size < (tmp_path / "whole" / saved.WEIGHTS).stat().st_size
+    assert (folder / saved.WEIGHTS).stat().st_size < (tmp_path / "whole" / saved.WEIGHTS).stat().st_size
 
 
 def test_nothing_is_saved_smaller_that_cannot_be(tmp_path: Path) -> None:
@@ -264,7 +266,7 @@ def test_a_network_that_cannot_be_traced_or_is_another_when_smaller_is_refused(
 def test_a_smaller_network_of_another_model_is_refused(tmp_path: Path) -> None:
     small = small_state(trained_net("conv4", 0), "filter")
     card = {"model": plain(MODELS.parse("conv4")), "shape": list(SHAPE), "classes": 3}
-    place = saved.save(tmp_path / "net", small, card, shrink=True)
-    edit(place, model={"kind": "lenet5"})
+    folder = saved.save(tmp_path / "net", small, card, shrink=True)
+    edit(folder, model={"kind": "lenet5"})
     with pytest.raises(SpecError, match="not those of the network"):
-        saved.load(place)
+        saved.load(folder)

@@ -41,10 +41,10 @@ def trial(**recipe: Any) -> TrialSpec:
     )
 
 
-def run(spec: TrialSpec, place: Path, stop: int | None = None) -> list[Progress]:
+def run(spec: TrialSpec, folder: Path, stop: int | None = None) -> list[Progress]:
     data = tensors.load(spec.data, CPU)
     found = []
-    reports = Run(spec, data, Stages(Storage(str(place))), 0, "study", CPU, checkpoint_seconds=0.0).progress()
+    reports = Run(spec, data, Stages(Storage(str(folder))), 0, "study", CPU, checkpoint_seconds=0.0).progress()
     for count, report in enumerate(reports, start=1):
         found.append(report)
         if count == stop:
@@ -52,9 +52,9 @@ def run(spec: TrialSpec, place: Path, stop: int | None = None) -> list[Progress]
     return found
 
 
-def states(spec: TrialSpec, place: Path) -> dict[str, State]:
+def states(spec: TrialSpec, folder: Path) -> dict[str, State]:
     """Return what the phases of a finished trial left, by kind."""
-    stages = Stages(Storage(str(place)))
+    stages = Stages(Storage(str(folder)))
     found = {}
     for step in keyed_phases(spec, tensors.load(spec.data, CPU).fingerprint):
         if not isinstance(step.phase, Measure):
@@ -133,7 +133,7 @@ def test_a_search_broken_off_between_its_epochs_ends_with_the_same_bits(tmp_path
         broken = run(spec, tmp_path / "broken", stop)
         assert broken[-1].epoch is not None
     run(spec, tmp_path / "broken")
-    whole, broken_off = (states(spec, tmp_path / place) for place in ("whole", "broken"))
+    whole, broken_off = (states(spec, tmp_path / folder) for folder in ("whole", "broken"))
     for kind, state in whole.items():
         assert state.weights_sha256() == broken_off[kind].weights_sha256()
         assert all(torch.equal(mask, broken_off[kind].masks[name]) for name, mask in state.masks.items())

@@ -25,9 +25,9 @@ def test_it_predicts_what_scikit_learn_does() -> None:
     ours = condition(x, y, GROUPS, Lengths(lengths, noise))
     kernel = Matern(lengths[GROUPS], nu=2.5) + WhiteKernel(noise)
     theirs = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True).fit(x, y)
-    there = np.random.default_rng(1).random((20, 4))
-    mean, deviation = ours.predict(there)
-    expected, spread = theirs.predict(there, return_std=True)
+    x_test = np.random.default_rng(1).random((20, 4))
+    mean, deviation = ours.predict(x_test)
+    expected, spread = theirs.predict(x_test, return_std=True)
     np.testing.assert_allclose(mean, expected, rtol=1e-7)
     # Theirs includes the noise.
     np.testing.assert_allclose(deviation**2 + noise * y.std() ** 2, spread**2, rtol=1e-6)
@@ -58,9 +58,9 @@ def test_lengths_tell_what_matters_and_how_noisy_it_is() -> None:
 def test_it_fits_a_function_and_is_uncertain_far_from_observations() -> None:
     x, y = data(80)
     model = condition(x, y, GROUPS, fit(x, y, GROUPS))
-    there = np.random.default_rng(2).random((50, 4))
-    true = np.sin(4 * there[:, 0]) + 0.3 * there[:, 1] - there[:, 2] ** 2
-    mean, deviation = model.predict(there)
+    x_test = np.random.default_rng(2).random((50, 4))
+    true = np.sin(4 * x_test[:, 0]) + 0.3 * x_test[:, 1] - x_test[:, 2] ** 2
+    mean, deviation = model.predict(x_test)
     assert np.abs(mean - true).mean() < 0.1
     assert (np.abs(mean - true) < 3 * deviation + 0.02).mean() > 0.95
     assert model.predict(np.full((1, 4), 9.0))[1][0] > 3 * deviation.mean()

@@ -151,9 +151,9 @@ def test_bounds_on_the_sparsity_are_known_not_learned() -> None:
     points = shown(spec, 6)
     surrogate = surrogate_of(spec, observed(spec, points, violations=violations))
     assert not any("violation" in what for what in surrogate._models)
-    there = sobol_trials(spec.space, 9, seed=8)
-    predicted = surrogate.predict(there)
-    assert predicted.violation == pytest.approx(np.array([violations(params) for params in there]))
+    unseen = sobol_trials(spec.space, 9, seed=8)
+    predicted = surrogate.predict(unseen)
+    assert predicted.violation == pytest.approx(np.array([violations(params) for params in unseen]))
     assert (predicted.violation_deviation == 0).all()
     found = suggest(context(spec), observed(spec, points, violations=violations), 4)
     assert 0.4 <= found["recipe.sparsity"] <= 0.8
@@ -166,10 +166,10 @@ def test_the_sparsity_is_learned_where_networks_are_not_as_sparse_as_asked() -> 
     def whole(params: dict[str, Any]) -> bool:
         return bool(params["recipe.train.loss"] == "trades")
 
-    points, there = shown(spec, 32), sobol_trials(spec.space, 9, seed=8)
+    points, unseen = shown(spec, 32), sobol_trials(spec.space, 9, seed=8)
     known = observed(spec, points, measure=lambda p: (robust(p), 0.0 if whole(p) else p["recipe.sparsity"]))
-    found = surrogate_of(spec, known).predict(there)
-    for params, sparsity in zip(there, found.mean[:, 1], strict=True):
+    found = surrogate_of(spec, known).predict(unseen)
+    for params, sparsity in zip(unseen, found.mean[:, 1], strict=True):
         assert sparsity == pytest.approx(0.0 if whole(params) else params["recipe.sparsity"], abs=0.15)
     assert (found.deviation[:, 1] > 0).all()
     # Whatever it asks for, a network made whole again is worth nothing in sparsity.

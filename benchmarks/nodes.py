@@ -65,7 +65,8 @@ class Nodes:
         for pid in set(psutil.pids()) - known:
             try:
                 process = psutil.Process(pid)
-                if "ray" in " ".join(process.cmdline()) and process.ppid() in (1, os.getpid()):
+                # All processes of a node are given its folder; whoever else started one meanwhile is spared.
+                if str(self.folder) in " ".join(process.cmdline()) and process.ppid() in (1, os.getpid()):
                     self.processes.append(process)
             except psutil.Error:
                 continue

@@ -55,7 +55,11 @@ def load(path: str | Path | None) -> Cluster:
         return Local()
     if str(path) in CLUSTERS and not Path(path).exists():
         return CLUSTERS[str(path)].model_validate({})
-    document = yaml.load(_find(path))
+    found = _find(path)
+    if Path(path).name == str(path) and not Path(path).suffix and not found.exists():
+        allowed = f"allowed: {', '.join(CLUSTERS)}{nearest(str(path), CLUSTERS)}"
+        raise SpecError(f"{shown(str(path))} is neither a cluster file nor a kind of cluster; {allowed}")
+    document = yaml.load(found)
     if is_launcher_file(document.data):
         raise SpecError(
             f"{path} is a file for Ray's cluster launcher: start the cluster with `ray up {path}`, then launch on its "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from search.launch.view import PlainView
 from search.results.study import Study
 
 View = Callable[[Any], None]
-Overrides = Sequence[str] | Mapping[str, Any]
+Overrides = str | Sequence[str] | Mapping[str, Any]
 
 
 def plan(
@@ -36,13 +37,12 @@ def plan(
     Raises:
         RobustsearchError: what prevents the launch.
     """
-    given = (
-        [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-        if isinstance(overrides, Mapping)
-        else (overrides)
-    )
+    if isinstance(overrides, Mapping):
+        overrides = [f"{key}={json.dumps(value, default=os.fspath)}" for key, value in overrides.items()]
+    elif isinstance(overrides, str):
+        overrides = [overrides]
     options: dict[str, Any] = {"name": name, "trials": trials, "allow_change": allow_change, "dry": dry}
-    return planning.plan(study, cluster, storage, given, **options)
+    return planning.plan(study, cluster, storage, overrides, **options)
 
 
 def launch(
@@ -75,9 +75,12 @@ def launch(
         NotStarted: the launch was stopped before there was a study.
         RobustsearchError: the study, the cluster, the data or the storage do not allow the launch.
     """
+    arguments: dict[str, Any] = {"cluster": cluster, "trials": trials, "name": name, "storage": storage}
+    arguments |= {"overrides": overrides, "allow_change": allow_change}
     if not isinstance(study, Plan):
-        arguments: dict[str, Any] = {"cluster": cluster, "trials": trials, "name": name, "storage": storage}
-        study = plan(study, **arguments, overrides=overrides, allow_change=allow_change, dry=False)
+        study = plan(study, **arguments, dry=False)
+    elif surplus := [key for key, value in arguments.items() if value not in (None, (), False)]:
+        raise TypeError(f"a plan has its own {', '.join(surplus)}; pass such arguments to search.plan")
     silent = _nothing if quiet else None
     with PlainView(sys.stderr) as lines:
         return run.launch(study, view=view or silent or lines, say=silent or say)

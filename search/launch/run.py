@@ -56,8 +56,9 @@ def launch(plan: Plan, *, view: View, say: Say, owns_process: bool = False) -> S
             running = Launch(plan, lease, view, say, owns_process)
             ended = running.run()
     finally:
-        if fresh and plan.storage.local and not plan.storage.names(""):
-            os.rmdir(plan.storage.local)
+        local = plan.storage.local
+        if fresh and local and os.path.isdir(local) and not plan.storage.names(""):
+            os.rmdir(local)
     if running.records is None:
         raise NotStarted(ended)
     return Study(running.records, ended)
@@ -91,7 +92,10 @@ class Launch:
                 nodes = f"all {connection.nodes} nodes"
                 self._say(f"storage {self._storage.location} must be a directory that {nodes} share")
             asked = probe.request(self._plan.spec, self._trials, self._storage.location)
-            found = connection.probe(asked, cancelled=self._stop_requested, say=self._say)
+            try:
+                found = connection.probe(asked, cancelled=self._stop_requested, say=self._say)
+            except BdbQuit:
+                found = None
             if found is None:
                 return Ending(interrupted_code(self._interrupt.signal), "stopped before the first trial")
             return self._search(connection, found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import socket
 import uuid
+from bdb import BdbQuit
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ def _network(spec: Model, data: TrainingData) -> nn.Module:
 
     try:
         return models.build(spec, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0)
-    except RobustsearchError:
+    except (RobustsearchError, BdbQuit):
         raise
     except Exception as error:
         raise SpecError(f"the network {spec.kind} cannot be built: {type(error).__name__}: {error}") from error
@@ -136,7 +137,7 @@ def _check_pruner(pruner: Pruner, model: Model, network: nn.Module, shape: tuple
     """
     try:
         pruner.check(network, shape)
-    except RobustsearchError:
+    except (RobustsearchError, BdbQuit):
         raise
     except Exception as error:
         message = f"the pruner {pruner.kind} cannot score the network {model.kind}: {type(error).__name__}: {error}"

@@ -65,6 +65,15 @@ def test_a_plan_starts_nothing_and_can_be_launched(tmp_path: Path) -> None:
     plan = search.plan(TINY, cluster={"kind": "inline"}, storage=tmp_path, trials=1)
     assert (plan.spec.name, plan.exists, list(tmp_path.iterdir())) == ("tiny", False, [])
     assert search.launch(plan, quiet=True).ending is not None
+    with pytest.raises(TypeError, match="a plan has its own trials, allow_change"):
+        search.launch(plan, trials=2, allow_change=True, quiet=True)
+
+
+def test_an_override_may_be_one_text_and_hold_a_path(tmp_path: Path) -> None:
+    one = search.plan(TINY, storage=tmp_path, overrides="recipe.train.eps=0.05")
+    assert float(one.spec.recipe.train.eps) == 0.05  # type: ignore[arg-type]
+    folder = search.plan(TINY, storage=tmp_path, overrides={"data.root": tmp_path})
+    assert folder.spec.data.root == str(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +82,8 @@ def test_a_plan_starts_nothing_and_can_be_launched(tmp_path: Path) -> None:
         ({"study": "no-such-study"}, "neither a file nor a built-in study"),
         ({"study": {**TINY, "modle": "x"}}, "did you mean 'model'"),
         ({"trials": 0}, "expected a positive number"),
-        ({"cluster": "lokal"}, "lokal"),
+        ({"cluster": "lokal"}, "'lokal' is neither a cluster file nor a kind of cluster; .* did you mean 'local'"),
+        ({"cluster": "lokal.yaml"}, "cannot read lokal.yaml"),
         ({"cluster": {"kind": "lokal"}}, "did you mean 'local'"),
         ({"name": "a/b"}, "no name for a study"),
         ({"overrides": {"recipe.epoch": 3}}, "epoch"),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from bdb import BdbQuit
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,32 @@ def test_a_stop_before_the_first_trial_leaves_nothing(tmp_path: Path, monkeypatc
         launch(tmp_path)
     assert stopped.value.exit_code == ExitCode.INTERRUPTED
     assert str(stopped.value) == "stopped before the first trial"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_before_the_study_has_a_directory_stays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(storage: Storage) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver_lock, "acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        launch(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leaving_the_debugger_during_the_probe_ends_the_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from search.launch.run import NotStarted
+    from trainables.models.lenet import LeNet300
+
+    def quits(*_: Any) -> None:
+        raise BdbQuit
+
+    monkeypatch.setattr(LeNet300, "network", quits)
+    with pytest.raises(NotStarted, match="stopped before the first trial") as stopped:
+        launch(tmp_path)
+    assert stopped.value.exit_code == ExitCode.INTERRUPTED
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,16 +21,21 @@ os.environ["RAY_AUTH_MODE"] = "token"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give a process whole files, so that fixtures of a module are made once, and one all integration tests.
+    """Give a process whole files, so that fixtures of a module are made once, and one all integration tests, first.
 
-    Those start many processes themselves. Groups of xdist's own would do it, but xdist 3.8 overlooks them under
-    pytest 9.2.
+    Those start many processes themselves, and take longest. Groups of xdist's own would do it, but xdist 3.8 overlooks
+    them under pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return "integration" if nodeid.startswith("tests/integration/") else nodeid.partition("::")[0]
+
+        def _assign_work_unit(self, node: Any) -> None:
+            if "integration" in self.workqueue:
+                self.workqueue.move_to_end("integration", last=False)
+            super()._assign_work_unit(node)
 
     return ByFile(config, log)
 

@@ -3,19 +3,7 @@ from __future__ import annotations
 import pytest
 
 from search.study.changes import changes
-from tests.search.studies import study
-
-SPACE = """\
-space:
-  recipe.sparsity: {kind: float, low: 0.3, high: 0.95}
-  recipe.train.eps: {kind: categorical, choices: [0, 8/255, 0.1]}
-  recipe.rewind: {kind: categorical, choices: [init, 3, dense_trained]}
-  recipe.train.regularisers.l1: {kind: float, low: 1e-7, high: 1e-4, log: true}
-  recipe.train.loss: {kind: categorical, choices: [madry, trades]}
-  recipe.train.loss.beta: {kind: float, low: 1, high: 6, when: {recipe.train.loss: trades}}
-  model.normalise: {kind: categorical, choices: [true, false]}
-"""
-
+from tests.search.studies import SPACE, study
 
 CHANGES = {
     "space": ("space.recipe.sparsity.high=0.9", "space.recipe.sparsity"),

@@ -12,21 +12,9 @@ from search.files.yaml import parse
 from search.samplers import SAMPLERS
 from search.space.parameters import PARAMETERS
 from search.study.spec import Budget, StudySpec, json_schema
-from tests.search.studies import BASE, study
+from tests.search.studies import BASE, SPACE, study
 from trainables.core.errors import SpecError
 from trainables.core.spec import Spec
-
-SPACE = """\
-space:
-  recipe.sparsity: {kind: float, low: 0.3, high: 0.95}
-  recipe.train.eps: {kind: categorical, choices: [0, 8/255, 0.1]}
-  recipe.rewind: {kind: categorical, choices: [init, 3, dense_trained]}
-  recipe.train.regularisers.l1: {kind: float, low: 1e-7, high: 1e-4, log: true}
-  recipe.train.loss: {kind: categorical, choices: [madry, trades]}
-  recipe.train.loss.beta: {kind: float, low: 1, high: 6, when: {recipe.train.loss: trades}}
-  model.normalise: {kind: categorical, choices: [true, false]}
-"""
-
 
 REFUSED = {
     "forgotten /255": ("  train: {eps: 8}\n", r"my.yaml:6:11 recipe.train.eps: .*did you mean 8/255\?"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from click.core import ParameterSource
 
 from search.cli.root import Command, answer, examples, json_option, name_argument, storage_options
 from search.files.messages import emit, failed, say
-from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
+from search.store.catalogue import DEFAULT_STORAGE
 from trainables.core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -101,15 +100,13 @@ def _run(plan: Plan, as_json: bool) -> Ending:
 
 def next_step(plan: Plan, ending: Ending, words: str) -> str:
     """Return what to type after a launch; `words` are those of the command that resumes it."""
-    from trainables.store.storage import Storage
+    from search.store import catalogue
 
-    name, root = plan.spec.name, plan.storage.parent().location
-    default = Storage(os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE).location
-    here = "" if root == default else f" --storage {shlex.quote(root)}"
+    named = catalogue.arguments(plan.storage)
     commands = {
-        ExitCode.DONE: f"robustsearch plot {name}{here} (or `export` for tables, `model` for a network)",
-        ExitCode.NO_FEASIBLE_POINT: f"robustsearch front {name}{here}",
-        ExitCode.TRIALS_FAILED: f"robustsearch status {name}{here}",
+        ExitCode.DONE: f"robustsearch plot {named} (or `export` for tables, `model` for a network)",
+        ExitCode.NO_FEASIBLE_POINT: f"robustsearch front {named}",
+        ExitCode.TRIALS_FAILED: f"robustsearch status {named}",
     }
     return f"next: {commands.get(ending.exit_code, f'robustsearch launch {words}')}"
 

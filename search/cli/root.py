@@ -15,7 +15,8 @@ import click
 from search.files.messages import emit, failed, say
 from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
 from trainables import __version__
-from trainables.core.errors import ExitCode, RobustsearchError
+from trainables.core import credentials
+from trainables.core.errors import ExitCode, RobustsearchError, SpecError
 
 if TYPE_CHECKING:
     from search.results.study import Study
@@ -83,6 +84,7 @@ class Root(Group):
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # A terminal without UTF-8 is no reason to fail.
         try:
+            _refuse_credentials(arguments)
             code = super().main(arguments, "robustsearch", *rest, **extra)
         except click.exceptions.Abort:
             code = _report("interrupted", ExitCode.INTERRUPTED, arguments)
@@ -108,6 +110,18 @@ class Root(Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.PIPE_CLOSED
         return code
+
+
+def _refuse_credentials(arguments: list[str]) -> None:
+    """Refuse arguments that hold a key or a password before any message repeats them.
+
+    Raises:
+        SpecError: without the argument.
+    """
+    for position, argument in enumerate(arguments):
+        if credentials.in_uri(argument):
+            option = next((a for a in (argument, *arguments[:position][-1:]) if a.startswith("--")), "an argument")
+            raise SpecError(f"{option.partition('=')[0]}: {credentials.ADVICE}")
 
 
 def _usage(error: click.ClickException) -> str:

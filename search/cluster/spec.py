@@ -14,8 +14,9 @@ from search.cluster.base import Cluster, ClusterError
 from search.cluster.inline import Inline
 from search.cluster.local import Local
 from search.files import yaml
-from search.files.diagnostics import shown, spec_error
+from search.files.diagnostics import refuse_credentials, shown, spec_error
 from search.files.yaml import Document
+from trainables.core import credentials
 from trainables.core.errors import SpecError
 from trainables.core.registry import Registry, nearest
 
@@ -53,6 +54,8 @@ def load(path: str | Path | None) -> Cluster:
     """
     if path is None:
         return Local()
+    if credentials.in_uri(str(path)):
+        raise SpecError(f"--cluster: {credentials.ADVICE}")
     if str(path) in CLUSTERS and not Path(path).exists():
         return CLUSTERS[str(path)].model_validate({})
     found = _find(path)
@@ -69,6 +72,7 @@ def load(path: str | Path | None) -> Cluster:
 
 
 def _parse(document: Document) -> Cluster:
+    refuse_credentials(document)
     if not isinstance(document.data, dict):
         kinds = " or ".join(f"'kind: {kind}'" for kind in CLUSTERS)
         raise SpecError(f"{document.name}: a cluster file is a mapping that begins with {kinds}")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from search.files.yaml import ABSENT, Document, Path_, step
+from trainables.core import credentials
 from trainables.core.errors import SpecError
 from trainables.core.registry import Registry, nearest
 from trainables.core.spec import Spec
@@ -27,6 +28,30 @@ def spec_error(error: ValidationError, document: Document, model: type[Spec]) ->
     )
     hidden = len(lines) - MAX_SHOWN
     return SpecError("\n".join(lines[:MAX_SHOWN] + ([f"... and {hidden} more"] if hidden > 0 else [])))
+
+
+def refuse_credentials(document: Document) -> None:
+    """Refuse a file with keys or passwords in a URI, before anything of it is printed.
+
+    Raises:
+        SpecError: with file, line and key, and without the URI.
+    """
+    for path, text in _texts(document.data, ()):
+        if credentials.in_uri(text):
+            raise SpecError(f"{document.where(path)} {dotted(path) or 'the file'}: {credentials.ADVICE}")
+
+
+def _texts(data: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
+    """Yield every text in plain data with its path, a key with that of what it is in."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield path, str(key)
+            yield from _texts(value, (*path, key))
+    elif isinstance(data, (list, tuple)):
+        for index, value in enumerate(data):
+            yield from _texts(value, (*path, index))
+    elif isinstance(data, str):
+        yield path, data
 
 
 def dotted(path: Path_) -> str:

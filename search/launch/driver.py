@@ -273,6 +273,10 @@ class Driver:
             self._stop_reason = self._tally.spent()
         return self._stop_reason
 
+    def failures(self) -> list[Outcome]:
+        """Return the failed trials, in order of number."""
+        return self._tally.failures()
+
     def snapshot(self) -> Snapshot:
         """Return how far the launch is."""
         return self._tally.snapshot(len(self._running), sum(len(points) for points in self._points.values()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from search.launch.driver import Driver
 from search.results.study import Ending
-from search.store import driver_lock
+from search.store import catalogue, driver_lock
 from trainables.core.errors import ExitCode
 from trainables.store.storage import Storage
 
@@ -36,13 +38,26 @@ def ending(driver: Driver, signal_number: int | None) -> Ending:
         return Ending(interrupted_code(signal_number), f"stopped: {state}; {resumes(storage)}")
     reason = driver.stop_reason()
     ended = f"{reason}: " if reason else ""
+    failed = failures(driver)
     if snapshot.failed and not snapshot.complete:
-        return Ending(
-            ExitCode.TRIALS_FAILED, f"too many trials failed: {state}; {reason or 'see `robustsearch status`'}"
-        )
+        alike = f"; {reason}" if reason else ""
+        return Ending(ExitCode.TRIALS_FAILED, f"too many trials failed: {state}{alike}{failed}")
     if not snapshot.front:
-        nearest = "`robustsearch front` lists the nearest"
-        return Ending(ExitCode.NO_FEASIBLE_POINT, f"{ended}no feasible point: {state}; {nearest}")
+        nearest = f"`robustsearch front {catalogue.arguments(storage)}` lists the nearest"
+        return Ending(ExitCode.NO_FEASIBLE_POINT, f"{ended}no feasible point: {state}; {nearest}{failed}")
     points = f"{snapshot.points} point{'' if snapshot.points == 1 else 's'}, {snapshot.front} on the front"
     measured = f"hypervolume {snapshot.hypervolume:.4f}, {snapshot.elapsed:.0f} s"
-    return Ending(ExitCode.DONE, f"{ended}{state}; {points}, {measured}")
+    return Ending(ExitCode.DONE, f"{ended}{state}; {points}, {measured}{failed}")
+
+
+def failures(driver: Driver) -> str:
+    """Return the failed trials by class, the first one's reason, and where to see the others; empty without any."""
+    found = [(outcome.number, outcome.failure) for outcome in driver.failures() if outcome.failure]
+    if not found:
+        return ""
+    counts = Counter(failure.kind for _, failure in found)
+    listed = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    number, first = found[0]
+    reason = next((line.strip() for line in first.message.splitlines() if line.strip()), "it left no message")
+    more = f"see `robustsearch status {catalogue.arguments(driver.records.storage)}`"
+    return f"; failed: {listed}; trial {number} ({first.kind}): {reason[:300]}; {more}"

@@ -73,7 +73,7 @@ class Launch:
         self._plan = plan
         self._storage = plan.storage
         self._lease = lease
-        self._view = view
+        self._view = _Guarded(view, say)
         self._say = say
         self._interrupt = Interrupt()
         self._watchdog = Watchdog(self._interrupt, self._last_words if owns_process else None)
@@ -143,6 +143,25 @@ class Launch:
         ended = self._interrupted()
         self._say(ended.message)
         return int(ended.exit_code)
+
+
+class _Guarded:
+    """A view, which may be a user's: one that raises is not shown again, and the search goes on."""
+
+    def __init__(self, view: View, say: Say) -> None:
+        self._view: View | None = view
+        self._say = say
+
+    def __call__(self, snapshot: Any) -> None:
+        if self._view is None:
+            return
+        try:
+            self._view(snapshot)
+        except BdbQuit:
+            raise
+        except Exception as error:
+            self._view = None
+            self._say(f"the view failed, and the search goes on without it: {type(error).__name__}: {error}")
 
 
 def _runner(name: str) -> Callable[..., None]:

@@ -92,6 +92,10 @@ class Tally:
         message = failure.message.strip().partition("\n")[0]
         return f"the first {len(first)} trials all failed ({failure.kind}): {message}"
 
+    def failures(self) -> list[Outcome]:
+        """Return how trials failed, in order of number."""
+        return sorted((outcome for outcome in self._ended if outcome.failure), key=lambda outcome: outcome.number)
+
     def spent(self) -> str | None:
         """Return which budget of time is spent, None where none is."""
         budget = self._spec.budget

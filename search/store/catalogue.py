@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+
 from pydantic import TypeAdapter, ValidationError
 
 from search.files.fields import Name
 from search.store.records import Records
+from trainables.core import credentials
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
 from trainables.store import paths
@@ -23,6 +27,8 @@ def check_name(name: str) -> str:
     Raises:
         SpecError: it is not a valid name.
     """
+    if credentials.in_uri(name):
+        raise SpecError(f"the name of a study: {credentials.ADVICE}")
     try:
         return _NAME.validate_python(name)
     except ValidationError as error:
@@ -34,6 +40,13 @@ def _is_name(name: str) -> bool:
         return bool(check_name(name))
     except SpecError:
         return False
+
+
+def arguments(study: Storage) -> str:
+    """Return how a command names a stored study: its name, and `--storage` where that is not the default one."""
+    root, _, name = study.location.rstrip("/").rpartition("/")
+    default = Storage(os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE).location
+    return shlex.join([name] if root == default else [name, "--storage", root or "/"])
 
 
 def has_study(storage: Storage, name: str) -> bool:

@@ -59,6 +59,8 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> li
         found += [*_warm_start(records), *_records(records), *_gaps(records)]
         live = {key for trial, outcome in records.trials() if outcome is None for key in trial.keys}
     for key in storage.names(paths.STAGES):
+        if storage.is_link(paths.stage(key)):  # What it leads to is not this study's.
+            continue
         wanted = busy or records is None or key in live
         found += [*(_contents(storage, key) if weights else ()), *_remains(storage, key, wanted=wanted)]
     if not busy:
@@ -173,7 +175,7 @@ def _leftovers(storage: Storage) -> Iterator[Fault]:
     for parent in (paths.TRIALS, paths.STAGES):
         folders += [f"{parent}/{name}" for name in storage.names(parent)]
     for folder in folders:
-        for name in storage.names(folder):
+        for name in () if storage.is_link(folder) else storage.names(folder):
             permit = name.startswith(f"{paths.DRIVER}.") and name.endswith(".taken")
             if name.endswith(paths.TEMPORARY) or (folder == "" and (permit or name.startswith(paths.PROBE))):
                 path = f"{folder}/{name}" if folder else name

@@ -46,7 +46,8 @@ class StageCollector:
         """Drop stages until the rest takes no more than `limit` bytes, or all that is left is needed.
 
         A stage is useful that many trials share, that took many epochs, and that is small. With `dry` nothing is
-        dropped, and the result says what would be. Measured points stay: they are small.
+        dropped, and the result says what would be. Measured points stay: they are small. So do links and what they
+        lead to: it is not this study's.
         """
         live = self._live()
         self._look(live)
@@ -67,7 +68,7 @@ class StageCollector:
         return Swept(tuple(dropped), freed, len(self._sizes) - (len(dropped) if dry else 0), size)
 
     def _look(self, growing: set[str]) -> None:
-        stored = set(self._stages.keys()) - self._points
+        stored = {key for key in self._stages.keys() if key not in self._points and not self._stages.linked(key)}  # noqa: SIM118
         self._sizes = {key: size for key, size in self._sizes.items() if key in stored and key not in growing}
         for key in stored - self._sizes.keys():
             if self._stages.has_point(key):

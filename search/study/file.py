@@ -13,11 +13,12 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from search.files.diagnostics import spec_error
+from search.files.diagnostics import refuse_credentials, spec_error
 from search.files.yaml import Document, Path_, dump_yaml, parse, parse_value
 from search.files.yaml import load as load_yaml
 from search.study.spec import StudySpec
 from search.study.trials import put
+from trainables.core import credentials
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
 from trainables.core.spec import plain
@@ -75,6 +76,8 @@ def from_dict(data: Mapping[str, Any], name: str = "study", overrides: Sequence[
 
 
 def _document(study: str) -> Document:
+    if credentials.in_uri(study):
+        raise SpecError(f"the study: {credentials.ADVICE}")
     if study in builtin_names():
         return parse(builtin_text(study), f"{study}.yaml")
     if not Path(study).is_file() and not study.endswith(_SUFFIXES):
@@ -94,8 +97,11 @@ def from_document(document: Document, overrides: Sequence[str] = ()) -> StudySpe
         raise SpecError(f"{document.name}: a study file is a mapping that begins with 'name: ...'")
     if "cluster_name" in document.data and "provider" in document.data:
         raise SpecError(f"{document.name}: this is a Ray launcher file, no study")
+    refuse_credentials(document)
     _import_plugins(document)
     for override in overrides:
+        if credentials.in_uri(override):
+            raise SpecError(f"--set: {credentials.ADVICE}")
         _apply(document, override)
     _import_plugins(document)
     try:

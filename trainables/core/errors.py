@@ -6,6 +6,9 @@ all fail with the same class.
 
 from __future__ import annotations
 
+import errno
+import re
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -62,12 +65,40 @@ class StageLost(StorageError):
     """A stored stage is damaged; it has been dropped, and is computed again when it is asked for."""
 
 
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|(can(no|')t|unable to|failed to|could not) allocate|bad_alloc|alloc_failed|memoryallocation"
+    r"|(m|re)alloc of size .* failed",
+    re.IGNORECASE,
+)
+"""What torch, CUDA and its libraries, MPS, C++ and Arrow say where memory runs out: few have a class for it."""
+
+
 def failure_class(error: BaseException) -> str:
     """Name the class under which a trial that raised `error` is recorded.
 
-    One of `oom`, `diverged`, `data`, `storage`, `spec`, `bug`.
+    One of `oom`, `diverged`, `data`, `storage`, `spec`, `bug`. Memory that ran out is the cause of whatever was raised
+    while that was handled.
     """
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if any(_out_of_memory(cause) for cause in _causes(error)):
         return "oom"
     classes = ((Diverged, "diverged"), (DataError, "data"), (StorageError, "storage"), (SpecError, "spec"))
     return next((name for kind, name in classes if isinstance(error, kind)), "bug")
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return not isinstance(error, RobustsearchError) and _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, those of its group, and what it was raised from, each once."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        if (cause := left.pop()) is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        left += [cause.__cause__, None if cause.__suppress_context__ else cause.__context__]
+        left += cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()

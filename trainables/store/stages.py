@@ -115,6 +115,10 @@ class Stages:
         """Return the keys of everything stored, stages and points, complete or in progress."""
         return self._storage.names(paths.STAGES)
 
+    def linked(self, key: str) -> bool:
+        """Return whether a stage is a link, or `stages` is: what it holds is not in this study."""
+        return self._storage.is_link(paths.stage(key))
+
     def has_point(self, key: str) -> bool:
         """Return whether a key names a measured point, a small file, and no weights."""
         return self._storage.exists(f"{paths.stage(key)}/{paths.POINT}")
@@ -125,8 +129,9 @@ class Stages:
 
     def drop(self, key: str) -> None:
         """Delete a stage."""
-        # Without its description a stage is absent, however far the deletion gets.
-        self._storage.delete(f"{paths.stage(key)}/{paths.STAGE}")
+        # Without its description a stage is absent, however far the deletion gets. A link has none of its own.
+        if not self.linked(key):
+            self._storage.delete(f"{paths.stage(key)}/{paths.STAGE}")
         self._storage.delete(paths.stage(key))
 
     def save(
@@ -161,7 +166,7 @@ class Stages:
         self._storage.write(f"{folder}/{paths.STAGE}", json.dumps(asdict(stage), indent=1).encode())
         for name in self._storage.names(folder):
             if name.startswith(_PROGRESS):
-                self._storage.delete(f"{folder}/{name}")
+                self._storage.delete(f"{folder}/{name}", through_links=True)
         return state
 
     def save_progress(self, key: str, epoch: int, checkpoint: Checkpoint, snapshots: Mapping[int, State]) -> None:
@@ -174,7 +179,7 @@ class Stages:
         self._storage.write(f"{folder}/{name}", pack({**checkpoint, **kept}))
         for older in self._storage.names(folder):
             if older.startswith(_PROGRESS) and older < name:
-                self._storage.delete(f"{folder}/{older}")
+                self._storage.delete(f"{folder}/{older}", through_links=True)
 
     def load_progress(self, key: str) -> tuple[int, Checkpoint, dict[int, State]] | None:
         """Return the newest readable progress of a stage: its epoch, checkpoint and snapshots so far."""

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from trainables.core import credentials
 from trainables.core.atomic import replace_file, sync_directory, temporary_name, write_new
-from trainables.core.errors import StorageError
+from trainables.core.errors import SpecError, StorageError
 
 
 @contextmanager
@@ -36,7 +37,15 @@ class Storage:
     """
 
     def __init__(self, location: str) -> None:
-        """Open the local directory or the URI `location`; nothing is created yet."""
+        """Open the local directory or the URI `location`; nothing is created yet.
+
+        A directory that is missing now is created by the first write. One that disappears later is not made anew.
+
+        Raises:
+            SpecError: the URI holds credentials.
+        """
+        if credentials.in_uri(str(location)):
+            raise SpecError(f"--storage: {credentials.ADVICE}")
         self.location = str(location)
         self._fs: Any = None
         if "://" in self.location and not self.location.startswith("file://"):
@@ -50,6 +59,7 @@ class Storage:
         else:
             self._base = os.path.abspath(self.location.removeprefix("file://"))
             self.location = self._base
+        self._existed = self._fs is None and os.path.isdir(self._base)
 
     def __repr__(self) -> str:
         return f"Storage({self.location!r})"
@@ -92,9 +102,36 @@ class Storage:
                     file.write(content)
                 return
             folder = os.path.dirname(full)
-            os.makedirs(folder, exist_ok=True)
+            self._make_folder(folder)
             replace_file(full, content)
             sync_directory(folder)
+
+    def _make_folder(self, folder: str) -> None:
+        """Create the directories on the way to a file; a storage that was there and is gone is not made anew.
+
+        Raises:
+            StorageError: the directory of the storage was moved or deleted.
+        """
+        if not self._existed:
+            os.makedirs(folder, exist_ok=True)
+            self._existed = True
+        if os.path.isdir(folder):
+            return
+        made = self._base
+        try:
+            for part in os.path.relpath(folder, self._base).split(os.sep):
+                made = os.path.join(made, part)
+                with suppress(FileExistsError):
+                    os.mkdir(made)
+        except FileNotFoundError:
+            raise StorageError(f"the directory {self.location} was moved or deleted") from None
+
+    def is_link(self, path: str) -> bool:
+        """Return whether a path is a link, or leads through one below the storage."""
+        if self._fs is not None:
+            return False
+        parts = [part for part in path.split("/") if part]
+        return any(os.path.islink("/".join((self._base, *parts[: n + 1]))) for n in range(len(parts)))
 
     def claim(self, path: str, content: bytes) -> bool:
         """Create a file that must not exist; return False where it does.
@@ -109,7 +146,7 @@ class Storage:
             return True
         temporary = temporary_name(full)
         with _reported(f"cannot write {self.location}/{path}"):
-            os.makedirs(os.path.dirname(full), exist_ok=True)
+            self._make_folder(os.path.dirname(full))
             try:
                 write_new(temporary, content)
                 os.link(temporary, full)
@@ -141,12 +178,18 @@ class Storage:
             selector = fs.FileSelector(full, allow_not_found=True)
             return sorted(info.base_name for info in self._fs.get_file_info(selector))
 
-    def delete(self, path: str) -> None:
-        """Delete a file or a directory; a missing one is no error."""
+    def delete(self, path: str, *, through_links: bool = False) -> None:
+        """Delete a file or a directory; a missing one is no error, and of a link what it leads to stays.
+
+        Raises:
+            StorageError: a directory on the way below the storage is a link, without `through_links`.
+        """
         full = self._full(path)
+        if not through_links and (way := path.rpartition("/")[0]) and self.is_link(way):
+            raise StorageError(f"{self.location}/{way} is a link: nothing is deleted where it leads")
         with _reported(f"cannot delete {self.location}/{path}"):
             if self._fs is None:
-                if os.path.isdir(full):
+                if os.path.isdir(full) and not os.path.islink(full):
                     shutil.rmtree(full)
                 else:
                     Path(full).unlink(missing_ok=True)
@@ -171,7 +214,7 @@ class Storage:
             for folder, _, names in os.walk(full):
                 for name in names:
                     with suppress(FileNotFoundError):  # Deleted since it was listed.
-                        total += os.path.getsize(os.path.join(folder, name))
+                        total += os.lstat(os.path.join(folder, name)).st_size
             return total
 
     def age(self, path: str, now: float) -> float:

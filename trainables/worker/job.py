@@ -15,6 +15,7 @@ from bdb import BdbQuit
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from datetime import UTC, datetime
+from dis import opmap
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from trainables.store import paths
 from trainables.store.records import Failure, Outcome, PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
+from trainables.worker.preemption import Preempted
 from trainables.worker.run import Progress, Run, assigned_device
 
 MIN_STEP_SECONDS = 0.5
@@ -80,9 +82,9 @@ class Job:
             if progress is None:
                 self._end(None)
             return progress
-        except BdbQuit:
-            raise
-        except Exception as error:  # Recorded as the trial's outcome: one bad trial must not stop the search.
+        except BaseException as error:  # Recorded as the trial's outcome: one bad trial must not stop the search.
+            if _ends_the_launch(error):
+                raise
             lost, kind = isinstance(error, StageLost), failure_class(error)
             refused = isinstance(error, StorageError) and not lost
             if self._attempts < (MAX_LOST_STAGES if lost else 2 if kind == "oom" or refused else 0):
@@ -90,7 +92,7 @@ class Job:
                 return None
             if refused:
                 raise
-            self._end(Failure(kind=kind, message=str(error)[:2000], traceback=traceback.format_exc()[-8000:]))
+            self._end(Failure(kind=kind, message=_message(error)[:2000], traceback=traceback.format_exc()[-8000:]))
             return None
 
     def close(self) -> None:
@@ -180,6 +182,27 @@ class Job:
                 f"{self._storage.location} on {socket.gethostname()} does not hold trial {self.number}, which was "
                 "issued: it is not the storage that the launch writes to, or its files were deleted"
             )
+
+
+def _ends_the_launch(error: BaseException) -> bool:
+    """Return whether an error is no failure of the trial: the machine or the user wants its process to end.
+
+    A trial's own code may raise KeyboardInterrupt too, but a signal's handler is what raises that of a user.
+    """
+    if isinstance(error, KeyboardInterrupt) and (trace := error.__traceback__) is not None:
+        while trace.tb_next is not None:
+            trace = trace.tb_next
+        raises = trace.tb_frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
+        return not raises or trace.tb_frame.f_globals.get("__name__", "").startswith("search.")
+    return isinstance(error, (BdbQuit, Preempted))
+
+
+def _message(error: BaseException) -> str:
+    """Return what an error says, and what it is where that alone says little."""
+    if not isinstance(error, Exception):
+        return f"the code of the trial raised {error!r}; a trial must not end its process"
+    said = str(error)
+    return said if said.strip() and not isinstance(error, KeyError) else f"{type(error).__name__}: {said}".rstrip(": ")
 
 
 def release_memory() -> None:

@@ -13,6 +13,7 @@ from search.store import driver_lock
 from search.study import file as study_file
 from tests.search.command import run
 from tests.search.factories import failure, make_study, outcome, point, study_spec, trial
+from tests.search.tiny import FIELDS as TINY_STUDY
 from trainables.store import paths
 from trainables.store.storage import Storage
 
@@ -370,3 +371,32 @@ def test_an_interrupt_ends_with_130(storage: Path, monkeypatch: pytest.MonkeyPat
     result = run("status", "synthetic", "--storage", storage)
     assert result.exit_code == 130
     assert result.stderr.strip().endswith("error: interrupted")
+
+
+@pytest.mark.parametrize("where", ["--storage", "variable", "cluster", "data", "--set", "study", "name"])
+def test_credentials_in_a_uri_are_refused_and_not_printed(tmp_path: Path, where: str) -> None:
+    uri = "s3://KEYID:VERYSECRET@bucket/runs"
+    study = {**TINY_STUDY, "data": {"kind": "image_folder", "root": uri}} if where == "data" else TINY_STUDY
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    (tmp_path / "cluster.yaml").write_text(f"kind: inline\nstorage: {uri}\n")
+    more = {
+        "--storage": ("--storage", uri),
+        "cluster": ("--cluster", str(tmp_path / "cluster.yaml")),
+        "--set": ("--set", f"data.root={uri}"),
+        "name": ("--name", uri),
+    }
+    given = uri if where == "study" else str(tmp_path / "study.yaml")
+    commands = [["launch", given, "--dry-run", *more.get(where, ()), *json_] for json_ in ((), ("--json",))]
+    commands += [
+        ["status", uri],
+        ["front", "x", "--storage", uri],
+        ["status", "x", "more", uri],
+        ["gc", "x", "--storage", uri],
+    ]
+    commands += [["validate", str(tmp_path / "cluster.yaml")]]
+    for command in commands:
+        done = run(*command, **({"ROBUSTSEARCH_STORAGE": uri} if where == "variable" else {}))
+        assert done.exit_code == 2, command
+        assert "credentials" in done.output
+        assert "VERYSECRET" not in done.output
+        assert "KEYID" not in done.output

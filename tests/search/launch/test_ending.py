@@ -14,6 +14,7 @@ from search.results.study import Ending
 from search.store import driver_lock
 from tests.search import factories
 from trainables.core.errors import ExitCode
+from trainables.store.records import Failure
 from trainables.store.storage import Storage
 
 
@@ -30,6 +31,23 @@ def test_a_trial_whose_process_died_too_often_is_a_failed_one(driver: Driver) ->
     found = ending(driver, None)
     assert found.exit_code == ExitCode.TRIALS_FAILED == 4
     assert found.message.startswith("too many trials failed: 0 of 1 trials complete, 1 failed; ")
+
+
+def test_the_reasons_of_failed_trials_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    driver = Driver(factories.sparsity_records(tmp_path, budget={"trials": 4}))
+    reasons = {0: None, 1: ("oom", "no memory\nfor this"), 2: ("diverged", "loss is nan"), 3: ("diverged", "inf")}
+    for number, reason in reasons.items():
+        assert driver.next() is not None
+        points = () if reason else (factories.point(),)
+        failure = Failure(kind=reason[0], message=reason[1]) if reason else None
+        factories.finish(driver, number, *points, failure=failure)
+    found = ending(driver, None)
+    assert found.exit_code == ExitCode.DONE
+    storage = driver.records.storage.location.rpartition("/")
+    assert found.message.endswith(
+        "; failed: 2 diverged, 1 oom; trial 1 (oom): no memory; "
+        f"see `robustsearch status {storage[2]} --storage {storage[0]}`"
+    )
 
 
 @pytest.mark.parametrize(

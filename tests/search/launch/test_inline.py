@@ -114,6 +114,23 @@ def test_a_stopped_launch_saves_says_so_and_resumes(number: int | None, code: in
     assert outcome["state"] == "complete"
 
 
+def test_a_view_that_raises_is_not_shown_again_and_the_search_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def broken(snapshot: Snapshot) -> None:
+        calls.append(snapshot)
+        raise ZeroDivisionError("no picture")
+
+    study = launch(tmp_path, view=broken, quiet=False, trials=1)
+    assert ending(study)[0] == 0
+    assert len(calls) == 1
+    assert (
+        "the view failed, and the search goes on without it: ZeroDivisionError: no picture" in capsys.readouterr().err
+    )
+
+
 def test_a_second_ctrl_c_ends_the_launch_at_once(tmp_path: Path) -> None:
     def stop() -> None:
         for _ in range(2):

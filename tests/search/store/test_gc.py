@@ -10,6 +10,7 @@ from search.launch.driver import Driver
 from search.results.table import front_stages
 from search.store.gc import StageCollector
 from search.store.records import Records
+from search.store.repair import repair
 from tests.search import factories
 from trainables.store import paths
 from trainables.store.storage import Storage
@@ -115,3 +116,30 @@ def test_a_driver_keeps_to_the_stage_storage_of_its_study(tmp_path: Path) -> Non
         driver.on_end(record.number, None)
         assert records.storage.exists(paths.stage(point.stage))
         assert records.storage.size(paths.STAGES) <= 5_000
+
+
+@pytest.mark.parametrize("planted", ["stages", "a stage", "files of a stage"])
+def test_neither_a_sweep_nor_a_repair_follows_a_link_out_of_the_study(
+    records: Records, tmp_path: Path, planted: str
+) -> None:
+    study, outside = tmp_path / "study", tmp_path / "outside"
+    dropped = collector_of(records).sweep(dry=True).dropped[0]
+    if planted == "stages":
+        (study / "stages").rename(outside)
+        (study / "stages").symlink_to(outside)
+        key = dropped
+    else:
+        key = "f" * 64
+        (study / paths.stage(dropped)).rename(outside)
+        if planted == "a stage":
+            (study / paths.stage(key)).symlink_to(outside)
+        else:
+            (study / paths.stage(key) / "more").mkdir(parents=True)
+            (study / paths.stage(key) / "stage.json").symlink_to(outside / "stage.json")
+            (study / paths.stage(key) / "more/all").symlink_to(outside)
+    (outside / "note.0123.tmp").write_text("not ours")
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    swept = collector_of(records).sweep()
+    assert (key in swept.dropped) == (planted == "files of a stage")
+    repair(records.storage)
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before

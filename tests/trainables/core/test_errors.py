@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 
+import numpy as np
+import pyarrow
 import pytest
 import torch
 
@@ -33,10 +36,46 @@ from trainables.core.errors import (
         (SpecError("wrong"), "spec"),
         (RobustsearchError("of no class"), "bug"),
         (ZeroDivisionError("oops"), "bug"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "oom",
+        ),
+        (RuntimeError("std::bad_alloc"), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "oom"),
+        (RuntimeError("cudaErrorMemoryAllocation"), "oom"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), "oom"),
+        (pyarrow.ArrowMemoryError("malloc of size 64 failed"), "oom"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "oom"),
+        (ExceptionGroup("two", [ValueError("one"), MemoryError()]), "oom"),
+        (SpecError("the data say: out of memory"), "spec"),
     ],
 )
 def test_a_failure_is_recorded_under_the_class_of_its_cause(error: BaseException, name: str) -> None:
     assert failure_class(error) == name
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_memory_that_ran_out_is_the_cause_of_what_was_raised_from_it(explicit: bool) -> None:
+    def fail() -> None:
+        try:
+            np.empty(2**59, dtype=np.uint8)
+        except MemoryError as error:
+            if explicit:
+                raise StorageError("cannot read the weights") from error
+            raise ValueError("no batch")  # noqa: B904
+
+    with pytest.raises((StorageError, ValueError)) as raised:
+        fail()
+    assert failure_class(raised.value) == "oom"
+    raised.value.__cause__ = raised.value.__context__ = None
+    assert failure_class(raised.value) == ("storage" if explicit else "bug")
+
+
+def test_what_torch_raises_where_a_cpu_has_no_memory_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60)
+    assert failure_class(raised.value) == "oom"
 
 
 def test_every_error_has_an_exit_code() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -149,6 +151,47 @@ def test_a_bug_in_a_plugin_is_recorded_with_its_traceback(
     assert ended.failure is not None
     assert (ended.failure.kind, ended.failure.message) == ("bug", "oops")
     assert "ZeroDivisionError" in ended.failure.traceback
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (SystemExit(3), "bug", "the code of the trial raised SystemExit(3)"),
+        (SystemExit(), "bug", "the code of the trial raised SystemExit()"),
+        (KeyboardInterrupt("no user"), "bug", "the code of the trial raised KeyboardInterrupt('no user')"),
+        (GeneratorExit(), "bug", "the code of the trial raised GeneratorExit()"),
+        (BaseException("of no kind"), "bug", "the code of the trial raised BaseException('of no kind')"),
+        (KeyError("weight"), "bug", "KeyError: 'weight'"),
+        (AssertionError(), "bug", "AssertionError"),
+        (BaseExceptionGroup("many", [MemoryError(), SystemExit()]), "oom", "the code of the trial raised BaseExc"),
+    ],
+    ids=repr,
+)
+def test_whatever_the_code_of_a_trial_raises_is_recorded(
+    start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, kind: str, message: str
+) -> None:
+    def broken(*arguments: Any, **named: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(evaluate, "measure", broken)
+    finish(start(trial(sparsity=0.5)))
+    ended = outcome(study_folder)
+    assert ended.failure is not None
+    assert ended.failure.kind == kind
+    assert ended.failure.message.startswith(message)
+
+
+def test_a_users_ctrl_c_is_no_failure_of_the_trial(
+    start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **named: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    monkeypatch.setattr(evaluate, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finish(start(trial()))
+    assert not (study_folder / paths.outcome(0)).exists()
 
 
 def test_an_outcome_that_is_recorded_is_not_overwritten(start: Any, study_folder: Path) -> None:

@@ -15,7 +15,7 @@ import click
 from search.files.messages import emit, failed, say
 from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
 from trainables import __version__
-from trainables.core import credentials
+from trainables.core import credentials, plugins
 from trainables.core.errors import ExitCode, RobustsearchError, SpecError
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ class Root(Group):
             code = _report(_usage(error), ExitCode.BAD_INPUT, arguments)
         except RobustsearchError as error:
             code = _report(str(error), error.exit_code, arguments)
-        except Exception as error:
+        except (Exception, SystemExit, GeneratorExit) as error:
+            if failure := plugins.blamed(error):
+                sys.exit(int(_report(failure, ExitCode.BAD_INPUT, arguments)))
             traceback.print_exc()
             summary = f"{type(error).__name__}: {error}"
             code = _report(f"this is a bug in robustsearch, please report it: {summary}", ExitCode.BUG, arguments)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from search.files.diagnostics import shown
+from trainables.core import plugins
 
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -73,8 +74,16 @@ def _normal_bound(text: str) -> str:
     return f"{operator} {number:g}" if float(f"{number:g}") == number else f"{operator} {number!r}"
 
 
+def _module(name: str) -> str:
+    if problem := plugins.name_problem(name):
+        raise ValueError(problem)
+    return name
+
+
 Name = Annotated[str, AfterValidator(_portable), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
 Bound = Annotated[str, AfterValidator(_normal_bound)]
 Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(gt=0)]
-Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
+Module = Annotated[
+    str, AfterValidator(_module), WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"})
+]

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 from search.cluster.base import Cluster
+from trainables.core import plugins as plugin_modules
 from trainables.core.errors import SpecError
 
 
 def code_paths(cluster: Cluster, plugins: tuple[str, ...]) -> tuple[str, ...]:
     """Return the packages and modules that are sent: plug-ins, and `trainables` where the cluster file says so.
 
+    Of the current directory nothing else is sent.
+
     Raises:
-        SpecError: a plug-in cannot be found.
+        SpecError: a plug-in cannot be found, or is no source file.
     """
-    names = [*(plugin.split(".")[0] for plugin in plugins), *cluster.sent_packages]
-    found = []
-    for name in dict.fromkeys(names):
-        module = importlib.util.find_spec(name)
-        if module is None or not (module.origin or module.submodule_search_locations):
-            raise SpecError(f"plug-in module {name!r} is not importable here")
-        folders = list(module.submodule_search_locations or ())
-        path = Path(folders[0] if folders else str(module.origin))
-        if cluster.sends(name, path):
-            found.append(str(path))
+    found: dict[str, None] = {}
+    for name in dict.fromkeys(plugin.partition(".")[0] for plugin in plugins):
+        path = plugin_modules.find(name, plugin_modules.current_folder())
+        if path is None:
+            raise SpecError(f"the plug-in {name} is neither installed here nor in the current directory")
+        if not cluster.sends(name, path):
+            continue
+        if path.is_file() and path.suffix != ".py":
+            raise SpecError(f"the plug-in {name} cannot be sent to the workers: {path} is no Python source (.py)")
+        found[str(path)] = None
+    for name in cluster.sent_packages:
+        found[str(Path(str(importlib.import_module(name).__file__)).parent)] = None
     return tuple(found)

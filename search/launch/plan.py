@@ -78,7 +78,7 @@ def plan(
         spec, records = spec.model_copy(update={"name": catalogue.check_name(name)}), None
     own = root.child(spec.name)
     if records is None and Records.exist(own):
-        records = Records.open(own)
+        records = Records.open(own, plugins=True)
     spec = resized(spec, trials, records.spec.budget.trials if records else None)
     if resolved.this_machine:
         spec = spec.model_copy(update={"data": _located(spec.data, dry)})
@@ -108,7 +108,7 @@ def find(
     name = str(study)
     if name in study_file.builtin_names() or Path(name).exists() or not catalogue.has_study(root, name):
         return study_file.load(name, overrides), None
-    records = Records.open(root.child(name))
+    records = Records.open(root.child(name), plugins=True)
     if not overrides:
         return records.spec, records
     return study_file.from_dict(records.spec.resolved(), f"{name} as stored", overrides), records

@@ -80,19 +80,19 @@ class Records:
         return cls(storage, spec, fingerprint, sha256(content))
 
     @classmethod
-    def open(cls, storage: Storage, file: str = paths.STUDY) -> Self:
-        """Read `study.yaml`, or its copy.
+    def open(cls, storage: Storage, file: str = paths.STUDY, *, plugins: bool = False) -> Self:
+        """Read `study.yaml`, or its copy; only a launch needs the study's `plugins`, and imports them.
 
         Raises:
             StorageError: there is no study, or another version of robustsearch wrote it.
-            SpecError: the file is damaged.
+            SpecError: the file is damaged, or a plug-in cannot be imported.
         """
         where = f"{storage.location}/{file}"
         try:
             content = storage.read(file)
         except (FileNotFoundError, NotADirectoryError):
             raise StorageError(f"{storage.location} holds no study: {file} is not there") from None
-        spec, fingerprint = parse_study(content, where)
+        spec, fingerprint = parse_study(content, where, plugins=plugins)
         return cls(storage, spec, fingerprint, sha256(content))
 
     @staticmethod

@@ -85,11 +85,13 @@ def _digest(content: dict[str, Any]) -> str:
     return sha256(canonical.encode())
 
 
-def parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
+def parse_study(content: bytes, where: str, *, plugins: bool = False) -> tuple[StudySpec, Fingerprint]:
     """Read the content of the file, which calls itself `where` in errors.
 
+    Plug-ins are imported with `plugins`; without it nothing is executed, and their kinds are opaque.
+
     Raises:
-        SpecError: it is damaged.
+        SpecError: it is damaged, or a plug-in cannot be imported.
         StorageError: another version of robustsearch wrote it.
     """
     document = yaml.parse(yaml.decode(content, where), where)
@@ -107,7 +109,7 @@ def parse_study(content: bytes, where: str) -> tuple[StudySpec, Fingerprint]:
         fingerprint = Fingerprint.model_validate(made_with)
     except ValidationError as error:
         raise SpecError(f"{where}: {MADE_WITH}.{first_error(error)}") from None
-    spec = study_file.from_document(document)
+    spec = study_file.from_document(document) if plugins else study_file.from_record(document)
     if made_with.get(DIGEST, digest) != digest:
         raise SpecError(
             f"{where}: truncated or edited since it was written; `robustsearch repair {spec.name}` restores it"

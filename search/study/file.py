@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,9 +15,9 @@ from search.files.yaml import Document, Path_, dump_yaml, parse, parse_value
 from search.files.yaml import load as load_yaml
 from search.study.spec import StudySpec
 from search.study.trials import put
-from trainables.core import credentials
+from trainables.core import credentials, plugins
 from trainables.core.errors import SpecError
-from trainables.core.registry import nearest
+from trainables.core.registry import nearest, opaque_kinds
 from trainables.core.spec import plain
 
 _SUFFIXES = (".yaml", ".yml")
@@ -104,10 +101,28 @@ def from_document(document: Document, overrides: Sequence[str] = ()) -> StudySpe
             raise SpecError(f"--set: {credentials.ADVICE}")
         _apply(document, override)
     _import_plugins(document)
+    return _validated(document)
+
+
+def _validated(document: Document) -> StudySpec:
     try:
         return StudySpec.model_validate(document.data)
     except ValidationError as error:
         raise spec_error(error, document, StudySpec) from None
+
+
+def from_record(document: Document) -> StudySpec:
+    """Read the document of a stored study without executing anything: no plug-in is imported.
+
+    Kinds of plug-ins that this process has not imported are opaque: they keep their fields, and can do nothing.
+
+    Raises:
+        SpecError: as `load`.
+    """
+    if not isinstance(document.data, dict) or not document.data.get("plugins"):
+        return from_document(document)
+    with opaque_kinds():
+        return _validated(document)
 
 
 def dump(study: StudySpec) -> str:
@@ -179,20 +194,16 @@ def _keys(data: Any, parts: list[str]) -> tuple[str, ...]:
 def _import_plugins(document: Document) -> None:
     """Import the modules that a study names, so that their kinds are in the registries.
 
-    They may also be in the current directory, which is searched last.
-
     Raises:
         SpecError: a module cannot be imported.
     """
-    names = document.data.get("plugins", [])
-    if names and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    for index, name in enumerate(names if isinstance(names, list) else []):
+    names = document.data.get("plugins")
+    listed = names if isinstance(names, (list, tuple)) else ()
+    # The validation refuses all that is no name of a plug-in.
+    possible = [name for name in listed if isinstance(name, str) and not plugins.name_problem(name)]
+    try:
+        plugins.load(possible, plugins.current_folder())
+    except plugins.PluginError as error:
+        index = list(listed).index(error.plugin)
         path: Path_ = ("plugins", index)
-        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
-            continue  # The validation refuses it.
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise SpecError(f"{document.where(path)} plugins[{index}]: cannot import '{name}': {reason}") from error
+        raise SpecError(f"{document.where(path)} plugins[{index}]: {error}") from error

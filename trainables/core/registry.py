@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 import difflib
+import types
+import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 from pydantic import GetCoreSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
+from trainables.core.errors import SpecError
 from trainables.core.spec import Spec
 
 S = TypeVar("S", bound=Spec)
+
+_registries: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()
+_opaque: ContextVar[bool] = ContextVar("opaque", default=False)
+
+
+@contextmanager
+def opaque_kinds() -> Iterator[None]:
+    """Read a kind that no registry knows as a spec that keeps all its fields and can do nothing.
+
+    Records of a study whose plug-ins are not imported are read so.
+    """
+    token = _opaque.set(True)
+    try:
+        yield
+    finally:
+        _opaque.reset(token)
+
+
+def reading_opaque() -> bool:
+    """Return whether unknown kinds are read as opaque ones."""
+    return _opaque.get()
+
+
+@contextmanager
+def restored_on_error() -> Iterator[None]:
+    """Take back what was registered within this block where it fails."""
+    before = [(registry, dict(registry._table)) for registry in _registries]
+    try:
+        yield
+    except BaseException:
+        for registry, table in before:
+            registry._table = table
+        raise
 
 
 def nearest(name: str, known: Any) -> str:
@@ -34,6 +72,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         self._table: dict[str, type[S]] = {}
         for kind, implementation in table.items():
             self.register(kind, implementation)
+        _registries.add(self)
 
     def register(self, kind: str, implementation: type[S]) -> None:
         """Add one kind.
@@ -104,9 +143,24 @@ class Registry(Mapping[str, type[S]], Generic[S]):
                 {"family": self.family, "kinds": ", ".join(self._table)},
             )
         kind = value["kind"]
+        if isinstance(kind, str) and kind not in self._table and _opaque.get():
+            return self._opaque_spec(dict(value))
         if not isinstance(kind, str) or kind not in self._table:
             raise self.unknown(kind)
         return self._table[kind].model_validate(dict(value))
+
+    def _opaque_spec(self, value: dict[str, Any]) -> S:
+        """Return a spec of the family's base with the fields of an unknown kind; its own methods raise."""
+
+        def absent(*arguments: Any, **options: Any) -> Any:
+            raise SpecError(f"{self.family} {value['kind']!r} is unknown here: it is defined by a plug-in")
+
+        own = {**dict.fromkeys(self.base.__abstractmethods__, absent), "__module__": __name__}
+        opaque: Any = types.new_class(
+            f"Unknown{self.base.__name__}", (self.base,), exec_body=lambda body: body.update(own)
+        )
+        spec: S = opaque.model_validate(value, extra="allow")
+        return spec
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(

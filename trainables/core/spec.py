@@ -116,7 +116,7 @@ def plain(value: Any, *, defaults: bool = True, hashed: bool = False) -> Any:
             if name != "kind" and not defaults and item == _default(field):
                 continue
             fields[name] = plain(item, defaults=defaults, hashed=hashed)
-        return fields
+        return fields | plain(value.model_extra or {}, defaults=defaults, hashed=hashed)
     if isinstance(value, Eps):
         return float(value) if hashed or not value.text.count("/") else value.text
     if isinstance(value, Enum):

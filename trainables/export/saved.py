@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
 import shutil
@@ -20,6 +19,8 @@ from torch import nn
 from trainables import models
 from trainables.core.atomic import temporary_name, write_new
 from trainables.core.errors import SpecError, StorageError
+from trainables.core.plugins import PluginError, current_folder
+from trainables.core.plugins import load as load_plugins
 from trainables.core.registry import nearest
 from trainables.core.versions import versions
 from trainables.export.shrunk import living, without
@@ -195,11 +196,10 @@ def _build(card: dict[str, Any], folder: Path, allow_plugins: bool) -> nn.Module
                 f"{folder} has a model '{kind}' of the plug-ins {', '.join(plugins)}; importing them runs their "
                 "code, so allow it with allow_plugins"
             )
-        for name in plugins:
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                raise SpecError(f"the plug-in {name} of the model in {folder} cannot be imported: {error}") from error
+        try:
+            load_plugins(plugins, current_folder())
+        except PluginError as error:
+            raise SpecError(f"the model in {folder}: {error}") from error
     if kind not in models.MODELS:
         raise SpecError(f"{folder} has an unknown model '{kind}'{nearest(str(kind), models.MODELS)}")
     try:

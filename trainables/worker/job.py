@@ -6,7 +6,6 @@ The worker writes its own outcome, so a finished trial is on disk whatever happe
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import socket
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 
+from trainables.core import plugins
 from trainables.core.errors import DataError, StageLost, StorageError, failure_class
 from trainables.core.versions import versions
 from trainables.data import tensors
@@ -128,8 +128,7 @@ class Job:
 
     def _start(self) -> Generator[Progress, None, None]:
         self._check_storage()
-        for module in self.config["spec"].get("plugins", ()):
-            importlib.import_module(module)
+        plugins.load(self.config["spec"].get("plugins", ()))
         trial = TrialSpec.model_validate(self.config["spec"])
         device = assigned_device(self.config["resources"].get("GPU", 0))
         torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import socket
 import uuid
 from bdb import BdbQuit
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from trainables.core import plugins as plugin_modules
 from trainables.core.errors import ExitCode, RobustsearchError, SpecError, StorageError
+from trainables.core.plugins import PluginError
 from trainables.core.precision import Precision, resolve_precision
 from trainables.core.versions import versions
 
@@ -37,7 +38,7 @@ def probe(
     """
     try:
         return _probe(data, networks, storage, plugins, precision, gpus)
-    except (ImportError, StorageError) as error:
+    except (PluginError, StorageError) as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(ExitCode.CLUSTER)}
     except RobustsearchError as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(error.exit_code)}
@@ -58,8 +59,7 @@ def _probe(
     from trainables.worker.run import assigned_device
 
     _check_storage(storage)
-    for module in plugins:
-        _import(module)
+    plugin_modules.load(plugins)
     device = assigned_device(gpus)
     loaded = tensors.load(DATASETS.parse(data), device)
     for model, pruners in networks:
@@ -99,18 +99,6 @@ def _check_storage(location: str) -> None:
     name = f"{paths.PROBE}{uuid.uuid4().hex}"
     storage.write(name, b"")
     storage.delete(name)
-
-
-def _import(plugin: str) -> None:
-    """Import a plug-in.
-
-    Raises:
-        ImportError: it cannot be imported, whatever it raised.
-    """
-    try:
-        importlib.import_module(plugin)
-    except Exception as error:
-        raise ImportError(f"the plug-in {plugin} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _network(spec: Model, data: TrainingData) -> nn.Module:

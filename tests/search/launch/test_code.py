@@ -33,5 +33,5 @@ def test_the_project_is_sent_where_the_cluster_file_says_so(plugin: Path) -> Non
 
 
 def test_a_plugin_that_cannot_be_found_is_refused() -> None:
-    with pytest.raises(SpecError, match="'no_such_plugin' is not importable"):
+    with pytest.raises(SpecError, match="no_such_plugin is neither installed here nor in the current directory"):
         code_paths(Inline(), ("no_such_plugin.models",))

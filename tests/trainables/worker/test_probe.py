@@ -116,7 +116,8 @@ def test_a_storage_that_cannot_be_written_is_refused(
 def test_a_plug_in_that_is_not_installed_on_the_worker_is_refused(ask: Probe) -> None:
     message = refused(ask(plugins=["absent_plugin"]), 6)
     assert message == (
-        "the plug-in absent_plugin cannot be imported: ModuleNotFoundError: No module named 'absent_plugin'"
+        "the plug-in absent_plugin cannot be imported: ModuleNotFoundError: No module named 'absent_plugin' "
+        "among the installed packages"
     )
 
 
@@ -127,7 +128,8 @@ def test_a_plug_in_that_cannot_be_imported_is_refused(
     name = f"broken_plugin_{error.lower()}"
     (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    assert refused(ask(plugins=[name]), 6).startswith(f"the plug-in {name} cannot be imported: {error}")
+    place = tmp_path / f"{name}.py, line 1"
+    assert refused(ask(plugins=[name]), 6).startswith(f"the plug-in {name} cannot be imported: {place}: {error}")
 
 
 def test_a_plug_in_is_imported_before_the_specs_that_need_it(

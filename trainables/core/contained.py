@@ -1,0 +1,237 @@
+"""What the import of foreign code may do to the process: nothing that outlasts it.
+
+The code cannot end the process, and reads neither the command's arguments nor its input. What it prints goes to
+stderr. Changes of the current directory, signal handlers, warning filters, logging and torch's defaults are undone.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from typing import Any, SupportsIndex
+
+PATIENCE_SECONDS = 10
+"""An import that takes longer is named on stderr, with the line that it has reached."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDS = ("_exit", "abort", "execv", "execve")
+"""Functions of `os` that end the process without an exception; the others of their kind call these."""
+
+
+class Refused(BaseException):
+    """The code called what it must not call while it is imported."""
+
+
+class _Arguments(list[str]):
+    """A `sys.argv` of which only the first item, the name, can be read."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, SupportsIndex) and index.__index__() == 0:
+            return super().__getitem__(0)
+        raise Refused("it reads the arguments of the command (sys.argv)")
+
+
+@contextmanager
+def contained(name: str) -> Iterator[Callable[[], bool]]:
+    """Import `name` within this block; yields whether a signal has arrived, whose exception is the user's."""
+    with ExitStack() as stack:
+        for part in (_arguments, _folder, _logging, _torch, _no_end, _faults, _slow):
+            stack.enter_context(part(name))
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(_input())
+        stack.enter_context(_output())
+        yield stack.enter_context(_signals())
+
+
+@contextmanager
+def _arguments(name: str) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = _Arguments([name])
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _folder(name: str) -> Iterator[None]:
+    try:
+        before = os.getcwd()
+    except OSError:
+        before = None
+    try:
+        yield
+    finally:
+        if before is not None:
+            with suppress(OSError):
+                os.chdir(before)
+
+
+@contextmanager
+def _logging(name: str) -> Iterator[None]:
+    root = logging.getLogger()
+    level, handlers, disabled = root.level, root.handlers[:], root.manager.disable
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        logging.disable(disabled)
+
+
+@contextmanager
+def _torch(name: str) -> Iterator[None]:
+    """Undo changes of what torch computes with by default; it may be loaded only now."""
+    before = _defaults(sys.modules["torch"]) if "torch" in sys.modules else None
+    try:
+        yield
+    finally:
+        torch = sys.modules.get("torch")
+        if torch is not None and hasattr(torch, "get_default_dtype"):
+            dtype, gradients = before or (torch.float32, True)
+            if (dtype, gradients) != _defaults(torch):
+                torch.set_default_dtype(dtype)
+                torch.set_grad_enabled(gradients)
+
+
+def _defaults(torch: Any) -> tuple[Any, bool]:
+    return torch.get_default_dtype(), torch.is_grad_enabled()
+
+
+@contextmanager
+def _no_end(name: str) -> Iterator[None]:
+    """Let calls that end the process raise; a child of a fork may end."""
+    own, over = os.getpid(), threading.Event()
+    before = {call: getattr(os, call) for call in _ENDS}
+
+    def guarded(call: str) -> Callable[..., Any]:
+        def end(*arguments: Any, **options: Any) -> Any:
+            if os.getpid() == own and not over.is_set():
+                shown = ", ".join(map(repr, arguments))[:80]
+                raise Refused(f"it calls os.{call}({shown})")
+            return before[call](*arguments, **options)
+
+        return end
+
+    for call in _ENDS:
+        setattr(os, call, guarded(call))
+    try:
+        yield
+    finally:
+        over.set()
+        for call, function in before.items():
+            setattr(os, call, function)
+
+
+@contextmanager
+def _faults(name: str) -> Iterator[None]:
+    """Let a crash of the interpreter say in which line it happens."""
+    enabled = faulthandler.is_enabled()
+    if not enabled:
+        with suppress(io.UnsupportedOperation, AttributeError, ValueError, OSError, RuntimeError):
+            faulthandler.enable()
+    try:
+        yield
+    finally:
+        if not enabled:
+            faulthandler.disable()
+
+
+@contextmanager
+def _slow(name: str) -> Iterator[None]:
+    """Say on stderr that an import takes long, and where it is."""
+    importer = threading.get_ident()
+
+    def tell() -> None:
+        frame = sys._current_frames().get(importer)
+        at = f"{frame.f_code.co_filename}, line {frame.f_lineno}" if frame else "its end"
+        text = f"importing the plug-in {name} takes more than {PATIENCE_SECONDS} s; it is at {at}"
+        print(text, file=sys.stderr, flush=True)
+
+    timer = threading.Timer(PATIENCE_SECONDS, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _input() -> Iterator[None]:
+    """Give the code no input but that of a person at a terminal, who sees what it asks for."""
+    before = sys.stdin
+    try:
+        person = before is not None and before.isatty()
+    except ValueError:
+        person = False
+    if person:
+        yield
+        return
+    with open(os.devnull) as nothing:
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = before
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Send what the code and its child processes print to stderr: stdout is the answer of the command."""
+    with redirect_stdout(sys.stderr), _descriptor():
+        yield
+
+
+@contextmanager
+def _descriptor() -> Iterator[None]:
+    try:
+        kept = os.dup(1)
+    except OSError:  # It is closed.
+        yield
+        return
+    if sys.__stdout__ is not None:
+        with suppress(ValueError, OSError):
+            sys.__stdout__.flush()
+    try:
+        with suppress(OSError):
+            os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """Note signals that arrive, and undo changes of their handlers."""
+    arrived = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived.is_set
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def noting(handler: Callable[..., Any]) -> Callable[..., Any]:
+        def handle(number: int, frame: Any) -> Any:
+            arrived.set()
+            return handler(number, frame)
+
+        return handle
+
+    for number, handler in before.items():
+        if callable(handler):
+            signal.signal(number, noting(handler))
+    try:
+        yield arrived.is_set
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)

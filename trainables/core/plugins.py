@@ -1,0 +1,235 @@
+"""Plug-ins: the one door through which modules that a study names are found and imported.
+
+A plug-in is code of somebody else. Whatever its import raises or calls, the command goes on, and the error names the
+plug-in and the line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import keyword
+import os
+import sys
+import sysconfig
+import traceback
+from bdb import BdbQuit
+from collections.abc import Iterable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+from trainables.core.contained import Refused, contained
+from trainables.core.errors import SpecError
+from trainables.core.registry import nearest, restored_on_error
+
+_OURS = frozenset({"search", "trainables", "clusters"})
+_USED = frozenset(
+    (
+        *("torch", "torchvision", "ray", "optuna", "numpy", "scipy", "sklearn", "pandas", "pyarrow", "pydantic"),
+        *("pydantic_core", "click", "rich", "yaml", "safetensors", "matplotlib"),
+    )
+)
+_PACKAGES = Path(__file__).resolve().parents[2]
+_LIBRARIES = tuple(
+    dict.fromkeys(
+        [sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+        + [str(_PACKAGES / name) + os.sep for name in sorted(_OURS)]
+    )
+)
+_SCRIPT = 'put what only a script does below `if __name__ == "__main__":`'
+_MAX_MESSAGE = 500
+
+_loaded: set[str] = set()
+
+
+class PluginError(SpecError):
+    """A plug-in cannot be found or imported; `plugin` is its name."""
+
+    plugin = ""
+
+
+class _Named:
+    """Finds the modules that were named as plug-ins in a folder, and nothing else there.
+
+    The folder is not put on `sys.path`: no other file in it may stand in for a module that something imports.
+    """
+
+    def __init__(self) -> None:
+        self.folders: dict[str, str] = {}
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return where a top-level module lies, None for every other."""
+        folder = self.folders.get(name) if path is None else None
+        return PathFinder.find_spec(name, [folder]) if folder else None
+
+
+_named = _Named()
+sys.meta_path.append(_named)
+
+
+def current_folder() -> str | None:
+    """Return the current directory, None where it was deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def name_problem(name: str) -> str | None:
+    """Return why `name` cannot be that of a plug-in, None where it can."""
+    parts = name.split(".")
+    if "/" in name or "\\" in name or name.endswith(".py"):
+        stem = name.removesuffix(".py").replace("\\", "/").removeprefix("./").strip("/").replace("/", ".")
+        hint = f": write {stem}" if all(map(_identifier, stem.split("."))) else ""
+        return f"{name!r} is a path; a plug-in is named as in an import statement{hint}"
+    if not all(map(_identifier, parts)):
+        return f"{name!r} is no name of a module; a plug-in is named as in an import statement, such as my_models"
+    if parts[0] in sys.stdlib_module_names:
+        return f"{name!r} is a module of Python's standard library; give your module another name"
+    if parts[0] in _OURS | _USED:
+        return f"{name!r} is a module of robustsearch or of a package that it uses; give your module another name"
+    return None
+
+
+def _identifier(part: str) -> bool:
+    return part.isidentifier() and not keyword.iskeyword(part)
+
+
+def find(name: str, folder: str | None = None) -> Path | None:
+    """Return the file or folder of the package or module in which a plug-in lies, without executing anything.
+
+    It is looked for among the installed packages, then in `folder`.
+    """
+    top = name.partition(".")[0]
+    spec = importlib.util.find_spec(top) or (PathFinder.find_spec(top, [folder]) if folder else None)
+    if spec is None or not (spec.origin or spec.submodule_search_locations):
+        return None
+    folders = list(spec.submodule_search_locations or ())
+    return Path(folders[0] if folders else str(spec.origin))
+
+
+def loaded(names: Iterable[str]) -> bool:
+    """Return whether all these plug-ins have been imported by this process."""
+    return _loaded.issuperset(names)
+
+
+def load(names: Iterable[str], folder: str | None = None) -> None:
+    """Import plug-ins, which add their kinds to the registries.
+
+    They are looked for among the installed packages, then in `folder`. Where an import fails, the registries are as
+    before it.
+
+    Raises:
+        PluginError: a plug-in cannot be found or imported, whatever it raised; names file and line.
+        KeyboardInterrupt: by the user, or the user quit a debugger.
+    """
+    names = tuple(dict.fromkeys(names))
+    for name in names:
+        if problem := name_problem(name):
+            raise _error(name, problem)
+    if folder is not None:
+        _named.folders.update((name.partition(".")[0], folder) for name in names)
+    for name in names:
+        if name not in _loaded or name not in sys.modules:
+            _load(name, names)
+            _loaded.add(name)
+
+
+def _load(name: str, names: Sequence[str]) -> None:
+    importlib.invalidate_caches()
+    with contained(name) as signalled:
+        try:
+            with restored_on_error():
+                module = importlib.import_module(name)
+        except BdbQuit:
+            raise KeyboardInterrupt from None
+        except BaseException as error:
+            if signalled():
+                raise
+            raise _error(name, _reason(name, names, error)) from error
+    if getattr(module, "__file__", None) is None and hasattr(module, "__path__"):
+        raise _error(name, f"{_short(next(iter(module.__path__), ''))} is a folder without code; name a module in it")
+
+
+def _error(name: str, reason: str) -> PluginError:
+    error = PluginError(f"the plug-in {name} cannot be imported: {reason}")
+    error.plugin = name
+    return error
+
+
+def _reason(name: str, names: Sequence[str], error: BaseException) -> str:
+    """Return where in a plug-in's code an error arose, and what it is."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    place = _place(error, names)
+    if missing and place is None and (missing == name or name.startswith(f"{missing}.")):
+        return _absent(name, missing)
+    text = what(error)
+    folder = _named.folders.get(name.partition(".")[0])
+    if missing and folder and PathFinder.find_spec(missing.partition(".")[0], [folder]):
+        text += (
+            f"; {missing.partition('.')[0]} lies in the current directory, of which only plug-ins are imported: "
+            "list it in `plugins` too, or make one package of both"
+        )
+    return f"{place}: {text}" if place else text
+
+
+def _absent(name: str, missing: str) -> str:
+    folder = _named.folders.get(name.partition(".")[0])
+    there = sorted(path.stem for path in Path(folder).glob("*.py")) if folder else []
+    where = f"the installed packages{' or the current directory' if folder else ''}"
+    inside = "" if missing == name else f" (for {name})"
+    return f"ModuleNotFoundError: No module named {missing!r} among {where}{inside}{nearest(missing, there)}"
+
+
+def what(error: BaseException) -> str:
+    """Return what an error of a plug-in's code is, for a message."""
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({error.code!r}); {_SCRIPT}"
+    if isinstance(error, Refused):
+        return f"{error}; {_SCRIPT}"
+    try:
+        text = str(error.msg if isinstance(error, SyntaxError) else error)
+    except Exception:
+        text = "its message cannot be written"
+    text = text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def blamed(error: BaseException) -> str | None:
+    """Say in which line of a plug-in an error arose, and what it is; None where no plug-in's code was running."""
+    if not _loaded or isinstance(error, PluginError):
+        return None
+    tops = {name.partition(".")[0] for name in _loaded}
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] in tops:
+            name = next((own for own in sorted(_loaded) if own == module), module)
+            return f"the plug-in {name} failed: {_at(frame.f_code.co_filename, line)}: {what(error)}"
+    return None
+
+
+def _place(error: BaseException, names: Sequence[str]) -> str | None:
+    """Return file and line of the deepest frame in code of the user, who may have installed the plug-in."""
+    if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
+        return _at(error.filename, error.lineno or 1)
+    tops = {name.partition(".")[0] for name in names}
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        file = frame.f_code.co_filename
+        of_plugin = str(frame.f_globals.get("__name__", "")).partition(".")[0] in tops
+        if of_plugin or not (file.startswith("<") or os.path.abspath(file).startswith(_LIBRARIES)):
+            return _at(file, line)
+    return None
+
+
+def _at(file: str, line: int) -> str:
+    return f"{_short(file)}, line {line}"
+
+
+def _short(file: str) -> str:
+    """Write a path relative to the current directory where it lies in it."""
+    folder = current_folder()
+    path = Path(file)
+    return str(path.relative_to(folder)) if folder and path.is_relative_to(folder) else str(path)

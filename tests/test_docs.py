@@ -29,7 +29,7 @@ from search.study import spec as study_spec
 from tests.pages import CLUSTER_FILE, MANUAL, PAGES, READABLE, ROOT, STUDY_FILE, section
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
-from trainables.core.errors import DataError, Diverged, ExitCode, SpecError, StorageError, failure_class
+from trainables.core.errors import DataError, Diverged, ExitCode, SpecError, StorageError, TimedOut, failure_class
 from trainables.core.registry import Registry
 from trainables.core.spec import Eps, Spec, plain
 from trainables.data import DATASETS
@@ -158,6 +158,7 @@ def fields(spec: type[Spec]) -> dict[str, Row]:
 SPECS: list[tuple[str, str, type[Spec]]] = [
     (STUDY_FILE, "## The study", study_spec.StudySpec),
     (STUDY_FILE, "## Budget", study_spec.Budget),
+    (STUDY_FILE, "## Timeouts", study_spec.Timeouts),
     (STUDY_FILE, "## Protocol", Protocol),
     (STUDY_FILE, "## Screening", Screening),
     (STUDY_FILE, "## Training", Training),
@@ -233,7 +234,15 @@ def test_every_measure_flag_and_class_of_failure_is_described() -> None:
     flags = re.findall(r"^\| `(\w+)` \| (\w+) \| \S", section("columns.md", "## Flags"), re.M)
     assert dict(flags) == SEVERITY
     classes = set(re.findall(r"^\| `(\w+)` \| \S", section("reliability.md", "## Trials that fail"), re.M))
-    errors = [MemoryError(), Diverged(), DataError(), StorageError(), SpecError(), ValueError()]
+    errors: list[BaseException] = [
+        MemoryError(),
+        TimedOut(),
+        Diverged(),
+        DataError(),
+        StorageError(),
+        SpecError(),
+        ValueError(),
+    ]
     assert classes == {*map(failure_class, errors), "crashed"}
 
 

@@ -73,7 +73,8 @@ class Driver:
         trials = [(self._completed(record), outcome) for record, outcome in issued]
         done = [record.params for record, _ in trials if record.sampler.get(ENQUEUED)]
         self._enqueued = [given for given in self.spec.enqueued() if given not in done]
-        for record, outcome in trials:
+        for record, stored in trials:
+            outcome = stored or self._hung_before(record)
             self._observe_rounds_before(record.number)
             self._sampling.adopt(record.number, record.params, record.sampler)
             self._forecasts.issue(record)
@@ -83,6 +84,14 @@ class Driver:
                 self._order.add(record, trainings(chain))
                 continue
             self._end(record, outcome, known=0, now=False)
+
+    def _hung_before(self, record: TrialRecord) -> Outcome | None:
+        """Record the end of a trial that hung and whose driver died before it could; None for all others."""
+        report = self.records.take_worker_report(record.number)
+        if report is None or report.kind != "timeout":
+            return None
+        self.records.write_outcome(_cut_short(record, (), (), report, 0.0))
+        return self.records.outcome(record.number)
 
     def _completed(self, record: TrialRecord) -> TrialRecord:
         """Return a trial with the parameters that the space has been extended by since, at the values it had."""
@@ -177,15 +186,24 @@ class Driver:
         """Return whether a running trial should stop early, by what it has measured so far."""
         return self._early.stops(number)
 
-    def on_crash(self, number: int) -> Outcome | None:
-        """Note that a trial's process died: the trial runs again, up to `max_failures` times."""
+    def on_crash(self, number: int, known: Failure | None = None, wait: float = 0.0) -> Outcome | None:
+        """Note that a trial's process died: the trial runs again, up to `max_failures` times, unless it hung.
+
+        `known` is what the runner knows of the cause. The supervisor of the worker knows more: its report is waited for
+        up to `wait` seconds.
+        """
         record = self._running.get(number)
         if record is None:
             return None
         self._crashes[number] += 1
+        report = self.records.take_worker_report(number, wait) or known
+        if report is not None and report.kind == "timeout":
+            return self.on_end(number, report)
         if self._crashes[number] > self.spec.max_failures or self.records.outcome(number) is not None:
             times, allowed = self._crashes[number], self.spec.max_failures
-            return self.on_end(number, f"its process died, time {times}; max_failures is {allowed}")
+            report = report or Failure(kind="crashed", message="its process died")
+            said = f"{report.message}, time {times}; max_failures is {allowed}"
+            return self.on_end(number, report.model_copy(update={"message": said[:2000]}))
         del self._running[number]
         self._order.again(record)
         return None
@@ -194,7 +212,7 @@ class Driver:
         """Return what a trial that starts now screens its points against; None where nothing can be ruled out."""
         return self._screens.now()
 
-    def on_end(self, number: int, crash: str | None) -> Outcome | None:
+    def on_end(self, number: int, crash: str | Failure | None) -> Outcome | None:
         """Record and observe the end of a trial.
 
         The worker has written the outcome, unless the trial was stopped early (it is recorded as stopped), its process
@@ -209,7 +227,8 @@ class Driver:
         outcome = self.records.outcome(number)
         early = self.stops(number)
         if outcome is None and (early or crash is not None):
-            failure = None if early else Failure(kind="crashed", message=str(crash)[:2000])
+            failure = Failure(kind="crashed", message=crash[:2000]) if isinstance(crash, str) else crash
+            failure = None if early else failure
             self.records.write_outcome(_cut_short(record, points, partials, failure, seconds))
             outcome = self.records.outcome(number)
         if outcome is None:

@@ -13,6 +13,7 @@ from trainables.store.records import TrialRecord
 def common_config(driver: Driver, cluster: Cluster, storage: str) -> dict[str, Any]:
     """Return what all trials of a launch have in common; `storage` is the study's directory as workers reach it."""
     common: dict[str, Any] = {"storage": storage, "resources": cluster.resources}
+    common["timeouts"] = plain(driver.spec.timeouts)
     if (schedule := driver.spec.early_stopping.partial_schedule()) is not None:
         common["partial_schedule"] = plain(schedule)
     return common

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 from ray import tune
@@ -20,8 +23,11 @@ from search.launch.tally import Snapshot
 from search.launch.trial_config import common_config, trial_config
 from search.launch.view import VIEW_SECONDS
 from trainables.core.errors import RobustsearchError, StorageError
-from trainables.store.records import PartialMeasurement, Point
+from trainables.store.records import Failure, PartialMeasurement, Point
 from trainables.worker.tune_trainable import RobustsearchTrial
+
+REPORT_SECONDS = 3.0
+"""How long the driver waits for the report on a worker that died; its supervisor writes it at once."""
 
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -58,6 +64,8 @@ class TuneSearcher(_Live, Searcher):
         self._should_end = should_end
         self._common = common
         self._numbers: dict[str, int] = {}
+        self.crash: Failure | None = None
+        """What Ray says of the process that died last."""
         self.problem: RobustsearchError | None = None
         """An error of the storage or the study; no trial is issued after it."""
 
@@ -100,7 +108,7 @@ class TuneSearcher(_Live, Searcher):
         try:
             # A process that dies while the launch ends is no crash of its trial.
             if error and not self.over():
-                self._driver.on_crash(number)
+                self._driver.on_crash(number, self.crash, REPORT_SECONDS)
             else:
                 self._driver.on_end(number, None)
         except RobustsearchError as problem:  # Tune would wrap it in a traceback; `run` raises it as it is.
@@ -128,6 +136,12 @@ class EarlyStopper(_Live, FIFOScheduler):
         """Ask the searcher's driver."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._searcher = searcher
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Note what Ray says of a process that died, just before the searcher hears of it."""
+        self._searcher.crash = None
+        with suppress(OSError, TypeError):
+            self._searcher.crash = crash(Path(trial.error_file).read_text(errors="replace"))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Pass the result on first: Tune does not give a searcher the result with which a trial stops."""
@@ -248,6 +262,18 @@ def run(
     if searcher.problem is not None:
         raise searcher.problem
     view(driver.snapshot())
+
+
+def crash(said: str) -> Failure:
+    """Return a failure by what Ray says of a process that died; its own monitor of memory may have ended it."""
+    said = said.rpartition("\nFailure #")[2]
+    detail = re.search(r"Worker exit detail: (.*?)(?:\. |\n|$)", said)
+    first = next((line.strip() for line in said.splitlines()[1:] if line.strip()), "")
+    oom = re.search(r"OutOfMemoryError|due to the node running low on memory|memory (usage )?threshold", said)
+    kind = "oom" if oom else "crashed"
+    return Failure(
+        kind=kind, message=f"its process died: {detail[1] if detail else first}"[:500], traceback=said[-8000:]
+    )
 
 
 def _trial_name(trial: Any) -> str:

@@ -8,6 +8,7 @@ results. Only YAML and JSON are read.
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from search.store.warm_start_points import NOTHING, WarmStartPoints
 from search.study.spec import StudySpec
 from trainables.core.errors import StorageError
 from trainables.store import paths
-from trainables.store.records import SCHEMA, Outcome, TrialRecord
+from trainables.store.records import SCHEMA, Failure, Outcome, TrialRecord
 from trainables.store.storage import Storage
 
 R = TypeVar("R", TrialRecord, Outcome)
@@ -147,6 +148,22 @@ class Records:
             return False
         self._outcomes[outcome.number] = outcome
         return True
+
+    def take_worker_report(self, number: int, wait: float = 0.0) -> Failure | None:
+        """Return and delete what the supervisor of a trial's worker left, waiting up to `wait` seconds for it."""
+        path, until = paths.worker_report(number), time.monotonic() + wait
+        while True:
+            try:
+                report = Failure.model_validate_json(self.storage.read(path))
+            except FileNotFoundError:
+                if time.monotonic() >= until:
+                    return None
+                time.sleep(0.05)
+                continue
+            except ValidationError:
+                report = None
+            self.storage.delete(path)
+            return report
 
     def outcome(self, number: int) -> Outcome | None:
         """Return how a trial ended; None while it has not, and where its record is damaged."""

@@ -14,6 +14,7 @@ MAY_CHANGE = (
     "early_stopping",
     "screening",
     "budget",
+    "timeouts",
     "max_failures",
     "abort_after",
     "stage_storage",

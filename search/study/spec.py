@@ -48,6 +48,19 @@ class Budget(Spec):
     )
 
 
+class Timeouts(Spec):
+    """How long a trial may take; one that takes longer is ended and recorded as failed (`timeout`)."""
+
+    silence: Duration | None = Field(
+        default=3600.0,
+        description="Limit of the time in which a trial shows no progress: not a batch, a step of an attack, an image "
+        "read; null for no limit.",
+    )
+    trial: Duration | None = Field(
+        default=None, description="Limit of the time that a worker works on a trial; null for no limit."
+    )
+
+
 class StudySpec(Spec):
     """One study, as its file describes it."""
 
@@ -84,6 +97,7 @@ class StudySpec(Spec):
     )
     screening: Screening | None = Field(default=None, description="Measures points cheaply first; null for never.")
     budget: Budget = Field(default=Budget(), description="When the search ends.")
+    timeouts: Timeouts = Field(default=Timeouts(), description="When a trial that hangs is ended.")
     max_failures: int = Field(default=2, ge=0, description="How often a trial whose process died is run again.")
     abort_after: int = Field(
         default=3, gt=0, description="The launch ends where this many first trials all fail with the same class."

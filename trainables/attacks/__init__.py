@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trainables.attacks.base import Attack, Keep
 from trainables.attacks.minimal import CarliniWagner, DeepFool
 from trainables.attacks.pgd import Fgsm, Pgd, RFgsm
+from trainables.core import heartbeat
 from trainables.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def run(
 
     from trainables.attacks.geometry import region
 
+    heartbeat.beat()
     x = x.detach()
     if not isinstance(eps, torch.Tensor) and eps == 0:
         return x.clone()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from trainables.attacks.base import Attack
+from trainables.core import heartbeat
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +73,7 @@ class DeepFool(Minimal):
         z, total = x, torch.zeros_like(x)
         found, done = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
         for _ in range(self.steps):
+            heartbeat.beat()
             logits, slopes = jacobian(logits_fn, z, y, self.candidates - 1)
             crossed = ~done & (logits.argmax(dim=1) != y)
             found = torch.where(crossed.view(shape), z, found)

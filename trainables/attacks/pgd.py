@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from trainables.attacks.base import Attack
+from trainables.core import heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,6 +172,7 @@ def input_gradient(logits_fn: LogitsFn, z: Tensor, slope: Callable[[Tensor], Ten
     """
     import torch
 
+    heartbeat.beat()
     if (faster := getattr(logits_fn, "input_gradient", None)) is not None:
         found: Tensor = faster(z, slope)
         return found

@@ -55,6 +55,10 @@ class Diverged(RobustsearchError):
     """Training produced a non-finite loss or non-finite weights."""
 
 
+class TimedOut(BaseException):
+    """The trial exceeded a limit of time. No handler of errors in a network or a plug-in may catch it."""
+
+
 class StorageError(RobustsearchError):
     """The storage cannot be read or written."""
 
@@ -76,9 +80,11 @@ _OUT_OF_MEMORY = re.compile(
 def failure_class(error: BaseException) -> str:
     """Name the class under which a trial that raised `error` is recorded.
 
-    One of `oom`, `diverged`, `data`, `storage`, `spec`, `bug`. Memory that ran out is the cause of whatever was raised
-    while that was handled.
+    One of `oom`, `timeout`, `diverged`, `data`, `storage`, `spec`, `bug`. Memory that ran out is the cause of whatever
+    was raised while that was handled.
     """
+    if isinstance(error, TimedOut):
+        return "timeout"
     if any(_out_of_memory(cause) for cause in _causes(error)):
         return "oom"
     classes = ((Diverged, "diverged"), (DataError, "data"), (StorageError, "storage"), (SpecError, "spec"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
 
+from trainables.core import heartbeat
 from trainables.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def decode(
     guessed = channels is None
     images: np.ndarray | None = None
     for row, (name, file) in enumerate(sources):
+        heartbeat.beat()
         try:
             with Image.open(file) as encoded:
                 if encoded.mode not in (*_GREY, *_COLOUR):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.core import heartbeat
 from trainables.data.base import Data
 from trainables.data.cache import training_arrays
 from trainables.data.splits import carve, limited
@@ -118,4 +119,5 @@ def batches(n: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield the indices of `n` images in the generator's order, `batch` at a time; the last may be short."""
     order = torch.randperm(n, generator=generator, device=generator.device)
     for start in range(0, n, batch):
+        heartbeat.beat()
         yield order[start : start + batch]

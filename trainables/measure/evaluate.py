@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trainables import attacks
 from trainables.attacks.base import Keep
 from trainables.attacks.eot import Eot
+from trainables.core import heartbeat
 from trainables.core.errors import SpecError
 from trainables.core.rng import derive
 from trainables.data.tensors import Split
@@ -196,6 +197,7 @@ def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: i
 
     Shapes: x (N, C, H, W) in [0, 1], y (N,).
     """
+    heartbeat.beat()
     x = x.contiguous(memory_format=torch.channels_last)
     noisy = isinstance(net, Noisy)
     if isinstance(net, Noisy):

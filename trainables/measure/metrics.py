@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from trainables.core import heartbeat
 from trainables.core.errors import SpecError
 from trainables.core.keys import canonical_json
 from trainables.core.rng import derive
@@ -42,6 +43,7 @@ def values(
     y = split.y[part].to(device)
     found: dict[str, float | None] = {}
     for metric in protocol.metrics:
+        heartbeat.beat()
         context = MetricContext(
             net=net,
             state=state,

@@ -40,6 +40,11 @@ def outcome(number: int) -> str:
     return f"{trial(number)}/{OUTCOME}"
 
 
+def worker_report(number: int) -> str:
+    """Return where the supervisor of a worker says why that died or was ended; the driver reads and deletes it."""
+    return f"{trial(number)}/worker.json"
+
+
 def stage(key: str) -> str:
     """Return the directory of a stored stage."""
     return f"{STAGES}/{key}"

@@ -90,7 +90,7 @@ class PartialMeasurement(_Record):
 class Failure(_Record):
     """Why a trial failed."""
 
-    kind: str = Field(description="oom, diverged, data, storage, spec, crashed or bug")
+    kind: str = Field(description="oom, timeout, diverged, data, storage, spec, crashed or bug")
     message: str
     traceback: str = ""
 

@@ -12,15 +12,15 @@ import time
 import traceback
 from bdb import BdbQuit
 from collections.abc import Callable, Generator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from dis import opmap
 from typing import Any
 
 import torch
 
-from trainables.core import plugins
-from trainables.core.errors import DataError, StageLost, StorageError, failure_class
+from trainables.core import heartbeat, plugins
+from trainables.core.errors import DataError, StageLost, StorageError, TimedOut, failure_class
 from trainables.core.versions import versions
 from trainables.data import tensors
 from trainables.method.partial import PartialSchedule
@@ -32,6 +32,8 @@ from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 from trainables.worker.preemption import Preempted
 from trainables.worker.run import Progress, Run, assigned_device
+from trainables.worker.supervision import Supervision, supervision
+from trainables.worker.supervisor import Order
 
 MIN_STEP_SECONDS = 0.5
 """The shortest `work`, unless a measurement or the end comes first: each result costs the driver milliseconds."""
@@ -47,15 +49,17 @@ class Job:
     """One trial in a worker process; call `work` until `over`, or `close` to leave the trial unfinished.
 
     The configuration is plain data: `number`, `study`, `params`, `spec` (a TrialSpec), `fingerprint` of the data,
-    `storage` (of the study's directory), `resources`, `partial_schedule` (a PartialSchedule, for early stopping) and
-    `screen` (a Screen, to measure cheaply first); the last two may be absent.
+    `storage` (of the study's directory), `resources`, `partial_schedule` (a PartialSchedule, for early stopping),
+    `screen` (a Screen, to measure cheaply first) and `timeouts` (seconds by the fields of `supervisor.Order`); the last
+    three may be absent. A trial that exceeds a limit of time is recorded as failed, or, with `own_process`, ends the
+    process, and a report says why.
 
     A failure that an attempt would only repeat (diverged, bad data, a bug) is recorded at once. After an
     out-of-memory error, or where the storage refuses, the trial is tried a second time with all memory released; a
     damaged stage is dropped and computed again.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], *, own_process: bool = False) -> None:
         self.config = config
         self.number = int(config["number"])
         self.points: list[Point] = []
@@ -67,6 +71,8 @@ class Job:
         self._clock = time.monotonic()
         self._attempts = 1
         self._progress: Generator[Progress, None, None] | None = None
+        self._own_process = own_process
+        self._supervision: Supervision | None = None
 
     def work(self, interrupted: Callable[[], bool] = lambda: False) -> Progress | None:
         """Work until the next measurement or for `MIN_STEP_SECONDS`, and record the outcome if the trial ends.
@@ -78,35 +84,63 @@ class Job:
             StorageError: the storage refused twice; the trial has no outcome.
         """
         try:
-            progress = self._advance(interrupted)
-            if progress is None:
-                self._end(None)
+            with self._working():
+                progress = self._advance(interrupted)
+                if progress is None:
+                    self._end(None)
             return progress
         except BaseException as error:  # Recorded as the trial's outcome: one bad trial must not stop the search.
             if _ends_the_launch(error):
                 raise
-            lost, kind = isinstance(error, StageLost), failure_class(error)
-            refused = isinstance(error, StorageError) and not lost
-            if self._attempts < (MAX_LOST_STAGES if lost else 2 if kind == "oom" or refused else 0):
-                self._retry(RETRY_SECONDS if refused else 0)
-                return None
-            if refused:
-                raise
-            self._end(Failure(kind=kind, message=_message(error)[:2000], traceback=traceback.format_exc()[-8000:]))
+            self._fail(error)
             return None
+
+    def _fail(self, error: BaseException) -> None:
+        """Start over where another attempt may help, else record the failure.
+
+        Raises:
+            StorageError: the storage refused twice.
+        """
+        lost, kind = isinstance(error, StageLost), failure_class(error)
+        refused = isinstance(error, StorageError) and not lost
+        if self._attempts < (MAX_LOST_STAGES if lost else 2 if kind == "oom" or refused else 0):
+            self._retry(RETRY_SECONDS if refused else 0)
+            return
+        if refused:
+            raise error
+        trace = "".join(traceback.format_exception(error))[-8000:]
+        self._end(Failure(kind=kind, message=_message(error)[:2000], traceback=trace))
 
     def close(self) -> None:
         """Leave the trial: a training under way saves its progress, or resumes from its last save."""
+        self._release()
+        if (supervised := self._supervision) is not None:
+            self._supervision = None
+            supervised.order(None)
+
+    def _release(self) -> None:
+        """Leave what is under way, for good or for another attempt."""
         if self._progress is not None:
             progress, self._progress = self._progress, None
-            with suppress(StorageError):
+            with suppress(StorageError), self._working():
                 progress.close()
+
+    def _working(self) -> AbstractContextManager[None]:
+        """Return a block in which a hang is noticed, where the study has limits of time."""
+        limits = self.config.get("timeouts") or {}
+        if self._supervision is None and any(limits.values()) and (own := supervision()) is not None:
+            own.order(Order(self.number, self.config["storage"], kill=self._own_process, **limits))
+            self._supervision = own
+        if self._supervision is None:
+            return nullcontext()
+        return self._supervision.working(interruptible=not self._own_process)
 
     def _advance(self, interrupted: Callable[[], bool]) -> Progress | None:
         began = time.monotonic()
         if self._progress is None:
             self._progress = self._start()
         for progress in self._progress:
+            self._note(progress)
             if progress.point is not None:
                 self.points.append(progress.point)
                 return progress
@@ -117,11 +151,17 @@ class Job:
                 return progress
         return None
 
+    def _note(self, progress: Progress) -> None:
+        heartbeat.beat()
+        if self._supervision is not None:
+            epoch = f", after epoch {progress.epoch.epoch} of {progress.epoch.epochs}" if progress.epoch else ""
+            self._supervision.doing(f"phase {progress.phases_done + 1} of {progress.phases} ({progress.phase}){epoch}")
+
     def _retry(self, wait: float) -> None:
         """Start over from the stored stages, without the memory of the failed attempt."""
         time.sleep(wait)
         self._attempts += 1
-        self.close()
+        self._release()
         self.points.clear()
         self.partials.clear()
         release_memory()
@@ -198,7 +238,7 @@ def _ends_the_launch(error: BaseException) -> bool:
 
 def _message(error: BaseException) -> str:
     """Return what an error says, and what it is where that alone says little."""
-    if not isinstance(error, Exception):
+    if not isinstance(error, (Exception, TimedOut)):
         return f"the code of the trial raised {error!r}; a trial must not end its process"
     said = str(error)
     return said if said.strip() and not isinstance(error, KeyError) else f"{type(error).__name__}: {said}".rstrip(": ")

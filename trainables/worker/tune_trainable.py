@@ -29,7 +29,7 @@ class RobustsearchTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start with a trial."""
-        self._job = Job(config)
+        self._job = Job(config, own_process=True)
         self._preemption = Preemption()
         self._preemption.trial_running = True
 

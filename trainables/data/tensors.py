@@ -115,9 +115,20 @@ def statistics(images: np.ndarray, scale: float) -> tuple[tuple[float, ...], tup
     return tuple(means), tuple(deviations)
 
 
-def batches(n: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield the indices of `n` images in the generator's order, `batch` at a time; the last may be short."""
+def batch_sizes(n: int, batch: int, *, none_of_one: bool = False) -> list[int]:
+    """Return the sizes of the batches of `n` images: `batch` each, and what is left.
+
+    With `none_of_one` a last image that would be alone joins the batch before it.
+    """
+    sizes = [min(batch, n - start) for start in range(0, n, batch)]
+    if none_of_one and len(sizes) > 1 and sizes[-1] == 1 < batch:
+        sizes[-2:] = [batch + 1]
+    return sizes
+
+
+def batches(n: int, batch: int, generator: torch.Generator, *, none_of_one: bool = False) -> Iterator[Tensor]:
+    """Yield the indices of `n` images in the generator's order, in batches of the sizes of `batch_sizes`."""
     order = torch.randperm(n, generator=generator, device=generator.device)
-    for start in range(0, n, batch):
+    for part in torch.split(order, batch_sizes(n, batch, none_of_one=none_of_one)):
         heartbeat.beat()
-        yield order[start : start + batch]
+        yield part

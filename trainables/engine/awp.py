@@ -41,7 +41,7 @@ def climb(
     Vectors (biases, batch norms' scales and shifts) and pruned weights stay. `loss` is called once; what that does
     to `buffers` is undone.
     """
-    weights = {name: p for name, p in trained.items() if p.dim() > 1}
+    weights = {name: p for name, p in trained.items() if p.dim() > 1 and p.requires_grad}
     statistics = {name: buffer.clone() for name, buffer in buffers.items()}
     gradients = torch.autograd.grad(loss(), [*weights.values()], allow_unused=True)
     before = {name: p.detach().clone() for name, p in weights.items()}

@@ -6,7 +6,6 @@ trained ones rises. Source: Rice, Wong & Kolter 2020, arXiv:2002.11569 §3.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import astuple, fields, replace
 
@@ -23,7 +22,7 @@ from trainables.data.tensors import Split
 from trainables.mask_updates.base import EpochResult
 from trainables.measure.sanity_checks import correct
 from trainables.method.training import Training
-from trainables.store.state import State, Tensors
+from trainables.store.state import State, Tensors, duplicate
 
 BATCH = 500
 EPOCH, ROBUST = "selected_epoch", "selected_robust_accuracy"
@@ -70,7 +69,7 @@ class Selection:
         """
         if not len(self._held):
             return
-        net = state.into(copy.deepcopy(model)).eval().requires_grad_(False)
+        net = state.into(duplicate(model)).eval().requires_grad_(False)
         result = EpochResult(epoch, trained, *self._measured(net))
         self.results.append(result)
         if eligible and (self._chosen is None or result.robust > self._chosen.robust):

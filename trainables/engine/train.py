@@ -21,7 +21,7 @@ from trainables.core.errors import Diverged
 from trainables.core.precision import Resolved, resolve_precision
 from trainables.core.rng import generator
 from trainables.data.augment import augment
-from trainables.data.tensors import TrainingData, as_pixels, batches
+from trainables.data.tensors import TrainingData, as_pixels, batch_sizes, batches
 from trainables.engine.awp import Once, climb
 from trainables.engine.optimisation import Optimisation
 from trainables.engine.selection import Selection, held_back
@@ -32,6 +32,7 @@ from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.models.activations import activity, recorded
 from trainables.models.graph.folding import FrozenAttackModel
+from trainables.models.single import trains_on_one
 from trainables.reparametrisations.network import ReparametrisedNetwork
 from trainables.store.state import State, Tensors
 
@@ -116,16 +117,24 @@ class _Run:
         self.weights = phase.weights.build(own, begun, model, data.shape)
         self.reparametrised = ReparametrisedNetwork(model, self.weights) if self.weights else None
         self.optimisation = Optimisation(model, self.masks, self.training, self.weights)
-        self.steps = (phase.epochs - phase.start) * -(-len(self.split) // self.training.batch)
+        n, batch = len(self.split), self.training.batch
+        # Batch norm may refuse a single image. Elsewhere a last batch of one stays, or results would change.
+        self.none_of_one = n % batch == 1 < batch and not trains_on_one(model, self.pixels(self.index(1)))
+        self.sizes = batch_sizes(n, batch, none_of_one=self.none_of_one)
+        self.steps = (phase.epochs - phase.start) * len(self.sizes)
         self.initial = state.mask_sparsity()
         self.completed = -1
         self.validation = Validation(phase, data.validation, self.device, self.format)
         self.frozen: FrozenAttackModel | None = None
         if self.training.loss.attacks:
-            example = self.pixels(torch.arange(min(_EXAMPLES, len(self.split)), device=device))
+            example = self.pixels(self.index(min(_EXAMPLES, len(self.split))))
             self.frozen = FrozenAttackModel(
                 self.reparametrised.attacked if self.reparametrised else model, self.precision, example
             )
+
+    def index(self, images: int) -> Tensor:
+        """Return the indices of the first images."""
+        return torch.arange(images, device=self.device)
 
     def pixels(self, index: Tensor, draws: torch.Generator | None = None) -> Tensor:
         """Return images of the training split in the network's memory format, augmented if there is a generator."""
@@ -146,13 +155,12 @@ class _Run:
             self.weights.begin(epoch)
         self.loss = self.training.loss_at(epoch)
         n, batch = len(self.split), self.training.batch
-        steps = -(-n // batch)
+        steps = len(self.sizes)
         losses = torch.zeros(steps, device=self.device)
         hits = torch.zeros((), dtype=torch.long, device=self.device)
-        sizes = torch.full((steps,), float(batch), device=self.device)
-        sizes[-1] = n - (steps - 1) * batch
+        sizes = torch.tensor(self.sizes, dtype=torch.float32, device=self.device)
         lr = eps = 0.0
-        for step, index in enumerate(batches(n, batch, order)):
+        for step, index in enumerate(batches(n, batch, order, none_of_one=self.none_of_one)):
             at = epoch + step / steps
             lr = self.training.optimiser.lr * self.training.schedule.factor(at, self.phase.epochs)
             eps = self.training.eps_at(at)

@@ -23,9 +23,9 @@ from trainables.core.plugins import PluginError, current_folder
 from trainables.core.plugins import load as load_plugins
 from trainables.core.registry import nearest
 from trainables.core.versions import versions
-from trainables.export.shrunk import living, without
+from trainables.export.shrunk import Spread, living, without
 from trainables.models.noise import Noise
-from trainables.store.state import State, Tensors
+from trainables.store.state import State, Tensors, fill, named_tensors
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
@@ -123,8 +123,8 @@ def load(directory: str | Path, *, allow_plugins: bool = False) -> nn.Module:
     if alive:
         model = without(model, {name.removeprefix(_ALIVE): t for name, t in alive.items()}, tuple(card["shape"]))
     try:
-        model.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
+        fill(model, tensors)
+    except ValueError as error:
         raise SpecError(f"the weights in {folder} do not fit the model its card describes: {error}") from error
     return model.eval()
 
@@ -155,8 +155,8 @@ def _smaller(state: State, card: dict[str, Any], target: Path) -> tuple[Tensors,
     whole = state.to("cpu").into(_build(card, target, allow_plugins=True)).eval()
     alive = living(whole, checked.shape)
     small = without(whole, alive, checked.shape)
-    sizes = {name: list(p.shape) for name, p in small.named_parameters() if name in alive}
-    if all(list(state.params[name].shape) == size for name, size in sizes.items()):
+    sizes = {name: list(small.get_parameter(name).shape) for name in alive}
+    if all(list(whole.get_parameter(name).shape) == size for name, size in sizes.items()):
         raise SpecError(
             "no filter of this network is dead, so it cannot be made smaller: single weights were pruned, or none; "
             "pruning with structure filter, as the recipe `filter` does, prunes whole ones"
@@ -170,7 +170,9 @@ def _smaller(state: State, card: dict[str, Any], target: Path) -> tuple[Tensors,
         )
     counts = {"parameters": sum(p.numel() for p in small.parameters()), "prunable": sum(map(math.prod, sizes.values()))}
     named = {_ALIVE + name: outputs for name, outputs in alive.items()}
-    return {**small.state_dict(), **named}, {**counts, "layers": sizes}
+    derived = {f"{name}.index" for name, module in small.named_modules() if isinstance(module, Spread)}
+    own = {name: t for name, t in named_tensors(small).items() if name not in derived}
+    return {**own, **named}, {**counts, "layers": sizes}
 
 
 def _noise(state: State) -> float | None:

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from trainables.core.errors import SpecError
 from trainables.models.graph.channels import Wiring, shape_of
 from trainables.models.graph.tracing import BATCH_NORMS
-from trainables.store.state import State
+from trainables.store.state import State, duplicate
 
 Live = Tensor | None
 
@@ -46,7 +46,7 @@ def shrunk(model: nn.Module, state: State, shape: tuple[int, int, int]) -> nn.Mo
     Raises:
         SpecError: the network cannot be traced.
     """
-    whole = state.to("cpu").into(copy.deepcopy(model).cpu())
+    whole = state.to("cpu").into(duplicate(model).cpu())
     return without(whole, living(whole, shape), shape)
 
 
@@ -170,7 +170,7 @@ def places(has: Tensor, wanted: Tensor) -> Tensor:
 
 def _outputs(name: str, wiring: Wiring, model: nn.Module) -> Tensor:
     """Return which outputs of a layer may differ from 0, behind its batch norm if it has one; at least one."""
-    params = {key: p.detach().cpu() for key, p in model.named_parameters()}
+    params = {key: p.detach().cpu() for key, p in model.named_parameters(remove_duplicate=False)}
     buffers = {key: b.cpu() for key, b in model.named_buffers()}
     live = params[f"{name}.weight"].flatten(1).any(dim=1)
     norm = wiring.norms.get(f"{name}.weight")

@@ -6,7 +6,6 @@ same attack draws for every network that is measured on one kind of device.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from trainables.metrics.base import Trainings
 from trainables.models import macs
 from trainables.models.noise import Noise, Noisy
 from trainables.store.records import Status
-from trainables.store.state import State
+from trainables.store.state import State, duplicate
 
 Verdicts = NDArray[np.bool_]
 
@@ -145,7 +144,7 @@ def unpack_verdicts(text: str, examples: int) -> Verdicts:
 
 def _frozen(model: nn.Module, state: State, device: torch.device) -> nn.Module:
     """Return a copy of the module with the state's tensors, in eval mode, that computes no weight gradients."""
-    net = state.into(copy.deepcopy(model)).to(device)
+    net = state.into(duplicate(model)).to(device)
     # Always the same memory format, which decides the rounding.
     net = net.to(memory_format=torch.channels_last)
     return net.eval().requires_grad_(False)

@@ -17,7 +17,7 @@ from trainables.core.rng import derive
 from trainables.method.protocol import Protocol
 from trainables.models.noise import Noise
 from trainables.store.records import Status
-from trainables.store.state import State
+from trainables.store.state import State, named_tensors
 
 SEVERITY: dict[str, Literal["warn", "invalid"]] = {
     "non_finite_logits": "invalid",
@@ -76,7 +76,7 @@ def of_state(state: State, net: nn.Module) -> Iterator[str]:
     """Check the tensors of a state, and of the network that was measured with it."""
     if any(bool(state.params[name][~mask].count_nonzero()) for name, mask in state.masks.items()):
         yield "masks_broken"
-    now = net.state_dict()
+    now = named_tensors(net)
     if not all(torch.equal(now[name].to(t), t) for name, t in {**state.params, **state.buffers}.items()):
         yield "buffers_changed"
     if not all(bool(state.params[name].count_nonzero()) for name in state.prunable()):

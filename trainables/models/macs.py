@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.store.state import weight_names
+
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 
@@ -23,12 +25,12 @@ def count(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
     normalisation, activations and attention products are not counted. The model is not changed. Shapes: images of
     `shape` (C, H, W).
     """
-    names = {module: name for name, module in model.named_modules()}
+    names = weight_names(model)
     positions: dict[str, int] = {}
     sizes: dict[str, int] = {}
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        name = f"{names[module]}.weight"
+        name = names[module]
         weight = module.weight
         assert isinstance(weight, Tensor)
         seen = inputs[0] if isinstance(module, _TRANSPOSED) else output
@@ -37,9 +39,8 @@ def count(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
         positions[name] = positions.get(name, 0) + seen.numel() // seen.shape[channel]
         sizes[name] = weight.numel()
 
-    layers = [m for m in names if isinstance(m, (nn.Linear, _CONVOLUTIONS))]
-    handles = [layer.register_forward_hook(hook) for layer in layers]
-    modes = {module: module.training for module in names}
+    handles = [layer.register_forward_hook(hook) for layer in names]
+    modes = {module: module.training for module in model.modules()}
     like = next(model.parameters())
     try:
         model.eval()

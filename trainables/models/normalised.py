@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from trainables.core.errors import SpecError
 from trainables.models.base import Model
+from trainables.models.checks import check_module, check_shapes, does_not_fit
+from trainables.models.isolation import isolated
 
 LEAST_STD = 1 / 255
 """The least divisor, for channels that hardly vary: one step of an 8-bit pixel."""
@@ -53,34 +55,20 @@ def build_normalised(
 ) -> Normalised:
     """Build as `trainables.models.build` does."""
     assert len(mean) == len(std) == shape[0], "one mean and one std per channel"
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # Not torch.manual_seed: that seeds every GPU as well.
-        torch.default_generator.manual_seed(seed)
-        net = spec.network(shape, classes)
-    _check(spec, net, shape, classes)
-    return Normalised(net, Normalise(mean, std) if spec.normalise else None)
+    with isolated(seed):
+        with torch.device("cpu"):
+            net = spec.network(shape, classes)
+        check_module(spec, net)
+        if any(is_lazy(p) for p in (*net.parameters(), *net.buffers())):
+            _settle(spec, net, shape)
+        check_shapes(spec, net, shape, classes)
+    return Normalised(net.train(), Normalise(mean, std) if spec.normalise else None)
 
 
-def _check(spec: Model, net: nn.Module, shape: tuple[int, int, int], classes: int) -> None:
-    """Run the network once on tensors without content, for the shapes alone.
-
-    Raises:
-        SpecError: it cannot take such images, or returns no logits for `classes` classes.
-    """
-    name = getattr(spec, "name", spec.kind)
-    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    weightless = {key: tensor.detach().to("meta") for key, tensor in tensors.items()}
-    net.eval()
+def _settle(spec: Model, net: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Give lazy layers their shapes by a first pass, and with it their initial weights."""
     try:
         with torch.no_grad():
-            logits = functional_call(net, weightless, (torch.empty((2, *shape), device="meta"),))
-    except NotImplementedError:
-        return  # An operation that does not know tensors without content.
-    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        size = "x".join(map(str, shape))
-        raise SpecError(f"{name} cannot take images of {size} (channels, height, width): {error}") from error
-    finally:
-        net.train()
-    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
-        found = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
-        raise SpecError(f"{name} returns {found} per image; {classes} logits are needed")
+            net.eval()(torch.zeros((2, *shape)))
+    except Exception as error:
+        raise SpecError(does_not_fit(spec, shape, error)) from error

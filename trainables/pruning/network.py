@@ -12,8 +12,9 @@ from torch.func import functional_call
 
 from trainables.attacks import run
 from trainables.attacks.base import Attack
-from trainables.data.tensors import TrainingData
+from trainables.data.tensors import TrainingData, batch_sizes
 from trainables.models.graph.channels import Wiring
+from trainables.models.single import trains_on_one
 from trainables.store.state import State, Tensors
 
 
@@ -64,11 +65,17 @@ class Network:
             self.model.train(before)
         return logits
 
-    def examples(self, number: int | None, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `number` training images in random order, None for all: pixels (N, C, H, W) with labels (N,)."""
+    def examples(self, number: int | None, batch: int, *, train: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `number` training images in random order, None for all: pixels (N, C, H, W) with labels (N,).
+
+        For passes in training mode (`train`) a last image that would be alone, and that batch norm would refuse, comes
+        with the batch before it.
+        """
         split = self.data.train
-        order = torch.randperm(len(split), generator=self.generator, device=self.device)
-        for part in torch.split(order[:number], batch):
+        order = torch.randperm(len(split), generator=self.generator, device=self.device)[:number]
+        alone = train and len(order) % batch == 1 < batch
+        none_of_one = alone and not trains_on_one(self.model, split.pixels(order[:1]).contiguous())
+        for part in torch.split(order, batch_sizes(len(order), batch, none_of_one=none_of_one)):
             yield split.pixels(part).contiguous(), split.y[part]
 
     def noise(self, number: int) -> Tensor:

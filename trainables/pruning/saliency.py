@@ -61,7 +61,7 @@ class Sighted(Iterative):
 
     def batches(self, network: Network) -> Batches:
         """Return inputs and labels to score with."""
-        return [(self._inputs(network, x, y), y) for x, y in network.examples(self.examples, self.batch)]
+        return [(self._inputs(network, x, y), y) for x, y in network.examples(self.examples, self.batch, train=True)]
 
     def _inputs(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
         if self.inputs == "pgd":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -11,6 +10,7 @@ from torch.func import functional_call
 
 from trainables.models.graph.folding import FrozenAttackModel
 from trainables.reparametrisations.base import EffectiveWeights
+from trainables.store.state import duplicate
 
 
 class ReparametrisedNetwork:
@@ -27,7 +27,7 @@ class ReparametrisedNetwork:
             made = weights.weights(self._params, weights.extras, None)
         tensors = {**self._params, **dict(model.named_buffers())}
         shared = {id(t): t for name, t in tensors.items() if name not in made}
-        self.attacked = copy.deepcopy(model, shared)
+        self.attacked = duplicate(model, shared)
         self._written = {name: p for name, p in self.attacked.named_parameters() if name in made}
 
     def forward(self, x: Tensor, draws: torch.Generator) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -16,16 +18,80 @@ Tensors = dict[str, Tensor]
 _ORDER = "order"
 
 
+def weight_names(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the name of the weight of each convolution and linear layer, in order of definition.
+
+    Layers that share a weight have one name for it. A weight that is computed from other parameters (weight and
+    spectral norm) has none.
+    """
+    names = {id(p): name for name, p in model.named_parameters()}
+    layers = (module for module in model.modules() if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)))
+    own = ((layer, layer._parameters.get("weight")) for layer in layers)
+    return {layer: names[id(weight)] for layer, weight in own if weight is not None}
+
+
 def prunable(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the prunable weights, those of convolution and linear layers, in order of definition."""
-    layers = (nn.Linear, nn.modules.conv._ConvNd)
-    return tuple(f"{name}.weight" for name, module in model.named_modules() if isinstance(module, layers))
+    return tuple(dict.fromkeys(weight_names(model).values()))
 
 
 def scales(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the scales of batch norms, in order of definition."""
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
-    return tuple(f"{name}.weight" for name, norm in norms.items() if norm.affine)
+    names = {id(p): name for name, p in model.named_parameters()}
+    norms = (module for module in model.modules() if isinstance(module, _BatchNorm) and module.affine)
+    own = (norm._parameters.get("weight") for norm in norms)
+    return tuple(dict.fromkeys(names[id(scale)] for scale in own if scale is not None))
+
+
+def duplicate(model: nn.Module, shared: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """Copy a module; `shared` maps ids of its tensors to those that the copy has in their place.
+
+    A module may hold results of its last pass (a weight of the old weight norm), which torch refuses to copy while they
+    have a gradient's history: the copy has their values alone.
+    """
+    memo: dict[int, Any] = dict(shared or {})
+    for module in model.modules():
+        for value in (*vars(module).values(), *module._buffers.values()):
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo.setdefault(id(value), value.detach().clone())
+    return copy.deepcopy(model, memo)
+
+
+def named_tensors(model: nn.Module) -> Tensors:
+    """Return all parameters and buffers, each tensor under its first name; buffers that no file needs, too."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def temporary(model: nn.Module) -> set[str]:
+    """Return the names of the buffers that are not persistent."""
+    modules = model.named_modules()
+    return {f"{prefix}.{name}".lstrip(".") for prefix, m in modules for name in m._non_persistent_buffers_set}
+
+
+@torch.no_grad()
+def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Copy tensors into those of a module, by the names of `named_tensors`, and return it.
+
+    A tensor that has a second name may also come under that one. Only a buffer that is not persistent may be left out.
+    This is not `load_state_dict`, which knows neither such buffers nor tied weights under one name.
+
+    Raises:
+        ValueError: names or shapes are others.
+    """
+    own = named_tensors(model)
+    first = {id(t): name for name, t in own.items()}
+    everywhere: Tensors = dict(model.named_parameters(remove_duplicate=False))
+    everywhere |= dict(model.named_buffers(remove_duplicate=False))
+    if unknown := sorted(tensors.keys() - everywhere.keys()):
+        raise ValueError(f"the network has no tensor {unknown[0]}")
+    given = {first[id(everywhere[name])]: t for name, t in tensors.items()}
+    if absent := sorted(own.keys() - given.keys() - temporary(model)):
+        raise ValueError(f"the tensor {absent[0]} of the network is missing")
+    for name, t in given.items():
+        if own[name].shape != t.shape:
+            raise ValueError(f"{name} is shaped {tuple(own[name].shape)} in the network, and {tuple(t.shape)} here")
+        own[name].copy_(t)
+    return model
 
 
 @dataclass(frozen=True)
@@ -57,8 +123,7 @@ class State:
 
     def into(self, model: nn.Module) -> nn.Module:
         """Copy the tensors into a module of the same structure and return it."""
-        model.load_state_dict({**self.params, **self.buffers}, strict=True)
-        return model
+        return fill(model, {**self.params, **self.buffers})
 
     def masked(self) -> State:
         """Return the state with every pruned weight set to 0."""
@@ -93,7 +158,7 @@ class State:
         for name, tensor in sorted({**self.params, **self.buffers, **self.extras}.items()):
             dense = tensor.detach().cpu().contiguous()
             digest.update(f"{name}:{dense.dtype}:{tuple(dense.shape)}".encode())
-            digest.update(dense.numpy().tobytes())
+            digest.update(dense.reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 

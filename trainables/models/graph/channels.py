@@ -6,7 +6,6 @@ alive; a network that cannot be traced has no layers here, and its filters are p
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from trainables.models.graph.tracing import BATCH_NORMS, Graph, trace
 from trainables.models.nets.resnet import PadShortcut
+from trainables.store.state import duplicate
 
 PASSES = (
     nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Identity, nn.Dropout, nn.Dropout2d,
@@ -40,7 +40,7 @@ class Wiring:
         """Trace a copy of `model` with images (N, *shape)."""
         self.norms: dict[str, str] = {}
         self.net: fx.GraphModule | None = None
-        traced = trace(copy.deepcopy(model).cpu().eval())
+        traced = trace(duplicate(model).cpu().eval())
         if traced is None or not _with_shapes(traced, shape):
             return
         self.net = traced
@@ -81,6 +81,8 @@ class Wiring:
         """Return the layer that a node calls, if its channels are understood: one call, one group, channels first."""
         module = self.module(node)
         if not isinstance(module, (nn.Conv2d, nn.Linear)) or not self._graph.called_once(node):
+            return None
+        if "weight" not in module._parameters:
             return None
         if isinstance(module, nn.Conv2d):
             return module if module.groups == 1 else None

@@ -21,6 +21,7 @@ from trainables.core.precision import Resolved
 from trainables.models.graph.mlp_gradient import Perceptron, perceptron_of
 from trainables.models.graph.tracing import BATCH_NORMS, Graph, trace
 from trainables.models.normalised import Normalise
+from trainables.store.state import duplicate
 
 _CLOSE = 1e-3
 
@@ -43,7 +44,7 @@ class FrozenAttackModel:
         self._perceptron: Perceptron | None = None
         self.folded = self._fold(example)
         if not self.folded:
-            self._net: nn.Module = copy.deepcopy(model).eval().requires_grad_(False)
+            self._net: nn.Module = duplicate(model).eval().requires_grad_(False)
             self._layers: list[_Layer] = []
             self._autocast = precision == "bf16"
             self._cast_input = False
@@ -81,7 +82,7 @@ class FrozenAttackModel:
 
     def _fold(self, example: Tensor) -> bool:
         """Trace and fold; return whether the result agrees with the network."""
-        original = copy.deepcopy(self._model).eval().requires_grad_(False)
+        original = duplicate(self._model).eval().requires_grad_(False)
         if (net := trace(original)) is None:
             return False
         self._net = net
@@ -199,6 +200,8 @@ def _fold(net: fx.GraphModule, model: nn.Module) -> list[_Layer]:
     for node in list(net.graph.nodes):
         module, name = graph.module(node), str(node.target)
         if not isinstance(module, (nn.Conv2d, nn.Linear)) or name in layers:
+            continue
+        if "weight" not in module._parameters:  # It is computed from others, which are copied as they are.
             continue
         bn, reads = graph.batch_norm_after(node), _normalise_before(graph, node)
         batch_norm = sources[str(bn.target)] if bn else None

@@ -35,8 +35,9 @@ def doctor(name: str | None, cluster: str | None, storage: str | None, as_json: 
 
 @click.command(cls=Command, epilog=examples("repair quickstart"))
 @name_argument
+@click.option("--plugins", is_flag=True, help="Import the study's plug-ins, to rebuild records of trials with them.")
 @storage_options
-def repair(name: str, storage: str | None, as_json: bool) -> int:
+def repair(name: str, plugins: bool, storage: str | None, as_json: bool) -> int:
     """Repair a damaged study from the files that are intact.
 
     Torn records are set aside under another name, never deleted.
@@ -45,7 +46,7 @@ def repair(name: str, storage: str | None, as_json: bool) -> int:
     from search.store.repair import repair as restore
     from trainables.store.storage import Storage
 
-    found = restore(damaged_study_storage(Storage(storage or DEFAULT_STORAGE), name))
+    found = restore(damaged_study_storage(Storage(storage or DEFAULT_STORAGE), name), plugins=plugins)
     facts = {"study": name, **found.plain(), **failed(found.summary, found.exit_code)}
     answer(as_json, facts, lambda: say("\n".join([*found.lines(), found.summary])))
     return found.exit_code

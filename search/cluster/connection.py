@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from search.cluster.base import Cluster, ClusterError, Connection, ProbeRequest, checked_probe
+from search.cluster.safe_path import safe_path
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -74,7 +75,7 @@ def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[Con
     empty = tempfile.mkdtemp(prefix="robustsearch-")
     runtime_env: dict[str, Any] = {
         "working_dir": empty,
-        "env_vars": {"OMP_NUM_THREADS": str(cluster.cpus_per_trial)},
+        "env_vars": {"OMP_NUM_THREADS": str(cluster.cpus_per_trial), "PYTHONSAFEPATH": "1"},
     }
     if code_paths:
         runtime_env["py_modules"] = list(code_paths)
@@ -86,7 +87,7 @@ def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[Con
         "namespace": "robustsearch",
     }
     try:
-        with _hangups_ignored():
+        with _hangups_ignored(), safe_path():
             context = ray.init(**addressing, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError, PermissionError) as error:
         raise ClusterError(_explain(cluster, error)) from error

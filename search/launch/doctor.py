@@ -16,6 +16,8 @@ from search.store import catalogue, check, driver_lock
 from search.store.catalogue import DEFAULT_STORAGE
 from search.store.records import Records
 from search.study import file as study_file
+from search.study.spec import StudySpec
+from trainables.core import plugins
 from trainables.core.errors import DataError, RobustsearchError
 from trainables.core.versions import versions
 from trainables.store.storage import Storage
@@ -129,25 +131,41 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
     own = catalogue.damaged_study_storage(Storage(storage or DEFAULT_STORAGE), name)
     faults = check.faults(own)
     found = [Finding("warn" if fault.harmless else "fail", fault.path, fault.message) for fault in faults]
+    if (records := check.opened(own)[0]) is not None:
+        found += _plugins(records.spec, name)
     driver = driver_lock.driver(own)
     if driver is not None:
         found.append(Finding("ok", name, f"driven by {driver}; leftovers are listed once it has ended"))
     if any(finding.level == "fail" for finding in found):
         found.append(Finding("fail", name, f"damaged; `robustsearch repair {name}` repairs it and keeps copies"))
-    elif found and driver is None:
+    elif faults and driver is None:
         found.append(Finding("ok", name, f"intact; `robustsearch repair {name}` removes the leftovers"))
     else:
         found.append(Finding("ok", name, "intact"))
     return found
 
 
+def _plugins(spec: StudySpec, name: str) -> Iterator[Finding]:
+    """Look for the plug-ins of a study, without importing them: reading its records needs none."""
+    missing = [name for name in dict.fromkeys(spec.plugins) if not plugins.find(name, plugins.current_folder())]
+    if missing:
+        yield Finding(
+            "warn",
+            name,
+            f"its plug-ins are neither installed here nor in the current directory ({', '.join(missing)}): it cannot "
+            "be launched from here, and what only they know is not checked; to read it needs no plug-in",
+        )
+
+
 def _study(storage: Storage, name: str) -> Iterator[Finding]:
     """Yield what is damaged in a study, and which process drives it."""
     try:
-        damaged = Records.open(storage).damaged()
+        records = Records.open(storage)
+        damaged = records.damaged()
     except RobustsearchError as error:
         yield Finding("warn", name, f"cannot be opened: {error}")
         return
+    yield from _plugins(records.spec, name)
     for record in damaged:
         yield Finding(
             "warn",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from search.store.check import Fault
 from search.store.records import Records, set_aside
 from search.store.study_yaml import utc_now
 from trainables.core.errors import ExitCode, SpecError, StorageError
+from trainables.core.plugins import loaded
 from trainables.core.spec import plain
 from trainables.recipes.trial import keyed_phases
 from trainables.store import paths
@@ -74,8 +75,10 @@ class Repaired:
         return ExitCode.DONE if self.whole else ExitCode.STORAGE
 
 
-def repair(storage: Storage) -> Repaired:
+def repair(storage: Storage, *, plugins: bool = False) -> Repaired:
     """Repair the study in a directory; no launch can begin meanwhile.
+
+    A trial's record may be rebuilt only with the study's plug-ins, which are executed with `plugins` alone.
 
     Raises:
         LeaseHeld: a launch of the study runs.
@@ -85,8 +88,10 @@ def repair(storage: Storage) -> Repaired:
         done = [Action("took over", paths.DRIVER, f"from {held.before}, which no longer runs")] if held.before else []
         found = check.faults(storage, alone=True)
         done += _study(storage, found)
-        records = Records.open(storage)
+        records = Records.open(storage, plugins=plugins)
         for fault in found:
+            if _needs_plugins(records, fault):
+                continue
             if fault.kind == "trial":
                 done += _trial(records, fault)
             elif fault.kind == "outcome":
@@ -99,7 +104,8 @@ def repair(storage: Storage) -> Repaired:
             if fault.kind == "leftover":
                 storage.delete(fault.path)
                 done.append(Action("removed", fault.path, fault.message))
-        return Repaired(tuple(done), tuple(check.faults(storage, alone=True, weights=False)))
+        left = check.faults(storage, alone=True, weights=False)
+        return Repaired(tuple(done), tuple(_explained(records, fault) for fault in left))
 
 
 def _study(storage: Storage, found: list[Fault]) -> Iterator[Action]:
@@ -130,6 +136,20 @@ def _same(storage: Storage) -> bool:
         return storage.read(paths.STUDY_COPY) == storage.read(paths.STUDY)
     except FileNotFoundError:
         return False
+
+
+def _needs_plugins(records: Records, fault: Fault) -> bool:
+    """Return whether only a plug-in that is not imported could prove what a trial's record was."""
+    if fault.kind not in ("trial", "outcome") or fault.number is None or loaded(records.spec.plugins):
+        return False
+    return fault.kind == "trial" or not records.storage.exists(paths.trial_record(fault.number))
+
+
+def _explained(records: Records, fault: Fault) -> Fault:
+    if not _needs_plugins(records, fault):
+        return fault
+    how = f"`robustsearch repair {records.spec.name} --plugins` imports the study's plug-ins and can rebuild it"
+    return replace(fault, message=f"{fault.message}; {how}")
 
 
 def _outcome(records: Records, fault: Fault) -> Iterator[Action]:

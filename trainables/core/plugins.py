@@ -104,7 +104,11 @@ def find(name: str, folder: str | None = None) -> Path | None:
     It is looked for among the installed packages, then in `folder`.
     """
     top = name.partition(".")[0]
-    spec = importlib.util.find_spec(top) or (PathFinder.find_spec(top, [folder]) if folder else None)
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # It is loaded, by something that noted no origin.
+        spec = None
+    spec = spec or (PathFinder.find_spec(top, [folder]) if folder else None)
     if spec is None or not (spec.origin or spec.submodule_search_locations):
         return None
     folders = list(spec.submodule_search_locations or ())

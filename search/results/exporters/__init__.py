@@ -13,6 +13,8 @@ from search.results.exporters.latex import Latex
 from search.results.exporters.markdown import Markdown
 from search.results.exporters.output import OutputError, write_output
 from search.results.exporters.parquet import Parquet
+from trainables.core.plugins import current_folder
+from trainables.core.plugins import load as load_plugins
 from trainables.core.registry import Registry, nearest
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ def render(study: Study, what: What, format: str) -> bytes:
 
     Raises:
         OutputError: the format is unknown.
+        PluginError: it is none of ours, and a plug-in of the study cannot be imported.
     """
+    if format not in EXPORTERS and study.spec.plugins:
+        load_plugins(study.spec.plugins, current_folder())  # Nothing else can know the format that is asked for.
     if format not in EXPORTERS:
         raise OutputError(
             f"unknown export format '{format}'; allowed: {', '.join(EXPORTERS)}{nearest(format, EXPORTERS)}"

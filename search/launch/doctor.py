@@ -129,10 +129,11 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
         RobustsearchError: there is no such study, or the storage cannot be read.
     """
     own = catalogue.damaged_study_storage(Storage(storage or DEFAULT_STORAGE), name)
-    faults = check.faults(own)
+    study = check.opened(own)
+    faults = check.faults(own, study=study)
     found = [Finding("warn" if fault.harmless else "fail", fault.path, fault.message) for fault in faults]
-    if (records := check.opened(own)[0]) is not None:
-        found += _plugins(records.spec, name)
+    if study[0] is not None:
+        found += _plugins(study[0].spec, name)
     driver = driver_lock.driver(own)
     if driver is not None:
         found.append(Finding("ok", name, f"driven by {driver}; leftovers are listed once it has ended"))

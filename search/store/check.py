@@ -44,16 +44,22 @@ class Fault:
         return {**asdict(self), "harmless": self.harmless}
 
 
-def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> list[Fault]:
+Opened = tuple[Records | None, list[Fault]]
+"""The records of a study, None where they cannot be read, and what is wrong with its `study.yaml`."""
+
+
+def faults(storage: Storage, *, alone: bool = False, weights: bool = True, study: Opened | None = None) -> list[Fault]:
     """Read everything in a study's directory, `weights` too, and list what is wrong.
 
-    While a launch runs, nothing counts as a leftover; `alone` means that the caller holds the lease.
+    While a launch runs, nothing counts as a leftover; `alone` means that the caller holds the lease. `study` is what
+    `opened` returned, where it was called before.
 
     Raises:
         StorageError: the storage cannot be read.
     """
     busy = not alone and lease.living_holder(storage, paths.DRIVER) is not None
-    records, found = opened(storage)
+    records, wrong = study or opened(storage)
+    found = [*wrong]
     live: set[str] = set()
     if records is not None:
         found += [*_warm_start(records), *_records(records), *_gaps(records)]
@@ -68,7 +74,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True) -> li
     return found
 
 
-def opened(storage: Storage) -> tuple[Records | None, list[Fault]]:
+def opened(storage: Storage) -> Opened:
     """Open a study by its `study.yaml`, else by the copy, and return what is wrong with the former."""
     try:
         return Records.open(storage), []

@@ -113,8 +113,14 @@ def _message(details: Any, path: Path_, data: Any, model: type[Spec]) -> str:
 
 
 def _slip(details: Any) -> str:
-    """Offer a fraction for what looks like a percentage."""
+    """Offer a fraction for what looks like a percentage, and the value that a text or an exponent stands for."""
     context, value = details.get("ctx") or {}, details["input"]
+    if details["type"] == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 1e16:
+        return f"; write {int(value)}, without a point or an exponent"
+    if details["type"] == "bool_type" and isinstance(value, str):
+        return "; write true or false, without quotes"
+    if details["type"] in ("int_type", "float_type") and isinstance(value, str):
+        return "; write it in digits, without quotes"
     bound = context.get("lt", context.get("le"))
     if details["type"] in _FRACTION_BOUNDS and bound == 1 and isinstance(value, (int, float)) and 1 < value < 100:
         return f"; did you mean {value / 100:g}?"

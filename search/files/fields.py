@@ -12,8 +12,8 @@ from trainables.core import plugins
 
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_BOUND = re.compile(r"\s*(>=|<=)\s*(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*")
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_BOUND = re.compile(r"\s*(>=|<=)\s*([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)\s*")
+_DURATION = re.compile("".join(f"(?:([0-9]{{1,12}}){unit})?" for unit in "dhms"))
 
 
 def _portable(name: str) -> str:

@@ -1,12 +1,15 @@
 """Strict YAML 1.2: plain data with the position of every key and value, and nothing that runs, refers or repeats.
 
 Refused, with file, line and column: duplicate keys, tags, anchors and aliases, merge keys, several
-documents, deep nesting, big files. `1e-4` is a number, `no` is a text, `8/255` is a text.
+documents, deep nesting, big files, more values than any study has, numbers beyond 64 bits, texts that cannot be
+stored. `1e-4` is a number, `no` is a text, `8/255` is a text.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,11 +22,16 @@ if TYPE_CHECKING:
     from ruamel.yaml.events import Event
 
 MAX_BYTES = 1_000_000
+MAX_LINE = 200_000
 MAX_DEPTH = 32
+MAX_VALUES = 10_000
+"""How many keys and values a document may have: reading and checking them takes a second."""
+MAX_KEY = 256
 _MAX_DIGITS = 400
 
 _INT = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -84,7 +92,7 @@ def scalar(text: str) -> Any:
     """Return what a plain scalar stands for in YAML 1.2's core schema.
 
     Raises:
-        ValueError: the number has hundreds of digits.
+        ValueError: the number has too many digits.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -97,32 +105,58 @@ def scalar(text: str) -> Any:
     return int(text, 0) if _BASED.fullmatch(text) else float(text)
 
 
+def storable(value: Any) -> Any:
+    """Return a scalar; surrogate pairs, as JSON escapes them, become the character that they stand for.
+
+    Raises:
+        ValueError: a number beyond 64 bits; a text with half of a surrogate pair.
+    """
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ValueError("a whole number beyond 64 bits")
+    if isinstance(value, str) and _SURROGATE.search(value):
+        try:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise ValueError("a text with half of a surrogate pair, which no file can hold") from None
+    return value
+
+
 def load(path: str | Path) -> Document:
     """Read a YAML file.
 
     Raises:
         SpecError: the file cannot be read, or is not what this module accepts.
     """
+    return parse(decode(_content(path), str(path)), str(path))
+
+
+def _content(path: str | Path) -> bytes:
+    """Return the first bytes of a regular file, one more than a document may have."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
-    if len(content) > MAX_BYTES:
-        raise SpecError(f"{path}: more than {MAX_BYTES // 1000} kB; a study or cluster file is far smaller")
-    return parse(decode(content, str(path)), str(path))
+        # A pipe that nobody writes to would keep us waiting.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SpecError(f"{path}: a pipe or a device; name a regular file")
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise SpecError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def decode(content: bytes, name: str) -> str:
     """Decode UTF-8, with or without a byte order mark.
 
     Raises:
-        SpecError: the text is UTF-16 or UTF-32, or no text at all.
+        SpecError: the text is UTF-16 or UTF-32, no text at all, or too long.
     """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise SpecError(f"{name}: the file is encoded in UTF-16 or UTF-32; save it as UTF-8")
+        raise SpecError(f"{name}:1: the file is encoded in UTF-16 or UTF-32; save it as UTF-8")
+    if len(content) > MAX_BYTES:
+        line = content.count(b"\n", 0, MAX_BYTES) + 1
+        limit = f"more than {MAX_BYTES // 1000} kB"
+        raise SpecError(f"{name}:{line}: {limit} end in this line; a study or cluster file is far smaller")
     if b"\0" in content:
-        raise SpecError(f"{name}: the file contains NUL bytes; it is no text file in UTF-8 (save it as UTF-8)")
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise SpecError(f"{name}:{line}: the file contains NUL bytes; it is no text file in UTF-8 (save it as UTF-8)")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -138,16 +172,32 @@ def parse(text: str, name: str) -> Document:
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
 
+    for number, length in enumerate(map(len, text.split("\n")), start=1):
+        if length > MAX_LINE:
+            raise SpecError(f"{name}:{number}: a line of {length} characters; {MAX_LINE} are allowed")
     builder = _Builder(Document(name, None))
+    line, column = 1, 1
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
+            line, column = _position(event)
             builder.take(event)
     except MarkedYAMLError as error:
         raise _syntax_error(error, text, name) from None
+    except ReaderError as error:
+        line, column = _line_column(text, error.position)
+        raise SpecError(f"{name}:{line}:{column}: no YAML: the control character {error.character!r}") from None
     except YAMLError as error:
-        raise SpecError(f"{name}: no YAML: {str(error).splitlines()[0]}") from None
+        raise SpecError(f"{name}:1: no YAML: {str(error).splitlines()[0]}") from None
+    except (ValueError, OverflowError):  # Numbers in directives and escapes, which ruamel does not check.
+        what = "after this, an escape or a directive has an impossible number"
+        raise SpecError(f"{name}:{line}:{column}: no YAML: {what}") from None
     return builder.document
+
+
+def _line_column(text: str, index: int) -> tuple[int, int]:
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
 
 
 def parse_value(text: str, name: str) -> Any:
@@ -162,7 +212,7 @@ def parse_value(text: str, name: str) -> Any:
 def _syntax_error(error: Any, text: str, name: str) -> SpecError:
     mark = error.problem_mark or error.context_mark
     if mark is None:
-        return SpecError(f"{name}: {error.problem or error.context}")
+        return SpecError(f"{name}:1: {error.problem or error.context}")
     lines = text.split("\n")
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "'\\t'" in (error.problem or ""):
@@ -198,6 +248,8 @@ class _Builder:
         from ruamel.yaml import events
 
         fail = partial(self._fail, event)
+        if len(self.document.positions) > MAX_VALUES:
+            raise fail(f"more than {MAX_VALUES} keys and values; a study or cluster file has far fewer")
         if isinstance(event, events.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
@@ -207,7 +259,7 @@ class _Builder:
         elif isinstance(event, events.AliasEvent) or getattr(event, "anchor", None):
             raise fail("anchors and aliases (& and *) are not accepted; write the value out")
         elif getattr(event, "ctag", None):
-            raise fail(f"tags such as {event.tag!r} are not accepted; values are plain data")
+            raise fail(f"tags such as {str(event.tag)[:60]!r} are not accepted; values are plain data")
         elif isinstance(event, events.ScalarEvent):
             self._scalar(event)
         elif isinstance(event, (events.MappingStartEvent, events.SequenceStartEvent)):
@@ -224,13 +276,19 @@ class _Builder:
             self._key(event, parent)
             return
         try:
-            value = scalar(event.value) if event.implicit[0] else event.value
+            value = storable(scalar(event.value) if event.implicit[0] else event.value)
         except ValueError as error:
             raise self._fail(event, str(error)) from None
         self._add(event, value)
 
     def _key(self, event: Any, parent: _Container) -> None:
         key: str = event.value
+        if len(key) > MAX_KEY:
+            raise self._fail(event, f"a key of {len(key)} characters; {MAX_KEY} are allowed")
+        try:
+            key = storable(key)
+        except ValueError as error:
+            raise self._fail(event, f"a key that is {error}") from None
         if key == "<<" and event.implicit[0]:
             raise self._fail(event, "merge keys (<<) are not accepted; write the keys out")
         if key in parent.value:

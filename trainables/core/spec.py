@@ -8,20 +8,59 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
-_FRACTION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*")
+_DECIMAL = r"[0-9]+(?:\.[0-9]+)?"
+_FRACTION = re.compile(rf"\s*({_DECIMAL})\s*/\s*({_DECIMAL})\s*")
+_NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*")
+_SCALARS = ("bool", "int", "float", "str")
+_NO_SCHEMA = ("default", "expected", "metadata", "config", "cls", "function")
+
+MAX_SEED = 2**64 - 1
+"""The largest seed that a generator of torch takes."""
+
+
+def _strict(schema: Any, own: type[Spec]) -> Any:
+    """Return the schema of a spec, or a part of it, with strict scalars; the specs inside have been through this."""
+    if isinstance(schema, (list, tuple)):
+        return type(schema)(_strict(item, own) for item in schema)
+    if not isinstance(schema, dict):
+        return schema
+    kind = schema.get("type")
+    if kind == "model" and schema["cls"] is not own and issubclass(schema["cls"], Spec):
+        return schema
+    parts = {name: part if name in _NO_SCHEMA else _strict(part, own) for name, part in schema.items()}
+    if kind in _SCALARS:
+        return {**parts, "strict": True}
+    if kind == "literal" and any(type(value) is int for value in schema["expected"]):
+        return core_schema.no_info_before_validator_function(_no_twin, cast(core_schema.CoreSchema, parts))
+    return parts
+
+
+def _no_twin(value: Any) -> Any:
+    """Refuse true and 1.0 where the number 1 is asked for, which Python calls equal."""
+    if isinstance(value, (bool, float)):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
 
 
 class Spec(BaseModel):
     """A frozen description; unknown keys, NaN and infinities are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Take scalars only as they are: no text for a number, no `yes` for true, no 1.0 and no true for 1.
+
+        pydantic's own strict mode would also refuse lists for tuples. A whole number stands for a real one.
+        """
+        return cast(core_schema.CoreSchema, _strict(handler(source), cls))
 
 
 class Eps(float):
@@ -39,11 +78,10 @@ class Eps(float):
         fraction = _FRACTION.fullmatch(text)
         if fraction and float(fraction[2]) > 0:
             number = float(fraction[1]) / float(fraction[2])
+        elif _NUMBER.fullmatch(text):
+            number = float(text)
         else:
-            try:
-                number = float(text)
-            except ValueError:
-                raise ValueError(f"{value!r} is neither a number nor a fraction such as 8/255") from None
+            raise ValueError(f"{value!r} is neither a number nor a fraction such as 8/255")
         if not 0 <= number < float("inf"):
             raise ValueError(f"{value!r} is not a radius; it must be a finite number of at least 0")
         eps = super().__new__(cls, number)
@@ -71,7 +109,7 @@ class Eps(float):
         return {
             "anyOf": [
                 {"type": "number", "minimum": 0},
-                {"type": "string", "pattern": r"^\d+(\.\d+)?\s*/\s*\d+(\.\d+)?$"},
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*/\s*[0-9]+(\.[0-9]+)?$"},
             ]
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ class Address(RayCluster):
                 "(over ssh, or with `ray job submit`) and write `address: auto`"
             )
         host, _, port = address.rpartition(":")
-        if address != "auto" and not (host and port.isdecimal() and 0 < int(port) < 65536):
+        if address != "auto" and not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
             raise ValueError(f"{address!r} is neither 'auto' nor host:port such as 10.0.0.1:6379")
         return address
 
@@ -136,7 +137,7 @@ def answering(address: str) -> str:
         noted = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
         address = os.environ.get("RAY_ADDRESS") or (noted.read_text().strip() if noted.is_file() else "")
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not re.fullmatch("[0-9]{1,5}", port):
         raise ClusterError("no Ray cluster runs on this machine (`address: auto`); start one, or write its address")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()

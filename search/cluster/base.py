@@ -15,6 +15,9 @@ from search.files.findings import Finding
 from trainables.core.errors import ExitCode, RobustsearchError
 from trainables.core.spec import Spec
 
+LEAST_GPU_SHARE = 1e-4
+"""Ray counts resources in these steps."""
+
 
 class ClusterError(RobustsearchError):
     """The cluster cannot be reached, or does not have what the trials ask for."""
@@ -103,9 +106,11 @@ class Cluster(Spec):
 
     @field_validator("gpus_per_trial")
     @classmethod
-    def _whole_beyond_one(cls, gpus: float) -> float:
+    def _shareable(cls, gpus: float) -> float:
         if gpus > 1 and gpus != int(gpus):
             raise ValueError(f"{gpus:g} is above 1 and must then be a whole number")
+        if 0 < gpus < LEAST_GPU_SHARE:
+            raise ValueError(f"{gpus:g} is less than Ray can share: 0, or at least {LEAST_GPU_SHARE:g}")
         return gpus
 
     @property

@@ -25,13 +25,13 @@ class Moasha(Scheduler):
         description="Order on a rung: `nondominated` by layers of non-dominated trials, and within a layer so "
         "that its first ones spread over it; `hypervolume` by layers, then by what a trial adds to its hypervolume.",
     )
-    eta: float = Field(default=3, gt=1, description="One in this many trials continues after a rung.")
+    eta: float = Field(default=3, gt=1, le=1000, description="One in this many trials continues after a rung.")
     grace: int = Field(
         default=4,
         ge=1,
         description="Epochs that a trial trains itself before the first rung; each next is at `eta` times as many.",
     )
-    max_rungs: int = Field(default=3, ge=1, description="Number of rungs.")
+    max_rungs: int = Field(default=3, ge=1, le=32, description="Number of rungs.")
     examples: int = Field(default=128, gt=0, description="Validation examples of a partial measurement.")
     steps: int = Field(default=5, gt=0, description="Attack steps of a partial measurement.")
 

@@ -26,8 +26,8 @@ def spec_error(error: ValidationError, document: Document, model: type[Spec]) ->
             for path, message in problems(error, document.data, model)
         )
     )
-    hidden = len(lines) - MAX_SHOWN
-    return SpecError("\n".join(lines[:MAX_SHOWN] + ([f"... and {hidden} more"] if hidden > 0 else [])))
+    hidden = error.error_count() - MAX_SHOWN
+    return SpecError("\n".join(lines + ([f"... and {hidden} more"] if hidden > 0 else [])))
 
 
 def refuse_credentials(document: Document) -> None:
@@ -62,7 +62,7 @@ def dotted(path: Path_) -> str:
 def problems(error: ValidationError, data: Any, model: type[Spec]) -> list[tuple[Path_, str]]:
     """Return path and message of every problem; alternatives for one value are joined with `or`."""
     found: dict[Path_, list[str]] = {}
-    for details in error.errors(include_url=False):
+    for details in error.errors(include_url=False)[:MAX_SHOWN]:
         path = _path(details, data)
         messages = found.setdefault(path, [])
         message = _message(details, path, data, model)

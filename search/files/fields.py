@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, WithJsonSchema
 
 from search.files.diagnostics import shown
 from trainables.core import plugins
@@ -35,7 +35,7 @@ def _seconds(value: Any) -> Any:
         return value
     match = _DURATION.fullmatch(value.replace(" ", ""))
     if not match or not any(match.groups()):
-        raise ValueError(f"{value!r} is no time; write seconds, or a text such as 30m or 1h30m")
+        raise ValueError(f"{shown(value)} is no time; write seconds, or a text such as 30m or 1h30m")
     return sum(int(n or 0) * unit for n, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
 
 
@@ -47,9 +47,11 @@ def _bytes(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
+        if not value.isascii() or len(value) > 64:
+            raise ValueError
         return int(_SIZE.validate_python(value.strip()))
-    except ValidationError:
-        raise ValueError(f"{value!r} is no size; write bytes, or a text such as 500MB or 20GB") from None
+    except (ValueError, OverflowError):  # A ValidationError is a ValueError; the size may be infinite.
+        raise ValueError(f"{shown(value)} is no size; write bytes, or a text such as 500MB or 20GB") from None
 
 
 def size_text(size: int) -> str:
@@ -65,7 +67,7 @@ def bound(text: str) -> tuple[Literal[">=", "<="], float]:
     """
     match = _BOUND.fullmatch(text)
     if not match:
-        raise ValueError(f"{text!r} is no constraint; write one such as '>= 0.75'")
+        raise ValueError(f"{shown(text)} is no constraint; write one such as '>= 0.75'")
     return (">=" if match[1] == ">=" else "<="), float(match[2])
 
 
@@ -83,7 +85,7 @@ def _module(name: str) -> str:
 Name = Annotated[str, AfterValidator(_portable), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
 Bound = Annotated[str, AfterValidator(_normal_bound)]
 Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str), Field(gt=0)]
-Size = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(gt=0, lt=2**63)]
 Module = Annotated[
     str, AfterValidator(_module), WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"})
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from search.files.diagnostics import shown
 from search.launch import warm_start
 from search.store import allowed_changes
 from search.store.records import Records
@@ -23,10 +25,12 @@ def resized(spec: StudySpec, trials: str | int | None, stored: int | None) -> St
     """
     if trials is None:
         return spec if stored is None else _with_trials(spec, max(spec.budget.trials, stored))
-    text = str(trials).removeprefix("+")
-    if not text.isdecimal() or int(text) == 0:
-        raise SpecError(f"--trials {trials}: expected a positive number such as 20, or +20 for 20 more")
-    total = int(text) + ((stored or 0) if str(trials).startswith("+") else 0)
+    given = trials if isinstance(trials, str) else repr(trials)
+    text = given.removeprefix("+")
+    if not re.fullmatch(r"0*[1-9][0-9]{0,11}", text):
+        wanted = "a positive number such as 20, or +20 for 20 more"
+        raise SpecError(f"--trials {shown(trials).strip(chr(39))}: expected {wanted}")
+    total = int(text) + ((stored or 0) if given.startswith("+") else 0)
     return _with_trials(spec, total)
 
 

@@ -17,6 +17,12 @@ Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 Params = dict[str, Any]
 """Values by dotted path."""
 
+MAX_WHOLE = 2**53
+"""The largest bound of a whole number: a real number beyond it skips some."""
+MAX_STEPS = 100_000
+"""How many steps a grid of real numbers may have."""
+MAX_CHOICES = 1_000
+
 SPARSITY_PATH = "recipe.sparsity"
 """The parameter that says how sparse the last network of a trial is to be."""
 
@@ -84,8 +90,12 @@ class _Range(Parameter):
             raise located(f"a logarithmic range cannot start at {self.low:g}; low must be above 0", "low")
         if self.log and step is not None:
             raise located("a logarithmic range has no step; leave one of log and step out", "step", value=step)
+        if not math.isfinite(self.high - self.low):
+            raise located(f"the range from {self.low:g} to {self.high:g} is wider than any number", "high")
         if step is None:
             return
+        if (self.high - self.low) / step > (MAX_STEPS if isinstance(step, float) else MAX_WHOLE):
+            raise located(f"steps of {step:g} are more than {MAX_STEPS}; leave `step` out, or enlarge it", "step")
         steps = (Decimal(str(float(self.high))) - Decimal(str(float(self.low)))) / Decimal(str(step))
         if steps != steps.to_integral_value():
             top = float(Decimal(str(float(self.low))) + math.floor(steps) * Decimal(str(step)))
@@ -117,8 +127,8 @@ class IntRange(_Range):
     """A whole number."""
 
     kind: Literal["int"] = "int"
-    low: int = Field(description="Smallest value.")
-    high: int = Field(description="Largest value.")
+    low: int = Field(ge=-MAX_WHOLE, le=MAX_WHOLE, description="Smallest value.")
+    high: int = Field(ge=-MAX_WHOLE, le=MAX_WHOLE, description="Largest value.")
     log: bool = Field(default=False, description=_LOG)
     step: int | None = Field(default=None, gt=0, description=_STEP)
 
@@ -138,7 +148,7 @@ class Categorical(Parameter):
 
     kind: Literal["categorical"] = "categorical"
     choices: tuple[Scalar, ...] = Field(
-        min_length=1, description="Texts, numbers, truth values or null, all different."
+        min_length=1, max_length=MAX_CHOICES, description="Texts, numbers, truth values or null, all different."
     )
 
     @model_validator(mode="after")

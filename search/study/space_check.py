@@ -23,6 +23,9 @@ from trainables.recipes.trial import TrialSpec
 MAX_CORNERS = 64
 """How many corner points of a space are tried before it is accepted."""
 
+MAX_EXTREMES = 2_000
+"""How many bounds and choices a space may have."""
+
 Problem = tuple[Path_, str]
 """Where in the study something is wrong, and what."""
 
@@ -34,6 +37,10 @@ def wrong_space(space: Space, plain_trial: PlainTrial) -> Iterator[Problem]:
     """Check paths and conditions, and that every bound and choice, and the corner points, make a trial."""
     if unknown := [*_unknown_kinds(space)]:
         yield from unknown
+        return
+    extremes = sum(len(parameter.extremes()) for parameter in space.values())
+    if extremes > MAX_EXTREMES:
+        yield ("space",), f"{extremes} bounds and choices, which are checked one by one; {MAX_EXTREMES} are allowed"
         return
     sound = True
     for path in space:
@@ -192,6 +199,10 @@ def _corners(space: Space, extremes: Extremes) -> Iterator[tuple[str | None, Par
 def _activating(space: Space, path: str) -> Params:
     """Return values of other parameters with which `path` is active, in the order of the space."""
     chosen: Params = {}
-    for other, wanted in space[path].when.items():
-        chosen = {**chosen, **_activating(space, other), other: wanted[0]}
+    waiting = [path]
+    while waiting:
+        for other, wanted in space[waiting.pop()].when.items():
+            if other not in chosen:
+                waiting.append(other)
+                chosen[other] = wanted[0]
     return {other: chosen[other] for other in space if other in chosen}

@@ -21,7 +21,7 @@ from search.study.space_check import Problem, wrong_enqueued, wrong_space
 from search.study.trials import TrialTemplate, rewind_epochs
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest, reading_opaque
-from trainables.core.spec import Spec, plain
+from trainables.core.spec import MAX_SEED, Spec, plain
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.method.protocol import Protocol
@@ -39,7 +39,7 @@ _COUNTS = ("nonzero", "macs_effective")
 class Budget(Spec):
     """When the search ends: at the first of these limits."""
 
-    trials: int = Field(default=32, gt=0, description="Total number of trials.")
+    trials: int = Field(default=32, gt=0, lt=10**12, description="Total number of trials.")
     gpu_hours: float | None = Field(
         default=None, gt=0, description="Sum of the times of all trials, times the GPUs per trial; null for no limit."
     )
@@ -72,6 +72,7 @@ class StudySpec(Spec):
     recipe: Annotated[Recipe, RECIPES] = Field(description="How the network is trained and pruned.")
     space: Space = Field(
         default={},
+        max_length=256,
         description="Searched parameters, by dotted path below recipe or model; all other fields keep their values.",
     )
     objectives: dict[str, Direction] = Field(
@@ -87,9 +88,12 @@ class StudySpec(Spec):
     )
     protocol: Protocol = Field(default=Protocol(), description="How robust accuracy is measured.")
     sampler: Annotated[Sampler, SAMPLERS] = Field(default=Ehvi(), description="What chooses the parameters of trials.")
-    enqueue: tuple[dict[str, Scalar], ...] = Field(default=(), description="Parameters of trials that run first.")
+    enqueue: tuple[dict[str, Scalar], ...] = Field(
+        default=(), max_length=1000, description="Parameters of trials that run first."
+    )
     warm_start: tuple[Name, ...] = Field(
         default=(),
+        max_length=100,
         description="Studies in the same storage whose points the sampler learns from before the first trial.",
     )
     early_stopping: Annotated[Scheduler, SCHEDULERS] = Field(
@@ -102,7 +106,7 @@ class StudySpec(Spec):
     abort_after: int = Field(
         default=3, gt=0, description="The launch ends where this many first trials all fail with the same class."
     )
-    seed: int = Field(default=0, ge=0, description="Seed of the sampler and of all trials.")
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the sampler and of all trials.")
     deterministic: bool = Field(
         default=False,
         description="Ask for trials in rounds, each after the one before has ended: the search then does not depend on "
@@ -114,7 +118,9 @@ class StudySpec(Spec):
         description="Limit for stored stages: bytes, or a text such as 20GB. Above it the least useful stages are "
         "dropped; null for no limit.",
     )
-    plugins: tuple[Module, ...] = Field(default=(), description="Modules to import, whose kinds the study may name.")
+    plugins: tuple[Module, ...] = Field(
+        default=(), max_length=100, description="Modules to import, whose kinds the study may name."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -18,6 +18,8 @@ from trainables.core.errors import SpecError
 from trainables.core.spec import Spec
 
 S = TypeVar("S", bound=Spec)
+_LONGEST = 100
+"""Characters of a name that is compared with others: it takes quadratic time."""
 
 _registries: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()
 _opaque: ContextVar[bool] = ContextVar("opaque", default=False)
@@ -55,6 +57,8 @@ def restored_on_error() -> Iterator[None]:
 
 def nearest(name: str, known: Any) -> str:
     """Return `; did you mean 'x'?` for the known name nearest to `name`, or an empty string."""
+    if len(str(name)) > _LONGEST:
+        return ""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
 
@@ -117,7 +121,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
             "kind_unknown",
             "unknown {family} '{kind}'; allowed: {kinds}{hint}",
             {
-                "kind": str(kind),
+                "kind": name if len(name := str(kind)) <= _LONGEST else f"{name[:_LONGEST]}...",
                 "family": self.family,
                 "kinds": ", ".join(self._table),
                 "hint": nearest(str(kind), self._table),

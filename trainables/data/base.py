@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from trainables.core.errors import DataError
-from trainables.core.spec import Spec, located
+from trainables.core.spec import MAX_SEED, Spec, located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ class Data(Spec):
     validation: int = Field(
         default=5000, gt=0, description="number of training images in the validation split, each class in proportion"
     )
-    split_seed: int = Field(default=0, ge=0, description="seed of the validation split and of `limit`")
+    split_seed: int = Field(default=0, ge=0, le=MAX_SEED, description="seed of the validation split and of `limit`")
     limit: int | None = Field(
         default=None,
         gt=0,

@@ -10,7 +10,7 @@ from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
 from trainables.core.registry import reading_opaque
-from trainables.core.spec import Eps, Spec, check_radius, located
+from trainables.core.spec import MAX_SEED, Eps, Spec, check_radius, located
 from trainables.metrics import METRICS
 from trainables.metrics.base import Metric
 
@@ -25,7 +25,9 @@ class Protocol(Spec):
         gt=0,
         description="number of images, the first of the validation split, which is in random order; by default all",
     )
-    seed: int = Field(default=0, ge=0, description="seed of the attack, which draws the same for every trial")
+    seed: int = Field(
+        default=0, ge=0, le=MAX_SEED, description="seed of the attack, which draws the same for every trial"
+    )
     metrics: tuple[Annotated[Metric, METRICS], ...] = Field(
         default=(), description="further numbers recorded with each point; they decide nothing"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
@@ -43,8 +44,32 @@ class Recipe(Spec):
         """Return the phases after the initialisation."""
 
 
+MAX_ROUNDS = 500
+"""How many rounds of pruning a recipe may have: a rate of 0.01 reaches a sparsity of 0.99 in 459."""
+
+
+def check_rounds(rate: float, sparsity: float) -> None:
+    """Refuse a rate that takes more than `MAX_ROUNDS` rounds to `sparsity`, which are counted and not built.
+
+    Raises:
+        pydantic.ValidationError: names the rate.
+    """
+    rounds = math.log1p(-sparsity) / math.log1p(-rate) if 0 < rate < 1 else 0.0
+    if rounds > MAX_ROUNDS:
+        least = -math.expm1(math.log1p(-sparsity) / MAX_ROUNDS)
+        message = (
+            f"a rate of {rate:g} takes {rounds:.3g} rounds to a sparsity of {sparsity:g}; {MAX_ROUNDS} are allowed"
+        )
+        raise located(f"{message}: the rate must be at least {least:.2g}", "rate", value=rate)
+
+
 def ladder(rate: float, sparsity: float) -> tuple[float, ...]:
-    """Return the levels 1 - (1 - rate)^i below `sparsity`, and `sparsity`; none where it is 0."""
+    """Return the levels 1 - (1 - rate)^i below `sparsity`, and `sparsity`; none where it is 0.
+
+    Raises:
+        pydantic.ValidationError: they are more than `MAX_ROUNDS`.
+    """
+    check_rounds(rate, sparsity)
     levels: list[float] = []
     while (level := 1 - (1 - rate) ** (len(levels) + 1)) < sparsity - 1e-9:
         levels.append(round(level, 6))

@@ -13,7 +13,7 @@ from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner
 from trainables.pruning.rates import Rates
 from trainables.pruning.scores import Magnitude
-from trainables.recipes.base import PUBLISHED_TRAINING, Recipe, check_warmups, ladder
+from trainables.recipes.base import PUBLISHED_TRAINING, Recipe, check_rounds, check_warmups, ladder
 
 PUBLISHED: dict[str, Any] = {
     "batch": 60,
@@ -58,6 +58,7 @@ class Cosentino2019(Recipe):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_warmups(self.train, self.epochs)
+        check_rounds(self.rate, self.sparsity)
         if self.retrain is not None and sorted(set(self.retrain)) != list(self.retrain):
             raise located("rounds must be in ascending order", "retrain", value=self.retrain)
         return self

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.method.training import Training
 from trainables.pruning import Pruning
-from trainables.recipes.base import Recipe, check_warmups, ladder, tuned
+from trainables.recipes.base import Recipe, check_rounds, check_warmups, ladder, tuned
 
 NATURAL: dict[str, Any] = {"loss": "natural", "optimiser": {"kind": "sgd", "lr": 0.05}}
 """Our default: the paper trains naturally; we do not know its optimiser and rates."""
@@ -38,8 +38,9 @@ class Guo2018(Recipe):
     prune: Pruning = Field(default=Pruning(), description="how it is pruned; the pruner `random` is a control")
 
     @model_validator(mode="after")
-    def _warmups_fit(self) -> Self:
+    def _consistent(self) -> Self:
         check_warmups(self.train, self.epochs)
+        check_rounds(self.rate, self.sparsity)
         return self
 
     def phases(self) -> tuple[Phase, ...]:

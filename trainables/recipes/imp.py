@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from trainables.core.spec import located
 from trainables.method.phases import Measure, Phase, Prune, Rewind, RewindTo, Train
 from trainables.pruning import Pruning
-from trainables.recipes.base import Recipe, check_warmups, ladder
+from trainables.recipes.base import Recipe, check_rounds, check_warmups, ladder
 
 
 class Imp(Recipe):
@@ -35,6 +35,7 @@ class Imp(Recipe):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_warmups(self.train, min(self.epochs, self.round_epochs or self.epochs))
+        check_rounds(self.rate, self.sparsity)
         if isinstance(self.rewind, int) and self.rewind >= self.epochs:
             message = f"rewind epoch {self.rewind} is not before the end of a training of {self.epochs} epochs"
             raise located(message, "rewind", value=self.rewind)

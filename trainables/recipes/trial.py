@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from trainables.core.keys import key
-from trainables.core.spec import Spec, located
+from trainables.core.spec import MAX_SEED, Spec, located
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.method.phases import Init, Measure, Phase, Train
@@ -27,7 +27,7 @@ class TrialSpec(Spec):
     model: Annotated[Model, MODELS]
     recipe: Annotated[Recipe, RECIPES]
     protocol: Protocol = Protocol()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     plugins: tuple[str, ...] = Field(default=(), description="modules to import before the trial is read")
     snapshots: tuple[int, ...] = Field(
         default=(), description="epochs of the first training to which other trials of the study may rewind"

@@ -11,7 +11,7 @@ from trainables.method.phases import Inherit, Measure, Phase, Prune, Rest, Rewin
 from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.pruning.scores import Leading, Slimming
-from trainables.recipes.base import Recipe, check_warmups
+from trainables.recipes.base import MAX_ROUNDS, Recipe, check_warmups
 from trainables.regularisers.norms import Slimming as SlimmingPenalty
 
 PRUNINGS = {
@@ -38,7 +38,9 @@ class Wang2020(Recipe):
         description="the small network: pruned from the trained large one by global or layerwise magnitudes, by the l1 "
         "norm of filters, or by network slimming; narrow: the leading filters, trained from their initial values",
     )
-    rounds: int = Field(default=1, gt=0, description="prunings up to the sparsity, each by the same share")
+    rounds: int = Field(
+        default=1, gt=0, le=MAX_ROUNDS, description="prunings up to the sparsity, each by the same share"
+    )
     weights: Literal["continued", "rewound", "random"] = Field(
         default="continued",
         description="weights after a pruning: the pruned ones, the initial ones, or new random ones",

@@ -77,16 +77,24 @@ _OUT_OF_MEMORY = re.compile(
 """What torch, CUDA and its libraries, MPS, C++ and Arrow say where memory runs out: few have a class for it."""
 
 
+_NOT_FINITE = re.compile(
+    r"non-finite values|(contains?|contained|returned|produced|convert|got)\b[^.]*\b(nans?|infs?|infinity|infinite)\b",
+    re.IGNORECASE,
+)
+
+
 def failure_class(error: BaseException) -> str:
     """Name the class under which a trial that raised `error` is recorded.
 
-    One of `oom`, `timeout`, `diverged`, `data`, `storage`, `spec`, `bug`. Memory that ran out is the cause of whatever
-    was raised while that was handled.
+    One of `oom`, `timeout`, `diverged`, `data`, `storage`, `spec`, `bug`. Memory or time that ran out is the cause of
+    whatever was raised while that was handled.
     """
-    if isinstance(error, TimedOut):
+    if any(isinstance(cause, TimedOut) for cause in _causes(error)):
         return "timeout"
     if any(_out_of_memory(cause) for cause in _causes(error)):
         return "oom"
+    if _not_finite(error):
+        return "diverged"
     classes = ((Diverged, "diverged"), (DataError, "data"), (StorageError, "storage"), (SpecError, "spec"))
     return next((name for kind, name in classes if isinstance(error, kind)), "bug")
 
@@ -95,6 +103,13 @@ def _out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return not isinstance(error, RobustsearchError) and _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def _not_finite(error: BaseException) -> bool:
+    """Return whether an error is how torch, numpy, scipy or Python refuse numbers that are not finite."""
+    if isinstance(error, RobustsearchError) or not isinstance(error, (ArithmeticError, RuntimeError, ValueError)):
+        return False
+    return isinstance(error, FloatingPointError) or _NOT_FINITE.search(str(error)) is not None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -55,7 +55,7 @@ class Supervision:
             pass_fds=(shared, self._stack),
         )
         heartbeat.share(self._numbers[:8])
-        atexit.register(self.order, None)
+        atexit.register(self._stop)
 
     def order(self, order: Order | None) -> None:
         """Have a trial watched, or none; a supervisor that has died watches nothing."""
@@ -75,6 +75,12 @@ class Supervision:
         unit = 1 if sys.platform == "darwin" else 1024
         self._set(2, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
         program.write_text(self._shared, program.DOING_AT, text)
+
+    def _stop(self) -> None:
+        """End the supervisor with this process."""
+        with suppress(OSError, ValueError, subprocess.TimeoutExpired):
+            if self.pid == os.getpid():
+                self._process.communicate(timeout=5)
 
     def _set(self, index: int, number: int) -> None:
         self._numbers[8 * index : 8 * index + 8].cast("Q")[0] = number

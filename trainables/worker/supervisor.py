@@ -234,7 +234,9 @@ def _where(stack: str) -> str:
     if not frames:
         return "it left no stack"
     file, line, function = frames[0]
-    return f"{'/'.join(file.split('/')[-2:])}, line {line}, in {function}"
+    # Ray unpacks what it ships to folders that are named by a hash.
+    short = "/".join(part for part in file.split("/")[-2:] if not part.startswith("_ray_pkg_"))
+    return f"{short}, line {line}, in {function}"
 
 
 def _cause(stack: str) -> str:

@@ -11,7 +11,8 @@ from search.samplers import SAMPLERS
 from search.store.records import Records
 from tests.search import factories
 from tests.search.factories import SPARSITY, finish, sparsity_records, sparsity_study
-from trainables.store.records import Point, TrialRecord
+from trainables.store import paths
+from trainables.store.records import Failure, Point, TrialRecord
 from trainables.store.storage import Storage
 
 
@@ -143,6 +144,83 @@ def test_a_trial_whose_process_died_runs_again_as_often_as_allowed_and_its_point
     assert len(ended.points) == 1
     assert not driver.waiting
     assert driver.next() is None
+
+
+def report(driver: Driver, kind: str, message: str, number: int = 0) -> None:
+    """Leave what the supervisor of a worker says."""
+    content = Failure(kind=kind, message=message, traceback="the stack").json_bytes()
+    driver.records.storage.write(paths.worker_report(number), content)
+
+
+def test_a_trial_that_hung_is_a_failed_one_and_does_not_run_again(tmp_path: Path) -> None:
+    driver = Driver(sparsity_records(tmp_path, max_failures=2))
+    driver.next()
+    driver.on_point(0, point())
+    report(driver, "timeout", "no progress for 1 h")
+    ended = driver.on_crash(0)
+    assert ended is not None
+    assert ended.failure == Failure(kind="timeout", message="no progress for 1 h", traceback="the stack")
+    assert len(ended.points) == 1
+    assert not driver.records.storage.exists(paths.worker_report(0))
+    following = driver.next()
+    assert following is not None
+    assert following.number == 1
+
+
+def test_the_first_trials_all_hanging_end_the_search(tmp_path: Path) -> None:
+    driver = Driver(sparsity_records(tmp_path, budget={"trials": 9}))
+    for number in range(3):
+        assert driver.stop_reason() is None
+        assert driver.next() is not None
+        report(driver, "timeout", "no progress for 1 h: model.py, line 3", number)
+        driver.on_crash(number)
+    assert driver.stop_reason() == "the first 3 trials all failed (timeout): no progress for 1 h: model.py, line 3"
+
+
+@pytest.mark.parametrize("kind", ["oom", "crashed"])
+def test_a_trial_whose_process_was_killed_runs_again_and_then_fails_as_what_killed_it(
+    tmp_path: Path, kind: str
+) -> None:
+    driver = Driver(sparsity_records(tmp_path, max_failures=1))
+    for crash in range(2):
+        driver.next()
+        report(driver, kind, f"SIGKILL {crash}")
+        ended = driver.on_crash(0, Failure(kind="crashed", message="what Ray says"))
+    assert ended is not None
+    assert ended.failure is not None
+    assert (ended.failure.kind, ended.failure.message) == (kind, "SIGKILL 1, time 2; max_failures is 1")
+
+
+def test_without_a_report_what_the_runner_knows_of_a_crash_is_recorded(tmp_path: Path) -> None:
+    driver = Driver(sparsity_records(tmp_path, max_failures=0))
+    driver.next()
+    ended = driver.on_crash(0, Failure(kind="oom", message="Ray killed it"))
+    assert ended is not None
+    assert ended.failure is not None
+    assert (ended.failure.kind, ended.failure.message) == ("oom", "Ray killed it, time 1; max_failures is 0")
+
+
+@pytest.mark.parametrize(("kind", "unfinished"), [("timeout", []), ("crashed", [0])])
+def test_a_trial_that_hung_while_its_driver_died_does_not_hang_the_next_launch(
+    tmp_path: Path, kind: str, unfinished: list[int]
+) -> None:
+    first = Driver(sparsity_records(tmp_path))
+    first.next()
+    report(first, kind, "no progress for 1 h")
+    again = Driver(Records.open(first.records.storage))
+    assert again.records.unfinished() == unfinished
+    assert again.snapshot().failed == (kind == "timeout")
+    assert not again.records.storage.exists(paths.worker_report(0))
+
+
+def test_a_report_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    driver = Driver(sparsity_records(tmp_path, max_failures=0))
+    driver.next()
+    driver.records.storage.write(paths.worker_report(0), b"{")
+    ended = driver.on_crash(0)
+    assert ended is not None
+    assert ended.failure is not None
+    assert ended.failure.message == "its process died, time 1; max_failures is 0"
 
 
 def test_a_process_that_died_after_its_outcome_was_written_costs_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import signal
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -19,6 +20,7 @@ from trainables.core.errors import (
     SpecError,
     StageLost,
     StorageError,
+    TimedOut,
     failure_class,
 )
 
@@ -49,6 +51,14 @@ from trainables.core.errors import (
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "oom"),
         (ExceptionGroup("two", [ValueError("one"), MemoryError()]), "oom"),
         (SpecError("the data say: out of memory"), "spec"),
+        (RuntimeError("atol must be greater than or equal to zero, but got -nan"), "diverged"),
+        (RuntimeError("probability tensor contains either `inf`, `nan` or element < 0"), "diverged"),
+        (RuntimeError("Function 'MulBackward0' returned nan values in its 0th output."), "diverged"),
+        (ValueError("cannot convert float NaN to integer"), "diverged"),
+        (ValueError("array must not contain infs or NaNs"), "diverged"),
+        (FloatingPointError("overflow"), "diverged"),
+        (ValueError("no information on infants"), "bug"),
+        (SpecError("the file contains nan"), "spec"),
     ],
 )
 def test_a_failure_is_recorded_under_the_class_of_its_cause(error: BaseException, name: str) -> None:
@@ -70,6 +80,19 @@ def test_memory_that_ran_out_is_the_cause_of_what_was_raised_from_it(explicit: b
     assert failure_class(raised.value) == "oom"
     raised.value.__cause__ = raised.value.__context__ = None
     assert failure_class(raised.value) == ("storage" if explicit else "bug")
+
+
+@pytest.mark.parametrize("broken", [torch.linalg.svdvals, lambda m: torch.multinomial(m, 1)])
+def test_what_torch_raises_for_numbers_that_are_not_finite_is_divergence(broken: Any) -> None:
+    with pytest.raises(RuntimeError) as raised:
+        broken(torch.full((3, 3), float("nan")))
+    assert failure_class(raised.value) == "diverged"
+
+
+def test_a_time_limit_is_the_cause_of_what_was_raised_from_it() -> None:
+    error = SpecError("the plug-in cannot be imported")
+    error.__cause__ = TimedOut("no progress for 3 s")
+    assert failure_class(error) == "timeout"
 
 
 def test_what_torch_raises_where_a_cpu_has_no_memory_is_out_of_memory() -> None:

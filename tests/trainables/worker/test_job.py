@@ -18,6 +18,7 @@ from trainables.core.errors import StorageError
 from trainables.core.spec import plain
 from trainables.engine import train
 from trainables.measure import evaluate
+from trainables.models.lenet import LeNet300
 from trainables.recipes.trial import TrialSpec
 from trainables.store import paths
 from trainables.store.storage import Storage
@@ -314,6 +315,22 @@ def test_out_of_memory_on_the_first_batch_is_tried_once_more_and_recorded_as_suc
     ended = outcome(study_folder)
     assert ended.failure is not None
     assert (ended.failure.kind, len(ended.points), len(calls)) == ("oom", 0, 2)
+
+
+def test_a_network_whose_logits_in_eval_mode_are_no_numbers_has_diverged(
+    start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NaNInEvalMode(torch.nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = super().forward(x)
+            return logits if self.training else logits * float("nan")
+
+    real = LeNet300.network
+    monkeypatch.setattr(LeNet300, "network", lambda *of: NaNInEvalMode(real(*of)))
+    finish(start(trial()))
+    ended = outcome(study_folder)
+    assert ended.failure is not None
+    assert (ended.failure.kind, ended.failure.message) == ("diverged", "the network's logits in eval mode are NaN")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from trainables.attacks.pgd import input_gradient
+from trainables.core.errors import Diverged
 from trainables.core.precision import Resolved
 from trainables.models.graph.mlp_gradient import Perceptron, perceptron_of
 from trainables.models.graph.tracing import BATCH_NORMS, Graph, trace
@@ -105,6 +106,8 @@ class FrozenAttackModel:
     @torch.no_grad()
     def _agrees(self, original: nn.Module, example: Tensor) -> bool:
         wanted = original(example)
+        if bool(wanted.isnan().any()):
+            raise Diverged("the network's logits in eval mode are NaN")
         tolerance = _CLOSE * float(wanted.abs().max())
         return self._runs(example) and torch.allclose(self(example), wanted, rtol=0, atol=tolerance)
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 OF_SEVERAL = {
     "search/cli/test_commands.py": "all commands on studies that lie on disk",
+    "search/cli/test_plugins.py": "all commands on studies with plug-ins",
     "search/cli/test_process.py": "the command line as a process",
     "search/cluster/test_kinds.py": "a new kind of cluster",
     "search/early_stopping/test_collapse.py": "every scheduler on a search whose networks collapse",

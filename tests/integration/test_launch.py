@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 Start = Callable[..., "subprocess.Popen[str]"]
 STUDY = TINY.replace("epochs: 4", "epochs: 10") + "max_failures: 0\n"
 """No trial may fail: whatever ends a launch is no failure of its trials."""
+NEVER_IMPORTED = ("search", "trainables", "clusters", "random", "ray", "json", "torch", "numpy", "sitecustomize")
+"""Modules in the current directory that no process of a launch imports."""
 ENDS = {
     "ctrl-c": (130, "stopped: "),
     "closed terminal": (129, "stopped: "),
@@ -65,8 +67,9 @@ def _end(how: str, launch: subprocess.Popen[str]) -> None:
 def test_a_stopped_launch_says_so_and_resumes(start: Start, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(STUDY)
     (tmp_path / "two.yaml").write_text("kind: local\ncpus: 2\n")
-    for name in ("search", "trainables", "clusters"):  # None of these is imported, by no process of a launch.
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported the wrong module')")
+    canary = tmp_path / "imported.txt"
+    for name in NEVER_IMPORTED:
+        (tmp_path / f"{name}.py").write_text(f"open({str(canary)!r}, 'a').write({name!r})")
     study = tmp_path / "runs" / "tiny"
     saved: dict[str, bytes] = {}
     issued: dict[str, Any] = {}
@@ -96,6 +99,7 @@ def test_a_stopped_launch_says_so_and_resumes(start: Start, tmp_path: Path) -> N
         assert states(study).keys() == {"complete"}, (how, "no trial has failed")
         saved, issued = ended, given
     _finish_the_issued(start, study, saved, issued)
+    assert not canary.exists(), canary.read_text()
 
 
 def _refused_beside(launch: subprocess.Popen[str], folder: Path) -> None:

@@ -204,15 +204,32 @@ def what(error: BaseException) -> str:
 
 def blamed(error: BaseException) -> str | None:
     """Say in which line of a plug-in an error arose, and what it is; None where no plug-in's code was running."""
-    if not _loaded or isinstance(error, PluginError):
-        return None
+    found = None if isinstance(error, PluginError) else _running(error)
+    return f"the plug-in {found[0]} failed: {found[1]}: {what(error)}" if found else None
+
+
+def source(error: BaseException) -> str:
+    """Return the end of an error's message that names the line of a plug-in that was running, or nothing."""
+    found = None if isinstance(error, PluginError) else _running(error.__cause__ or error)
+    return f" (in the plug-in {found[0]}: {found[1]})" if found else ""
+
+
+def _running(error: BaseException) -> tuple[str, str] | None:
+    """Return the module of a plug-in that was running when an error arose, and file and line in it."""
     tops = {name.partition(".")[0] for name in _loaded}
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
         module = str(frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] in tops:
-            name = next((own for own in sorted(_loaded) if own == module), module)
-            return f"the plug-in {name} failed: {_at(frame.f_code.co_filename, line)}: {what(error)}"
+        top = module.partition(".")[0]
+        if top in tops:
+            return module, f"{_within(frame.f_code.co_filename, top)}, line {line}"
     return None
+
+
+def _within(file: str, top: str) -> str:
+    """Write a plug-in's file as below the folder that holds the plug-in: workers keep it in one of a random name."""
+    package = getattr(sys.modules.get(top), "__path__", None)
+    root = Path(next(iter(package))).parent if package else Path(file).parent
+    return str(Path(file).relative_to(root)) if Path(file).is_relative_to(root) else file
 
 
 def _place(error: BaseException, names: Sequence[str]) -> str | None:

@@ -46,12 +46,12 @@ def reading_opaque() -> bool:
 @contextmanager
 def restored_on_error() -> Iterator[None]:
     """Take back what was registered within this block where it fails."""
-    before = [(registry, dict(registry._table)) for registry in _registries]
+    before = {registry: dict(registry._table) for registry in _registries}
     try:
         yield
     except BaseException:
-        for registry, table in before:
-            registry._table = table
+        for registry in _registries:
+            registry._table = before.get(registry, dict(registry._own))
         raise
 
 
@@ -76,6 +76,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         self._table: dict[str, type[S]] = {}
         for kind, implementation in table.items():
             self.register(kind, implementation)
+        self._own = dict(self._table)
         _registries.add(self)
 
     def register(self, kind: str, implementation: type[S]) -> None:

@@ -109,7 +109,8 @@ class Job:
         if refused:
             raise error
         trace = "".join(traceback.format_exception(error))[-8000:]
-        self._end(Failure(kind=kind, message=_message(error)[:2000], traceback=trace))
+        message = f"{_message(error)[:2000]}{plugins.source(error)}"
+        self._end(Failure(kind=kind, message=message, traceback=trace))
 
     def close(self) -> None:
         """Leave the trial: a training under way saves its progress, or resumes from its last save."""

@@ -41,7 +41,12 @@ def probe(
     except (PluginError, StorageError) as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(ExitCode.CLUSTER)}
     except RobustsearchError as error:
-        return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(error.exit_code)}
+        said = f"{error}{plugin_modules.source(error)}"
+        return {"error": f"on {socket.gethostname()}: {said}", "exit_code": int(error.exit_code)}
+    except (Exception, SystemExit, GeneratorExit) as error:
+        if isinstance(error, BdbQuit) or (failure := plugin_modules.blamed(error)) is None:
+            raise
+        return {"error": f"on {socket.gethostname()}: {failure}", "exit_code": int(ExitCode.BAD_INPUT)}
 
 
 def _probe(

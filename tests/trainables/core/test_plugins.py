@@ -14,7 +14,7 @@ import pytest
 
 from trainables.core import plugins
 from trainables.core.errors import ExitCode
-from trainables.core.plugins import PluginError, blamed, find, load, loaded, name_problem
+from trainables.core.plugins import PluginError, blamed, find, load, loaded, name_problem, source
 from trainables.models import MODELS
 
 Write = Callable[[str], str]
@@ -261,9 +261,14 @@ def test_errors_are_blamed_on_the_plugin_that_was_running(write: Write, tmp_path
     with pytest.raises(ZeroDivisionError) as raised:
         sys.modules[name].work(fail)
     assert blamed(raised.value) == f"the plug-in {name} failed: {name}.py, line 2: ZeroDivisionError: here"
+    assert source(raised.value) == f" (in the plug-in {name}: {name}.py, line 2)"
     with pytest.raises(ZeroDivisionError) as other:
         fail()
     assert blamed(other.value) is None
+    assert source(other.value) == ""
+    with pytest.raises(ValueError, match="wrapped") as wrapped:
+        raise ValueError("wrapped") from raised.value
+    assert source(wrapped.value) == f" (in the plug-in {name}: {name}.py, line 2)"
 
 
 def test_a_deleted_current_directory_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -147,6 +148,43 @@ def test_a_plug_in_is_imported_before_the_specs_that_need_it(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
     assert "error" not in ask(plugins=["probed_plugin"], networks=[({"kind": "mine"}, [])])
+
+
+NETWORKS = """
+import sys
+from typing import Literal
+from trainables.models import MODELS
+from trainables.models.base import Model
+class Leaves(Model):
+    kind: Literal['leaves'] = 'leaves'
+    def network(self, shape, classes):
+        sys.exit(3)
+class Fails(Model):
+    kind: Literal['fails'] = 'fails'
+    def network(self, shape, classes):
+        return {}['layers']
+MODELS.register('leaves', Leaves)
+MODELS.register('fails', Fails)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("leaves", "probed_networks.py, line 9"),
+        ("fails", "the network fails cannot be built: KeyError: 'layers' (in the plug-in probed_networks: "),
+    ],
+)
+def test_a_plug_in_that_fails_in_the_probe_is_named_with_its_line(
+    ask: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
+) -> None:
+    (tmp_path / "probed_networks.py").write_text(NETWORKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
+    monkeypatch.delitem(sys.modules, "probed_networks", raising=False)
+    found = refused(ask(plugins=["probed_networks"], networks=[({"kind": kind}, [])]), 2)
+    assert "the plug-in probed_networks" in found
+    assert message in found
 
 
 class Hopeless(Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,12 @@ class Data(Spec):
         default=(), description="labels of the images to use; classes are numbered in this order; by default all"
     )
 
+    duplicates: Literal["refuse", "allow"] = Field(
+        default="refuse",
+        description="what to do if more than 1 % of the validation images equal an image that is trained on",
+        json_schema_extra={"hashed": False},
+    )
+
     @model_validator(mode="after")
     def _selects_classes(self) -> Self:
         if self.select and len(set(self.select)) != max(2, len(self.select)):
@@ -51,11 +57,17 @@ class Data(Spec):
         return self
 
     classes: ClassVar[int | None] = None
-    """The number of classes where it is known beforehand; else it is one more than the largest label."""
+    """The number of classes where it is known beforehand; else that of the labels, which are numbered from 0."""
+    class_names: ClassVar[tuple[str, ...]] = ()
+    """The names of the classes where they are known beforehand; by default those in the files, else the labels."""
+    training_images: ClassVar[int | None] = None
+    """The number of training images where it is known beforehand."""
 
     @abstractmethod
     def read_training(self) -> Arrays:
         """Read the training files, all of them and no others.
+
+        A `trainables.data.content.Content` is a pair of arrays with names of classes and notes about images not used.
 
         Raises:
             DataError: files are missing (the message says which, and where) or damaged.
@@ -79,6 +91,14 @@ class Data(Spec):
         """
         return ()
 
+    def count_training(self) -> int | None:
+        """Count the training images before `select`, if that is possible without decoding them.
+
+        Raises:
+            DataError: files are missing or damaged.
+        """
+        return self.training_images
+
     def located(self) -> Self:
         """Return the same data with `root` made absolute, for a process with another current directory.
 
@@ -91,3 +111,13 @@ class Data(Spec):
     def scale(self) -> float:
         """The stored value of a pixel of 1."""
         return 255.0
+
+
+def wrong_sizes(spec: Data, images: int) -> tuple[str, str] | None:
+    """Return which field asks for more than `images` training images, and a message; None where none does."""
+    left = images - spec.validation
+    if left <= 0:
+        return "validation", f"validation: {spec.validation} of {images} training images leaves none to train on"
+    if spec.limit is not None and spec.limit > left:
+        return "limit", f"limit: {spec.limit}, but only {left} images are left after the validation split"
+    return None

@@ -14,6 +14,9 @@ from trainables.core.errors import DataError
 from trainables.core.keys import digest
 from trainables.core.spec import plain
 from trainables.data.base import Data
+from trainables.data.classes import Classes, classes, numbers, remarks
+from trainables.data.content import Content, listed
+from trainables.data.repeats import Repeats, contradictions, repeats
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from trainables.data.base import Arrays
 
 CACHE_VARIABLE = "ROBUSTSEARCH_CACHE"
-SCHEMA = 1
+SCHEMA = 2
 """Version of the cached content; a change of how a layout is decoded increases it."""
 
 _log = logging.getLogger(__name__)
@@ -36,15 +39,41 @@ class Fingerprint(NamedTuple):
     shape: tuple[int, int, int]
 
 
+class Described(NamedTuple):
+    """What is known of the training files besides their pixels; `notes` are lines about what is not used."""
+
+    fingerprint: Fingerprint
+    classes: Classes
+    notes: tuple[str, ...]
+    repeats: Repeats
+
+
 def fingerprint(spec: Data) -> Fingerprint:
     """Identify the content of the training files; the cache saves reading them again.
 
     Raises:
         DataError: files are missing or damaged.
     """
+    return described(spec).fingerprint
+
+
+def described(spec: Data) -> Described:
+    """Describe the content of the training files; the cache saves reading them again.
+
+    Raises:
+        DataError: files are missing or damaged.
+    """
+    return already_described(spec) or training(spec)[1]
+
+
+def already_described(spec: Data) -> Described | None:
+    """Return what the cache knows of the training files as they are now, without decoding them.
+
+    Raises:
+        DataError: files are missing.
+    """
     entry = _entry(spec)
-    recorded = _recorded(entry) if entry else None
-    return recorded or training_arrays(spec)[1]
+    return _recorded(entry) if entry else None
 
 
 def training_arrays(spec: Data) -> tuple[Arrays, Fingerprint]:
@@ -53,20 +82,44 @@ def training_arrays(spec: Data) -> tuple[Arrays, Fingerprint]:
     Raises:
         DataError: files are missing or damaged.
     """
+    arrays, found = training(spec)
+    return arrays, found.fingerprint
+
+
+def training(spec: Data) -> tuple[Arrays, Described]:
+    """Return what `training_arrays` does, with all that is known of the training files.
+
+    Raises:
+        DataError: files are missing or damaged.
+    """
     entry = _entry(spec)
     if entry is not None and (recorded := _recorded(entry)) is not None:
         cached = _cached(entry)
-        if cached is not None and _identify(spec, cached) == recorded:
+        if cached is not None and _identify(spec, cached, len(recorded.classes.values)) == recorded.fingerprint:
             return cached, recorded
-    arrays = checked(spec, spec.read_training())
-    found = _identify(spec, arrays)
+    arrays, found = _read(spec)
     if entry is not None:
         _store(entry, arrays, found)
     return arrays, found
 
 
+def _read(spec: Data) -> tuple[Arrays, Described]:
+    read = spec.read_training()
+    content = read if isinstance(read, Content) else Content(*read)
+    checked(spec, content)
+    found = classes(spec, content[1], content.names)
+    arrays = numbered(spec, content, found.values)
+    repeated = repeats(arrays[0])
+    notes = [*content.notes, *remarks(spec, content[1], found)]
+    if differing := contradictions(repeated, arrays[1]):
+        rows = listed([f"{row} and {first}" for row, first in differing])
+        notes.append(f"{len(differing)} of {len(arrays[1])} images equal one with another label: images {rows}")
+    identity = _identify(spec, arrays, len(found.values))
+    return arrays, Described(identity, found, tuple(notes), repeated)
+
+
 def checked(spec: Data, arrays: Arrays) -> Arrays:
-    """Return the selected images and labels, checked.
+    """Return images and labels, checked.
 
     Raises:
         DataError: types, sizes, labels or pixel values are out of order.
@@ -84,20 +137,20 @@ def checked(spec: Data, arrays: Arrays) -> Arrays:
         raise DataError(f"{spec.kind}: labels lie in {labels.min()} to {labels.max()}; they must be {allowed}")
     if images.max() > spec.scale:
         raise DataError(f"{spec.kind}: a pixel has the value {images.max()}, above the scale of {spec.scale}")
-    if spec.select:
-        images, labels = _selected(spec, images, labels)
-    return np.ascontiguousarray(images), np.ascontiguousarray(labels)
+    return images, labels
 
 
-def _selected(spec: Data, images: np.ndarray, labels: np.ndarray) -> Arrays:
+def numbered(spec: Data, arrays: Arrays, values: tuple[int, ...]) -> Arrays:
+    """Return the images of the classes that have the labels `values` in the files, and the numbers of their classes.
+
+    Raises:
+        DataError: an image is of another class, and classes are not selected.
+    """
     import numpy as np
 
-    if missing := set(spec.select) - set(labels.tolist()):
-        raise DataError(f"{spec.kind}: no image is labelled {', '.join(map(str, sorted(missing)))}, which is selected")
-    kept = np.isin(labels, spec.select)
-    numbers = np.zeros(labels.max() + 1, labels.dtype)
-    numbers[list(spec.select)] = np.arange(len(spec.select))
-    return images[kept], numbers[labels[kept]]
+    kept, labels = numbers(spec, arrays[1], values)
+    images = arrays[0] if kept.all() else arrays[0][kept]
+    return np.ascontiguousarray(images), np.ascontiguousarray(labels)
 
 
 def directory() -> Path | None:
@@ -110,7 +163,7 @@ def directory() -> Path | None:
     return Path(home) / ".cache" / "robustsearch" if home != "~" else None
 
 
-def _identify(spec: Data, arrays: Arrays) -> Fingerprint:
+def _identify(spec: Data, arrays: Arrays, count: int) -> Fingerprint:
     import hashlib
 
     images, labels = arrays
@@ -118,12 +171,7 @@ def _identify(spec: Data, arrays: Arrays) -> Fingerprint:
     hashed.update(images.data)
     hashed.update(labels.astype("<i8", copy=False).data)
     _, channels, height, width = images.shape
-    return Fingerprint(
-        hashed.hexdigest(),
-        len(images),
-        len(spec.select) or spec.classes or int(labels.max()) + 1,
-        (channels, height, width),
-    )
+    return Fingerprint(hashed.hexdigest(), len(images), count, (channels, height, width))
 
 
 def _entry(spec: Data) -> Path | None:
@@ -140,13 +188,20 @@ def _entry(spec: Data) -> Path | None:
     return folder / f"{spec.kind}-{digest(content)[:32]}"
 
 
-def _recorded(entry: Path) -> Fingerprint | None:
+def _recorded(entry: Path) -> Described | None:
     try:
         found = json.loads(entry.with_suffix(".json").read_bytes())
-        sha256, images, classes, (channels, height, width) = (found[name] for name in Fingerprint._fields)
-        return Fingerprint(str(sha256), int(images), int(classes), (int(channels), int(height), int(width)))
+        sha256, images, count, (channels, height, width) = (found[name] for name in Fingerprint._fields)
+        shape = (int(channels), int(height), int(width))
+        values = tuple(int(value) for value in found["values"])
+        names = tuple(str(name) for name in found["names"])
+        repeated = tuple((int(row), int(first)) for row, first in found["repeats"])
+        sound = len(values) == len(names) == count and all(0 <= first < row < images for row, first in repeated)
+        notes = tuple(str(note) for note in found["notes"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    identity = Fingerprint(str(sha256), int(images), int(count), shape)
+    return Described(identity, Classes(values, names), notes, repeated) if sound else None
 
 
 def _cached(entry: Path) -> Arrays | None:
@@ -162,7 +217,7 @@ def _cached(entry: Path) -> Arrays | None:
     return (images, labels) if sound and len(labels) and images.size else None
 
 
-def _store(entry: Path, arrays: Arrays, found: Fingerprint) -> None:
+def _store(entry: Path, arrays: Arrays, found: Described) -> None:
     """Store arrays, then the record that makes them valid; without a writable cache, log a warning."""
     import numpy as np
 
@@ -173,7 +228,9 @@ def _store(entry: Path, arrays: Arrays, found: Fingerprint) -> None:
         entry.parent.mkdir(parents=True, exist_ok=True)
         replace_file(_named(entry, "images"), save(arrays[0]))
         replace_file(_named(entry, "labels"), save(arrays[1]))
-        replace_file(entry.with_suffix(".json"), json.dumps(found._asdict()).encode())
+        identity, numbering = found.fingerprint._asdict(), found.classes._asdict()
+        facts = {**identity, **numbering, "notes": found.notes, "repeats": found.repeats}
+        replace_file(entry.with_suffix(".json"), json.dumps(facts).encode())
     except OSError as error:
         _log.warning("decoded images are not cached: %s; set %s to a writable folder", error, CACHE_VARIABLE)
 

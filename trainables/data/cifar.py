@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal
 
 from trainables.core.errors import DataError
-from trainables.data.files import FileData, Layout, Part
+from trainables.data.files import FileData, Layout, Part, refuse_equal
 from trainables.data.parquet import ParquetLayout
 
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ _ALLOWED = {
     }.items()
     for name in names
 }
+
+_FINE = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree
+wolf woman worm
+"""
+"""The fine labels of CIFAR-100."""
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -61,10 +72,14 @@ class CifarLayout:
         """Name the batches."""
         return ", ".join(f"{self.folder}/{name}" for name in self._names(part)) + " (as torchvision keeps them)"
 
+    def count(self, files: tuple[Path, ...]) -> None:
+        """Count nothing: a pickle has to be read whole."""
+
     def read(self, root: Path, files: tuple[Path, ...]) -> Arrays:
         """Read the batches one after the other."""
         import numpy as np
 
+        refuse_equal(files)
         images, labels = zip(*(self._batch(path) for path in files), strict=True)
         return np.concatenate(images), np.concatenate(labels)
 
@@ -91,6 +106,11 @@ class Cifar10(FileData):
 
     kind: Literal["cifar10"] = "cifar10"
     classes: ClassVar[int | None] = 10
+    class_names: ClassVar[tuple[str, ...]] = (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
+    training_images: ClassVar[int | None] = 50_000
 
     def layouts(self) -> tuple[Layout, ...]:
         batches = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -105,6 +125,8 @@ class Cifar100(FileData):
 
     kind: Literal["cifar100"] = "cifar100"
     classes: ClassVar[int | None] = 100
+    class_names: ClassVar[tuple[str, ...]] = tuple(_FINE.split())
+    training_images: ClassVar[int | None] = 50_000
 
     def layouts(self) -> tuple[Layout, ...]:
         parquet = ParquetLayout(labels=("fine_label", "label"), channels=3)

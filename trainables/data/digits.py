@@ -25,6 +25,7 @@ class Digits(Data):
         default=300, gt=0, description="number of training images in the validation split, each class in proportion"
     )
     classes: ClassVar[int | None] = 10
+    training_images: ClassVar[int | None] = 1438
 
     def read_training(self) -> Arrays:
         images, labels, test = _read(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from trainables.core.errors import DataError
 from trainables.data.base import Data
+from trainables.data.content import readable
 
 if TYPE_CHECKING:
     from trainables.data.base import Arrays
@@ -31,6 +33,13 @@ class Layout(Protocol):
 
     def expected(self, part: Part) -> str:
         """Describe the files of a split for a person who has to provide them."""
+
+    def count(self, files: tuple[Path, ...]) -> int | None:
+        """Count the images of what `files` returned, if that is possible without decoding them.
+
+        Raises:
+            DataError: a file is not what it should be.
+        """
 
     def read(self, root: Path, files: tuple[Path, ...]) -> Arrays:
         """Read a split from what `files` returned for `root`.
@@ -90,10 +99,18 @@ class FileData(Data):
         try:
             return layout.read(root, files)
         except OSError as error:
-            raise DataError(f"{self.kind}: cannot read {error.filename or files[0]}: {error}") from error
+            where = readable(str(error.filename or files[0]))
+            raise DataError(f"{self.kind}: cannot read {where}: {error.strerror or error}") from error
 
     def read_training(self) -> Arrays:
         return self.read("train")
+
+    def count_training(self) -> int | None:
+        root, layout, files = self.find("train")
+        try:
+            return layout.count(files)
+        except OSError as error:
+            raise DataError(f"{self.kind}: cannot read {error.filename or root}: {error.strerror or error}") from error
 
     def read_test(self) -> Arrays:
         return self.read("test")
@@ -112,12 +129,36 @@ def _look(roots: Sequence[Path], layouts: Sequence[Layout], part: Part) -> Found
                 # Path.is_file and the like hide most errors from Python 3.14 on.
                 with suppress(FileNotFoundError, NotADirectoryError, ValueError):
                     os.stat(os.path.join(root, "."))
-                files = layout.files(root, part)
             except OSError as error:
                 raise DataError(f"cannot look for data in {root}: {error.strerror}") from error
+            try:
+                files = layout.files(root, part)
+            except OSError as error:
+                where = readable(str(error.filename or root))
+                raise DataError(f"cannot look for data in {where}: {error.strerror}") from error
             if files:
                 return root, layout, files
     return None
+
+
+def refuse_equal(files: Sequence[Path]) -> None:
+    """Refuse two files of one content, whose images would be read twice.
+
+    Raises:
+        DataError: names both.
+    """
+    sizes: dict[int, list[Path]] = {}
+    for path in files:
+        sizes.setdefault(path.stat().st_size, []).append(path)
+    for paths in sizes.values():
+        seen: dict[bytes, Path] = {}
+        for path in paths if len(paths) > 1 else ():
+            with path.open("rb") as file:
+                first = seen.setdefault(hashlib.file_digest(file, "sha256").digest(), path)
+            if first is not path:
+                raise DataError(
+                    f"{first} and {path.name} have the same content, so each image would be read twice: remove one"
+                )
 
 
 def _missing(spec: FileData, part: Part, *, downloadable: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from trainables.data.base import Data
-from trainables.data.cache import checked
+from trainables.data.cache import checked, described, numbered
 from trainables.data.splits import shuffled
 from trainables.data.tensors import Split, to_split
 
@@ -16,6 +16,8 @@ def load_test(spec: Data, device: torch.device | str = "cpu") -> Split:
     Raises:
         DataError: files are missing or damaged.
     """
-    images, labels = checked(spec, spec.read_test())
+    arrays = checked(spec, spec.read_test())
+    values = spec.select or (range(spec.classes) if spec.classes else described(spec).classes.values)
+    images, labels = numbered(spec, arrays, tuple(values))
     order = shuffled(len(labels), "test")
     return to_split(images[order], labels[order], spec.scale, device)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import math
+import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from trainables.core.errors import DataError
 from trainables.data.files import FileData, Layout, Part
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 
     from trainables.data.base import Arrays
 
+_DEFLATED = 1040
+"""More bytes than gzip packs into one."""
 _PREFIX: dict[Part, str] = {"train": "train", "test": "t10k"}
 
 
@@ -27,18 +33,44 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """
     import numpy as np
 
+    with _opened(path) as file:
+        shape = _shape(file, path, dimensions)
+        expected = math.prod(shape)
+        # No more than the header says is unpacked, and no more than the file can hold.
+        most = path.stat().st_size * (_DEFLATED if path.suffix == ".gz" else 1)
+        if expected > most:
+            raise DataError(f"{path} is damaged: its header says {shape}, more than the file can hold ({most} bytes)")
+        values = np.frombuffer(file.read(expected + 1), np.uint8)
+    if values.size != expected:
+        more = " or more" if values.size > expected else ""
+        raise DataError(f"{path} is damaged: its header says {shape}, but {values.size} bytes{more} follow")
+    return values.reshape(shape)
+
+
+def read_shape(path: Path, dimensions: int) -> list[int]:
+    """Return the sizes in the header of an idx file.
+
+    Raises:
+        DataError: the file is no idx file of this number of dimensions.
+    """
+    with _opened(path) as file:
+        return _shape(file, path, dimensions)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield file  # type: ignore[misc]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is damaged: {error}") from error
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
+
+
+def _shape(file: IO[bytes], path: Path, dimensions: int) -> list[int]:
+    header = file.read(4 + 4 * dimensions)
+    if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
         raise DataError(f"{path} is no idx file of unsigned bytes in {dimensions} dimensions")
-    shape = np.frombuffer(content, ">u4", dimensions, offset=4).tolist()
-    values = np.frombuffer(content, np.uint8, offset=header)
-    if values.size != np.prod(shape, dtype=np.int64):
-        raise DataError(f"{path} is damaged: its header says {shape}, but {values.size} bytes follow")
-    return values.reshape(shape)
+    return list(struct.unpack(f">{dimensions}I", header[4:]))
 
 
 @dataclass(frozen=True)
@@ -63,7 +95,14 @@ class IdxLayout:
     def read(self, root: Path, files: tuple[Path, ...]) -> Arrays:
         """Read grey images and their labels."""
         images, labels = files
+        counts = read_shape(images, 3)[0], read_shape(labels, 1)[0]
+        if counts[0] != counts[1]:
+            raise DataError(f"{images} has {counts[0]} images, but {labels.name} has {counts[1]} labels")
         return read_idx(images, 3)[:, None], read_idx(labels, 1).astype("int64")
+
+    def count(self, files: tuple[Path, ...]) -> int:
+        """Return the number of images in the header."""
+        return read_shape(files[0], 3)[0]
 
     def _names(self, part: Part) -> tuple[str, str]:
         return f"{_PREFIX[part]}-images-idx3-ubyte", f"{_PREFIX[part]}-labels-idx1-ubyte"

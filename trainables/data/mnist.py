@@ -16,6 +16,7 @@ class Mnist(FileData):
 
     kind: Literal["mnist"] = "mnist"
     classes: ClassVar[int | None] = 10
+    training_images: ClassVar[int | None] = 60_000
 
     def layouts(self) -> tuple[Layout, ...]:
         return (IdxLayout("MNIST/raw"), IdxLayout(), ParquetLayout(channels=1))
@@ -29,6 +30,11 @@ class FashionMnist(FileData):
 
     kind: Literal["fashion_mnist"] = "fashion_mnist"
     classes: ClassVar[int | None] = 10
+    class_names: ClassVar[tuple[str, ...]] = (
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    )
+    training_images: ClassVar[int | None] = 60_000
 
     def layouts(self) -> tuple[Layout, ...]:
         return (IdxLayout("FashionMNIST/raw"), IdxLayout(), ParquetLayout(channels=1))

@@ -10,6 +10,9 @@ from trainables.core.rng import derive
 if TYPE_CHECKING:
     import numpy as np
 
+_TRIED = 2000
+"""How far from a refused number of images a better one is sought."""
+
 
 def quotas(counts: np.ndarray, total: int) -> np.ndarray:
     """Divide `total` among classes in proportion to `counts`, by largest remainder, ties to the lower class.
@@ -60,6 +63,60 @@ def carve(labels: np.ndarray, validation: int, seed: int) -> tuple[np.ndarray, n
     left = np.ones(len(labels), bool)
     left[drawn] = False
     return np.flatnonzero(left), drawn
+
+
+def check_classes(
+    labels: np.ndarray, validation: np.ndarray, training: np.ndarray, limit: int | None, names: tuple[str, ...]
+) -> None:
+    """Refuse a split without images of a class; `training` are the indices after `limit`.
+
+    Shapes: labels (N,) from 0 to the number of classes - 1; validation and training are indices of images.
+
+    Raises:
+        SpecError: names the class, and the nearest number with which each class has images.
+    """
+    import numpy as np
+
+    counts = np.bincount(labels, minlength=len(names))
+    there = np.flatnonzero(counts)  # Not all classes of a data set like CIFAR-100 are, in a part of it.
+    names, counts = tuple(names[label] for label in there), counts[there]
+    held = np.bincount(labels[validation], minlength=there[-1] + 1)[there]
+    left = counts - held
+    if few := [name for name, count in zip(names, counts, strict=True) if count == 1]:
+        raise SpecError(
+            f"the class {few[0]!r} has one image; a class needs two or more, to train on and for the validation split: "
+            "add images, or leave the class out with `select`"
+        )
+    for part, split in (("in the validation split", held), ("to train on", left)):
+        if not split.all():
+            name, total = names[int(split.argmin())], int(held.sum())
+            works = _nearest(counts, total, counts - 1)
+            advice = f"{works} is the nearest number that works" if works else "add images, or leave it out by `select`"
+            raise SpecError(f"validation: {total} leaves no image of the class {name!r} {part}; {advice}")
+    some = np.bincount(labels[training], minlength=there[-1] + 1)[there]
+    if limit is not None and not some.all():
+        works = _nearest(left, limit, left)
+        raise SpecError(
+            f"limit: {limit} leaves no image of the class {names[int(some.argmin())]!r} to train on; "
+            f"{works} is the nearest number that works"
+        )
+
+
+def _nearest(counts: np.ndarray, total: int, most: np.ndarray) -> int | None:
+    """Return the number nearest to `total` that gives each class an image, and at most `most` of them."""
+    import numpy as np
+
+    images = int(counts.sum())
+    # Rounding alone decides beyond these.
+    sure = (-(-images // int(counts.min())), int(np.min(most * images // counts)))
+    tried = (number for step in range(1, _TRIED) for number in (total + step, total - step) if 0 < number < images + 1)
+    for number in tried:
+        shares = quotas(counts, number)
+        if shares.all() and (shares <= most).all():
+            return number
+    if sure[0] > sure[1]:
+        return None
+    return sure[0] if total < sure[0] else sure[1]
 
 
 def limited(labels: np.ndarray, training: np.ndarray, limit: int | None, seed: int) -> np.ndarray:

@@ -28,6 +28,9 @@ class MatLayout:
         """Name the file."""
         return f"{part}_32x32.mat (as torchvision keeps it)"
 
+    def count(self, files: tuple[Path, ...]) -> None:
+        """Count nothing: the file has to be read whole."""
+
     def read(self, root: Path, files: tuple[Path, ...]) -> Arrays:
         """Read images and labels, the label 10 as 0."""
         import numpy as np
@@ -48,6 +51,7 @@ class Svhn(FileData):
 
     kind: Literal["svhn"] = "svhn"
     classes: ClassVar[int | None] = 10
+    training_images: ClassVar[int | None] = 73_257
 
     def layouts(self) -> tuple[Layout, ...]:
         return (MatLayout(), ParquetLayout(channels=3))

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from trainables.core import heartbeat
+from trainables.core.errors import DataError
+from trainables.data import repeats
 from trainables.data.base import Data
-from trainables.data.cache import training_arrays
-from trainables.data.splits import carve, limited
+from trainables.data.cache import Described, training
+from trainables.data.content import readable
+from trainables.data.splits import carve, check_classes, limited
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class TrainingData:
 
     `shape` is (C, H, W); `mean` and `std` are those of the training split's pixels, per channel.
     `validation` is in random order, so its first images are a fair sample. `fingerprint` hashes
-    all training images and labels, `split_hash` the indices of the validation images among them.
+    all training images and labels, `split_hash` the indices of the validation images among them. `class_names` has the
+    name of each class; `notes` are lines about images that are not used, or that are there several times.
     """
 
     train: Split
@@ -53,6 +57,8 @@ class TrainingData:
     std: tuple[float, ...]
     fingerprint: str
     split_hash: str
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def as_pixels(x: Tensor, scale: float) -> Tensor:
@@ -80,13 +86,16 @@ def load(spec: Data, device: torch.device | str = "cpu") -> TrainingData:
 
 @lru_cache(maxsize=2)
 def _load(spec: Data, device: torch.device) -> TrainingData:
-    (images, labels), found = training_arrays(spec)
-    training, validation = carve(labels, spec.validation, spec.split_seed)
-    training = limited(labels, training, spec.limit, spec.split_seed)
-    kept = np.ascontiguousarray(images[training])
+    (images, labels), described = training(spec)
+    found = described.fingerprint
+    left, validation = carve(labels, spec.validation, spec.split_seed)
+    trained = limited(labels, left, spec.limit, spec.split_seed)
+    check_classes(labels, validation, trained, spec.limit, described.classes.names)
+    notes = (*described.notes, *_repeated(spec, described, trained, validation))
+    kept = np.ascontiguousarray(images[trained])
     mean, std = statistics(kept, spec.scale)
     return TrainingData(
-        train=to_split(kept, labels[training], spec.scale, device),
+        train=to_split(kept, labels[trained], spec.scale, device),
         validation=to_split(images[validation], labels[validation], spec.scale, device),
         classes=found.classes,
         shape=found.shape,
@@ -94,7 +103,30 @@ def _load(spec: Data, device: torch.device) -> TrainingData:
         std=std,
         fingerprint=found.sha256,
         split_hash=hashlib.sha256(validation.astype("<i8").tobytes()).hexdigest(),
+        class_names=described.classes.names,
+        notes=notes,
     )
+
+
+def _repeated(spec: Data, described: Described, trained: np.ndarray, validation: np.ndarray) -> Iterator[str]:
+    """Yield a line about images on both sides of the split.
+
+    Raises:
+        DataError: there are too many.
+    """
+    both = repeats.across(described.repeats, trained, validation)
+    if not both:
+        return
+    what = f"{len(both)} of {len(validation)} validation images equal an image that is trained on"
+    if repeats.too_many(len(both), len(validation)) and spec.duplicates == "refuse":
+        files = spec.training_files()
+        named = len(files) == described.fingerprint.images
+        first = [str(files[row]) if named else f"image {row}" for row in both[0]]
+        raise DataError(
+            f"{spec.kind}: {what}, such as {readable(first[0])} and {readable(first[1])}: accuracies would be too "
+            "high. Remove the copies, or set `duplicates: allow` if images of this kind are often equal"
+        )
+    yield what
 
 
 def statistics(images: np.ndarray, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -20,6 +20,7 @@ from search.study.spec import StudySpec
 from trainables.core import plugins
 from trainables.core.errors import DataError, RobustsearchError
 from trainables.core.versions import versions
+from trainables.data.cache import already_described
 from trainables.store.storage import Storage
 
 IMPORTED = ("torch", "torchvision", "ray", "optuna")
@@ -98,6 +99,8 @@ def _data_sets() -> Iterator[Finding]:
             continue
         if files:
             yield Finding("ok", kind, f"{files[0].parent}, {needed}")
+            known = already_described(specs[kind])
+            yield from (Finding("warn", kind, note) for note in (known.notes if known else ()))
         else:
             yield Finding("fail", kind, f"not found, {needed}")
 
@@ -134,6 +137,7 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
     found = [Finding("warn" if fault.harmless else "fail", fault.path, fault.message) for fault in faults]
     if study[0] is not None:
         found += _plugins(study[0].spec, name)
+        found += [Finding("ok", name, f"its data: {note}") for note in study[0].fingerprint.data_notes]
     driver = driver_lock.driver(own)
     if driver is not None:
         found.append(Finding("ok", name, f"driven by {driver}; leftovers are listed once it has ended"))

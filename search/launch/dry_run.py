@@ -10,7 +10,9 @@ from search.launch import sharing
 from search.launch.plan import Plan
 from search.space.parameters import Params, active
 from search.store import driver_lock
+from trainables.core.errors import DataError
 from trainables.core.spec import plain
+from trainables.data.cache import already_described
 from trainables.method.phases import Phase
 
 _SHOWN_PHASES = 12
@@ -38,6 +40,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "driver": str(driver) if driver else None,
         "cluster": plain(plan.cluster),
         "spec": plan.spec.resolved(),
+        "data_notes": _notes(plan),
         "sharing": asdict(sharing.estimate(plan.spec)),
         "example": {"params": params, "phases": [plain(phase) for phase in phases]},
     }
@@ -70,8 +73,20 @@ def plan_facts(plan: Plan) -> dict[str, str]:
         "for example": ", ".join(f"{path} = {value}" for path, value in params.items()) or "the default values",
         "phases": ", ".join(shown) + more,
     }
+    if notes := _notes(plan):
+        found["of the data"] = "; ".join(notes)
     found |= {"changes": "; ".join(plan.effects)} if plan.effects else {}
     return {**found, "locked": f"it is driven by {driver}"} if driver else found
+
+
+def _notes(plan: Plan) -> list[str]:
+    """Return what is known of images that are not used, without decoding them."""
+    try:
+        data = plan.spec.data.model_copy(update={"download": False})
+        known = already_described(data) if plan.cluster.this_machine else None
+    except DataError:
+        known = None
+    return list(known.notes) if known else []
 
 
 def _phase(phase: Phase) -> str:

@@ -20,8 +20,10 @@ from search.store.records import Records
 from search.store.study_yaml import study_digest
 from search.study import file as study_file
 from search.study.spec import StudySpec
-from trainables.core.errors import DataError, StorageError
-from trainables.data.base import Data
+from trainables.core.errors import DataError, SpecError, StorageError
+from trainables.data.base import Data, wrong_sizes
+from trainables.data.cache import already_described
+from trainables.data.files import MissingData
 from trainables.store.storage import Storage
 
 
@@ -82,6 +84,7 @@ def plan(
     spec = resized(spec, trials, records.spec.budget.trials if records else None)
     if resolved.this_machine:
         spec = spec.model_copy(update={"data": _located(spec.data, dry)})
+        _check_images(spec)
     effects: tuple[str, ...] = ()
     if records is None:
         warm_start.check(spec, root)
@@ -122,6 +125,27 @@ def _located(data: Data, dry: bool) -> Data:
         return data.model_copy(update={"download": False}).located().model_copy(update={"download": True})
     except DataError:
         return data
+
+
+def _check_images(spec: StudySpec) -> None:
+    """Refuse a validation split, a limit or examples beyond the images that can be counted without decoding any.
+
+    Raises:
+        SpecError: names the field.
+        DataError: a file is damaged.
+    """
+    data = spec.data.model_copy(update={"download": False})
+    try:
+        known = already_described(data)
+        images = known.fingerprint.images if known else None if data.select else data.count_training()
+    except MissingData:  # A dry run downloads nothing.
+        return
+    if images is not None and (wrong := wrong_sizes(spec.data, images)):
+        raise SpecError(f"data.{wrong[1]}")
+    if images is not None and (spec.protocol.examples or 0) > spec.data.validation:
+        raise SpecError(
+            f"protocol.examples is {spec.protocol.examples}, but there are {spec.data.validation} validation images"
+        )
 
 
 def check_writable(storage: Storage) -> None:

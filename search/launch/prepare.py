@@ -85,7 +85,9 @@ def create_or_update(
         SpecError: the data are not those that the study was made with.
     """
     if records is None:
-        fingerprint = Fingerprint(data_hash=found["fingerprint"], shape=found["shape"], classes=found["classes"])
+        described = {"class_names": found.get("class_names", ()), "data_notes": found.get("notes", ())}
+        sizes = {"shape": found["shape"], "classes": found["classes"]}
+        fingerprint = Fingerprint(data_hash=found["fingerprint"], **sizes, **described)
         transferred = warm_start.gather(spec, storage.parent(), fingerprint.data_hash)
         if spec.warm_start:
             say(warm_start.summary(transferred, spec))

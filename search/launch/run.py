@@ -112,6 +112,8 @@ class Launch:
         cluster = self._plan.cluster
         driver = Driver(records, cluster.gpus_per_trial, ahead=2 * connection.capacity)
         self._say(_beginning(records, connection.capacity, found))
+        for note in found.get("notes", ()):
+            self._say(f"data: {note}")
         if connection.dashboard:
             self._say(f"Ray dashboard: {connection.dashboard}")
 

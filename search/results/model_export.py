@@ -62,7 +62,9 @@ def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Pat
             f"{point} was measured with noise on its weights (protocol.noise), which a saved network does not have"
         )
     made_with = study.records.fingerprint
-    shapes = {"shape": list(made_with.shape), "classes": made_with.classes}
+    shapes: dict[str, Any] = {"shape": list(made_with.shape), "classes": made_with.classes}
+    if made_with.class_names:
+        shapes["class_names"] = list(made_with.class_names)
     return saved.save(output, state, {**card(study, trial, outcome, measured), **shapes}, shrink=shrink)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
@@ -18,6 +19,9 @@ from trainables.store.storage import Storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+CLASS_NAMES = "robustsearch.class_names"
+"""The key in the metadata of a table's schema, and so of a Parquet file, of the names of the classes, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -187,11 +191,21 @@ class Study:
         )
 
     def table(self, what: Literal["front", "points", "trials"] = "points") -> pa.Table:
-        """Return the front, the points or the trials as an Arrow table with the documented columns."""
+        """Return the front, the points or the trials as an Arrow table with the documented columns.
+
+        The metadata of the schema of points hold the names of the classes, where the study has them.
+        """
         if what == "trials":
             return tables.table(TrialRow, self.trials(), self.spec.space)
         rows = self.front() if what == "front" else self.points()
-        return tables.table(PointRow, rows, self.spec.space)
+        table = tables.table(PointRow, rows, self.spec.space)
+        names = self.class_names
+        return table.replace_schema_metadata({CLASS_NAMES: json.dumps(names)}) if names else table
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the networks' outputs; none in studies of before they were kept."""
+        return self.records.fingerprint.class_names
 
     def _violation(self, row: PointRow) -> float:
         return sum(max(0.0, excess) for excess in objectives.violations(row.measured, self.spec))

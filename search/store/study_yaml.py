@@ -40,6 +40,8 @@ class Changed(BaseModel):
 class Fingerprint(BaseModel):
     """What a study was made with: the schema of its records, the data's hash, image shape and classes, our version.
 
+    `data_notes` are lines about files and images that are not used. Studies of before have neither them nor names.
+
     It stands in `study.yaml` under `made_with`, beside the resolved study.
     """
 
@@ -49,6 +51,8 @@ class Fingerprint(BaseModel):
     data_hash: str
     shape: tuple[int, int, int]
     classes: int
+    class_names: tuple[str, ...] = ()
+    data_notes: tuple[str, ...] = ()
     code_version: str = __version__
     created: str = Field(default_factory=utc_now)
     changed: tuple[Changed, ...] = ()
@@ -72,7 +76,8 @@ def study_bytes(spec: StudySpec, fingerprint: Fingerprint) -> bytes:
     heading = (
         "# Written by robustsearch, every default filled in. The records of this study refer to it: do not edit.\n"
     )
-    made_with = fingerprint.model_dump(by_alias=True, mode="json", exclude=None if fingerprint.changed else {"changed"})
+    absent = {name for name in ("class_names", "data_notes", "changed") if not getattr(fingerprint, name)}
+    made_with = fingerprint.model_dump(by_alias=True, mode="json", exclude=absent)
     content = {MADE_WITH: made_with, **spec.resolved()}
     content[MADE_WITH][DIGEST] = _digest(content)
     return (heading + yaml.dump_yaml(content)).encode()

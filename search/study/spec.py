@@ -23,7 +23,7 @@ from trainables.core.errors import SpecError
 from trainables.core.registry import nearest, reading_opaque
 from trainables.core.spec import MAX_SEED, Spec, plain
 from trainables.data import DATASETS
-from trainables.data.base import Data
+from trainables.data.base import Data, wrong_sizes
 from trainables.method.protocol import Protocol
 from trainables.method.screening import Screening
 from trainables.metrics import MEASURES, NONZERO, ROBUST_ACCURACY, SPARSITY, Direction
@@ -127,7 +127,7 @@ class StudySpec(Spec):
         if reading_opaque():  # Nothing is known of what such kinds accept; the study was checked when it was made.
             return self
         plain_trial = self._template().plain
-        wrong = [*_wrong_measures(self), *wrong_space(self.space, plain_trial)]
+        wrong = [*_wrong_measures(self), *_wrong_data(self.data), *wrong_space(self.space, plain_trial)]
         wrong = wrong or [*wrong_enqueued(self.space, self.enqueue, plain_trial), *_repeated(self)]
         if wrong:
             details = [
@@ -182,6 +182,13 @@ def _repeated(study: StudySpec) -> Iterator[Problem]:
     for index, name in enumerate(study.warm_start):
         if name in study.warm_start[:index]:
             yield ("warm_start", index), f"'{name}' is named twice"
+
+
+def _wrong_data(data: Data) -> Iterator[Problem]:
+    """Check that a data set of known size has as many images as the study asks for."""
+    if data.training_images is not None and (wrong := wrong_sizes(data, data.training_images)):
+        field, message = wrong
+        yield ("data", field), message
 
 
 def _wrong_measures(study: StudySpec) -> Iterator[Problem]:

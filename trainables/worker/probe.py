@@ -34,7 +34,8 @@ def probe(
 
     Specs come as plain data, for they travel to the worker. Returns plain data: the worker's `host`, `device` (with
     `gpus` GPUs), `versions` and `precision` (resolved for the device), and the data's `fingerprint`, `split_hash`,
-    `classes`, `shape`, `train` and `validation` sizes; or, where a trial cannot run, `error` and `exit_code`.
+    `classes`, `class_names`, `notes`, `shape`, `train` and `validation` sizes; or, where a trial cannot run, `error`
+    and `exit_code`.
     """
     try:
         return _probe(data, networks, storage, plugins, precision, gpus)
@@ -80,6 +81,8 @@ def _probe(
         "fingerprint": loaded.fingerprint,
         "split_hash": loaded.split_hash,
         "classes": loaded.classes,
+        "class_names": list(loaded.class_names),
+        "notes": list(loaded.notes),
         "shape": list(loaded.shape),
         "train": len(loaded.train),
         "validation": len(loaded.validation),

@@ -72,6 +72,8 @@ def test_a_worker_that_can_run_trials_returns_what_it_has(ask: Probe, study_fold
         "fingerprint": data.fingerprint,
         "split_hash": data.split_hash,
         "classes": 10,
+        "class_names": [str(digit) for digit in range(10)],
+        "notes": [],
         "shape": [1, 8, 8],
         "train": len(data.train),
         "validation": len(data.validation),

@@ -29,7 +29,7 @@ class ClusterError(RobustsearchError):
 class ProbeRequest:
     """What a worker checks before the first trial, as plain data: the arguments of `trainables.worker.probe.probe`.
 
-    `networks` are the models that trials have, each with the pruners that cut it.
+    `networks` are the models that trials have, each with the pruners that cut it, and `trials` are run in small.
     """
 
     data: dict[str, Any]
@@ -37,6 +37,7 @@ class ProbeRequest:
     storage: str
     plugins: Sequence[str]
     precision: Any
+    trials: Sequence[dict[str, Any]] = ()
 
 
 class Connection(ABC):

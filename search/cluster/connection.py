@@ -167,7 +167,15 @@ class RayConnection(Connection):
         if gpus:
             options["num_gpus"] = gpus
         task: Any = ray.remote(**options)(probe.probe)
-        answer = task.remote(request.data, request.networks, request.storage, request.plugins, request.precision, gpus)
+        answer = task.remote(
+            request.data,
+            request.networks,
+            request.storage,
+            request.plugins,
+            request.precision,
+            gpus,
+            request.trials,
+        )
         for second in itertools.count():
             if ray.wait([answer], timeout=1)[0]:
                 break

@@ -74,6 +74,12 @@ class InlineConnection(Connection):
         from trainables.worker import probe
 
         found = probe.probe(
-            request.data, request.networks, request.storage, request.plugins, request.precision, self._gpus
+            request.data,
+            request.networks,
+            request.storage,
+            request.plugins,
+            request.precision,
+            self._gpus,
+            request.trials,
         )
         return None if cancelled() else checked_probe(found)

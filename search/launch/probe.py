@@ -11,12 +11,16 @@ from trainables.core.errors import SpecError
 from trainables.core.keys import canonical_json
 from trainables.core.spec import plain
 from trainables.method.phases import Prune
+from trainables.models.share import Share
+from trainables.recipes.rehearsal import distinct
 from trainables.recipes.trial import TrialSpec
 
 
 def request(spec: StudySpec, trials: Iterable[TrialSpec], storage: str) -> ProbeRequest:
     """Return what a worker checks for a study whose corner trials are `trials`."""
-    return ProbeRequest(plain(spec.data), networks(trials), storage, spec.plugins, spec.recipe.train.precision)
+    corners = list(trials)
+    small = [plain(trial) for trial in distinct(corners)]
+    return ProbeRequest(plain(spec.data), networks(corners), storage, spec.plugins, spec.recipe.train.precision, small)
 
 
 def networks(trials: Iterable[TrialSpec]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -30,6 +34,11 @@ def networks(trials: Iterable[TrialSpec]) -> list[tuple[dict[str, Any], list[dic
                 pruner = plain(phase.pruning.pruner)
                 pruners[canonical_json(pruner)] = pruner
     return [(model, list(pruners.values())) for model, pruners in found.values()]
+
+
+def shares(found: dict[str, Any]) -> list[str]:
+    """Return in a line for each network what share of its parameters is prunable."""
+    return [str(Share.from_plain(share)) for share in found["networks"]]
 
 
 def check_images(spec: StudySpec, trials: Iterable[TrialSpec], training: int, validation: int) -> None:

@@ -111,6 +111,8 @@ class Launch:
 
         cluster = self._plan.cluster
         driver = Driver(records, cluster.gpus_per_trial, ahead=2 * connection.capacity)
+        for line in probe.shares(found):
+            self._say(line)
         self._say(_beginning(records, connection.capacity, found))
         for note in found.get("notes", ()):
             self._say(f"data: {note}")

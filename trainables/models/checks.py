@@ -49,11 +49,21 @@ def check_shapes(spec: Model, net: nn.Module, shape: Shape, classes: int) -> Non
         weightless = {id(t): _meta(t) for t in named_tensors(net).values()}
         found = _run(duplicate(net, weightless), torch.empty((2, *shape), device="meta"))
     except Exception:
+        copied = _copied(spec, net)
         try:
-            found = _run(duplicate(net), torch.zeros((2, *shape)))
+            found = _run(copied, torch.zeros((2, *shape)))
         except Exception as error:
             raise SpecError(does_not_fit(spec, shape, error)) from error
     check_logits(spec, found, classes)
+
+
+def _copied(spec: Model, net: nn.Module) -> nn.Module:
+    try:
+        return duplicate(net)
+    except Exception as error:
+        raise SpecError(
+            f"{title(spec)} cannot be copied: {type(error).__name__}: {error}; keep what cannot be out of the module"
+        ) from error
 
 
 def _meta(tensor: Tensor) -> Tensor:
@@ -114,3 +124,49 @@ def check_trainable(spec: Model, net: nn.Module) -> None:
 def bare(name: str) -> str:
     """Return a tensor's name without the prefix of the network behind its normalisation."""
     return name.removeprefix("net.")
+
+
+def check_passes(spec: Model, net: nn.Module, images: Tensor, classes: int) -> None:
+    """Run copies of a network in training and in eval mode, and refuse what would spoil every trial.
+
+    Shapes: images (N, C, H, W) in [0, 1].
+    Raises:
+        SpecError: it returns no logits, changes the images, or replaces or changes tensors that it may not.
+    """
+    name = title(spec)
+    for mode in ("training", "eval"):
+        copied, given = duplicate(net).train(mode == "training"), images.clone()
+        before = named_tensors(copied)
+        values = {path: t.clone() for path, t in before.items()}
+        check_logits(spec, copied(given), classes, f" in {mode} mode", len(images))
+        if not torch.equal(given, images):
+            raise SpecError(f"{name} changes its input in place; let its forward pass work on a copy (x.clone())")
+        after = named_tensors(copied)
+        if replaced := [path for path, t in after.items() if before.get(path) is not t]:
+            raise SpecError(
+                f"{name} replaces {bare(replaced[0])} in a forward pass, so its value would be lost; change it in "
+                "place (copy_, add_), or keep what needs no saving in a plain attribute"
+            )
+        if mode == "eval" and (changed := [path for path, t in before.items() if not _same(t, values[path])]):
+            raise SpecError(
+                f"{name} changes {bare(changed[0])} in eval mode, so no measurement would be valid; change it only "
+                "while self.training"
+            )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def check_structure(spec: Model, net: nn.Module, other: nn.Module) -> None:
+    """Refuse a network that has other tensors when it is built from another seed.
+
+    Raises:
+        SpecError: names one of them.
+    """
+    shapes, others = ({path: t.shape for path, t in named_tensors(n).items()} for n in (net, other))
+    if differing := [path for path in {**shapes, **others} if shapes.get(path) != others.get(path)]:
+        raise SpecError(
+            f"{title(spec)} is built differently from another seed ({bare(differing[0])}); make what is random in its "
+            "structure a field of its spec"
+        )

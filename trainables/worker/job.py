@@ -90,7 +90,7 @@ class Job:
                     self._end(None)
             return progress
         except BaseException as error:  # Recorded as the trial's outcome: one bad trial must not stop the search.
-            if _ends_the_launch(error):
+            if ends_the_launch(error):
                 raise
             self._fail(error)
             return None
@@ -224,7 +224,7 @@ class Job:
             )
 
 
-def _ends_the_launch(error: BaseException) -> bool:
+def ends_the_launch(error: BaseException) -> bool:
     """Return whether an error is no failure of the trial: the machine or the user wants its process to end.
 
     A trial's own code may raise KeyboardInterrupt too, but a signal's handler is what raises that of a user.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import uuid
 from bdb import BdbQuit
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainables.core import plugins as plugin_modules
-from trainables.core.errors import ExitCode, RobustsearchError, SpecError, StorageError
+from trainables.core.errors import ExitCode, RobustsearchError, StorageError
 from trainables.core.plugins import PluginError
 from trainables.core.precision import Precision, resolve_precision
 from trainables.core.versions import versions
@@ -29,16 +30,19 @@ def probe(
     plugins: Sequence[str],
     precision: Precision,
     gpus: float,
+    trials: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Write to the storage, read the training data, build each network and check that its pruners can score it.
+    """Write to the storage, read the training data, build each network, and run small trials.
 
-    Specs come as plain data, for they travel to the worker. Returns plain data: the worker's `host`, `device` (with
-    `gpus` GPUs), `versions` and `precision` (resolved for the device), and the data's `fingerprint`, `split_hash`,
-    `classes`, `class_names`, `notes`, `shape`, `train` and `validation` sizes; or, where a trial cannot run, `error`
-    and `exit_code`.
+    `networks` are the models of the study, each with the pruners that have to score it; `trials` are those that are run
+    in small. Specs come as plain data, for they travel to the worker.
+
+    Returns plain data: the worker's `host`, `device` (with `gpus` GPUs), `versions` and `precision` (resolved for the
+    device); the data's `fingerprint`, `split_hash`, `classes`, `class_names`, `notes`, `shape`, `train` and
+    `validation` sizes; what share of each of the `networks` is prunable. Where a trial cannot run: `error` and `exit_code`.
     """
     try:
-        return _probe(data, networks, storage, plugins, precision, gpus)
+        return _probe(data, networks, storage, plugins, precision, gpus, trials)
     except (PluginError, StorageError) as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(ExitCode.CLUSTER)}
     except RobustsearchError as error:
@@ -57,22 +61,36 @@ def _probe(
     plugins: Sequence[str],
     precision: Precision,
     gpus: float,
+    trials: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
+    import torch
+
     from trainables import models
     from trainables.data import DATASETS, tensors
+    from trainables.models.checks import title
+    from trainables.models.share import Share
     from trainables.pruning import PRUNERS
+    from trainables.recipes.trial import TrialSpec
     from trainables.worker.points import device_name
+    from trainables.worker.rehearsal import rehearse
     from trainables.worker.run import assigned_device
 
     _check_storage(storage)
     plugin_modules.load(plugins)
     device = assigned_device(gpus)
     loaded = tensors.load(DATASETS.parse(data), device)
+    small = [TrialSpec.model_validate(trial) for trial in trials]
+    seed = small[0].seed if small else 0
+    shares = []
     for model, pruners in networks:
         spec = models.MODELS.parse(model)
-        network = _network(spec, loaded)
+        network = _network(spec, loaded, seed)
+        shares.append(Share.of(title(spec), network).plain())
         for pruner in pruners:
             _check_pruner(PRUNERS.parse(pruner), spec, network, loaded.shape)
+    # As a trial does.
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    rehearse(small, loaded, device)
     return {
         "host": socket.gethostname(),
         "device": device_name(device),
@@ -86,6 +104,7 @@ def _probe(
         "shape": list(loaded.shape),
         "train": len(loaded.train),
         "validation": len(loaded.validation),
+        "networks": shares,
     }
 
 
@@ -109,20 +128,30 @@ def _check_storage(location: str) -> None:
     storage.delete(name)
 
 
-def _network(spec: Model, data: TrainingData) -> nn.Module:
-    """Build the study's network, which may be a user's.
+def _network(spec: Model, data: TrainingData, seed: int) -> nn.Module:
+    """Build the study's network, which may be a user's, and check that trials can train, prune and measure it.
 
     Raises:
-        SpecError: it cannot be built, whatever it raised.
+        SpecError: they cannot, whatever was raised.
     """
+    from trainables.models.checks import check_passes, check_structure, check_trainable, title
+    from trainables.models.isolation import isolated
+    from trainables.worker.rehearsal import IMAGES, explained
+
+    with explained(lambda: f"the network {title(spec)} cannot be built"):
+        network = _built(spec, data, seed)
+        check_trainable(spec, network)
+        if not type(spec).__module__.startswith("trainables."):
+            check_structure(spec, network, _built(spec, data, seed + 1))
+    with explained(lambda: f"the network {title(spec)} cannot be trained"), isolated():
+        check_passes(spec, network, data.train.pixels(slice(IMAGES)).cpu(), data.classes)
+    return network
+
+
+def _built(spec: Model, data: TrainingData, seed: int) -> nn.Module:
     from trainables import models
 
-    try:
-        return models.build(spec, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0)
-    except (RobustsearchError, BdbQuit):
-        raise
-    except Exception as error:
-        raise SpecError(f"the network {spec.kind} cannot be built: {type(error).__name__}: {error}") from error
+    return models.build(spec, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed)
 
 
 def _check_pruner(pruner: Pruner, model: Model, network: nn.Module, shape: tuple[int, int, int]) -> None:
@@ -131,10 +160,7 @@ def _check_pruner(pruner: Pruner, model: Model, network: nn.Module, shape: tuple
     Raises:
         SpecError: it cannot, whatever it raised.
     """
-    try:
+    from trainables.worker.rehearsal import explained
+
+    with explained(lambda: f"the pruner {pruner.kind} cannot score the network {model.kind}"):
         pruner.check(network, shape)
-    except (RobustsearchError, BdbQuit):
-        raise
-    except Exception as error:
-        message = f"the pruner {pruner.kind} cannot score the network {model.kind}: {type(error).__name__}: {error}"
-        raise SpecError(message) from error

@@ -84,13 +84,16 @@ class FrozenAttackModel:
     def _fold(self, example: Tensor) -> bool:
         """Trace and fold; return whether the result agrees with the network."""
         original = duplicate(self._model).eval().requires_grad_(False)
+        # Before it is traced: a network may keep what it computes, and then of stand-ins for tensors.
+        with torch.no_grad():
+            wanted = original(example)
         if (net := trace(original)) is None:
             return False
         self._net = net
         self._layers = _fold(net, self._model)
         self._autocast = self._cast_input = False
         self._pair_tensors()
-        if not self._agrees(original, example):
+        if not self._agrees(wanted, example):
             return False
         for layer in self._layers:
             layer.folded.to(self._dtype)
@@ -104,8 +107,7 @@ class FrozenAttackModel:
         return self._runs(example)
 
     @torch.no_grad()
-    def _agrees(self, original: nn.Module, example: Tensor) -> bool:
-        wanted = original(example)
+    def _agrees(self, wanted: Tensor, example: Tensor) -> bool:
         if bool(wanted.isnan().any()):
             raise Diverged("the network's logits in eval mode are NaN")
         tolerance = _CLOSE * float(wanted.abs().max())

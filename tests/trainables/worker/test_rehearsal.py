@@ -1,0 +1,108 @@
+"""Networks as people write them: a trial completes and its saved network has equal logits, or the probe refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainables.worker import zoo
+from trainables.core.spec import plain
+from trainables.data import tensors
+from trainables.export import saved
+from trainables.models import MODELS
+from trainables.models.base import Model
+from trainables.recipes.trial import TrialSpec
+from trainables.store import paths
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
+from trainables.worker.probe import probe
+from trainables.worker.run import Run
+
+DATA = {"kind": "digits", "validation": 60, "limit": 65}
+BATCH = 32
+assert DATA["limit"] % BATCH == 1, "the last batch has one image"
+
+
+class FromZoo(Model):
+    """A network of the zoo."""
+
+    kind: Literal["zoo"] = "zoo"
+    name: str
+
+    def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        build = zoo.WORKS.get(self.name) or zoo.REFUSED[self.name][0]
+        return build(shape, classes)
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(MODELS, "_table", {**MODELS._table, "zoo": FromZoo})
+    before = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_rng_state()
+    yield
+    assert (torch.get_default_dtype(), torch.is_grad_enabled()) == before[:2]
+
+
+def trial(name: str, **train: Any) -> TrialSpec:
+    attack = {"kind": "pgd", "steps": 1}
+    fields = {"batch": BATCH, "optimiser": {"kind": "adam"}, "eps": 0.05, "attack": attack, "precision": "fp32"}
+    return TrialSpec.model_validate(
+        {
+            "model": {"kind": "zoo", "name": name},
+            "recipe": {
+                "kind": "three_stage",
+                "epochs": 1,
+                "finetune_epochs": 1,
+                "sparsity": 0.5,
+                "train": {**fields, **train},
+            },
+            "data": DATA,
+            "protocol": {"eps": 0.05, "attack": attack},
+            "seed": 3,
+        }
+    )
+
+
+def asked(spec: TrialSpec, folder: Path) -> dict[str, Any]:
+    (folder / paths.DRIVER).write_text("{}")
+    pruner = plain(spec.recipe.prune.pruner)  # type: ignore[attr-defined]
+    networks = [(plain(spec.model), [pruner])]
+    return probe(plain(spec.data), networks, str(folder), [], "fp32", 0, [plain(spec)])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch.compile
+@pytest.mark.parametrize("name", zoo.WORKS)
+def test_a_trial_completes_and_its_saved_network_has_equal_logits(name: str, study_folder: Path) -> None:
+    spec = trial(name)
+    found = asked(spec, study_folder)
+    assert "error" not in found, found["error"]
+    data = tensors.load(spec.data)
+    stages = Stages(Storage(str(study_folder)))
+    run = Run(spec, data, stages, 0, "study", torch.device("cpu"))
+    points = [progress.point for progress in run.progress() if progress.point is not None]
+    share = found["networks"][0]
+    assert [point.prunable for point in points] == [share["prunable"]] * 2
+    assert points[-1].nonzero == share["prunable"] - round(0.5 * share["prunable"])
+    assert "buffers_changed" not in points[-1].flags
+    assert "nondeterministic" not in points[-1].flags
+    state = stages.load(points[-1].stage)
+    assert state is not None
+    card = {"model": plain(spec.model), "shape": list(data.shape), "classes": data.classes}
+    again = saved.load(saved.save(study_folder / "saved", state, card))
+    net = state.into(run._build(spec.seed)).eval()
+    with torch.no_grad():
+        images = data.validation.pixels()
+        assert torch.equal(again(images), net(images))
+        right = int((net(images).argmax(dim=1) == data.validation.y).sum())
+    assert abs(right - points[-1].clean_correct) <= 1, "another memory format may round a logit differently"
+
+
+@pytest.mark.parametrize("name", zoo.REFUSED)
+def test_a_network_that_no_trial_can_use_is_refused_before_the_first(name: str, study_folder: Path) -> None:
+    found = asked(trial(name), study_folder)
+    assert found.get("exit_code") == 2
+    assert zoo.REFUSED[name][1] in found["error"]

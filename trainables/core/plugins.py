@@ -177,12 +177,14 @@ def _reason(name: str, names: Sequence[str], error: BaseException) -> str:
             f"; {missing.partition('.')[0]} lies in the current directory, of which only plug-ins are imported: "
             "list it in `plugins` too, or make one package of both"
         )
+    file = find(name, folder)
+    place = place or (_short(str(file)) if file else None)
     return f"{place}: {text}" if place else text
 
 
 def _absent(name: str, missing: str) -> str:
     folder = _named.folders.get(name.partition(".")[0])
-    there = sorted(path.stem for path in Path(folder).glob("*.py")) if folder else []
+    there = sorted(path.stem for path in Path(folder).glob("*.py") if path.is_file()) if folder else []
     where = f"the installed packages{' or the current directory' if folder else ''}"
     inside = "" if missing == name else f" (for {name})"
     return f"ModuleNotFoundError: No module named {missing!r} among {where}{inside}{nearest(missing, there)}"

@@ -88,6 +88,7 @@ BAD = [
     ("1 / 0", "NAME.py, line 1: ZeroDivisionError: division by zero"),
     ("import json\njson.loads('{')", "NAME.py, line 2: JSONDecodeError: "),
     ("def f(:\n", "NAME.py, line 1: SyntaxError: "),
+    ("x = 1\0", "NAME.py: "),
     ("x = 1\n  y = 2", "NAME.py, line 2: IndentationError: unexpected indent"),
     ("x = '\\ud800'\nprint(x.encode())", "NAME.py, line 2: UnicodeEncodeError: "),
     ("def f(): f()\nf()", "NAME.py, line 1: RecursionError: "),

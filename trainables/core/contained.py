@@ -15,7 +15,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, SupportsIndex
 
 PATIENCE_SECONDS = 10
@@ -187,7 +187,7 @@ def _input() -> Iterator[None]:
 @contextmanager
 def _output() -> Iterator[None]:
     """Send what the code and its child processes print to stderr: stdout is the answer of the command."""
-    with redirect_stdout(sys.stderr), _descriptor():
+    with redirect_stderr(sys.stderr), redirect_stdout(sys.stderr), _descriptor():
         yield
 
 

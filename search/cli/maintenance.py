@@ -57,9 +57,12 @@ def repair(name: str, plugins: bool, storage: str | None, as_json: bool) -> int:
 @click.option("--dry-run", is_flag=True, help="Print what would be deleted, and delete nothing.")
 @storage_options
 def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
-    """Delete stored stages that no point of the front and no unfinished trial needs."""
+    """Delete stored stages that no point of the front and no unfinished trial needs.
+
+    What killed processes left, such as temporary files, goes too. Links and what they lead to stay.
+    """
     from search.results.table import front_stages
-    from search.store import catalogue, driver_lock
+    from search.store import catalogue, driver_lock, leftovers
     from search.store.gc import StageCollector
     from search.store.records import Records
     from trainables.store.storage import Storage
@@ -69,5 +72,7 @@ def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
         records = Records.open(study)
         collector = StageCollector(records, lambda: front_stages(records.spec, records.trials()))
         swept = collector.sweep(dry=dry_run)
+        if not dry_run:
+            leftovers.sweep(study)
     facts = {"study": name, "dry_run": dry_run, **swept.plain()}
     answer(as_json, facts, lambda: say(f"{name}: {swept.says('would drop' if dry_run else 'dropped')}"))

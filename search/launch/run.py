@@ -15,7 +15,7 @@ from search.launch.ending import ending, interrupted, interrupted_code
 from search.launch.plan import Plan
 from search.launch.prepare import create_or_update, with_precision
 from search.results.study import Ending, Study
-from search.store import driver_lock
+from search.store import driver_lock, leftovers
 from search.store.records import Records
 from search.study.space_check import corner_trials
 from trainables.core.errors import RobustsearchError
@@ -106,6 +106,8 @@ class Launch:
         spec = with_precision(self._plan.spec, found["precision"])
         records = create_or_update(spec, self._storage, self.records, found, self._say, self._plan.effects)
         self.records = records
+        if self._plan.exists:
+            leftovers.sweep(self._storage)
         # Everything that loads Optuna comes after the checks, which answer faster without it.
         from search.launch.driver import Driver
 
@@ -132,7 +134,10 @@ class Launch:
             if self._interrupt.cluster_died:  # Whatever Ray makes of that.
                 return self._interrupted()
             raise
-        return self._interrupted() if self._interrupt.cluster_died else ending(driver, self._interrupt.signal)
+        if self._interrupt.cluster_died:
+            return self._interrupted()
+        leftovers.sweep(self._storage)
+        return ending(driver, self._interrupt.signal)
 
     def _stop_requested(self) -> bool:
         return self._interrupt.signal is not None or driver_lock.stop_requested(self._storage)

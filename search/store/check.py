@@ -70,7 +70,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True, study
         wanted = busy or records is None or key in live
         found += [*(_contents(storage, key) if weights else ()), *_remains(storage, key, wanted=wanted)]
     if not busy:
-        found += [*(() if alone else _lease(storage)), *_leftovers(storage)]
+        found += [*(() if alone else _lease(storage)), *leftovers(storage)]
     return found
 
 
@@ -175,7 +175,7 @@ def _lease(storage: Storage) -> Iterator[Fault]:
     yield Fault("lease", paths.DRIVER, f"{message}; the next launch takes over")
 
 
-def _leftovers(storage: Storage) -> Iterator[Fault]:
+def leftovers(storage: Storage) -> Iterator[Fault]:
     """Yield what a killed process left: files that were never renamed, probes, permits."""
     folders = ["", paths.EXPORTS]
     for parent in (paths.TRIALS, paths.STAGES):
@@ -186,3 +186,5 @@ def _leftovers(storage: Storage) -> Iterator[Fault]:
             if name.endswith(paths.TEMPORARY) or (folder == "" and (permit or name.startswith(paths.PROBE))):
                 path = f"{folder}/{name}" if folder else name
                 yield Fault("leftover", path, "a temporary file of a process that was killed")
+            elif name == paths.WORKER_REPORT and storage.exists(f"{folder}/{paths.OUTCOME}"):
+                yield Fault("leftover", f"{folder}/{name}", "a report on a worker of a trial that has ended")

@@ -15,6 +15,7 @@ STAGE_LEASES = ".flight"
 EXPORTS = "exports"
 TRIAL = "trial.json"
 OUTCOME = "outcome.json"
+WORKER_REPORT = "worker.json"
 STATE = "state.safetensors"
 STAGE = "stage.json"
 POINT = "point.json"
@@ -42,7 +43,7 @@ def outcome(number: int) -> str:
 
 def worker_report(number: int) -> str:
     """Return where the supervisor of a worker says why that died or was ended; the driver reads and deletes it."""
-    return f"{trial(number)}/worker.json"
+    return f"{trial(number)}/{WORKER_REPORT}"
 
 
 def stage(key: str) -> str:

@@ -19,12 +19,13 @@ from trainables.core.errors import SpecError, StorageError
 
 
 @contextmanager
-def _reported(what: str) -> Iterator[None]:
+def _reported(what: str, *, missing: bool = True) -> Iterator[None]:
+    """Turn errors of the system into ours, but leave it to the caller what a `missing` file means."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if missing and isinstance(error, FileNotFoundError):
+            raise
         raise StorageError(f"{what}: {error}") from error
 
 
@@ -95,7 +96,7 @@ class Storage:
     def write(self, path: str, content: bytes) -> None:
         """Write a file; a reader sees the old content, the new, or none, never a part."""
         full = self._full(path)
-        with _reported(f"cannot write {self.location}/{path}"):
+        with _reported(f"cannot write {self.location}/{path}", missing=False):
             if self._fs is not None:
                 self._fs.create_dir(os.path.dirname(full), recursive=True)
                 with self._fs.open_output_stream(full) as file:
@@ -145,7 +146,7 @@ class Storage:
             self.write(path, content)
             return True
         temporary = temporary_name(full)
-        with _reported(f"cannot write {self.location}/{path}"):
+        with _reported(f"cannot write {self.location}/{path}", missing=False):
             self._make_folder(os.path.dirname(full))
             try:
                 write_new(temporary, content)

@@ -58,6 +58,7 @@ class Records:
         self._trials: dict[int, TrialRecord] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._damaged: dict[int, Damaged] = {}
+        self._issued: TrialRecord | None = None
 
     @classmethod
     def create(
@@ -135,12 +136,33 @@ class Records:
         assert number == 0 or number - 1 in taken or self.storage.exists(paths.trial_record(number - 1)), (
             f"trial {number} would leave a gap"
         )
+        self._check_replaced()
         if not self.storage.claim(paths.trial_record(number), record.json_bytes()):
             raise StorageError(f"trial {number} of {self.storage.location} has been issued already")
+        self._issued = record
         self._trials[number] = record
+
+    def _check_replaced(self) -> None:
+        """Refuse a directory that took the study's place: the trial that was issued last is not in it.
+
+        Raises:
+            StorageError: what is there is another study, or an empty directory.
+        """
+        if (last := self._issued) is None:
+            return
+        try:
+            same = self.storage.read(paths.trial_record(last.number)) == last.json_bytes()
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise StorageError(
+                f"{self.storage.location} is no longer the study of this launch: it was moved, deleted or replaced "
+                f"(trial {last.number} is not the one that was issued)"
+            )
 
     def write_outcome(self, outcome: Outcome) -> bool:
         """Record a trial's end; return False, and change nothing, where one is recorded already."""
+        self._check_replaced()
         assert self.storage.exists(paths.trial_record(outcome.number)), f"trial {outcome.number} was never issued"
         if reason := inconsistency(outcome, outcome.number):
             raise AssertionError(f"outcome of trial {outcome.number}: {reason}")

@@ -71,6 +71,7 @@ class Job:
         self._clock = time.monotonic()
         self._attempts = 1
         self._progress: Generator[Progress, None, None] | None = None
+        self._record: bytes | None = None
         self._own_process = own_process
         self._supervision: Supervision | None = None
 
@@ -216,8 +217,14 @@ class Job:
         self.close()
 
     def _check_storage(self) -> None:
-        """Refuse a directory that is not the study's: writing to it would make it look like one."""
-        if not self._storage.exists(paths.trial_record(self.number)):
+        """Refuse a directory that is not the study's, or no longer: writing to it would make it look like one."""
+        try:
+            record = self._storage.read(paths.trial_record(self.number))
+        except FileNotFoundError:
+            record = None
+        if self._record is None:
+            self._record = record
+        if record is None or record != self._record:
             raise StorageError(
                 f"{self._storage.location} on {socket.gethostname()} does not hold trial {self.number}, which was "
                 "issued: it is not the storage that the launch writes to, or its files were deleted"

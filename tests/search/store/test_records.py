@@ -372,3 +372,22 @@ def test_no_trial_is_issued_where_the_study_has_gone(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="holds no study any more"):
         records.issue(factories.trial(2))
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("by", ["another study", "an empty directory", "a file", "nothing"])
+def test_nothing_is_written_to_what_took_the_place_of_the_study(records: Records, tmp_path: Path, by: str) -> None:
+    records.issue(factories.trial(0, records.spec))
+    study = tmp_path / "study"
+    study.rename(tmp_path / "moved")
+    if by == "another study":
+        factories.make_study(study, 2)
+    elif by == "an empty directory":
+        study.mkdir()
+    elif by == "a file":
+        study.write_text("")
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    with pytest.raises(StorageError):
+        records.issue(factories.trial(1, records.spec))
+    with pytest.raises(StorageError):
+        records.write_outcome(factories.outcome(0, [factories.point()]))
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before

@@ -279,6 +279,34 @@ def test_nothing_is_written_where_the_study_is_not(
     assert (study_folder / "stages").exists() == (when == "under way")
 
 
+def test_a_study_that_takes_the_place_of_another_gets_no_outcome_of_its_trials(
+    start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "RETRY_SECONDS", 0.0)
+    work = start(trial())
+    work.work()
+    study_folder.rename(study_folder.with_name("moved"))
+    (study_folder / paths.trial(0)).mkdir(parents=True)
+    (study_folder / paths.trial_record(0)).write_text("of another study")
+    with pytest.raises(StorageError, match="does not hold trial 0"):
+        finish(work)
+    assert not (study_folder / paths.outcome(0)).exists()
+
+
+def test_a_study_that_is_moved_away_while_a_trial_runs_is_not_made_anew(
+    start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "RETRY_SECONDS", 0.0)
+    work = start(trial(epochs=20))
+    while not (now := work.work()) or now.phases_done < 1:
+        continue
+    study_folder.rename(study_folder.with_name("moved"))
+    with pytest.raises(StorageError):
+        finish(work)
+    work.close()
+    assert not study_folder.exists()
+
+
 def test_a_clock_that_is_set_back_makes_no_duration_negative(
     start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -380,7 +380,7 @@ def test_nothing_is_written_to_what_took_the_place_of_the_study(records: Records
     study = tmp_path / "study"
     study.rename(tmp_path / "moved")
     if by == "another study":
-        factories.make_study(study, 2)
+        factories.make_study(study, 2, factories.study_spec(seed=9))
     elif by == "an empty directory":
         study.mkdir()
     elif by == "a file":

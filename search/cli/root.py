@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from search.cli import streams
 from search.files.messages import emit, failed, say
 from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
 from trainables import __version__
@@ -79,39 +77,55 @@ class Root(Group):
 
     def main(self, args: Any = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
         """Run a command and exit with its code."""
+        streams.prepare()
         arguments = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
         extra["standalone_mode"] = False
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # A terminal without UTF-8 is no reason to fail.
         try:
-            _refuse_credentials(arguments)
-            code = super().main(arguments, "robustsearch", *rest, **extra)
-        except click.exceptions.Abort:
-            code = _report("interrupted", ExitCode.INTERRUPTED, arguments)
-        except click.ClickException as error:
-            code = _report(_usage(error), ExitCode.BAD_INPUT, arguments)
-        except RobustsearchError as error:
-            code = _report(str(error), error.exit_code, arguments)
-        except (Exception, SystemExit, GeneratorExit) as error:
-            if failure := plugins.blamed(error):
-                sys.exit(int(_report(failure, ExitCode.BAD_INPUT, arguments)))
-            traceback.print_exc()
-            summary = f"{type(error).__name__}: {error}"
-            code = _report(f"this is a bug in robustsearch, please report it: {summary}", ExitCode.BUG, arguments)
+            code = self._code(arguments, *rest, **extra)
+            streams.flush()
+        except (OSError, streams.Refused) as error:
+            message, code = streams.lost(error.error if isinstance(error, streams.Refused) else error)
+            if message:
+                _report(message, code, arguments)
         sys.exit(int(code or 0))
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a reader that has closed the pipe ends it quietly."""
+    def _code(self, arguments: list[str], *rest: Any, **extra: Any) -> Any:
+        """Run a command, report what goes wrong, and return the exit code.
+
+        Raises:
+            OSError: of stdout, or of a file whose error no command expects.
+        """
         try:
-            code = super().invoke(ctx)
-            sys.stdout.flush()
-        except OSError as error:
-            if error.errno != errno.EPIPE:
+            _refuse_credentials(arguments)
+            return super().main(arguments, "robustsearch", *rest, **extra)
+        except click.exceptions.Abort:
+            return _report("interrupted", ExitCode.INTERRUPTED, arguments)
+        except click.ClickException as error:
+            return _report(_usage(error), ExitCode.BAD_INPUT, arguments)
+        except RobustsearchError as error:
+            return _report(str(error), error.exit_code, arguments)
+        except (Exception, SystemExit, GeneratorExit) as error:
+            if failure := plugins.blamed(error):
+                return _report(failure, ExitCode.BAD_INPUT, arguments)
+            if isinstance(error, (OSError, streams.Refused)):
                 raise
-            # What is still buffered has no reader; Python would complain about it at its exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return ExitCode.PIPE_CLOSED
-        return code
+            traceback.print_exc()
+            summary = f"{type(error).__name__}: {error}"
+            return _report(f"this is a bug in robustsearch, please report it: {summary}", ExitCode.BUG, arguments)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the arguments, and print the help where they ask for it."""
+        try:
+            return super().make_context(*args, **extra)
+        except OSError as error:
+            raise streams.Refused(error) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            raise streams.Refused(error) from error
 
 
 def _refuse_credentials(arguments: list[str]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from trainables.core.errors import ExitCode
 
@@ -18,8 +19,21 @@ def printable(text: str) -> str:
 
 
 def say(message: str) -> None:
-    """Print a message on stderr."""
-    print(printable(message), file=sys.stderr, flush=True)
+    """Print a message on stderr; where nobody can read it, it is lost."""
+    try:
+        if sys.stderr is not None:
+            print(printable(message), file=sys.stderr, flush=True)
+    except OSError:
+        abandon(sys.stderr)
+
+
+def abandon(stream: TextIO | None) -> None:
+    """Send to nowhere what a stream still holds, which Python would complain about at its exit."""
+    try:
+        if stream is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):
+        return  # It has no descriptor.
 
 
 def emit(data: Any) -> None:

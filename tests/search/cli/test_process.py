@@ -94,3 +94,54 @@ def test_a_reader_that_leaves_ends_the_command_quietly(args: list[str], tmp_path
         )
     assert result.stderr == ""
     assert result.returncode == 141
+
+
+FULL = "cannot write to stdout: No space left on device"
+CLOSED = "cannot write to stdout: Bad file descriptor"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("--help >/dev/full", 5, FULL),
+        pytest.param("validate quickstart >/dev/full", 5, FULL, marks=pytest.mark.slow),
+        pytest.param("studies --json >/dev/full", 5, FULL, marks=pytest.mark.slow),
+        pytest.param("export synthetic >/dev/full", 5, FULL, marks=pytest.mark.slow),
+        ("validate quickstart >&-", 5, CLOSED),
+        pytest.param("validate absent.yaml >&-", 2, "cannot read absent.yaml", marks=pytest.mark.slow),
+        pytest.param("validate absent.yaml 2>&-", 2, "", marks=pytest.mark.slow),
+        pytest.param("validate absent.yaml 2>/dev/full", 2, "", marks=pytest.mark.slow),
+        pytest.param("validate quickstart 2>&-", 0, "", marks=pytest.mark.slow),
+        pytest.param("status <&- >&- 2>&-", 5, "", marks=pytest.mark.slow),
+    ],
+)
+def test_streams_that_cannot_be_written_to_end_in_one_line(line: str, code: int, says: str, tmp_path: Path) -> None:
+    make_study(tmp_path / "synthetic", 4)
+    start = f"{sys.executable} -c 'from search.cli import main; main()' "
+    environment = {**os.environ, "ROBUSTSEARCH_STORAGE": str(tmp_path)}
+    result = subprocess.run(
+        ["sh", "-c", start + line], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == code
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == bool(says)
+
+
+def test_help_ends_quietly_when_its_reader_leaves(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        code = "import sys; from search.cli import main; main()"
+        result = subprocess.run(
+            [sys.executable, "-c", code, "--help"], stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+def test_a_directory_that_was_deleted_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = f"import os; os.rmdir({str(gone)!r}); from search.cli import main; main(['status'])"
+    result = python(code, cwd=gone)
+    assert result.returncode == 5
+    assert result.stderr.splitlines() == ["error: the current directory does not exist any more; change to another one"]

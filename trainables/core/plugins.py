@@ -212,7 +212,10 @@ def blamed(error: BaseException) -> str | None:
 
 def source(error: BaseException) -> str:
     """Return the end of an error's message that names the line of a plug-in that was running, or nothing."""
-    found = None if isinstance(error, PluginError) else _running(error.__cause__ or error)
+    cause: BaseException | None = error
+    found = None
+    while cause is not None and not isinstance(cause, PluginError):
+        found, cause = _running(cause) or found, cause.__cause__
     return f" (in the plug-in {found[0]}: {found[1]})" if found else ""
 
 

@@ -17,6 +17,7 @@ from trainables.core.errors import DataError, SpecError, StorageError
 from trainables.data.tensors import Split, TrainingData
 from trainables.mask_updates.base import Fixed
 from trainables.method.phases import Phase, Train
+from trainables.models.base import Model
 from trainables.models.checks import title
 from trainables.models.isolation import isolated
 from trainables.models.single import REFUSAL
@@ -47,11 +48,12 @@ def rehearse(trials: Sequence[TrialSpec], data: TrainingData, device: torch.devi
     Raises:
         SpecError: one fails; says in which phase, and with what error.
     """
-    began, seen = time.monotonic(), set()
+    began = time.monotonic()
+    seen: list[tuple[Model, str]] = []  # A plug-in's spec may have fields that cannot be hashed.
     for trial in trials:
         kinds = (trial.model, trial.recipe.kind)
         if kinds not in seen or time.monotonic() - began < PATIENCE_SECONDS:
-            seen.add(kinds)
+            seen.append(kinds)
             run_small(trial, data, device)
 
 

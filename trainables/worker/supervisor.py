@@ -14,6 +14,7 @@ import select
 import signal
 import struct
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ DUMP_SIGNAL = signal.SIGUSR2
 INTERRUPT_SIGNAL = signal.SIGALRM
 DUMP_SECONDS = 3.0
 """How long the supervisor waits for the worker's stack."""
+REPORT_SECONDS = 10.0
 PAUSE_SECONDS = 10.0
 """The pause before a worker that does not react is interrupted again."""
 MAX_TICK = 1.0
@@ -210,9 +212,17 @@ class Supervisor:
         """Leave a failure, as `trainables.store.records.Failure` describes it, for the driver."""
         assert self._order is not None
         assert self._storage is not None
-        content = json.dumps({"kind": kind, "message": message, "traceback": stack[-8000:]}, indent=1)
-        with suppress(Exception):  # Without a report the driver counts a crash.
-            self._storage.write(paths.worker_report(self._order.number), content.encode())
+        content = json.dumps({"kind": kind, "message": message, "traceback": stack[-8000:]}, indent=1).encode()
+        path, write = paths.worker_report(self._order.number), self._storage.write
+
+        def report() -> None:
+            with suppress(Exception):  # Without a report the driver counts a crash.
+                write(path, content)
+
+        # The storage may be what hangs.
+        thread = threading.Thread(target=report, daemon=True)
+        thread.start()
+        thread.join(REPORT_SECONDS)
 
 
 def write_text(shared: mmap.mmap, at: int, text: str) -> None:

@@ -213,3 +213,17 @@ def test_a_kill_by_the_system_for_memory_is_told_from_others(
     watcher._died()
     report = json.loads((tmp_path / paths.worker_report(3)).read_bytes())
     assert report["kind"] == kind
+
+
+def test_a_storage_that_hangs_too_does_not_keep_a_worker_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = supervision()
+    assert own is not None
+    monkeypatch.setattr(supervisor, "REPORT_SECONDS", 0.1)
+    killed: list[int] = []
+    monkeypatch.setattr(supervisor.os, "kill", lambda pid, number: killed.append(number))
+    watcher = supervisor.Supervisor(own.pid, own._shared, own._stack)
+    watcher._take({"number": 3, "storage": str(tmp_path), "silence": 1, "trial": None, "kill": True})
+    monkeypatch.setattr(watcher._storage, "write", lambda *content: threading.Event().wait())
+    monkeypatch.setattr(watcher, "_read_orders", lambda: False)
+    watcher._expire("silence", 1, stopped=True)
+    assert killed == [signal.SIGKILL]

@@ -111,6 +111,8 @@ def _read(spec: Data) -> tuple[Arrays, Described]:
     arrays = numbered(spec, content, found.values)
     repeated = repeats(arrays[0])
     notes = [*content.notes, *remarks(spec, content[1], found)]
+    if others := len(content[1]) - len(arrays[1]):
+        notes.append(f"{others} of {len(content[1])} images not used: `select` names other classes")
     if differing := contradictions(repeated, arrays[1]):
         rows = listed([f"{row} and {first}" for row, first in differing])
         notes.append(f"{len(differing)} of {len(arrays[1])} images equal one with another label: images {rows}")

@@ -71,7 +71,7 @@ def decode(
 
 def _decoded(file: IO[bytes], name: str, channels: int | None, notes: Notes) -> tuple[Image.Image, bool]:
     """Return the first frame of an image, as grey or RGB by `channels`, and whether it is stored as grey."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(file, formats=_formats()) as encoded:
@@ -87,6 +87,8 @@ def _decoded(file: IO[bytes], name: str, channels: int | None, notes: Notes) -> 
                 frames = getattr(encoded, "n_frames", 1)
     except DataError:
         raise
+    except UnidentifiedImageError:
+        raise DataError(f"{name} is no readable image: its content is of no known format") from None
     # What a damaged image raises depends on the byte that is wrong.
     except Exception as error:
         raise DataError(f"{name} is no readable image: {str(error) or type(error).__name__}") from error

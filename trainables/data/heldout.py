@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from trainables.core.errors import DataError
 from trainables.data.base import Data
 from trainables.data.cache import checked, described, numbered
+from trainables.data.classes import Classes
+from trainables.data.content import Content, readable
 from trainables.data.splits import shuffled
 from trainables.data.tensors import Split, to_split
 
@@ -16,8 +19,23 @@ def load_test(spec: Data, device: torch.device | str = "cpu") -> Split:
     Raises:
         DataError: files are missing or damaged.
     """
-    arrays = checked(spec, spec.read_test())
-    values = spec.select or (range(spec.classes) if spec.classes else described(spec).classes.values)
-    images, labels = numbered(spec, arrays, tuple(values))
+    read = spec.read_test()
+    arrays = checked(spec, read)
+    names = read.names if isinstance(read, Content) else ()
+    if names or spec.classes is None:
+        found = described(spec).classes
+        _check_names(spec, names, found)
+        values = found.values
+    else:
+        values = spec.select or tuple(range(spec.classes))
+    images, labels = numbered(spec, arrays, values)
     order = shuffled(len(labels), "test")
     return to_split(images[order], labels[order], spec.scale, device)
+
+
+def _check_names(spec: Data, names: tuple[str, ...], training: Classes) -> None:
+    """Refuse test labels that stand for other classes than the training labels."""
+    for value, name in zip(training.values, training.names, strict=True):
+        other = readable(names[value]) if value < len(names) else name
+        if other != name != str(value):
+            raise DataError(f"{spec.kind}: the label {value} is {name!r} in training and {other!r} in test files")

@@ -69,10 +69,14 @@ class ParquetLayout:
 
         refuse_equal(files)
         notes = Notes()
+        for other in sorted(set(files[0].parent.glob("*.parquet")) - set(files)):
+            notes.add("file", "not used, of another split by the name", other.name)
         shards = [self._opened(path, partial(self._shard, path=path, notes=notes)) for path in files]
         if len({shard.names for shard in shards}) > 1:
             raise DataError(f"{files[0].parent}: the shards name their classes differently")
         labels = np.concatenate([shard.labels for shard in shards])
+        if not len(labels):
+            raise DataError(f"{files[0].parent}: {', '.join(path.name for path in files)} have no rows")
         rows = (row for shard, path in zip(shards, files, strict=True) for row in _encoded(shard.images, path))
         from trainables.data.decode import decode
 

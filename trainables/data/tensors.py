@@ -91,7 +91,9 @@ def _load(spec: Data, device: torch.device) -> TrainingData:
     left, validation = carve(labels, spec.validation, spec.split_seed)
     trained = limited(labels, left, spec.limit, spec.split_seed)
     check_classes(labels, validation, trained, spec.limit, described.classes.names)
-    notes = (*described.notes, *_repeated(spec, described, trained, validation))
+    unused = len(left) - len(trained)
+    limited_to = [f"{unused} of {len(left)} training images not used: `limit` is {spec.limit}"] if unused else []
+    notes = (*described.notes, *limited_to, *_repeated(spec, described, trained, validation))
     kept = np.ascontiguousarray(images[trained])
     mean, std = statistics(kept, spec.scale)
     return TrainingData(

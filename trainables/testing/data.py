@@ -10,6 +10,7 @@ from trainables.core.spec import plain
 from trainables.data import DATASETS
 from trainables.data.base import Data
 from trainables.data.cache import fingerprint
+from trainables.data.content import readable
 from trainables.data.heldout import load_test
 from trainables.data.tensors import load
 
@@ -49,6 +50,11 @@ class DataKit:
         for part in (loaded.train, loaded.validation):
             assert part.y.tolist() == [number_of[image.numpy().tobytes()] for image in part.x]
         assert set(test.y.tolist()) == {0, 1}
+
+    def test_each_class_has_one_name(self, data: Data) -> None:
+        loaded = load(data)
+        assert len(loaded.class_names) == len(set(loaded.class_names)) == loaded.classes
+        assert all(name == readable(name) for name in loaded.class_names)
 
     def test_types_and_ranges(self, data: Data) -> None:
         loaded = load(data)

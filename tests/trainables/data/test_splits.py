@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.core.errors import SpecError
-from trainables.data.splits import carve, draw, limited, quotas
+from trainables.data.splits import carve, check_classes, draw, limited, quotas
 
 COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(lambda counts: sum(counts) > 0)
 
@@ -93,3 +93,55 @@ def test_limit_beyond_what_is_left_is_refused() -> None:
 def test_known_draw() -> None:
     """Pin the draw: another one would give stored studies another split."""
     assert draw(np.arange(40) % 2, 6, "golden").tolist() == [23, 38, 10, 29, 33, 0]
+
+
+@given(st.lists(st.integers(2, 40), min_size=2, max_size=6), st.data())
+def test_a_class_without_images_is_refused_with_a_number_that_works(counts: list[int], data: st.DataObject) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    validation = data.draw(st.integers(len(counts), len(labels) - 1))
+    if message := _refusal(labels, validation):
+        assert message.startswith(f"validation: {validation} leaves no image of the class '")
+        works = _advised(message)
+        near = abs(works - validation) if works else len(labels)
+        assert works is None or _refusal(labels, works) is None
+        others = [n for n in range(len(counts), len(labels)) if abs(n - validation) < near]
+        assert all(_refusal(labels, other) for other in others)
+        return
+    limit = data.draw(st.integers(1, len(labels) - validation))
+    if message := _refusal(labels, validation, limit):
+        assert message.startswith(f"limit: {limit} leaves no image of the class '")
+        works = _advised(message)
+        assert works is not None
+        assert works > limit
+        assert _refusal(labels, validation, works) is None
+
+
+def _refusal(labels: np.ndarray, validation: int, limit: int | None = None) -> str | None:
+    """Return why a split is refused; None where each class has images on both sides, which is checked."""
+    left, held_out = carve(labels, validation, 0)
+    trained = limited(labels, left, limit, 0)
+    try:
+        check_classes(labels, held_out, trained, limit, tuple("abcdef"[: labels.max() + 1]))
+    except SpecError as error:
+        return str(error)
+    assert set(labels[trained]) == set(labels[held_out]) == set(labels)
+    return None
+
+
+def _advised(message: str) -> int | None:
+    advice = message.split("; ")[1]
+    return int(advice.split()[0]) if advice[0].isdigit() else None
+
+
+def test_a_class_of_one_image_is_refused_by_name() -> None:
+    labels = np.array([0] * 9 + [1])
+    left, held_out = carve(labels, 5, 0)
+    with pytest.raises(SpecError, match="the class 'rare' has one image; a class needs two"):
+        check_classes(labels, held_out, left, None, ("often", "rare"))
+
+
+def test_the_nearest_number_is_found_far_away_too() -> None:
+    labels = np.repeat(np.arange(2), (99_990, 10))
+    left, held_out = carve(labels, 100, 0)
+    with pytest.raises(SpecError, match=r"validation: 100 leaves no image of the class 'b' .*; \d+ is the nearest"):
+        check_classes(labels, held_out, left, None, ("a", "b"))

@@ -226,15 +226,14 @@ def _running(error: BaseException) -> tuple[str, str] | None:
         module = str(frame.f_globals.get("__name__", ""))
         top = module.partition(".")[0]
         if top in tops:
-            return module, f"{_within(frame.f_code.co_filename, top)}, line {line}"
+            return module, f"{_within(frame.f_code.co_filename, module)}, line {line}"
     return None
 
 
-def _within(file: str, top: str) -> str:
+def _within(file: str, module: str) -> str:
     """Write a plug-in's file as below the folder that holds the plug-in: workers keep it in one of a random name."""
-    package = getattr(sys.modules.get(top), "__path__", None)
-    root = Path(next(iter(package))).parent if package else Path(file).parent
-    return str(Path(file).relative_to(root)) if Path(file).is_relative_to(root) else file
+    depth = module.count(".") + (2 if Path(file).stem == "__init__" else 1)
+    return str(Path(*Path(file).parts[-depth:]))
 
 
 def _place(error: BaseException, names: Sequence[str]) -> str | None:
@@ -244,8 +243,10 @@ def _place(error: BaseException, names: Sequence[str]) -> str | None:
     tops = {name.partition(".")[0] for name in names}
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
         file = frame.f_code.co_filename
-        of_plugin = str(frame.f_globals.get("__name__", "")).partition(".")[0] in tops
-        if of_plugin or not (file.startswith("<") or os.path.abspath(file).startswith(_LIBRARIES)):
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] in tops:
+            return f"{_within(file, module)}, line {line}"
+        if not (file.startswith("<") or os.path.abspath(file).startswith(_LIBRARIES)):
             return _at(file, line)
     return None
 

@@ -134,8 +134,9 @@ def test_a_plug_in_that_cannot_be_imported_is_refused(
     name = f"broken_plugin_{error.lower()}"
     (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    place = tmp_path / f"{name}.py, line 1"
-    assert refused(ask(plugins=[name]), 6).startswith(f"the plug-in {name} cannot be imported: {place}: {error}")
+    assert refused(ask(plugins=[name]), 6).startswith(
+        f"the plug-in {name} cannot be imported: {name}.py, line 1: {error}"
+    )
 
 
 def test_a_plug_in_is_imported_before_the_specs_that_need_it(

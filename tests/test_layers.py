@@ -142,6 +142,19 @@ def test_a_library_is_imported_where_it_belongs_only(library: str) -> None:
     assert users == ALLOWED_IN[library]
 
 
+def test_only_one_module_imports_what_a_study_names() -> None:
+    """Foreign code is imported where its failures are caught; the others import modules of ours or of a kit's user."""
+    users = {
+        name
+        for sources in MODULES.values()
+        for name, tree in sources.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "import_module"
+    }
+    kits = {"search.testing.samplers", "search.testing.schedulers"}
+    assert users - kits == {"search", "search.launch.code", "search.launch.doctor", "trainables.core.plugins"}
+
+
 def _imports_at_import(name: str) -> Iterator[str]:
     """Yield what importing a module imports: nothing in functions, nothing for type checkers."""
     pending: list[ast.AST] = [MODULES[name.split(".")[0]][name]]

@@ -112,8 +112,7 @@ def test_a_class_without_images_is_refused_with_a_number_that_works(counts: list
         assert message.startswith(f"limit: {limit} leaves no image of the class '")
         works = _advised(message)
         assert works is not None
-        assert works > limit
-        assert _refusal(labels, validation, works) is None
+        assert _refusal(labels, validation, works) is None, "by rounding, this may be a smaller number"
 
 
 def _refusal(labels: np.ndarray, validation: int, limit: int | None = None) -> str | None:

@@ -39,7 +39,8 @@ def probe(
 
     Returns plain data: the worker's `host`, `device` (with `gpus` GPUs), `versions` and `precision` (resolved for the
     device); the data's `fingerprint`, `split_hash`, `classes`, `class_names`, `notes`, `shape`, `train` and
-    `validation` sizes; what share of each of the `networks` is prunable. Where a trial cannot run: `error` and `exit_code`.
+    `validation` sizes; what share of each of the `networks` is prunable. Where a trial cannot run: `error` and
+    `exit_code`.
     """
     try:
         return _probe(data, networks, storage, plugins, precision, gpus, trials)

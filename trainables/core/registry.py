@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import types
 import weakref
 from collections.abc import Iterator, Mapping
@@ -63,6 +64,10 @@ def nearest(name: str, known: Any) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def _is_computed(name: str, member: object) -> bool:
+    return isinstance(member, property) and not name.startswith(("_", "model_"))
+
+
 class Registry(Mapping[str, type[S]], Generic[S]):
     """A table from `kind` to the spec class that implements it.
 
@@ -74,6 +79,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         """Start with a table of kinds; `base` is the class that all kinds derive from, abstract where they differ."""
         self.family, self.base = family, base
         self._table: dict[str, type[S]] = {}
+        self._stand_in: type[S] | None = None
         for kind, implementation in table.items():
             self.register(kind, implementation)
         self._own = dict(self._table)
@@ -149,23 +155,26 @@ class Registry(Mapping[str, type[S]], Generic[S]):
             )
         kind = value["kind"]
         if isinstance(kind, str) and kind not in self._table and _opaque.get():
-            return self._opaque_spec(dict(value))
+            self._stand_in = self._stand_in or self._opaque_kind()
+            return self._stand_in.model_validate(dict(value), extra="allow")
         if not isinstance(kind, str) or kind not in self._table:
             raise self.unknown(kind)
         return self._table[kind].model_validate(dict(value))
 
-    def _opaque_spec(self, value: dict[str, Any]) -> S:
-        """Return a spec of the family's base with the fields of an unknown kind; its own methods raise."""
+    def _opaque_kind(self) -> type[S]:
+        """Return the spec of kinds that are unknown: the family's base, and whatever other fields there are.
 
-        def absent(*arguments: Any, **options: Any) -> Any:
-            raise SpecError(f"{self.family} {value['kind']!r} is unknown here: it is defined by a plug-in")
+        The methods that a kind defines raise, and what it computes from its fields, such as a label, is None.
+        """
 
-        own = {**dict.fromkeys(self.base.__abstractmethods__, absent), "__module__": __name__}
-        opaque: Any = types.new_class(
-            f"Unknown{self.base.__name__}", (self.base,), exec_body=lambda body: body.update(own)
-        )
-        spec: S = opaque.model_validate(value, extra="allow")
-        return spec
+        def absent(spec: Any, *arguments: Any, **options: Any) -> Any:
+            raise SpecError(f"{self.family} {spec.kind!r} is unknown here: it is defined by a plug-in")
+
+        own: dict[str, Any] = dict.fromkeys(self.base.__abstractmethods__, absent)
+        computed = [name for name, member in inspect.getmembers_static(self.base) if _is_computed(name, member)]
+        own |= dict.fromkeys(computed, property(lambda spec: None))
+        own["__module__"] = __name__
+        return types.new_class(f"Unknown{self.base.__name__}", (self.base,), exec_body=lambda body: body.update(own))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(

@@ -148,6 +148,7 @@ def test_kinds_that_are_unknown_keep_their_fields(stored: Records) -> None:
     study = Study.open("runs/own")
     assert study.spec.resolved() == stored.spec.resolved()
     assert study_file.dump(study.spec) == study_file.dump(stored.spec)
+    assert study.spec == Study.open("runs/own").spec
     assert study.spec.recipe.my_table == {"b": [2, 3]}  # type: ignore[attr-defined]
     assert len(study.front()) >= 3
     assert [row.params for row in study.front()] == [row.params for row in Study(stored).front()]

@@ -5,9 +5,13 @@ from typing import Annotated, Literal
 
 import pytest
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
-from trainables.core.registry import Registry, nearest
-from trainables.core.spec import Spec
+from trainables.attacks import ATTACKS
+from trainables.attacks.pgd import Pgd
+from trainables.core.errors import SpecError
+from trainables.core.registry import Registry, nearest, opaque_kinds, reading_opaque
+from trainables.core.spec import Spec, plain
 
 
 class _Shape(Spec):
@@ -107,3 +111,23 @@ def test_the_json_schema_lists_every_kind() -> None:
 def test_nearest_is_silent_where_nothing_is_near() -> None:
     assert nearest("sparsit", ["sparsity", "epochs"]) == "; did you mean 'sparsity'?"
     assert nearest("zzz", ["sparsity"]) == ""
+
+
+def test_an_unknown_kind_is_opaque_where_records_are_read() -> None:
+    fields = {"kind": "mine", "norm": "l2", "strength": [1, {"a": 2}]}
+    with pytest.raises(PydanticCustomError, match="unknown attack 'mine'"):
+        ATTACKS.parse(fields)
+    with opaque_kinds():
+        attack = ATTACKS.parse(fields)
+        again = ATTACKS.parse(fields)
+        with pytest.raises(ValidationError, match="norm"):
+            ATTACKS.parse({"kind": "mine", "norm": "l3"})
+        assert type(ATTACKS.parse("pgd")) is Pgd
+    assert plain(attack) == fields
+    assert plain(attack, defaults=False) == fields
+    assert attack.norm == "l2"
+    assert attack.label is None, "only its class knows it"
+    assert again == attack
+    with pytest.raises(SpecError, match="attack 'mine' is unknown here: it is defined by a plug-in"):
+        attack.perturb(None, None, None, eps=0.1, generator=None)  # type: ignore[arg-type]
+    assert not reading_opaque()

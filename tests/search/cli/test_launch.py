@@ -14,6 +14,7 @@ from search.store.records import Records
 from search.study import file as study_file
 from tests.search.command import run
 from tests.search.factories import make_study
+from tests.trainables.data.made import made, write_classes
 from trainables.core.errors import ExitCode
 from trainables.store import paths
 from trainables.store.storage import Storage
@@ -195,6 +196,40 @@ def test_a_dry_run_downloads_nothing(here: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("ROBUSTSEARCH_DATA", raising=False)
     (here / "my.yaml").write_text(STUDY.replace("data: digits", "data: {kind: cifar10, download: true}"))
     assert run("launch", "my.yaml", "--dry-run").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("{kind: digits, limit: 1139}", "limit: 1139, but only 1138 images are left after the validation split"),
+        ("{kind: mnist, validation: 60000}", "validation: 60000 of 60000 training images leaves none to train on"),
+    ],
+)
+def test_more_images_than_a_known_data_set_has_are_refused_by_validate(data: str, words: str, here: Path) -> None:
+    (here / "my.yaml").write_text(STUDY.replace("data: digits", f"data: {data}"))
+    result = run("validate", "my.yaml")
+    assert result.exit_code == 2
+    assert f"my.yaml:2:{data.index(words.split(':')[0]) + 7} data.{words.split(':')[0]}: {words}" in result.stderr
+
+
+def test_a_dry_run_counts_images_and_says_what_is_not_used(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainables.data.cache import fingerprint
+    from trainables.data.image_folder import ImageFolder
+
+    monkeypatch.setenv("ROBUSTSEARCH_CACHE", str(here / "cache"))
+    write_classes(here / "images" / "train", made(60, (1, 8, 8), seed=0, classes=3))
+    (here / "images" / "train" / "class_0" / "left.gif").write_bytes(b"")
+    (here / "my.yaml").write_text(STUDY.replace("data: digits", "data: {kind: image_folder, root: images, limit: 55}"))
+    for validation, words in (
+        ("6", "data.limit: 55, but only 54 images"),
+        ("60", "data.validation: 60 of 60 training"),
+    ):
+        result = run("launch", "my.yaml", "--dry-run", "--set", f"data.validation={validation}")
+        assert result.exit_code == 2
+        assert words in result.stderr
+    fingerprint(ImageFolder(root=str(here / "images")))
+    result = run("launch", "my.yaml", "--dry-run", "--json", "--set", "data.validation=5")
+    assert json.loads(result.stdout)["data_notes"] == ["1 file not used, as .gif is not read: train/class_0/left.gif"]
 
 
 def test_a_dry_run_of_a_study_that_is_driven_says_by_whom(here: Path) -> None:

@@ -34,7 +34,8 @@ def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0, dead: int = 0
     """Store a study of one complete trial with its pruned network, that may have noise, and return that network."""
     place = Storage(str(tmp_path / "runs" / "synthetic"))
     found = cache.fingerprint(spec.data)
-    records = Records.create(place, spec, Fingerprint(data_hash=found.sha256, shape=found.shape, classes=found.classes))
+    sizes = {"shape": found.shape, "classes": found.classes, "class_names": tuple("ABCDEFGHIJ"[: found.classes])}
+    records = Records.create(place, spec, Fingerprint(data_hash=found.sha256, **sizes))
     network = models.build(spec.model, shape=found.shape, classes=found.classes, mean=[0.3], std=[0.4], seed=3)
     state = State.of(network)
     weight = state.params[next(iter(state.masks))]
@@ -91,6 +92,7 @@ def test_the_card_says_what_the_network_is(studied: tuple[Path, State]) -> None:
     assert card["protocol"]["attack"]["steps"] == 20
     assert card["data"]["sha256"] == study.records.fingerprint.data_hash
     assert card["data"]["root"] is None
+    assert card["class_names"] == list("ABCDEFGHIJ")
     assert card["flags"] == ["warned"]
     assert card["trained_with"] == {"torch": "2.11.0"}
 

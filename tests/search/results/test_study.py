@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 import textwrap
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search.results.study import Study
+from search.results.study import CLASS_NAMES, Study
 from search.store import driver_lock
 from tests.search import factories
 from trainables.core.errors import StorageError
@@ -52,6 +53,16 @@ def test_front_is_a_part_of_the_points_from_dense_to_sparse(study: Study) -> Non
     assert not any(row.status == "invalid" or row.trial in (3, 5, 11) for row in front)
     robust = [row.robust_accuracy for row in front]
     assert robust == sorted(robust, reverse=True)
+
+
+def test_tables_of_points_name_the_classes(study: Study) -> None:
+    assert study.table().schema.metadata is None, "a study of before names were kept"
+    names = ("cat", "b\\u202eird")
+    study.records.fingerprint = study.records.fingerprint.model_copy(update={"class_names": names})
+    for what in ("points", "front"):
+        metadata = study.table(what).schema.metadata  # type: ignore[arg-type]
+        assert json.loads(metadata[CLASS_NAMES.encode()]) == list(names)
+    assert study.class_names == names
 
 
 def test_hypervolume_is_the_area_below_the_staircase(study: Study) -> None:

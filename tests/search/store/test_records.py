@@ -391,3 +391,14 @@ def test_nothing_is_written_to_what_took_the_place_of_the_study(records: Records
     with pytest.raises(StorageError):
         records.write_outcome(factories.outcome(0, [factories.point()]))
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
+def test_names_of_classes_and_notes_about_the_data_are_kept(tmp_path: Path) -> None:
+    described = {"class_names": ("0", "no", "b\\u202eird", "\U0001f431 cat", "a: b"), "data_notes": ("1 file: #x",)}
+    fingerprint = factories.FINGERPRINT.model_copy(update=described)
+    Records.create(Storage(str(tmp_path / "with")), factories.study_spec(), fingerprint)
+    found = Records.open(Storage(str(tmp_path / "with"))).fingerprint
+    assert (found.class_names, found.data_notes) == (described["class_names"], described["data_notes"])
+    Records.create(Storage(str(tmp_path / "without")), factories.study_spec(), factories.FINGERPRINT)
+    assert "class_names" not in (tmp_path / "without" / paths.STUDY).read_text(), "as studies of before"
+    assert Records.open(Storage(str(tmp_path / "without"))).fingerprint.class_names == ()

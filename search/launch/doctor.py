@@ -141,10 +141,17 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
     driver = driver_lock.driver(own)
     if driver is not None:
         found.append(Finding("ok", name, f"driven by {driver}; leftovers are listed once it has ended"))
+    repair = f"`robustsearch repair {catalogue.arguments(own)}`"
     if any(finding.level == "fail" for finding in found):
-        found.append(Finding("fail", name, f"damaged; `robustsearch repair {name}` repairs it and keeps copies"))
+        found.append(
+            Finding(
+                "fail", name, f"damaged; {repair} repairs it and keeps copies"
+            )
+        )
     elif faults and driver is None:
-        found.append(Finding("ok", name, f"intact; `robustsearch repair {name}` removes the leftovers"))
+        found.append(
+            Finding("ok", name, f"intact; {repair} removes the leftovers")
+        )
     else:
         found.append(Finding("ok", name, "intact"))
     return found
@@ -176,7 +183,7 @@ def _study(storage: Storage, name: str) -> Iterator[Finding]:
             "warn",
             name,
             f"damaged: {record.path}: {record.reason}; the trial counts as issued only; "
-            f"`robustsearch repair {name}` repairs it",
+            f"`robustsearch repair {catalogue.arguments(storage)}` repairs it",
         )
     driver = driver_lock.driver(storage)
     if driver is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.results.exporters.output import OutputError
+from search.store.default_storage import arguments
 from trainables.core.errors import SpecError, StorageError
 from trainables.core.registry import nearest
 from trainables.metrics import wilson
@@ -32,7 +33,8 @@ def find(study: Study, point: str) -> tuple[TrialRecord, Outcome, Point]:
         same = [known for known in found if known.partition(".")[0] == trial]
         hint = f" (trial {trial} has: {', '.join(same)})" if same else nearest(point, found)
         raise SpecError(
-            f"'{point[:40]}' is not a point of {study.name}{hint}; `robustsearch front {study.name}` lists them"
+            f"'{point[:40]}' is not a point of {study.name}{hint}; "
+            f"`robustsearch front {arguments(study.records.storage)}` lists them"
         )
     return found[point]
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-
 from pydantic import TypeAdapter, ValidationError
 
 from search.files.fields import Name
+from search.store.default_storage import DEFAULT_STORAGE as DEFAULT_STORAGE
+from search.store.default_storage import STORAGE_VARIABLE as STORAGE_VARIABLE
+from search.store.default_storage import arguments as arguments
 from search.store.records import Records
 from trainables.core import credentials
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
 from trainables.store import paths
 from trainables.store.storage import Storage
-
-DEFAULT_STORAGE = "runs"
-STORAGE_VARIABLE = "ROBUSTSEARCH_STORAGE"
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
@@ -40,13 +37,6 @@ def _is_name(name: str) -> bool:
         return bool(check_name(name))
     except SpecError:
         return False
-
-
-def arguments(study: Storage) -> str:
-    """Return how a command names a stored study: its name, and `--storage` where that is not the default one."""
-    root, _, name = study.location.rstrip("/").rpartition("/")
-    default = Storage(os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE).location
-    return shlex.join([name] if root == default else [name, "--storage", root or "/"])
 
 
 def has_study(storage: Storage, name: str) -> bool:

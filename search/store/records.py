@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from search.store import warm_start_points
 from search.store.consistency import inconsistency
+from search.store.default_storage import arguments
 from search.store.study_yaml import Changed, Fingerprint, first_error, parse_study, sha256, study_bytes
 from search.store.warm_start_points import NOTHING, WarmStartPoints
 from search.study.spec import StudySpec
@@ -71,7 +72,7 @@ class Records:
         """
         if storage.exists(paths.STUDY_COPY) and not storage.exists(paths.STUDY):
             raise StorageError(
-                f"{storage.location} has lost its {paths.STUDY}: `robustsearch repair {spec.name}` restores it"
+                f"{storage.location} has lost its {paths.STUDY}: `robustsearch repair {arguments(storage)}` restores it"
             )
         if spec.warm_start and not storage.exists(paths.STUDY):
             warm_start_points.write(storage, transferred)

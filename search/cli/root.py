@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +32,10 @@ ARGUMENTS = {
     "directory": "where the files are written",
 }
 """What the positional arguments of the commands stand for."""
+
+
+EXIT_SECONDS = 10.0
+"""How long threads and exit handlers may run after a command's last line."""
 
 
 class Command(click.Command):
@@ -87,6 +93,8 @@ class Root(Group):
             message, code = streams.lost(error.error if isinstance(error, streams.Refused) else error)
             if message:
                 _report(message, code, arguments)
+        if args is None:
+            _end_soon(int(code or 0))
         sys.exit(int(code or 0))
 
     def _code(self, arguments: list[str], *rest: Any, **extra: Any) -> Any:
@@ -138,6 +146,13 @@ def _refuse_credentials(arguments: list[str]) -> None:
         if credentials.in_uri(argument):
             option = next((a for a in (argument, *arguments[:position][-1:]) if a.startswith("--")), "an argument")
             raise SpecError(f"{option.partition('=')[0]}: {credentials.ADVICE}")
+
+
+def _end_soon(code: int) -> None:
+    """End this process, whose work is done, although a thread or an exit handler of a plug-in never ends."""
+    timer = threading.Timer(EXIT_SECONDS, os._exit, (code,))  # What was printed has been flushed.
+    timer.daemon = True
+    timer.start()
 
 
 def _usage(error: click.ClickException) -> str:

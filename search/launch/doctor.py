@@ -143,15 +143,9 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
         found.append(Finding("ok", name, f"driven by {driver}; leftovers are listed once it has ended"))
     repair = f"`robustsearch repair {catalogue.arguments(own)}`"
     if any(finding.level == "fail" for finding in found):
-        found.append(
-            Finding(
-                "fail", name, f"damaged; {repair} repairs it and keeps copies"
-            )
-        )
+        found.append(Finding("fail", name, f"damaged; {repair} repairs it and keeps copies"))
     elif faults and driver is None:
-        found.append(
-            Finding("ok", name, f"intact; {repair} removes the leftovers")
-        )
+        found.append(Finding("ok", name, f"intact; {repair} removes the leftovers"))
     else:
         found.append(Finding("ok", name, "intact"))
     return found

@@ -145,3 +145,20 @@ def test_a_directory_that_was_deleted_is_named(tmp_path: Path) -> None:
     result = python(code, cwd=gone)
     assert result.returncode == 5
     assert result.stderr.splitlines() == ["error: the current directory does not exist any more; change to another one"]
+
+
+ENDLESS = """
+import atexit, sys, threading
+from search.cli import main, root
+root.EXIT_SECONDS = 0.2
+threading.Thread(target=threading.Event().wait).start()
+atexit.register(threading.Event().wait)
+sys.argv[1:] = ["status", "nowhere"]
+main()
+"""
+
+
+def test_what_a_plugin_leaves_running_does_not_keep_a_command_from_ending(tmp_path: Path) -> None:
+    result = python(ENDLESS, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "there is no study 'nowhere'" in result.stderr

@@ -216,6 +216,7 @@ def show_status(state: Status) -> None:
             "in": state.storage,
             "driver": summary.driver or "none: no launch is running",
             "trials": f"{summary.planned} planned: {', '.join(counts)}",
+            **({"networks": "; ".join(map(str, state.networks))} if state.networks else {}),
             "points": f"{summary.points} measured, {summary.front} on the front",
             "hypervolume": f"{summary.hypervolume:.4f}",
             "epochs": f"{state.epochs_trained} trained, {state.epochs_shared} ({share}) from stored stages",

@@ -135,21 +135,22 @@ def stop(name: str, storage: str | None, as_json: bool) -> None:
 
 @click.command(cls=Command, epilog=examples("validate my-study.yaml clusters/gpu.yaml"))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--no-networks", is_flag=True, help="Do not build the networks of a study, which takes some seconds.")
 @json_option
-def validate(files: tuple[str, ...], as_json: bool) -> int:
+def validate(files: tuple[str, ...], no_networks: bool, as_json: bool) -> int:
     """Check study and cluster files.
 
     Data sets, the storage and clusters are left alone; `robustsearch launch --dry-run` looks at those too.
     """
     from search.launch.validate import check_file
 
-    found = [check_file(file) for file in files]
+    found = [check_file(file, networks=not no_networks) for file in files]
     wrong = [result for result in found if result.error is not None]
     for result in found:
         if result.error is not None:
             say(f"error: {result.error}")
         elif not as_json:
-            print(f"{result.file}: ok, {result.summary}")
+            print(f"{result.file}: ok, {result.summary}", *(f"  {line}" for line in result.networks), sep="\n")
     code = ExitCode.BAD_INPUT if wrong else ExitCode.DONE
     if as_json:
         reason = "\n".join(str(result.error) for result in wrong)

@@ -9,6 +9,7 @@ from typing import Any
 from search.cluster import spec as cluster_spec
 from search.files import yaml
 from search.launch import sharing
+from search.launch.networks import described
 from search.study import file as study_file
 from search.study.spec import StudySpec
 from trainables.core.errors import RobustsearchError
@@ -21,16 +22,21 @@ class Checked:
     file: str
     kind: str
     summary: str
+    networks: tuple[str, ...] = ()
     error: RobustsearchError | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the result as JSON-able data."""
         wrong = str(self.error) if self.error else None
-        return {"file": self.file, "kind": self.kind, "valid": self.error is None, "error": wrong}
+        checked = {"file": self.file, "kind": self.kind, "valid": self.error is None, "error": wrong}
+        return {**checked, "networks": list(self.networks)}
 
 
-def check_file(file: str) -> Checked:
-    """Check a study or cluster file, or a built-in study; data sets, storage and cluster are left alone."""
+def check_file(file: str, *, networks: bool = True) -> Checked:
+    """Check a study or cluster file, or a built-in study; data sets, storage and cluster are left alone.
+
+    With `networks` those of a study that is right so far are built, which takes torch and a few seconds.
+    """
     kind = "study"
     try:
         if Path(file).exists() or file not in study_file.builtin_names():
@@ -38,12 +44,13 @@ def check_file(file: str) -> Checked:
         if kind == "cluster":
             return Checked(file, kind, f"a cluster of kind {cluster_spec.load(file).kind}")
         spec = study_file.load(file)
+        built = described(spec) if networks else ()
     except RobustsearchError as error:
-        return Checked(file, kind, "", error)
+        return Checked(file, kind, "", error=error)
     searched = f"{len(spec.space)} searched parameter{'' if len(spec.space) == 1 else 's'}"
     says = f"study {spec.name}: {_kinds(spec, 'recipe')} of {_kinds(spec, 'model')} on {spec.data.kind}, {searched}"
     shared = f"; {sharing.estimate(spec)}" if spec.space else ""
-    return Checked(file, kind, f"{says}, {spec.budget.trials} trials{shared}")
+    return Checked(file, kind, f"{says}, {spec.budget.trials} trials{shared}", built)
 
 
 def _kinds(spec: StudySpec, part: str) -> str:

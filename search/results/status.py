@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.results.exporters.base import percent_sparsity
 from search.store.records import Damaged
+from trainables.models.share import Share
 
 if TYPE_CHECKING:
     from search.results.study import Answer, Study, Summary
@@ -45,12 +46,14 @@ class Status:
     failures: tuple[Failed, ...]
     damaged: tuple[Damaged, ...]
     answer: Answer | None = None
+    networks: tuple[Share, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Return the status as JSON-able data."""
         return {
             **asdict(self.summary),
             "storage": self.storage,
+            "networks": [share.plain() for share in self.networks],
             "target": _answered(self.answer),
             "best": {name: _brief(row) for name, row in self.best.items()},
             "epochs_trained": self.epochs_trained,
@@ -77,7 +80,19 @@ def status(study: Study) -> Status:
         failures=_failures(trials),
         damaged=tuple(study.damaged()),
         answer=study.answer(),
+        networks=_networks(study),
     )
+
+
+def _networks(study: Study) -> tuple[Share, ...]:
+    """Return the networks that points were measured of, and what share of their parameters is prunable."""
+    found: dict[tuple[str, int, int], None] = {}
+    for trial, outcome in study.records.trials():
+        model = trial.spec["model"]
+        for point in outcome.points if outcome is not None else ():
+            if point.parameters is not None:
+                found[str(model.get("name", model["kind"])), point.prunable, point.parameters] = None
+    return tuple(Share(*counts, outside={}) for counts in found)
 
 
 NEAREST = 5

@@ -56,6 +56,8 @@ class Data(Spec):
             raise located("select takes two or more different labels", "select", value=self.select)
         return self
 
+    shape: ClassVar[tuple[int, int, int] | None] = None
+    """Channels, height and width of the images where they are known beforehand."""
     classes: ClassVar[int | None] = None
     """The number of classes where it is known beforehand; else that of the labels, which are numbered from 0."""
     class_names: ClassVar[tuple[str, ...]] = ()

@@ -105,6 +105,7 @@ class Cifar10(FileData):
     """60,000 colour images of 32x32 pixels in 10 classes, of which 10,000 are the test split."""
 
     kind: Literal["cifar10"] = "cifar10"
+    shape: ClassVar[tuple[int, int, int] | None] = (3, 32, 32)
     classes: ClassVar[int | None] = 10
     class_names: ClassVar[tuple[str, ...]] = (
         *("airplane", "automobile", "bird", "cat", "deer"),
@@ -124,6 +125,7 @@ class Cifar100(FileData):
     """60,000 colour images of 32x32 pixels in 100 classes, of which 10,000 are the test split."""
 
     kind: Literal["cifar100"] = "cifar100"
+    shape: ClassVar[tuple[int, int, int] | None] = (3, 32, 32)
     classes: ClassVar[int | None] = 100
     class_names: ClassVar[tuple[str, ...]] = tuple(_FINE.split())
     training_images: ClassVar[int | None] = 50_000

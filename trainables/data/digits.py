@@ -24,6 +24,7 @@ class Digits(Data):
     validation: int = Field(
         default=300, gt=0, description="number of training images in the validation split, each class in proportion"
     )
+    shape: ClassVar[tuple[int, int, int] | None] = (1, 8, 8)
     classes: ClassVar[int | None] = 10
     training_images: ClassVar[int | None] = 1438
 

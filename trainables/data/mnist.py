@@ -15,6 +15,7 @@ class Mnist(FileData):
     """Handwritten digits: 70,000 grey images of 28x28 pixels, of which 10,000 are the test split."""
 
     kind: Literal["mnist"] = "mnist"
+    shape: ClassVar[tuple[int, int, int] | None] = (1, 28, 28)
     classes: ClassVar[int | None] = 10
     training_images: ClassVar[int | None] = 60_000
 
@@ -29,6 +30,7 @@ class FashionMnist(FileData):
     """Articles of clothing: 70,000 grey images of 28x28 pixels, of which 10,000 are the test split."""
 
     kind: Literal["fashion_mnist"] = "fashion_mnist"
+    shape: ClassVar[tuple[int, int, int] | None] = (1, 28, 28)
     classes: ClassVar[int | None] = 10
     class_names: ClassVar[tuple[str, ...]] = (
         *("T-shirt/top", "trouser", "pullover", "dress", "coat"),

@@ -50,6 +50,7 @@ class Svhn(FileData):
     """House numbers: 73,257 training and 26,032 test colour images of 32x32 pixels, 10 classes."""
 
     kind: Literal["svhn"] = "svhn"
+    shape: ClassVar[tuple[int, int, int] | None] = (3, 32, 32)
     classes: ClassVar[int | None] = 10
     training_images: ClassVar[int | None] = 73_257
 

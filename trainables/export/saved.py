@@ -81,6 +81,7 @@ def save(
         "sparsity": 1 - state.nonzero() / state.size(),
         "nonzero": state.nonzero(),
         "prunable": state.size(),
+        "parameters": state.parameters(),
         "noise": _noise(state),
         "weights_sha256": state.weights_sha256(),
         "sha256": hashlib.sha256(weights).hexdigest(),

@@ -51,6 +51,7 @@ class Measurement:
     clean_correct: Verdicts
     nonzero: int
     prunable: int
+    parameters: int
     macs_dense: int
     macs_effective: int
     flags: tuple[str, ...]
@@ -102,6 +103,7 @@ def measure(
         clean_correct=clean.numpy(),
         nonzero=state.nonzero(),
         prunable=state.size(),
+        parameters=state.parameters(),
         macs_dense=macs.dense(counts),
         macs_effective=macs.effective(counts, state.params),
         flags=sanity_checks.ordered(found),

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from trainables.core.errors import SpecError
 from trainables.models.base import Model
-from trainables.models.checks import check_module, check_shapes, does_not_fit
+from trainables.models.checks import check_logits, check_module, check_shapes, does_not_fit
 from trainables.models.isolation import isolated
 
 LEAST_STD = 1 / 255
@@ -63,6 +63,24 @@ def build_normalised(
             _settle(spec, net, shape)
         check_shapes(spec, net, shape, classes)
     return Normalised(net.train(), Normalise(mean, std) if spec.normalise else None)
+
+
+def outline(spec: Model, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+    """Build a network for its shapes alone: on meta tensors, or where it fails there, as `build_normalised` does.
+
+    Raises:
+        SpecError: it cannot be built, or takes no images of this shape.
+    """
+    try:
+        with isolated(seed), torch.device("meta"):
+            net = spec.network(shape, classes)
+            if not any(is_lazy(p) for p in (*net.parameters(), *net.buffers())):
+                with torch.no_grad():
+                    check_logits(spec, net.eval()(torch.empty((2, *shape))), classes)
+                return Normalised(net, None)
+    except Exception:  # Many a network is built from values: the real one says what is wrong, if anything is.
+        pass
+    return build_normalised(spec, shape, classes, (0.5,) * shape[0], (0.25,) * shape[0], seed)
 
 
 def _settle(spec: Model, net: nn.Module, shape: tuple[int, int, int]) -> None:

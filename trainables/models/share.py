@@ -57,7 +57,7 @@ class Share:
         if self.prunable >= LEAST * self.parameters:
             return text
         named = ", ".join(f"{name} ({size:,})" for name, size in self.outside.items())
-        return f"{text}; sparsity counts those alone, and the largest others are {named}"
+        return f"{text}; sparsity counts those alone{f', and the largest others are {named}' if named else ''}"
 
 
 def sentence(prunable: int, parameters: int) -> str:

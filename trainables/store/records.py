@@ -42,6 +42,7 @@ class Point(_Record):
     sparsity: float = Field(ge=0, le=1)
     nonzero: Count
     prunable: Count = Field(gt=0)
+    parameters: Count | None = Field(default=None, description="all parameters of the network, prunable or not")
     macs_dense: Count | None = Field(default=None, description="multiply-accumulates of the dense network")
     macs_effective: Count | None = Field(default=None, description="multiply-accumulates with weights that are not 0")
     attack: str

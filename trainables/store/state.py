@@ -147,6 +147,10 @@ class State:
         """Count the prunable weights."""
         return sum(self.masks[name].numel() for name in self.prunable())
 
+    def parameters(self) -> int:
+        """Count all parameters, prunable or not."""
+        return sum(p.numel() for p in self.params.values())
+
     def mask_sparsity(self) -> float:
         """Return the share of the prunable weights that masks prune; 0 for a network that has no such weights."""
         size = self.size()

@@ -134,6 +134,7 @@ class Measurements:
             **named,
             **_numbers(result),
             stage=keyed.parent,
+            parameters=result.parameters,
             robust_correct=int(result.robust_correct.sum()),
             clean_correct=int(result.clean_correct.sum()),
             attack=protocol.attack.label,

@@ -42,7 +42,9 @@ main(sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize("args", [["--help"], ["launch", "--help"], ["validate", "my.yaml"], ["studies"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["launch", "--help"], ["validate", "--no-networks", "my.yaml"], ["studies"]]
+)
 def test_the_light_commands_load_nothing_heavy(args: list[str], tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text(STUDY)
     result = python(LOADED, *args, cwd=tmp_path)

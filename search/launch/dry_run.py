@@ -81,12 +81,14 @@ def plan_facts(plan: Plan) -> dict[str, str]:
 
 def _notes(plan: Plan) -> list[str]:
     """Return what is known of images that are not used, without decoding them."""
+    if not plan.cluster.this_machine:
+        return []
+    data = plan.spec.data.model_copy(update={"download": False})
     try:
-        data = plan.spec.data.model_copy(update={"download": False})
-        known = already_described(data) if plan.cluster.this_machine else None
+        known = already_described(data)
+        return list(known.notes if known else data.unused_files())
     except DataError:
-        known = None
-    return list(known.notes) if known else []
+        return []
 
 
 def _phase(phase: Phase) -> str:

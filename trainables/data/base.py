@@ -101,6 +101,14 @@ class Data(Spec):
         """
         return self.training_images
 
+    def unused_files(self) -> tuple[str, ...]:
+        """Return lines about training files that are not used, as far as their names tell.
+
+        Raises:
+            DataError: files are missing.
+        """
+        return ()
+
     def located(self) -> Self:
         """Return the same data with `root` made absolute, for a process with another current directory.
 

@@ -119,7 +119,10 @@ class FileData(Data):
         return self.find("train")[2]
 
     def located(self) -> Self:
-        return self.model_copy(update={"root": str(self.find("train")[0].absolute())})
+        root = str(self.find("train")[0].absolute())
+        if readable(root) != root:
+            raise DataError(f"{readable(root)}: a folder's name has characters that cannot be written; rename it")
+        return self.model_copy(update={"root": root})
 
 
 def _look(roots: Sequence[Path], layouts: Sequence[Layout], part: Part) -> Found | None:

@@ -210,5 +210,11 @@ class ImageFolder(FileData):
         default=None, gt=0, le=1024, description="resize all images to squares of this many pixels a side"
     )
 
+    def unused_files(self) -> tuple[str, ...]:
+        root = self.find("train")[0]
+        walk = _Walk(root / "train")
+        walk.images(_classes(root))
+        return walk.notes.lines()
+
     def layouts(self) -> tuple[Layout, ...]:
         return (ClassFolders(self.channels, self.size),)

@@ -20,6 +20,7 @@ from search.launch.tally import Snapshot
 from search.results.study import Study
 from search.store import driver_lock
 from tests.search.tiny import FIELDS as TINY
+from tests.trainables.data.made import made, write_classes
 from trainables.core.errors import ExitCode
 from trainables.store import paths
 from trainables.store.lease import LeaseHeld
@@ -64,6 +65,22 @@ def test_ray_is_never_loaded(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.split() == ["DONE", "True", "False"]
+
+
+@pytest.mark.slow
+def test_a_launch_says_which_images_are_not_used_and_records_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBUSTSEARCH_CACHE", str(tmp_path / "cache"))
+    write_classes(tmp_path / "images" / "train", made(60, (1, 8, 8), seed=0, classes=3))
+    (tmp_path / "images" / "train" / "class_1" / ".hidden.png").write_bytes(b"")
+    data = {"kind": "image_folder", "root": str(tmp_path / "images"), "validation": 30, "channels": 1}
+    protocol = {**TINY.get("protocol", {}), "examples": 30}
+    study = launch(tmp_path / "runs", {**TINY, "data": data, "protocol": protocol}, trials=1, quiet=False)
+    note = "1 file not used, hidden: train/class_1/.hidden.png"
+    assert f"data: {note}" in capsys.readouterr().err
+    assert study.class_names == ("class_0", "class_1", "class_2")
+    assert study.records.fingerprint.data_notes == (note,)
 
 
 def test_a_second_launch_is_refused_while_one_is_at_work(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def test_a_worker_that_hangs_is_killed_wherever_it_is(tmp_path: Path, how: str, 
     assert ("in work" in report["traceback"]) == (how not in ("stopped", "signals blocked"))
 
 
+@pytest.mark.slow
 def test_progress_is_no_silence_but_a_trial_has_a_limit_too(tmp_path: Path) -> None:
     code, report = run(tmp_path, "busy", silence=0.8, trial=1.5)
     assert code == -signal.SIGKILL
@@ -159,6 +160,7 @@ def test_where_the_process_is_not_the_trials_own_its_work_is_interrupted(order: 
             heartbeat.beat()
 
 
+@pytest.mark.slow
 def test_between_two_steps_of_a_trial_nothing_is_silent(order: Order) -> None:
     own = supervision()
     assert own is not None
@@ -169,6 +171,7 @@ def test_between_two_steps_of_a_trial_nothing_is_silent(order: Order) -> None:
     own.order(None)
 
 
+@pytest.mark.slow
 def test_a_debugger_that_waits_for_its_user_is_not_interrupted(order: Order) -> None:
     waiting: dict[str, Any] = {"__name__": "pdb", "time": time}
     exec("def prompt():\n    time.sleep(1)", waiting)
@@ -176,6 +179,7 @@ def test_a_debugger_that_waits_for_its_user_is_not_interrupted(order: Order) -> 
         waiting["prompt"]()
 
 
+@pytest.mark.slow
 def test_a_thread_other_than_the_main_one_is_only_watched(order: Order, capfd: pytest.CaptureFixture[str]) -> None:
     def work() -> None:
         with supervised(order):
@@ -189,6 +193,7 @@ def test_a_thread_other_than_the_main_one_is_only_watched(order: Order, capfd: p
     assert done
 
 
+@pytest.mark.slow
 def test_work_without_a_supervisor_is_not_watched(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*arguments: Any, **named: Any) -> None:
         raise OSError("no more processes")

@@ -183,7 +183,5 @@ def test_exif_orientation_is_ignored_as_by_torchvision(root: Path) -> None:
 def test_a_root_that_cannot_be_written_down_is_refused(root: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(root.parent) + b"/odd\xff"))
     root.rename(odd)
-    with pytest.raises(
-        DataError, match=r"odd\\udcff: a folder's name has characters that cannot be written; rename it"
-    ):
+    with pytest.raises(DataError, match=r"odd\\udcff: a folder's name has characters that cannot be written"):
         ImageFolder(root=str(odd)).located()

@@ -127,6 +127,14 @@ def test_cifar_batch_cannot_run_code(tmp_path: Path) -> None:
     assert not (tmp_path / "canary").exists()
 
 
+def test_a_cifar_batch_under_two_names_is_refused(tmp_path: Path) -> None:
+    write("cifar10-torchvision", tmp_path)
+    folder = tmp_path / "cifar-10-batches-py"
+    (folder / "data_batch_4").write_bytes((folder / "data_batch_2").read_bytes())
+    with pytest.raises(DataError, match="data_batch_2 and data_batch_4 have the same content"):
+        Cifar10(root=str(tmp_path)).read_training()
+
+
 @pytest.mark.parametrize("protocol", range(5))
 def test_cifar_batches_of_any_protocol(protocol: int, tmp_path: Path) -> None:
     _, train, _ = write("cifar10-torchvision", tmp_path)

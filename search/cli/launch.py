@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from search.cli.root import Command, answer, examples, json_option, name_argument, storage_options
-from search.files.messages import emit, failed, say
+from search.files.messages import emit, failed, prints_on_stderr, say
 from search.store.catalogue import DEFAULT_STORAGE
 from trainables.core.errors import ExitCode
 
@@ -61,7 +61,8 @@ def launch(
     from search.launch.api import plan as check
 
     options: Any = {"name": name, "trials": trials, "allow_change": allow_change}
-    plan = check(study, cluster=cluster, storage=storage, overrides=overrides, dry=dry_run, **options)
+    with prints_on_stderr(as_json):
+        plan = check(study, cluster=cluster, storage=storage, overrides=overrides, dry=dry_run, **options)
     if dry_run:
         from search.cli.console import show_facts
         from search.launch.dry_run import plan_data, plan_facts
@@ -87,7 +88,7 @@ def _run(plan: Plan, as_json: bool) -> Ending:
     for line in (*plan.effects, plan.cluster.opening()):
         say(line)
     study = None
-    with progress.view(plain=as_json or not plan.cluster.live_view) as view:
+    with prints_on_stderr(as_json), progress.view(plain=as_json or not plan.cluster.live_view) as view:
         try:
             study = launching.launch(plan, view=view, say=say, owns_process=True)
             ending = study.ending
@@ -144,7 +145,8 @@ def validate(files: tuple[str, ...], no_networks: bool, as_json: bool) -> int:
     """
     from search.launch.validate import check_file
 
-    found = [check_file(file, networks=not no_networks) for file in files]
+    with prints_on_stderr(as_json):
+        found = [check_file(file, networks=not no_networks) for file in files]
     wrong = [result for result in found if result.error is not None]
     for result in found:
         if result.error is not None:

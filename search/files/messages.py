@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import Any, TextIO
 
 from trainables.core.errors import ExitCode
@@ -34,6 +35,11 @@ def abandon(stream: TextIO | None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (OSError, ValueError):
         return  # It has no descriptor.
+
+
+def prints_on_stderr(when: bool) -> AbstractContextManager[Any]:
+    """Send what code of the user prints within this block to stderr, `when` stdout is for one JSON document."""
+    return redirect_stdout(sys.stderr) if when and sys.stderr is not None else nullcontext()
 
 
 def emit(data: Any) -> None:

@@ -270,6 +270,37 @@ def test_a_plugin_that_fails_later_is_named_with_its_line(
     assert message.startswith(f"the plug-in {name} failed: {name}.py, line 12: {what}")
 
 
+PRINTS = """
+from typing import Literal
+from trainables.models import MODELS
+from trainables.models.lenet import LeNet300
+class Talks(LeNet300):
+    kind: Literal['talks'] = 'talks'
+    def model_post_init(self, context):
+        print('checked')
+    def network(self, shape, classes):
+        print('built')
+        return super().network(shape, classes)
+MODELS.register('talks', Talks)
+"""
+
+
+def test_what_the_methods_of_plugins_print_is_no_part_of_the_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
+    (tmp_path / "it_talks.py").write_text(PRINTS)
+    fields = {**TINY, "plugins": ["it_talks"], "model": {"kind": "talks", "hidden": [8]}, "budget": {"trials": 1}}
+    (tmp_path / "study.yaml").write_text(json.dumps(fields))
+    for words in (["validate", "study.yaml"], ["launch", "study.yaml", "--cluster", "inline"]):
+        result = run(*words, "--json")
+        assert result.exit_code == 0, result.output
+        assert "error" not in json.loads(result.stdout)
+        assert "checked" in result.stderr
+    assert "built" in result.stderr
+
+
 CANARIES = ("random", "json", "ray", "torch", "numpy", "search", "trainables", "clusters", "sitecustomize", "yaml")
 
 

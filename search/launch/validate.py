@@ -12,7 +12,8 @@ from search.launch import sharing
 from search.launch.networks import described
 from search.study import file as study_file
 from search.study.spec import StudySpec
-from trainables.core.errors import RobustsearchError
+from trainables.core import plugins
+from trainables.core.errors import RobustsearchError, SpecError
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def check_file(file: str, *, networks: bool = True) -> Checked:
         spec = study_file.load(file)
         built = described(spec) if networks else ()
     except RobustsearchError as error:
-        return Checked(file, kind, "", error=error)
+        of_plugin = plugins.source(error)
+        return Checked(file, kind, "", error=SpecError(f"{error}{of_plugin}") if of_plugin else error)
     searched = f"{len(spec.space)} searched parameter{'' if len(spec.space) == 1 else 's'}"
     says = f"study {spec.name}: {_kinds(spec, 'recipe')} of {_kinds(spec, 'model')} on {spec.data.kind}, {searched}"
     shared = f"; {sharing.estimate(spec)}" if spec.space else ""

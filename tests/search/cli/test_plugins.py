@@ -301,6 +301,20 @@ def test_what_the_methods_of_plugins_print_is_no_part_of_the_json(
     assert "built" in result.stderr
 
 
+def test_a_network_that_exits_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
+    (tmp_path / "net_exits.py").write_text(
+        PRINTS.replace("print('built')", "raise SystemExit(0)").replace("talks", "exits_when_built")
+    )
+    fields = {**TINY, "plugins": ["net_exits"], "model": {"kind": "exits_when_built", "hidden": [8]}}
+    (tmp_path / "study.yaml").write_text(json.dumps(fields))
+    result = run("validate", "study.yaml", "--json")
+    assert result.exit_code == 2
+    message = json.loads(result.stdout)["error"]["message"]
+    assert message.endswith("SystemExit: 0 (in the plug-in net_exits: net_exits.py, line 10)")
+
+
 CANARIES = ("random", "json", "ray", "torch", "numpy", "search", "trainables", "clusters", "sitecustomize", "yaml")
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import torch
 
+from trainables import attacks
 from trainables.core.errors import DataError, SpecError, StorageError
 from trainables.data.tensors import Split, TrainingData
 from trainables.mask_updates.base import Fixed
@@ -64,17 +65,30 @@ def run_small(trial: TrialSpec, data: TrainingData, device: torch.device) -> Non
         SpecError: it fails.
     """
     tiny = in_small(trial)
-    phases, done = tiny.recipe.phases(), 0
+    phases, done = tiny.recipe.phases(), -1
 
     def what() -> str:
-        # The first phase of a trial is its initialisation.
-        name = ("init", *(phase.kind for phase in phases))[min(done, len(phases))]
+        # The first phase of a trial is its initialisation; what is attacked before it is attacked as in a measurement.
+        name = ("init", *(phase.kind for phase in phases), "measure")[min(done, len(phases))]
         return f"a small trial of the recipe {trial.recipe.kind} with the network {title(trial.model)} fails ({name})"
 
     generators = [device] if device.type == "cuda" else []
     with explained(what, always=True), isolated(), torch.random.fork_rng(generators):
-        for progress in Run(tiny, _few(data, phases), InMemory(), 0, "rehearsal", device).progress():
+        little = _few(data, phases)
+        run = Run(tiny, little, InMemory(), 0, "rehearsal", device)
+        _attack(run, tiny, little.validation, device)
+        for progress in run.progress():
             done = progress.phases_done
+
+
+def _attack(run: Run, trial: TrialSpec, split: Split, device: torch.device) -> None:
+    """Attack a few images as a measurement does, which leaves out the attack where none is classified correctly."""
+    net = run.network().to(device).eval().requires_grad_(False)
+    x = split.pixels().to(device)
+    with torch.no_grad():
+        y = net(x).argmax(dim=1)
+    draws = torch.Generator(device).manual_seed(0)
+    attacks.run(trial.protocol.attack, net, x, y, eps=float(trial.protocol.eps), generator=draws, keep="worst")
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._phases = keyed_phases(self.trial, self.data.fingerprint)
-        self._model = self._build(self.trial.seed)
+        self._model = self.network()
         self._measurements = Measurements(
             self._model,
             self.trial.protocol,
@@ -103,9 +103,13 @@ class Run:
             self.device,
             self.partial_schedule,
             self.screen,
-            origin=lambda: State.of(self._build(self.trial.seed)),
+            origin=lambda: State.of(self.network()),
             trainings=self._trainings,
         )
+
+    def network(self) -> nn.Module:
+        """Build the trial's network anew."""
+        return self._build(self.trial.seed)
 
     def progress(self) -> Generator[Progress, None, None]:
         """Work through the phases.

@@ -405,3 +405,23 @@ def test_a_storage_of_the_environment_is_not_repeated(here: Path, monkeypatch: p
 def test_json_output_does_not_suggest_the_next_command(started: list[Any], here: Path) -> None:
     result = run("launch", "--json")
     assert "next:" not in result.stderr + result.stdout
+
+
+def test_validate_says_what_share_of_each_network_is_prunable(here: Path) -> None:
+    (here / "known.yaml").write_text(STUDY)
+    (here / "unknown.yaml").write_text(STUDY.replace("data: digits", "data: {kind: image_folder, root: here}"))
+    assert run("validate", "known.yaml").stdout.splitlines()[1:] == [
+        "  lenet300: 50,200 of 50,610 parameters (99.1 %) are prunable"
+    ]
+    assert "once they are read" in run("validate", "unknown.yaml").stdout.splitlines()[1]
+    assert len(run("validate", "--no-networks", "known.yaml").stdout.splitlines()) == 1
+    (file,) = json.loads(run("validate", "known.yaml", "--json").stdout)["files"]
+    assert file["networks"] == ["lenet300: 50,200 of 50,610 parameters (99.1 %) are prunable"]
+
+
+def test_validate_refuses_a_network_that_cannot_take_the_images(here: Path) -> None:
+    (here / "small.yaml").write_text(STUDY.replace("lenet300", "vgg16"))
+    result = run("validate", "small.yaml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "vgg16" in result.stderr
+    assert run("validate", "--no-networks", "small.yaml").exit_code == 0

@@ -81,6 +81,7 @@ def test_the_card_says_what_the_network_is(studied: tuple[Path, State]) -> None:
     row = study.points()[1]
     assert (card["study"], card["trial"], card["point"], card["seed"]) == ("synthetic", 0, "0.1", 0)
     assert card["params"] == params(0)
+    assert card["prunable"] == state.size() < card["parameters"] == sum(p.numel() for p in state.params.values())
     assert card["sparsity"] == pytest.approx(1 - state.nonzero() / state.size(), abs=1e-12)
     assert card["sparsity"] == pytest.approx(row.sparsity, abs=1e-4)
     assert card["weights_sha256"] == row.weights_sha256

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.trainables.data.made import write
 from trainables.core.errors import DataError, SpecError
 from trainables.data import DATASETS
-from trainables.data.tensors import load, statistics
+from trainables.data.tensors import batch_sizes, batches, load, statistics
 
 
 def test_load_is_kept_in_memory() -> None:
@@ -87,3 +89,16 @@ def test_specs_load_without_numpy_or_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@given(n=st.integers(1, 300), batch=st.integers(1, 40), merged=st.booleans())
+def test_batches_have_each_image_once_and_none_of_one_is_left_where_that_is_asked(
+    n: int, batch: int, merged: bool
+) -> None:
+    sizes = batch_sizes(n, batch, none_of_one=merged)
+    plain = [batch] * (n // batch) + [n % batch] * (n % batch > 0)
+    alone = merged and n > batch > 1 and n % batch == 1
+    assert sizes == ([*plain[:-2], batch + 1] if alone else plain)
+    found = [*batches(n, batch, torch.Generator().manual_seed(0), none_of_one=merged)]
+    assert [len(index) for index in found] == sizes
+    assert torch.equal(torch.cat(found), torch.randperm(n, generator=torch.Generator().manual_seed(0)))

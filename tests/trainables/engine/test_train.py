@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -260,3 +261,17 @@ def test_trains_on_a_gpu_and_resumes_bit_for_bit() -> None:
     whole = end(go()).state()
     checkpoint = next(go()).checkpoint()
     assert same(end(go(resume=(1, checkpoint))).state(), whole)
+
+
+@pytest.mark.parametrize(("last", "batches"), [(nn.Identity(), [4, 4, 1]), (nn.BatchNorm1d(6), [4, 5])])
+def test_a_last_image_that_batch_norm_refuses_joins_the_batch_before(last: nn.Module, batches: list[int]) -> None:
+    shape = data().shape
+    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 6), last, nn.Linear(6, data().classes))
+    seen: list[int] = []
+    net[1].register_forward_pre_hook(lambda layer, inputs: seen.append(len(inputs[0])) if layer.training else None)
+    split = data().train
+    nine = replace(data(), train=Split(split.x[:9], split.y[:9], split.scale))
+    natural = phase(epochs=1, batch=4, loss=Natural())
+    (epoch,) = train(net, State.of(net), natural, nine, key=KEY, device="cpu")
+    assert [images for images in seen if images > 1 or 1 in batches][-len(batches) :] == batches
+    assert 0 <= epoch.accuracy <= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,21 +11,46 @@ import torch
 from torch import nn
 
 from tests.trainables.worker import zoo
+from trainables.attacks.pgd import Pgd
+from trainables.core.errors import SpecError
 from trainables.core.spec import plain
 from trainables.data import tensors
 from trainables.export import saved
+from trainables.losses.cross_entropy import Natural
+from trainables.metrics.base import Metric, MetricContext
 from trainables.models import MODELS
 from trainables.models.base import Model
+from trainables.optimisers.sgd import Sgd
+from trainables.pruning.base import PrunerContext
+from trainables.pruning.scores import Magnitude
 from trainables.recipes.trial import TrialSpec
 from trainables.store import paths
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 from trainables.worker.probe import probe
+from trainables.worker.rehearsal import run_small
 from trainables.worker.run import Run
 
 DATA = {"kind": "digits", "validation": 60, "limit": 65}
 BATCH = 32
 assert DATA["limit"] % BATCH == 1, "the last batch has one image"
+
+
+QUICK = {
+    "weight_norm",
+    "temporary_buffer",
+    "plain_tensor",
+    "batch_norm_of_features",
+    "reads_its_version",
+    "auxiliary_head_in_training",
+    "replaced_buffer",
+    "exits_when_built",
+    "cannot_be_copied",
+}
+
+
+def marked(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
 class FromZoo(Model):
@@ -75,7 +100,7 @@ def asked(spec: TrialSpec, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch.compile
-@pytest.mark.parametrize("name", zoo.WORKS)
+@pytest.mark.parametrize("name", marked(zoo.WORKS))
 def test_a_trial_completes_and_its_saved_network_has_equal_logits(name: str, study_folder: Path) -> None:
     spec = trial(name)
     found = asked(spec, study_folder)
@@ -93,7 +118,7 @@ def test_a_trial_completes_and_its_saved_network_has_equal_logits(name: str, stu
     assert state is not None
     card = {"model": plain(spec.model), "shape": list(data.shape), "classes": data.classes}
     again = saved.load(saved.save(study_folder / "saved", state, card))
-    net = state.into(run._build(spec.seed)).eval()
+    net = state.into(run.network()).eval()
     with torch.no_grad():
         images = data.validation.pixels()
         assert torch.equal(again(images), net(images))
@@ -101,8 +126,83 @@ def test_a_trial_completes_and_its_saved_network_has_equal_logits(name: str, stu
     assert abs(right - points[-1].clean_correct) <= 1, "another memory format may round a logit differently"
 
 
-@pytest.mark.parametrize("name", zoo.REFUSED)
+@pytest.mark.parametrize("name", marked(zoo.REFUSED))
 def test_a_network_that_no_trial_can_use_is_refused_before_the_first(name: str, study_folder: Path) -> None:
     found = asked(trial(name), study_folder)
     assert found.get("exit_code") == 2
     assert zoo.REFUSED[name][1] in found["error"]
+
+
+class Faulty:
+    """What plug-ins may get wrong, each seen by a small trial alone."""
+
+    class Attack(Pgd):
+        kind: Literal["faulty"] = "faulty"  # type: ignore[assignment]
+
+        def perturb(self, *arguments: Any, **named: Any) -> torch.Tensor:
+            raise IndexError("no such step")
+
+    class Pruner(Magnitude):
+        kind: Literal["faulty"] = "faulty"  # type: ignore[assignment]
+
+        def scores(self, context: PrunerContext) -> dict[str, torch.Tensor]:
+            return {name: weight[:1] for name, weight in context.weights.items()}
+
+    class Metric(Metric):
+        kind: Literal["faulty"] = "faulty"
+
+        def values(self, context: MetricContext) -> dict[str, float]:
+            return {"mine": 1 / len(context.x[:0])}
+
+    class Loss(Natural):
+        kind: Literal["faulty"] = "faulty"  # type: ignore[assignment]
+
+        def terms(self, *arguments: Any, **named: Any) -> Any:
+            raise SystemExit(1)
+
+    class Optimiser(Sgd):
+        kind: Literal["faulty"] = "faulty"  # type: ignore[assignment]
+
+        def build(self, params: Any) -> torch.optim.Optimizer:
+            raise TypeError("no parameters")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe.train.attack": Faulty.Attack()}, "fails (train): IndexError: no such step"),
+        ({"protocol.attack": Faulty.Attack()}, "fails (measure): IndexError: no such step"),
+        ({"protocol.metrics": (Faulty.Metric(),)}, "fails (measure): ZeroDivisionError"),
+        ({"recipe.prune.pruner": Faulty.Pruner()}, "fails (prune): ValueError: the pruner's scores"),
+        ({"recipe.train.loss": Faulty.Loss()}, "fails (train): SystemExit: 1"),
+        ({"recipe.train.optimiser": Faulty.Optimiser(lr=0.1)}, "fails (train): TypeError: no parameters"),
+    ],
+)
+def test_what_only_a_trial_runs_is_refused_with_its_phase(changes: dict[str, Any], message: str) -> None:
+    spec: Any = trial("odd_names")
+    for path, value in changes.items():
+        spec = changed(spec, path.split("."), value)
+    with pytest.raises(SpecError) as refusal:
+        run_small(spec, tensors.load(spec.data), torch.device("cpu"))
+    start = "a small trial of the recipe three_stage with the network odd_names "
+    assert str(refusal.value).startswith(start + message)
+
+
+def changed(spec: Any, path: list[str], value: Any) -> Any:
+    """Return a spec with another value at a path."""
+    field, *rest = path
+    inner = changed(getattr(spec, field), rest, value) if rest else value
+    return spec.model_copy(update={field: inner})
+
+
+def test_a_batch_of_one_is_refused_where_batch_norm_cannot_train_on_it(study_folder: Path) -> None:
+    found = asked(trial("batch_norm_of_features", batch=1), study_folder)
+    assert "set recipe.train.batch above 1" in found["error"]
+    assert "error" not in asked(trial("grouped_convolutions", batch=1), study_folder)
+
+
+def test_a_small_trial_leaves_no_trace_in_global_state() -> None:
+    spec = trial("attention")
+    before = torch.get_rng_state()
+    run_small(spec, tensors.load(spec.data), torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), before)

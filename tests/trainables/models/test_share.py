@@ -1,0 +1,35 @@
+"""The share of a network's parameters that can be pruned."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from trainables.models.share import Share, sentence
+
+
+def test_each_tensor_is_counted_once_and_the_largest_others_are_named() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.LSTM(4, 8))
+    net[1].weight = net[0].weight  # type: ignore[assignment]
+    share = Share.of("mine", net)
+    assert share == Share(
+        "mine", 16, 16 + 2 * 4 + 448, {"2.weight_hh_l0": 256, "2.weight_ih_l0": 128, "2.bias_ih_l0": 32}
+    )
+    assert Share.from_plain(share.plain()) == share
+    assert str(share) == (
+        "mine: 16 of 472 parameters (3.3 %) are prunable; sparsity counts those alone, and the largest others are "
+        "2.weight_hh_l0 (256), 2.weight_ih_l0 (128), 2.bias_ih_l0 (32)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prunable", "parameters", "percent"), [(266_200, 266_610, "99.8"), (99_999, 100_000, "99.9"), (5, 5, "100.0")]
+)
+def test_a_part_is_never_rounded_to_the_whole(prunable: int, parameters: int, percent: str) -> None:
+    assert sentence(prunable, parameters) == f"{prunable:,} of {parameters:,} parameters ({percent} %) are prunable"
+
+
+def test_a_network_that_is_prunable_for_the_most_part_has_no_more_to_say() -> None:
+    assert str(Share("lenet300", 266_200, 266_610, {"1.bias": 300})) == (
+        "lenet300: 266,200 of 266,610 parameters (99.8 %) are prunable"
+    )

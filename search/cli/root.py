@@ -111,7 +111,7 @@ class Root(Group):
         except click.ClickException as error:
             return _report(_usage(error), ExitCode.BAD_INPUT, arguments)
         except RobustsearchError as error:
-            return _report(str(error), error.exit_code, arguments)
+            return _report(f"{error}{plugins.source(error)}", error.exit_code, arguments)
         except (Exception, SystemExit, GeneratorExit) as error:
             if failure := plugins.blamed(error):
                 return _report(failure, ExitCode.BAD_INPUT, arguments)

@@ -1,7 +1,7 @@
 """Which of torchvision's classifiers can be searched: each by name, untrained, on images of 32x32 and of its own size.
 
-Prints the table of docs/manual/models.md. For each it builds the network, then runs what a launch runs before its first
-trial: passes in training and eval mode, and a small trial that prunes, trains and measures. Networks of more than
+Prints the table of docs/manual/torchvision.md. For each it builds the network, then runs what a launch runs before its
+first trial: passes in training and eval mode, and a small trial that prunes, trains and measures. Networks of more than
 100 million parameters are built and run on tensors without content, but not trained. Nothing is downloaded.
 
     python benchmarks/torchvision_classifiers.py [NAME ...] > table.md

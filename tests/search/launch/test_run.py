@@ -107,6 +107,14 @@ def test_a_search_without_a_feasible_point_says_so(launch: Launch, tmp_path: Pat
     assert len(json.loads(front.stdout)["least_violating"]) > 0
 
 
+def test_launch_and_status_say_which_share_of_the_parameters_is_prunable(launch: Launch) -> None:
+    done = launch("--trials", "1")
+    assert "lenet300: 1,184 of 1,210 parameters (97.8 %) are prunable" in done.stderr
+    found = json.loads(command.run("status", "tiny", "--json").stdout)["networks"]
+    assert found == [{"model": "lenet300", "prunable": 1184, "parameters": 1210, "outside": {}}]
+    assert "1,184 of 1,210" in command.run("status", "tiny").stdout
+
+
 class Hopeless(Model):
     """A network that runs on the few images of the probe, and on no more."""
 

@@ -85,7 +85,7 @@ def _run(plan: Plan, as_json: bool) -> Ending:
     from search.cli.console import show_ending
     from search.launch import run as launching
 
-    for line in (*plan.effects, plan.cluster.opening()):
+    for line in (*plan.notes, *plan.effects, plan.cluster.opening()):
         say(line)
     study = None
     with prints_on_stderr(as_json), progress.view(plain=as_json or not plan.cluster.live_view) as view:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ from search.cluster.inline import Inline
 from search.cluster.local import Local
 from search.files import yaml
 from search.files.diagnostics import refuse_credentials, shown, spec_error
+from search.files.plain_data import plain_data
 from search.files.yaml import Document
 from trainables.core import credentials
 from trainables.core.errors import SpecError
@@ -39,7 +41,10 @@ def resolve(cluster: Cluster | Mapping[str, Any] | str | Path | None) -> Cluster
     if isinstance(cluster, Cluster):
         return cluster
     if isinstance(cluster, Mapping):
-        return _parse(Document("the cluster", dict(cluster)))
+        return _parse(Document("the cluster", plain_data(cluster, "the cluster")))
+    if cluster is not None and not isinstance(cluster, (str, Path)):
+        allowed = "a cluster file, the name of a kind, its fields as a mapping, or None for this machine"
+        raise SpecError(f"the cluster: {shown(cluster)} is of type {type(cluster).__name__}; give {allowed}")
     return load(cluster)
 
 
@@ -56,17 +61,25 @@ def load(path: str | Path | None) -> Cluster:
         return Local()
     if credentials.in_uri(str(path)):
         raise SpecError(f"--cluster: {credentials.ADVICE}")
-    if str(path) in CLUSTERS and not Path(path).exists():
+    if str(path) in CLUSTERS and not os.path.exists(path):
         return CLUSTERS[str(path)].model_validate({})
     found = _find(path)
-    if Path(path).name == str(path) and not Path(path).suffix and not found.exists():
+    if Path(path).name == str(path) and not Path(path).suffix and not os.path.exists(found):
         allowed = f"allowed: {', '.join(CLUSTERS)}{nearest(str(path), CLUSTERS)}"
         raise SpecError(f"{shown(str(path))} is neither a cluster file nor a kind of cluster; {allowed}")
-    document = yaml.load(found)
+    return from_document(yaml.load(found))
+
+
+def from_document(document: Document) -> Cluster:
+    """Read a cluster file that was parsed.
+
+    Raises:
+        SpecError: as `load`.
+    """
     if is_launcher_file(document.data):
         raise SpecError(
-            f"{path} is a file for Ray's cluster launcher: start the cluster with `ray up {path}`, then launch on its "
-            "head node with a cluster file of our own that says `kind: address`"
+            f"{document.name} is a file for Ray's cluster launcher: start the cluster with `ray up {document.name}`, "
+            "then launch on its head node with a cluster file of our own that says `kind: address`"
         )
     return _parse(document)
 
@@ -88,7 +101,7 @@ def _parse(document: Document) -> Cluster:
 
 def _find(path: str | Path) -> Path:
     named = Path(path)
-    if not named.exists() and named.parent in (Path(), Path("clusters")):
+    if not os.path.exists(named) and named.parent in (Path(), Path("clusters")):
         template = files("clusters") / named.name
         if template.is_file():
             return Path(str(template))

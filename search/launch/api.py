@@ -38,7 +38,9 @@ def plan(
         RobustsearchError: what prevents the launch.
     """
     if isinstance(overrides, Mapping):
-        overrides = [f"{key}={json.dumps(value, default=os.fspath)}" for key, value in overrides.items()]
+        overrides = [
+            f"{key}={json.dumps(value, default=os.fspath, ensure_ascii=False)}" for key, value in overrides.items()
+        ]
     elif isinstance(overrides, str):
         overrides = [overrides]
     options: dict[str, Any] = {"name": name, "trials": trials, "allow_change": allow_change, "dry": dry}

@@ -35,7 +35,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "exists": plan.exists,
         "ended": plan.ended(),
         "trials": plan.spec.budget.trials,
-        "changes": list(plan.effects),
+        "changes": [*plan.notes, *plan.effects],
         "storage": plan.storage.location,
         "driver": str(driver) if driver else None,
         "cluster": plain(plan.cluster),
@@ -75,7 +75,7 @@ def plan_facts(plan: Plan) -> dict[str, str]:
     }
     if notes := _notes(plan):
         found["of the data"] = "; ".join(notes)
-    found |= {"changes": "; ".join(plan.effects)} if plan.effects else {}
+    found |= {"changes": "; ".join([*plan.notes, *plan.effects])} if plan.notes or plan.effects else {}
     return {**found, "locked": f"it is driven by {driver}"} if driver else found
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from importlib import resources
 from pathlib import Path
 
 from search.results.exporters.output import OutputError, write_output
+from search.store.catalogue import check_name
 from search.study import file, spec
+from trainables.core.errors import SpecError
 
 STUDY = "study.yaml"
 SCHEMA = "study.schema.json"
@@ -31,8 +35,8 @@ def write(directory: Path) -> list[Path]:
         OutputError: a file exists already, or the directory cannot be written to.
         StorageError: the disk is full or failing.
     """
-    files = {directory / name: content for name, content in _contents().items()}
-    existing = [str(path) for path in files if path.exists()]
+    files = {directory / name: content for name, content in _contents(_name(directory)).items()}
+    existing = [str(path) for path in files if os.path.lexists(path)]
     if existing:
         raise OutputError(f"nothing was written: {', '.join(existing)} exist already; choose another directory")
     for path, content in files.items():
@@ -40,21 +44,30 @@ def write(directory: Path) -> list[Path]:
     return list(files)
 
 
-def _contents() -> dict[str, str]:
+def _name(directory: Path) -> str:
+    """Return the name of the directory as that of a study, as far as it can be one."""
+    name = re.sub("[^a-z0-9_-]+", "-", os.path.basename(os.path.abspath(directory)).lower()).strip("-_")[:64]
+    try:
+        return check_name(name)
+    except SpecError:
+        return NAME
+
+
+def _contents(name: str) -> dict[str, str]:
     templates = sorted(
         (entry for entry in resources.files(CLUSTERS).iterdir() if entry.name.endswith(".yaml")),
         key=lambda entry: entry.name,
     )
     clusters = {f"{CLUSTERS}/{entry.name}": entry.read_text(encoding="utf-8") for entry in templates}
     schema = json.dumps(spec.json_schema(), indent=1) + "\n"
-    return {STUDY: _study(), SCHEMA: schema, **clusters}
+    return {STUDY: _study(name), SCHEMA: schema, **clusters}
 
 
-def _study() -> str:
+def _study(name: str) -> str:
     """Copy the default study under a name of its own; its opening comment speaks of the built-in one."""
     default = file.builtin_names()[0]
     lines = file.builtin_text(default).splitlines()
     start = next(index for index, line in enumerate(lines) if line and not line.startswith("#"))
-    named = [f"name: {NAME}" if line == f"name: {default}" else line for line in lines[start:]]
-    assert f"name: {NAME}" in named
+    named = [f"name: {name}" if line == f"name: {default}" else line for line in lines[start:]]
+    assert f"name: {name}" in named
     return "\n".join([_HEADING, *named]) + "\n"

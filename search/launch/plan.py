@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 from search.cluster.base import Cluster
 from search.cluster.spec import resolve
+from search.files.diagnostics import shown
 from search.launch import warm_start
 from search.launch.code import code_paths
 from search.launch.prepare import resized, resumed
@@ -33,6 +35,7 @@ class Plan:
 
     `storage` is the study's own directory, `records` are those of a stored study, opened once, None where the study is
     new. `effects` say what the changes of a stored study mean, a line each. `again` plans anew from the same arguments.
+    `notes` say what overrides change besides what they name.
     """
 
     spec: StudySpec
@@ -41,6 +44,7 @@ class Plan:
     records: Records | None
     effects: tuple[str, ...]
     again: Callable[[], Plan]
+    notes: tuple[str, ...] = ()
 
     @property
     def exists(self) -> bool:
@@ -75,7 +79,8 @@ def plan(
     """
     resolved = resolve(cluster)
     root = Storage(str(storage or os.environ.get(STORAGE_VARIABLE) or resolved.storage or DEFAULT_STORAGE))
-    spec, records = find(study, overrides, root)
+    notes: list[str] = []
+    spec, records = find(study, overrides, root, notes)
     if name is not None and name != spec.name:
         spec, records = spec.model_copy(update={"name": catalogue.check_name(name)}), None
     own = root.child(spec.name)
@@ -93,11 +98,11 @@ def plan(
     code_paths(resolved, spec.plugins)
     check_writable(own)
     again = partial(plan, study, cluster, storage, overrides, name=name, trials=trials, allow_change=allow_change)
-    return Plan(spec, resolved, own, records, effects, again)
+    return Plan(spec, resolved, own, records, effects, again, tuple(notes))
 
 
 def find(
-    study: str | Path | Mapping[str, Any], overrides: Sequence[str], root: Storage
+    study: str | Path | Mapping[str, Any], overrides: Sequence[str], root: Storage, notes: list[str] | None = None
 ) -> tuple[StudySpec, Records | None]:
     """Return what is launched, and the opened records where that is a stored study.
 
@@ -106,15 +111,18 @@ def find(
     Raises:
         SpecError: there is none, or it is wrong.
     """
+    if not isinstance(study, (Mapping, str, Path)):
+        allowed = "give a study file, the name of a study, or what a study file would hold as a mapping"
+        raise SpecError(f"the study: {shown(study)} is of type {type(study).__name__}; {allowed}")
     if isinstance(study, Mapping):
-        return study_file.from_dict(study, overrides=overrides), None
+        return study_file.from_dict(study, overrides=overrides, notes=notes), None
     name = str(study)
-    if name in study_file.builtin_names() or Path(name).exists() or not catalogue.has_study(root, name):
-        return study_file.load(name, overrides), None
+    if name in study_file.builtin_names() or os.path.exists(name) or not catalogue.has_study(root, name):
+        return study_file.load(name, overrides, notes), None
     records = Records.open(root.child(name), plugins=True)
     if not overrides:
         return records.spec, records
-    return study_file.from_dict(records.spec.resolved(), f"{name} as stored", overrides), records
+    return study_file.from_dict(records.spec.resolved(), f"{name} as stored", overrides, notes), records
 
 
 def _located(data: Data, dry: bool) -> Data:
@@ -149,7 +157,7 @@ def _check_images(spec: StudySpec) -> None:
 
 
 def check_writable(storage: Storage) -> None:
-    """Refuse a local storage in which nothing can be created, as far as permissions tell.
+    """Refuse a local storage in which nothing can be created, found out with a file that has no name.
 
     Raises:
         StorageError: a file of that name exists, or permissions are missing.
@@ -159,5 +167,16 @@ def check_writable(storage: Storage) -> None:
     nearest = next(folder for folder in (storage.local, *storage.local.parents) if folder.exists())
     if not nearest.is_dir():
         raise StorageError(f"{storage.location}: {nearest} is a file, not a directory; choose another --storage")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise StorageError(f"{storage.location}: no permission to write to {nearest}; choose another --storage")
+    try:
+        # Permissions do not tell all: file systems may be read-only, and some, such as /proc, have no files of ours.
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except PermissionError:
+        raise StorageError(
+            f"{storage.location}: no permission to write to {nearest}; choose another --storage"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(
+            f"{storage.location}: nothing can be written to {nearest} ({reason}); choose another --storage"
+        ) from None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from search.cluster import spec as cluster_spec
@@ -40,11 +40,14 @@ def check_file(file: str, *, networks: bool = True) -> Checked:
     """
     kind = "study"
     try:
-        if Path(file).exists() or file not in study_file.builtin_names():
-            kind = _kind(yaml.load(file).data)
-        if kind == "cluster":
-            return Checked(file, kind, f"a cluster of kind {cluster_spec.load(file).kind}")
-        spec = study_file.load(file)
+        if os.path.exists(file) or file not in study_file.builtin_names():
+            document = yaml.load(file)
+            kind = _kind(document.data)
+            if kind == "cluster":
+                return Checked(file, kind, f"a cluster of kind {cluster_spec.from_document(document).kind}")
+            spec = study_file.from_document(document)
+        else:
+            spec = study_file.load(file)
         built = described(spec) if networks else ()
     except RobustsearchError as error:
         of_plugin = plugins.source(error)

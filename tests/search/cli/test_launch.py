@@ -353,7 +353,7 @@ def test_init_writes_files_that_are_valid_and_never_overwrites(started: list[Any
     schema = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")
     assert json.loads((here / "new" / schema).read_text())["properties"]["recipe"]
     assert run("launch", "new/study.yaml").exit_code == 0
-    assert started[0][0].name == "my-study"
+    assert started[0][0].name == "new"
     Path("new/study.yaml").write_text("mine")
     Path("new/study.schema.json").unlink()
     result = run("init", "new")

@@ -328,3 +328,65 @@ def test_an_override_keeps_the_defaults_of_what_an_earlier_one_chose() -> None:
     published = RECIPES["mad"]().train
     assert spec.recipe.train == published.model_copy(update={"attack": spec.recipe.train.attack})
     assert spec.recipe.train.attack == published.attack.model_copy(update={"steps": 5})  # type: ignore[union-attr]
+
+
+SPACE = (
+    "space:\n  recipe.sparsity: {kind: float, low: 0, high: 0.9}\n  recipe.rate: {kind: float, low: 0.2, high: 0.5}\n"
+)
+
+
+@pytest.mark.parametrize("override", ["~space.recipe.rate", "space.recipe.rate=null"])
+def test_an_override_removes_a_key(override: str) -> None:
+    assert list(study(SPACE, override).space) == ["recipe.sparsity"]
+
+
+def test_overrides_remove_sections_and_items_of_lists() -> None:
+    text = "budget: {trials: 7}\nenqueue: [{recipe.sparsity: 0.1}, {recipe.sparsity: 0.2}]\n"
+    text += "space: {recipe.sparsity: {kind: float, low: 0, high: 0.9}}\n"
+    assert study(text, "~budget").budget.trials == 32
+    assert study(text, "~enqueue.0").enqueue == ({"recipe.sparsity": 0.2},)
+    with pytest.raises(SpecError, match=r"--set ~space.recipe.sparsty: the study does not set .*did you mean"):
+        study(text, "~space.recipe.sparsty")
+
+
+def test_an_override_of_a_searched_field_fixes_it_and_says_so() -> None:
+    notes: list[str] = []
+    spec = load("quickstart", ["recipe.sparsity=0.7"], notes)
+    assert spec.recipe.sparsity == 0.7
+    assert "recipe.sparsity" not in spec.space
+    assert [note.partition(";")[0] for note in notes] == [
+        "--set recipe.sparsity=0.7: recipe.sparsity is fixed, and no longer searched"
+    ]
+
+
+def test_paths_in_a_dict_are_texts_and_what_no_file_holds_is_named() -> None:
+    data = parse(builtin_text("quickstart"), "quickstart.yaml").data
+    assert from_dict({**data, "data": {"kind": "digits", "root": Path("/d")}}).data.root == "/d"
+    with pytest.raises(SpecError, match=r"study seed: a value of type object; numbers, texts"):
+        from_dict({**data, "seed": object()})
+    with pytest.raises(SpecError, match=r"study seed: a whole number beyond 64 bits"):
+        from_dict({**data, "seed": 10**5000})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("schema=true", "valid integer"),
+        ("deterministic='yes'", "write true or false"),
+        ("recipe.epochs=1e5", "write 100000, without a point or an exponent"),
+        ("budget.trials=true", "valid integer"),
+        ("recipe.train.eps=８/255", "neither a number nor a fraction"),
+        ("budget.wall_time=１h", "is no time"),
+        ("stage_storage=1" + "0" * 60 + "TB", "."),
+        ("seed=18446744073709551616", "64 bits"),
+        ("budget.trials=1000000000000", "less than"),
+    ],
+)
+def test_scalars_are_taken_only_as_they_are_written(override: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        study("", override)
+
+
+def test_rounds_are_counted_and_not_built() -> None:
+    with pytest.raises(SpecError, match=r"recipe.rate: a rate of 1e-09 takes .* rounds .*500 are allowed"):
+        study("  rate: 1e-9\n")

@@ -4,6 +4,7 @@
 FLOORS = {
     "search": """
         testing
+        __main__
         cli
         launch
         results

@@ -28,7 +28,12 @@ CARRIERS = {
 """What starts trials or probes, or writes a network: these name the part of `trainables` that does it."""
 
 ALLOWED_IN = {
-    "ray": {"search.launch.tune", "search.cluster.connection", "trainables.worker.tune_trainable"},
+    "ray": {
+        "search.launch.tune",
+        "search.cluster.connection",
+        "search.cluster.ray_start",
+        "trainables.worker.tune_trainable",
+    },
     "optuna": {"search.samplers.optuna", "search.samplers.optuna.study"},
     "click": {"search.cli"},
 }

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from search.cli.root import Command, answer, examples, json_option, name_argument, storage_options
+from search.files import interrupts
 from search.files.messages import emit, failed, prints_on_stderr, say
 from search.store.catalogue import DEFAULT_STORAGE
 from trainables.core.errors import ExitCode
@@ -69,14 +70,17 @@ def launch(
 
         answer(as_json, plan_data(plan), lambda: show_facts(plan_facts(plan)))
         return ExitCode.DONE
-    ending = _run(plan, as_json)
-    if not as_json:
-        source = click.get_current_context().get_parameter_source("storage")
-        typed = storage if source is ParameterSource.COMMANDLINE else None
-        given = {"--cluster": cluster, "--name": name, "--storage": typed}
-        words = [study, *(word for pair in given.items() if pair[1] for word in pair if word)]
-        words += [word for override in overrides for word in ("--set", override)]
-        say(next_step(plan, ending, shlex.join(words)))
+    from search.cluster.watchdog import Interrupt
+
+    with Interrupt(signal=interrupts.noted()).caught():  # Until the last line is printed.
+        ending = _run(plan, as_json)
+        if not as_json:
+            source = click.get_current_context().get_parameter_source("storage")
+            typed = storage if source is ParameterSource.COMMANDLINE else None
+            given = {"--cluster": cluster, "--name": name, "--storage": typed}
+            words = [study, *(word for pair in given.items() if pair[1] for word in pair if word)]
+            words += [word for override in overrides for word in ("--set", override)]
+            say(next_step(plan, ending, shlex.join(words)))
     return ending.exit_code
 
 

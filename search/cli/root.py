@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from search.cli import streams
+from search.files import interrupts
 from search.files.messages import emit, failed, say
 from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
 from trainables import __version__
@@ -93,6 +95,7 @@ class Root(Group):
             message, code = streams.lost(error.error if isinstance(error, streams.Refused) else error)
             if message:
                 _report(message, code, arguments)
+        interrupts.over()
         if args is None:
             _end_soon(int(code or 0))
         sys.exit(int(code or 0))
@@ -106,8 +109,8 @@ class Root(Group):
         try:
             _refuse_credentials(arguments)
             return super().main(arguments, "robustsearch", *rest, **extra)
-        except click.exceptions.Abort:
-            return _report("interrupted", ExitCode.INTERRUPTED, arguments)
+        except (click.exceptions.Abort, KeyboardInterrupt):
+            return _interrupted(arguments)
         except click.ClickException as error:
             return _report(_usage(error), ExitCode.BAD_INPUT, arguments)
         except RobustsearchError as error:
@@ -117,9 +120,7 @@ class Root(Group):
                 return _report(failure, ExitCode.BAD_INPUT, arguments)
             if isinstance(error, (OSError, streams.Refused)):
                 raise
-            traceback.print_exc()
-            summary = f"{type(error).__name__}: {error}"
-            return _report(f"this is a bug in robustsearch, please report it: {summary}", ExitCode.BUG, arguments)
+            return _unexpected(error, arguments)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the arguments, and print the help where they ask for it."""
@@ -134,6 +135,22 @@ class Root(Group):
             return super().invoke(ctx)
         except OSError as error:
             raise streams.Refused(error) from error
+
+
+def _interrupted(arguments: list[str]) -> ExitCode:
+    """Say that a signal has ended the command; a launch that has begun says it itself."""
+    begun = " before the launch began; the same command starts it" if arguments[:1] == ["launch"] else ""
+    code = ExitCode.of_signal(interrupts.noted() or signal.SIGINT)
+    return _report(f"interrupted{begun}", code, arguments)
+
+
+def _unexpected(error: BaseException, arguments: list[str]) -> ExitCode:
+    """Report a bug, or what became of a signal in code that turns every exception into its own."""
+    if interrupts.noted():
+        return _interrupted(arguments)
+    traceback.print_exc()
+    summary = f"{type(error).__name__}: {error}"
+    return _report(f"this is a bug in robustsearch, please report it: {summary}", ExitCode.BUG, arguments)
 
 
 def _refuse_credentials(arguments: list[str]) -> None:

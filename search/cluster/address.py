@@ -80,20 +80,11 @@ class Address(RayCluster):
     def addressing(self) -> dict[str, Any]:
         return {"address": answering(self.address)}
 
+    def starting(self) -> Callable[[], bool]:
+        return _answers(self.address)
+
     def liveness(self, addressing: dict[str, Any]) -> Callable[[], bool]:
-        """Check the head; one that does not answer `SILENT_LOOKS` times in a row is dead."""
-        silent = 0
-
-        def check() -> bool:
-            nonlocal silent
-            try:
-                answering(addressing["address"])
-                silent = 0
-            except ClusterError:
-                silent += 1
-            return silent < SILENT_LOOKS
-
-        return check
+        return _answers(addressing["address"])
 
     def refusal(self, reason: str) -> str:
         return (
@@ -125,6 +116,22 @@ class Address(RayCluster):
     @property
     def sent_packages(self) -> tuple[str, ...]:
         return ("trainables",) if self.code == "ship" else ()
+
+
+def _answers(address: str) -> Callable[[], bool]:
+    """Return a check of the head; one that does not answer `SILENT_LOOKS` times in a row is dead."""
+    silent = 0
+
+    def check() -> bool:
+        nonlocal silent
+        try:
+            answering(address)
+            silent = 0
+        except ClusterError:
+            silent += 1
+        return silent < SILENT_LOOKS
+
+    return check
 
 
 def answering(address: str) -> str:

@@ -128,6 +128,10 @@ class Cluster(Spec):
     def opening(self) -> str:
         """Return what a launch does first, for a message."""
 
+    def starting(self) -> Callable[[], bool]:
+        """Return a check, called from another thread about once a second, of whether `connect` may still succeed."""
+        return lambda: True
+
     @abstractmethod
     def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
         """Connect for the length of a `with` block; `code_paths` are packages and modules sent to the workers.

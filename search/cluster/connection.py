@@ -6,16 +6,14 @@ import itertools
 import logging
 import os
 import re
-import signal
-import tempfile
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
+from search.cluster import ray_start
 from search.cluster.base import Cluster, ClusterError, Connection, ProbeRequest, checked_probe
-from search.cluster.safe_path import safe_path
+from search.cluster.folder import launch_folder
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -33,6 +31,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 class RayCluster(Cluster):
     """Base of the kinds whose trials run on Ray; a kind says how Ray is started or reached, and with which token."""
+
+    starts_ray: ClassVar[bool] = False
+    """Whether `ray.init` starts Ray on this machine; else it connects to one that runs."""
 
     @abstractmethod
     def authenticate(self) -> None:
@@ -58,6 +59,9 @@ class RayCluster(Cluster):
     def refusal(self, reason: str) -> str:
         """Explain an error of `ray.init` that has to do with neither versions nor tokens."""
 
+    def starting(self) -> Callable[[], bool]:
+        return ray_start.starting_alive if self.starts_ray else super().starting()
+
     def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
         return _connected(self, code_paths)
 
@@ -71,50 +75,19 @@ def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[Con
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    # Without a working directory of their own, workers would import from the one the launch was typed in.
-    empty = tempfile.mkdtemp(prefix="robustsearch-")
-    runtime_env: dict[str, Any] = {
-        "working_dir": empty,
-        "env_vars": {"OMP_NUM_THREADS": str(cluster.cpus_per_trial), "PYTHONSAFEPATH": "1"},
-    }
-    if code_paths:
-        runtime_env["py_modules"] = list(code_paths)
-    options: dict[str, Any] = {
-        "runtime_env": runtime_env,
-        "logging_level": logging.CRITICAL,
-        "log_to_driver": False,
-        "configure_logging": True,
-        "namespace": "robustsearch",
-    }
-    try:
-        with _hangups_ignored(), safe_path():
-            context = ray.init(**addressing, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError, PermissionError) as error:
-        raise ClusterError(_explain(cluster, error)) from error
-    finally:
-        os.rmdir(empty)
-    try:
-        known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        nodes = [node["Resources"] for node in known if node["Alive"]]
-        yield RayConnection(cluster, nodes, getattr(context, "dashboard_url", None) or "", cluster.liveness(addressing))
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _hangups_ignored() -> Iterator[None]:
-    """Let processes that are started ignore SIGHUP: a closed terminal sends it to them too, and they save first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-_VITAL = ("gcs_server", "raylet")
+    with launch_folder() as folder:
+        arguments = {**addressing, **ray_start.options(cluster.cpus_per_trial, code_paths, folder)}
+        try:
+            try:
+                context = (ray_start.start if cluster.starts_ray else ray_start.join)(arguments, folder)
+            except Exception as error:
+                raise ClusterError(_explain(cluster, error)) from error
+            known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+            nodes = [node["Resources"] for node in known if node["Alive"]]
+            dashboard = getattr(context, "dashboard_url", None) or ""
+            yield RayConnection(cluster, nodes, dashboard, cluster.liveness(addressing))
+        finally:
+            ray.shutdown()
 
 
 def own_processes_alive() -> Callable[[], bool]:
@@ -122,7 +95,7 @@ def own_processes_alive() -> Callable[[], bool]:
     from ray._private import worker
 
     node: Any = worker._global_node
-    return lambda: not any(kind in _VITAL for kind, _ in node.dead_processes())
+    return lambda: not any(kind in ray_start.VITAL for kind, _ in node.dead_processes())
 
 
 def _explain(cluster: RayCluster, error: Exception) -> str:

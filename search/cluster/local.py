@@ -28,6 +28,7 @@ class Local(RayCluster):
         default=None, gt=0, lt=65536, description="Port of the Ray dashboard on 127.0.0.1; null takes a free one."
     )
     this_machine: ClassVar[bool] = True
+    starts_ray: ClassVar[bool] = True
 
     def where(self) -> str:
         return "Ray on this machine"

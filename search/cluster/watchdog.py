@@ -19,7 +19,23 @@ LAST_SECONDS = 20.0
 """After these further seconds its process is ended. Slurm gives 30 in all; Ray ends it after 60, silently."""
 
 
-@dataclass
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_catching: list[Interrupt] = []
+"""Those that handle signals at the moment."""
+
+
+def catching() -> Interrupt | None:
+    """Return what handles signals at the moment, None where nothing of ours does."""
+    return _catching[-1] if _catching else None
+
+
+def signalled() -> bool:
+    """Return whether a signal asks the launch to end."""
+    return any(interrupt.signal is not None for interrupt in _catching)
+
+
+@dataclass(eq=False)
 class Interrupt:
     """What ends a launch from outside: the first signal is noted, a second Ctrl-C ends the launch at once."""
 
@@ -29,17 +45,23 @@ class Interrupt:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Handle SIGINT, SIGTERM and SIGHUP for the length of a `with` block, which only a main thread can."""
-        if threading.current_thread() is not threading.main_thread():
+        """Handle SIGINT, SIGTERM and SIGHUP for the length of a `with` block, which only a main thread can.
+
+        Inside another such block of the same object nothing changes. SIGHUP stays ignored where it was, as by `nohup`.
+        """
+        if self in _catching or threading.current_thread() is not threading.main_thread():
             yield
             return
-        for number in map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
-            self._old[number] = signal.signal(number, self._note)
+        _catching.append(self)
         try:
+            for number in map(int, ENDING_SIGNALS):
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._old[number] = signal.signal(number, self._note)
             yield
         finally:
             for number, handler in self._old.items():
                 signal.signal(number, handler)
+            _catching.remove(self)
 
     def _note(self, number: int, frame: Any) -> None:
         if number == signal.SIGINT and (self.signal is not None or self.cluster_died):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from bdb import BdbQuit
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
-from search.cluster.base import Connection
+from search.cluster import folder, watchdog
+from search.cluster.base import ClusterError, Connection
 from search.cluster.watchdog import Interrupt, Watchdog
 from search.launch import probe
 from search.launch.code import code_paths
-from search.launch.ending import ending, interrupted, interrupted_code
+from search.launch.ending import ending, interrupted, interrupted_code, resumes
 from search.launch.plan import Plan
 from search.launch.prepare import create_or_update, with_precision
 from search.results.study import Ending, Study
@@ -24,6 +27,9 @@ from trainables.store.lease import Lease
 
 Say = Callable[[str], None]
 View = Callable[[Any], None]
+
+LEAVING_SECONDS = 20.0
+"""How long a launch may take to leave the cluster; one that died keeps Ray for a minute, and ends the process then."""
 
 
 class NotStarted(RobustsearchError):
@@ -45,6 +51,16 @@ def launch(plan: Plan, *, view: View, say: Say, owns_process: bool = False) -> S
         SpecError, StorageError, ClusterError, LeaseHeld: before any trial starts.
         NotStarted: the launch was stopped before there was a study.
     """
+    interrupt = watchdog.catching() or Interrupt()
+    with interrupt.caught():
+        running, ended = _launched(plan, view, say, owns_process, interrupt)
+    if running.records is None:
+        raise NotStarted(ended)
+    return Study(running.records, ended)
+
+
+def _launched(plan: Plan, view: View, say: Say, owns_process: bool, interrupt: Interrupt) -> tuple[Launch, Ending]:
+    """Run a launch under the study's lease; a directory without a study is removed again."""
     fresh = not plan.storage.exists("")
     try:
         with driver_lock.acquire(plan.storage) as lease:
@@ -53,21 +69,20 @@ def launch(plan: Plan, *, view: View, say: Say, owns_process: bool = False) -> S
             if plan.outdated():
                 say(f"{plan.storage.location} was changed by another launch in the meantime; it is read again")
                 plan = plan.again()
-            running = Launch(plan, lease, view, say, owns_process)
-            ended = running.run()
+            running = Launch(plan, lease, view, say, owns_process, interrupt)
+            return running, running.run()
     finally:
         local = plan.storage.local
         if fresh and local and os.path.isdir(local) and not plan.storage.names(""):
             os.rmdir(local)
-    if running.records is None:
-        raise NotStarted(ended)
-    return Study(running.records, ended)
 
 
 class Launch:
     """One launch that holds its study's lease."""
 
-    def __init__(self, plan: Plan, lease: Lease, view: View, say: Say, owns_process: bool) -> None:
+    def __init__(
+        self, plan: Plan, lease: Lease, view: View, say: Say, owns_process: bool, interrupt: Interrupt
+    ) -> None:
         self.records = plan.records
         """The study's records; None until a new study is created."""
         self._plan = plan
@@ -75,30 +90,63 @@ class Launch:
         self._lease = lease
         self._view = _Guarded(view, say)
         self._say = say
-        self._interrupt = Interrupt()
+        self._interrupt = interrupt
+        self._ended: Ending | None = None
         self._watchdog = Watchdog(self._interrupt, self._last_words if owns_process else None)
         self._trials: list[TrialSpec] = list(corner_trials(plan.spec.space, plan.spec.trial))
 
     def run(self) -> Ending:
         """Connect to the cluster, and run the trials there."""
+        try:
+            with self._watchdog.watching():
+                return self._connect()
+        except (KeyboardInterrupt, BdbQuit):  # Whoever quits a debugger wants the launch to end.
+            return self._ended or self._interrupted()
+        except Exception as error:
+            if not self._expected(error):
+                raise
+            return self._ended or self._interrupted()
+
+    def _expected(self, error: Exception) -> bool:
+        """Return whether the cluster died, or a signal that its processes received too ended them."""
+        own = isinstance(error, RobustsearchError) and not isinstance(error, ClusterError)
+        signalled = self._interrupt.signal is not None and self._plan.cluster.runner == "tune"
+        return not own and (self._interrupt.cluster_died or signalled)
+
+    def _connect(self) -> Ending:
+        """Run the trials while connected; the cluster is watched while it starts, runs and is left."""
         cluster = self._plan.cluster
-        with (
-            self._watchdog.watching(),
-            cluster.connect(code_paths(cluster, self._plan.spec.plugins)) as connection,
-            self._watchdog.over(connection.alive),
-            self._interrupt.caught(),
-        ):
-            if connection.nodes > 1 and self._storage.local:
-                nodes = f"all {connection.nodes} nodes"
-                self._say(f"storage {self._storage.location} must be a directory that {nodes} share")
-            asked = probe.request(self._plan.spec, self._trials, self._storage.location)
+        paths = code_paths(cluster, self._plan.spec.plugins)
+        if self._stop_requested():
+            return self._not_begun()
+        with ExitStack() as stack:
+            with self._watchdog.over(cluster.starting()):
+                connection = stack.enter_context(cluster.connect(paths))
             try:
-                found = connection.probe(asked, cancelled=self._stop_requested, say=self._say)
-            except BdbQuit:
-                found = None
-            if found is None:
-                return Ending(interrupted_code(self._interrupt.signal), "stopped before the first trial")
-            return self._search(connection, found)
+                with self._watchdog.over(connection.alive):
+                    self._ended = self._probe(connection)
+            finally:
+                with self._watchdog.over(_for_seconds(LEAVING_SECONDS)):
+                    stack.close()
+        return self._ended
+
+    def _probe(self, connection: Connection) -> Ending:
+        """Probe a worker, and run the trials if it can."""
+        if connection.nodes > 1 and self._storage.local:
+            nodes = f"all {connection.nodes} nodes"
+            self._say(f"storage {self._storage.location} must be a directory that {nodes} share")
+        if self._stop_requested():
+            return self._not_begun()
+        asked = probe.request(self._plan.spec, self._trials, self._storage.location)
+        try:
+            found = connection.probe(asked, cancelled=self._stop_requested, say=self._say)
+        except BdbQuit:
+            found = None
+        return self._not_begun() if found is None else self._search(connection, found)
+
+    def _not_begun(self) -> Ending:
+        stopped = f"stopped before the first trial; {resumes(self._storage)}"
+        return Ending(interrupted_code(self._interrupt.signal), stopped)
 
     def _search(self, connection: Connection, found: dict[str, Any]) -> Ending:
         """Run the trials of a study that a worker has probed."""
@@ -126,14 +174,7 @@ class Launch:
             return self._stop_requested() or self._interrupt.cluster_died or driver.stop_reason() is not None
 
         run = _runner(cluster.runner)
-        try:
-            run(driver, cluster, connection.capacity, self._storage.location, view=self._view, should_end=should_end)
-        except (KeyboardInterrupt, BdbQuit):  # Whoever quits a debugger wants the launch to end.
-            return self._interrupted()
-        except Exception:
-            if self._interrupt.cluster_died:  # Whatever Ray makes of that.
-                return self._interrupted()
-            raise
+        run(driver, cluster, connection.capacity, self._storage.location, view=self._view, should_end=should_end)
         if self._interrupt.cluster_died:
             return self._interrupted()
         leftovers.sweep(self._storage)
@@ -149,8 +190,9 @@ class Launch:
     def _last_words(self) -> int:
         """Release the lease and say how the launch ended, where the process has to be ended."""
         self._lease.release()
-        ended = self._interrupted()
+        ended = self._ended or self._interrupted()
         self._say(ended.message)
+        folder.remove_all()
         return int(ended.exit_code)
 
 
@@ -171,6 +213,11 @@ class _Guarded:
         except Exception as error:
             self._view = None
             self._say(f"the view failed, and the search goes on without it: {type(error).__name__}: {error}")
+
+
+def _for_seconds(seconds: float) -> Callable[[], bool]:
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() < until
 
 
 def _runner(name: str) -> Callable[..., None]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +16,7 @@ from ray.tune.search import Searcher
 from ray.util.metrics import Gauge
 
 from search.cluster.base import Cluster
+from search.cluster.folder import launch_folder
 from search.launch.driver import Driver
 from search.launch.tally import Snapshot
 from search.launch.trial_config import common_config, trial_config
@@ -230,9 +229,8 @@ def run(
         RobustsearchError: the storage refused in the middle; what is recorded stays.
     """
     os.environ.update(TUNE_SETTINGS)
-    cache = tempfile.mkdtemp(prefix="robustsearch-tune-")
     searcher = TuneSearcher(driver, should_end, common_config(driver, cluster, storage))
-    try:
+    with launch_folder() as cache:
         tuner = tune.Tuner(
             RobustsearchTrial,
             tune_config=tune.TuneConfig(
@@ -246,7 +244,7 @@ def run(
             ),
             run_config=tune.RunConfig(
                 name=driver.spec.name,
-                storage_path=cache,
+                storage_path=str(cache),
                 stop=_Stopper(searcher.over),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 # Tune restarts what was preempted; what crashed returns to the driver. Tune's own count would be
@@ -257,8 +255,6 @@ def run(
             ),
         )
         tuner.fit()
-    finally:
-        shutil.rmtree(cache, ignore_errors=True)
     if searcher.problem is not None:
         raise searcher.problem
     view(driver.snapshot())

@@ -1,0 +1,21 @@
+"""The console script `robustsearch`, and `python -m search`."""
+
+from __future__ import annotations
+
+from search.files import interrupts
+
+
+def main() -> None:
+    """Run the command line as a process of its own, which ends with the command."""
+    interrupts.install()  # Before everything that takes time to import.
+    from search.cli import main as command
+
+    interrupts.loaded()
+    try:
+        command()
+    except KeyboardInterrupt:  # Between the command's last line and its end.
+        interrupts.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Start Ray, or connect to it: what `ray.init` is given, and what holds while it runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search.cluster.folder import VARIABLE, end_processes
+from search.cluster.safe_path import safe_path
+from search.cluster.watchdog import signalled
+
+TRIES = 3
+"""How often a Ray of our own is started: on a busy machine it may not come up in the 30 s that it gives itself."""
+VITAL = ("gcs_server", "raylet")
+"""The processes without which a node of Ray is dead."""
+_again = threading.Event()
+"""Set while the processes of a start that failed are ended."""
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Set to 0, Ray takes the loopback address for its own, and all its processes listen there alone."""
+
+
+def options(cpus: int, code_paths: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """Return the arguments of `ray.init` that do not depend on where the cluster is."""
+    # Without a working directory of their own, workers would import from the one the launch was typed in.
+    empty = folder / "empty"
+    empty.mkdir()
+    runtime_env: dict[str, Any] = {
+        "working_dir": str(empty),
+        "env_vars": {"OMP_NUM_THREADS": str(cpus), "PYTHONSAFEPATH": "1"},
+    }
+    if code_paths:
+        runtime_env["py_modules"] = list(code_paths)
+    return {
+        "runtime_env": runtime_env,
+        "logging_level": logging.CRITICAL,
+        "log_to_driver": False,
+        "configure_logging": True,
+        "namespace": "robustsearch",
+    }
+
+
+def start(arguments: dict[str, Any], folder: Path) -> Any:
+    """Start Ray on this machine, on the loopback alone and with all its files in `folder`.
+
+    Raises:
+        Exception: it refuses, or did not come up in any of the tries.
+    """
+    import ray
+
+    for left in reversed(range(TRIES)):
+        try:
+            with _loopback(), _undisturbed(folder):
+                return ray.init(**arguments, _temp_dir=str(folder))
+        except (ValueError, PermissionError):
+            raise
+        except Exception:  # A bare one, where Ray waited in vain for its own processes.
+            if ray.is_initialized() or not left or signalled():
+                raise
+        _again.set()
+        end_processes(folder)
+        _again.clear()
+
+
+def join(arguments: dict[str, Any], folder: Path) -> Any:
+    """Connect to a cluster that runs already."""
+    import ray
+
+    with _undisturbed(folder):
+        return ray.init(**arguments)
+
+
+def starting_alive() -> bool:
+    """Return whether no vital process that this process has started is dead already."""
+    try:
+        import psutil  # Ray brings it.
+
+        children = psutil.Process().children()
+        dead = any(child.name() in VITAL and child.status() == psutil.STATUS_ZOMBIE for child in children)
+        return _again.is_set() or not dead
+    except Exception:  # Ray is not imported yet, or a child ended meanwhile.
+        return True
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Let Ray, here and in the processes that are started, take the loopback address for its own."""
+    from ray._private import ray_constants
+
+    with _variable(LOOPBACK, "0"), _attribute(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        yield
+
+
+@contextmanager
+def _undisturbed(folder: Path) -> Iterator[None]:
+    """Keep our own signal handlers, and mark the processes that are started as those of the launch.
+
+    These do not receive SIGHUP: a closed terminal sends it to them too, and they save first. This process receives it
+    at the end of the block, or in another thread.
+    """
+    from ray._private import utils
+
+    kept = _attribute(utils, "set_sigterm_handler", lambda handler: None)
+    with safe_path(), _variable(VARIABLE, str(folder)), kept:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextmanager
+def _attribute(module: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)

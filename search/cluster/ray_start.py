@@ -13,7 +13,7 @@ from typing import Any
 
 from search.cluster.folder import VARIABLE, end_processes
 from search.cluster.safe_path import safe_path
-from search.cluster.watchdog import signalled
+from search.cluster.watchdog import handle_again, signalled
 
 TRIES = 3
 """How often a Ray of our own is started: on a busy machine it may not come up in the 30 s that it gives itself."""
@@ -103,15 +103,26 @@ def _undisturbed(folder: Path) -> Iterator[None]:
     These do not receive SIGHUP: a closed terminal sends it to them too, and they save first. This process receives it
     at the end of the block, or in another thread.
     """
+    from ray import _raylet
     from ray._private import utils
 
+    native: Any = _raylet
+    connected = native.CoreWorker
+
+    def connect(*arguments: Any, **options: Any) -> Any:
+        try:
+            return connected(*arguments, **options)
+        finally:
+            handle_again()  # It takes SIGTERM for a crash of its own.
+
     kept = _attribute(utils, "set_sigterm_handler", lambda handler: None)
-    with safe_path(), _variable(VARIABLE, str(folder)), kept:
+    with safe_path(), _variable(VARIABLE, str(folder)), kept, _attribute(native, "CoreWorker", connect):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            handle_again()
 
 
 @contextmanager

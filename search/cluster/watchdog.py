@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,14 @@ def signalled() -> bool:
     return any(interrupt.signal is not None for interrupt in _catching)
 
 
+def handle_again() -> None:
+    """Put our handlers back, where native code may have replaced them."""
+    if threading.current_thread() is threading.main_thread():
+        for interrupt in _catching[-1:]:
+            for number in interrupt.handled:
+                signal.signal(number, interrupt.note)
+
+
 @dataclass(eq=False)
 class Interrupt:
     """What ends a launch from outside: the first signal is noted, a second Ctrl-C ends the launch at once."""
@@ -42,6 +50,7 @@ class Interrupt:
     signal: int | None = None
     cluster_died: bool = False
     _old: dict[int, Any] = field(default_factory=dict)
+    _pipe: int = -1
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -53,17 +62,40 @@ class Interrupt:
             yield
             return
         _catching.append(self)
+        self._pipe, write = os.pipe()
+        os.set_blocking(self._pipe, False)
+        os.set_blocking(write, False)
+        woken = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         try:
             for number in map(int, ENDING_SIGNALS):
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                    self._old[number] = signal.signal(number, self._note)
+                    self._old[number] = signal.signal(number, self.note)
             yield
         finally:
             for number, handler in self._old.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(woken)
             _catching.remove(self)
+            os.close(self._pipe)
+            os.close(write)
 
-    def _note(self, number: int, frame: Any) -> None:
+    def received(self) -> int | None:
+        """Return the signal to end, also where native code keeps this process from handling it.
+
+        The system has written the number into a pipe.
+        """
+        if self.signal is None and self._pipe >= 0:
+            with suppress(OSError):
+                self.signal = next((number for number in os.read(self._pipe, 64) if number in self._old), None)
+        return self.signal
+
+    @property
+    def handled(self) -> tuple[int, ...]:
+        """The signals that this object handles."""
+        return tuple(self._old)
+
+    def note(self, number: int, frame: Any) -> None:
+        """Handle a signal."""
         if number == signal.SIGINT and (self.signal is not None or self.cluster_died):
             raise KeyboardInterrupt
         self.signal = number
@@ -113,5 +145,7 @@ class Watchdog:
             if since > PATIENCE_SECONDS and not interrupted and self._alive is not None:
                 interrupted = True
                 _thread.interrupt_main()
-            if since > PATIENCE_SECONDS + LAST_SECONDS and self._last_words is not None:
+            # A signal that all processes received comes from a system that kills them soon.
+            last = LAST_SECONDS / 2 if died is not None and self._interrupt.received() else LAST_SECONDS
+            if since > PATIENCE_SECONDS + last and self._last_words is not None:
                 os._exit(self._last_words())

@@ -185,7 +185,7 @@ class Launch:
 
     def _interrupted(self) -> Ending:
         died = self._interrupt.cluster_died
-        return interrupted(self._storage, self._interrupt.signal, cluster_died=died)
+        return interrupted(self._storage, self._interrupt.received(), cluster_died=died)
 
     def _last_words(self) -> int:
         """Release the lease and say how the launch ended, where the process has to be ended."""

@@ -86,7 +86,9 @@ class Interrupt:
         """
         if self.signal is None and self._pipe >= 0:
             with suppress(OSError):
-                self.signal = next((number for number in os.read(self._pipe, 64) if number in self._old), None)
+                numbers = [number for number in os.read(self._pipe, 64) if number in self._old]
+                # The watchdog's own interruption of the main thread is written there as a Ctrl-C.
+                self.signal = next((n for n in numbers if n != signal.SIGINT or not self.cluster_died), None)
         return self.signal
 
     @property
@@ -140,6 +142,7 @@ class Watchdog:
             alive = self._alive
             if died is None and alive is not None and not alive():
                 died = time.monotonic()
+                self._interrupt.received()
                 self._interrupt.cluster_died = True
             since = time.monotonic() - died if died is not None else 0.0
             if since > PATIENCE_SECONDS and not interrupted and self._alive is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from search.cluster.base import ClusterError
 from search.files.findings import Finding
+from trainables.core import ownership
 
 
 def local_token() -> Path:
@@ -37,7 +38,7 @@ def use_local_token() -> None:
     """Create the local token, readable by its owner alone, unless the environment names one.
 
     Raises:
-        ClusterError: the home directory cannot be written to.
+        ClusterError: the home directory cannot be written to, or others can read the token.
     """
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
@@ -50,8 +51,11 @@ def use_local_token() -> None:
         with suppress(FileExistsError):
             os.link(made, path)
         os.unlink(made)
+        found = path.stat()
     except OSError as error:
         raise ClusterError(f"cannot write a token for Ray ({error}); name a file with RAY_AUTH_TOKEN_PATH") from error
+    if found.st_mode & 0o077 or not ownership.is_mine(found):
+        raise ClusterError(f"other users can read {path}, the token of local Rays; delete it, and a new one is made")
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from search.cluster import spec
 from search.cluster.base import Cluster
 from search.files.findings import Finding, Level
-from search.launch import plan
+from search.launch import exposure, plan
 from search.store import catalogue, check, driver_lock
 from search.store.catalogue import DEFAULT_STORAGE
 from search.store.records import Records
@@ -41,7 +41,7 @@ def examine(cluster_file: str | None, storage: str | None) -> list[Finding]:
     found = [*_packages(), *_devices(cluster), *file]
     if cluster is not None:
         found += cluster.examine()
-    return [*found, *_data_sets(), *_storage(root)]
+    return [*found, *exposure.examine(), *_data_sets(), *_storage(root)]
 
 
 def _packages() -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from trainables.core import ownership
 from trainables.core.atomic import replace_file
 from trainables.core.errors import DataError
 from trainables.core.keys import digest
@@ -180,7 +182,7 @@ def _entry(spec: Data) -> Path | None:
     """Return the stem of the cache files for the spec's training files as they are now."""
     files = spec.training_files()
     folder = directory()
-    if not files or folder is None:
+    if not files or folder is None or _foreign(folder):
         return None
     stats = [(path.absolute(), path.stat()) for path in files]
     reading = {name: value for name, value in plain(spec).items() if name not in Data.model_fields or name == "kind"}
@@ -190,8 +192,20 @@ def _entry(spec: Data) -> Path | None:
     return folder / f"{spec.kind}-{digest(content)[:32]}"
 
 
+@functools.cache
+def _foreign(folder: Path) -> bool:
+    """Return whether other users could have put images into the cache, which is not used then; log a warning."""
+    problem = ownership.exposed(folder)
+    if problem:
+        _log.warning("decoded images are not cached: %s; set %s to a folder of yours", problem, CACHE_VARIABLE)
+    return problem is not None
+
+
 def _recorded(entry: Path) -> Described | None:
+    named = (entry.with_suffix(".json"), _named(entry, "images"), _named(entry, "labels"))
     try:
+        if any(ownership.exposed(path) for path in named):
+            return None
         found = json.loads(entry.with_suffix(".json").read_bytes())
         sha256, images, count, (channels, height, width) = (found[name] for name in Fingerprint._fields)
         shape = (int(channels), int(height), int(width))
@@ -227,7 +241,7 @@ def _store(entry: Path, arrays: Arrays, found: Described) -> None:
         return lambda file: np.save(file, array, allow_pickle=False)
 
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(_named(entry, "images"), save(arrays[0]))
         replace_file(_named(entry, "labels"), save(arrays[1]))
         identity, numbering = found.fingerprint._asdict(), found.classes._asdict()

@@ -141,3 +141,17 @@ def test_damaged_records_and_drivers_are_listed(healthy: Path) -> None:
     assert paths.outcome(1) in found["hurt"].message
     assert found["lost"].level == "warn"
     assert found["busy"].message.startswith("driven by process")
+
+
+def test_what_other_users_can_change_is_named(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert by_subject(examine(None, "runs"))["other users"].level == "ok"
+    for name in ("here", "images"):
+        (healthy / name).mkdir()
+        (healthy / name).chmod(0o777)
+    monkeypatch.chdir(healthy / "here")
+    monkeypatch.setenv("ROBUSTSEARCH_CACHE", str(healthy / "images"))
+    found = by_subject(examine(None, "runs"))
+    assert (found["current folder"].level, found["decoded images"].level) == ("warn", "warn")
+    assert found["current folder"].message.startswith(f"{healthy / 'here'} can be written by all users (mode 777)")
+    assert "other users" not in found
+    assert found["temporary files"].level == "ok"

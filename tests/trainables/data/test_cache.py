@@ -196,3 +196,24 @@ def test_labels_beyond_the_known_classes_are_refused(tmp_path: Path) -> None:
     write_idx(tmp_path, "train", (images, labels + 1), packed=False)
     with pytest.raises(DataError, match=r"labels lie in 1 to 10; they must be 0 to 9"):
         fingerprint(DATASETS["mnist"](root=str(tmp_path)))
+
+
+def test_images_that_others_could_have_put_there_are_not_believed(
+    spec: Parquet, reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = tmp_path / "shared"
+    monkeypatch.setenv("ROBUSTSEARCH_CACHE", str(shared))
+    training_arrays(spec)
+    (record,) = shared.glob("*.json")
+    record.chmod(0o666)
+    training_arrays(spec)
+    assert len(reads) == 2
+    training_arrays(spec)
+    assert len(reads) == 2, "what was decoded again belongs to this user"
+    caching._foreign.cache_clear()
+    shared.chmod(0o777)
+    with caplog.at_level(logging.WARNING):
+        training_arrays(spec)
+    caching._foreign.cache_clear()
+    assert len(reads) == 3
+    assert f"{shared} can be written by all users (mode 777)" in caplog.text

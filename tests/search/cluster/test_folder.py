@@ -1,0 +1,96 @@
+"""The private folder of a launch: its mode, its end, and those that killed launches leave."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from search.cluster import folder
+from search.cluster.base import ClusterError
+from search.cluster.folder import launch_folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = Path(tempfile.mkdtemp(prefix="rs"))  # Short enough for sockets.
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+def test_a_launch_has_a_folder_of_its_own_which_goes_with_it(root: Path) -> None:
+    os.umask(old := os.umask(0))
+    with launch_folder() as first, launch_folder() as second:
+        assert first != second
+        assert stat.S_IMODE(first.stat().st_mode) == 0o700
+        assert folder.dead(root) == []
+        (first / "session").mkdir()
+    assert os.listdir(root) == []
+    os.umask(old)
+
+
+def test_a_failed_launch_leaves_no_folder(root: Path) -> None:
+    with pytest.raises(ZeroDivisionError), launch_folder():
+        _ = 1 / 0
+    assert os.listdir(root) == []
+
+
+HOLD = "from search.cluster.folder import launch_folder\nwith launch_folder() as f: print(f, flush=True); input()"
+
+
+def test_the_next_launch_removes_what_killed_ones_left_and_spares_living_ones(root: Path) -> None:
+    def begin() -> tuple[subprocess.Popen[str], Path]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, "TMPDIR": str(root)},
+        )
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    (living, used), (killed, left) = begin(), begin()
+    killed.kill()
+    killed.communicate()
+    strange = root / f"{folder.PREFIX}notes"
+    strange.mkdir()
+    (strange / "mine.txt").touch()
+    (root / f"{folder.PREFIX}link").symlink_to(left)
+    assert folder.dead(root) == [left]
+    with launch_folder():
+        assert used.exists()
+        assert not left.exists()
+        assert (strange / "mine.txt").exists(), "without a lock it is no launch's"
+    living.communicate("\n")
+    assert not used.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_left_alone(root: Path) -> None:
+    with launch_folder() as made:
+        other = root / f"{folder.PREFIX}other"
+        made.rename(other)
+        os.chown(other, 4321, 4321)
+    assert folder.dead(root) == []
+    assert other.exists()
+
+
+def test_a_folder_for_temporary_files_that_others_can_change_is_refused(root: Path) -> None:
+    root.chmod(0o777)
+    with pytest.raises(ClusterError, match=f"{root} can be written by all users .mode 777.; let TMPDIR name"):
+        folder.temporary()
+
+
+def test_a_long_path_gives_way_to_a_short_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert folder.temporary() == root
+    monkeypatch.setattr(tempfile, "tempdir", str(root / ("long" * 30)))
+    assert folder.temporary() == Path("/tmp")
+    inside = f"/tmp/{folder.PREFIX}12345678{folder.LONGEST_SOCKET}"
+    assert len(inside) <= folder.SOCKET_BYTES

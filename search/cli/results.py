@@ -106,7 +106,7 @@ def plot(name: str, output: Path | None, storage: str | None, as_json: bool) -> 
     answer(as_json, {"output": str(written)}, lambda: say(f"wrote {written}"))
 
 
-@click.command(cls=Command, epilog=examples("model quickstart 17.2 --output my-net"))
+@click.command(cls=Command, epilog=examples("model quickstart t17.2 --output my-net"))
 @name_argument
 @click.argument("point")
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The directory to write.")

@@ -10,33 +10,34 @@ from search.store.default_storage import arguments
 from trainables.core.errors import SpecError, StorageError
 from trainables.core.registry import nearest
 from trainables.metrics import wilson
-from trainables.store.records import Outcome, Point, TrialRecord
+from trainables.store.records import Outcome, Point, TrialRecord, point_id
 
 if TYPE_CHECKING:
     from search.results.study import Study
 
 
 def find(study: Study, point: str) -> tuple[TrialRecord, Outcome, Point]:
-    """Return a measured point of a complete trial, by its id.
+    """Return a measured point of a complete trial, by its id; `17.2`, as ids were once written, is `t17.2`.
 
     Raises:
         SpecError: there is no such point.
     """
     found = {
-        f"{trial.number}.{measured.measure}": (trial, outcome, measured)
+        point_id(trial.number, measured.measure): (trial, outcome, measured)
         for trial, outcome in study.records.trials()
         if outcome is not None and outcome.state == "complete"
         for measured in outcome.points
     }
-    if point not in found:
-        trial = point.partition(".")[0]
+    wanted = point if point.startswith("t") else f"t{point}"
+    if wanted not in found:
+        trial = wanted.partition(".")[0]
         same = [known for known in found if known.partition(".")[0] == trial]
-        hint = f" (trial {trial} has: {', '.join(same)})" if same else nearest(point, found)
+        hint = f" (trial {trial[1:]} has: {', '.join(same)})" if same else nearest(wanted, found)
         raise SpecError(
             f"'{point[:40]}' is not a point of {study.name}{hint}; "
             f"`robustsearch front {arguments(study.records.storage)}` lists them"
         )
-    return found[point]
+    return found[wanted]
 
 
 def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Path:
@@ -73,7 +74,7 @@ def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Pat
 def card(study: Study, trial: TrialRecord, outcome: Outcome, point: Point) -> dict[str, Any]:
     """Return the card from the records; `trainables.export.saved` adds what it counts in the weights."""
     return {
-        "point": f"{trial.number}.{point.measure}",
+        "point": point_id(trial.number, point.measure),
         "study": study.name,
         "trial": trial.number,
         "seed": trial.seed,

@@ -20,7 +20,7 @@ from search.objectives import pareto
 from search.space.parameters import Parameter
 from search.study.spec import StudySpec
 from trainables.metrics import wilson
-from trainables.store.records import Outcome, Point, TrialRecord
+from trainables.store.records import Outcome, Point, TrialRecord, point_id
 
 PARAM = "param."
 """Prefix of the column of a searched parameter, before its dotted path."""
@@ -137,7 +137,7 @@ def _point_row(trial: TrialRecord, point: Point, feasible: bool, on_front: bool)
     clean = wilson(point.clean_correct, point.examples)
     same = {name: getattr(point, name) for name in _SHARED}
     return PointRow(
-        point=f"{trial.number}.{point.measure}",
+        point=point_id(trial.number, point.measure),
         trial=trial.number,
         study=trial.study,
         recipe=_kind(trial, "recipe"),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainables.core.errors import StorageError
 from trainables.store import paths
-from trainables.store.records import Point
+from trainables.store.records import Point, point_id
 from trainables.store.storage import Storage
 
 _MEASURED = (
@@ -51,7 +51,7 @@ NOTHING = WarmStartPoints()
 def copied(study: str, trial: int, params: dict[str, Any], point: Point) -> WarmStartPoint:
     """Copy a point of another study."""
     measured = {name: getattr(point, name) for name in _MEASURED}
-    return WarmStartPoint(study=study, point=f"{trial}.{point.measure}", params=params, measured=measured)
+    return WarmStartPoint(study=study, point=point_id(trial, point.measure), params=params, measured=measured)
 
 
 def write(storage: Storage, points: WarmStartPoints) -> None:

@@ -23,6 +23,7 @@ from search.results.exporters.latex import escape as latex_escape
 from search.results.exporters.markdown import escape as markdown_escape
 from search.results.study import Study
 from search.results.table import PointRow, TrialRow, point_rows, table, trial_rows
+from search.space.parameters import PARAMETERS
 from search.testing.exporters import HOSTILE, ExporterKit
 from tests.search import factories
 
@@ -198,8 +199,97 @@ def test_csv_protects_all_but_plain_numbers(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["-5", "+3", "-0.25", "1e-4", "-1e-4"])
-def test_csv_leaves_plain_numbers_alone(text: str) -> None:
-    assert cell(text) == text
+def test_csv_leaves_numbers_alone_and_marks_text_that_looks_like_one(text: str) -> None:
+    value = json.loads(text.removeprefix("+"))
+    assert cell(value) == repr(value)
+    assert cell(text) == f"'{text}"
+
+
+LOOK_ALIKES = st.sampled_from(
+    [
+        "8/255",
+        "0.10",
+        "0.1",
+        "007",
+        "1e5",
+        "12e34",
+        "0x1f",
+        "1_000",
+        "123",
+        "nan",
+        "NA",
+        "N/A",
+        "None",
+        "null",
+        "inf",
+        "-inf",
+        "Infinity",
+        "true",
+        "t",
+        "yes",
+        "2024-01-01",
+        "1-2",
+        "12:30",
+        "28.11.2026",
+        "2024-01-01T00:00:00+00:00",
+        "epoch",
+        "#x",
+        "[1]",
+        "{}",
+        "it's",
+        "'0.1",
+        "'",
+        "''",
+        "=1",
+        "/home",
+        "١٢",
+        "0.1.0",
+        "",
+        " a",
+        "a ",
+        "nan ",
+    ]
+)
+CELLS = LOOK_ALIKES | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+
+
+def _frames(path: Path) -> dict[str, list[dict[str, object]]]:
+    """Read a file with the default options of each reader, missing values as None."""
+    duckdb, pandas, polars = (pytest.importorskip(name) for name in ("duckdb", "pandas", "polars"))
+    frame = pandas.read_csv(path)
+    return {
+        "pandas": frame.astype(object).where(frame.notna(), None).to_dict("records"),
+        "polars": polars.read_csv(path).to_dicts(),
+        "duckdb": duckdb.sql(f"select * from '{path}'").to_arrow_table().to_pylist(),
+    }
+
+
+def _checked_csv(rows: list[tuple[str, str, str | None]], directory: Path) -> None:
+    space = {"p": PARAMETERS.parse({"kind": "categorical", "choices": ["a", "b"]})}
+    found = []
+    for number, (one, two, three) in enumerate(rows):
+        trial = factories.trial(number, study=one).model_copy(update={"params": {"p": three}, "spec": {"model": two}})
+        point = factories.point(number, attack=two, eps_text=one, device=two, flags=("x",))
+        found.append((trial, factories.outcome(number, [point])))
+    given = table(PointRow, point_rows(SPEC, found), space)
+    assert json.loads(exporter("json").render(given, what="points", study="s")) == given.to_pylist()
+    target = directory / "x.csv"
+    target.write_bytes(exporter("csv").render(given, what="points", study="s"))
+    wanted = [row | {"flags": "x"} for row in given.drop_columns(["started", "finished"]).to_pylist()]
+    for reader, frame in _frames(target).items():
+        back = [{k: v.removeprefix("'") if isinstance(v, str) else v for k, v in row.items()} for row in frame]
+        assert [{name: row[name] for name in wanted[0]} for row in back] == wanted, reader
+
+
+def test_csv_reads_back_equal_in_pandas_polars_and_duckdb(tmp_path: Path) -> None:
+    @settings(max_examples=15, deadline=None)
+    @given(st.lists(st.tuples(CELLS, CELLS, st.none() | CELLS), min_size=1, max_size=5))
+    def check(rows: list[tuple[str, str, str | None]]) -> None:
+        _checked_csv(rows, tmp_path)
+
+    check()
+    for text in ("0.10", "123", "12e34", "nan", "t", "a\rb", "'", ""):  # a column of nothing else
+        _checked_csv([(text, text, text)], tmp_path)
 
 
 @settings(max_examples=200)

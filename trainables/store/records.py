@@ -20,6 +20,11 @@ Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+def point_id(trial: int, measure: int) -> str:
+    """Return the id of a point, such as `t17.2`. The letter keeps readers of CSV from taking it for a number."""
+    return f"t{trial}.{measure}"
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 

@@ -1,8 +1,7 @@
-"""Comma-separated values, safe to open in a spreadsheet."""
+"""Comma-separated values, which readers take as they were written and spreadsheets do not run."""
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,14 +11,43 @@ from search.results.exporters.base import Exporter
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_TIMES = frozenset({"issued", "started", "finished"})
+_FRACTION = re.compile(r"[0-9]+/[0-9]+")
+_READ_AS_OTHER = frozenset(
+    [
+        "nan",
+        "na",
+        "n/a",
+        "null",
+        "none",
+        "nil",
+        "nat",
+        "inf",
+        "infinity",
+        "true",
+        "false",
+        "t",
+        "f",
+        "yes",
+        "no",
+        "y",
+        "n",
+        "on",
+        "off",
+        "epoch",
+        "now",
+        "today",
+    ]
+)
+"""Words that pandas, polars or duckdb take for a missing value, a number, a truth value or a time."""
 
 
 class Csv(Exporter):
     """CSV in UTF-8 with a heading line.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe in front; flags are joined
-    by `;`; an unknown value is an empty cell; numbers are written so that they read back equal.
+    Text that a reader would take for something else, or a spreadsheet for a formula, gets an apostrophe in front, and
+    so does the empty text; flags are joined by `;`; an unknown value is an empty cell; numbers are written so that
+    they read back equal.
     """
 
     kind: Literal["csv"] = "csv"
@@ -27,22 +55,41 @@ class Csv(Exporter):
 
     def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([cell(name) for name in table.column_names])
+        text.write(_line([cell(name) for name in table.column_names]))
         for row in table.to_pylist():
-            writer.writerow([cell(value) for value in row.values()])
+            cells = [value if name in _TIMES and value else cell(value) for name, value in row.items()]
+            text.write(_line(cells))
         return text.getvalue().encode("utf-8")
 
 
+def _line(cells: list[str]) -> str:
+    return ",".join(map(_quoted, cells)) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Quote where RFC 4180 asks for it. The csv module would leave a carriage return bare, which ends a row."""
+    return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
+
+
 def cell(value: Any) -> str:
-    """Return a value as text that no spreadsheet runs as a formula. Source: OWASP, CSV Injection."""
+    """Return a value as a cell. Text stays text for every reader, and is no formula (OWASP, CSV Injection)."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return repr(value)
-    text = ";".join(value) if isinstance(value, list) else str(value)
-    if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")) and not _NUMBER.fullmatch(text):
-        return f"'{text}"
-    return text
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, list):
+        return marked(";".join(value)) if value else ""
+    return marked(str(value))
+
+
+def marked(text: str) -> str:
+    """Return text with an apostrophe in front, unless it begins with a letter and no reader takes it for anything else.
+
+    `text.removeprefix("'")` is the reverse. Text that begins with an apostrophe gets one more.
+    """
+    plain = text[:1].isalpha() and text.strip().casefold() not in _READ_AS_OTHER
+    return text if plain or _FRACTION.fullmatch(text) else f"'{text}"

@@ -63,7 +63,7 @@ def take(place: Path, which: str, output: str = "taken", *more: str) -> tuple[in
 
 def test_the_network_is_the_one_that_was_measured(studied: tuple[Path, State]) -> None:
     place, state = studied
-    code, _, error = take(place, "0.1")
+    code, _, error = take(place, "t0.1")
     assert (code, error) == (0, f"wrote {place / 'taken'}\n")
     network = saved.load(place / "taken")
     spec = study_spec()
@@ -74,12 +74,12 @@ def test_the_network_is_the_one_that_was_measured(studied: tuple[Path, State]) -
 
 def test_the_card_says_what_the_network_is(studied: tuple[Path, State]) -> None:
     place, state = studied
-    code, out, _ = take(place, "0.1", "taken", "--json")
+    code, out, _ = take(place, "t0.1", "taken", "--json")
     assert (code, json.loads(out)) == (0, {"output": str(place / "taken")})
     card = json.loads((place / "taken" / paths.MODEL_CARD).read_text())
     study = Study.open(str(place / "runs" / "synthetic"))
     row = study.points()[1]
-    assert (card["study"], card["trial"], card["point"], card["seed"]) == ("synthetic", 0, "0.1", 0)
+    assert (card["study"], card["trial"], card["point"], card["seed"]) == ("synthetic", 0, "t0.1", 0)
     assert card["params"] == params(0)
     assert card["prunable"] == state.size() < card["parameters"] == sum(p.numel() for p in state.params.values())
     assert card["sparsity"] == pytest.approx(1 - state.nonzero() / state.size(), abs=1e-12)
@@ -100,10 +100,10 @@ def test_the_card_says_what_the_network_is(studied: tuple[Path, State]) -> None:
 
 def test_a_network_that_was_measured_with_noise_is_not_written_without(tmp_path: Path) -> None:
     place, _ = stored(tmp_path / "off", study_spec(), strength=0.5)
-    assert take(place, "0.1")[0] == 0
+    assert take(place, "t0.1")[0] == 0
     assert json.loads((place / "taken" / paths.MODEL_CARD).read_text())["noise"] == pytest.approx(0.5)
     place, _ = stored(tmp_path / "on", study_spec(protocol={"eps": 0.1, "noise": True}), strength=0.5)
-    code, _, error = take(place, "0.1")
+    code, _, error = take(place, "t0.1")
     assert code == 2
     assert "measured with noise" in error
     assert not (place / "taken").exists()
@@ -111,14 +111,14 @@ def test_a_network_that_was_measured_with_noise_is_not_written_without(tmp_path:
 
 def test_a_network_is_written_without_its_dead_filters_if_it_has_any(tmp_path: Path) -> None:
     place, state = stored(tmp_path, study_spec())
-    code, out, error = take(place, "0.1", "taken", "--shrink", "--json")
+    code, out, error = take(place, "t0.1", "taken", "--shrink", "--json")
     assert (code, json.loads(out)["error"]["exit_code"]) == (2, 2)
     assert "no filter of this network is dead" in error
     assert not (place / "taken").exists()
     place, state = stored(tmp_path / "filters", study_spec(), dead=20)
-    code, _, error = take(place, "0.1", "small", "--shrink")
+    code, _, error = take(place, "t0.1", "small", "--shrink")
     assert (code, error) == (0, f"wrote {place / 'small'}\n")
-    assert take(place, "0.1", "whole")[0] == 0
+    assert take(place, "t0.1", "whole")[0] == 0
     images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     small = saved.load(place / "small")
     with torch.no_grad():
@@ -130,7 +130,16 @@ def test_a_network_is_written_without_its_dead_filters_if_it_has_any(tmp_path: P
     assert card["robust_accuracy"]["value"] == Study.open(str(place / "runs" / "synthetic")).points()[1].robust_accuracy
 
 
-@pytest.mark.parametrize(("which", "hint"), [("0.7", "trial 0 has: 0.0, 0.1"), ("9.1", "0.1"), ("best", "front")])
+@pytest.mark.parametrize(
+    ("which", "hint"),
+    [
+        ("t0.7", "trial 0 has: t0.0, t0.1"),
+        ("0.7", "trial 0 has: t0.0, t0.1"),
+        ("0.10", "trial 0 has: t0.0, t0.1"),
+        ("t9.1", "t0.1"),
+        ("best", "front"),
+    ],
+)
 def test_an_unknown_point_is_answered_with_those_near(which: str, hint: str, studied: tuple[Path, State]) -> None:
     code, _, error = take(studied[0], which)
     assert code == 2
@@ -138,15 +147,21 @@ def test_an_unknown_point_is_answered_with_those_near(which: str, hint: str, stu
     assert not (studied[0] / "taken").exists()
 
 
+def test_an_id_of_the_older_form_is_the_same_point(studied: tuple[Path, State]) -> None:
+    place, _ = studied
+    assert take(place, "0.1")[0] == 0
+    assert json.loads((place / "taken" / paths.MODEL_CARD).read_text())["point"] == "t0.1"
+
+
 def test_lost_weights_and_damaged_ones_are_not_handed_out(studied: tuple[Path, State]) -> None:
     place, _ = studied
-    assert take(place, "0.0")[0] == 5
+    assert take(place, "t0.0")[0] == 5
     folder = place / "runs" / "synthetic" / paths.stage("a" * 64)
     weights = folder / paths.STATE
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    code, _, error = take(place, "0.1")
+    code, _, error = take(place, "t0.1")
     assert code == 5
     assert "missing or damaged" in error
 
@@ -158,7 +173,7 @@ def test_nothing_is_written_over(output: str, studied: tuple[Path, State]) -> No
     (place / "full" / "kept").write_text("")
     (place / "file").write_text("")
     before = sorted(place.rglob("*"))
-    code, _, error = take(place, "0.1", output)
+    code, _, error = take(place, "t0.1", output)
     assert code in (2, 5)
     assert str(place / output) in error
     assert sorted(place.rglob("*")) == before

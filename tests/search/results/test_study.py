@@ -82,9 +82,9 @@ def test_network_shared_by_trials_is_listed_once_under_the_first(tmp_path: Path)
         own = factories.point(1, sparsity=0.9, robust_accuracy=0.6 + number / 100)
         records.write_outcome(factories.outcome(number, [dense, own]))
     study = Study(records)
-    assert [row.point for row in study.points() if row.on_front] == ["0.0", "1.0", "2.0", "2.1"]
-    assert [row.point for row in study.front()] == ["0.0", "2.1"]
-    assert study.table("front").column("point").to_pylist() == ["0.0", "2.1"]
+    assert [row.point for row in study.points() if row.on_front] == ["t0.0", "t1.0", "t2.0", "t2.1"]
+    assert [row.point for row in study.front()] == ["t0.0", "t2.1"]
+    assert study.table("front").column("point").to_pylist() == ["t0.0", "t2.1"]
 
 
 def test_nothing_feasible_gives_an_empty_front_and_the_least_violating_first(tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ def test_nothing_feasible_gives_an_empty_front_and_the_least_violating_first(tmp
     study = Study(records)
     assert study.front() == []
     assert study.hypervolume() == 0
-    assert [row.point for row in study.infeasible()] == ["1.0", "2.0", "0.0"]
-    assert [row.point for row in study.infeasible(limit=1)] == ["1.0"]
+    assert [row.point for row in study.infeasible()] == ["t1.0", "t2.0", "t0.0"]
+    assert [row.point for row in study.infeasible(limit=1)] == ["t1.0"]
 
 
 def test_summary_counts_every_issued_trial_once(study: Study) -> None:
@@ -128,7 +128,7 @@ def test_damaged_record_is_counted_and_the_rest_is_read(study: Study) -> None:
     assert again.summary().damaged == 1
     assert again.summary().issued == 12
     assert [damaged.path for damaged in again.damaged()] == [paths.outcome(0)]
-    assert "0.0" not in {row.point for row in again.points()}
+    assert "t0.0" not in {row.point for row in again.points()}
 
 
 def test_new_outcomes_are_seen_without_opening_again(study: Study) -> None:

@@ -61,7 +61,7 @@ def test_row_holds_what_was_recorded() -> None:
         2, robust_accuracy=0.7, macs_dense=100, macs_effective=50, flags=("a", "b"), status="warn"
     )
     (row,) = point_rows(SPEC, trials(complete(0, measured)))
-    assert (row.point, row.trial, row.study, row.seed) == ("0.2", 0, "synthetic", 0)
+    assert (row.point, row.trial, row.study, row.seed) == ("t0.2", 0, "synthetic", 0)
     assert (row.recipe, row.model, row.data) == ("three_stage", "lenet300", "digits")
     assert (row.robust_accuracy_low, row.robust_accuracy_high) == wilson(252, 360)
     assert (row.clean_accuracy_low, row.clean_accuracy_high) == wilson(324, 360)
@@ -97,7 +97,7 @@ def test_only_complete_trials_have_points() -> None:
         None,
     )
     rows = point_rows(SPEC, found)
-    assert [(row.point, row.on_front) for row in rows] == [("0.0", True)]
+    assert [(row.point, row.on_front) for row in rows] == [("t0.0", True)]
 
 
 def test_infeasible_and_invalid_points_are_never_on_the_front_and_beat_nobody() -> None:
@@ -116,7 +116,7 @@ def test_infeasible_and_invalid_points_are_never_on_the_front_and_beat_nobody() 
 def test_duplicates_and_ties_are_both_on_the_front() -> None:
     same = {"robust_accuracy": 0.6, "sparsity": 0.5}
     rows = point_rows(SPEC, trials(*(complete(n, factories.point(**same, seconds=n)) for n in range(3))))
-    assert [(row.point, row.on_front) for row in rows] == [("0.0", True), ("1.0", True), ("2.0", True)]
+    assert [(row.point, row.on_front) for row in rows] == [("t0.0", True), ("t1.0", True), ("t2.0", True)]
 
 
 def test_point_whose_objective_is_unknown_is_off_the_front() -> None:

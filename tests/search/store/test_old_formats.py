@@ -17,7 +17,7 @@ from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 
 STUDIES = Path(__file__).parents[2] / "fixtures" / "studies"
-FRONTS = {"schema-1": ["1.0", "2.1", "0.1", "0.2"]}
+FRONTS = {"schema-1": ["t1.0", "t2.1", "t0.1", "t0.2"]}
 """By study, the front that the version which wrote it printed, but for trial 3, whose end was taken out."""
 UNFINISHED = {"schema-1": 3}
 

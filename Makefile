@@ -36,7 +36,8 @@ test-quick: install
 test: install
 	$(MAKE) --no-print-directory --jobs 2 lint suite
 
-# What `test` does in short, at length: forty kills of drivers, workers and nodes, where `test` has eight.
+# What `test` does in short, at length: forty kills of drivers, workers and nodes, where `test` has eight, and an hour of
+# fuzzing (FUZZ_SECONDS), where `test` has half a minute.
 test-long: install
 	$(PYTEST) -m 'long and not gpu'
 

@@ -1,6 +1,7 @@
 """What the import of foreign code may do to the process: nothing that outlasts it.
 
-The code cannot end the process, and reads neither the command's arguments nor its input. What it prints goes to
+The code cannot end the process, and reads neither the command's arguments nor its input: to the libraries that it
+imports, there are none. What it prints goes to
 stderr. Changes of the current directory, signal handlers, warning filters, logging and torch's defaults are undone.
 """
 
@@ -12,10 +13,13 @@ import logging
 import os
 import signal
 import sys
+import sysconfig
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from types import FrameType
 from typing import Any, SupportsIndex
 
 PATIENCE_SECONDS = 10
@@ -25,18 +29,46 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ENDS = ("_exit", "abort", "execv", "execve")
 """Functions of `os` that end the process without an exception; the others of their kind call these."""
 
+_PARSERS = frozenset({"argparse", "optparse", "getopt", "click", "typer", "fire", "docopt", "absl"})
+"""Modules that read arguments for whoever calls them."""
+
+OURS = frozenset({"search", "trainables", "clusters"})
+_PACKAGES = Path(__file__).resolve().parents[2]
+_LIBRARIES = tuple(
+    dict.fromkeys(
+        [sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+        + [str(_PACKAGES / name) + os.sep for name in sorted(OURS)]
+    )
+)
+
 
 class Refused(BaseException):
     """The code called what it must not call while it is imported."""
 
 
 class _Arguments(list[str]):
-    """A `sys.argv` of which only the first item, the name, can be read."""
+    """A `sys.argv` with one item, the name. Only installed libraries may ask for more, and find nothing."""
+
+    refusing = True
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, SupportsIndex) and index.__index__() == 0:
-            return super().__getitem__(0)
-        raise Refused("it reads the arguments of the command (sys.argv)")
+        first = isinstance(index, SupportsIndex) and index.__index__() == 0
+        if self.refusing and not first and not _asked_by_library():
+            raise Refused("it reads the arguments of the command (sys.argv)")
+        return super().__getitem__(index)
+
+
+def _asked_by_library() -> bool:
+    """Return whether code of an installed library asks, by itself or by a parser of arguments that it calls."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _PARSERS:
+        frame = frame.f_back
+    return frame is not None and installed(frame.f_code.co_filename)
+
+
+def installed(file: str) -> bool:
+    """Return whether a file is part of Python, of an installed package or of robustsearch."""
+    return file.startswith("<") or os.path.abspath(file).startswith(_LIBRARIES)
 
 
 @contextmanager
@@ -54,10 +86,11 @@ def contained(name: str) -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _arguments(name: str) -> Iterator[None]:
     before = sys.argv
-    sys.argv = _Arguments([name])
+    sys.argv = arguments = _Arguments([name])
     try:
         yield
     finally:
+        arguments.refusing = False  # Whoever keeps the list may look at it later.
         sys.argv = before
 
 

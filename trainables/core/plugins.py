@@ -11,7 +11,6 @@ import importlib.util
 import keyword
 import os
 import sys
-import sysconfig
 import traceback
 from bdb import BdbQuit
 from collections.abc import Iterable, Sequence
@@ -19,22 +18,14 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-from trainables.core.contained import Refused, contained
+from trainables.core.contained import OURS, Refused, contained, installed
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest, restored_on_error
 
-_OURS = frozenset({"search", "trainables", "clusters"})
 _USED = frozenset(
     (
         *("torch", "torchvision", "ray", "optuna", "numpy", "scipy", "sklearn", "pandas", "pyarrow", "pydantic"),
         *("pydantic_core", "click", "rich", "yaml", "safetensors", "matplotlib"),
-    )
-)
-_PACKAGES = Path(__file__).resolve().parents[2]
-_LIBRARIES = tuple(
-    dict.fromkeys(
-        [sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-        + [str(_PACKAGES / name) + os.sep for name in sorted(_OURS)]
     )
 )
 _SCRIPT = 'put what only a script does below `if __name__ == "__main__":`'
@@ -89,7 +80,7 @@ def name_problem(name: str) -> str | None:
         return f"{name!r} is no name of a module; a plug-in is named as in an import statement, such as my_models"
     if parts[0] in sys.stdlib_module_names:
         return f"{name!r} is a module of Python's standard library; give your module another name"
-    if parts[0] in _OURS | _USED:
+    if parts[0] in OURS | _USED:
         return f"{name!r} is a module of robustsearch or of a package that it uses; give your module another name"
     return None
 
@@ -246,7 +237,7 @@ def _place(error: BaseException, names: Sequence[str]) -> str | None:
         module = str(frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] in tops:
             return f"{_within(file, module)}, line {line}"
-        if not (file.startswith("<") or os.path.abspath(file).startswith(_LIBRARIES)):
+        if not installed(file):
             return _at(file, line)
     return None
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 import warnings
 from pathlib import Path
@@ -51,6 +53,26 @@ def test_the_name_of_the_program_is_all_that_can_be_read_of_its_arguments() -> N
         for index in (1, -1, slice(1, None), slice(None)):
             with pytest.raises(Refused, match=r"sys\.argv"):
                 sys.argv[index]
+
+
+PARSES = "import argparse\nVALUE = argparse.ArgumentParser().parse_args()\n"
+READS = "import sys\nVALUE = (sys.argv[1:], '--json' in sys.argv, sys.argv[:])\n"
+
+
+@pytest.mark.parametrize("code", [PARSES, READS], ids=["parses", "reads"])
+def test_an_installed_library_may_look_for_arguments_and_finds_none(code: str, tmp_path: Path) -> None:
+    def execute(file: str) -> object:
+        names = {"__name__": "some_library"}
+        exec(compile(code, file, "exec"), names)
+        return names["VALUE"]
+
+    with contained("name"):
+        found = execute(f"{sysconfig.get_path('purelib')}/some_library/__init__.py")
+        assert found == (argparse.Namespace() if code == PARSES else ([], False, ["name"]))
+        kept = sys.argv
+        with pytest.raises(Refused, match=r"sys\.argv"):
+            execute(str(tmp_path / "own.py"))
+    assert kept[1:] == []
 
 
 def test_children_may_end() -> None:

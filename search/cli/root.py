@@ -91,6 +91,8 @@ class Root(Group):
         try:
             code = self._code(arguments, *rest, **extra)
             streams.flush()
+            if args is None:
+                streams.complete()
         except (OSError, streams.Refused) as error:
             message, code = streams.lost(error.error if isinstance(error, streams.Refused) else error)
             if message:
@@ -116,7 +118,7 @@ class Root(Group):
         except RobustsearchError as error:
             return _report(f"{error}{plugins.source(error)}", error.exit_code, arguments)
         except (Exception, SystemExit, GeneratorExit) as error:
-            if failure := plugins.blamed(error):
+            if failure := plugins.blamed(error.error if isinstance(error, streams.Refused) else error):
                 return _report(failure, ExitCode.BAD_INPUT, arguments)
             if isinstance(error, (OSError, streams.Refused)):
                 raise

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -51,6 +52,12 @@ def flush() -> None:
     """
     if sys.stdout is not None:
         sys.stdout.flush()
+
+
+def complete() -> None:
+    """Send to stderr what exit handlers and threads print from now on: the answer on stdout is complete."""
+    with suppress(OSError):  # One of them is closed.
+        os.dup2(2, 1)
 
 
 def lost(error: OSError) -> tuple[str, ExitCode]:

@@ -2,13 +2,15 @@
 
 The code cannot end the process, and reads neither the command's arguments nor its input: to the libraries that it
 imports, there are none. What it prints goes to
-stderr. Changes of the current directory, signal handlers, warning filters, logging and torch's defaults are undone.
+stderr. Changes of the current directory, signal handlers and timers, warning filters, logging, locale, umask, recursion
+limit and torch's defaults are undone. What is added to `sys.path` goes to its end.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import io
+import locale
 import logging
 import os
 import signal
@@ -29,6 +31,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ENDS = ("_exit", "abort", "execv", "execve")
 """Functions of `os` that end the process without an exception; the others of their kind call these."""
 
+_contained: set[str] = set()
+"""The packages and modules that were imported so."""
+
 _PARSERS = frozenset({"argparse", "optparse", "getopt", "click", "typer", "fire", "docopt", "absl"})
 """Modules that read arguments for whoever calls them."""
 
@@ -42,8 +47,8 @@ _LIBRARIES = tuple(
 )
 
 
-class Refused(BaseException):
-    """The code called what it must not call while it is imported."""
+class Refused(SystemExit):
+    """The code reads arguments that are not its own, or would end the process."""
 
 
 class _Arguments(list[str]):
@@ -60,10 +65,24 @@ class _Arguments(list[str]):
 
 def _asked_by_library() -> bool:
     """Return whether code of an installed library asks, by itself or by a parser of arguments that it calls."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _PARSERS:
-        frame = frame.f_back
+    frame = _caller(_PARSERS)
     return frame is not None and installed(frame.f_code.co_filename)
+
+
+def _caller(between: frozenset[str]) -> FrameType | None:
+    """Return the frame that called the caller of this function's caller, but for those of some packages."""
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None and _package(frame) in between:
+        frame = frame.f_back
+    return frame
+
+
+def _ended_by_plugin() -> bool:
+    return _package(_caller(frozenset({"os"}))) in _contained
+
+
+def _package(frame: FrameType | None) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] if frame else ""
 
 
 def installed(file: str) -> bool:
@@ -75,7 +94,7 @@ def installed(file: str) -> bool:
 def contained(name: str) -> Iterator[Callable[[], bool]]:
     """Import `name` within this block; yields whether a signal has arrived, whose exception is the user's."""
     with ExitStack() as stack:
-        for part in (_arguments, _folder, _logging, _torch, _no_end, _faults, _slow):
+        for part in (_arguments, _folder, _path, _interpreter, _logging, _torch, _no_end, _faults, _slow):
             stack.enter_context(part(name))
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(_input())
@@ -109,6 +128,30 @@ def _folder(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def _path(name: str) -> Iterator[None]:
+    """Keep what is added to `sys.path`, but where it hides no module of anybody else."""
+    path, before = sys.path, sys.path[:]
+    try:
+        yield
+    finally:
+        added = [entry for entry in sys.path if entry not in before]
+        sys.path = path
+        path[:] = before + added
+
+
+@contextmanager
+def _interpreter(name: str) -> Iterator[None]:
+    limit, culture, mask = sys.getrecursionlimit(), locale.setlocale(locale.LC_ALL), os.umask(0o077)
+    os.umask(mask)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+        locale.setlocale(locale.LC_ALL, culture)
+        os.umask(mask)
+
+
+@contextmanager
 def _logging(name: str) -> Iterator[None]:
     root = logging.getLogger()
     level, handlers, disabled = root.level, root.handlers[:], root.manager.disable
@@ -129,25 +172,31 @@ def _torch(name: str) -> Iterator[None]:
     finally:
         torch = sys.modules.get("torch")
         if torch is not None and hasattr(torch, "get_default_dtype"):
-            dtype, gradients = before or (torch.float32, True)
-            if (dtype, gradients) != _defaults(torch):
+            cpu = torch.device("cpu")
+            dtype, device, gradients = before or (torch.float32, cpu, True)
+            if (dtype, device, gradients) != _defaults(torch):
                 torch.set_default_dtype(dtype)
+                torch.set_default_device(None if device == cpu else device)
                 torch.set_grad_enabled(gradients)
 
 
-def _defaults(torch: Any) -> tuple[Any, bool]:
-    return torch.get_default_dtype(), torch.is_grad_enabled()
+def _defaults(torch: Any) -> tuple[Any, Any, bool]:
+    return torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
 
 
 @contextmanager
 def _no_end(name: str) -> Iterator[None]:
-    """Let calls that end the process raise; a child of a fork may end."""
-    own, over = os.getpid(), threading.Event()
-    before = {call: getattr(os, call) for call in _ENDS}
+    """Let calls that end the process raise, later too where the code calls them, in a method or in a thread.
 
-    def guarded(call: str) -> Callable[..., Any]:
+    A child of a fork may end, and does where the import ends.
+    """
+    own = os.getpid()
+    before: dict[str, Callable[..., Any]] = {call: getattr(os, call) for call in _ENDS}
+    _contained.add(name.partition(".")[0])
+
+    def refusing(call: str, always: bool) -> Callable[..., Any]:
         def end(*arguments: Any, **options: Any) -> Any:
-            if os.getpid() == own and not over.is_set():
+            if os.getpid() == own and (always or _ended_by_plugin()):
                 shown = ", ".join(map(repr, arguments))[:80]
                 raise Refused(f"it calls os.{call}({shown})")
             return before[call](*arguments, **options)
@@ -155,13 +204,14 @@ def _no_end(name: str) -> Iterator[None]:
         return end
 
     for call in _ENDS:
-        setattr(os, call, guarded(call))
+        setattr(os, call, refusing(call, always=True))
     try:
         yield
     finally:
-        over.set()
-        for call, function in before.items():
-            setattr(os, call, function)
+        if os.getpid() != own:
+            before["_exit"](1)  # The rest of the command is the parent's alone.
+        for call in _ENDS:
+            setattr(os, call, refusing(call, always=False))
 
 
 @contextmanager
@@ -217,10 +267,24 @@ def _input() -> Iterator[None]:
             sys.stdin = before
 
 
+class _Lent:
+    """A stream that is not closed by those who have it on loan."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
 @contextmanager
 def _output() -> Iterator[None]:
     """Send what the code and its child processes print to stderr: stdout is the answer of the command."""
-    with redirect_stderr(sys.stderr), redirect_stdout(sys.stderr), _descriptor():
+    lent: Any = _Lent(sys.stderr)
+    with redirect_stderr(lent), redirect_stdout(lent), _descriptor():
         yield
 
 
@@ -245,12 +309,13 @@ def _descriptor() -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
-    """Note signals that arrive, and undo changes of their handlers."""
+    """Note signals that end a command, and undo changes of all handlers and of the timer."""
     arrived = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield arrived.is_set
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    timer = signal.getitimer(signal.ITIMER_REAL)
 
     def noting(handler: Callable[..., Any]) -> Callable[..., Any]:
         def handle(number: int, frame: Any) -> Any:
@@ -259,12 +324,13 @@ def _signals() -> Iterator[Callable[[], bool]]:
 
         return handle
 
-    for number, handler in before.items():
-        if callable(handler):
+    for number in _SIGNALS:
+        if callable(handler := before[number]):
             signal.signal(number, noting(handler))
     try:
         yield arrived.is_set
     finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
         for number, handler in before.items():
-            if handler is not None:
+            if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)

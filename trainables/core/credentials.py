@@ -12,18 +12,20 @@ ADVICE = (
 )
 
 _PORT = r"\d+([/?#]|$)"
-_USER_WITH_PASSWORD = re.compile(rf"://[^/?#@:\[]*:(?!{_PORT})[^@]*@")
+_USER_WITH_PASSWORD = re.compile(rf"://(?!\[[0-9a-f:.]*\])[^/?#@:]*:(?!{_PORT})[^@]*@", re.IGNORECASE)
 _NAME = (
     r"sig|signature|sas|key|password|passwd|pass|pwd|secret|token|auth|authorization|bearer"
     r"|[\w-]*(access|account|secret|private|api|shared|session|subscription|storage)[\w-]*(key|token|signature)(-?id)?"
     r"|[\w-]*(secret|password|passwd|passphrase|credentials?|token)|[\w-]*-signature"
 )
-_PARAMETER = re.compile(rf"://.*[?&#;]({_NAME})=[^&#]", re.IGNORECASE | re.DOTALL)
+_ONE_SLASH = re.compile(r"\b([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)
+_PARAMETER = re.compile(rf"://.*[?&#;]({_NAME})[=:][^&#]", re.IGNORECASE | re.DOTALL)
 
 
 def in_uri(text: str) -> bool:
-    """Return whether a text has a URI with a password, a key or a token, percent-encoded or not."""
+    """Return whether a text has a URI with a password, a key or a token, however it is encoded."""
     for _ in range(4):
+        text = _ONE_SLASH.sub(r"\1://", text)
         if "://" in text and (_USER_WITH_PASSWORD.search(text) or _PARAMETER.search(text)):
             return True
         if (decoded := unquote(text)) == text:

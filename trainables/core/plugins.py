@@ -161,7 +161,7 @@ def _reason(name: str, names: Sequence[str], error: BaseException) -> str:
     place = _place(error, names)
     if missing and place is None and (missing == name or name.startswith(f"{missing}.")):
         return _absent(name, missing)
-    text = what(error)
+    text = what(error) + (f"; {_SCRIPT}" if isinstance(error, SystemExit) else "")
     folder = _named.folders.get(name.partition(".")[0])
     if missing and folder and PathFinder.find_spec(missing.partition(".")[0], [folder]):
         text += (
@@ -183,14 +183,15 @@ def _absent(name: str, missing: str) -> str:
 
 def what(error: BaseException) -> str:
     """Return what an error of a plug-in's code is, for a message."""
-    if isinstance(error, SystemExit):
-        return f"it calls sys.exit({error.code!r}); {_SCRIPT}"
-    if isinstance(error, Refused):
-        return f"{error}; {_SCRIPT}"
     try:
+        if isinstance(error, Refused):
+            return str(error)
+        if isinstance(error, SystemExit):
+            return f"it calls sys.exit({error.code!r})"
         text = str(error.msg if isinstance(error, SyntaxError) else error)
-    except Exception:
+    except (Exception, SystemExit, GeneratorExit):
         text = "its message cannot be written"
+    text = "; ".join(filter(None, map(str.strip, text[: 2 * _MAX_MESSAGE].splitlines())))
     text = text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

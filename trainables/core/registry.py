@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import GetCoreSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError, PydanticUndefined, core_schema
 
 from trainables.core.errors import SpecError
 from trainables.core.spec import Spec
@@ -68,6 +68,24 @@ def _is_computed(name: str, member: object) -> bool:
     return isinstance(member, property) and not name.startswith(("_", "model_"))
 
 
+def _other_parameters(base: Any, method: Any) -> str:
+    """Say which parameters a method should take, where it cannot be called as that of its base."""
+    if method is base or not (callable(method) and callable(base)):
+        return ""
+    wanted = inspect.signature(base)
+    named = [name for name, parameter in wanted.parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    try:
+        inspect.signature(method).bind(*[None] * (len(wanted.parameters) - len(named)), **dict.fromkeys(named))
+    except TypeError as error:
+        names = [str(parameter.replace(annotation=parameter.empty)) for parameter in wanted.parameters.values()]
+        if named:
+            names.insert(len(names) - len(named), "*")
+        return f"cannot be called as ({', '.join(names)}): {error}"
+    except ValueError:  # It is written in C, without a signature.
+        pass
+    return ""
+
+
 class Registry(Mapping[str, type[S]], Generic[S]):
     """A table from `kind` to the spec class that implements it.
 
@@ -89,18 +107,25 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         """Add one kind.
 
         Raises:
-            ValueError: the class does not derive from the family's base, lacks a method that is abstract there, has
-                another `kind`, or the kind is taken by another class.
+            ValueError: the class does not derive from the family's base, lacks a method that is abstract there or
+                defines it with other parameters, has another `kind`, or the kind is taken by another class.
         """
-        if not issubclass(implementation, self.base):
+        if not (isinstance(implementation, type) and issubclass(implementation, self.base)):
+            given = getattr(implementation, "__qualname__", f"an object of {type(implementation).__qualname__}")
             base = f"{self.base.__module__}.{self.base.__qualname__}"
-            raise ValueError(f"{self.family} {kind!r}: {implementation.__qualname__} is no subclass of {base}")
+            raise ValueError(f"{self.family} {kind!r}: {given} is no subclass of {base}")
         if missing := sorted(implementation.__abstractmethods__):
             raise ValueError(
                 f"{self.family} {kind!r}: {implementation.__qualname__} does not define "
                 f"{', '.join(f'`{name}`' for name in missing)}, which every {self.family} needs"
             )
+        for name in sorted(self.base.__abstractmethods__):
+            if problem := _other_parameters(getattr(self.base, name), getattr(implementation, name)):
+                raise ValueError(f"{self.family} {kind!r}: {implementation.__qualname__}.{name} {problem}")
         declared = implementation.model_fields["kind"].default
+        if declared is PydanticUndefined:
+            line = f'kind: Literal["{kind}"] = "{kind}"'
+            raise ValueError(f"{self.family} {kind!r}: {implementation.__qualname__} lacks its kind: add `{line}`")
         if declared != kind:
             raise ValueError(f"{implementation.__name__} declares kind {declared!r}, not {kind!r}")
         if self._table.setdefault(kind, implementation) is not implementation:

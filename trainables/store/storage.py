@@ -46,7 +46,7 @@ class Storage:
             SpecError: the URI holds credentials.
         """
         if credentials.in_uri(str(location)):
-            raise SpecError(f"--storage: {credentials.ADVICE}")
+            raise SpecError(f"the storage: {credentials.ADVICE}")
         self.location = str(location)
         self._fs: Any = None
         if "://" in self.location and not self.location.startswith("file://"):
@@ -55,7 +55,7 @@ class Storage:
             with _reported(f"cannot open the storage {self.location}"):
                 try:
                     self._fs, self._base = fs.FileSystem.from_uri(self.location)
-                except ValueError as error:
+                except (ValueError, ImportError) as error:
                     raise StorageError(f"cannot open the storage {self.location}: {error}") from error
         else:
             self._base = os.path.abspath(self.location.removeprefix("file://"))

@@ -252,6 +252,8 @@ MODELS.register('fails_late', Mine)
         ("sys.exit(0)", "it calls sys.exit(0)"),
         ("1 / 0", "ZeroDivisionError: "),
         ("raise GeneratorExit", "GeneratorExit"),
+        ("open('/absent_of_test')", "FileNotFoundError: [Errno 2] No such file or directory: '/absent_of_test'"),
+        ("__import__('os')._exit(0)", "it calls os._exit(0)"),
     ],
 )
 def test_a_plugin_that_fails_later_is_named_with_its_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -164,3 +165,19 @@ def test_what_a_plugin_leaves_running_does_not_keep_a_command_from_ending(tmp_pa
     result = python(ENDLESS, cwd=tmp_path)
     assert result.returncode == 2
     assert "there is no study 'nowhere'" in result.stderr
+
+
+LATE = """
+import atexit, os, sys
+from search.cli import main
+atexit.register(lambda: print("late"))
+atexit.register(os.system, "echo by a child")
+sys.argv[1:] = ["status", "--json"]
+main()
+"""
+
+
+def test_what_is_printed_after_the_answer_goes_to_stderr(tmp_path: Path) -> None:
+    result = python(LATE, cwd=tmp_path)
+    assert json.loads(result.stdout)["studies"] == []
+    assert sorted(result.stderr.splitlines()[-2:]) == ["by a child", "late"]

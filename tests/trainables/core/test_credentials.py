@@ -32,6 +32,12 @@ SECRET = [
     "abfss://account:KEY@container.blob/runs",
     "hdfs://user:pass@host:9000/runs",
     "file://user:pass@host/runs",
+    "file://user:pass@/runs",
+    "s3:/AKIAKEY:SECRET@bucket/runs",
+    "s3://[AKIAKEY:SECRET@bucket/runs",
+    "s3://user:pass@[::1]:9000/runs",
+    "s3://bucket/runs?secret_key:B",
+    "s3://bucket/runs;secret%5Fkey=B",
 ]
 CLEAN = [
     "runs",
@@ -45,6 +51,8 @@ CLEAN = [
     "hdfs://user@host:9000/a@b",
     "hdfs://host:9000/a:b@c",
     "s3://[::1]:9000/a@b",
+    "s3://[2001:DB8::1]:9000/a@b",
+    "C:/data/a:b@c",
     "file:///data/a:b@c?d",
     "see https://example.org/a?page=2#sign",
 ]

@@ -57,6 +57,10 @@ def refused(name: str, *more: str) -> str:
     return text.removeprefix(start).replace(name, "NAME")
 
 
+PRUNER = """from trainables.pruning import PRUNERS
+from trainables.pruning.base import Pruner
+class Own(Pruner):
+"""
 SCRIPT = 'put what only a script does below `if __name__ == "__main__":`'
 
 BAD = [
@@ -97,6 +101,24 @@ BAD = [
     ("from trainables.models import Absent", "NAME.py, line 1: ImportError: cannot import name 'Absent'"),
     (MODEL.replace("mine_of_test", "lenet300"), "NAME.py, line 7: ValueError: model 'lenet300' is registered already"),
     (MODEL + "1 / 0\n", "NAME.py, line 8: ZeroDivisionError"),
+    (
+        "class E(Exception):\n  def __str__(self): raise SystemExit(0)\nraise E",
+        "NAME.py, line 3: E: its message cannot be written",
+    ),
+    ("raise ValueError('one\\n  two\\n')", "NAME.py, line 1: ValueError: one; two"),
+    (
+        "from trainables.pruning import PRUNERS\nPRUNERS.register('own', 3)",
+        "NAME.py, line 2: ValueError: pruner 'own': an object of int is no subclass of trainables.pruning.base.Pruner",
+    ),
+    (
+        f"{PRUNER}  kind: str = 'own'\n  def scores(self): ...\nPRUNERS.register('own', Own)",
+        "NAME.py, line 6: ValueError: pruner 'own': Own.scores cannot be called as (self, context): "
+        "too many positional arguments",
+    ),
+    (
+        f"{PRUNER}  def scores(self, context): ...\nPRUNERS.register('own', Own)",
+        'NAME.py, line 5: ValueError: pruner \'own\': Own lacks its kind: add `kind: Literal["own"] = "own"`',
+    ),
     (
         "from trainables.pruning import PRUNERS\nfrom trainables.pruning.base import Pruner\n"
         "class Own(Pruner):\n  kind: str = 'own'\nPRUNERS.register('own', Own)",

@@ -60,7 +60,7 @@ class RayCluster(Cluster):
         """Explain an error of `ray.init` that has to do with neither versions nor tokens."""
 
     def starting(self) -> Callable[[], bool]:
-        return ray_start.starting_alive if self.starts_ray else super().starting()
+        return ray_start.starting_alive() if self.starts_ray else super().starting()
 
     def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
         return _connected(self, code_paths)

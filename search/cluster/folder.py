@@ -26,7 +26,9 @@ VARIABLE = "ROBUSTSEARCH_LAUNCH"
 """Names the folder in the environment of the processes that a launch starts: they are known by it."""
 SOCKET_BYTES = 107
 """The longest path of a socket. BSD systems allow 103."""
-LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_MetricsHead"
+RAY = "r"
+"""The folder in it that is Ray's."""
+LONGEST_SOCKET = f"/{RAY}/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_MetricsHead"
 UNFINISHED_AFTER = 3600.0
 """Seconds after which a folder without a lock counts as left behind: its launch died between two calls."""
 

@@ -6,17 +6,20 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.cluster.folder import VARIABLE, end_processes
+from search.cluster.folder import RAY, VARIABLE, end_processes
 from search.cluster.safe_path import safe_path
 from search.cluster.watchdog import handle_again, signalled
 
 TRIES = 3
 """How often a Ray of our own is started: on a busy machine it may not come up in the 30 s that it gives itself."""
+LOOK_SECONDS = 10.0
+ALIVE = 0
+"""The state of a living node, by Ray's protocol."""
 VITAL = ("gcs_server", "raylet")
 """The processes without which a node of Ray is dead."""
 _again = threading.Event()
@@ -56,7 +59,8 @@ def start(arguments: dict[str, Any], folder: Path) -> Any:
     for left in reversed(range(TRIES)):
         try:
             with _loopback(), _undisturbed(folder):
-                return ray.init(**arguments, _temp_dir=str(folder))
+                # Ray makes its folder writable for all; the one around it stays private.
+                return ray.init(**arguments, _temp_dir=str(folder / RAY))
         except (ValueError, PermissionError):
             raise
         except Exception:  # A bare one, where Ray waited in vain for its own processes.
@@ -68,23 +72,47 @@ def start(arguments: dict[str, Any], folder: Path) -> Any:
 
 
 def join(arguments: dict[str, Any], folder: Path) -> Any:
-    """Connect to a cluster that runs already."""
-    import ray
+    """Connect to a cluster that runs already.
 
+    Raises:
+        ConnectionError: a head answers, but no node of it is alive; connecting would end this process after a minute.
+        Exception: it refuses.
+    """
+    import ray
+    from ray import _raylet
+
+    native: Any = _raylet
+    nodes = native.GcsClient(address=arguments["address"]).get_all_node_info(timeout=LOOK_SECONDS)
+    if not any(node.state == ALIVE for node in nodes.values()):
+        raise ConnectionError(f"no node of the cluster at {arguments['address']} is alive")
     with _undisturbed(folder):
         return ray.init(**arguments)
 
 
-def starting_alive() -> bool:
-    """Return whether no vital process that this process has started is dead already."""
+def starting_alive() -> Callable[[], bool]:
+    """Return a check of whether all vital processes still run that this process has started since."""
+    seen: set[int] = set()
+
+    def check() -> bool:
+        living = _vital_children()
+        if _again.is_set() or living is None:
+            seen.clear()
+            return True
+        seen.update(living)
+        return seen == living
+
+    return check
+
+
+def _vital_children() -> set[int] | None:
+    """Return the ids of the living vital processes of this one, None where they cannot be known."""
     try:
         import psutil  # Ray brings it.
 
         children = psutil.Process().children()
-        dead = any(child.name() in VITAL and child.status() == psutil.STATUS_ZOMBIE for child in children)
-        return _again.is_set() or not dead
+        return {c.pid for c in children if c.name() in VITAL and c.status() != psutil.STATUS_ZOMBIE}
     except Exception:  # Ray is not imported yet, or a child ended meanwhile.
-        return True
+        return None
 
 
 @contextmanager

@@ -95,8 +95,9 @@ def starting_alive() -> Callable[[], bool]:
 
     def check() -> bool:
         living = _vital_children()
-        if _again.is_set() or living is None:
+        if _again.is_set():
             seen.clear()
+        if _again.is_set() or living is None:
             return True
         seen.update(living)
         return seen == living

@@ -29,7 +29,8 @@ class ClusterError(RobustsearchError):
 class ProbeRequest:
     """What a worker checks before the first trial, as plain data: the arguments of `trainables.worker.probe.probe`.
 
-    `networks` are the models that trials have, each with the pruners that cut it, and `trials` are run in small.
+    `networks` are the models that trials have, each with the pruners that cut it, and `trials` are run in small;
+    `silence` is the limit in seconds of the time in which nothing progresses.
     """
 
     data: dict[str, Any]
@@ -38,6 +39,7 @@ class ProbeRequest:
     plugins: Sequence[str]
     precision: Any
     trials: Sequence[dict[str, Any]] = ()
+    silence: float | None = None
 
 
 class Connection(ABC):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import re
+import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +16,10 @@ from typing import Any, ClassVar
 from search.cluster import ray_start
 from search.cluster.base import Cluster, ClusterError, Connection, ProbeRequest, checked_probe
 from search.cluster.folder import launch_folder
+from trainables.core.errors import ExitCode, StorageError
+from trainables.store import paths
+from trainables.store.storage import Storage
+from trainables.worker.probe import NAME
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -136,6 +142,7 @@ class RayConnection(Connection):
         from trainables.worker import probe
 
         gpus = self._cluster.gpus_per_trial
+        report = f"{paths.PROBE}{uuid.uuid4().hex}"
         options: dict[str, Any] = {"num_cpus": self._cluster.cpus_per_trial, "max_retries": 0}
         if gpus:
             options["num_gpus"] = gpus
@@ -148,6 +155,8 @@ class RayConnection(Connection):
             request.precision,
             gpus,
             request.trials,
+            request.silence,
+            report,
         )
         for second in itertools.count():
             if ray.wait([answer], timeout=1)[0]:
@@ -159,6 +168,7 @@ class RayConnection(Connection):
         try:
             found: dict[str, Any] = ray.get(answer)
         except (ray.exceptions.RayError, ImportError) as error:
+            _explain_death(Storage(request.storage), report)
             hint = (
                 " (`code: ship` in the cluster file sends this project to the workers)"
                 if "No module named 'trainables'" in str(error) or "failed to import" in str(error)
@@ -172,6 +182,23 @@ class RayConnection(Connection):
                 "same version there, or write `code: ship` in the cluster file"
             )
         return found
+
+
+def _explain_death(storage: Storage, report: str) -> None:
+    """Say why the process of a probe died, if its supervisor has left a report.
+
+    Raises:
+        ClusterError: there is one; a probe that hangs is bad input.
+    """
+    try:
+        said = json.loads(storage.read(report))
+        storage.delete(report)
+    except (OSError, ValueError, StorageError):
+        return
+    problem = ClusterError(f"{NAME} failed: {said['message']}" if said["kind"] != "timeout" else said["message"])
+    if said["kind"] == "timeout":
+        problem.exit_code = ExitCode.BAD_INPUT
+    raise problem
 
 
 def capacity(cluster: Cluster, nodes: list[dict[str, float]]) -> int:

@@ -81,5 +81,6 @@ class InlineConnection(Connection):
             request.precision,
             self._gpus,
             request.trials,
+            request.silence,
         )
         return None if cancelled() else checked_probe(found)

@@ -15,12 +15,23 @@ from trainables.models.share import Share
 from trainables.recipes.rehearsal import distinct
 from trainables.recipes.trial import TrialSpec
 
+LEAST_SILENCE = 10.0
+"""The seconds in which a probe may show no progress, whatever a trial may: it imports parts of torch."""
+
 
 def request(spec: StudySpec, trials: Iterable[TrialSpec], storage: str) -> ProbeRequest:
     """Return what a worker checks for a study whose corner trials are `trials`."""
     corners = list(trials)
     small = [plain(trial) for trial in distinct(corners)]
-    return ProbeRequest(plain(spec.data), networks(corners), storage, spec.plugins, spec.recipe.train.precision, small)
+    return ProbeRequest(
+        plain(spec.data),
+        networks(corners),
+        storage,
+        spec.plugins,
+        spec.recipe.train.precision,
+        small,
+        None if (silence := spec.timeouts.silence) is None else max(silence, LEAST_SILENCE),
+    )
 
 
 def networks(trials: Iterable[TrialSpec]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -109,6 +109,26 @@ def test_trials_that_hang_or_die_are_ended_and_the_search_goes_on(start: Any, tm
     assert left == {"trial.json", "outcome.json"}
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "code"), [("locks", 2), ("reads nothing", 6)])
+def test_a_network_that_hangs_or_dies_before_the_first_trial_ends_the_launch(
+    start: Any, tmp_path: Path, way: str, code: int
+) -> None:
+    described = study(tmp_path, way)
+    (tmp_path / "broken.py").write_text(PLUGIN.replace("worker/job.py", "worker/probe.py"))
+    (tmp_path / "broken.json").write_text(json.dumps(described))
+    (tmp_path / "one.yaml").write_text("kind: local\ncpus: 1\n")
+    launch = start("launch", "broken.json", "--cluster", "one.yaml")
+    out, err = launch.communicate(timeout=200)
+    assert launch.returncode == code, f"{out}\n{err}"
+    said = {"locks": "showed no progress for 10 s", "reads nothing": "SIGSEGV (exit code -11), in "}[way]
+    assert "the small trial before the first one " in err
+    assert said in err
+    assert "broken.py, line 27, in breaks" in err or way != "locks"
+    assert not (tmp_path / "runs/tiny").exists()
+
+
 LIMITED = """
 import json, resource, sys
 import search

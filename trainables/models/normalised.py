@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -42,12 +43,33 @@ class Normalised(nn.Module):
         super().__init__()
         self.normalise = normalise
         self.net = net
+        self._recurrent = tuple(module for module in net.modules() if isinstance(module, nn.RNNBase))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.normalise is not None:
             x = self.normalise(x)
+        if self._recurrent and torch.is_grad_enabled() and not all(module.training for module in self._recurrent):
+            with _without_cudnn():
+                return self._logits(x)
+        return self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.net(x)
         return logits
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """Compute in torch's own kernels: cuDNN differentiates recurrent layers in training mode alone.
+
+    Not `cudnn.flags`: it writes the other flags, too, in an interface that torch refuses beside the newer one.
+    """
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def build_normalised(

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainables.core import plugins as plugin_modules
-from trainables.core.errors import ExitCode, RobustsearchError, StorageError
+from trainables.core.errors import ExitCode, RobustsearchError, StorageError, TimedOut
 from trainables.core.plugins import PluginError
 from trainables.core.precision import Precision, resolve_precision
 from trainables.core.versions import versions
+from trainables.worker.supervision import supervised
+from trainables.worker.supervisor import Order
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from trainables.data.tensors import TrainingData
     from trainables.models.base import Model
     from trainables.pruning.base import Pruner
+
+NAME = "the small trial before the first one"
+"""What messages call a probe that hangs: it is the trials in it that do."""
 
 
 def probe(
@@ -31,11 +36,14 @@ def probe(
     precision: Precision,
     gpus: float,
     trials: Sequence[dict[str, Any]] = (),
+    silence: float | None = None,
+    report: str | None = None,
 ) -> dict[str, Any]:
     """Write to the storage, read the training data, build each network, and run small trials.
 
     `networks` are the models of the study, each with the pruners that have to score it; `trials` are those that are run
-    in small. Specs come as plain data, for they travel to the worker.
+    in small. Specs come as plain data, for they travel to the worker. Where nothing progresses for `silence` seconds,
+    the probe is interrupted; or, with `report`, its process is ended, and that file in the storage says why.
 
     Returns plain data: the worker's `host`, `device` (with `gpus` GPUs), `versions` and `precision` (resolved for the
     device); the data's `fingerprint`, `split_hash`, `classes`, `class_names`, `notes`, `shape`, `train` and
@@ -43,7 +51,12 @@ def probe(
     `exit_code`.
     """
     try:
-        return _probe(data, networks, storage, plugins, precision, gpus, trials)
+        import trainables.worker.rehearsal  # noqa: F401 - Imports of torch take seconds, and show no progress.
+
+        with supervised(Order(0, storage, silence, None, kill=report is not None, name=NAME, report=report)):
+            return _probe(data, networks, storage, plugins, precision, gpus, trials)
+    except TimedOut as error:
+        return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(ExitCode.BAD_INPUT)}
     except (PluginError, StorageError) as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(ExitCode.CLUSTER)}
     except RobustsearchError as error:

@@ -160,8 +160,9 @@ def supervision() -> Supervision | None:
 
 @contextmanager
 def supervised(order: Order) -> Iterator[None]:
-    """Have a block of work watched on its own, such as the probe of a worker."""
-    own = supervision()
+    """Have a block of work watched on its own, such as the probe of a worker, if the order has limits."""
+    limited = order.silence is not None or order.trial is not None
+    own = supervision() if limited else None
     if own is None:
         yield
         return

@@ -54,7 +54,8 @@ EXIT_NOTE = "exit code "
 class Order:
     """A trial to watch: `silence` and `trial` are its limits in seconds, None for none.
 
-    With `kill` the process is ended where a limit is exceeded; else its main thread is interrupted.
+    With `kill` the process is ended where a limit is exceeded; else its main thread is interrupted. Messages call the
+    work `name`. A report goes to the trial's folder, or to the file `report` in the storage.
     """
 
     number: int
@@ -62,6 +63,8 @@ class Order:
     silence: float | None
     trial: float | None
     kill: bool
+    name: str = "the trial"
+    report: str | None = None
 
     @property
     def tick(self) -> float:
@@ -156,7 +159,7 @@ class Supervisor:
         stack = "" if stopped else self._dump()
         where = "its process is stopped" if stopped else _where(stack)
         what = "showed no progress for" if name == "silence" else "worked for"
-        message = f"the trial {what} {limit:g} s, the limit timeouts.{name} of the study: {where}"
+        message = f"{order.name} {what} {limit:g} s, the limit timeouts.{name} of the study: {where}"
         while select.select([0], [], [], 0)[0] and self._read_orders():
             continue
         if self._order is not order:
@@ -202,6 +205,8 @@ class Supervisor:
         oom = _out_of_memory_kills() > self._kills and not stack
         # The worker's own note is as old as what it did last; this process may not have looked since its start.
         peak = max(self._peak, NUMBERS.unpack_from(self._shared)[2])
+        if self._order.report and not (stack or oom):
+            return  # Ray ends a worker whose launch is over.
         used = f"; it had used {peak / 1e9:.2f} GB" if peak else ""
         doing = read_text(self._shared, DOING_AT)
         cause = "SIGKILL (exit code -9), as the system had no memory left" if oom else _cause(stack)
@@ -213,7 +218,8 @@ class Supervisor:
         assert self._order is not None
         assert self._storage is not None
         content = json.dumps({"kind": kind, "message": message, "traceback": stack[-8000:]}, indent=1).encode()
-        path, write = paths.worker_report(self._order.number), self._storage.write
+        path = self._order.report or paths.worker_report(self._order.number)
+        write = self._storage.write
 
         def report() -> None:
             with suppress(Exception):  # Without a report the driver counts a crash.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from trainables.recipes.trial import TrialSpec
 from trainables.store import paths
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
-from trainables.worker.probe import probe
+from trainables.worker.probe import NAME, probe
 from trainables.worker.rehearsal import run_small
 from trainables.worker.run import Run
 
@@ -92,11 +93,11 @@ def trial(name: str, **train: Any) -> TrialSpec:
     )
 
 
-def asked(spec: TrialSpec, folder: Path) -> dict[str, Any]:
+def asked(spec: TrialSpec, folder: Path, silence: float | None = None) -> dict[str, Any]:
     (folder / paths.DRIVER).write_text("{}")
     pruner = plain(spec.recipe.prune.pruner)  # type: ignore[attr-defined]
     networks = [(plain(spec.model), [pruner])]
-    return probe(plain(spec.data), networks, str(folder), [], "fp32", 0, [plain(spec)])
+    return probe(plain(spec.data), networks, str(folder), [], "fp32", 0, [plain(spec)], silence)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch.compile
@@ -131,6 +132,42 @@ def test_a_network_that_no_trial_can_use_is_refused_before_the_first(name: str, 
     found = asked(trial(name), study_folder)
     assert found.get("exit_code") == 2
     assert zoo.REFUSED[name][1] in found["error"]
+
+
+HANGS: dict[str, Callable[[nn.Module, Any], object]] = {
+    "cannot be built": lambda module, inputs: torch.is_grad_enabled(),
+    "cannot be trained": lambda module, inputs: module.training,
+    "fails (measure)": lambda module, inputs: inputs[0].requires_grad,
+}
+"""Where a network hangs, with the condition under which its first layer does."""
+
+
+@pytest.mark.parametrize(
+    "where", [pytest.param(where, marks=[] if "built" in where else pytest.mark.slow) for where in HANGS]
+)
+def test_a_network_that_hangs_is_refused_with_the_line(
+    where: str, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(module: nn.Module, inputs: Any) -> None:
+        while HANGS[where](module, inputs):
+            time.sleep(0.01)
+
+    def build(shape: tuple[int, int, int], classes: int) -> nn.Module:
+        if where == "cannot be built":
+            hang(nn.Module(), ())
+        net = zoo.Net(shape, classes)
+        net.register_forward_pre_hook(hang)
+        return net
+
+    monkeypatch.setitem(zoo.WORKS, "hanging", build)
+    spec = trial("hanging")
+    tensors.load(spec.data)  # What it imports for the first time is no hang.
+    found = asked(spec, study_folder, silence=1)
+    assert found["exit_code"] == 2
+    said = found["error"].partition(f"{where}: TimedOut: {NAME} showed no progress for 1 s, ")[2]
+    assert said.startswith("the limit timeouts.silence of the study: worker/test_rehearsal.py, line ")
+    assert said.endswith(", in hang")
+    assert [path.name for path in study_folder.iterdir()] == [paths.DRIVER]
 
 
 class Faulty:

@@ -11,11 +11,13 @@ from typing import Any, TextIO
 
 from trainables.core.errors import ExitCode
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
+)
 
 
 def printable(text: str) -> str:
-    """Write control characters as escapes, so that no text from a file drives the terminal; lines and tabs stay."""
+    """Write characters that are invisible or drive the terminal as escapes; lines and tabs stay."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 

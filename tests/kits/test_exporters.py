@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,14 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from search.results.exporters import EXPORTERS, Exporter, OutputError, export, render
+from search.results.exporters import EXPORTERS, Exporter, OutputError, What, export, render
+from search.results.exporters.base import one_line
 from search.results.exporters.csv import cell
 from search.results.exporters.latex import escape as latex_escape
 from search.results.exporters.markdown import escape as markdown_escape
 from search.results.study import Study
 from search.results.table import PointRow, TrialRow, point_rows, table, trial_rows
 from search.space.parameters import PARAMETERS
-from search.testing.exporters import HOSTILE, ExporterKit
+from search.testing.exporters import HOSTILE, ExporterKit, hostile_table
 from tests.search import factories
 
 SPEC = factories.study_spec()
@@ -296,12 +299,46 @@ def test_csv_reads_back_equal_in_pandas_polars_and_duckdb(tmp_path: Path) -> Non
 @given(st.text(alphabet=st.sampled_from("\\&%$#_{}~^<>|\"`'[]ab \n\t\x00é"), max_size=30))
 def test_latex_escape_leaves_no_special_character(text: str) -> None:
     shown = latex_escape(text)
-    commands = (
-        r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textquotedbl|textasciigrave)\{\}"
-    )
+    commands = r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textasciigrave)\{\}"
+    shown = re.sub(r"(?<=[-',?!])\{\}(?=[-',\\])", "", shown.replace(r"\texttt{\char34}", "").replace(r"\'{e}", "é"))
     rest = re.sub(rf"{commands}|\\[&%$#_{{}}]|\{{[\[\]]\}}", "", shown)
     assert not set(rest) & set('\\&%$#_{}~^<>|"`\n\t\x00[]')
-    assert rest == re.sub(r"[\\&%$#_{}~^<>|\"`\[\]]", "", re.sub(r"[\x00-\x1f]+", " ", text))
+    assert rest == re.sub(r"[\\&%$#_{}~^<>|\"`\[\]]", "", one_line(text).replace("\\x00", "x00"))
+
+
+@pytest.mark.parametrize(
+    ("text", "typeset"),
+    [
+        ('--allow-change: "nets"', r"-{}-allow-change: \texttt{\char34}nets\texttt{\char34}"),
+        ("α→β ≤ 3", r"\ensuremath{\alpha}\ensuremath{\to}\ensuremath{\beta} \ensuremath{\leq} 3"),
+        ("Ωμέλα Δ", r"\ensuremath{\Omega}\ensuremath{\mu}\textbackslash{}u03ad\ensuremath{\lambda}"),
+        ("/home/データ.png", r"/home/\textbackslash{}u30c7\textbackslash{}u30fc\textbackslash{}u30bf.png"),
+        ("naïve Łódź", r"na\"{i}ve \L{}\'{o}d\'{z}"),
+        ("''?`", r"'{}'?{}\textasciigrave{}"),
+        ("a\u202eb\u200b", r"a\textbackslash{}u202eb\textbackslash{}u200b"),
+    ],
+)
+def test_latex_typesets_what_pdflatex_has_and_escapes_the_rest(text: str, typeset: str) -> None:
+    assert latex_escape(text).startswith(typeset)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["", r"\usepackage[T1]{fontenc}"])
+@pytest.mark.parametrize("what", ["front", "trials"])
+def test_latex_compiles_within_the_line(study: Study, encoding: str, what: What, tmp_path: Path) -> None:
+    pdflatex = shutil.which("pdflatex")
+    if pdflatex is None:
+        pytest.skip("pdflatex is not installed")
+    rows = hostile_table(what) if what == "trials" else study.table(what)
+    content = exporter("latex").render(rows, what=what, study="a-study")
+    (tmp_path / "table.tex").write_bytes(content)
+    (needed,) = re.findall(r"% needs (.*)", content.decode())
+    document = rf"\documentclass{{article}}{needed}{encoding}\begin{{document}}\input{{table}}\end{{document}}"
+    (tmp_path / "document.tex").write_text(document)
+    command = [pdflatex, "-interaction=nonstopmode", "document.tex"]
+    log = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=100).stdout.decode(errors="replace")
+    assert not re.findall("^!.*|^Overfull.*", log, re.MULTILINE)
+    assert (tmp_path / "document.pdf").exists()
 
 
 @settings(max_examples=200)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from search.files.messages import printable
 from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -147,6 +149,14 @@ def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
         f"{tier} on the {all_of('split')} split; {seeds} seed{'s' if seeds > 1 else ''}; "
         "95 % Wilson confidence intervals in brackets."
     )
+
+
+_BREAKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
+
+
+def one_line(text: str) -> str:
+    """Return text on one line, with control characters, those that turn its direction too, as escapes."""
+    return printable(_BREAKS.sub(" ", text))
 
 
 NORMS = {"linf": "l_inf", "l2": "l_2"}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from search.results.exporters.base import Exporter, readable
+from search.results.exporters.base import Exporter, one_line, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 
 
 class Markdown(Exporter):
@@ -34,6 +33,5 @@ def _line(cells: list[str]) -> str:
 
 def escape(text: str) -> str:
     """Return text that Markdown and HTML show as it is, on one line."""
-    text = _CONTROL.sub(" ", text)
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
     return _SPECIAL.sub(r"\\\1", text)

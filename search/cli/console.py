@@ -110,7 +110,7 @@ def _points(console: Console, study: Study, rows: Iterable[PointRow]) -> Table:
     space = study.spec.space
     counts = [measure for measure in study.spec.objectives if measure in COUNTS]
     cells = [
-        (*_measured(row), *(number(getattr(row, count)) for count in counts), settings(row.params, space))
+        (*_measured(row), *(number(getattr(row, count)) for count in counts), settings(row.own_params, space))
         for row in rows
     ]
     headings = (*_POINT_HEADINGS[:-1], *counts, _POINT_HEADINGS[-1])

@@ -86,7 +86,7 @@ def export(name: str, format_: str | None, what: Any, output: Path | None, stora
     from search.results import exporters
 
     study = opened(storage, name)
-    kind = format_ or exporters.format_of(output)
+    kind = exporters.format_of(output, format_)
     if as_json and output is None:
         emit({"format": kind, "what": what, "content": exporters.text(study, what, kind)})
     elif (written := exporters.export(study, what, kind, output)) is not None:

@@ -12,6 +12,7 @@ from search.results.exporters.output import OutputError, write_output
 from search.store.catalogue import check_name
 from search.study import file, spec
 from trainables.core.errors import SpecError
+from trainables.core.locations import without_parents
 
 STUDY = "study.yaml"
 SCHEMA = "study.schema.json"
@@ -35,6 +36,7 @@ def write(directory: Path) -> list[Path]:
         OutputError: a file exists already, or the directory cannot be written to.
         StorageError: the disk is full or failing.
     """
+    directory = without_parents(directory)
     files = {directory / name: content for name, content in _contents(_name(directory)).items()}
     existing = [str(path) for path in files if os.path.lexists(path)]
     if existing:

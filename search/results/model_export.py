@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from search.results.exporters.output import OutputError
 from search.store.default_storage import arguments
 from trainables.core.errors import SpecError, StorageError
+from trainables.core.locations import without_parents
 from trainables.core.registry import nearest
 from trainables.metrics import wilson
 from trainables.store.records import Outcome, Point, TrialRecord, point_id
@@ -53,6 +54,7 @@ def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Pat
     from trainables.store.stages import Stages
 
     trial, outcome, measured = find(study, point)
+    output = without_parents(output)
     home = study.records.storage.local
     if home is not None and output.resolve().is_relative_to(home.resolve()):
         raise OutputError(f"{output} is inside the study's directory; choose another --output")

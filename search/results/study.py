@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from search import objectives
@@ -190,14 +190,17 @@ class Study:
             driver=str(driver) if driver else None,
         )
 
-    def table(self, what: Literal["front", "points", "trials"] = "points") -> pa.Table:
+    def table(self, what: Literal["front", "points", "trials"] = "points", *, own_params: bool = False) -> pa.Table:
         """Return the front, the points or the trials as an Arrow table with the documented columns.
 
+        A point has the parameters of its trial, or, with `own_params`, those that it would be the last measurement for.
         The metadata of the schema of points hold the names of the classes, where the study has them.
         """
         if what == "trials":
             return tables.table(TrialRow, self.trials(), self.spec.space)
         rows = self.front() if what == "front" else self.points()
+        if own_params:
+            rows = [replace(row, params=row.own_params) for row in rows]
         table = tables.table(PointRow, rows, self.spec.space)
         names = self.class_names
         return table.replace_schema_metadata({CLASS_NAMES: json.dumps(names)}) if names else table

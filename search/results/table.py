@@ -76,6 +76,12 @@ class PointRow:
     params: Mapping[str, Any]
     measured: Point
 
+    @property
+    def own_params(self) -> Mapping[str, Any]:
+        """The parameters of a trial that would have ended with this measurement."""
+        stood_for = {f"recipe.{name}": value for name, value in self.measured.stands_for.items()}
+        return {path: stood_for.get(path, value) for path, value in self.params.items()}
+
 
 @dataclass(frozen=True)
 class TrialRow:

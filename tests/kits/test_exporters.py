@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from search.results.exporters import EXPORTERS, Exporter, OutputError, What, export, render
+from search.results.exporters import EXPORTERS, Exporter, OutputError, What, export, format_of, render
 from search.results.exporters.base import one_line
 from search.results.exporters.csv import cell
 from search.results.exporters.latex import escape as latex_escape
@@ -430,3 +430,29 @@ def test_a_searched_recipe_stands_once_and_parameters_of_absent_ones_nowhere(for
     )
     cells = [cell.strip(" |\\") for cell in re.split(r"[|&]", heading.replace("\\_", "_"))]
     assert [cell for cell in cells if "recipe" in cell] == ["recipe.kind", "recipe.finetune_epochs", "recipe.rate"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kind"),
+    [
+        (None, None, "csv"),
+        (None, "latex", "latex"),
+        ("x", None, "csv"),
+        ("x.TEX", None, "latex"),
+        ("x.md", "markdown", "markdown"),
+        ("x.txt", "markdown", "markdown"),
+        ("x", "parquet", "parquet"),
+    ],
+)
+def test_the_format_is_the_given_one_or_that_of_the_name(name: str | None, given: str | None, kind: str) -> None:
+    assert format_of(Path(name) if name else None, given) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("x.xlsx", None), ("x.txt", None), ("x.xlsx", "csv"), ("x.csv", "json"), ("x.pdf", "latex")]
+)
+def test_a_name_that_says_another_format_is_refused(name: str, given: str | None) -> None:
+    with pytest.raises(
+        OutputError, match=rf"{name}: .*(allowed: \.csv|ends in \.{'tex' if given == 'latex' else given})"
+    ):
+        format_of(Path(name), given)

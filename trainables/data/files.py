@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from trainables.core.errors import DataError
+from trainables.core.locations import without_parents
 from trainables.data.base import Data
 from trainables.data.content import readable
 
@@ -119,7 +120,7 @@ class FileData(Data):
         return self.find("train")[2]
 
     def located(self) -> Self:
-        root = str(self.find("train")[0].absolute())
+        root = str(without_parents(self.find("train")[0]).absolute())
         if readable(root) != root:
             raise DataError(f"{readable(root)}: a folder's name has characters that cannot be written; rename it")
         return self.model_copy(update={"root": root})
@@ -166,7 +167,7 @@ def refuse_equal(files: Sequence[Path]) -> None:
 
 def _missing(spec: FileData, part: Part, *, downloadable: bool) -> str:
     split = "training" if part == "train" else "test"
-    looked = " and ".join(str(root.absolute()) for root in spec.roots())
+    looked = " and ".join(str(without_parents(root).absolute()) for root in spec.roots())
     accepted = "".join(f"\n  - {layout.expected(part)}" for layout in spec.layouts())
     advice = f"Set `root` to the folder that holds them (or {DATA_VARIABLE} to the folder above {spec.kind}/)"
     if downloadable and not spec.download:

@@ -40,7 +40,8 @@ def render(study: Study, what: What, format: str) -> bytes:
         raise OutputError(
             f"unknown export format '{format}'; allowed: {', '.join(EXPORTERS)}{nearest(format, EXPORTERS)}"
         )
-    return EXPORTERS.parse(format).render(study.table(what), what=what, study=study.name)
+    exporter = EXPORTERS.parse(format)
+    return exporter.render(study.table(what, own_params=exporter.for_reading), what=what, study=study.name)
 
 
 def text(study: Study, what: What, format: str) -> str:
@@ -74,7 +75,22 @@ def export(study: Study, what: What, format: str, output: Path | None) -> Path |
     return None
 
 
-def format_of(output: Path | None) -> str:
-    """Return the format that the suffix of a file name stands for; CSV where there is none."""
+def format_of(output: Path | None, given: str | None = None) -> str:
+    """Return the format to write: the `given` one, else that of the file name's suffix; CSV where there is none.
+
+    Raises:
+        OutputError: the suffix is that of no format, or not that of the given one.
+    """
     suffix = output.suffix.lower() if output else ""
-    return next((kind for kind, exporter in EXPORTERS.items() if exporter.suffix == suffix), "csv")
+    if given is not None:
+        wanted = EXPORTERS[given].suffix if given in EXPORTERS else suffix
+        if suffix not in ("", ".txt", wanted):
+            raise OutputError(f"{output}: the name of a {given} file ends in {wanted}, or leave --format out")
+        return given
+    kinds = {exporter.suffix: kind for kind, exporter in EXPORTERS.items()}
+    if suffix and suffix not in kinds:
+        raise OutputError(
+            f"{output}: no format is written to {suffix} files; allowed: {', '.join(kinds)}, or any name "
+            f"that ends in .txt with --format"
+        )
+    return kinds.get(suffix, "csv")

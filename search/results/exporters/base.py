@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 
 class Exporter(Spec):
-    """Base of every exporter. `suffix` is that of its files; `text` is whether a terminal can show it."""
+    """Base of every exporter. `suffix` is that of its files; `text` is whether a terminal can show it.
+
+    Formats `for_reading` show each point with the parameters that it would be the last measurement for.
+    """
 
     kind: str
     suffix: ClassVar[str]
     text: ClassVar[bool] = True
+    for_reading: ClassVar[bool] = False
 
     @abstractmethod
     def render(self, table: pa.Table, *, what: str, study: str) -> bytes:

@@ -73,6 +73,7 @@ class Latex(Exporter):
 
     kind: Literal["latex"] = "latex"
     suffix: ClassVar[str] = ".tex"
+    for_reading: ClassVar[bool] = True
 
     def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
         shown = readable(table, what=what, study=study)
@@ -120,7 +121,7 @@ def _typeset(character: str) -> str:
         return rf"\ensuremath{{{_command(_MATHS[character])}}}"
     if character in _TEXT or character in _LETTERS:
         return _TEXT.get(character) or rf"\{_LETTERS[character]}{{}}"
-    letter, *accents = unicodedata.normalize("NFD", character)
+    letter, *accents = list(unicodedata.normalize("NFD", character))
     if letter.isascii() and letter.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS:
         return rf"\{_ACCENTS[accents[0]]}{{{letter}}}"
     return _greek(character) or escape(character.encode("unicode_escape").decode())

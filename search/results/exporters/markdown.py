@@ -18,6 +18,7 @@ class Markdown(Exporter):
 
     kind: Literal["markdown"] = "markdown"
     suffix: ClassVar[str] = ".md"
+    for_reading: ClassVar[bool] = True
 
     def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
         shown = readable(table, what=what, study=study)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trainables.core.atomic import replace_file
 from trainables.core.errors import RobustsearchError, StorageError
+from trainables.core.locations import without_parents
 from trainables.store import paths
 
 
@@ -25,8 +26,9 @@ def write_output(content: bytes, output: Path, *, records: Path | None = None) -
         OutputError: the output is not a regular file, is one of the study's records, or cannot be written.
         StorageError: the disk is full or failing.
     """
+    output = Path(output)
     try:
-        target = Path(output).resolve()
+        target = output.resolve()
         if target.is_symlink():  # from Python 3.13 on, loops are left as they are
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target))
         if target.exists() and not target.is_file():
@@ -42,7 +44,7 @@ def write_output(content: bytes, output: Path, *, records: Path | None = None) -
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise StorageError(f"cannot write {output}: {reason}") from error
         raise OutputError(f"cannot write {output}: {reason}") from error
-    return output
+    return without_parents(output)
 
 
 def _replace(target: Path, content: bytes) -> None:

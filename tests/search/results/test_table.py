@@ -213,3 +213,12 @@ def test_metrics_are_columns_after_the_parameters_null_where_a_point_has_them_no
     shown = readable(found, what="points", study="tiny")
     assert shown.headings[5:7] == ("b", "hoyer")
     assert [row[5:7] for row in shown.rows] == [("", "0.5"), ("2", "")]
+
+
+def test_an_earlier_point_of_a_trial_has_parameters_of_its_own() -> None:
+    trial = factories.trial(0).model_copy(update={"params": {"recipe.sparsity": 0.98, "recipe.train.eps": 0.1}})
+    early = factories.point(0, sparsity=0.75).model_copy(update={"stands_for": {"sparsity": 0.75, "rounds": 2}})
+    last = factories.point(1, sparsity=0.98)
+    first, second = point_rows(SPEC, [(trial, factories.outcome(0, [early, last]))])
+    assert first.params == second.params == second.own_params == trial.params
+    assert first.own_params == {"recipe.sparsity": 0.75, "recipe.train.eps": 0.1}

@@ -14,12 +14,13 @@ from trainables.store.stages import Stages
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep dropped and what it left. Units: `freed` and `size` in bytes."""
+    """What a sweep dropped and what it left; `links` are stages behind links. Units: `freed` and `size` in bytes."""
 
     dropped: tuple[str, ...]
     freed: int
     kept: int
     size: int
+    links: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Return the sweep as JSON-able data."""
@@ -28,7 +29,13 @@ class Swept:
     def says(self, verb: str) -> str:
         """Return a sentence about what was dropped, or would be, as `verb` says."""
         went, stays = size_text(self.freed), size_text(self.size)
-        return f"{verb} {len(self.dropped)} stages, {went}; {self.kept} stay, {stays}"
+        number = len(self.links)
+        links = f"; {number} {'is' if number == 1 else 'are'} reached through links, which are not followed"
+        return f"{verb} {_stages(len(self.dropped))}, {went}; {self.kept} stay, {stays}{links if number else ''}"
+
+
+def _stages(number: int) -> str:
+    return f"{number} stage{'' if number == 1 else 's'}"
 
 
 class StageCollector:
@@ -41,6 +48,7 @@ class StageCollector:
         self._stages = Stages(records.storage)
         self._sizes: dict[str, int] = {}
         self._points: set[str] = set()
+        self._links: set[str] = set()
 
     def sweep(self, limit: int = 0, *, dry: bool = False) -> Swept:
         """Drop stages until the rest takes no more than `limit` bytes, or all that is left is needed.
@@ -61,14 +69,17 @@ class StageCollector:
                 dropped.append(key)
                 size -= self._sizes[key]
         freed = sum(self._sizes[key] for key in dropped)
+        links = tuple(sorted(self._links))
         if not dry:
             for key in dropped:
                 self._stages.drop(key)
                 del self._sizes[key]
-        return Swept(tuple(dropped), freed, len(self._sizes) - (len(dropped) if dry else 0), size)
+        return Swept(tuple(dropped), freed, len(self._sizes) - (len(dropped) if dry else 0), size, links)
 
     def _look(self, growing: set[str]) -> None:
-        stored = {key for key in self._stages.keys() if key not in self._points and not self._stages.linked(key)}  # noqa: SIM118
+        found = set(self._stages.keys())
+        self._links = {key for key in found - self._points if self._stages.linked(key)}
+        stored = found - self._points - self._links
         self._sizes = {key: size for key, size in self._sizes.items() if key in stored and key not in growing}
         for key in stored - self._sizes.keys():
             if self._stages.has_point(key):

@@ -95,7 +95,7 @@ class Records:
             content = storage.read(file)
         except (FileNotFoundError, NotADirectoryError):
             raise StorageError(f"{storage.location} holds no study: {file} is not there") from None
-        spec, fingerprint = parse_study(content, where, plugins=plugins)
+        spec, fingerprint = parse_study(content, where, arguments(storage), plugins=plugins)
         return cls(storage, spec, fingerprint, sha256(content))
 
     @staticmethod

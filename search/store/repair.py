@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from search.store import check, driver_lock
 from search.store.check import Fault
+from search.store.default_storage import arguments
 from search.store.records import Records, set_aside
 from search.store.study_yaml import utc_now
 from trainables.core.errors import ExitCode, SpecError, StorageError
@@ -148,7 +149,9 @@ def _needs_plugins(records: Records, fault: Fault) -> bool:
 def _explained(records: Records, fault: Fault) -> Fault:
     if not _needs_plugins(records, fault):
         return fault
-    how = f"`robustsearch repair {records.spec.name} --plugins` imports the study's plug-ins and can rebuild it"
+    how = (
+        f"`robustsearch repair {arguments(records.storage)} --plugins` imports the study's plug-ins and can rebuild it"
+    )
     return replace(fault, message=f"{fault.message}; {how}")
 
 

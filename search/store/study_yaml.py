@@ -90,8 +90,8 @@ def _digest(content: dict[str, Any]) -> str:
     return sha256(canonical.encode())
 
 
-def parse_study(content: bytes, where: str, *, plugins: bool = False) -> tuple[StudySpec, Fingerprint]:
-    """Read the content of the file, which calls itself `where` in errors.
+def parse_study(content: bytes, where: str, named: str, *, plugins: bool = False) -> tuple[StudySpec, Fingerprint]:
+    """Read the content of the file, which calls itself `where` in errors; commands have the study as `named`.
 
     Plug-ins are imported with `plugins`; without it nothing is executed, and their kinds are opaque.
 
@@ -116,9 +116,7 @@ def parse_study(content: bytes, where: str, *, plugins: bool = False) -> tuple[S
         raise SpecError(f"{where}: {MADE_WITH}.{first_error(error)}") from None
     spec = study_file.from_document(document) if plugins else study_file.from_record(document)
     if made_with.get(DIGEST, digest) != digest:
-        raise SpecError(
-            f"{where}: truncated or edited since it was written; `robustsearch repair {spec.name}` restores it"
-        )
+        raise SpecError(f"{where}: truncated or edited since it was written; `robustsearch repair {named}` restores it")
     return spec, fingerprint
 
 

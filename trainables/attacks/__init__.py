@@ -8,7 +8,9 @@ from trainables.attacks.base import Attack, Keep
 from trainables.attacks.minimal import CarliniWagner, DeepFool
 from trainables.attacks.pgd import Fgsm, Pgd, RFgsm
 from trainables.core import heartbeat
+from trainables.core.errors import SpecError
 from trainables.core.registry import Registry
+from trainables.core.unchanged import unchanged
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +48,9 @@ def run(
 
     Shapes: x (N, ...) in [0, 1]; y (N,) class indices or (N, K) probabilities; eps a number or (N,).
     Units: eps in pixel units of [0, 1].
+
+    Raises:
+        SpecError: the attack returns something else than images like `x`, or changes its input.
     """
     import torch
 
@@ -56,14 +61,27 @@ def run(
     if not isinstance(eps, torch.Tensor) and eps == 0:
         return x.clone()
     recorder = _Recorder(logits_fn, x, y)
-    found = attack.perturb(
-        recorder if keep == "worst" else logits_fn, x, y, eps=eps, generator=generator, start=start
-    ).detach()
+    with unchanged(f"the attack {attack.kind}", {"the images": x, "the labels": y}):
+        found = attack.perturb(
+            recorder if keep == "worst" else logits_fn, x, y, eps=eps, generator=generator, start=start
+        )
+    _check_like(attack, found, x)
+    found = found.detach()
     if keep == "worst":
         found = recorder.worst(torch.where(found.isnan(), x, found))
     found = region(attack.norm, x, eps).project(found)
     # `project` follows the strides of `found`, which are the attack's choice.
     return found if found.stride() == x.stride() else torch.empty_like(x).copy_(found)
+
+
+def _check_like(attack: Attack, found: object, x: Tensor) -> None:
+    import torch
+
+    if not isinstance(found, torch.Tensor):
+        raise SpecError(f"the attack {attack.kind} returns a {type(found).__name__}, not a tensor of images")
+    if (found.shape, found.device) != (x.shape, x.device) or not found.is_floating_point():
+        shown, wanted = (f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)} on {t.device}" for t in (found, x))
+        raise SpecError(f"the attack {attack.kind} returns {shown} for images {wanted}")
 
 
 class _Recorder:

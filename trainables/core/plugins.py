@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import keyword
 import os
 import sys
 import traceback
 from bdb import BdbQuit
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,7 @@ from types import ModuleType
 from trainables.core.contained import OURS, Refused, contained, installed
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest, restored_on_error
+from trainables.core.spec import Spec
 
 _USED = frozenset(
     (
@@ -209,6 +211,38 @@ def source(error: BaseException) -> str:
     while cause is not None and not isinstance(cause, PluginError):
         found, cause = _running(cause) or found, cause.__cause__
     return f" (in the plug-in {found[0]}: {found[1]})" if found else ""
+
+
+def given(error: BaseException) -> str:
+    """Return the end of an error's message that names the class of a plug-in whose result was looked at, or nothing.
+
+    It is the spec that the deepest call with one has in a variable.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
+        specs = [value for value in frame.f_locals.values() if isinstance(value, Spec)]
+        if specs:
+            return next(filter(None, map(_defined, map(type, _within_specs(specs)))), "")
+    return ""
+
+
+def _within_specs(specs: Iterable[Spec]) -> Iterator[Spec]:
+    for spec in specs:
+        yield spec
+        yield from _within_specs(value for _, value in spec if isinstance(value, Spec))
+
+
+def _defined(kind: type) -> str:
+    module = kind.__module__
+    if module.partition(".")[0] not in {name.partition(".")[0] for name in _loaded}:
+        return ""
+    file = getattr(sys.modules.get(module), "__file__", None) or module
+    try:
+        line = f", line {inspect.getsourcelines(kind)[1]}"
+    except (OSError, TypeError):
+        line = ""
+    return f" (the class {kind.__qualname__} of the plug-in {module}: {_within(file, module)}{line})"
 
 
 def _running(error: BaseException) -> tuple[str, str] | None:

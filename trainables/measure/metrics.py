@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from trainables.core.errors import SpecError
 from trainables.core.keys import canonical_json
 from trainables.core.rng import derive
 from trainables.core.spec import plain
+from trainables.core.unchanged import unchanged
 from trainables.data.tensors import Split
 from trainables.method.protocol import Protocol
 from trainables.metrics.base import Metric, MetricContext, Trainings
@@ -41,6 +43,7 @@ def values(
     part = slice(0, len(clean))
     x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)
     y = split.y[part].to(device)
+    shared = {"the images": x, "the labels": y, **dict(net.named_parameters()), **state.params, **state.masks}
     found: dict[str, float | None] = {}
     for metric in protocol.metrics:
         heartbeat.beat()
@@ -57,11 +60,27 @@ def values(
             generator=torch.Generator(device).manual_seed(_seed(metric, protocol)),
             trainings=trainings,
         )
-        for name, value in metric.values(context).items():
+        with unchanged(f"the metric {metric.kind}", shared):
+            own = metric.values(context)
+        _check_values(metric, own)
+        for name, value in own.items():
             if name in found:
                 raise SpecError(f"protocol.metrics: two metrics have the name {name}")
+            value = float(value) if isinstance(value, Tensor) else value
             found[name] = value if math.isfinite(value) else None
     return found
+
+
+def _check_values(metric: Metric, own: object) -> None:
+    if not isinstance(own, Mapping):
+        raise SpecError(f"the metric {metric.kind} returns a {type(own).__name__}, not a dictionary of numbers by name")
+    for name, value in own.items():
+        number = isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+        if not (isinstance(name, str) and name.isprintable() and number):
+            raise SpecError(
+                f"the metric {metric.kind} returns a {type(value).__name__} named {name!r}; a name is a text in one "
+                "line, and a value a number, such as float(tensor)"
+            )
 
 
 def _seed(metric: Metric, protocol: Protocol) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainables.core.errors import SpecError
+from trainables.core.unchanged import unchanged
 from trainables.pruning import Pruning
 from trainables.pruning.base import PrunerContext
 from trainables.pruning.densities import quotas, share
@@ -77,7 +78,10 @@ def _prune(
     weights = {name: state.params[name] for name in open_names}
     masks = {name: state.masks[name] for name in open_names}
     network = None if view is None else view(state, generator)
-    scores = pruning.pruner.scores(PrunerContext(weights, masks, generator, network))
+    shared = {f"the weight {name}": weight for name, weight in weights.items()}
+    shared |= {f"the mask of {name}": mask for name, mask in masks.items()}
+    with unchanged(f"the pruner {pruning.pruner.kind}", shared):
+        scores = pruning.pruner.scores(PrunerContext(weights, masks, generator, network))
     _check_scores(scores, masks)
     if pruning.structure == "filter":
         kept = keep_filters(state, scores, keep, pruning.scope, pruning.group, network.wiring if network else None)
@@ -118,9 +122,14 @@ def _rescaled(state: State, kept: Mapping[str, Tensor]) -> Tensors:
 
 
 def _check_scores(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    if not isinstance(scores, Mapping):
+        raise ValueError(f"the pruner returned a {type(scores).__name__}, not a dictionary of scores by weight")
     if scores.keys() != masks.keys():
         raise ValueError(f"the pruner scored {sorted(scores)} where {sorted(masks)} were asked for")
     for name, score in scores.items():
+        if not isinstance(score, Tensor) or score.is_complex():
+            given = score.dtype if isinstance(score, Tensor) else type(score).__name__
+            raise ValueError(f"the pruner's scores for {name} are no tensor of real numbers: {given}")
         if score.shape != masks[name].shape or not bool(torch.isfinite(score).all()):
             raise ValueError(f"the pruner's scores for {name} are not finite or not shaped {tuple(masks[name].shape)}")
 

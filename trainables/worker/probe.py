@@ -60,7 +60,7 @@ def probe(
     except (PluginError, StorageError) as error:
         return {"error": f"on {socket.gethostname()}: {error}", "exit_code": int(ExitCode.CLUSTER)}
     except RobustsearchError as error:
-        said = f"{error}{plugin_modules.source(error)}"
+        said = f"{error}{plugin_modules.source(error) or plugin_modules.given(error)}"
         return {"error": f"on {socket.gethostname()}: {said}", "exit_code": int(error.exit_code)}
     except (Exception, SystemExit, GeneratorExit) as error:
         if isinstance(error, BdbQuit) or (failure := plugin_modules.blamed(error)) is None:

@@ -194,6 +194,11 @@ def test_a_truncated_trial_is_rebuilt_only_with_the_plugins(stored: Records) -> 
     assert result.exit_code == 5
     assert "`robustsearch repair own --plugins` imports the study's plug-ins and can rebuild it" in result.stderr
     assert torn.read_bytes() == whole[:-40]
+    Path("runs").rename("moved")
+    assert f"`robustsearch repair own --storage {Path.cwd()}/moved --plugins` imports" in (
+        run("repair", "own", "--storage", "moved").stderr
+    )
+    Path("moved").rename("runs")
     assert not Path("ran").exists()
     assert run("repair", "own", "--plugins").exit_code == 0
     assert Path("ran").exists()

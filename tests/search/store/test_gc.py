@@ -141,5 +141,10 @@ def test_neither_a_sweep_nor_a_repair_follows_a_link_out_of_the_study(
     before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
     swept = collector_of(records).sweep()
     assert (key in swept.dropped) == (planted == "files of a stage")
+    assert (key in swept.links) == (planted != "files of a stage")
+    number = len(swept.links)
+    said = {0: "", 1: "; 1 is reached through links, which are not followed"}
+    expected = said.get(number, f"; {number} are reached through links, which are not followed")
+    assert swept.says("dropped").partition(" stay, ")[2].partition("B")[2] == expected
     repair(records.storage)
     assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before

@@ -14,7 +14,7 @@ import pytest
 
 from trainables.core import plugins
 from trainables.core.errors import ExitCode
-from trainables.core.plugins import PluginError, blamed, find, load, loaded, name_problem, source
+from trainables.core.plugins import PluginError, blamed, find, given, load, loaded, name_problem, source
 from trainables.models import MODELS
 
 Write = Callable[[str], str]
@@ -292,6 +292,25 @@ def test_errors_are_blamed_on_the_plugin_that_was_running(write: Write, tmp_path
     with pytest.raises(ValueError, match="wrapped") as wrapped:
         raise ValueError("wrapped") from raised.value
     assert source(wrapped.value) == f" (in the plug-in {name}: {name}.py, line 2)"
+
+
+def test_the_class_of_a_plugin_is_named_whose_result_is_wrong(write: Write, tmp_path: Path) -> None:
+    name = write(MODEL)
+    load([name], os.getcwd())
+
+    def use(model: object) -> None:
+        raise ValueError("its result is wrong")
+
+    def error(model: object) -> ValueError:
+        with pytest.raises(ValueError, match="wrong") as raised:
+            use(model)
+        return raised.value
+
+    wrapped = ValueError("in a small trial")
+    wrapped.__cause__ = error(MODELS["mine_of_test"]())
+    assert given(wrapped) == f" (the class Mine of the plug-in {name}: {name}.py, line 5)"
+    assert given(error(MODELS["lenet300"]())) == ""
+    assert given(error(None)) == ""
 
 
 def test_a_deleted_current_directory_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
@@ -223,6 +223,90 @@ def test_what_only_a_trial_runs_is_refused_with_its_phase(changes: dict[str, Any
         run_small(spec, tensors.load(spec.data), torch.device("cpu"))
     start = "a small trial of the recipe three_stage with the network odd_names "
     assert str(refusal.value).startswith(start + message)
+
+
+class Returning(Pgd):
+    """An attack that returns what `result` makes of the images and the labels."""
+
+    kind: Literal["wrong"] = "wrong"  # type: ignore[assignment]
+    result: ClassVar[Any] = None
+
+    def perturb(self, logits_fn: Any, x: torch.Tensor, y: torch.Tensor, **named: Any) -> torch.Tensor:
+        found: torch.Tensor = self.result(x, y)
+        return found
+
+
+class Scoring(Magnitude):
+    """A pruner whose scores are what `result` makes of its context."""
+
+    kind: Literal["wrong"] = "wrong"  # type: ignore[assignment]
+    result: ClassVar[Any] = None
+
+    def scores(self, context: PrunerContext) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = self.result(context)
+        return found
+
+
+class Valuing(Metric):
+    """A metric whose values are what `result` makes of its context."""
+
+    kind: Literal["wrong"] = "wrong"
+    result: ClassVar[Any] = None
+
+    def values(self, context: MetricContext) -> dict[str, float]:
+        found: dict[str, float] = self.result(context)
+        return found
+
+
+def zeroed(tensors: Iterable[torch.Tensor], result: Any) -> Any:
+    for tensor in tensors:
+        tensor.zero_()
+    return result
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "message"),
+    [
+        (
+            "attack",
+            lambda x, y: x[:1, :1],
+            "the attack wrong returns float32 (1, 1, 8, 8) on cpu for images float32 (2,",
+        ),
+        ("attack", lambda x, y: x.to(torch.uint8), "the attack wrong returns uint8 (2, 1, 8, 8) on cpu for images"),
+        ("attack", lambda x, y: (x, y), "the attack wrong returns a tuple, not a tensor of images"),
+        ("attack", lambda x, y: zeroed([x], x), "the attack wrong changes the images in place; let it work on a copy"),
+        ("attack", lambda x, y: zeroed([y], x), "the attack wrong changes the labels in place"),
+        ("pruner", lambda c: None, "ValueError: the pruner returned a NoneType, not a dictionary"),
+        (
+            "pruner",
+            lambda c: dict.fromkeys(c.weights, 1.0),
+            "ValueError: the pruner's scores for net.1.weight are no t",
+        ),
+        ("pruner", lambda c: zeroed(c.weights.values(), c.weights), "the pruner wrong changes the weight net.1.weight"),
+        ("pruner", lambda c: zeroed(c.masks.values(), c.weights), "the pruner wrong changes the mask of net.1.weight"),
+        ("metric", lambda c: None, "the metric wrong returns a NoneType, not a dictionary of numbers by name"),
+        ("metric", lambda c: {"a": "b"}, "the metric wrong returns a str named 'a'"),
+        ("metric", lambda c: {"a": torch.ones(2)}, "the metric wrong returns a Tensor named 'a'"),
+        ("metric", lambda c: {1: 1.0}, "the metric wrong returns a float named 1"),
+        ("metric", lambda c: {"a\n": 1.0}, "the metric wrong returns a float named 'a\\n'"),
+        ("metric", lambda c: zeroed([c.x], {}), "the metric wrong changes the images in place"),
+        ("metric", lambda c: zeroed(c.state.params.values(), {}), "the metric wrong changes net."),
+    ],
+)
+def test_a_wrong_result_or_a_changed_input_is_refused(
+    path: str, kind: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec: Any = TrialSpec.model_validate({**plain(trial("odd_names")), "model": {"kind": "lenet300", "hidden": [8]}})
+    kinds: dict[str, tuple[str, Any, Any]] = {
+        "attack": ("protocol.attack", Returning, Returning()),
+        "pruner": ("recipe.prune.pruner", Scoring, Scoring()),
+        "metric": ("protocol.metrics", Valuing, (Valuing(),)),
+    }
+    at, faulty, value = kinds[path]
+    monkeypatch.setattr(faulty, "result", staticmethod(kind))
+    with pytest.raises(SpecError) as refusal, torch.no_grad():
+        run_small(changed(spec, at.split("."), value), tensors.load(spec.data), torch.device("cpu"))
+    assert f"): {message}" in str(refusal.value)
 
 
 def changed(spec: Any, path: list[str], value: Any) -> Any:

@@ -182,7 +182,13 @@ def test_only_the_user_and_the_loopback_reach_a_launch(begin: Callable[[str], La
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("vital", "probing"), [("gcs_server", False), ("raylet", False), ("raylet", True)])
+@pytest.mark.parametrize(
+    ("vital", "probing"),
+    [
+        pytest.param("raylet", False, marks=pytest.mark.long),
+        ("raylet", True),
+    ],
+)
 def test_a_ray_that_dies_before_the_first_trial_is_a_fault_of_the_cluster(
     begin: Callable[[str], Launch], vital: str, probing: bool
 ) -> None:
@@ -201,3 +207,30 @@ def test_a_ray_that_dies_before_the_first_trial_is_a_fault_of_the_cluster(
     assert last.startswith("the Ray cluster has died; " if code else "6 of 6 trials complete"), launch.err
     assert "Traceback" not in launch.err
     assert list(launch.temporary.glob(f"{PREFIX}*")) == []
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("failures", "tries"), [(0, 1), (2, 3), (3, 3)])
+def test_a_ray_that_does_not_come_up_is_started_again(
+    failures: int, tries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from search.cluster import ray_start
+
+    calls: list[str] = []
+
+    def init(_temp_dir: str) -> str:
+        calls.append(_temp_dir)
+        if len(calls) <= failures:
+            raise Exception("The current node timed out during startup.")
+        return "up"
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    if failures < 3:
+        assert ray_start.start({}, tmp_path) == "up"
+    else:
+        with pytest.raises(Exception, match="timed out during startup"):
+            ray_start.start({}, tmp_path)
+    assert calls == [str(tmp_path / "r")] * tries

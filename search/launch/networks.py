@@ -20,11 +20,13 @@ def described(spec: StudySpec) -> tuple[str, ...]:
         SpecError: a network cannot be built, or no trial could train and prune it.
     """
     if spec.data.shape is None or spec.data.classes is None:
-        return (f"the launch builds the networks: the images of {spec.data.kind} have a shape once they are read",)
+        return (
+            f"networks: built by the launch, which reads the images of {spec.data.kind} and thus knows their shape",
+        )
     try:
         import torch  # noqa: F401
     except ImportError:
-        return ("the launch builds the networks: torch is not installed here",)
+        return ("networks: built by the launch, as torch is not installed here",)
     classes = len(spec.data.select) or spec.data.classes
     return tuple(str(_share(model, spec.data.shape, classes, spec.seed)) for model in _models(spec))
 

@@ -82,7 +82,7 @@ def name_problem(name: str) -> str | None:
         return f"{name!r} is no name of a module; a plug-in is named as in an import statement, such as my_models"
     if parts[0] in sys.stdlib_module_names:
         return f"{name!r} is a module of Python's standard library; give your module another name"
-    if parts[0] in OURS | _USED:
+    if parts[0] in OURS | _USED | {"__main__"}:
         return f"{name!r} is a module of robustsearch or of a package that it uses; give your module another name"
     return None
 

@@ -174,6 +174,10 @@ PATH = "is a path; a plug-in is named as in an import statement"
         ("json.mine", "'json.mine' is a module of Python's standard library; give your module another name"),
         ("search", "'search' is a module of robustsearch or of a package that it uses; give your module another name"),
         ("torch", "'torch' is a module of robustsearch or of a package that it uses; give your module another name"),
+        (
+            "__main__",
+            "'__main__' is a module of robustsearch or of a package that it uses; give your module another name",
+        ),
         ("my_models", None),
         ("my.models", None),
         ("größe", None),

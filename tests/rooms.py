@@ -4,7 +4,7 @@
 FLOORS = {
     "search": """
         testing
-        __main__
+        console
         cli
         launch
         results

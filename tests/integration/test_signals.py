@@ -73,7 +73,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[[str], Launch]]:
         log = tmp_path / f"{len(begun)}.err"
         with log.open("w") as err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "search", "launch", "tiny.yaml", "--cluster", cluster],
+                [sys.executable, "-m", "search.console", "launch", "tiny.yaml", "--cluster", cluster],
                 stdout=subprocess.DEVNULL,
                 stderr=err,
                 text=True,

@@ -1,4 +1,4 @@
-"""The console script `robustsearch`, and `python -m search`."""
+"""The console script `robustsearch`, and `python -m search.console`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,3 @@ def main() -> None:
         command()
     except KeyboardInterrupt:  # Between the command's last line and its end.
         interrupts.end()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,7 @@
+"""`python -m search.console`."""
+
+from __future__ import annotations
+
+from search.console import main
+
+main()

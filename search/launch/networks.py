@@ -20,9 +20,7 @@ def described(spec: StudySpec) -> tuple[str, ...]:
         SpecError: a network cannot be built, or no trial could train and prune it.
     """
     if spec.data.shape is None or spec.data.classes is None:
-        return (
-            f"networks: built by the launch, which reads the images of {spec.data.kind} and thus knows their shape",
-        )
+        return (f"networks: built by the launch, as the shape of {spec.data.kind} images is known once they are read",)
     try:
         import torch  # noqa: F401
     except ImportError:

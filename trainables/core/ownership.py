@@ -23,7 +23,7 @@ def exposed(path: str | os.PathLike[str]) -> str | None:
     judged by its nearest folder.
     """
     target = Path(os.path.realpath(path))
-    while not target.exists() and target != target.parent:
+    while not os.path.exists(target) and target != target.parent:
         target = target.parent
     return _writable(target) or next(
         (problem for folder in target.parents if (problem := _writable(folder, sticky=True))), None

@@ -188,7 +188,9 @@ def _entry(spec: Data) -> Path | None:
     reading = {name: value for name, value in plain(spec).items() if name not in Data.model_fields or name == "kind"}
     if spec.select:
         reading["select"] = spec.select
-    content = [SCHEMA, reading, [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]]
+    # Copies may keep the time of modification, but not that of the last change.
+    found = [[str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in stats]
+    content = [SCHEMA, reading, found, spec.unused_files()]
     return folder / f"{spec.kind}-{digest(content)[:32]}"
 
 

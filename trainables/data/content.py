@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 EXAMPLES = 3
 """How many names a note gives."""
 
-# Control characters, line separators, halves of surrogate pairs, and what changes the direction of a line.
+# Control characters, line separators, halves of surrogate pairs, what has no width, and what changes the direction of
+# a line. The joiners of zero width are letters' parts in some scripts.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]", re.UNICODE
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]", re.UNICODE
 )
 
 

@@ -29,8 +29,19 @@ def load_test(spec: Data, device: torch.device | str = "cpu") -> Split:
     else:
         values = spec.select or tuple(range(spec.classes))
     images, labels = numbered(spec, arrays, values)
+    _check_shape(spec, images.shape[1:])
     order = shuffled(len(labels), "test")
     return to_split(images[order], labels[order], spec.scale, device)
+
+
+def _check_shape(spec: Data, shape: tuple[int, ...]) -> None:
+    """Refuse test images of another size than those that networks are trained on; many networks take them."""
+    trained = spec.shape or described(spec).fingerprint.shape
+    if shape != trained:
+        sizes = ["x".join(map(str, each)) for each in (shape, trained)]
+        raise DataError(
+            f"{spec.kind}: the test images are {sizes[0]} (channels, height, width), the training images {sizes[1]}"
+        )
 
 
 def _check_names(spec: Data, names: tuple[str, ...], training: Classes) -> None:

@@ -16,8 +16,13 @@ from trainables.data.files import FileData, Layout, Part
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Those of torchvision's ImageFolder."""
-_HIDDEN = frozenset(("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"))
-"""What systems leave in folders, besides names that begin with a dot."""
+_HIDDEN = frozenset(
+    (
+        *("#recycle", "$recycle.bin", "@eadir", "@recycle", "__macosx", "__pycache__"),
+        *("desktop.ini", "lost+found", "system volume information", "thumbs.db"),
+    )
+)
+"""What systems leave in folders, in lower case, besides names that begin with a dot."""
 _ANNOTATIONS = "val_annotations.txt"
 _OTHER_IMAGES = frozenset((".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".npy", ".psd", ".svg", ".tga"))
 """Images that are not read, and so deserve a line of their own."""
@@ -137,8 +142,8 @@ class _Walk:
                     self._leave(entry)
 
     def _leave(self, entry: os.DirEntry[str], *, beside: bool = False) -> None:
-        """Note a file that is not used, or all below a hidden folder."""
-        if _is_folder(entry):
+        """Note a file or link that is not used, or all files below a hidden folder."""
+        if entry.is_dir(follow_symlinks=False):  # A hidden link may lead anywhere.
             inside = [Path(top, name) for top, _, names in os.walk(entry.path) for name in names]
         else:
             inside = [Path(entry.path)]
@@ -175,7 +180,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in _HIDDEN
+    return name.startswith(".") or name.lower() in _HIDDEN
 
 
 def _classes(root: Path) -> list[str]:

@@ -68,9 +68,7 @@ class ParquetLayout:
         import numpy as np
 
         refuse_equal(files)
-        notes = Notes()
-        for other in sorted(set(files[0].parent.glob("*.parquet")) - set(files)):
-            notes.add("file", "not used, of another split by the name", other.name)
+        notes = _unused(files)
         shards = [self._opened(path, partial(self._shard, path=path, notes=notes)) for path in files]
         if len({shard.names for shard in shards}) > 1:
             raise DataError(f"{files[0].parent}: the shards name their classes differently")
@@ -138,6 +136,13 @@ def _check_shards(paths: list[Path]) -> None:
                 f"{paths[0].parent}: {len(shards)} of {total} shards {prefix}-*.parquet are there; number {missing} "
                 "is missing: download it, or rename the shards if the others are to be used alone"
             )
+
+
+def _unused(files: tuple[Path, ...]) -> Notes:
+    notes = Notes()
+    for other in sorted(set(files[0].parent.glob("*.parquet")) - set(files)):
+        notes.add("file", "not used, of another split by the name", other.name)
+    return notes
 
 
 def _labels(column: Any, name: str, path: Path) -> np.ndarray:
@@ -230,6 +235,9 @@ class Parquet(FileData):
     size: int | None = Field(
         default=None, gt=0, le=1024, description="resize all images to squares of this many pixels a side"
     )
+
+    def unused_files(self) -> tuple[str, ...]:
+        return _unused(self.training_files()).lines()
 
     def layouts(self) -> tuple[Layout, ...]:
         usual = ParquetLayout()

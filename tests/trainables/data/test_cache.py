@@ -217,3 +217,36 @@ def test_images_that_others_could_have_put_there_are_not_believed(
     caching._foreign.cache_clear()
     assert len(reads) == 3
     assert f"{shared} can be written by all users (mode 777)" in caplog.text
+
+
+def test_a_file_of_the_same_size_and_time_is_read_again(spec: Parquet, reads: list[str]) -> None:
+    """As `cp -p` and `rsync -t` leave it, and tools that set times."""
+    before = fingerprint(spec)
+    path = spec.training_files()[0]
+    stat, content = path.stat(), path.read_bytes()
+    at = content.index(b"IDAT") + 4  # Of the first image.
+    path.write_bytes(content[:at] + bytes((content[at] ^ 1,)) + content[at + 1 :])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(DataError, match="row 0 is no readable image"):
+        fingerprint(spec)
+    path.write_bytes(content)
+    assert fingerprint(spec) == before
+    assert len(reads) == 3
+
+
+def test_notes_are_those_of_the_files_as_they_are_now(spec: Parquet) -> None:
+    notes = caching.described(spec).notes
+    assert (
+        notes == spec.unused_files() == ("1 file not used, of another split by the name: test-00000-of-00001.parquet",)
+    )
+    (Path(spec.root or "") / "extra.parquet").touch()
+    assert caching.described(spec).notes == spec.unused_files() != notes
+
+
+def test_a_cache_whose_name_is_too_long_is_not_used(
+    spec: Parquet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ROBUSTSEARCH_CACHE", f"/{'x' * 300}/cache")
+    with caplog.at_level(logging.WARNING):
+        training_arrays(spec)
+    assert "decoded images are not cached: " in caplog.text

@@ -47,6 +47,9 @@ def another(path: Path, seed: int = 9) -> None:
         (".cache/a.png", "not used, hidden"),
         ("__MACOSX/class_0/a.png", "not used, hidden"),
         ("class_0/Thumbs.db", "not used, hidden"),
+        ("@eaDir/class_0/a.png", "not used, hidden"),
+        ("$RECYCLE.BIN/a.png", "not used, hidden"),
+        ("class_0/Desktop.ini", "not used, hidden"),
         ("class_1/a.gif", "not used, as .gif is not read"),
         ("class_1/a.png.part", "not used, no image by the extension"),
         ("loose.png", "not used, in no class folder"),
@@ -66,6 +69,15 @@ def test_notes_name_the_first_files(root: Path) -> None:
         another(root / "train" / "class_0" / f"{number}.gif")
     assert loaded(root).notes[0].startswith("5 files not used, as .gif is not read: train/class_0/0.gif, ")
     assert loaded(root).notes[0].endswith("train/class_0/2.gif, ...")
+
+
+def test_hidden_links_are_not_followed(root: Path) -> None:
+    another(root / "elsewhere" / "a.png")
+    for place in (root / "train", root / "train" / "class_0"):
+        (place / ".all").symlink_to(root / "elsewhere")
+    data = loaded(root)
+    assert size(data) == 30
+    assert data.notes == ("2 files not used, hidden: train/class_0/.all, train/.all",)
 
 
 def test_links_are_followed_once_and_broken_ones_are_named(root: Path) -> None:
@@ -109,13 +121,15 @@ def test_a_class_without_images_is_refused(root: Path) -> None:
 
 def test_names_that_cannot_be_printed_are_escaped(root: Path) -> None:
     train = os.fsencode(root / "train")
-    for number, name in enumerate((b"bad\xff", "bi\u202edi".encode(), b"new\nline", "\U0001f431".encode())):
+    for number, name in enumerate(
+        (b"bad\xff", "bi\u202edi".encode(), b"new\nline", "no\u200bwidth".encode(), "\U0001f431".encode())
+    ):
         os.mkdir(train + b"/" + name)
         for at in range(9):
             another(Path(os.fsdecode(train + b"/" + name + b"/\xfe%d.png" % at)), seed=20 + 9 * number + at)
-    data = loaded(root, validation=12)
+    data = loaded(root, validation=16)
     assert data.class_names[:2] == ("bad\\udcff", "bi\\u202edi")
-    assert set(data.class_names[2:]) == {"class_0", "class_1", "class_2", "new\\nline", "\U0001f431"}
+    assert set(data.class_names[2:]) == {"class_0", "class_1", "class_2", "new\\nline", "no\\u200bwidth", "\U0001f431"}
 
 
 def test_names_that_only_unicode_forms_tell_apart_are_refused(root: Path) -> None:
@@ -148,6 +162,13 @@ def test_test_images_have_the_classes_of_training(root: Path) -> None:
     another(root / "test" / "class_9" / "a.png")
     with pytest.raises(DataError, match="'class_9' is a class of the test images only"):
         load_test(spec)
+
+
+def test_test_images_have_the_size_of_training(root: Path) -> None:
+    write_classes(root / "test", made(9, (3, 12, 32), 2, classes=3))
+    with pytest.raises(DataError, match=r"the test images are 3x12x32 .*, the training images 3x32x32"):
+        load_test(ImageFolder(root=str(root), validation=6))
+    assert load_test(ImageFolder(root=str(root), validation=6, size=32)).x.shape == (9, 3, 32, 32)
 
 
 def test_copies_on_both_sides_of_the_split_are_refused_by_name(root: Path) -> None:

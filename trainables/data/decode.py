@@ -33,7 +33,7 @@ def decode(
 
     `sources` pairs a name for messages with an open file. `channels` 1 converts all images to grey and 3 to RGB, None
     to what the first image is. `size` resizes every image to a square of this many pixels a side. `notes` counts images
-    of which one frame of several is read.
+    of which one frame of several, or 8 bits of more, are read.
 
     Raises:
         DataError: an image is damaged, of another size or of more colours than the first.
@@ -81,6 +81,7 @@ def _decoded(file: IO[bytes], name: str, channels: int | None, notes: Notes) -> 
                     "convert the images to 8 bits"
                 )
             grey = encoded.mode in _GREY
+            narrowed = _narrowed(encoded)  # Known until the image is converted.
             image = encoded.convert("L" if channels == 1 or (channels is None and grey) else "RGB")
             frames = 1
             with suppress(Exception):  # A damaged later frame.
@@ -92,9 +93,22 @@ def _decoded(file: IO[bytes], name: str, channels: int | None, notes: Notes) -> 
     # What a damaged image raises depends on the byte that is wrong.
     except Exception as error:
         raise DataError(f"{name} is no readable image: {str(error) or type(error).__name__}") from error
+    if narrowed:
+        notes.add("image", "with more than 8 bits a channel, of which the upper 8 are read", name)
     if frames > 1:
         notes.add("image", "with several frames or pages, of which the first is read", name)
     return image, grey
+
+
+def _narrowed(encoded: Image.Image) -> bool:
+    """Return whether Pillow reads more than 8 bits a channel in a mode of 8, by the arguments of its decoders."""
+    for codec, _, _, found in getattr(encoded, "tile", ()):
+        arguments = found if isinstance(found, tuple) else (found,)
+        if str(*arguments[:1]).endswith((";16B", ";16L", ";16N")):
+            return True
+        if codec in ("ppm", "ppm_plain") and arguments[-1] > 255:  # The largest value.
+            return True
+    return False
 
 
 @lru_cache(maxsize=1)

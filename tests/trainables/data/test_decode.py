@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +59,37 @@ def test_more_than_eight_bits_are_refused(mode: str, kind: str) -> None:
     image = COLOURED.convert("L").convert("I").convert(mode)
     with pytest.raises(DataError, match=f"it: its mode is {mode}.*convert the images to 8 bits"):
         decoded(encoded(image, kind))
+
+
+def png16(colour: int, channels: int) -> bytes:
+    """Encode 7x9 pixels of 16 bits a channel, which Pillow does not write."""
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 7, 9, 16, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + bytes(range(14 * channels)) for _ in range(9)))),
+        (b"IEND", b""),
+    ]
+    chunks = (struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [png16(2, 3), png16(4, 2), png16(6, 4), *(b"P6 7 9 %d\n" % most + bytes(range(3)) * 126 for most in (65535, 1023))],
+    ids=["RGB", "LA", "RGBA", "PPM", "PPM of 10 bits"],
+)
+def test_colours_of_more_than_eight_bits_are_read_as_torchvision_does_and_said(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(content)
+    notes = Notes()
+    theirs = np.asarray(pil_loader(tmp_path / "image")).transpose(2, 0, 1)
+    assert np.array_equal(decoded(content, channels=3, notes=notes)[0], theirs)
+    assert notes.lines() == ("1 image with more than 8 bits a channel, of which the upper 8 are read: it",)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PPM", "TIFF", "JPEG", "WEBP", "BMP"])
+def test_of_eight_bits_nothing_is_said(kind: str) -> None:
+    notes = Notes()
+    decoded(encoded(COLOURED, kind), notes=notes)
+    assert notes.lines() == ()
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP", "PNG"])

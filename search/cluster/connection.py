@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ OBJECT_STORE_BYTES = 256 * 1024**2
 
 PATIENCE_SECONDS = 15
 """After this time without an answer from a worker, a message says what the launch waits for."""
+REPORT_SECONDS = 4.0
+"""How long a launch waits for the report on a worker that died, by its supervisor, which looks once a second."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -168,7 +171,8 @@ class RayConnection(Connection):
         try:
             found: dict[str, Any] = ray.get(answer)
         except (ray.exceptions.RayError, ImportError) as error:
-            _explain_death(Storage(request.storage), report)
+            if isinstance(error, ray.exceptions.WorkerCrashedError) and request.silence is not None:
+                _explain_death(Storage(request.storage), report)
             hint = (
                 " (`code: ship` in the cluster file sends this project to the workers)"
                 if "No module named 'trainables'" in str(error) or "failed to import" in str(error)
@@ -190,10 +194,14 @@ def _explain_death(storage: Storage, report: str) -> None:
     Raises:
         ClusterError: there is one; a probe that hangs is bad input.
     """
-    try:
-        said = json.loads(storage.read(report))
-        storage.delete(report)
-    except (OSError, ValueError, StorageError):
+    until, said = time.monotonic() + REPORT_SECONDS, None
+    while said is None and time.monotonic() < until:
+        try:
+            said = json.loads(storage.read(report))
+            storage.delete(report)
+        except (OSError, ValueError, StorageError):
+            time.sleep(0.1)
+    if said is None:
         return
     problem = ClusterError(f"{NAME} failed: {said['message']}" if said["kind"] != "timeout" else said["message"])
     if said["kind"] == "timeout":

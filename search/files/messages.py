@@ -6,9 +6,10 @@ import json
 import os
 import re
 import sys
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TextIO
 
+from trainables.core.contained import on_stderr
 from trainables.core.errors import ExitCode
 
 _CONTROL = re.compile(
@@ -41,7 +42,7 @@ def abandon(stream: TextIO | None) -> None:
 
 def prints_on_stderr(when: bool) -> AbstractContextManager[Any]:
     """Send what code of the user prints within this block to stderr, `when` stdout is for one JSON document."""
-    return redirect_stdout(sys.stderr) if when and sys.stderr is not None else nullcontext()
+    return on_stderr() if when and sys.stderr is not None else nullcontext()
 
 
 def emit(data: Any) -> None:

@@ -98,7 +98,7 @@ def contained(name: str) -> Iterator[Callable[[], bool]]:
             stack.enter_context(part(name))
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(_input())
-        stack.enter_context(_output())
+        stack.enter_context(on_stderr())
         yield stack.enter_context(_signals())
 
 
@@ -281,7 +281,7 @@ class _Lent:
 
 
 @contextmanager
-def _output() -> Iterator[None]:
+def on_stderr() -> Iterator[None]:
     """Send what the code and its child processes print to stderr: stdout is the answer of the command."""
     lent: Any = _Lent(sys.stderr)
     with redirect_stderr(lent), redirect_stdout(lent), _descriptor():
@@ -303,6 +303,9 @@ def _descriptor() -> Iterator[None]:
             os.dup2(2, 1)
         yield
     finally:
+        if sys.__stdout__ is not None:
+            with suppress(ValueError, OSError):
+                sys.__stdout__.flush()
         os.dup2(kept, 1)
         os.close(kept)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainables.method.training import Training
 from trainables.optimisers.base import Params
 from trainables.reparametrisations.base import EffectiveWeights
-from trainables.store.state import State, Tensors, scales
+from trainables.store.state import State, Tensors, named_buffers, scales
 
 
 def slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Tensors:
@@ -50,7 +50,7 @@ class Optimisation:
         """Start from the model's weights, which are masked already and on their device."""
         self._model = model
         self._params = dict(model.named_parameters())
-        self._buffers = dict(model.named_buffers())
+        self._buffers = dict(named_buffers(model))
         self._weights = weights
         self._extras: dict[str, nn.Parameter] = {}
         self._trained = self._params

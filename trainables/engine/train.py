@@ -34,7 +34,7 @@ from trainables.models.activations import activity, recorded
 from trainables.models.graph.folding import FrozenAttackModel
 from trainables.models.single import trains_on_one
 from trainables.reparametrisations.network import ReparametrisedNetwork
-from trainables.store.state import State, Tensors
+from trainables.store.state import State, Tensors, named_buffers, named_tensors
 
 Checkpoint = Mapping[str, Tensors]
 _EXAMPLES = 8
@@ -219,7 +219,7 @@ class _Run:
         back = None
         if awp:
             adversary = Once(adversary)
-            trained, buffers = self.optimisation.trained, dict(self.model.named_buffers())
+            trained, buffers = self.optimisation.trained, dict(named_buffers(self.model))
             back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, awp)
         found = self._terms(adversary, x, y)
         due = self.phase.rewiring.due(number, self.steps)
@@ -294,6 +294,7 @@ class _Run:
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:
-    """Return the memory format that suits a network: channels last where there are convolutions."""
+    """Return the memory format that suits a network: channels last where there are convolutions, of images alone."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    convolutional = convolutional and not any(t.dim() == 5 for t in named_tensors(model).values())
     return torch.channels_last if convolutional else torch.contiguous_format

@@ -30,7 +30,7 @@ from trainables.metrics.base import Trainings
 from trainables.models import macs
 from trainables.models.noise import Noise, Noisy
 from trainables.store.records import Status
-from trainables.store.state import State, duplicate
+from trainables.store.state import State, duplicate, named_tensors
 
 Verdicts = NDArray[np.bool_]
 
@@ -147,8 +147,9 @@ def unpack_verdicts(text: str, examples: int) -> Verdicts:
 def _frozen(model: nn.Module, state: State, device: torch.device) -> nn.Module:
     """Return a copy of the module with the state's tensors, in eval mode, that computes no weight gradients."""
     net = state.into(duplicate(model)).to(device)
-    # Always the same memory format, which decides the rounding.
-    net = net.to(memory_format=torch.channels_last)
+    # Always the same memory format, which decides the rounding; torch refuses it for 3D convolutions.
+    if not any(t.dim() == 5 for t in named_tensors(net).values()):
+        net = net.to(memory_format=torch.channels_last)
     return net.eval().requires_grad_(False)
 
 

@@ -98,7 +98,7 @@ def outline(spec: Model, shape: tuple[int, int, int], classes: int, seed: int) -
             net = spec.network(shape, classes)
             if not any(is_lazy(p) for p in (*net.parameters(), *net.buffers())):
                 with torch.no_grad():
-                    check_logits(spec, net.eval()(torch.empty((2, *shape))), classes)
+                    check_logits(spec, net.eval()(torch.empty((2, *shape), dtype=torch.float32)), classes)
                 return Normalised(net, None)
     except Exception:  # Many a network is built from values: the real one says what is wrong, if anything is.
         pass
@@ -109,6 +109,6 @@ def _settle(spec: Model, net: nn.Module, shape: tuple[int, int, int]) -> None:
     """Give lazy layers their shapes by a first pass, and with it their initial weights."""
     try:
         with torch.no_grad():
-            net.eval()(torch.zeros((2, *shape)))
+            net.eval()(torch.zeros((2, *shape), dtype=torch.float32))
     except Exception as error:
         raise SpecError(does_not_fit(spec, shape, error)) from error

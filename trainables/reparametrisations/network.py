@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from trainables.models.graph.folding import FrozenAttackModel
 from trainables.reparametrisations.base import EffectiveWeights
-from trainables.store.state import duplicate
+from trainables.store.state import duplicate, named_buffers
 
 
 class ReparametrisedNetwork:
@@ -25,7 +25,7 @@ class ReparametrisedNetwork:
         self._params = dict(model.named_parameters())
         with torch.no_grad():
             made = weights.weights(self._params, weights.extras, None)
-        tensors = {**self._params, **dict(model.named_buffers())}
+        tensors = {**self._params, **dict(named_buffers(model))}
         shared = {id(t): t for name, t in tensors.items() if name not in made}
         self.attacked = duplicate(model, shared)
         self._written = {name: p for name, p in self.attacked.named_parameters() if name in made}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -59,7 +59,13 @@ def duplicate(model: nn.Module, shared: Mapping[int, Tensor] | None = None) -> n
 
 def named_tensors(model: nn.Module) -> Tensors:
     """Return all parameters and buffers, each tensor under its first name; buffers that no file needs, too."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {**dict(model.named_parameters()), **dict(named_buffers(model))}
+
+
+def named_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Return the buffers with their names; a parameter that is a buffer as well is a parameter."""
+    parameters = {id(p) for p in model.parameters()}
+    return ((name, b) for name, b in model.named_buffers() if id(b) not in parameters)
 
 
 def temporary(model: nn.Module) -> set[str]:
@@ -117,7 +123,7 @@ class State:
     def of(cls, model: nn.Module) -> State:
         """Copy a module's tensors; nothing is pruned."""
         params = {name: p.detach().clone() for name, p in model.named_parameters()}
-        buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+        buffers = {name: b.detach().clone() for name, b in named_buffers(model)}
         masks = {name: torch.ones_like(params[name], dtype=torch.bool) for name in prunable(model)}
         return cls(params, buffers, masks)
 

@@ -152,13 +152,16 @@ def _network(spec: Model, data: TrainingData, seed: int) -> nn.Module:
     from trainables.models.isolation import isolated
     from trainables.worker.rehearsal import IMAGES, explained
 
+    images, other = data.train.pixels(slice(IMAGES)).cpu(), None
     with explained(lambda: f"the network {title(spec)} cannot be built"):
         network = _built(spec, data, seed)
         check_trainable(spec, network)
         if not type(spec).__module__.startswith("trainables."):
-            check_structure(spec, network, _built(spec, data, seed + 1))
+            other = _built(spec, data, seed + 1)
     with explained(lambda: f"the network {title(spec)} cannot be trained"), isolated():
-        check_passes(spec, network, data.train.pixels(slice(IMAGES)).cpu(), data.classes)
+        check_passes(spec, network, images, data.classes)
+        if other is not None:
+            check_structure(spec, network, other, images)
     return network
 
 

@@ -278,6 +278,7 @@ def test_a_plugin_that_fails_later_is_named_with_its_line(
 
 
 PRINTS = """
+import os
 from typing import Literal
 from trainables.models import MODELS
 from trainables.models.lenet import LeNet300
@@ -287,13 +288,14 @@ class Talks(LeNet300):
         print('checked')
     def network(self, shape, classes):
         print('built')
+        os.write(1, b'by the system')
         return super().network(shape, classes)
 MODELS.register('talks', Talks)
 """
 
 
 def test_what_the_methods_of_plugins_print_is_no_part_of_the_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
@@ -306,6 +308,8 @@ def test_what_the_methods_of_plugins_print_is_no_part_of_the_json(
         assert "error" not in json.loads(result.stdout)
         assert "checked" in result.stderr
     assert "built" in result.stderr
+    assert "by the system" not in (written := capfd.readouterr()).out
+    assert "by the system" in written.err
 
 
 def test_a_network_that_exits_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +323,7 @@ def test_a_network_that_exits_is_named_with_its_line(tmp_path: Path, monkeypatch
     result = run("validate", "study.yaml", "--json")
     assert result.exit_code == 2
     message = json.loads(result.stdout)["error"]["message"]
-    assert message.endswith("SystemExit: 0 (in the plug-in net_exits: net_exits.py, line 10)")
+    assert message.endswith("SystemExit: 0 (in the plug-in net_exits: net_exits.py, line 11)")
 
 
 CANARIES = ("random", "json", "ray", "torch", "numpy", "search", "trainables", "clusters", "sitecustomize", "yaml")

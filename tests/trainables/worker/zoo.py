@@ -338,6 +338,107 @@ def cannot_be_pickled(shape: Shape, classes: int) -> nn.Module:
     return net
 
 
+@works
+def parameter_that_is_a_buffer(shape: Shape, classes: int) -> nn.Module:
+    class Noting(Net):
+        noted: Tensor
+
+        def forward(self, x: Tensor) -> Tensor:
+            return cast(Tensor, super().forward(x)) + self.noted.mean()
+
+    net = Noting(shape, classes)
+    net.register_buffer("noted", net.first.weight)
+    return net
+
+
+@works
+def convolution_of_volumes(shape: Shape, classes: int) -> nn.Module:
+    layers = (nn.Unflatten(1, (shape[0], 1)), nn.Conv3d(shape[0], 4, (1, 3, 3)), nn.ReLU(), nn.Flatten())
+    return nn.Sequential(*layers, nn.LazyLinear(classes))
+
+
+@refused("has other logits when it is built from another seed and gets the same weights")
+def layers_in_a_plain_list(shape: Shape, classes: int) -> nn.Module:
+    class Listing(Net):
+        def __init__(self) -> None:
+            super().__init__(shape, classes)
+            self.layers = [nn.Linear(24, 24)]
+
+        def forward(self, x: Tensor) -> Any:
+            return self.last(F.relu(self.layers[0](self.first(x.flatten(1)))))
+
+    return Listing()
+
+
+@refused("has other logits when it is built from another seed and gets the same weights")
+def random_plain_tensor(shape: Shape, classes: int) -> nn.Module:
+    class Random(Net):
+        def __init__(self) -> None:
+            super().__init__(shape, classes)
+            self.offset = torch.randn(prod(shape))
+
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x.flatten(1) + self.offset)
+
+    return Random()
+
+
+@refused("has other logits when it is built from another seed and gets the same weights")
+def two_tensors_of_one_name(shape: Shape, classes: int) -> nn.Module:
+    class Clashing(Net):
+        def forward(self, x: Tensor) -> Any:
+            hidden = cast(nn.Module, self._modules["a.b"])(F.relu(self.first(x.flatten(1))))
+            return self.last(F.relu(cast(Any, self).a.b(hidden)))
+
+    net = Clashing(shape, classes)
+    net._modules["a.b"] = nn.Linear(24, 24)
+    net.a = nn.ModuleDict({"b": nn.Linear(24, 24)})  # type: ignore[assignment]
+    net.a.b = net.a["b"]  # type: ignore[union-attr,index]
+    return net
+
+
+@refused("returns (10,) for 1 image in eval mode; 10 logits per image are needed; keep the dimension of the batch")
+def squeezed_logits(shape: Shape, classes: int) -> nn.Module:
+    class Squeezing(Net):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x).squeeze()
+
+    return Squeezing(shape, classes)
+
+
+@refused("two tensors in the same memory, first.weight and back.weight")
+def tied_by_a_view(shape: Shape, classes: int) -> nn.Module:
+    net = Net(shape, classes)
+    net.back = nn.Linear(24, prod(shape))
+    net.back.weight = nn.Parameter(net.first.weight.t())
+    return net
+
+
+@refused("has one value in memory for many of gain; call `.clone()`")
+def expanded_parameter(shape: Shape, classes: int) -> nn.Module:
+    net = Net(shape, classes)
+    net.gain = nn.Parameter(torch.ones(1).expand(10))
+    return net
+
+
+@refused("a weight without values, 1.weight of 0x64")
+def layer_without_outputs(shape: Shape, classes: int) -> nn.Module:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), 0), nn.Linear(0, classes))
+
+
+@refused("returns float64 per image in eval mode; 10 logits are needed; return them in float32")
+def double_logits(shape: Shape, classes: int) -> nn.Module:
+    class Double(Net):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x).double()
+
+    return Double(shape, classes)
+
+
 @refused("no weight that can be pruned")
 def no_prunable_layer(shape: Shape, classes: int) -> nn.Module:
     class Bare(nn.Module):

@@ -144,9 +144,8 @@ HANGS: dict[str, Callable[[nn.Module, Any], object]] = {
 """Where a network hangs, with the condition under which its first layer does."""
 
 
-@pytest.mark.parametrize(
-    "where", [pytest.param(where, marks=[] if "built" in where else pytest.mark.slow) for where in HANGS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("where", HANGS)
 def test_a_network_that_hangs_is_refused_with_the_line(
     where: str, study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,8 +145,8 @@ class Launch:
         return self._not_begun() if found is None else self._search(connection, found)
 
     def _not_begun(self) -> Ending:
-        stopped = f"stopped before the first trial; {resumes(self._storage)}"
-        return Ending(interrupted_code(self._interrupt.signal), stopped)
+        then = resumes(self._storage) if self._plan.exists else "the same command starts it"
+        return Ending(interrupted_code(self._interrupt.signal), f"stopped before the first trial; {then}")
 
     def _search(self, connection: Connection, found: dict[str, Any]) -> Ending:
         """Run the trials of a study that a worker has probed."""

@@ -17,13 +17,14 @@ from typing import Any, Self, TypeVar
 from pydantic import ValidationError
 
 from search.store import warm_start_points
-from search.store.consistency import inconsistency
+from search.store.consistency import Expected, inconsistency
 from search.store.default_storage import arguments
 from search.store.study_yaml import Changed, Fingerprint, first_error, parse_study, sha256, study_bytes
 from search.store.warm_start_points import NOTHING, WarmStartPoints
 from search.study.spec import StudySpec
 from trainables.core.errors import StorageError
 from trainables.store import paths
+from trainables.store.checksum import checksum_fault
 from trainables.store.records import SCHEMA, Failure, Outcome, TrialRecord
 from trainables.store.storage import Storage
 
@@ -60,6 +61,7 @@ class Records:
         self._outcomes: dict[int, Outcome] = {}
         self._damaged: dict[int, Damaged] = {}
         self._issued: TrialRecord | None = None
+        self._expected: tuple[StudySpec, Expected] | None = None
 
     @classmethod
     def create(
@@ -165,7 +167,7 @@ class Records:
         """Record a trial's end; return False, and change nothing, where one is recorded already."""
         self._check_replaced()
         assert self.storage.exists(paths.trial_record(outcome.number)), f"trial {outcome.number} was never issued"
-        if reason := inconsistency(outcome, outcome.number):
+        if reason := inconsistency(outcome, outcome.number) or self._contradicts(outcome):
             raise AssertionError(f"outcome of trial {outcome.number}: {reason}")
         if not self.storage.claim(paths.outcome(outcome.number), outcome.json_bytes()):
             return False
@@ -248,21 +250,46 @@ class Records:
         if number in self._outcomes and number not in self._trials:
             del self._outcomes[number]
             self._damaged[number] = Damaged(number, paths.outcome(number), f"{paths.TRIAL} is not there")
+        elif number in self._outcomes and (reason := self._contradicts(self._outcomes[number])):
+            del self._outcomes[number]
+            self._damaged[number] = Damaged(number, paths.outcome(number), reason)
+
+    def _expectations(self) -> Expected:
+        if self._expected is None or self._expected[0] is not self.spec:
+            self._expected = self.spec, Expected.of(self.spec)
+        return self._expected[1]
+
+    def _contradicts(self, outcome: Outcome) -> str | None:
+        """Return what in an outcome contradicts the record of its trial, where that was read."""
+        trial = self._trials.get(outcome.number)
+        return None if trial is None else self._expectations().outcome_fault(trial, outcome)
+
+    def wrong(self, content: bytes, kind: type[R], number: int) -> tuple[R | None, str | None]:
+        """Return the record of `trial.json` or `outcome.json`, None where it cannot be read, and what is wrong with it.
+
+        An outcome is not compared with its trial here.
+        """
+        path = paths.trial_record(number) if kind is TrialRecord else paths.outcome(number)
+        try:
+            record = kind.model_validate_json(content)
+        except ValidationError as error:
+            return None, first_error(error)
+        if record.schema_number != SCHEMA:
+            return record, _unknown(record)
+        reason = inconsistency(record, number)
+        if reason is None and isinstance(record, TrialRecord):
+            reason = self._expectations().trial_fault(record)
+        return record, reason or checksum_fault(content, path, required=self.fingerprint.digests)
 
     def _load(self, number: int, path: str, kind: type[R], into: dict[int, R]) -> None:
         try:
             content = self.storage.read(path)
         except FileNotFoundError:
             return
-        try:
-            record = kind.model_validate_json(content)
-        except ValidationError as error:
-            self._damaged[number] = Damaged(number, path, first_error(error))
-            return
-        if record.schema_number != SCHEMA:
-            self._damaged[number] = Damaged(number, path, _unknown(record), foreign=True)
-        elif reason := inconsistency(record, number):
-            self._damaged[number] = Damaged(number, path, reason)
+        record, reason = self.wrong(content, kind, number)
+        if record is None or reason is not None:
+            foreign = record is not None and record.schema_number != SCHEMA
+            self._damaged[number] = Damaged(number, path, str(reason), foreign)
         else:
             into[number] = record
 

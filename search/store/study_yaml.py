@@ -55,6 +55,7 @@ class Fingerprint(BaseModel):
     data_notes: tuple[str, ...] = ()
     code_version: str = __version__
     created: str = Field(default_factory=utc_now)
+    digests: bool = Field(default=True, description="whether this file has a digest and all records a checksum")
     changed: tuple[Changed, ...] = ()
 
 
@@ -111,11 +112,11 @@ def parse_study(content: bytes, where: str, named: str, *, plugins: bool = False
             "use the version of robustsearch that wrote them"
         )
     try:
-        fingerprint = Fingerprint.model_validate(made_with)
+        fingerprint = Fingerprint.model_validate({"digests": False, **made_with})
     except ValidationError as error:
         raise SpecError(f"{where}: {MADE_WITH}.{first_error(error)}") from None
     spec = study_file.from_document(document) if plugins else study_file.from_record(document)
-    if made_with.get(DIGEST, digest) != digest:
+    if made_with.get(DIGEST, None if fingerprint.digests else digest) != digest:
         raise SpecError(f"{where}: truncated or edited since it was written; `robustsearch repair {named}` restores it")
     return spec, fingerprint
 

@@ -73,6 +73,11 @@ def point(measure: int = 0, **changes: Any) -> Point:
     } | changes
     robust = round(given["robust_accuracy"] * given["examples"])
     clean = round(given["clean_accuracy"] * given["examples"])
+    clean = clean if "clean_accuracy" in changes else max(robust, clean)
+    if "flags" in given:
+        given = {"status": "warn", **given}
+    elif given.get("status", "ok") != "ok":
+        given = {"flags": ("gradient_masking",), **given}
     nonzero = round((1 - given["sparsity"]) * PRUNABLE)
     name = hashlib.sha256(repr((measure, sorted(given.items(), key=str))).encode()).hexdigest()
     counted = {
@@ -197,8 +202,14 @@ def make_study(
         elif troubled and number % 10 == 5:
             records.write_outcome(outcome(number, points[:1], state="stopped"))
         elif troubled and number % 10 == 7:
-            spoilt = points[1].model_copy(
-                update={"status": "invalid", "flags": ("gradient_masking",), "robust_accuracy": 0.99}
+            spoilt = point(
+                1,
+                robust_accuracy=0.99,
+                clean_accuracy=1.0,
+                sparsity=points[1].sparsity,
+                seconds=points[1].seconds,
+                status="invalid",
+                flags=("gradient_masking",),
             )
             records.write_outcome(outcome(number, (points[0], spoilt)))
         else:

@@ -65,6 +65,10 @@ class StorageError(RobustsearchError):
     exit_code = ExitCode.STORAGE
 
 
+class StageDamaged(StorageError):
+    """A stored stage is damaged or absent; the message names the file."""
+
+
 class StageLost(StorageError):
     """A stored stage is damaged; it has been dropped, and is computed again when it is asked for."""
 

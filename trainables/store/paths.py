@@ -54,3 +54,8 @@ def stage(key: str) -> str:
 def stage_lease(key: str) -> str:
     """Return the lease of the process that computes a stage, in the storage around all studies: they share the work."""
     return f"{STAGE_LEASES}/{key}.json"
+
+
+def point(key: str) -> str:
+    """Return where a stored measurement is."""
+    return f"{stage(key)}/{POINT}"

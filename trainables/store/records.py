@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trainables.store import paths
+from trainables.store.checksum import sealed
+
 SCHEMA = 1
 
 Status = Literal["ok", "warn", "invalid"]
@@ -28,9 +31,13 @@ def point_id(trial: int, measure: int) -> str:
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    def json_bytes(self) -> bytes:
-        """Return the record as indented JSON."""
-        return (self.model_dump_json(indent=1) + "\n").encode()
+    def json_bytes(self, place: str = "") -> bytes:
+        """Return the record as indented JSON, with a checksum for the file at `place`; by default its own."""
+        return sealed(self.model_dump_json(indent=1), place or self.place())
+
+    def place(self) -> str:
+        """Return where the record belongs in a study's directory, as far as it says so itself."""
+        return ""
 
 
 class Point(_Record):
@@ -71,6 +78,9 @@ class Point(_Record):
         default={}, description="recipe fields with which this measurement would have been the recipe's last"
     )
     metrics: dict[str, float | None] = Field(default={}, description="by name; null is not finite")
+
+    def place(self) -> str:
+        return paths.point(self.key)
 
 
 class PartialMeasurement(_Record):
@@ -121,6 +131,9 @@ class Outcome(_Record):
         frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True
     )
 
+    def place(self) -> str:
+        return paths.outcome(self.number)
+
 
 class TrialRecord(_Record):
     """The issue of a trial; written before its worker starts."""
@@ -138,3 +151,6 @@ class TrialRecord(_Record):
     model_config = ConfigDict(
         frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True
     )
+
+    def place(self) -> str:
+        return paths.trial_record(self.number)

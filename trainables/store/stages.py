@@ -12,12 +12,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from trainables import __version__
+from trainables.core.errors import StageDamaged, StorageError
 from trainables.store import lease, paths
+from trainables.store.checksum import checksum_fault, sealed
+from trainables.store.consistency import contradiction
 from trainables.store.lease import Lease
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.storage import Storage
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from trainables.store.state import State, Tensors
 
 Checkpoint = dict[str, "Tensors"]
+R = TypeVar("R", Point, PartialMeasurement)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Stage:
     trial: int
     files: dict[str, str]
     version: str = ""
+    weights_sha256: str | None = None
+    """Hash of the state's weights, as a measurement of it records it; None in a stage of an older version."""
+
+
+_STAGE = TypeAdapter(Stage)
 
 
 class Stages:
@@ -55,27 +64,60 @@ class Stages:
     def find(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
         """Return a stage that this study has stored with at least these snapshots, or None."""
         try:
-            fields = json.loads(self._storage.read(f"{paths.stage(key)}/{paths.STAGE}"))
-            stage = Stage(**fields)
-        except (FileNotFoundError, ValueError, TypeError):
+            stage = self.description(key)
+        except (FileNotFoundError, StageDamaged):
             return None
         return stage if all(_snapshot(epoch) in stage.files for epoch in snapshots) else None
 
+    def description(self, key: str) -> Stage:
+        """Return what is stored under a key.
+
+        Raises:
+            FileNotFoundError: nothing is.
+            StageDamaged: `stage.json` is damaged.
+        """
+        path = f"{paths.stage(key)}/{paths.STAGE}"
+        content = self._storage.read(path)
+        try:
+            stage = _STAGE.validate_json(content)
+        except ValidationError:
+            raise StageDamaged(f"{self._storage.location}/{path} cannot be read") from None
+        # Stages that name the hash of their weights have a checksum.
+        if fault := checksum_fault(content, path, required=stage.weights_sha256 is not None):
+            raise StageDamaged(f"{self._storage.location}/{path}: {fault}")
+        return stage
+
     def load(self, key: str, snapshot: int | None = None) -> State | None:
         """Return a stored state, or the snapshot of an earlier epoch; None where it is absent or damaged."""
-        stage = self.find(key)
-        name = paths.STATE if snapshot is None else _snapshot(snapshot)
-        if stage is None or name not in stage.files:
-            return None
         try:
+            return self.read(key, snapshot)
+        except StageDamaged:
+            return None
+
+    def read(self, key: str, snapshot: int | None = None) -> State:
+        """Return a stored state, or the snapshot of an earlier epoch.
+
+        Raises:
+            StageDamaged: it is absent or damaged; the message names the file.
+        """
+        name = paths.STATE if snapshot is None else _snapshot(snapshot)
+        where = f"{self._storage.location}/{paths.stage(key)}"
+        try:
+            stage = self.description(key)
+            if name not in stage.files:
+                raise StageDamaged(f"{where} has no {name}")
             content = self._storage.read(f"{paths.stage(key)}/{name}")
-        except FileNotFoundError:
-            return None
+        except FileNotFoundError as error:
+            missing = str(error.filename).rpartition("/")[2] if error.filename else name
+            raise StageDamaged(f"{where}/{missing} is not there") from None
         if hashlib.sha256(content).hexdigest() != stage.files[name]:
-            return None
+            raise StageDamaged(f"{where}/{name} is not what was stored: its sha256 differs")
         from trainables.store.state import unpack
 
-        return _state(unpack(content))
+        try:
+            return _state(unpack(content))
+        except StorageError as error:
+            raise StageDamaged(f"{where}/{name}: {error}") from None
 
     def find_anywhere(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
         """Return a stage as `find` does, copied from another study of the root where this one does not have it."""
@@ -162,8 +204,9 @@ class Stages:
             packed = pack(_groups(content))
             files[name] = hashlib.sha256(packed).hexdigest()
             self._storage.write(f"{folder}/{name}", packed)
-        stage = Stage(epochs, seconds, study, trial, files, __version__)
-        self._storage.write(f"{folder}/{paths.STAGE}", json.dumps(asdict(stage), indent=1).encode())
+        stage = Stage(epochs, seconds, study, trial, files, __version__, state.weights_sha256())
+        path = f"{folder}/{paths.STAGE}"
+        self._storage.write(path, sealed(json.dumps(asdict(stage), indent=1), path))
         for name in self._storage.names(folder):
             if name.startswith(_PROGRESS):
                 self._storage.delete(f"{folder}/{name}", through_links=True)
@@ -183,8 +226,6 @@ class Stages:
 
     def load_progress(self, key: str) -> tuple[int, Checkpoint, dict[int, State]] | None:
         """Return the newest readable progress of a stage: its epoch, checkpoint and snapshots so far."""
-        from safetensors import SafetensorError
-
         from trainables.store.state import unpack
 
         folder = paths.stage(key)
@@ -194,21 +235,27 @@ class Stages:
             try:
                 groups = unpack(self._storage.read(f"{folder}/{name}"))
                 epoch = int(number)
-            except (FileNotFoundError, SafetensorError, ValueError):
+                kept: dict[int, Checkpoint] = {}
+                for group in [g for g in groups if g.startswith("snapshot.")]:
+                    _, at, part = group.split(".", 2)
+                    kept.setdefault(int(at), {})[part] = groups.pop(group)
+                return epoch, groups, {at: _state(parts) for at, parts in kept.items()}
+            except (FileNotFoundError, StageDamaged, ValueError):
                 continue
-            kept: dict[int, Checkpoint] = {}
-            for group in [g for g in groups if g.startswith("snapshot.")]:
-                _, at, part = group.split(".", 2)
-                kept.setdefault(int(at), {})[part] = groups.pop(group)
-            return epoch, groups, {at: _state(parts) for at, parts in kept.items()}
         return None
 
     def find_point(self, key: str) -> Point | None:
-        """Return the stored result of a measurement, or None."""
+        """Return the stored result of a measurement; None where it is absent or damaged."""
+        return self._record(Point, paths.point(key))
+
+    def _record(self, kind: type[R], path: str) -> R | None:
         try:
-            return Point.model_validate_json(self._storage.read(f"{paths.stage(key)}/{paths.POINT}"))
+            content = self._storage.read(path)
+            found = kind.model_validate_json(content)
         except (FileNotFoundError, ValidationError):
             return None
+        damaged = checksum_fault(content, path) or (found.place() or path) != path or contradiction(found)
+        return None if damaged else found
 
     def save_point(self, point: Point) -> Point:
         """Store the result of a measurement, unless one is stored; return the stored one."""
@@ -218,16 +265,12 @@ class Stages:
 
     def find_partial(self, key: str, epoch: int, measured: str) -> PartialMeasurement | None:
         """Return a partial measurement of a training after `epoch` epochs by the protocol `measured`, or None."""
-        try:
-            return PartialMeasurement.model_validate_json(
-                self._storage.read(f"{paths.stage(key)}/{_partial(epoch, measured)}")
-            )
-        except (FileNotFoundError, ValidationError):
-            return None
+        return self._record(PartialMeasurement, f"{paths.stage(key)}/{_partial(epoch, measured)}")
 
     def save_partial(self, key: str, epoch: int, measured: str, partial: PartialMeasurement) -> None:
         """Store a partial measurement of a training, beside its progress."""
-        self._storage.write(f"{paths.stage(key)}/{_partial(epoch, measured)}", partial.json_bytes())
+        path = f"{paths.stage(key)}/{_partial(epoch, measured)}"
+        self._storage.write(path, partial.json_bytes(path))
 
 
 _PROGRESS = "progress-"
@@ -248,6 +291,15 @@ def _groups(state: State) -> dict[str, Any]:
 
 
 def _state(groups: Mapping[str, Tensors]) -> State:
+    """Return the state of groups of tensors.
+
+    Raises:
+        StageDamaged: its masks are not those of its parameters.
+    """
     from trainables.store.state import State
 
-    return State(**{name: groups.get(group, {}) for name, group in _GROUPS.items()})
+    state = State(**{name: groups.get(group, {}) for name, group in _GROUPS.items()})
+    for name, mask in state.masks.items():
+        if name not in state.params or mask.shape != state.params[name].shape or str(mask.dtype) != "torch.bool":
+            raise StageDamaged(f"the mask {name[:80]} is that of no parameter")
+    return state

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from trainables.core.errors import StageDamaged
 
 Tensors = dict[str, Tensor]
 _ORDER = "order"
@@ -189,10 +192,21 @@ def pack(groups: Mapping[str, Tensors]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, Tensors]:
-    """Read what `pack` wrote."""
+    """Read what `pack` wrote.
+
+    Raises:
+        StageDamaged: it is something else, or truncated.
+    """
     groups: dict[str, Tensors] = {}
-    tensors = load(content)
-    for path in _order(content) or tensors:
+    try:
+        tensors = load(content)
+        names = _order(content) or list(tensors)
+    except (SafetensorError, ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise StageDamaged(f"no safetensors file of a network ({type(error).__name__})") from None
+    named = [name for name in names if isinstance(name, str) and "/" in name]
+    if len(named) != len(names) or sorted(named) != sorted(tensors):
+        raise StageDamaged("its tensors are not those of a network")
+    for path in named:
         group, name = path.split("/", 1)
         groups.setdefault(group, {})[name] = tensors[path]
     return groups

@@ -168,7 +168,7 @@ def test_a_stop_before_the_first_trial_leaves_nothing(tmp_path: Path, monkeypatc
     with pytest.raises(NotStarted) as stopped:
         launch(tmp_path)
     assert stopped.value.exit_code == ExitCode.INTERRUPTED
-    assert str(stopped.value) == "stopped before the first trial"
+    assert str(stopped.value) == "stopped before the first trial; the same command starts it"
     assert list(tmp_path.iterdir()) == []
 
 

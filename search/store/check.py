@@ -6,18 +6,16 @@ Nothing is changed, and neither torch nor Ray is loaded.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pydantic import ValidationError
 from safetensors import SafetensorError, deserialize
 
 from search.store.records import Records
-from trainables.core.errors import RobustsearchError, StorageError
+from trainables.core.errors import RobustsearchError, StageDamaged, StorageError
 from trainables.store import lease, paths
-from trainables.store.records import Point
+from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 
 Kind = Literal["study", "foreign", "trial", "outcome", "stage", "gap", "lease", "leftover"]
@@ -63,6 +61,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True, study
     live: set[str] = set()
     if records is not None:
         found += [*_warm_start(records), *_records(records), *_gaps(records)]
+        found += _measured(records) if weights else ()
         live = {key for trial, outcome in records.trials() if outcome is None for key in trial.keys}
     for key in storage.names(paths.STAGES):
         if storage.is_link(paths.stage(key)):  # What it leads to is not this study's.
@@ -117,7 +116,7 @@ def _contents(storage: Storage, key: str) -> Iterator[Fault]:
     """Check the files of a stage against its description."""
     folder = paths.stage(key)
     names = storage.names(folder)
-    if paths.STAGE in names and (reason := _weights(storage, folder)):
+    if paths.STAGE in names and (reason := _weights(storage, key)):
         yield Fault("stage", folder, f"{reason}; it is computed again when a trial needs it")
     if paths.POINT in names and (reason := _point(storage, key)):
         yield Fault("stage", folder, f"{reason}; it is measured again when a trial needs it")
@@ -137,26 +136,39 @@ def _remains(storage: Storage, key: str, *, wanted: bool) -> Iterator[Fault]:
         yield from (Fault("leftover", f"{folder}/{name}", "progress of a stage that is complete") for name in begun)
 
 
-def _weights(storage: Storage, folder: str) -> str | None:
+def _weights(storage: Storage, key: str) -> str | None:
     """Return what is wrong with a stored stage; None where its files match its digests."""
+    folder = paths.stage(key)
     try:
-        files = json.loads(storage.read(f"{folder}/{paths.STAGE}"))["files"]
-        for name, digest in files.items():
+        for name, digest in Stages(storage).description(key).files.items():
             if hashlib.sha256(storage.read(f"{folder}/{name}")).hexdigest() != digest:
                 return f"{name} is not what was stored"
     except FileNotFoundError as error:
         return f"{str(error.filename).rpartition('/')[2]} is not there"
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, StorageError):
-        return f"{paths.STAGE} cannot be read"
+    except StageDamaged as error:
+        return str(error).removeprefix(f"{storage.location}/{folder}/")
+    except StorageError:
+        return f"{paths.STAGE} names a file that cannot be read"
     return None
 
 
 def _point(storage: Storage, key: str) -> str | None:
-    try:
-        point = Point.model_validate_json(storage.read(f"{paths.stage(key)}/{paths.POINT}"))
-    except ValidationError:
-        return f"{paths.POINT} cannot be read"
-    return None if point.key == key else f"{paths.POINT} is that of another measurement"
+    return None if Stages(storage).find_point(key) else f"{paths.POINT} cannot be read, or contradicts itself"
+
+
+def _measured(records: Records) -> Iterator[Fault]:
+    """Compare the weights that points name with those of their stages, where these are stored and say it."""
+    stages = Stages(records.storage)
+    known: dict[str, str | None] = {}
+    for trial, outcome in records.trials():
+        for point in outcome.points if outcome else ():
+            if point.stage not in known:
+                stage = stages.find(point.stage)
+                known[point.stage] = stage.weights_sha256 if stage else None
+            if known[point.stage] not in (None, point.weights_sha256):
+                message = f"point {point.measure}: weights_sha256 is not that of its stage {point.stage[:12]}"
+                yield Fault("outcome", paths.outcome(trial.number), message, trial.number)
+                break
 
 
 def _readable(storage: Storage, path: str) -> bool:

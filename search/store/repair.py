@@ -52,7 +52,8 @@ class Repaired:
         """What was done, in a line."""
         if not self.whole:
             return f"still damaged: {'; '.join(f'{f.path}: {f.message}' for f in self.left if not f.harmless)}"
-        return f"{len(self.actions)} things repaired" if self.actions else "nothing to repair"
+        done = len(self.actions)
+        return f"{done} {'thing' if done == 1 else 'things'} repaired" if done else "nothing to repair"
 
     def lines(self) -> list[str]:
         """Return the steps and the faults that are left, a line each."""

@@ -44,8 +44,10 @@ def build(directory: Path) -> None:
         if number == UNFINISHED:
             stages.save_progress(trial.keys[1], 2, {"params": state(2.0).params}, {})
             continue
-        measured = factories.point(0, key=trial.keys[-1], stage=trial.keys[-2])
-        stages.save(trial.keys[-2], state(number), epochs=5, seconds=1.0, study=spec.name, trial=number)
+        weights = state(number)
+        named = {"key": trial.keys[-1], "stage": trial.keys[-2], "weights_sha256": weights.weights_sha256()}
+        measured = factories.point(0, **named)
+        stages.save(trial.keys[-2], weights, epochs=5, seconds=1.0, study=spec.name, trial=number)
         stages.save_point(measured)
         records.write_outcome(factories.outcome(number, [measured], params=trial.params))
 

@@ -117,7 +117,7 @@ class Ours:
                 trainings += 1
             elif isinstance(step.phase, Measure):
                 epoch = chain[trainings - 1][-1]
-                points.append(_point(step, len(points), epoch, self.curves.examples, trained, shared))
+                points.append(_point(step, len(points), epoch, self.curves, trained, shared))
                 if trainings > 1:
                     self.ledger.measured(epoch.values, last=epoch is end)
                 if self.parts.points:
@@ -126,7 +126,7 @@ class Ours:
                         self._driver.on_end(record.number, None)
                         return
             self._driver.on_progress(record.number, index + 1)
-        self._end(record, points if self.parts.points else points[-1:])
+        self._end(record, points if self.parts.points else [points[-1].model_copy(update={"measure": 0})])
 
     def _partials(
         self, phase: Train, curve: tuple[Epoch, ...], before: int, measures: int
@@ -170,20 +170,24 @@ def _partial(epoch: Epoch, resource: int, share: float, measures: int) -> Partia
     )
 
 
-def _point(step: KeyedPhase, measure: int, epoch: Epoch, examples: int, trained: int, shared: int) -> Point:
+def _point(step: KeyedPhase, measure: int, epoch: Epoch, curves: Curves, trained: int, shared: int) -> Point:
     """Return a network of the table as a trial's point."""
     assert isinstance(step.phase, Measure)
     assert step.parent is not None
     nonzero = round((1 - epoch.sparsity) * PRUNABLE)
-    about: dict[str, Any] = {"attack": "PGD-20", "norm": "linf", "eps": 0.1, "eps_text": "0.1", "device": "table"}
+    protocol, examples = curves.spec.protocol, curves.examples
+    robust, clean = (round(share * examples) for share in (epoch.robust, epoch.clean))
+    about: dict[str, Any] = {"eps": float(protocol.eps), "eps_text": protocol.eps.text, "device": "table"}
+    about |= {"attack": protocol.attack.label, "norm": protocol.attack.norm}
+    about |= {"flags": () if epoch.status == "ok" else ("table",)}
     return Point(
         measure=measure,
         key=step.key,
         stage=step.parent,
-        robust_accuracy=epoch.robust,
-        clean_accuracy=epoch.clean,
-        robust_correct=round(epoch.robust * examples),
-        clean_correct=round(epoch.clean * examples),
+        robust_accuracy=robust / examples,
+        clean_accuracy=clean / examples,
+        robust_correct=robust,
+        clean_correct=clean,
         examples=examples,
         sparsity=1 - nonzero / PRUNABLE,
         nonzero=nonzero,

@@ -16,6 +16,7 @@ OF_SEVERAL = {
     "search/cluster/test_kinds.py": "a new kind of cluster",
     "search/early_stopping/test_collapse.py": "every scheduler on a search whose networks collapse",
     "search/launch/test_reads.py": "how often commands read a study",
+    "search/store/test_forged.py": "records that lie, from their files to what a person sees",
     "search/store/test_old_formats.py": "what released versions have written",
     "trainables/data/test_layouts.py": "data sets in every layout of their files",
     "trainables/data/test_real.py": "data sets that are on few machines",

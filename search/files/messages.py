@@ -22,6 +22,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number of things in words: `1 stage`, `2 stages`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def say(message: str) -> None:
     """Print a message on stderr; where nobody can read it, it is lost."""
     try:

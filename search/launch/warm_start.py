@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search import objectives
+from search.files.messages import counted
 from search.store.catalogue import study_storage
 from search.store.records import Records
 from search.store.warm_start_points import WarmStartPoint, WarmStartPoints, copied
@@ -83,4 +84,4 @@ def _stands_for(record: TrialRecord, point: Point) -> tuple[Mapping[str, Any], M
 def summary(transferred: WarmStartPoints, spec: StudySpec) -> str:
     """Return in a line how many points come from which study."""
     counts = Counter(point.study for point in transferred.points)
-    return "warm start: " + ", ".join(f"{counts[name]} points of {name}" for name in spec.warm_start)
+    return "warm start: " + ", ".join(f"{counted(counts[name], 'point')} of {name}" for name in spec.warm_start)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.results.exporters.output import OutputError
+from search.store.consistency import unproven
 from search.store.default_storage import arguments
-from trainables.core.errors import SpecError, StorageError
+from trainables.core.errors import SpecError, StageDamaged, StorageError
 from trainables.core.locations import without_parents
 from trainables.core.registry import nearest
 from trainables.metrics import wilson
@@ -15,6 +16,8 @@ from trainables.store.records import Outcome, Point, TrialRecord, point_id
 
 if TYPE_CHECKING:
     from search.results.study import Study
+    from trainables.store.stages import Stages
+    from trainables.store.state import State
 
 
 def find(study: Study, point: str) -> tuple[TrialRecord, Outcome, Point]:
@@ -58,10 +61,9 @@ def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Pat
     home = study.records.storage.local
     if home is not None and output.resolve().is_relative_to(home.resolve()):
         raise OutputError(f"{output} is inside the study's directory; choose another --output")
-    state = Stages(study.records.storage).load(measured.stage)
-    if state is None or state.weights_sha256() != measured.weights_sha256:
-        where = f"stage {measured.stage} in {study.records.storage.location}"
-        raise StorageError(f"the weights of {point} are missing or damaged: {where}")
+    if reason := unproven(study.spec, study.records.fingerprint.data_hash, trial, outcome):
+        raise StorageError(f"{point} is not what its trial measured: trial {trial.number}: {reason}")
+    state = _checked(Stages(study.records.storage), point, measured)
     if trial.spec["protocol"].get("noise") and Noise.of(state) is not None:
         raise SpecError(
             f"{point} was measured with noise on its weights (protocol.noise), which a saved network does not have"
@@ -71,6 +73,29 @@ def save(study: Study, point: str, output: Path, *, shrink: bool = False) -> Pat
     if made_with.class_names:
         shapes["class_names"] = list(made_with.class_names)
     return saved.save(output, state, {**card(study, trial, outcome, measured), **shapes}, shrink=shrink)
+
+
+def _checked(stages: Stages, point: str, measured: Point) -> State:
+    """Return the stored network of a point.
+
+    Raises:
+        StorageError: its weights are missing or damaged, or others than those that were measured.
+    """
+    try:
+        state = stages.read(measured.stage)
+    except StageDamaged as error:
+        raise StorageError(f"the weights of {point} are missing or damaged: {error}") from None
+    if state.weights_sha256() != measured.weights_sha256:
+        raise StorageError(
+            f"the weights of {point} are missing or damaged: stage {measured.stage} holds others than those measured "
+            "(their sha256 differs)"
+        )
+    if (state.nonzero(), state.size()) != (measured.nonzero, measured.prunable):
+        raise StorageError(
+            f"{point} is damaged: {state.nonzero()} of {state.size()} weights of its network are not 0, but its "
+            f"record says {measured.nonzero} of {measured.prunable}"
+        )
+    return state
 
 
 def card(study: Study, trial: TrialRecord, outcome: Outcome, point: Point) -> dict[str, Any]:

@@ -10,11 +10,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pydantic import ValidationError
 from safetensors import SafetensorError, deserialize
 
+from search.store.consistency import unproven
 from search.store.records import Records
 from trainables.core.errors import RobustsearchError, StageDamaged, StorageError
 from trainables.store import lease, paths
+from trainables.store.checksum import checksum_fault
+from trainables.store.consistency import contradiction
+from trainables.store.records import Point, TrialRecord
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 
@@ -60,8 +65,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True, study
     found = [*wrong]
     live: set[str] = set()
     if records is not None:
-        found += [*_warm_start(records), *_records(records), *_gaps(records)]
-        found += _measured(records) if weights else ()
+        found += [*_warm_start(records), *_records(records), *_gaps(records), *_proofs(records)]
         live = {key for trial, outcome in records.trials() if outcome is None for key in trial.keys}
     for key in storage.names(paths.STAGES):
         if storage.is_link(paths.stage(key)):  # What it leads to is not this study's.
@@ -105,6 +109,41 @@ def _records(records: Records) -> Iterator[Fault]:
             yield Fault("outcome", damaged.path, damaged.reason, damaged.number)
 
 
+def _proofs(records: Records) -> Iterator[Fault]:
+    """Compare each trial with what its parameters give, and its points with the stored measurements and weights."""
+    stages, data_hash = Stages(records.storage), records.fingerprint.data_hash
+    for trial, outcome in records.trials():
+        if reason := unproven(records.spec, data_hash, trial, None):
+            yield Fault("trial", paths.trial_record(trial.number), reason, trial.number)
+        elif outcome:
+            reasons = (_unlike_stored(stages, trial, point) for point in outcome.points)
+            whole = unproven(records.spec, data_hash, trial, outcome)
+            if reason := whole or next(filter(None, reasons), None):
+                yield Fault("outcome", paths.outcome(trial.number), reason, trial.number)
+
+
+def _unlike_stored(stages: Stages, trial: TrialRecord, point: Point) -> str | None:
+    """Return what in a point is not that of the measurement or of the stage that is stored under its keys."""
+    if names := _differing(stages.find_point(point.key), point):
+        return f"point {point.measure}: another {' and '.join(names)} than in {paths.point(point.key)}"
+    stage = stages.find(point.stage)
+    # Another trial may have computed it anew since, on a device that rounds differently.
+    own = stage is not None and (stage.study, stage.trial) == (trial.study, trial.number)
+    if stage is not None and own and stage.weights_sha256 not in (None, point.weights_sha256):
+        return f"point {point.measure}: weights_sha256 is not that of its stage {point.stage[:12]}"
+    return None
+
+
+_MEASURED = ("clean_correct", "robust_correct", "verdicts", "nonzero", "prunable")
+
+
+def _differing(stored: Point | None, point: Point) -> list[str]:
+    """Return what differs between two records of one measurement; on other weights it may have been made again."""
+    if stored is None or stored.weights_sha256 != point.weights_sha256 or stored.device != point.device:
+        return []
+    return [name for name in _MEASURED if getattr(stored, name) != getattr(point, name)]
+
+
 def _gaps(records: Records) -> Iterator[Fault]:
     known = {trial.number for trial, _ in records.trials()} | {damaged.number for damaged in records.damaged()}
     for number in sorted(set(range(max(known, default=-1))) - known):
@@ -137,38 +176,66 @@ def _remains(storage: Storage, key: str, *, wanted: bool) -> Iterator[Fault]:
 
 
 def _weights(storage: Storage, key: str) -> str | None:
-    """Return what is wrong with a stored stage; None where its files match its digests."""
-    folder = paths.stage(key)
+    """Return what is wrong with a stored stage; None where its files are what was stored."""
     try:
-        for name, digest in Stages(storage).description(key).files.items():
-            if hashlib.sha256(storage.read(f"{folder}/{name}")).hexdigest() != digest:
+        stage = Stages(storage).description(key)
+        for name, digest in stage.files.items():
+            content = storage.read(f"{paths.stage(key)}/{name}")
+            if hashlib.sha256(content).hexdigest() != digest:
                 return f"{name} is not what was stored"
+            if name == paths.STATE and stage.weights_sha256 not in (None, weights_hash(content)):
+                return f"{name} holds other weights than {paths.STAGE} says"
     except FileNotFoundError as error:
         return f"{str(error.filename).rpartition('/')[2]} is not there"
     except StageDamaged as error:
-        return str(error).removeprefix(f"{storage.location}/{folder}/")
+        return str(error).removeprefix(f"{storage.location}/{paths.stage(key)}/")
     except StorageError:
-        return f"{paths.STAGE} names a file that cannot be read"
+        return f"{paths.STAGE} names a file outside of the stage"
     return None
 
 
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+def weights_hash(content: bytes) -> str | None:
+    """Return the hash of the weights in a stored state as `State.weights_sha256` does, without torch; None if it is no
+    such file.
+    """
+    try:
+        groups = [(*path.split("/", 1), tensor) for path, tensor in deserialize(content)]  # type: ignore[no-untyped-call]
+    except (SafetensorError, ValueError):
+        return None
+    order = ("params", "buffers", "latents")
+    found = sorted((group for group in groups if group[0] in order), key=lambda group: order.index(group[0]))
+    digest = hashlib.sha256()
+    for name, tensor in sorted({name: tensor for _, name, tensor in found}.items()):
+        dtype = _DTYPES.get(tensor["dtype"], tensor["dtype"])
+        digest.update(f"{name}:torch.{dtype}:{tuple(tensor['shape'])}".encode())
+        digest.update(tensor["data"])
+    return digest.hexdigest()
+
+
 def _point(storage: Storage, key: str) -> str | None:
-    return None if Stages(storage).find_point(key) else f"{paths.POINT} cannot be read, or contradicts itself"
-
-
-def _measured(records: Records) -> Iterator[Fault]:
-    """Compare the weights that points name with those of their stages, where these are stored and say it."""
-    stages = Stages(records.storage)
-    known: dict[str, str | None] = {}
-    for trial, outcome in records.trials():
-        for point in outcome.points if outcome else ():
-            if point.stage not in known:
-                stage = stages.find(point.stage)
-                known[point.stage] = stage.weights_sha256 if stage else None
-            if known[point.stage] not in (None, point.weights_sha256):
-                message = f"point {point.measure}: weights_sha256 is not that of its stage {point.stage[:12]}"
-                yield Fault("outcome", paths.outcome(trial.number), message, trial.number)
-                break
+    content = storage.read(paths.point(key))
+    try:
+        point = Point.model_validate_json(content)
+    except ValidationError:
+        return f"{paths.POINT} cannot be read"
+    if point.key != key:
+        return f"{paths.POINT} is that of another measurement"
+    reason = contradiction(point) or checksum_fault(content, paths.point(key))
+    return f"{paths.POINT}: {reason}" if reason else None
 
 
 def _readable(storage: Storage, path: str) -> bool:

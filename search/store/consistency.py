@@ -1,4 +1,4 @@
-"""What no record of a trial can say, however well-formed: of itself, of its study, and beside the other record."""
+"""What no record of a trial can say, however well-formed it is: of itself, of its trial, and of its study."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from search.space.parameters import active
 from search.study.spec import StudySpec
+from trainables.core.errors import SpecError
+from trainables.core.plugins import loaded
+from trainables.core.spec import plain
+from trainables.method.phases import Measure
 from trainables.method.protocol import Protocol
+from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
 from trainables.store.consistency import contradiction, times_fault
 from trainables.store.records import LARGEST, Outcome, Point, TrialRecord
 
@@ -103,6 +109,40 @@ class Expected:
                 continue
             return f"{name} {found!r:.40}, but the study measures with {value!r:.40}"
         return None
+
+
+def unproven(spec: StudySpec, data_hash: str, trial: TrialRecord, outcome: Outcome | None) -> str | None:
+    """Return what in a trial's records does not follow from its parameters; None where all does.
+
+    This expands the trial, which takes too long whenever a study is opened. Where plug-ins of the study are not
+    imported, nothing can be said.
+    """
+    if not loaded(spec.plugins):
+        return None
+    try:
+        described = TrialSpec.model_validate(trial.spec)
+        # A space that was extended since asks for more parameters than the trial had.
+        whole = active(spec.space, trial.params) == trial.params
+        own = spec.trial(trial.params) if whole else described
+        chain = keyed_phases(described, data_hash)
+    except (SpecError, ValueError) as error:
+        return f"it is no trial of this study: {str(error).partition(chr(10))[0][:200]}"
+    for part in ("recipe", "model", "protocol", "seed"):
+        if plain(getattr(own, part), hashed=True) != plain(getattr(described, part), hashed=True):
+            return f"its {part} is not the one that its parameters give"
+    if tuple(step.key for step in chain) != trial.keys:
+        return "its keys are not those of its phases"
+    return None if outcome is None or outcome.state != "complete" else _unproven_points(chain, outcome)
+
+
+def _unproven_points(chain: tuple[KeyedPhase, ...], outcome: Outcome) -> str | None:
+    measured = [step for step in chain if isinstance(step.phase, Measure)]
+    if len(outcome.points) != len(measured):
+        return f"it is complete with {len(outcome.points)} of {len(measured)} measurements"
+    for point, step in zip(outcome.points, measured, strict=True):
+        if point.stage != step.parent or (point.tier == "search" and point.key != step.key):
+            return f"point {point.measure}: its keys are not those of the trial's measurement"
+    return None
 
 
 def _protocol(protocol: Protocol) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class Records:
         """Record a trial's end; return False, and change nothing, where one is recorded already."""
         self._check_replaced()
         assert self.storage.exists(paths.trial_record(outcome.number)), f"trial {outcome.number} was never issued"
-        if reason := inconsistency(outcome, outcome.number) or self._contradicts(outcome):
+        if reason := inconsistency(outcome, outcome.number) or self.contradicts(outcome):
             raise AssertionError(f"outcome of trial {outcome.number}: {reason}")
         if not self.storage.claim(paths.outcome(outcome.number), outcome.json_bytes()):
             return False
@@ -250,7 +250,7 @@ class Records:
         if number in self._outcomes and number not in self._trials:
             del self._outcomes[number]
             self._damaged[number] = Damaged(number, paths.outcome(number), f"{paths.TRIAL} is not there")
-        elif number in self._outcomes and (reason := self._contradicts(self._outcomes[number])):
+        elif number in self._outcomes and (reason := self.contradicts(self._outcomes[number])):
             del self._outcomes[number]
             self._damaged[number] = Damaged(number, paths.outcome(number), reason)
 
@@ -259,9 +259,9 @@ class Records:
             self._expected = self.spec, Expected.of(self.spec)
         return self._expected[1]
 
-    def _contradicts(self, outcome: Outcome) -> str | None:
-        """Return what in an outcome contradicts the record of its trial, where that was read."""
-        trial = self._trials.get(outcome.number)
+    def contradicts(self, outcome: Outcome, trial: TrialRecord | None = None) -> str | None:
+        """Return what in an outcome contradicts the record of its trial, by default the one that was read."""
+        trial = trial or self._trials.get(outcome.number)
         return None if trial is None else self._expectations().outcome_fault(trial, outcome)
 
     def wrong(self, content: bytes, kind: type[R], number: int) -> tuple[R | None, str | None]:

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
-
+from search.files.messages import counted
 from search.store import check, driver_lock
 from search.store.check import Fault
 from search.store.default_storage import arguments
@@ -52,8 +51,7 @@ class Repaired:
         """What was done, in a line."""
         if not self.whole:
             return f"still damaged: {'; '.join(f'{f.path}: {f.message}' for f in self.left if not f.harmless)}"
-        done = len(self.actions)
-        return f"{done} {'thing' if done == 1 else 'things'} repaired" if done else "nothing to repair"
+        return f"{counted(len(self.actions), 'thing')} repaired" if self.actions else "nothing to repair"
 
     def lines(self) -> list[str]:
         """Return the steps and the faults that are left, a line each."""
@@ -91,6 +89,8 @@ def repair(storage: Storage, *, plugins: bool = False) -> Repaired:
         found = check.faults(storage, alone=True)
         done += _study(storage, found)
         records = Records.open(storage, plugins=plugins)
+        if plugins:  # With them more can be checked.
+            found = check.faults(storage, alone=True)
         for fault in found:
             if _needs_plugins(records, fault):
                 continue
@@ -172,8 +172,10 @@ def _trial(records: Records, fault: Fault) -> Iterator[Action]:
     storage, number = records.storage, fault.number
     path = paths.trial_record(number)
     torn = storage.read(path) if storage.exists(path) else b""
-    outcome = _read_outcome(storage, number)
+    outcome = _read_outcome(records, number)
     rebuilt = rebuild(records, number, torn, outcome)
+    if rebuilt is not None and outcome is not None and records.contradicts(outcome, rebuilt):
+        outcome = None
     if storage.exists(path):
         yield Action("set aside", path, f"as {set_aside(storage, path)}: {fault.message}")
     if rebuilt is not None:
@@ -181,18 +183,18 @@ def _trial(records: Records, fault: Fault) -> Iterator[Action]:
         ended = "its outcome counts" if outcome else f"trial {number} resumes at the next launch"
         yield Action("rebuilt", path, f"with the parameters that it had; {ended}")
     if storage.exists(paths.outcome(number)) and (rebuilt is None or outcome is None):
-        what = "it cannot be read" if outcome is None else "nothing proves which parameters it belongs to"
+        what = "it is damaged too" if outcome is None else "nothing proves which parameters it belongs to"
         then = "runs again" if rebuilt else "is issued again at the next launch"
         kept = set_aside(storage, paths.outcome(number))
         yield Action("set aside", paths.outcome(number), f"as {kept}: {what}; trial {number} {then}")
 
 
-def _read_outcome(storage: Storage, number: int) -> Outcome | None:
+def _read_outcome(records: Records, number: int) -> Outcome | None:
     try:
-        found = Outcome.model_validate_json(storage.read(paths.outcome(number)))
-    except (FileNotFoundError, ValidationError):
+        found, wrong = records.wrong(records.storage.read(paths.outcome(number)), Outcome, number)
+    except FileNotFoundError:
         return None
-    return found if found.number == number else None
+    return None if wrong else found
 
 
 def rebuild(records: Records, number: int, torn: bytes, outcome: Outcome | None) -> TrialRecord | None:
@@ -237,7 +239,9 @@ def _issued(records: Records, number: int, params: Any, text: str, outcome: Outc
     )
     # What no key proves is copied only from a record that is correct up to that field.
     sampler, issued = _after(text, "sampler"), _after(text, "issued")
-    if text.startswith(_head(record)) and isinstance(sampler, dict):
+    # Of a complete one with a wrong checksum nobody knows which field is wrong.
+    torn = not text.rstrip().endswith("}")
+    if torn and text.startswith(_head(record)) and isinstance(sampler, dict):
         record = record.model_copy(update={"sampler": sampler})
         if isinstance(issued, str):
             record = record.model_copy(update={"issued": issued})

@@ -14,13 +14,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from search.launch.tally import Snapshot
 from search.store.records import Records
 from search.store.study_yaml import Fingerprint
 from search.study.spec import StudySpec
 from trainables.core.spec import plain
-from trainables.recipes.trial import keyed_phases
+from trainables.method.phases import Measure
+from trainables.recipes.trial import KeyedPhase, keyed_phases
 from trainables.store.records import Failure, Outcome, PartialMeasurement, Point, TrialRecord
+from trainables.store.stages import Stages
+from trainables.store.state import State
 from trainables.store.storage import Storage
 
 if TYPE_CHECKING:
@@ -78,12 +83,13 @@ def point(measure: int = 0, **changes: Any) -> Point:
         given = {"status": "warn", **given}
     elif given.get("status", "ok") != "ok":
         given = {"flags": ("gradient_masking",), **given}
-    nonzero = round((1 - given["sparsity"]) * PRUNABLE)
+    prunable = given.get("prunable", PRUNABLE)
+    nonzero = round((1 - given["sparsity"]) * prunable)
     name = hashlib.sha256(repr((measure, sorted(given.items(), key=str))).encode()).hexdigest()
     counted = {
         "robust_accuracy": robust / given["examples"],
         "clean_accuracy": clean / given["examples"],
-        "sparsity": 1 - nonzero / PRUNABLE,
+        "sparsity": 1 - nonzero / prunable,
     }
     defaults: dict[str, Any] = {
         "measure": measure,
@@ -132,7 +138,7 @@ def trial(number: int, spec: StudySpec | None = None, **changes: Any) -> TrialRe
     """An issued trial."""
     spec = spec or study_spec()
     values = changes.pop("params", None)
-    values = params(number) if values is None else values
+    values = {path: value for path, value in params(number).items() if path in spec.space} if values is None else values
     described = spec.trial({path: value for path, value in values.items() if path in spec.space})
     defaults = {
         "number": number,
@@ -181,20 +187,30 @@ def measured(number: int, values: dict[str, Any]) -> tuple[Point, Point]:
     return at(0, 0.0), at(1, values["recipe.sparsity"])
 
 
+def _protocol(spec: StudySpec) -> dict[str, Any]:
+    attack, eps = spec.protocol.attack, spec.protocol.eps
+    return {"attack": attack.label, "norm": attack.norm, "eps": float(eps), "eps_text": eps.text}
+
+
 def make_study(
-    directory: Path | str, trials: int = 12, spec: StudySpec | None = None, *, troubled: bool = True
+    directory: Path | str, trials: int = 12, spec: StudySpec | None = None, *, troubled: bool = True, keyed: bool = True
 ) -> Records:
     """Write a study of `trials` trials to `directory` and return its records.
 
     With `troubled`, of every ten trials number 3 failed, number 5 was stopped early, number 7 has a point with a
-    flag that makes it invalid, and the very last has no outcome yet.
+    flag that makes it invalid, and the very last has no outcome yet. Points have the keys of their trials' phases, or,
+    without `keyed`, each one of its own.
     """
     spec = spec or study_spec()
     records = Records.create(Storage(str(directory)), spec, FINGERPRINT)
     for number in range(trials):
         issued = trial(number, spec)
         records.issue(issued)
-        points = measured(number, params(number))
+        steps = measurements(issued, spec)
+        points = tuple(
+            found.model_copy(update={**({"key": step.key, "stage": step.parent} if keyed else {}), **_protocol(spec)})
+            for found, step in zip(measured(number, params(number)), steps, strict=False)
+        )
         if troubled and number == trials - 1:
             continue
         if troubled and number % 10 == 3:
@@ -210,6 +226,9 @@ def make_study(
                 seconds=points[1].seconds,
                 status="invalid",
                 flags=("gradient_masking",),
+                key=points[1].key,
+                stage=points[1].stage,
+                **_protocol(spec),
             )
             records.write_outcome(outcome(number, (points[0], spoilt)))
         else:
@@ -252,3 +271,37 @@ SNAPSHOT = Snapshot(
     elapsed=65.2,
     remaining=130.0,
 )
+
+
+def keyed_points(trial: TrialRecord, spec: StudySpec, **changes: Any) -> list[Point]:
+    """A point for each measurement of a trial, with the keys that belong to it."""
+    return [point(at, key=s.key, stage=s.parent, **changes) for at, s in enumerate(measurements(trial, spec))]
+
+
+def measurements(trial: TrialRecord, spec: StudySpec) -> list[KeyedPhase]:
+    """The phases of a trial that lead to points."""
+    chain = keyed_phases(spec.trial(trial.params), DATA_HASH)
+    return [step for step in chain if isinstance(step.phase, Measure)]
+
+
+def _weights(value: float) -> State:
+    return State({"w": torch.full((3,), value)}, {}, {"w": torch.ones(3, dtype=torch.bool)})
+
+
+def make_stored_study(directory: Path, trials: int = 4) -> None:
+    """Write a study of complete trials, and one under way, with the stages and keys that belong to them."""
+    spec = study_spec()
+    storage = Storage(str(directory))
+    records = Records.create(storage, spec, FINGERPRINT)
+    stages = Stages(storage)
+    for number in range(trials):
+        issued = trial(number, spec, sampler={"trial": {"nsga:generation": number}, "parents": {}})
+        records.issue(issued)
+        if number == trials - 1:
+            stages.save_progress(issued.keys[1], 2, {"params": _weights(2.0).params}, {})
+            continue
+        weights = _weights(number)
+        points = keyed_points(issued, spec, weights_sha256=weights.weights_sha256())
+        stages.save(issued.keys[-2], weights, epochs=5, seconds=1.0, study=spec.name, trial=number)
+        stages.save_point(points[-1])
+        records.write_outcome(outcome(number, points, params=issued.params))

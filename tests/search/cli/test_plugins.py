@@ -200,7 +200,8 @@ def test_a_truncated_trial_is_rebuilt_only_with_the_plugins(stored: Records) -> 
     )
     Path("moved").rename("runs")
     assert not Path("ran").exists()
-    assert run("repair", "own", "--plugins").exit_code == 0
+    result = run("repair", "own", "--plugins")
+    assert result.exit_code == 0, result.stderr
     assert Path("ran").exists()
     assert json.loads(torn.read_bytes())["keys"] == json.loads(whole)["keys"]
 

@@ -18,7 +18,9 @@ from tests.search.factories import measured, outcome, params, point, study_spec,
 from trainables import models
 from trainables.data import cache
 from trainables.export import saved
+from trainables.method.phases import Measure
 from trainables.models.noise import Noise
+from trainables.recipes.trial import keyed_phases
 from trainables.store import paths
 from trainables.store.stages import Stages
 from trainables.store.state import State
@@ -49,10 +51,13 @@ def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0, dead: int = 0
         alpha = {name: torch.full((1,), strength) for name in state.prunable()}
         state = replace(state, extras=Noise(alpha, masked=True, nonzero=False).tensors())
     kept = state.nonzero() / state.size()
-    real = point(1, sparsity=1 - kept, stage="a" * 64, weights_sha256=state.weights_sha256(), flags=("warned",))
-    Stages(place).save("a" * 64, state, epochs=5, seconds=1.0, study="synthetic", trial=0)
-    records.issue(trial(0, spec))
-    records.write_outcome(outcome(0, (measured(0, params(0))[0], real)))
+    counted = {"sparsity": 1 - kept, "prunable": state.size()}
+    chain = keyed_phases(spec.trial(params(0)), found.sha256)
+    dense, pruned = ({"key": s.key, "stage": s.parent} for s in chain if isinstance(s.phase, Measure))
+    real = point(1, **counted, **pruned, weights_sha256=state.weights_sha256(), flags=("warned",))
+    Stages(place).save(real.stage, state, epochs=5, seconds=1.0, study="synthetic", trial=0)
+    records.issue(trial(0, spec, keys=[step.key for step in chain]))
+    records.write_outcome(outcome(0, (measured(0, params(0))[0].model_copy(update=dense), real)))
     return tmp_path, state
 
 
@@ -156,7 +161,8 @@ def test_an_id_of_the_older_form_is_the_same_point(studied: tuple[Path, State]) 
 def test_lost_weights_and_damaged_ones_are_not_handed_out(studied: tuple[Path, State]) -> None:
     place, _ = studied
     assert take(place, "t0.0")[0] == 5
-    folder = place / "runs" / "synthetic" / paths.stage("a" * 64)
+    (state,) = (place / "runs" / "synthetic" / paths.STAGES).glob(f"*/{paths.STATE}")
+    folder = state.parent
     weights = folder / paths.STATE
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

@@ -26,7 +26,7 @@ def store(records: Records, key: str, size: int, epochs: int = 0) -> None:
 @pytest.fixture
 def records(tmp_path: Path) -> Records:
     """Six trials; each point is its own stage; the last trial is unfinished."""
-    records = factories.make_study(tmp_path / "study", trials=6, troubled=True)
+    records = factories.make_study(tmp_path / "study", trials=6, troubled=True, keyed=False)
     for trial, outcome in records.trials():
         store(records, trial.keys[1], 10_000, epochs=10)
         for point in outcome.points if outcome else ():

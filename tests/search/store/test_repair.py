@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,42 +19,16 @@ from trainables.core.errors import StorageError
 from trainables.store import paths
 from trainables.store.lease import LeaseHeld
 from trainables.store.records import Point
-from trainables.store.stages import Stages
-from trainables.store.state import State
 from trainables.store.storage import Storage
 
 TRIALS = 4
 UNFINISHED = 3
 
 
-def state(value: float) -> State:
-    return State({"w": torch.full((3,), value)}, {}, {"w": torch.ones(3, dtype=torch.bool)})
-
-
-def build(directory: Path) -> None:
-    """A study of three complete trials and one under way, with the stages and keys that belong to them."""
-    spec = factories.study_spec()
-    storage = Storage(str(directory))
-    records = Records.create(storage, spec, factories.FINGERPRINT)
-    stages = Stages(storage)
-    for number in range(TRIALS):
-        trial = factories.trial(number, spec, sampler={"trial": {"nsga:generation": number}, "parents": {}})
-        records.issue(trial)
-        if number == UNFINISHED:
-            stages.save_progress(trial.keys[1], 2, {"params": state(2.0).params}, {})
-            continue
-        weights = state(number)
-        named = {"key": trial.keys[-1], "stage": trial.keys[-2], "weights_sha256": weights.weights_sha256()}
-        measured = factories.point(0, **named)
-        stages.save(trial.keys[-2], weights, epochs=5, seconds=1.0, study=spec.name, trial=number)
-        stages.save_point(measured)
-        records.write_outcome(factories.outcome(number, [measured], params=trial.params))
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("template") / "synthetic"
-    build(directory)
+    factories.make_stored_study(directory, TRIALS)
     return directory
 
 

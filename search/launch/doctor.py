@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from search.cluster import spec
 from search.cluster.base import Cluster
 from search.files.findings import Finding, Level
+from search.files.messages import counted
 from search.launch import exposure, plan
 from search.store import catalogue, check, driver_lock
 from search.store.catalogue import DEFAULT_STORAGE
+from search.store.modes import changeable
 from search.store.records import Records
 from search.study import file as study_file
 from search.study.spec import StudySpec
@@ -138,6 +140,10 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
     if study[0] is not None:
         found += _plugins(study[0].spec, name)
         found += [Finding("ok", name, f"its data: {note}") for note in study[0].fingerprint.data_notes]
+    if open_to_others := changeable(own):
+        more = len(open_to_others) - 1
+        others = f", and so can {counted(more, 'other path')}" if more else ""
+        found.append(Finding("warn", name, f"{open_to_others[0]}{others}: who can write there can forge results"))
     driver = driver_lock.driver(own)
     if driver is not None:
         found.append(Finding("ok", name, f"driven by {driver}; leftovers are listed once it has ended"))

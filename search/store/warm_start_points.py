@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainables.core.errors import StorageError
 from trainables.store import paths
+from trainables.store.checksum import checksum_fault, sealed
 from trainables.store.records import Point, point_id
 from trainables.store.storage import Storage
 
@@ -56,7 +57,7 @@ def copied(study: str, trial: int, params: dict[str, Any], point: Point) -> Warm
 
 def write(storage: Storage, points: WarmStartPoints) -> None:
     """Write the points of a study that is about to be created."""
-    storage.write(paths.WARM_START, (points.model_dump_json(indent=1) + "\n").encode())
+    storage.write(paths.WARM_START, sealed(points.model_dump_json(indent=1), paths.WARM_START))
 
 
 def read(storage: Storage) -> WarmStartPoints:
@@ -67,8 +68,12 @@ def read(storage: Storage) -> WarmStartPoints:
     """
     where = f"{storage.location}/{paths.WARM_START}"
     try:
-        return WarmStartPoints.model_validate_json(storage.read(paths.WARM_START))
+        content = storage.read(paths.WARM_START)
+        points = WarmStartPoints.model_validate_json(content)
     except FileNotFoundError:
         raise StorageError(f"{where} is missing; without it this study cannot resume as it began") from None
     except ValidationError as error:
         raise StorageError(f"{where} is damaged: {error.errors()[0]['msg']}") from None
+    if fault := checksum_fault(content, paths.WARM_START):
+        raise StorageError(f"{where} is damaged: {fault}")
+    return points

@@ -30,6 +30,11 @@ def exposed(path: str | os.PathLike[str]) -> str | None:
     )
 
 
+def writable(path: str | os.PathLike[str]) -> str | None:
+    """Return what lets other users write to the one file or folder at `path`, as words; None where nothing does."""
+    return _writable(Path(path))
+
+
 def unsafe_temp(path: str | os.PathLike[str]) -> str | None:
     """Return what lets other users rename or delete what this user makes in the folder `path`; None where nothing does.
 

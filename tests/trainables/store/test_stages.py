@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from trainables.core.errors import StageDamaged
 from trainables.store import paths
+from trainables.store.checksum import sealed
 from trainables.store.stages import Stages
 from trainables.store.state import State, Tensors, pack, unpack
 from trainables.store.storage import Storage
@@ -139,3 +142,41 @@ def test_groups_of_tensors_have_their_names_on_disk(stages: Stages, storage: Sto
     found = stages.load(KEY)
     assert found is not None
     assert torch.equal(found.extras["a"], one["a"])
+
+
+FORGED = {
+    "garbage": b"\0" * 400,
+    "no group": save({"w": torch.ones(2)}),
+    "an order without end": save({"params/w": torch.ones(2)}, {"order": "[" * 100_000}),
+    "an order of other tensors": save({"params/w": torch.ones(2)}, {"order": '["params/v"]'}),
+    "an order of numbers": save({"params/w": torch.ones(2)}, {"order": "[1]"}),
+    "a mask of nothing": save({"params/w": torch.ones(2), "masks/v": torch.ones(2, dtype=torch.bool)}),
+    "a mask of numbers": save({"params/w": torch.ones(2), "masks/w": torch.ones(2)}),
+}
+
+
+@pytest.mark.parametrize("content", FORGED.values(), ids=list(FORGED))
+def test_a_forged_state_with_a_right_description_is_named_by_its_file(
+    stages: Stages, storage: Storage, content: bytes
+) -> None:
+    _save(stages)
+    path = f"{paths.stage(KEY)}/{paths.STAGE}"
+    fields = json.loads(storage.read(path))
+    del fields["format"], fields["checksum"]
+    fields["files"][paths.STATE] = hashlib.sha256(content).hexdigest()
+    storage.write(path, sealed(json.dumps(fields), path))
+    storage.write(f"{paths.stage(KEY)}/{paths.STATE}", content)
+    with pytest.raises(StageDamaged, match=f"{KEY}/{paths.STATE}: "):
+        stages.read(KEY)
+    assert stages.load(KEY) is None
+
+
+def test_a_description_without_its_checksum_is_no_older_one(stages: Stages, storage: Storage) -> None:
+    _save(stages)
+    path = f"{paths.stage(KEY)}/{paths.STAGE}"
+    fields = json.loads(storage.read(path))
+    del fields["format"], fields["checksum"]
+    storage.write(path, json.dumps(fields).encode())
+    with pytest.raises(StageDamaged, match="checksum is missing"):
+        stages.read(KEY)
+    assert stages.find(KEY) is None

@@ -61,7 +61,7 @@ WAYS = {
     "locks": ("timeout", "broken.py, line 27, in breaks"),
     "stops": ("timeout", "its process is stopped"),
     "reads nothing": ("crashed", "SIGSEGV (exit code -11)"),
-    "exits": ("crashed", "exit code 7"),
+    "exits": ("bug", "os._exit(7)"),
     "raises SystemExit": ("bug", "SystemExit(3)"),
     "takes all memory": ("oom", "allocate"),
 }
@@ -104,7 +104,7 @@ def test_trials_that_hang_or_die_are_ended_and_the_search_goes_on(start: Any, tm
     for failure, (kind, message) in zip(found, WAYS.values(), strict=True):
         assert (failure and failure["kind"]) == kind
         assert message in (failure["message"] if failure else "")
-    assert "failed: 3 timeout, 2 crashed, 1 bug, 1 oom; trial 1 (timeout): " in conclusion(err)
+    assert "failed: 3 timeout, 2 bug, 1 crashed, 1 oom; trial 1 (timeout): " in conclusion(err)
     left = {path.name for path in (tmp_path / "runs/tiny").glob("trials/*/*")}
     assert left == {"trial.json", "outcome.json"}
 

@@ -246,7 +246,8 @@ print(study.ending.exit_code.name)
 def test_a_breakpoint_in_a_model_stops_there(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", DEBUGGED, json.dumps(TINY), str(tmp_path)],
-        input="print('hidden', self.hidden)\ncontinue\nquit\n",
+        # The probe builds it, its small trial twice, and then the trial.
+        input="print('hidden', self.hidden)\ncontinue\ncontinue\ncontinue\nquit\n",
         capture_output=True,
         text=True,
         check=True,

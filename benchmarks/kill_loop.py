@@ -60,14 +60,19 @@ if "torch" in sys.modules:  # In a worker; the driver has no use for it.
         with open(%(log)r, "a") as file:
             file.write(line + chr(10))
 
+    counted = False  # The small trial before the first one is none.
+
     def train(*arguments, real=run.train, **named):
         for epoch in real(*arguments, **named):
-            note(f"epoch {named['key']} {epoch.epoch}")
-            time.sleep(%(pause)r)
+            if counted:
+                note(f"epoch {named['key']} {epoch.epoch}")
+                time.sleep(%(pause)r)
             yield epoch
 
     def progress(self, real=run.Run.progress):
-        note(f"run {self.number} {time.time()}")
+        global counted
+        if counted := self.study == "killed":
+            note(f"run {self.number} {time.time()}")
         yield from real(self)
 
     run.train, run.Run.progress = train, progress

@@ -29,7 +29,7 @@ ARGUMENTS = {
     "study": "a study file (YAML), a built-in study (`robustsearch studies`), or the name of a stored study",
     "name": "a study in the storage; `robustsearch status` lists them",
     "builtin": "a built-in study; `robustsearch studies` lists them",
-    "point": "a measured network, TRIAL.MEASUREMENT as in 17.2; `robustsearch front NAME` lists those of the front",
+    "point": "a measured network, tTRIAL.MEASUREMENT as in t17.2; `robustsearch front NAME` lists those of the front",
     "files": "study files, cluster files, or built-in studies",
     "directory": "where the files are written",
 }

@@ -39,10 +39,12 @@ def test_a_record_that_finds_no_room_is_absent(disk: Path, what: str) -> None:
     from trainables.core.errors import StorageError
 
     records = factories.make_study(disk / "synthetic", 2, troubled=False)
-    records.issue(factories.trial(2))
+    issued = factories.trial(2)
+    records.issue(issued)
+    points = factories.keyed_points(issued, records.spec)
     fill(disk, 0)
     write = {
-        "outcome.json": lambda: records.write_outcome(factories.outcome(2)),
+        "outcome.json": lambda: records.write_outcome(factories.outcome(2, points)),
         "trial.json": lambda: records.issue(factories.trial(3)),
     }[what]
     with pytest.raises(StorageError, match="No space left on device"):

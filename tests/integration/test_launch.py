@@ -26,12 +26,12 @@ STUDY = TINY.replace("epochs: 4", "epochs: 10") + "max_failures: 0\n"
 """No trial may fail: whatever ends a launch is no failure of its trials."""
 NEVER_IMPORTED = ("search", "trainables", "clusters", "random", "ray", "json", "torch", "numpy", "sitecustomize")
 """Modules in the current directory that no process of a launch imports."""
-ENDS = {
+ENDS: dict[str, tuple[int, str | tuple[str, ...]]] = {
     "ctrl-c": (130, "stopped: "),
     "closed terminal": (129, "stopped: "),
     # Where Ray was ended too, or nobody waits for it, nothing is counted.
     "sigterm to all": (143, "interrupted; "),
-    "ctrl-c twice": (130, "interrupted; "),
+    "ctrl-c twice": (130, ("interrupted; ", "stopped: ")),  # The second may find it ended.
     "killed": (-signal.SIGKILL, ""),
     "gcs_server": (6, "the Ray cluster has died; "),
     "raylet": (6, "the Ray cluster has died; "),

@@ -71,7 +71,7 @@ if "torch" in sys.modules:  # In a worker; the driver has no use for it.
 
     def progress(self, real=run.Run.progress):
         global counted
-        if counted := self.study == "killed":
+        if counted := self.study != "rehearsal":
             note(f"run {self.number} {time.time()}")
         yield from real(self)
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from search import objectives
 from search.objectives import pareto
+from search.results import curves as training_curves
 from search.results import table as tables
+from search.results.curves import Curve
 from search.results.table import PointRow, TrialRow
 from search.store import catalogue, driver_lock
 from search.store.records import Damaged, Records
 from search.study.spec import StudySpec
-from trainables.core.errors import ExitCode, RobustsearchError
+from trainables.core.errors import ExitCode, RobustsearchError, SpecError
+from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 
 if TYPE_CHECKING:
@@ -204,6 +207,20 @@ class Study:
         table = tables.table(PointRow, rows, self.spec.space)
         names = self.class_names
         return table.replace_schema_metadata({CLASS_NAMES: json.dumps(names)}) if names else table
+
+    def curves(self, trial: int) -> list[Curve]:
+        """Return the training curves of a trial, in the order of its phases.
+
+        Trainings whose stage was dropped, is not complete, or was computed by a version before curves were kept have
+        none.
+
+        Raises:
+            SpecError: there is no such trial.
+        """
+        for record, _ in self.records.trials():
+            if record.number == trial:
+                return training_curves.curves(Stages(self.records.storage), record)
+        raise SpecError(f"{self.name} has no trial {trial}; `robustsearch export {self.name} --what trials` lists them")
 
     @property
     def class_names(self) -> tuple[str, ...]:

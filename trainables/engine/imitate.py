@@ -128,6 +128,7 @@ class _Search:
             precision="fp32",
             state=self.state,
             checkpoint=self.checkpoint,
+            images=n,
         )
 
     def _step(self, x: Tensor, y: Tensor, attack: torch.Generator, outputs: torch.Generator) -> tuple[Tensor, Tensor]:

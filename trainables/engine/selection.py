@@ -7,7 +7,7 @@ trained ones rises. Source: Rice, Wong & Kolter 2020, arXiv:2002.11569 §3.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,15 @@ BATCH = 500
 EPOCH, ROBUST = "selected_epoch", "selected_robust_accuracy"
 _RESULTS = "select"
 _BEST = "best."
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """What the images held back gave after an epoch: accuracies of `examples` images."""
+
+    examples: int
+    clean_accuracy: float
+    robust_accuracy: float
 
 
 def held_back(split: Split, images: int) -> tuple[Split, Split]:
@@ -58,6 +67,8 @@ class Selection:
         self._training, self._held, self._key = training, held_out, key
         self._device, self._format = device, memory
         self.results: list[EpochResult] = []
+        self.latest: HeldBack | None = None
+        """What the last epoch gave that this process measured."""
         self._chosen: EpochResult | None = None
         self._best: State | None = None
 
@@ -70,14 +81,19 @@ class Selection:
         if not len(self._held):
             return
         net = state.into(duplicate(model)).eval().requires_grad_(False)
-        result = EpochResult(epoch, trained, *self._measured(net))
+        clean, robust, loss = self._measured(net)
+        self.latest = HeldBack(len(self._held), clean, robust)
+        result = EpochResult(epoch, trained, robust, loss)
         self.results.append(result)
         if eligible and (self._chosen is None or result.robust > self._chosen.robust):
             self._chosen, self._best = result, state
 
-    def _measured(self, net: nn.Module) -> tuple[float, float]:
-        """Return robust accuracy and mean loss on the images held back, attacked with the same draws in each epoch."""
-        right, loss = 0, 0.0
+    def _measured(self, net: nn.Module) -> tuple[float, float, float]:
+        """Return clean and robust accuracy and the mean loss on the images held back.
+
+        They are attacked with the same draws in each epoch.
+        """
+        unattacked, right, loss = 0, 0, 0.0
         for start in range(0, len(self._held), BATCH):
             part = slice(start, start + BATCH)
             x = self._held.pixels(part).to(self._device).contiguous(memory_format=self._format)
@@ -87,9 +103,10 @@ class Selection:
             found = attacks.run(self._training.select_attack, net, x, y, eps=eps, generator=draws)
             with torch.no_grad():
                 logits, clean = net(found).float(), net(x)
+            unattacked += int(correct(clean, y).sum())
             right += int((correct(logits, y) & correct(clean, y)).sum())
             loss += float(F.cross_entropy(logits, y, reduction="sum"))
-        return right / len(self._held), loss / len(self._held)
+        return unattacked / len(self._held), right / len(self._held), loss / len(self._held)
 
     def handed_on(self, state: State) -> State:
         """Return the state of the chosen epoch with its number in the history, or `state` where none is chosen."""

@@ -24,7 +24,7 @@ from trainables.data.augment import augment
 from trainables.data.tensors import TrainingData, as_pixels, batch_sizes, batches
 from trainables.engine.awp import Once, climb
 from trainables.engine.optimisation import Optimisation
-from trainables.engine.selection import Selection, held_back
+from trainables.engine.selection import HeldBack, Selection, held_back
 from trainables.engine.validation import Validation
 from trainables.losses.base import Adversary, Terms
 from trainables.mask_updates.base import Fixed, MaskUpdateContext
@@ -48,7 +48,8 @@ class Epoch:
     `epoch` counts the completed ones. `loss` and `accuracy` are means over the images trained on (the
     adversarial ones, if any), as the weights were at each step; `lr` and `eps` are those of the last
     step. `state()` copies what would be the phase's result now, `checkpoint()` all that is needed to resume
-    here; both must be called before the next epoch begins.
+    here; both must be called before the next epoch begins. `images` are those trained on; `validation_loss` is the last
+    one that was measured within the epoch, `held_back` what the images of `train.select` gave after it.
 
     Units: eps in pixel units of [0, 1].
     """
@@ -63,6 +64,9 @@ class Epoch:
     precision: Resolved
     state: Callable[[], State] = field(repr=False, compare=False)
     checkpoint: Callable[[], dict[str, Tensors]] = field(repr=False, compare=False)
+    images: int = 0
+    validation_loss: float | None = None
+    held_back: HeldBack | None = None
 
 
 def train(
@@ -193,6 +197,9 @@ class _Run:
             precision=self.precision,
             state=lambda: self._state(self._unchanged(epoch + 1)),
             checkpoint=lambda: self._checkpoint(self._unchanged(epoch + 1)),
+            images=n,
+            validation_loss=self.validation.latest(epoch * steps),
+            held_back=self.selection.latest if self.training.select else None,
         )
 
     def _state(self, optimisation: Optimisation) -> State:

@@ -57,6 +57,10 @@ class Validation:
         """Record the loss after `step` steps of a training with `steps` steps an epoch."""
         self._losses.append((step, step / steps, loss))
 
+    def latest(self, after: int) -> float | None:
+        """Return the last loss, None where none was measured after step `after`."""
+        return self._losses[-1][2] if self._losses and self._losses[-1][0] > after else None
+
     def history(self) -> Tensors:
         """Return the losses so far; empty where none is measured."""
         if not self._images:

@@ -18,9 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainables import __version__
 from trainables.core.errors import StageDamaged, StorageError
-from trainables.store import lease, paths
+from trainables.store import curves, lease, paths
 from trainables.store.checksum import checksum_fault, sealed
 from trainables.store.consistency import contradiction
+from trainables.store.curves import TrainingCurve
 from trainables.store.lease import Lease
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.storage import Storage
@@ -186,6 +187,7 @@ class Stages:
         study: str,
         trial: int,
         snapshots: Mapping[int, State] | None = None,
+        curve: TrainingCurve | None = None,
     ) -> State:
         """Store a stage, drop the progress that led to it, and return the state that is stored.
 
@@ -204,6 +206,10 @@ class Stages:
             packed = pack(_groups(content))
             files[name] = hashlib.sha256(packed).hexdigest()
             self._storage.write(f"{folder}/{name}", packed)
+        if curve is not None:
+            text = curve.json_text().encode()
+            files[paths.CURVE] = hashlib.sha256(text).hexdigest()
+            self._storage.write(f"{folder}/{paths.CURVE}", text)
         stage = Stage(epochs, seconds, study, trial, files, __version__, state.weights_sha256())
         path = f"{folder}/{paths.STAGE}"
         self._storage.write(path, sealed(json.dumps(asdict(stage), indent=1), path))
@@ -244,6 +250,24 @@ class Stages:
                 continue
         return None
 
+    def curve(self, key: str) -> TrainingCurve | None:
+        """Return the curve of a stored training; None where it is absent or damaged, or an older version trained."""
+        if (stage := self.find(key)) is None or paths.CURVE not in stage.files:
+            return None
+        try:
+            text = self._storage.read(f"{paths.stage(key)}/{paths.CURVE}")
+        except FileNotFoundError:
+            return None
+        intact = hashlib.sha256(text).hexdigest() == stage.files[paths.CURVE]
+        return curves.parsed(text) if intact else None
+
+    def partials(self, key: str) -> list[tuple[int, PartialMeasurement]]:
+        """Return the partial measurements of a training with the epochs after which they were made, in order."""
+        names = [name for name in self._storage.names(paths.stage(key)) if name.startswith(_PARTIAL)]
+        read = ((name, self._record(PartialMeasurement, f"{paths.stage(key)}/{name}")) for name in sorted(names))
+        epochs = ((name.removeprefix(_PARTIAL).partition("-")[0], found) for name, found in read)
+        return [(int(epoch), found) for epoch, found in epochs if found is not None and epoch.isdecimal()]
+
     def find_point(self, key: str) -> Point | None:
         """Return the stored result of a measurement; None where it is absent or damaged."""
         return self._record(Point, paths.point(key))
@@ -274,6 +298,7 @@ class Stages:
 
 
 _PROGRESS = "progress-"
+_PARTIAL = "rung-"
 _GROUPS = {"params": "params", "buffers": "buffers", "masks": "masks", "extras": "latents", "history": "history"}
 """The groups of tensors in a file, by the field of a state."""
 
@@ -283,7 +308,7 @@ def _snapshot(epoch: int) -> str:
 
 
 def _partial(epoch: int, measured: str) -> str:
-    return f"rung-{epoch:06d}-{measured[:16]}.json"
+    return f"{_PARTIAL}{epoch:06d}-{measured[:16]}.json"
 
 
 def _groups(state: State) -> dict[str, Any]:

@@ -26,10 +26,12 @@ from trainables.metrics.base import Trainings
 from trainables.pruning.cut import below, prune
 from trainables.pruning.network import Network
 from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
+from trainables.store import curves
+from trainables.store.curves import EpochValues, TrainingCurve
 from trainables.store.lease import LeaseHeld
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stage, Stages
-from trainables.store.state import State
+from trainables.store.state import State, Tensors
 from trainables.worker.missing import compared_trainings, missing, rewind_source, stored_snapshots
 from trainables.worker.points import Measurements
 
@@ -241,10 +243,10 @@ class Run:
         epochs: int = 0,
         seconds: float = 0.0,
         snapshots: dict[int, State] | None = None,
+        curve: TrainingCurve | None = None,
     ) -> None:
-        stored = self.stages.save(
-            keyed.key, state, epochs=epochs, seconds=seconds, study=self.study, trial=self.number, snapshots=snapshots
-        )
+        made: dict[str, Any] = {"epochs": epochs, "seconds": seconds, "study": self.study, "trial": self.number}
+        stored = self.stages.save(keyed.key, state, **made, snapshots=snapshots, curve=curve)
         self._set_state(keyed.key, stored.to(self.device))
 
     def _compute(self, phase: Phase, keyed: KeyedPhase) -> Iterator[Epoch]:
@@ -267,9 +269,11 @@ class Run:
         pause = min(self.checkpoint_seconds, FIRST_SAVE_SECONDS)
         state = self._load(keyed.parent)
         snapshots: dict[int, State] = {}
+        passed: list[EpochValues] = []
         resume = None
         if progress := self.stages.load_progress(keyed.key):
             at, checkpoint, snapshots = progress
+            passed = curves.from_numbers(checkpoint.pop(_CURVE, {}).get(_CURVE, torch.empty(0)).tolist())
             resume = (at, checkpoint)
             self._trained += at - phase.first
         last: Epoch | None = None
@@ -277,17 +281,18 @@ class Run:
             for epoch in work(self._model, state, phase, self.data, key=keyed.key, device=self.device, resume=resume):
                 self._trained += 1
                 last = epoch
+                passed.append(_values(epoch))
                 if epoch.epoch in phase.stored_epochs:
                     snapshots[epoch.epoch] = epoch.state()
                 began = time.monotonic()
                 if epoch.epoch < phase.end and began - saved >= pause:
-                    self.stages.save_progress(keyed.key, epoch.epoch, epoch.checkpoint(), snapshots)
+                    self.stages.save_progress(keyed.key, epoch.epoch, _checkpoint(epoch, passed), snapshots)
                     saved = time.monotonic()
                     pause = min(self.checkpoint_seconds, (saved - began) / SAVE_SHARE)
                 yield epoch
         except GeneratorExit:  # The trial is stopped: save what was trained since the last save.
             if last is not None and last.epoch < phase.end:
-                self.stages.save_progress(keyed.key, last.epoch, last.checkpoint(), snapshots)
+                self.stages.save_progress(keyed.key, last.epoch, _checkpoint(last, passed), snapshots)
             raise
         final = last.state() if last else state
         self._store(
@@ -296,6 +301,7 @@ class Run:
             epochs=phase.length,
             seconds=time.monotonic() - started,
             snapshots=snapshots,
+            curve=_curve(phase, last, passed),
         )
 
     def _prune(self, phase: Prune, keyed: KeyedPhase) -> Iterator[Epoch]:
@@ -333,6 +339,37 @@ class Run:
         if source is None:
             raise self._lost(keyed.key)
         return source.to(self.device)
+
+
+_CURVE = "curve"
+"""The group of tensors, and the tensor in it, that keeps the curve so far in a saved epoch."""
+
+
+def _values(epoch: Epoch) -> EpochValues:
+    held = epoch.held_back
+    return EpochValues(
+        epoch.epoch,
+        epoch.loss,
+        epoch.accuracy,
+        epoch.lr,
+        epoch.eps,
+        epoch.validation_loss,
+        held.clean_accuracy if held else None,
+        held.robust_accuracy if held else None,
+    )
+
+
+def _checkpoint(epoch: Epoch, passed: list[EpochValues]) -> dict[str, Tensors]:
+    """Return what resumes a training after an epoch, with the curve up to there."""
+    return {**epoch.checkpoint(), _CURVE: {_CURVE: torch.tensor(curves.numbers(passed), dtype=torch.float64)}}
+
+
+def _curve(phase: EpochPhase, last: Epoch | None, passed: list[EpochValues]) -> TrainingCurve | None:
+    """Return the curve of a complete training; None of one without epochs."""
+    if last is None or not passed:
+        return None
+    examples = last.held_back.examples if last.held_back else 0
+    return TrainingCurve(phase.kind, phase.length, last.images, examples, tuple(passed))
 
 
 COMPUTES: dict[type[Phase], Callable[[Run, Any, KeyedPhase], Iterator[Epoch]]] = {

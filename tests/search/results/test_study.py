@@ -8,12 +8,17 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from search.results.study import CLASS_NAMES, Study
 from search.store import driver_lock
 from tests.search import factories
-from trainables.core.errors import StorageError
+from trainables.core.errors import SpecError, StorageError
 from trainables.store import paths
+from trainables.store.curves import EpochValues, TrainingCurve
+from trainables.store.records import PartialMeasurement
+from trainables.store.stages import Stages
+from trainables.store.state import State
 
 
 @pytest.fixture
@@ -35,6 +40,29 @@ def test_importing_search_stays_light() -> None:
         code = f"{statement}; import sys; print([name for name in {heavy} if name in sys.modules])"
         found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         assert found.stdout.strip() == "[]"
+
+
+def test_curves_are_those_of_the_chain_with_partial_measurements(tmp_path: Path) -> None:
+    factories.make_stored_study(tmp_path / "study")
+    study = Study.open(str(tmp_path / "study"))
+    record = study.records.trials()[0][0]
+    assert study.curves(0) == [], "an older version kept none"
+    stages, key = Stages(study.records.storage), record.keys[1]
+    values = tuple(EpochValues(epoch, 2.0 / epoch, 0.5, 0.1, 0.1) for epoch in (1, 2, 3))
+    state = State({"w": torch.ones(3)}, {}, {})
+    curve = TrainingCurve("train", 3, 600, 0, values)
+    stages.save(key, state, epochs=3, seconds=1.0, study="study", trial=0, curve=curve)
+    numbers = {"robust_accuracy": 0.5, "clean_accuracy": 0.75, "examples": 64, "attack": "PGD-2", "sparsity": 0.0}
+    partial = PartialMeasurement(**numbers, resource=2, share=0.5, measures=0, nonzero=3, prunable=3)
+    stages.save_partial(key, 2, "ab", partial)
+    (found,) = study.curves(0)
+    assert (found.phase, found.kind, found.key, found.trial, found.before, found.first) == (1, "train", key, 0, 0, 0)
+    assert found.epochs == values
+    assert [(on_the_way.epoch, on_the_way.measured) for on_the_way in found.partials] == [(2, partial)]
+    (tmp_path / "study" / paths.stage(key) / paths.CURVE).write_text(curve.json_text().replace("2.0", "2.5"))
+    assert study.curves(0) == [], "a curve that was edited is none"
+    with pytest.raises(SpecError, match="has no trial 99"):
+        study.curves(99)
 
 
 def test_study_is_exported_and_nothing_else() -> None:

@@ -141,6 +141,51 @@ def test_an_interrupted_trial_resumes_to_the_same_bits(tmp_path: Path, stop_afte
     assert points(iter(rest))[-1].epochs_trained == whole[-1].epochs_trained
 
 
+def test_an_interrupted_training_keeps_the_curve_of_all_its_epochs(tmp_path: Path) -> None:
+    spec = trial(sparsity=0.0, epochs=4, train={**FAST, "select": 40, "validate_on": 30})
+    reports = [report.epoch for report in run(spec, tmp_path / "whole").progress() if report.epoch is not None]
+    cut = run(spec, tmp_path / "cut", checkpoint_seconds=0).progress()
+    for _ in range(2):
+        next(report for report in cut if report.epoch is not None)
+    cut.close()
+    rest = [report for report in run(spec, tmp_path / "cut").progress() if report.epoch is not None]
+    assert len(rest) == 2
+    key = next(s.key for s in keyed_phases(spec, tensors.load(spec.data, CPU).fingerprint) if s.phase.kind == "train")
+    whole, resumed = (Stages(Storage(str(tmp_path / place))).curve(key) for place in ("whole", "cut"))
+    assert whole is not None
+    assert whole == resumed
+    assert (whole.phase, whole.length, whole.images, whole.examples) == (
+        "train",
+        4,
+        len(_training_images(spec)) - 40,
+        40,
+    )
+    assert [(epoch.epoch, epoch.loss, epoch.accuracy) for epoch in whole.epochs] == [
+        (report.epoch, report.loss, report.accuracy) for report in reports
+    ]
+    for epoch in whole.epochs:
+        assert epoch.validation_loss is not None
+        assert epoch.robust_accuracy is not None
+        assert epoch.clean_accuracy is not None
+        assert epoch.robust_accuracy <= epoch.clean_accuracy
+        assert (epoch.robust_accuracy * 40).is_integer()
+
+
+def _training_images(spec: TrialSpec) -> torch.Tensor:
+    return tensors.load(spec.data, CPU).train.y
+
+
+def test_a_stage_that_is_taken_over_brings_its_curve(tmp_path: Path) -> None:
+    list(run_in_study(tmp_path, "one", trial(sparsity=0.0)).progress())
+    list(run_in_study(tmp_path, "two", trial(sparsity=0.0)).progress())
+    one, two = (
+        {path.parent.name: path.read_bytes() for path in tmp_path.glob(f"{s}/stages/*/curve.json")}
+        for s in ("one", "two")
+    )
+    assert one == two
+    assert len(one) == 1
+
+
 def _epochs(progress: list[Progress]) -> int:
     return len([report for report in progress if report.epoch is not None])
 

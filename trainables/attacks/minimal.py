@@ -97,6 +97,8 @@ def jacobian(logits_fn: LogitsFn, z: Tensor, y: Tensor, others: Tensor | int) ->
     """
     import torch
 
+    from trainables.attacks.pgd import gradient_by
+
     z = z.detach().requires_grad_()
     with torch.enable_grad():
         logits = logits_fn(z)
@@ -104,7 +106,8 @@ def jacobian(logits_fn: LogitsFn, z: Tensor, y: Tensor, others: Tensor | int) ->
             rest = logits.detach().scatter(1, y[:, None], -torch.inf)
             others = rest.topk(min(others, logits.shape[1] - 1), dim=1).indices
         differences = logits.gather(1, others) - logits.gather(1, y[:, None])
-        slopes = [torch.autograd.grad(d.sum(), z, retain_graph=True)[0].flatten(1) for d in differences.unbind(dim=1)]
+        ones = torch.ones_like(differences[:, 0])
+        slopes = [gradient_by(z, d, ones, retain_graph=True).flatten(1) for d in differences.unbind(dim=1)]
     return logits.detach(), (differences.detach(), torch.stack(slopes, dim=1))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.attacks import ATTACKS, run
-from trainables.attacks.base import Attack
+from trainables.attacks.base import Attack, LogitsFn
 from trainables.core.spec import plain
 from trainables.testing.trainings import FORMATS
 
@@ -109,6 +109,20 @@ class AttackKit:
         x, y = batch
         found = run(attack, lambda z: z.flatten(1)[:, :5] * torch.nan, x, y, eps=0.1, generator=torch.Generator())
         assert bool(found.isfinite().all())
+
+    @pytest.mark.parametrize("detached", ["input", "output", "constant"])
+    def test_a_network_without_gradients_is_no_error(
+        self, attack: Attack, batch: tuple[Tensor, Tensor], detached: str
+    ) -> None:
+        x, y = batch
+        net = network().requires_grad_(detached == "constant")
+        ways: dict[str, LogitsFn] = {
+            "input": lambda z: net(z.detach()),
+            "output": lambda z: net(z).detach(),
+            "constant": lambda z: net(torch.zeros_like(z)),
+        }
+        found = run(attack, ways[detached], x, y, eps=0.1, generator=torch.Generator().manual_seed(0))
+        assert bool((lengths(found - x, attack.norm) <= 0.1 + 1e-6).all())
 
     def test_survives_json(self, attack: Attack) -> None:
         assert ATTACKS.parse(json.loads(json.dumps(plain(attack)))) == attack

@@ -13,6 +13,11 @@ from trainables.testing.attacks import AttackKit
 SMALL: dict[str, dict[str, float]] = {
     "cw": {"steps": 30, "searches": 3, "constant": 1.0, "lr": 0.05},
     "deepfool": {"steps": 10},
+    "square": {"queries": 30},
+    "fab": {"steps": 5},
+    "fmn": {"steps": 20},
+    "noise": {"draws": 30},
+    "autoattack": {"steps": 5, "queries": 5},
 }
 """What makes an attack fast enough for tests."""
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainables.attacks.autoattack import AutoAttack
 from trainables.attacks.base import Attack, Keep
+from trainables.attacks.fab import Fab
+from trainables.attacks.fmn import Fmn
 from trainables.attacks.minimal import CarliniWagner, DeepFool
+from trainables.attacks.noise import Noise
 from trainables.attacks.pgd import Fgsm, Pgd, RFgsm
+from trainables.attacks.square import Square
 from trainables.core import heartbeat
 from trainables.core.errors import SpecError
 from trainables.core.registry import Registry
@@ -21,7 +26,18 @@ if TYPE_CHECKING:
 ATTACKS: Registry[Attack] = Registry(
     "attack",
     Attack,
-    {"pgd": Pgd, "fgsm": Fgsm, "rfgsm": RFgsm, "deepfool": DeepFool, "cw": CarliniWagner},
+    {
+        "pgd": Pgd,
+        "fgsm": Fgsm,
+        "rfgsm": RFgsm,
+        "deepfool": DeepFool,
+        "cw": CarliniWagner,
+        "square": Square,
+        "fab": Fab,
+        "fmn": Fmn,
+        "noise": Noise,
+        "autoattack": AutoAttack,
+    },
 )
 
 

@@ -73,6 +73,44 @@ class LInf:
         return z.clamp_(self.low, self.high)
 
 
+def choose(which: Tensor, these: Tensor, those: Tensor) -> Tensor:
+    """Return the images of `these` where `which` (N,) is true, else those of `those`; both (N, ...)."""
+    return torch.where(which.reshape(-1, *[1] * (these.dim() - 1)), these, those)
+
+
+def length(delta: Tensor, norm: Norm) -> Tensor:
+    """Return the norm of each perturbation: (N, ...) becomes (N,)."""
+    order = {"linf": torch.inf, "l2": 2.0}[norm]
+    found: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
+    return found
+
+
+def to_plane(norm: Norm, z: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    """Return the shortest step from `z` in the box to where `value + slope · step` is 0.
+
+    If no step within the box reaches that, the result is one that comes nearest. Its length as a function of how far it
+    comes is piecewise linear and concave, so Newton's method from 0 reaches the solution from below in a few steps.
+
+    Shapes: z in [0, 1], slope and the result (N, pixels); value (N,).
+    """
+    unit = slope.abs().amax(dim=1, keepdim=True).clamp_min(1e-30)
+    rise = slope / unit * -value.sign()[:, None]
+    gain = rise.abs()
+    room = torch.where(rise > 0, 1 - z, z)
+    rate = (gain > 0).to(z.dtype) if norm == "linf" else gain
+    needed = (value.abs()[:, None] / unit).clamp_max(1e30)
+    scale = torch.zeros_like(needed)
+    for _ in range(_SCALINGS):
+        free = rate * scale < room
+        reached = torch.where(free, 0.0, gain * room).sum(dim=1, keepdim=True)
+        speed = torch.where(free, gain * rate, 0.0).sum(dim=1, keepdim=True)
+        larger = torch.maximum(scale, (needed - reached) / speed.clamp_min(1e-30)).clamp_(max=1e30)
+        if bool((larger <= scale * (1 + 1e-6)).all()):
+            break
+        scale = larger
+    return rise.sign() * torch.minimum(rate * scale, room)
+
+
 def _length(delta: Tensor) -> Tensor:
     """Return the l2 norm per image, shaped to broadcast."""
     length: Tensor = torch.linalg.vector_norm(delta, dim=tuple(range(1, delta.dim())), keepdim=True)

@@ -1,4 +1,4 @@
-"""Attacks that search for the nearest misclassified input, in l2: DeepFool and Carlini & Wagner's.
+"""Attacks that search for the nearest misclassified input: their base, DeepFool and Carlini & Wagner's.
 
 Within a ball they are attacks like any other: the framework projects their results. Their purpose is the distance of
 `nearest`, which no ball bounds.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from trainables.attacks.base import Attack
+from trainables.attacks.base import Attack, Norm
 from trainables.core import heartbeat
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Minimal(Attack):
     """Base of the attacks that minimise a distance."""
 
-    norm: Literal["l2"] = Field(default="l2", description="norm of the distance")
+    norm: Norm = Field(default="l2", description="norm of the distance")
 
     @abstractmethod
     def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
@@ -46,6 +46,24 @@ class Minimal(Attack):
         return self.nearest(logits_fn, x, y.argmax(dim=1) if y.is_floating_point() else y)
 
 
+def distances(attack: Minimal, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
+    """Return the distance of each image to the nearest misclassified input that the attack finds, in its norm.
+
+    0 for an image that is misclassified itself, infinity where nothing was found. The share of distances above a
+    radius is the accuracy within it, so one call gives a whole security curve.
+
+    Shapes: x (N, ...) in [0, 1]; y (N,) class indices; the result (N,), in double precision.
+    """
+    import torch
+
+    from trainables.attacks.geometry import length
+
+    found = attack.nearest(logits_fn, x, y)
+    with torch.no_grad():
+        correct = logits_fn(found).argmax(dim=1) == y
+    return torch.where(correct, torch.inf, length((found - x).double(), attack.norm))
+
+
 class DeepFool(Minimal):
     """Step after step to the nearest face of the linearised decision region, in the pixel box.
 
@@ -53,6 +71,7 @@ class DeepFool(Minimal):
     """
 
     kind: Literal["deepfool"] = "deepfool"
+    norm: Literal["l2"] = Field(default="l2", description="norm of the distance")
     steps: int = Field(default=50, gt=0, description="largest number of steps")
     overshoot: float = Field(
         default=0.02, ge=0, description="share by which the sum of the steps is lengthened, to cross the boundary"
@@ -111,6 +130,32 @@ def jacobian(logits_fn: LogitsFn, z: Tensor, y: Tensor, others: Tensor | int) ->
     return logits.detach(), (differences.detach(), torch.stack(slopes, dim=1))
 
 
+def slope_of_lead(
+    logits_fn: LogitsFn, z: Tensor, y: Tensor, rivals: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the predictions, by how much the logit of `y` leads the rival's, and the gradient of that; NaN becomes 0.
+
+    Without rivals they are the largest other logits.
+
+    Shapes: z (N, ...) and the gradient alike; y, rivals, the predictions and the lead (N,).
+    """
+    import torch
+
+    from trainables.attacks.pgd import input_gradient
+
+    predicted, leads = y, z.new_zeros(len(z))
+
+    def slope(logits: Tensor) -> Tensor:
+        nonlocal predicted, leads
+        others = logits.scatter(1, y[:, None], -torch.inf).argmax(dim=1) if rivals is None else rivals
+        predicted = logits.argmax(dim=1)
+        leads = (logits.gather(1, y[:, None]) - logits.gather(1, others[:, None]))[:, 0]
+        return torch.zeros_like(logits).scatter_(1, others[:, None], -1.0).scatter_(1, y[:, None], 1.0)
+
+    gradient = input_gradient(logits_fn, z, slope).to(z.dtype)
+    return predicted, torch.nan_to_num(leads.to(z.dtype)), torch.nan_to_num(gradient)
+
+
 def _to_nearest_face(differences: Tensor, slopes: Tensor) -> Tensor:
     """Return the shortest step to where one of the linearised differences is 0.
 
@@ -135,6 +180,7 @@ class CarliniWagner(Minimal):
     """
 
     kind: Literal["cw"] = "cw"
+    norm: Literal["l2"] = Field(default="l2", description="norm of the distance")
     steps: int = Field(default=1000, gt=0, description="steps of Adam for each constant")
     searches: int = Field(default=9, gt=0, description="constants that are tried")
     lr: float = Field(default=0.01, gt=0, description="learning rate of Adam")

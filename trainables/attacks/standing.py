@@ -1,0 +1,65 @@
+"""The images of a batch that an attack has not broken yet: attacks go on with those alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from trainables.attacks.geometry import per_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainables.attacks.base import LogitsFn
+
+
+def classes(y: Tensor) -> Tensor:
+    """Return labels as class indices (N,); `y` is (N,) class indices or (N, K) probabilities."""
+    return y.argmax(dim=1) if y.is_floating_point() else y
+
+
+def lead(logits: Tensor, y: Tensor) -> Tensor:
+    """Return by how much the logit of `y` exceeds all others, (N,), for logits (N, K) and class indices (N,)."""
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    return logits.gather(1, y[:, None])[:, 0] - others.amax(dim=1)
+
+
+class Standing:
+    """The images that are classified correctly, and the misclassified inputs found for the others.
+
+    `found` (N, ...) starts as the images. `x`, `y` and `eps` are those of the standing images, `left` (M,) their
+    places in the batch.
+    """
+
+    def __init__(self, logits_fn: LogitsFn, x: Tensor, y: Tensor, eps: float | Tensor) -> None:
+        self.found = x.clone()
+        self.x, self.y, self.eps = x, classes(y), eps
+        self.left = torch.arange(len(x), device=x.device)
+        with torch.no_grad():
+            self._leave(logits_fn(x).argmax(dim=1) != self.y)
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def try_out(self, logits_fn: LogitsFn, inputs: Tensor) -> None:
+        """Keep each of the inputs (M, ...) that is misclassified; its image stands no longer."""
+        if len(self):
+            with torch.no_grad():
+                self.broken(inputs, logits_fn(inputs).argmax(dim=1) != self.y)
+
+    def broken(self, inputs: Tensor, wrong: Tensor) -> None:
+        """Keep the inputs (M, ...) that `wrong` (M,) names; their images stand no longer."""
+        if bool(wrong.any()):
+            self.found[self.left[wrong]] = inputs[wrong].to(self.found.dtype)
+            self._leave(wrong)
+
+    def _leave(self, wrong: Tensor) -> None:
+        stay = ~wrong
+        self.left, self.x, self.y = self.left[stay], self.x[stay], self.y[stay]
+        if isinstance(self.eps, torch.Tensor) and self.eps.dim():
+            self.eps = self.eps[stay]
+
+    def radius(self) -> float | Tensor:
+        """Return `eps` as it broadcasts over the standing images."""
+        return per_image(self.eps, self.x)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
-from trainables.attacks.minimal import CarliniWagner, DeepFool, Minimal
+from trainables.attacks.minimal import CarliniWagner, DeepFool, Minimal, distances
 from trainables.core.registry import reading_opaque
 from trainables.core.spec import located
 from trainables.metrics.base import Metric, MetricContext
@@ -41,8 +41,11 @@ class Distance(Metric):
     @model_validator(mode="after")
     def _minimal(self) -> Self:
         for index, attack in enumerate(self.attacks):
-            if not isinstance(attack, Minimal) and not reading_opaque():
-                message = f"{attack.kind} minimises no distance; allowed: deepfool, cw"
+            if not reading_opaque() and not (isinstance(attack, Minimal) and attack.norm == "l2"):
+                what = (
+                    f"measures distances in {attack.norm}" if isinstance(attack, Minimal) else "minimises no distance"
+                )
+                message = f"{attack.kind} {what}; allowed, in l2: deepfool, cw, fab, fmn"
                 raise located(message, "attacks", index, value=attack.kind)
         if not self.attacks or len({attack.kind for attack in self.attacks}) < len(self.attacks):
             raise located("one attack at least, each of another kind", "attacks", value=len(self.attacks))
@@ -58,11 +61,7 @@ class Distance(Metric):
             lengths = []
             for start in range(0, len(y), CHUNK):
                 images, labels = x[start : start + CHUNK], y[start : start + CHUNK]
-                found = attack.nearest(context.net, images, labels)
-                with torch.no_grad():
-                    correct = context.net(found).argmax(dim=1) == labels
-                length = (found - images).flatten(1).double().norm(dim=1)
-                lengths.append(torch.where(correct, torch.inf, length))
+                lengths.append(distances(attack, context.net, images, labels))
             by_attack[attack.kind] = torch.cat(lengths)
         shortest = torch.stack(list(by_attack.values())).amin(dim=0)
         correctly = shortest > 0

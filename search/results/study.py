@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from search import objectives
 from search.objectives import pareto
+from search.results import confirmed
 from search.results import curves as training_curves
 from search.results import table as tables
+from search.results.confirmed import ConfirmedRow
 from search.results.curves import Curve
-from search.results.table import PointRow, TrialRow
-from search.store import catalogue, driver_lock
+from search.results.table import PointRow, TrialRow, What
+from search.store import catalogue, confirmations, driver_lock
+from search.store.confirmations import DamagedConfirmation
 from search.store.records import Damaged, Records
 from search.study.spec import StudySpec
 from trainables.core.errors import ExitCode, RobustsearchError, SpecError
@@ -88,6 +92,7 @@ class Study:
         self.records = records
         self.ending = ending
         self._rows: tuple[int, list[PointRow]] | None = None
+        self._confirmed: tuple[tuple[Any, ...], list[ConfirmedRow]] | None = None
 
     @classmethod
     def open(cls, location: str) -> Self:
@@ -163,6 +168,26 @@ class Study:
         """Return the share of the objective space that the front dominates, in [0, 1]; the reference point is fixed."""
         return pareto.hypervolume([objectives.values(row.measured, self.spec) for row in self.front()])
 
+    def confirmed(self, examples: int | str | None = None) -> list[ConfirmedRow]:
+        """Return the confirmed points, from dense to sparse, as `robustsearch confirm` measured them on the test split.
+
+        `examples` chooses a set of examples where there are several: a number for the first so many, `all` for the
+        whole split; by default the largest.
+        """
+        points, results = self.points(), confirmations.read(self.records.storage).found
+        key = (len(points), len(results), examples)
+        if self._confirmed is None or self._confirmed[0] != key:
+            self._confirmed = key, confirmed.rows(self.spec, points, results, examples)
+        return list(self._confirmed[1])
+
+    def confirmed_front(self, examples: int | str | None = None) -> list[ConfirmedRow]:
+        """Return the confirmed points that no other confirmed point dominates, from dense to sparse."""
+        return [row for row in self.confirmed(examples) if row.on_front]
+
+    def damaged_confirmations(self) -> list[DamagedConfirmation]:
+        """Return the results of `robustsearch confirm` that cannot be read."""
+        return list(confirmations.read(self.records.storage).damaged)
+
     def damaged(self) -> list[Damaged]:
         """Return the records that cannot be read."""
         return self.records.damaged()
@@ -193,18 +218,18 @@ class Study:
             driver=str(driver) if driver else None,
         )
 
-    def table(self, what: Literal["front", "points", "trials"] = "points", *, own_params: bool = False) -> pa.Table:
-        """Return the front, the points or the trials as an Arrow table with the documented columns.
+    def table(self, what: What = "points", *, own_params: bool = False) -> pa.Table:
+        """Return the front, the points, the trials or the confirmed points as an Arrow table with documented columns.
 
         A point has the parameters of its trial, or, with `own_params`, those that it would be the last measurement for.
         The metadata of the schema of points hold the names of the classes, where the study has them.
         """
         if what == "trials":
             return tables.table(TrialRow, self.trials(), self.spec.space)
-        rows = self.front() if what == "front" else self.points()
+        kind, rows = self._rows_of(what)
         if own_params:
             rows = [replace(row, params=row.own_params) for row in rows]
-        table = tables.table(PointRow, rows, self.spec.space)
+        table = tables.table(kind, rows, self.spec.space)
         names = self.class_names
         return table.replace_schema_metadata({CLASS_NAMES: json.dumps(names)}) if names else table
 
@@ -221,6 +246,11 @@ class Study:
             if record.number == trial:
                 return training_curves.curves(Stages(self.records.storage), record)
         raise SpecError(f"{self.name} has no trial {trial}; `robustsearch export {self.name} --what trials` lists them")
+
+    def _rows_of(self, what: What) -> tuple[type[PointRow | ConfirmedRow], Sequence[PointRow | ConfirmedRow]]:
+        if what == "confirmed":
+            return ConfirmedRow, self.confirmed()
+        return PointRow, self.front() if what == "front" else self.points()
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -27,6 +27,9 @@ PARAM = "param."
 
 METRIC = "metric."
 """Prefix of the column of a metric, before its name."""
+
+What = Literal["front", "points", "trials", "confirmed"]
+"""The tables of a study."""
 
 
 @dataclass(frozen=True)
@@ -195,22 +198,31 @@ _ARROW: dict[Any, pa.DataType] = {
 }
 
 
-def columns(kind: type[PointRow] | type[TrialRow]) -> list[pa.Field]:
+class AsColumns(typing.Protocol):
+    """A dataclass of which a table is made: its fields are the columns, `params` has those of the searched parameters.
+
+    A field with the metadata `column=False` is none.
+    """
+
+    __dataclass_fields__: typing.ClassVar[dict[str, Any]]
+
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+
+
+def columns(kind: type[AsColumns]) -> list[pa.Field]:
     """Return the fixed columns of a table, without the parameters."""
     hints = typing.get_type_hints(kind)
     result = []
-    for name in (field.name for field in fields(kind) if field.name not in _APART):
+    own = [field.name for field in fields(kind) if field.metadata.get("column", True)]
+    for name in (name for name in own if name not in _APART):
         options = typing.get_args(hints[name]) if isinstance(hints[name], types.UnionType) else (hints[name],)
         known = next(option for option in options if option is not types.NoneType)
         result.append(pa.field(name, _ARROW[known], nullable=types.NoneType in options))
     return result
 
 
-def table(
-    kind: type[PointRow] | type[TrialRow],
-    rows: Sequence[PointRow] | Sequence[TrialRow],
-    space: Mapping[str, Parameter],
-) -> pa.Table:
+def table(kind: type[AsColumns], rows: Sequence[AsColumns], space: Mapping[str, Parameter]) -> pa.Table:
     """Build the Arrow table of `rows`.
 
     The fixed columns come first, then a column `param.<path>` for each searched parameter in their order, then, for
@@ -224,7 +236,7 @@ def table(
         column = _param_type([*parameter.extremes().values(), *values])
         searched.append(pa.field(PARAM + path, column))
         arrays.append(pa.array([_param_cell(value, column) for value in values], column))
-    points = [row.measured.metrics if isinstance(row, PointRow) else {} for row in rows]
+    points = [measured.metrics if (measured := getattr(row, "measured", None)) else {} for row in rows]
     names = sorted({name for metrics in points for name in metrics})
     arrays += [pa.array([metrics.get(name) for metrics in points], pa.float64()) for name in names]
     metrics = [pa.field(METRIC + name, pa.float64()) for name in names]

@@ -13,6 +13,7 @@ TRIALS = "trials"
 STAGES = "stages"
 STAGE_LEASES = ".flight"
 EXPORTS = "exports"
+CONFIRM = "confirm"
 TRIAL = "trial.json"
 OUTCOME = "outcome.json"
 WORKER_REPORT = "worker.json"
@@ -60,3 +61,8 @@ def stage_lease(key: str) -> str:
 def point(key: str) -> str:
     """Return where a stored measurement is."""
     return f"{stage(key)}/{POINT}"
+
+
+def confirmation(weights: str, examples: str, attack: str) -> str:
+    """Return where the result of one attack on a network is, on the `examples` of the test split, such as `all`."""
+    return f"{CONFIRM}/{weights}/{examples}/{attack}.json"

@@ -28,7 +28,9 @@ def point_id(trial: int, measure: int) -> str:
     return f"t{trial}.{measure}"
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """Base of all records: frozen, and tolerant of fields that a later version added."""
+
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     def json_bytes(self, place: str = "") -> bytes:
@@ -40,7 +42,7 @@ class _Record(BaseModel):
         return ""
 
 
-class Point(_Record):
+class Point(Record):
     """One measured network. Fractions are in [0, 1]; times are ISO 8601 in UTC."""
 
     measure: Count = Field(description="number of the measurement within its trial, from 0")
@@ -83,7 +85,7 @@ class Point(_Record):
         return paths.point(self.key)
 
 
-class PartialMeasurement(_Record):
+class PartialMeasurement(Record):
     """A cheap measurement during a training, for early stopping alone and never a point.
 
     The accuracies are of few examples and a short attack.
@@ -103,7 +105,7 @@ class PartialMeasurement(_Record):
     macs_effective: Count | None = None
 
 
-class Failure(_Record):
+class Failure(Record):
     """Why a trial failed."""
 
     kind: str = Field(description="oom, timeout, diverged, data, storage, spec, crashed or bug")
@@ -111,7 +113,7 @@ class Failure(_Record):
     traceback: str = ""
 
 
-class Outcome(_Record):
+class Outcome(Record):
     """How a trial ended; written once."""
 
     schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")
@@ -135,7 +137,7 @@ class Outcome(_Record):
         return paths.outcome(self.number)
 
 
-class TrialRecord(_Record):
+class TrialRecord(Record):
     """The issue of a trial; written before its worker starts."""
 
     schema_number: int = Field(default=SCHEMA, alias="schema", serialization_alias="schema")

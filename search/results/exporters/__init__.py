@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from search.results.exporters.base import Exporter
 from search.results.exporters.csv import Csv
@@ -13,6 +13,7 @@ from search.results.exporters.latex import Latex
 from search.results.exporters.markdown import Markdown
 from search.results.exporters.output import OutputError, write_output
 from search.results.exporters.parquet import Parquet
+from search.results.table import What
 from trainables.core.plugins import current_folder
 from trainables.core.plugins import load as load_plugins
 from trainables.core.registry import Registry, nearest
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 EXPORTERS: Registry[Exporter] = Registry(
     "exporter", Exporter, {"csv": Csv, "parquet": Parquet, "json": Json, "markdown": Markdown, "latex": Latex}
 )
-
-What = Literal["front", "points", "trials"]
 
 
 def render(study: Study, what: What, format: str) -> bytes:

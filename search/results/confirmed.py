@@ -1,0 +1,432 @@
+"""The confirmed points of a study: on the test split, under the worst of several attacks, over seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from search import objectives
+from search.objectives import pareto
+from search.results.bootstrap import Sample, p_nondominated
+from search.results.table import PointRow
+from search.study.spec import StudySpec
+from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, wilson
+from trainables.store.confirmations import ALL, Confirmation, bits, examples_name, packed
+from trainables.store.records import Point
+
+_ACCURACIES = (ROBUST_ACCURACY, CLEAN_ACCURACY)
+_SIZES = ("sparsity", "nonzero", "prunable", "macs_dense", "macs_effective")
+_ROUNDING = 1e-9
+"""How far a radius may be from the protocol's and be the same."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of examples with its 95 % Wilson interval."""
+
+    value: float
+    low: float
+    high: float
+    correct: int
+    examples: int
+
+    @classmethod
+    def of(cls, correct: int, examples: int) -> Accuracy:
+        """Return the accuracy of `correct` of `examples`."""
+        return cls(correct / examples, *wilson(correct, examples), correct, examples)
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One attack on one network: how many examples it was run on, and how many of them it broke. Units: seconds."""
+
+    attack: str
+    label: str
+    eps: float
+    eps_text: str
+    attacked: int
+    broken: int
+    seconds: float
+    spec: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The accuracy that is left at a radius: under the worst of all attacks of at most this radius."""
+
+    eps: float
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """The accuracy on corrupted images, such as those of `gaussian_noise` at a severity."""
+
+    name: str
+    label: str
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """The network of one training seed. `verdicts` are the bits, as hex, of the examples that no attack broke."""
+
+    seed: int
+    robust: Accuracy
+    clean: Accuracy
+    sparsity: float
+    weights_sha256: str
+    verdicts: str = field(repr=False)
+    clean_verdicts: str = field(repr=False)
+
+
+_APART = {"column": False}
+
+
+@dataclass(frozen=True)
+class ConfirmedRow:
+    """One confirmed point.
+
+    Accuracies are those of the search's own network, `_mean` and `_sd` those over the networks of all seeds. `estimate`
+    is what the search measured on the validation split; `drop` is how much of it was lost. `complete` tells whether
+    all planned attacks were run: only such points are compared, by their means. Ranks count by robust accuracy among
+    the compared points, from 1.
+    """
+
+    point: str
+    trial: int
+    study: str
+    recipe: str | None
+    model: str | None
+    data: str | None
+    on_front: bool
+    on_search_front: bool
+    p_nondominated: float | None
+    complete: bool
+    feasible: bool
+    status: str
+    flags: tuple[str, ...]
+    robust_accuracy: float
+    robust_accuracy_low: float
+    robust_accuracy_high: float
+    robust_accuracy_mean: float
+    robust_accuracy_sd: float | None
+    clean_accuracy: float
+    clean_accuracy_low: float
+    clean_accuracy_high: float
+    clean_accuracy_mean: float
+    clean_accuracy_sd: float | None
+    seeds: int
+    examples: int
+    estimate: float
+    estimate_low: float
+    estimate_high: float
+    estimate_examples: int
+    estimate_attack: str
+    drop: float
+    clean_estimate: float
+    clean_drop: float
+    rank: int | None
+    rank_estimate: int | None
+    noise_off_accuracy: float | None
+    sparsity: float
+    nonzero: int
+    prunable: int
+    macs_dense: int | None
+    macs_effective: int | None
+    attack: str
+    norm: str
+    eps: float
+    eps_text: str
+    split: str
+    tier: str
+    limit: int | None
+    seconds: float
+    device: str
+    weights_sha256: str
+    code_version: str
+    started: str
+    finished: str
+    params: Mapping[str, Any] = field(metadata=_APART, repr=False)
+    measured: Point = field(metadata=_APART, repr=False)
+    attacks: tuple[AttackResult, ...] = field(metadata=_APART, repr=False)
+    curve: tuple[CurvePoint, ...] = field(metadata=_APART, repr=False)
+    corruptions: tuple[Corrupted, ...] = field(metadata=_APART, repr=False)
+    replicates: tuple[Replicate, ...] = field(metadata=_APART, repr=False)
+
+    @property
+    def own_params(self) -> Mapping[str, Any]:
+        """The parameters of a trial that would have ended with this network."""
+        stood_for = {f"recipe.{name}": value for name, value in self.measured.stands_for.items()}
+        return {path: stood_for.get(path, value) for path, value in self.params.items()}
+
+    @property
+    def verdicts(self) -> str:
+        """The bits, as hex, of the examples of the test split that no attack broke."""
+        return next(each.verdicts for each in self.replicates if each.weights_sha256 == self.weights_sha256)
+
+
+class Network:
+    """The results for one network on one set of examples; which attack was first does not matter."""
+
+    def __init__(self, results: Sequence[Confirmation]) -> None:
+        """Take all results of one network, of which one is the clean accuracy."""
+        self.results = results
+        self.clean = next(result for result in results if result.role == "clean")
+        self.examples = self.clean.examples
+
+    @property
+    def complete(self) -> bool:
+        """Whether the results of all planned attacks are there."""
+        names = {result.attack for result in self.results}
+        return all(names.issuperset(result.planned) for result in self.results)
+
+    @cached_property
+    def attacks(self) -> tuple[Confirmation, ...]:
+        """The attacks, which count towards the worst, in the order in which they were run."""
+        found = (result for result in self.results if result.role == "attack")
+        return tuple(sorted(found, key=lambda result: (result.eps, result.started, result.attack)))
+
+    def robust(self, eps: float) -> int:
+        """Return the bits of the examples that are correct clean, and that no attack of at most this radius broke."""
+        broken = 0
+        for attack in self.attacks:
+            if attack.distances is not None:
+                broken |= _nearer(attack.distances, eps)
+            elif attack.eps <= eps + _ROUNDING:
+                broken |= bits(attack.attacked) & ~bits(attack.correct)
+        return bits(self.clean.correct) & ~broken
+
+    def accuracy(self, eps: float) -> Accuracy:
+        """Return the accuracy under the worst of the attacks of at most this radius."""
+        return Accuracy.of(self.robust(eps).bit_count(), self.examples)
+
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """Return the accuracy at each radius of an attack, from 0 on, and where a minimum-norm attack breaks more."""
+        radii = {0.0, *(attack.eps for attack in self.attacks if attack.distances is None)}
+        for attack in self.attacks:
+            finite = sorted(d for d in attack.distances or () if d is not None and d > 0)
+            radii |= {finite[at] for at in np.linspace(0, len(finite) - 1, 21).round().astype(int)} if finite else set()
+        return tuple(CurvePoint(eps, self.accuracy(eps)) for eps in sorted(radii))
+
+
+def _nearer(distances: Sequence[float | None], eps: float) -> int:
+    near = [distance is not None and distance <= eps + _ROUNDING for distance in distances]
+    return int.from_bytes(np.packbits(near).tobytes())
+
+
+def rows(
+    spec: StudySpec, points: Iterable[PointRow], results: Iterable[Confirmation], examples: int | str | None = None
+) -> list[ConfirmedRow]:
+    """Return the confirmed points from dense to sparse, with the confirmed front marked.
+
+    `examples` chooses the set of examples: a number, or `all`; by default the whole test split if it was measured, else
+    the largest set.
+    """
+    chosen = _of_one_set(list(results), examples)
+    by_weights: dict[str, list[Confirmation]] = defaultdict(list)
+    for result in chosen:
+        by_weights[result.weights_sha256].append(result)
+    networks = {
+        weights: Network(found)
+        for weights, found in by_weights.items()
+        if any(result.role == "clean" for result in found)
+    }
+    first: dict[str, PointRow] = {}
+    aliases: dict[str, set[str]] = defaultdict(set)
+    for point in points:
+        first.setdefault(point.weights_sha256, point)
+        aliases[point.weights_sha256].add(point.point)
+    found = [
+        _row(spec, point, [networks[weights], *_others(networks, weights, aliases[weights], spec.seed)])
+        for weights, point in first.items()
+        if weights in networks
+    ]
+    return _compared(spec, sorted(found, key=lambda row: (row.sparsity, row.trial, row.point)))
+
+
+def sets(results: Iterable[Confirmation]) -> list[str]:
+    """Return the names of the sets of examples that were measured, the largest last: `all`, or `first-500`."""
+    limits = {result.limit for result in results}
+    return [examples_name(limit) for limit in sorted(limits, key=lambda limit: (limit is None, limit or 0))]
+
+
+def _of_one_set(results: list[Confirmation], examples: int | str | None) -> list[Confirmation]:
+    known = sets(results)
+    if not known:
+        return []
+    wanted = known[-1] if examples is None else ALL if examples == ALL else examples_name(int(examples))
+    return [result for result in results if examples_name(result.limit) == wanted]
+
+
+def _others(networks: Mapping[str, Network], weights: str, ids: set[str], seed: int) -> list[Network]:
+    """Return the networks of further seeds for a point, in order of seed; those without all attacks do not count."""
+    found = {
+        network.clean.seed: network
+        for other, network in networks.items()
+        if other != weights and network.clean.point in ids and network.clean.seed != seed and network.complete
+    }
+    return [found[each] for each in sorted(found)]
+
+
+def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> ConfirmedRow:
+    own, eps = networks[0], float(spec.protocol.eps)
+    robust, clean = own.accuracy(eps), own.accuracy(0.0)
+    replicates = tuple(_replicate(network, eps) for network in networks)
+    spread: dict[str, Any] = {}
+    for name, values in {
+        ROBUST_ACCURACY: [each.robust.value for each in replicates],
+        CLEAN_ACCURACY: [each.clean.value for each in replicates],
+    }.items():
+        spread[f"{name}_mean"] = statistics.fmean(values)
+        spread[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    named = ("point", "trial", "study", "recipe", "model", "data", "status", "flags", "params", "measured")
+    off = next((result for result in own.results if result.role == "noise_off"), None)
+    return ConfirmedRow(
+        **{name: getattr(point, name) for name in (*named, *_SIZES, "norm", "eps", "eps_text", "weights_sha256")},
+        **spread,
+        on_front=False,
+        on_search_front=point.on_front,
+        p_nondominated=None,
+        complete=own.complete,
+        feasible=False,
+        robust_accuracy=robust.value,
+        robust_accuracy_low=robust.low,
+        robust_accuracy_high=robust.high,
+        clean_accuracy=clean.value,
+        clean_accuracy_low=clean.low,
+        clean_accuracy_high=clean.high,
+        seeds=len(networks),
+        examples=own.examples,
+        estimate=point.robust_accuracy,
+        estimate_low=point.robust_accuracy_low,
+        estimate_high=point.robust_accuracy_high,
+        estimate_examples=point.examples,
+        estimate_attack=point.attack,
+        drop=point.robust_accuracy - robust.value,
+        clean_estimate=point.clean_accuracy,
+        clean_drop=point.clean_accuracy - clean.value,
+        rank=None,
+        rank_estimate=None,
+        noise_off_accuracy=off.correct_count / off.examples if off else None,
+        attack=_label(own, eps),
+        split="test",
+        tier="confirmed",
+        limit=own.clean.limit,
+        seconds=sum(result.seconds for network in networks for result in network.results),
+        device=own.clean.device,
+        code_version=own.clean.code_version,
+        started=min(result.started for network in networks for result in network.results),
+        finished=max(result.finished for network in networks for result in network.results),
+        attacks=tuple(_attack(result) for result in own.attacks),
+        curve=own.curve(),
+        corruptions=tuple(
+            Corrupted(result.attack, result.label, Accuracy.of(result.correct_count, result.examples))
+            for result in own.results
+            if result.role == "corruption"
+        ),
+        replicates=replicates,
+    )
+
+
+def _label(network: Network, eps: float) -> str:
+    """Return the names of the attacks at the protocol's radius."""
+    at = [a for a in network.attacks if a.distances is not None or abs(a.eps - eps) <= _ROUNDING]
+    return " + ".join(dict.fromkeys(attack.label for attack in at))
+
+
+def _attack(result: Confirmation) -> AttackResult:
+    broken = result.attacked_count - result.correct_count
+    named = (result.attack, result.label, result.eps, result.eps_text)
+    return AttackResult(*named, result.attacked_count, broken, result.seconds, result.spec)
+
+
+def _replicate(network: Network, eps: float) -> Replicate:
+    clean = network.clean
+    return Replicate(
+        seed=clean.seed,
+        robust=network.accuracy(eps),
+        clean=network.accuracy(0.0),
+        sparsity=clean.sparsity,
+        weights_sha256=clean.weights_sha256,
+        verdicts=packed(network.examples, network.robust(eps)),
+        clean_verdicts=packed(network.examples, network.robust(0.0)),
+    )
+
+
+def _compared(spec: StudySpec, found: list[ConfirmedRow]) -> list[ConfirmedRow]:
+    """Return the rows with what follows from comparing those that are complete: front, probability, ranks."""
+    means = [_mean(row) for row in found]
+    feasible = [objectives.feasible(mean, spec) for mean in means]
+    compared = [
+        row.complete and objectives.valid(mean, spec) and row.status != "invalid"
+        for row, mean in zip(found, means, strict=True)
+    ]
+    values = [
+        objectives.values(mean, spec) if fits and counts else None
+        for mean, fits, counts in zip(means, feasible, compared, strict=True)
+    ]
+    rank = _ranks([mean[ROBUST_ACCURACY] for mean in means], compared)
+    before = _ranks([row.estimate for row in found], compared)
+    sure = iter(_probabilities(spec, [row for row, counts in zip(found, compared, strict=True) if counts]))
+    return [
+        replace(
+            row,
+            feasible=fits,
+            on_front=front,
+            p_nondominated=next(sure) if counts else None,
+            rank=now,
+            rank_estimate=then,
+        )
+        for row, fits, front, counts, now, then in zip(
+            found, feasible, pareto.front(values), compared, rank, before, strict=True
+        )
+    ]
+
+
+def _mean(row: ConfirmedRow) -> dict[str, Any]:
+    """Return the measures of a point as objectives read them: accuracies and sparsity over the seeds."""
+    sizes = {name: getattr(row, name) for name in _SIZES}
+    sparsity = statistics.fmean(each.sparsity for each in row.replicates)
+    accuracies = {ROBUST_ACCURACY: row.robust_accuracy_mean, CLEAN_ACCURACY: row.clean_accuracy_mean}
+    return {**sizes, "sparsity": sparsity, **accuracies}
+
+
+def _ranks(values: Sequence[float], compared: Sequence[bool]) -> list[int | None]:
+    """Return the ranks of the compared values, the largest first; equal ones share the best."""
+    known = [value for value, counts in zip(values, compared, strict=True) if counts]
+    return [
+        1 + sum(other > value for other in known) if counts else None
+        for value, counts in zip(values, compared, strict=True)
+    ]
+
+
+def _probabilities(spec: StudySpec, found: Sequence[ConfirmedRow]) -> list[float]:
+    """Return the probability of each point to be non-dominated."""
+    fixed = [_mean(row) for row in found]
+    index = {id(row): at for at, row in enumerate(found)}
+    samples = [_sample(row, index[id(row)]) for row in found]
+
+    def judge(accuracies: np.ndarray, others: np.ndarray) -> list[float] | None:
+        at = int(others[1])
+        point = {**fixed[at], "sparsity": float(others[0])}
+        point |= dict(zip(_ACCURACIES, map(float, accuracies), strict=True))
+        return objectives.values(point, spec) if objectives.feasible(point, spec) else None
+
+    return p_nondominated(samples, judge)
+
+
+def _sample(row: ConfirmedRow, at: int) -> Sample:
+    texts = [(each.verdicts, each.clean_verdicts) for each in row.replicates]
+    verdicts = np.array([[_unpacked(text, row.examples) for text in both] for both in texts])
+    return Sample(verdicts, np.array([[each.sparsity, float(at)] for each in row.replicates]))
+
+
+def _unpacked(text: str, examples: int) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=examples).astype(np.bool_)

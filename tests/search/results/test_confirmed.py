@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.results.confirmed import Accuracy, ConfirmedRow, Network, rows, sets
+from search.results.study import Study
+from search.results.table import columns
+from tests.search import factories
+from tests.search.confirmations import EXAMPLES, PLANNED, attack, confirm, confirmation, make_confirmed_study, network
+from trainables.metrics import wilson
+
+YES, NO = True, False
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_confirmed_study(tmp_path_factory.mktemp("confirmed") / "synthetic")
+
+
+def test_worst_is_taken_per_example_over_the_attacks_of_at_most_the_radius() -> None:
+    clean = confirmation([YES, YES, YES, YES, NO])
+    first = attack("one", [YES, NO, YES, YES, NO], [YES, YES, YES, YES, NO])
+    second = attack("two", [YES, NO, NO, YES, NO], [YES, NO, YES, YES, NO])
+    weaker = attack("weak", [NO, YES, YES, YES, NO], [YES, YES, YES, YES, NO], "0.05")
+    stronger = attack("strong", [NO, NO, NO, NO, NO], [YES, YES, YES, YES, NO], "0.2")
+    found = Network([clean, first, second, weaker, stronger])
+    assert found.accuracy(0.0) == Accuracy.of(4, 5)
+    assert found.accuracy(0.05) == Accuracy.of(3, 5), "only the weak attack is within the radius"
+    assert found.accuracy(0.1) == Accuracy.of(1, 5), "not 2, the least of the attacks: each breaks another example"
+    assert found.accuracy(0.2) == Accuracy.of(0, 5)
+    assert [(point.eps, point.accuracy.correct) for point in found.curve()] == [(0.0, 4), (0.05, 3), (0.1, 1), (0.2, 0)]
+
+
+def test_distances_break_at_every_radius_that_they_reach() -> None:
+    clean = confirmation([YES, YES, YES, YES])
+    minimal = attack("fmn", [YES, NO, YES, YES], [YES] * 4, distances=(0.3, 0.05, 0.1000000001, None))
+    found = Network([clean, minimal])
+    counts = {eps: found.accuracy(eps).correct for eps in (0.04, 0.05, 0.1, 0.29, 0.3, 9.0)}
+    assert counts == {0.04: 4, 0.05: 3, 0.1: 2, 0.29: 2, 0.3: 1, 9.0: 1}
+
+
+def test_rows_hold_what_was_measured_and_what_fell(study: Study) -> None:
+    front = {row.point: row for row in study.front()}
+    found = study.confirmed()
+    assert [row.point for row in found] == [row.point for row in sorted(front.values(), key=lambda r: r.sparsity)]
+    for row in found:
+        searched = front[row.point]
+        results = network(searched)
+        stands = [int(bit) for bit in np.unpackbits(np.frombuffer(bytes.fromhex(row.verdicts), dtype=np.uint8))]
+        assert row.robust_accuracy == sum(stands) / EXAMPLES == Network(results).accuracy(0.1).value
+        assert (row.robust_accuracy_low, row.robust_accuracy_high) == wilson(sum(stands), EXAMPLES)
+        assert row.drop == searched.robust_accuracy - row.robust_accuracy
+        assert (row.estimate, row.estimate_examples) == (searched.robust_accuracy, factories.EXAMPLES)
+        assert (row.seeds, row.complete, row.tier, row.split) == (3, True, "confirmed", "test")
+        means = [each.robust.value for each in row.replicates]
+        assert row.robust_accuracy_mean == pytest.approx(np.mean(means))
+        assert row.robust_accuracy_sd == pytest.approx(np.std(means, ddof=1))
+        assert [each.seed for each in row.replicates] == [0, 1, 2]
+        assert row.attack == "AUTOATTACK + FMN + SQUARE + TRANSFER-DENSE"
+
+
+def test_front_and_ranks_are_those_of_the_means(study: Study) -> None:
+    found = study.confirmed()
+    for row in found:
+        better = [
+            other.robust_accuracy_mean >= row.robust_accuracy_mean and other.sparsity > row.sparsity for other in found
+        ]
+        assert row.on_front != any(better)
+        assert row.on_search_front
+        assert row.rank == 1 + sum(other.robust_accuracy_mean > row.robust_accuracy_mean for other in found)
+        assert row.rank_estimate == 1 + sum(other.estimate > row.estimate for other in found)
+        assert row.p_nondominated is not None
+        assert 0 <= row.p_nondominated <= 1
+    assert any(row.rank != row.rank_estimate for row in found)
+    assert [row.point for row in study.confirmed_front()] == [row.point for row in found if row.on_front]
+    assert 0 < len(study.confirmed_front()) < len(found)
+
+
+def test_a_point_without_all_attacks_is_shown_and_not_compared(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "synthetic", 12)
+    first, *others = Study(records).front()
+    confirm(records, seeds=1, points=others)
+    assert [row.point for row in Study(records).confirmed()] == [row.point for row in others]
+    from trainables.store import confirmations
+
+    for result in network(first)[:2]:
+        confirmations.write(records.storage, result)
+    begun = Study(records).confirmed()[0]
+    assert (begun.point, begun.complete, begun.on_front) == (first.point, False, False)
+    assert (begun.p_nondominated, begun.rank, begun.robust_accuracy_sd) == (None, None, None)
+    assert {result.attack for result in network(first)} == set(PLANNED)
+
+
+def test_results_on_other_examples_do_not_mix(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "synthetic", 12)
+    confirm(records, seeds=1, limit=50)
+    assert {row.examples for row in Study(records).confirmed()} == {50}
+    assert Study(records).confirmed("all") == []
+    confirm(records, seeds=2)
+    assert {(row.examples, row.seeds) for row in Study(records).confirmed()} == {(EXAMPLES, 2)}
+    assert {(row.examples, row.seeds, row.limit) for row in Study(records).confirmed(50)} == {(50, 1, 50)}
+    assert {row.examples for row in Study(records).confirmed("all")} == {EXAMPLES}
+
+
+def test_sets_are_named_and_the_largest_is_the_last() -> None:
+    results = [confirmation([YES] * 3, limit=limit) for limit in (500, None, 60)]
+    assert sets(results) == ["first-60", "first-500", "all"]
+    assert rows(factories.study_spec(), [], results) == []
+
+
+def test_a_study_without_confirmations_has_no_row_and_the_same_columns(tmp_path: Path, study: Study) -> None:
+    empty = Study(factories.make_study(tmp_path / "synthetic", 3))
+    assert empty.confirmed() == []
+    assert empty.table("confirmed").schema == study.table("confirmed").schema
+    assert empty.table("confirmed").num_rows == 0
+
+
+def test_columns_are_values_and_json_able(study: Study) -> None:
+    table = study.table("confirmed")
+    assert [field.name for field in columns(ConfirmedRow)] == table.schema.names[:-3]
+    assert {"params", "measured", "attacks", "curve", "corruptions", "replicates"}.isdisjoint(table.schema.names)
+    assert json.loads(json.dumps(table.to_pylist(), allow_nan=False))[0]["point"] == study.confirmed()[0].point

@@ -85,7 +85,7 @@ def measure(
     if examples > len(split):
         raise SpecError(f"protocol.examples is {examples}, but the split has {len(split)} images")
     device = torch.device(device)
-    net = _frozen(model, state, device)
+    net = frozen(model, state, device)
     noise = Noise.of(state.to(device)) if protocol.noise else None
     measured = net if noise is None else Noisy(net, noise, state.to(device).masks)
     with exact(device):
@@ -144,7 +144,7 @@ def unpack_verdicts(text: str, examples: int) -> Verdicts:
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=examples).astype(np.bool_)
 
 
-def _frozen(model: nn.Module, state: State, device: torch.device) -> nn.Module:
+def frozen(model: nn.Module, state: State, device: torch.device) -> nn.Module:
     """Return a copy of the module with the state's tensors, in eval mode, that computes no weight gradients."""
     net = state.into(duplicate(model)).to(device)
     # Always the same memory format, which decides the rounding; torch refuses it for 3D convolutions.
@@ -205,7 +205,7 @@ def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: i
     if isinstance(net, Noisy):
         net.generator = torch.Generator(x.device).manual_seed(derive("noise", protocol.seed, first))
     votes = protocol.votes if noisy else 1
-    clean, finite = _classified(net, x, y, votes)
+    clean, finite = classified(net, x, y, votes)
     if not clean.any():
         return _Chunk(clean, clean, finite)
     generator = torch.Generator(x.device).manual_seed(derive("protocol", protocol.seed, first))
@@ -213,11 +213,11 @@ def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: i
     keep: Keep = "last" if noisy else "worst"
     attacked = Eot(net, protocol.eot) if noisy else net
     found = attacks.run(protocol.attack, attacked, x, y, eps=float(protocol.eps), generator=generator, keep=keep)
-    robust, still = _classified(net, found, y, votes)
+    robust, still = classified(net, found, y, votes)
     return _Chunk(clean, clean & robust, finite and still)
 
 
-def _classified(net: nn.Module, x: Tensor, y: Tensor, votes: int) -> tuple[Tensor, bool]:
+def classified(net: nn.Module, x: Tensor, y: Tensor, votes: int) -> tuple[Tensor, bool]:
     """Return whether most of `votes` passes are correct, by example (N,), and whether all logits are finite."""
     correct, finite = torch.zeros(len(x), dtype=torch.long, device=x.device), True
     for _ in range(votes):

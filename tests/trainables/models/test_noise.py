@@ -173,8 +173,8 @@ def test_votes_are_those_of_most_passes() -> None:
             return nn.functional.one_hot(torch.full((len(x),), int(self.passes % 3 == 0)), 2).float()
 
     y = torch.zeros(4, dtype=torch.long)
-    assert evaluate._classified(Turning(), torch.zeros(4, 1), y, 3)[0].all()
-    assert not evaluate._classified(Turning(), torch.zeros(4, 1), y + 1, 3)[0].any()
+    assert evaluate.classified(Turning(), torch.zeros(4, 1), y, 3)[0].all()
+    assert not evaluate.classified(Turning(), torch.zeros(4, 1), y + 1, 3)[0].any()
 
 
 def test_the_metric_tells_what_an_attack_that_knows_of_the_noise_leaves() -> None:

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from search.cli.progress import running_cells
 from search.files.messages import emit, failed, printable, say
 from search.launch.view import duration
 from search.objectives.values import COUNTS
+from search.results import progress
 from search.results.exporters.base import caption, number, percent_sparsity
 from search.results.status import NEAREST, said, status
 
@@ -203,10 +205,9 @@ def _remark(summary: Summary) -> str:
 def show_status(state: Status) -> None:
     """Print a study's state."""
     console = _Out(sys.stdout)
-    summary = state.summary
-    kinds = ("complete", "stopped", "failed", "running", "waiting", "damaged")
-    counts = [f"{getattr(summary, kind)} {kind}" for kind in kinds if getattr(summary, kind)]
-    counts.append(f"{max(0, summary.planned - summary.issued)} to come")
+    summary, now = state.summary, state.progress
+    assert now is not None
+    told = progress.lines(now)
     epochs = state.epochs_shared + state.epochs_trained
     share = f"{100 * state.epochs_shared / max(1, epochs):.0f} %"
     _facts(
@@ -215,16 +216,20 @@ def show_status(state: Status) -> None:
             "study": summary.study,
             "in": state.storage,
             "driver": summary.driver or "none: no launch is running",
-            "trials": f"{summary.planned} planned: {', '.join(counts)}",
+            "trials": told["trials"],
             **({"networks": "; ".join(map(str, state.networks))} if state.networks else {}),
-            "points": f"{summary.points} measured, {summary.front} on the front",
-            "hypervolume": f"{summary.hypervolume:.4f}",
+            **{name: told[name] for name in ("points", "hypervolume")},
+            **{shown: told[name] for name, shown in (("rate", "rate"), ("time", "this launch")) if name in told},
             "epochs": f"{state.epochs_trained} trained, {state.epochs_shared} ({share}) from stored stages",
             "time": f"{duration(summary.seconds)} of trials' work",
             **({"first trial": _moment(state.first_issued)} if state.first_issued else {}),
             **({"last result": _moment(state.last_finished)} if state.last_finished else {}),
         },
     )
+    if now.trials:
+        console.print()
+        rows = [tuple(running_cells(trial).values()) for trial in now.trials]
+        _print(console, _table(console, tuple(running_cells(now.trials[0])), rows, right=(2, 3, 4, 5)))
     if state.best:
         console.print()
         headings = ("best points", *_POINT_HEADINGS[:-1])

@@ -15,6 +15,7 @@ from search import objectives
 from search.launch.ask_tell import Sampling
 from search.launch.cost import Forecasts, params_measured
 from search.launch.queue import Order, trainings
+from search.launch.running import RunningTrials
 from search.launch.screening import Screens
 from search.launch.stopping import ENQUEUED, EarlyStopping
 from search.launch.tally import Snapshot, Tally
@@ -26,7 +27,8 @@ from search.study.inverse import completed
 from trainables.core.errors import StorageError
 from trainables.core.spec import plain
 from trainables.recipes import trial as trial_spec
-from trainables.recipes.trial import TrialSpec
+from trainables.recipes.trial import KeyedPhase, TrialSpec
+from trainables.store.lease import Holder
 from trainables.store.records import Failure, Outcome, PartialMeasurement, Point, TrialRecord
 
 
@@ -53,13 +55,20 @@ class Driver:
         self._order = Order()
         self._collector = StageCollector(records, lambda: table.front_stages(records.spec, records.trials()))
         self._running: dict[int, TrialRecord] = {}
+        self._chains: dict[int, tuple[KeyedPhase, ...]] = {}
+        self.trials = RunningTrials()
+        """What is known of the trials that run."""
         self._points: dict[int, list[Point]] = {}
         self._partials: dict[int, list[PartialMeasurement]] = {}
         self._crashes: Counter[int] = Counter()
         self._unobserved: dict[int, tuple[TrialRecord, Outcome]] = {}
         self._stop_reason: str | None = None
+        self.name = str(Holder.here())
+        """The process of the driver, as other processes see it."""
         issued = records.trials()
-        self._taken = {trial.number for trial, _ in issued} | {bad.number for bad in records.damaged()}
+        damaged = records.damaged()
+        self._damaged, self._issued = len(damaged), len(issued) + len(damaged)
+        self._taken = {trial.number for trial, _ in issued} | {bad.number for bad in damaged}
         self._next = self._free(0)
         self._replay(issued)
 
@@ -82,6 +91,7 @@ class Driver:
                 trial = TrialSpec.model_validate(record.spec)
                 chain = trial_spec.keyed_phases(trial, self.records.fingerprint.data_hash)
                 self._order.add(record, trainings(chain))
+                self._chains[record.number] = chain
                 continue
             self._end(record, outcome, known=0, now=False)
 
@@ -112,6 +122,7 @@ class Driver:
         self._points.setdefault(record.number, [])
         self._partials.setdefault(record.number, [])
         self._tally.start(record.number)
+        self.trials.start(record.number, self._chains[record.number], self._order.stored)
         return record
 
     @property
@@ -155,12 +166,18 @@ class Driver:
         self._enqueued = self._enqueued[1:]
         self._forecasts.issue(record)
         self._next = self._free(number + 1)
+        self._issued += 1
+        self._chains[number] = chain
         self._order.add(record, trainings(chain))
 
-    def on_progress(self, number: int, phases_done: int) -> None:
-        """Note how many of its phases a trial has done: their results are stored."""
+    def on_progress(self, number: int, phases_done: int, **reported: Any) -> None:
+        """Note how many of its phases a trial has done: their results are stored.
+
+        `reported` is what else its worker says; see `RunningTrials.report`.
+        """
         if (record := self._running.get(number)) is not None:
             self._order.store(record.keys[:phases_done])
+            self.trials.report(number, phases_done, **reported)
 
     def on_point(self, number: int, point: Point) -> None:
         """Observe a measured point; the last of a trial is observed when the trial ends."""
@@ -170,6 +187,7 @@ class Driver:
         if points and number in self._running and not self.spec.deterministic:
             self._observe(self._running[number], points[-1])
         points.append(point)
+        self.trials.measured(number, len(points))
         if number in self._running:
             self._early.point(self._running[number], point)
 
@@ -205,6 +223,7 @@ class Driver:
             said = f"{report.message}, time {times}; max_failures is {allowed}"
             return self.on_end(number, report.model_copy(update={"message": said[:2000]}))
         del self._running[number]
+        self.trials.end(number)
         self._order.again(record)
         return None
 
@@ -222,6 +241,8 @@ class Driver:
         if record is None:
             return None
         self._order.end(number)
+        self.trials.end(number)
+        self._chains.pop(number, None)
         seconds = self._tally.stop(number)
         points, partials = self._points.pop(number, []), self._partials.pop(number, [])
         outcome = self.records.outcome(number)
@@ -298,7 +319,19 @@ class Driver:
 
     def snapshot(self) -> Snapshot:
         """Return how far the launch is."""
-        return self._tally.snapshot(len(self._running), sum(len(points) for points in self._points.values()))
+        return self._tally.snapshot(
+            len(self._running),
+            sum(len(points) for points in self._points.values()),
+            self.trials.now(),
+            issued=self._issued,
+            damaged=self._damaged,
+            driver=self.name,
+        )
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended."""
+        return self._tally.ended
 
 
 def _cut_short(

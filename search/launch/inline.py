@@ -5,6 +5,7 @@ The trials run the code of a worker (`trainables.worker.job`); only the transpor
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +53,7 @@ class _Running:
         self._view = view
         self._should_end = should_end
         self._shown = 0.0
+        self._host = socket.gethostname()
 
     def trial(self, record: TrialRecord, config: dict[str, Any]) -> None:
         """Run a trial until its outcome is recorded, it is stopped early, or the launch should end."""
@@ -69,7 +71,10 @@ class _Running:
     def _report(self, number: int, progress: Any) -> None:
         """Pass what a trial has done to the driver; None where it ended or starts over."""
         if progress is not None:
-            self._driver.on_progress(number, progress.phases_done)
+            epoch = progress.epoch
+            said = {"epoch": epoch.epoch, "loss": epoch.loss} if epoch is not None else {}
+            said |= {"waits_for": progress.waits_for, "host": self._host}
+            self._driver.on_progress(number, progress.phases_done, **said)
             if progress.point is not None:
                 self._driver.on_point(number, progress.point)
             if progress.partial is not None:

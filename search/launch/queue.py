@@ -7,7 +7,7 @@ reports what starts, what is stored and what ends.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from trainables.method.phases import EpochPhase
 from trainables.recipes.trial import KeyedPhase
@@ -53,6 +53,11 @@ class Order:
         number = min(ready, key=lambda n: (-wanted[next_training[n]] if next_training[n] else 0, n))
         self._running.add(number)
         return self._waiting.pop(number)
+
+    @property
+    def stored(self) -> Set[str]:
+        """The keys that are known to be stored."""
+        return self._stored
 
     def store(self, keys: Iterable[str]) -> None:
         """Note keys that are stored."""

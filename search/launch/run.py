@@ -18,7 +18,7 @@ from search.launch.ending import ending, interrupted, interrupted_code, resumes
 from search.launch.plan import Plan
 from search.launch.prepare import create_or_update, with_precision
 from search.results.study import Ending, Study
-from search.store import driver_lock, leftovers
+from search.store import driver_lock, leftovers, live
 from search.store.records import Records
 from search.study.space_check import corner_trials
 from trainables.core.errors import RobustsearchError
@@ -174,7 +174,9 @@ class Launch:
             return self._stop_requested() or self._interrupt.cluster_died or driver.stop_reason() is not None
 
         run = _runner(cluster.runner)
-        run(driver, cluster, connection.capacity, self._storage.location, view=self._view, should_end=should_end)
+        header = live.Header(self._lease.token, time.time(), driver.ended)
+        with live.Writer(self._storage, header, driver.trials.now):
+            run(driver, cluster, connection.capacity, self._storage.location, view=self._view, should_end=should_end)
         if self._interrupt.cluster_died:
             return self._interrupted()
         leftovers.sweep(self._storage)

@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from search import objectives
 from search.objectives import pareto
+from search.results.progress import Snapshot as Snapshot
+from search.results.progress import forecast, most_robust
+from search.store.live import RunningTrial
 from search.study.spec import StudySpec
 from trainables.store.records import Outcome, Point
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The progress of a launch; `front` counts a network that several trials share once.
-
-    Units: `elapsed` and `remaining` seconds.
-    """
-
-    study: str
-    target: int
-    complete: int
-    failed: int
-    running: int
-    points: int
-    front: int
-    hypervolume: float
-    best: Point | None
-    elapsed: float
-    remaining: float | None
-    stopped: int = 0
-
-    @property
-    def finished(self) -> int:
-        """Trials that have ended, well or not."""
-        return self.complete + self.failed + self.stopped
 
 
 class Tally:
@@ -51,7 +27,7 @@ class Tally:
         self._complete = self._stopped = 0
         self._points = 0
         self._archive = pareto.Archive()
-        self._best: Point | None = None
+        self._front: dict[str, Point] = {}
 
     def start(self, number: int) -> None:
         """Start the clock of a trial; one that runs again after a crash keeps its first start."""
@@ -75,9 +51,9 @@ class Tally:
         self._points += 1
         if not objectives.valid(point, self._spec) or not objectives.feasible(point, self._spec):
             return
-        self._archive.add(point.key, objectives.values(point, self._spec))
-        if self._best is None or point.robust_accuracy > self._best.robust_accuracy:
-            self._best = point
+        if self._archive.add(point.key, objectives.values(point, self._spec)):
+            self._front.setdefault(point.key, point)
+            self._front = {key: kept for key, kept in self._front.items() if key in self._archive.front}
 
     def same_failure(self) -> str | None:
         """Return why a search is hopeless whose first trials all failed alike, None where they did not."""
@@ -109,25 +85,48 @@ class Tally:
                 return f"the budget of {budget.gpu_hours:g} GPU-hours is spent"
         return None
 
-    def snapshot(self, running: int, points: int) -> Snapshot:
-        """Return the progress, given how many trials run and what they have measured.
+    @property
+    def ended(self) -> int:
+        """How many trials have ended, in this launch and before it."""
+        return len(self._ended)
+
+    def snapshot(
+        self,
+        running: int,
+        points: int,
+        trials: tuple[RunningTrial, ...] = (),
+        *,
+        issued: int | None = None,
+        damaged: int = 0,
+        driver: str | None = None,
+    ) -> Snapshot:
+        """Return the progress, given how many trials run, what they have measured, and what is known of them.
 
         It costs the same however many trials have ended.
         """
         elapsed = time.monotonic() - self._clock
-        ended = len(self._ended)
-        left = max(0, self._spec.budget.trials - ended)
+        ended, budget = len(self._ended), self._spec.budget
+        left = max(0, budget.trials - ended)
+        rate, remaining = forecast(elapsed, self._ended_now, left, trials, budget.wall_time)
+        front = tuple(sorted(self._front.values(), key=lambda point: point.sparsity))
         return Snapshot(
             study=self._spec.name,
-            target=self._spec.budget.trials,
+            target=budget.trials,
             complete=self._complete,
             failed=ended - self._complete - self._stopped,
             running=running,
             points=self._points + points,
-            front=len(self._archive.front),
+            front=len(front),
             hypervolume=self._archive.hypervolume(),
-            best=self._best,
+            best=most_robust(front),
             elapsed=elapsed,
-            remaining=elapsed / self._ended_now * left if self._ended_now else None,
+            remaining=remaining,
             stopped=self._stopped,
+            issued=issued,
+            damaged=damaged,
+            rate=rate,
+            trials=trials,
+            front_points=front,
+            driver=driver,
+            objectives=tuple(self._spec.objectives),
         )

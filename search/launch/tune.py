@@ -89,7 +89,9 @@ class TuneSearcher(_Live, Searcher):
         if self.problem is not None:
             return
         number = self._numbers[trial_id]
-        self._driver.on_progress(number, result.get("phases_done", 0))
+        said = {name: result[name] for name in ("epoch", "loss", "waits_for") if name in result}
+        host = str(result.get("hostname", ""))  # Tune adds it.
+        self._driver.on_progress(number, result.get("phases_done", 0), **said, host=host)
         if "point" in result:
             self._driver.on_point(number, Point.model_validate_json(result["point"]))
         if "partial" in result:
@@ -197,14 +199,8 @@ class Gauges:
     def set(self, snapshot: Snapshot) -> None:
         """Publish a snapshot."""
         study = {"study": snapshot.study}
-        states = {
-            "complete": snapshot.complete,
-            "stopped": snapshot.stopped,
-            "failed": snapshot.failed,
-            "running": snapshot.running,
-            "waiting": max(0, snapshot.target - snapshot.finished - snapshot.running),
-        }
-        for state, count in states.items():
+        states = {state: getattr(snapshot, state) for state in ("complete", "stopped", "failed", "running", "waiting")}
+        for state, count in {**states, "to come": snapshot.to_come}.items():
             self._trials.set(count, tags={**study, "state": state})
         self._hypervolume.set(snapshot.hypervolume, tags=study)
         if snapshot.best is not None:

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import Self, TextIO
 
-if TYPE_CHECKING:
-    from search.launch.tally import Snapshot
+from search.results.progress import Snapshot, trial_line
+from search.results.progress import duration as duration
+from search.results.progress import line as line
 
+MOST_TRIALS = 8
+"""How many running trials a log lists each time."""
 VIEW_SECONDS = 1.0
 """The shortest time between two snapshots that a runner hands to a view."""
-
-
-def duration(seconds: float) -> str:
-    """Write a duration with its two largest units."""
-    whole = int(seconds + 0.5)
-    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // smaller} {name}"
-    return f"{whole} s"
-
-
-def line(snapshot: Snapshot) -> str:
-    """Write a snapshot as one line."""
-    best = f", best robust accuracy {snapshot.best.robust_accuracy:.3f}" if snapshot.best else ""
-    left = f", {duration(snapshot.remaining)} left" if snapshot.remaining else ""
-    stopped = f", {snapshot.stopped} stopped early" if snapshot.stopped else ""
-    failed = f", {snapshot.failed} failed" if snapshot.failed else ""
-    return (
-        f"{snapshot.complete}/{snapshot.target} trials complete{stopped}{failed}, {snapshot.running} running; "
-        f"{snapshot.points} point{'' if snapshot.points == 1 else 's'}, {snapshot.front} on the front, "
-        f"hypervolume {snapshot.hypervolume:.4f}{best}; {duration(snapshot.elapsed)}{left}"
-    )
 
 
 class PlainView:
@@ -56,4 +37,10 @@ class PlainView:
         if last and last[0] == snapshot.finished and snapshot.elapsed - last[1] < self._every:
             return
         self._shown = (snapshot.finished, snapshot.elapsed)
-        print(line(snapshot), file=self._stream, flush=True)
+        print(line(snapshot), *_trials(snapshot), sep="\n  ", file=self._stream, flush=True)
+
+
+def _trials(snapshot: Snapshot) -> list[str]:
+    said = [trial_line(trial) for trial in snapshot.trials[:MOST_TRIALS]]
+    more = len(snapshot.trials) - len(said)
+    return [*said, f"and {more} more"] if more > 0 else said

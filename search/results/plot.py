@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from search.results.study import Study
     from search.results.table import PointRow
+    from trainables.store.records import Point
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -100,11 +101,16 @@ class Axis:
     measure: str
 
     @property
+    def title(self) -> str:
+        """The measure in words, with its unit."""
+        return _TITLES.get(self.measure, self.measure)
+
+    @property
     def noun(self) -> str:
         """The measure in words."""
         return _TITLES.get(self.measure, self.measure).removesuffix(" (%)")
 
-    def at(self, row: PointRow) -> float:
+    def at(self, row: PointRow | Point) -> float:
         """Return where a point lies; NaN where the measure is unknown."""
         value = getattr(row, self.measure)
         if value is None:

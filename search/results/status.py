@@ -11,6 +11,7 @@ from search.store.records import Damaged
 from trainables.models.share import Share
 
 if TYPE_CHECKING:
+    from search.results.progress import Snapshot
     from search.results.study import Answer, Study, Summary
     from search.results.table import PointRow, TrialRow
 
@@ -47,6 +48,7 @@ class Status:
     damaged: tuple[Damaged, ...]
     answer: Answer | None = None
     networks: tuple[Share, ...] = ()
+    progress: Snapshot | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the status as JSON-able data."""
@@ -62,15 +64,19 @@ class Status:
             "last_finished": self.last_finished,
             "failed_trials": [asdict(failed) for failed in self.failures],
             "damaged_records": [asdict(damaged) for damaged in self.damaged],
+            "running_trials": [asdict(trial) for trial in self.progress.trials] if self.progress else [],
+            "trials_per_hour": self.progress.rate if self.progress else None,
+            "seconds_left": self.progress.remaining if self.progress else None,
         }
 
 
 def status(study: Study) -> Status:
     """Read a study's state from its records."""
+    now = study.progress()
     trials = study.trials()
     ends = [outcome for _, outcome in study.records.trials() if outcome is not None and outcome.points]
     return Status(
-        summary=study.summary(),
+        summary=study.summary(now),
         storage=study.records.storage.location,
         best=_best(study.front(), study.knee()),
         epochs_trained=sum(end.points[-1].epochs_trained for end in ends),
@@ -81,6 +87,7 @@ def status(study: Study) -> Status:
         damaged=tuple(study.damaged()),
         answer=study.answer(),
         networks=_networks(study),
+        progress=now,
     )
 
 

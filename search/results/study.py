@@ -15,9 +15,11 @@ from search.results import curves as training_curves
 from search.results import table as tables
 from search.results.confirmed import ConfirmedRow
 from search.results.curves import Curve
+from search.results.progress import Snapshot, snapshot
 from search.results.table import PointRow, TrialRow, What
-from search.store import catalogue, confirmations, driver_lock
+from search.store import catalogue, confirmations
 from search.store.confirmations import DamagedConfirmation
+from search.store.live import RunningTrial, driver_state
 from search.store.records import Damaged, Records
 from search.study.spec import StudySpec
 from trainables.core.errors import ExitCode, RobustsearchError, SpecError
@@ -36,8 +38,8 @@ class Summary:
     """The progress of a study.
 
     Of the `planned` trials, `issued` = `complete + stopped + failed + running + waiting + damaged` were issued.
-    `waiting` trials have no outcome, and no launch runs: the next one runs them. `failures` counts failed trials by
-    class. Units: `seconds` of trials' work, summed.
+    `waiting` trials have no outcome and do not run: the launch starts them later or, if none runs, the next one does.
+    `failures` counts failed trials by class. Units: `seconds` of trials' work, summed.
     """
 
     study: str
@@ -192,31 +194,39 @@ class Study:
         """Return the records that cannot be read."""
         return self.records.damaged()
 
-    def summary(self) -> Summary:
-        """Count trials by state, points, and time."""
-        trials = self.records.trials()
-        outcomes = [outcome for _, outcome in trials if outcome is not None]
-        states = Counter(outcome.state for outcome in outcomes)
-        driver = driver_lock.driver(self.records.storage)
-        unfinished = len(trials) - len(outcomes)
-        damaged = len(self.records.damaged())
+    def summary(self, progress: Snapshot | None = None) -> Summary:
+        """Count trials by state, points, and time; `progress` is what `progress()` returned a moment ago."""
+        now = progress or self.progress()
+        outcomes = [outcome for _, outcome in self.records.trials() if outcome is not None]
         return Summary(
             study=self.name,
-            planned=self.spec.budget.trials,
-            issued=len(trials) + damaged,
-            complete=states["complete"],
-            stopped=states["stopped"],
-            failed=states["failed"],
-            running=unfinished if driver else 0,
-            waiting=0 if driver else unfinished,
-            damaged=damaged,
+            planned=now.target,
+            issued=now.issued or 0,
+            complete=now.complete,
+            stopped=now.stopped,
+            failed=now.failed,
+            running=now.running,
+            waiting=now.waiting,
+            damaged=now.damaged,
             points=sum(len(outcome.points) for outcome in outcomes if outcome.state == "complete"),
-            front=len(self.front()),
-            hypervolume=self.hypervolume(),
+            front=now.front,
+            hypervolume=now.hypervolume,
             seconds=sum(outcome.seconds for outcome in outcomes),
             failures=dict(Counter(outcome.failure.kind for outcome in outcomes if outcome.failure)),
-            driver=str(driver) if driver else None,
+            driver=now.driver,
         )
+
+    def progress(self) -> Snapshot:
+        """Return how far the study is: by the records, and while a launch runs, by what its driver knows."""
+        state = driver_state(self.records.storage)
+        return snapshot(self.records, state, [row.measured for row in self.front()], self.hypervolume())
+
+    def running(self) -> list[RunningTrial]:
+        """Return the trials that run, in order of number, as their workers reported; none where no launch runs.
+
+        The driver writes what it knows about once a second, on an object store every 15 seconds.
+        """
+        return list(self.progress().trials)
 
     def table(self, what: What = "points", *, own_params: bool = False) -> pa.Table:
         """Return the front, the points, the trials or the confirmed points as an Arrow table with documented columns.

@@ -20,8 +20,8 @@ def temporary_name(path: str | os.PathLike[str]) -> str:
     return f"{os.fspath(path)}.{uuid.uuid4().hex}{TEMPORARY}"
 
 
-def write_new(path: str | os.PathLike[str], content: Content) -> None:
-    """Write a file that must not exist, and wait until the disk has it.
+def write_new(path: str | os.PathLike[str], content: Content, *, durable: bool = True) -> None:
+    """Write a file that must not exist, and wait until the disk has it, unless it need not be `durable`.
 
     Raises:
         OSError: the file exists, or the disk refuses.
@@ -32,18 +32,21 @@ def write_new(path: str | os.PathLike[str], content: Content) -> None:
         else:
             file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
-def replace_file(path: str | os.PathLike[str], content: Content) -> None:
+def replace_file(path: str | os.PathLike[str], content: Content, *, durable: bool = True) -> None:
     """Write a file, replacing one that exists: a reader sees the old content or the new, never a part.
+
+    One that is not `durable` may be lost with the machine.
 
     Raises:
         OSError: the disk refuses; the old content stays, and no temporary file.
     """
     temporary = temporary_name(path)
     try:
-        write_new(temporary, content)
+        write_new(temporary, content, durable=durable)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

@@ -145,6 +145,11 @@ class Lease:
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
         self._thread.start()
 
+    @property
+    def token(self) -> str:
+        """What tells this lease apart from every other one."""
+        return self._mine.token
+
     def __enter__(self) -> Self:
         return self
 

@@ -7,6 +7,7 @@ from trainables.core.atomic import TEMPORARY as TEMPORARY
 STUDY = "study.yaml"
 STUDY_COPY = "study.copy.yaml"
 DRIVER = "driver.json"
+LIVE = "live.json"
 STOP = "stop.request"
 WARM_START = "warm_start.json"
 TRIALS = "trials"

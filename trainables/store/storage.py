@@ -93,8 +93,11 @@ class Storage:
             with self._fs.open_input_file(full) as stream:
                 return bytes(stream.read())
 
-    def write(self, path: str, content: bytes) -> None:
-        """Write a file; a reader sees the old content, the new, or none, never a part."""
+    def write(self, path: str, content: bytes, *, durable: bool = True) -> None:
+        """Write a file; a reader sees the old content, the new, or none, never a part.
+
+        One that is not `durable` costs no wait for the disk, and may be lost with the machine.
+        """
         full = self._full(path)
         with _reported(f"cannot write {self.location}/{path}", missing=False):
             if self._fs is not None:
@@ -104,8 +107,9 @@ class Storage:
                 return
             folder = os.path.dirname(full)
             self._make_folder(folder)
-            replace_file(full, content)
-            sync_directory(folder)
+            replace_file(full, content, durable=durable)
+            if durable:
+                sync_directory(folder)
 
     def _make_folder(self, folder: str) -> None:
         """Create the directories on the way to a file; a storage that was there and is gone is not made anew.

@@ -32,7 +32,7 @@ class _Memory(Storage):
         except KeyError:
             raise FileNotFoundError(path) from None
 
-    def write(self, path: str, content: bytes) -> None:
+    def write(self, path: str, content: bytes, *, durable: bool = True) -> None:
         self._files[path] = content
 
     def claim(self, path: str, content: bytes) -> bool:

@@ -73,11 +73,13 @@ class Job:
         self._progress: Generator[Progress, None, None] | None = None
         self._record: bytes | None = None
         self._own_process = own_process
+        self._reported = False
         self._supervision: Supervision | None = None
 
     def work(self, interrupted: Callable[[], bool] = lambda: False) -> Progress | None:
         """Work until the next measurement or for `MIN_STEP_SECONDS`, and record the outcome if the trial ends.
 
+        The first call returns with the first progress, so that the trial is seen to have started.
         Work also pauses after an epoch where `interrupted()` is true. Returns None at the end of the trial and of a
         failed attempt.
 
@@ -149,7 +151,8 @@ class Job:
             if progress.partial is not None:
                 self.partials.append(progress.partial)
                 return progress
-            if interrupted() or time.monotonic() - began >= MIN_STEP_SECONDS:
+            first, self._reported = not self._reported, True
+            if first or interrupted() or time.monotonic() - began >= MIN_STEP_SECONDS:
                 return progress
         return None
 

@@ -20,7 +20,7 @@ def test_the_live_view_fits_its_terminal(width: int) -> None:
     lines = [text.strip() for text in stream.getvalue().splitlines()]
     assert lines[0] == "mine"
     assert set(lines[1]) <= {"━", "╸", "╺", " "}
-    assert lines[2].split() == ["6", "complete", "2", "running", "1", "failed", "11", "waiting"]
+    assert lines[2].split() == ["6", "complete", "2", "running", "1", "failed", "11", "to", "come"]
     assert "14 measured, 5 on the front" in lines[3]
     assert lines[-1] == "time         1 min 5 s, about 2 min 10 s left"
 

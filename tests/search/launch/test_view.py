@@ -14,7 +14,7 @@ from tests.search.factories import SNAPSHOT
 def test_a_line_says_what_counts() -> None:
     said = line(SNAPSHOT)
     assert said.startswith("6/20 trials complete, 1 failed, 2 running; 14 points, 5 on the front, hypervolume 0.7123")
-    assert said.endswith("best robust accuracy 0.850; 1 min 5 s, 2 min 10 s left")
+    assert said.endswith("best robust accuracy 0.850 [0.809, 0.883] of 360; 1 min 5 s, 2 min 10 s left")
     assert "failed" not in line(replace(SNAPSHOT, failed=0))
     assert "best" not in line(replace(SNAPSHOT, best=None))
 

@@ -1,0 +1,242 @@
+"""How far a study is, from its records and what its driver knows: one value, and one way to say it.
+
+`robustsearch launch`, `status` and `watch` show these counts and lines; so they agree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from search.results.exporters.base import percent_sparsity
+from search.store.live import DriverState, Live, RunningTrial
+from search.store.records import Records
+from trainables.core.measures import wilson
+from trainables.store.records import Point
+
+LONG_SILENCE = 60.0
+"""Seconds without a word of a worker from which they are shown."""
+_SETTLED = 0.25
+"""How many trials' work must be done before the time left is estimated."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How far a study is; `front` counts a network that several trials share once.
+
+    `issued` trials have a record; of these `finished` have ended, `running` run, `damaged` cannot be read, and the
+    others wait. `points` count those of running trials too. `front_points` are the front, from dense to sparse, and
+    `trials` are those that run, as far as the driver of the study says. `rate` is in trials per hour of this launch.
+    `driver` is None where no launch runs; then there is neither `rate` nor `remaining`.
+
+    Units: `elapsed` (of this launch) and `remaining` seconds.
+    """
+
+    study: str
+    target: int
+    complete: int
+    failed: int
+    running: int
+    points: int
+    front: int
+    hypervolume: float
+    best: Point | None
+    elapsed: float
+    remaining: float | None
+    stopped: int = 0
+    issued: int | None = None
+    damaged: int = 0
+    rate: float | None = None
+    trials: tuple[RunningTrial, ...] = ()
+    front_points: tuple[Point, ...] = ()
+    driver: str | None = None
+    objectives: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> int:
+        """Trials that have ended, well or not."""
+        return self.complete + self.failed + self.stopped
+
+    @property
+    def waiting(self) -> int:
+        """Trials that were issued and neither run nor have ended."""
+        known = self.finished + self.running + self.damaged
+        return max(0, (known if self.issued is None else self.issued) - known)
+
+    @property
+    def to_come(self) -> int:
+        """Trials of the budget that were not issued yet."""
+        known = self.finished + self.running + self.damaged
+        return max(0, self.target - (known if self.issued is None else self.issued))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Trials by state, without the states that none is in; `complete` is always there."""
+        states = {
+            "complete": self.complete,
+            "stopped": self.stopped,
+            "running": self.running,
+            "failed": self.failed,
+            "waiting": self.waiting,
+            "damaged": self.damaged,
+            "to come": self.to_come,
+        }
+        return {state: count for state, count in states.items() if count or state == "complete"}
+
+
+def snapshot(records: Records, state: DriverState, front: Sequence[Point], hypervolume: float) -> Snapshot:
+    """Return how far a study is, by its records, their front, and what is known of its driver.
+
+    The `state` is to be read first: what ends in between counts as ended.
+    """
+    trials, live = records.trials(), state.live
+    ended = [outcome for _, outcome in trials if outcome is not None]
+    states = Counter(outcome.state for outcome in ended)
+    unfinished = {trial.number for trial, outcome in trials if outcome is None}
+    running = tuple(trial for trial in live.trials if trial.number in unfinished) if live else ()
+    # A driver of which nothing is known may be running all of them.
+    unknown = len(unfinished) if state.driver else 0
+    damaged, budget = len(records.damaged()), records.spec.budget
+    points = sum(len(outcome.points) for outcome in ended if outcome.state == "complete")
+    elapsed, rate, remaining = _times(live, len(ended), budget.trials, running, budget.wall_time)
+    return Snapshot(
+        study=str(records.spec.name),
+        target=budget.trials,
+        complete=states["complete"],
+        failed=states["failed"],
+        running=len(running) if live else unknown,
+        points=points + sum(trial.points for trial in running),
+        front=len(front),
+        hypervolume=hypervolume,
+        best=most_robust(front),
+        elapsed=elapsed,
+        remaining=remaining,
+        stopped=states["stopped"],
+        issued=len(trials) + damaged,
+        damaged=damaged,
+        rate=rate,
+        trials=running,
+        front_points=tuple(front),
+        driver=str(state.driver) if state.driver else None,
+        objectives=tuple(records.spec.objectives),
+    )
+
+
+def _times(
+    live: Live | None, ended: int, planned: int, running: Sequence[RunningTrial], wall_time: float | None
+) -> tuple[float, float | None, float | None]:
+    if live is None:
+        return 0.0, None, None
+    elapsed = max(0.0, time.time() - live.began)
+    return elapsed, *forecast(elapsed, ended - live.ended_before, planned - ended, running, wall_time)
+
+
+def forecast(
+    elapsed: float, ended: int, left: int, running: Iterable[RunningTrial] = (), wall_time: float | None = None
+) -> tuple[float | None, float | None]:
+    """Return the rate of a launch in trials per hour and the seconds that it needs; None where nothing can be said.
+
+    `ended` trials have ended in its `elapsed` seconds, and `left` have not; what running ones have done counts in part.
+    """
+    begun = sum(trial.done for trial in running)
+    done = ended + begun
+    rate = 3600 * ended / elapsed if ended and elapsed > 0 else None
+    if not ended and done < _SETTLED:
+        remaining = None
+    else:
+        remaining = elapsed / done * max(0.0, left - begun)
+    if wall_time is not None and remaining is not None:
+        remaining = min(remaining, max(0.0, wall_time - elapsed))
+    return rate, remaining
+
+
+def most_robust(front: Sequence[Point]) -> Point | None:
+    """Return the most robust point of a front, of equal ones the sparsest."""
+    return max(front, key=lambda point: (point.robust_accuracy, point.sparsity), default=None)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with its two largest units."""
+    whole = int(seconds + 0.5)
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {name}"
+    return f"{whole} s"
+
+
+def lines(now: Snapshot) -> dict[str, str]:
+    """Return what a person is told of a study, by name; what is not known is left out."""
+    counts = ", ".join(f"{count} {state}" for state, count in now.counts.items())
+    found = {
+        "trials": f"{now.target} planned: {counts}",
+        "points": f"{now.points} measured, {now.front} on the front",
+        "hypervolume": f"{now.hypervolume:.4f}",
+    }
+    if now.best is not None:
+        found["most robust"] = accuracies(now.best)
+    if now.rate is not None:
+        found["rate"] = f"{rate_text(now.rate)} trials per hour"
+    if now.driver is not None or now.elapsed:
+        left = f", about {duration(now.remaining)} left" if now.remaining else ""
+        found["time"] = f"{duration(now.elapsed)}{left}"
+    return found
+
+
+def rate_text(rate: float) -> str:
+    """Write a number of trials per hour."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+
+
+def accuracies(point: Point) -> str:
+    """Write the accuracies of a point with Wilson intervals and the number of images that they are of."""
+    robust = _with_interval(point.robust_accuracy, point.robust_correct, point.examples)
+    clean = _with_interval(point.clean_accuracy, point.clean_correct, point.examples)
+    where = f"at {percent_sparsity(point.sparsity)} % sparsity"
+    return f"{robust} robust, {clean} clean {where} (n = {point.examples})"
+
+
+def _with_interval(accuracy: float, correct: int, examples: int) -> str:
+    low, high = wilson(correct, examples)
+    return f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def trial_line(trial: RunningTrial) -> str:
+    """Return in a line what a running trial does."""
+    parts = [f"trial {trial.number}: {activity(trial)}"]
+    parts += [f"loss {trial.loss:.4g}"] if trial.loss is not None else []
+    parts += [f"{trial.points} point{'' if trial.points == 1 else 's'}"] if trial.points else []
+    return ", ".join([*parts, duration(trial.seconds)])
+
+
+def activity(trial: RunningTrial) -> str:
+    """Return what a running trial does: phase and epoch, what it waits for, or since when nothing is known of it."""
+    said = trial.phase
+    if trial.waits_for is not None:
+        said = f"waits for {trial.waits_for.partition(', started')[0]}"
+    elif trial.epoch is not None and trial.epochs is not None and trial.phase != "starting":
+        said = f"{trial.phase} {trial.epoch}/{trial.epochs}"
+    silent = f" (silent for {duration(trial.silent)})" if trial.silent >= LONG_SILENCE else ""
+    return said + silent
+
+
+def line(now: Snapshot) -> str:
+    """Write a snapshot as one line, for logs."""
+    counts = now.counts
+    named = {"stopped": "stopped early", "failed": "failed", "damaged": "damaged"}
+    others = "".join(f", {counts[state]} {name}" for state, name in named.items() if state in counts)
+    waiting = f", {now.waiting} waiting" if now.waiting else ""
+    left = f", {duration(now.remaining)} left" if now.remaining else ""
+    return (
+        f"{now.complete}/{now.target} trials complete{others}, {now.running} running{waiting}; "
+        f"{now.points} point{'' if now.points == 1 else 's'}, {now.front} on the front, "
+        f"hypervolume {now.hypervolume:.4f}{_best(now.best)}; {duration(now.elapsed)}{left}"
+    )
+
+
+def _best(point: Point | None) -> str:
+    if point is None:
+        return ""
+    low, high = wilson(point.robust_correct, point.examples)
+    return f", best robust accuracy {point.robust_accuracy:.3f} [{low:.3f}, {high:.3f}] of {point.examples}"

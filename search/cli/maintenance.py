@@ -57,11 +57,11 @@ def repair(name: str, plugins: bool, storage: str | None, as_json: bool) -> int:
 @click.option("--dry-run", is_flag=True, help="Print what would be deleted, and delete nothing.")
 @storage_options
 def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
-    """Delete stored stages that no point of the front and no unfinished trial needs.
+    """Delete stored stages that no unfinished trial and no point of the front, or near it, needs.
 
     What killed processes left, such as temporary files, goes too. Links and what they lead to stay.
     """
-    from search.results.table import front_stages
+    from search.results.candidates import needed_stages
     from search.store import catalogue, driver_lock, leftovers
     from search.store.gc import StageCollector
     from search.store.records import Records
@@ -70,7 +70,7 @@ def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
     study = catalogue.study_storage(Storage(storage or DEFAULT_STORAGE), name)
     with driver_lock.acquire(study):
         records = Records.open(study)
-        collector = StageCollector(records, lambda: front_stages(records.spec, records.trials()))
+        collector = StageCollector(records, lambda: needed_stages(records.spec, records.trials()))
         swept = collector.sweep(dry=dry_run)
         if not dry_run:
             leftovers.sweep(study)

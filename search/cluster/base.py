@@ -67,6 +67,16 @@ class Connection(ABC):
             ClusterError: no worker can run it, or it failed there (`exit_code` is that of the cause).
         """
 
+    def confirm(
+        self, jobs: Sequence[dict[str, Any]], *, cancelled: Callable[[], bool], look: Callable[[], None]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Run jobs of `trainables.worker.confirm` where trials run, and yield the number of each with what it answers.
+
+        `look()` is called about once a second meanwhile. After `cancelled()` turned true no job starts, those that run
+        are given up, and their results so far stay.
+        """
+        raise NotImplementedError(f"{type(self).__name__} runs no confirmations")
+
 
 def checked_probe(found: dict[str, Any]) -> dict[str, Any]:
     """Return what a probe found.

@@ -10,7 +10,8 @@ import re
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
@@ -186,6 +187,45 @@ class RayConnection(Connection):
                 "same version there, or write `code: ship` in the cluster file"
             )
         return found
+
+    def confirm(
+        self, jobs: Sequence[dict[str, Any]], *, cancelled: Callable[[], bool], look: Callable[[], None]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Run each job as a task with a trial's resources; one whose worker died is run again, from its results."""
+        import ray
+
+        from trainables.worker import confirm
+
+        options: dict[str, Any] = {"num_cpus": self._cluster.cpus_per_trial, "max_retries": 2}
+        if gpus := self._cluster.gpus_per_trial:
+            options["num_gpus"] = gpus
+        task: Any = ray.remote(**options)(confirm.run)
+        waiting = deque(enumerate(jobs))
+        running: dict[Any, int] = {}
+        while waiting or running:
+            while waiting and len(running) < self.capacity and not cancelled():
+                number, job = waiting.popleft()
+                running[task.remote(job)] = number
+            ended = ray.wait(list(running), timeout=1)[0] if running else []
+            look()
+            for answer in ended:
+                yield running.pop(answer), _answered(answer)
+            if cancelled():
+                for answer in running:
+                    ray.cancel(answer, force=True)
+                return
+
+
+def _answered(answer: Any) -> dict[str, Any]:
+    """Return what a job answered, or that its process died."""
+    import ray
+
+    try:
+        found: dict[str, Any] = ray.get(answer)
+    except (ray.exceptions.RayError, ImportError) as error:
+        code = int(ExitCode.CLUSTER)
+        return {"done": [], "error": f"a worker died: {_first_lines(str(error))}", "kind": "crashed", "exit_code": code}
+    return found
 
 
 def _explain_death(storage: Storage, report: str) -> None:

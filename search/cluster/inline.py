@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
@@ -84,3 +85,22 @@ class InlineConnection(Connection):
             request.silence,
         )
         return None if cancelled() else checked_probe(found)
+
+    def confirm(
+        self, jobs: Sequence[dict[str, Any]], *, cancelled: Callable[[], bool], look: Callable[[], None]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        from trainables.worker import confirm
+
+        shown = 0.0
+
+        def interrupted() -> bool:
+            nonlocal shown
+            if time.monotonic() - shown >= 1.0:
+                look()
+                shown = time.monotonic()
+            return cancelled()
+
+        for number, job in enumerate(jobs):
+            if cancelled():
+                return
+            yield number, confirm.run(job, interrupted)

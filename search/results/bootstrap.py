@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,11 @@ class Sample:
     others: np.ndarray
 
 
-Judge = Callable[[np.ndarray, np.ndarray], Sequence[float] | None]
-"""Objective values, each better when larger, of accuracies (kinds,) and other numbers; None where infeasible."""
+Judge = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+"""Objective values (draws, objectives) of a point, each better when larger, NaN where it is infeasible.
+
+Given are its number, its accuracies (draws, kinds) and its other numbers (draws, numbers).
+"""
 
 
 def p_nondominated(samples: Sequence[Sample], judge: Judge, draws: int = DRAWS) -> list[float]:
@@ -38,26 +41,35 @@ def p_nondominated(samples: Sequence[Sample], judge: Judge, draws: int = DRAWS) 
     """
     if not samples:
         return []
+    found = _resampled(samples, draws)
+    values = np.stack([judge(at, *resampled) for at, resampled in enumerate(found)], axis=1)
     counts = np.zeros(len(samples))
-    for accuracies, others in _resamples(samples, draws):
-        values = [judge(mine, own) for mine, own in zip(accuracies, others, strict=True)]
-        counts += pareto.front(values)
+    for draw in values:
+        feasible = np.isfinite(draw).all(axis=1)
+        counts[feasible] += pareto.nondominated(draw[feasible])
     return [float(count) / draws for count in counts]
 
 
-def _resamples(samples: Sequence[Sample], draws: int) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+def _resampled(samples: Sequence[Sample], draws: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return for each point its accuracies (draws, kinds) and other numbers (draws, numbers)."""
     random = np.random.default_rng(_SEED)
     examples = samples[0].verdicts.shape[2]
     assert all(sample.verdicts.shape[2] == examples for sample in samples), "points of different examples"
     stacked = np.concatenate([s.verdicts.reshape(-1, examples) for s in samples]).astype(np.float32)
+    drawn = np.empty((draws, len(stacked)))
+    for draw in range(draws):
+        weights = np.bincount(random.integers(examples, size=examples), minlength=examples)
+        drawn[draw] = stacked @ weights.astype(np.float32)
     ends = np.cumsum([s.verdicts.shape[0] * s.verdicts.shape[1] for s in samples])[:-1]
-    for _ in range(draws):
-        weights = np.bincount(random.integers(examples, size=examples), minlength=examples).astype(np.float32)
-        found = np.split((stacked @ weights).astype(np.float64) / examples, ends)
-        accuracies, others = [], []
-        for sample, flat in zip(samples, found, strict=True):
-            seeds, kinds, _ = sample.verdicts.shape
-            chosen = random.integers(seeds, size=seeds)
-            accuracies.append(flat.reshape(seeds, kinds)[chosen].mean(axis=0))
-            others.append(sample.others[chosen].mean(axis=0))
-        yield accuracies, others
+    found = []
+    for sample, flat in zip(samples, np.split(drawn / examples, ends, axis=1), strict=True):
+        seeds, kinds, _ = sample.verdicts.shape
+        chosen = random.integers(seeds, size=(draws, seeds))
+        accuracies = np.take_along_axis(flat.reshape(draws, seeds, kinds), chosen[:, :, None], axis=1).mean(axis=1)
+        found.append((accuracies, sample.others[chosen].mean(axis=1)))
+    return found
+
+
+def unpacked(text: str, examples: int) -> np.ndarray:
+    """Return verdicts that are stored as hex. Shapes: (examples,) bool."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=examples).astype(np.bool_)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from search import objectives
+from search.files.fields import bound
 from search.objectives import pareto
-from search.results.bootstrap import Sample, p_nondominated
+from search.results.bootstrap import Sample, p_nondominated, unpacked
 from search.results.table import PointRow
 from search.study.spec import StudySpec
 from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, wilson
@@ -409,24 +410,32 @@ def _ranks(values: Sequence[float], compared: Sequence[bool]) -> list[int | None
 
 def _probabilities(spec: StudySpec, found: Sequence[ConfirmedRow]) -> list[float]:
     """Return the probability of each point to be non-dominated."""
-    fixed = [_mean(row) for row in found]
-    index = {id(row): at for at, row in enumerate(found)}
-    samples = [_sample(row, index[id(row)]) for row in found]
+    samples = [_sample(spec, row) for row in found]
+    fixed = [_other_violations(spec, row) for row in found]
 
-    def judge(accuracies: np.ndarray, others: np.ndarray) -> list[float] | None:
-        at = int(others[1])
-        point = {**fixed[at], "sparsity": float(others[0])}
-        point |= dict(zip(_ACCURACIES, map(float, accuracies), strict=True))
-        return objectives.values(point, spec) if objectives.feasible(point, spec) else None
+    def judge(at: int, accuracies: np.ndarray, others: np.ndarray) -> np.ndarray:
+        drawn = dict(zip(_ACCURACIES, accuracies.T, strict=True))
+        values = others.copy()
+        for column, measure in enumerate(spec.objectives):
+            values[:, column] = drawn.get(measure, values[:, column])
+        infeasible = np.full(len(values), fixed[at] > 0)
+        for measure in drawn.keys() & spec.constraints.keys():
+            operator, limit = bound(spec.constraints[measure])
+            infeasible |= drawn[measure] < limit if operator == ">=" else drawn[measure] > limit
+        values[infeasible] = np.nan
+        return values
 
     return p_nondominated(samples, judge)
 
 
-def _sample(row: ConfirmedRow, at: int) -> Sample:
+def _other_violations(spec: StudySpec, row: ConfirmedRow) -> float:
+    """Return the largest violation of a constraint that does not depend on examples."""
+    each = zip(spec.constraints, objectives.violations(_mean(row), spec), strict=True)
+    return max([0.0, *(violation for measure, violation in each if measure not in _ACCURACIES)])
+
+
+def _sample(spec: StudySpec, row: ConfirmedRow) -> Sample:
     texts = [(each.verdicts, each.clean_verdicts) for each in row.replicates]
-    verdicts = np.array([[_unpacked(text, row.examples) for text in both] for both in texts])
-    return Sample(verdicts, np.array([[each.sparsity, float(at)] for each in row.replicates]))
-
-
-def _unpacked(text: str, examples: int) -> np.ndarray:
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=examples).astype(np.bool_)
+    verdicts = np.array([[unpacked(text, row.examples) for text in both] for both in texts])
+    others = [objectives.values({**_mean(row), "sparsity": each.sparsity}, spec) for each in row.replicates]
+    return Sample(verdicts, np.array(others))

@@ -11,13 +11,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from search.store.study_yaml import first_error
 from trainables.store import paths
-from trainables.store.checksum import checksum_fault
 from trainables.store.confirmations import Confirmation
-from trainables.store.records import SCHEMA
+from trainables.store.confirmations import read as read_result
 from trainables.store.storage import Storage
 
 _WEIGHTS = re.compile("[0-9a-f]{64}")
@@ -49,11 +45,11 @@ def read(storage: Storage) -> Confirmations:
     found: list[Confirmation] = []
     damaged: list[DamagedConfirmation] = []
     for path in result_paths(storage):
-        result = read_one(storage, path)
+        result = read_result(storage, path)
         if isinstance(result, Confirmation):
             found.append(result)
         elif result is not None:
-            damaged.append(result)
+            damaged.append(DamagedConfirmation(path, result))
     return Confirmations(tuple(found), tuple(damaged))
 
 
@@ -63,23 +59,6 @@ def result_paths(storage: Storage) -> list[str]:
     folders = [f"{paths.CONFIRM}/{name}" for name in weights]
     sets = [f"{folder}/{name}" for folder in folders for name in storage.names(folder)]
     return [f"{each}/{name}" for each in sets for name in storage.names(each) if name.endswith(".json")]
-
-
-def read_one(storage: Storage, path: str) -> Confirmation | DamagedConfirmation | None:
-    """Return a result, what is wrong with its file, or None where there is no such file."""
-    try:
-        content = storage.read(path)
-    except FileNotFoundError:
-        return None
-    try:
-        result = Confirmation.model_validate_json(content)
-    except ValidationError as error:
-        return DamagedConfirmation(path, first_error(error))
-    if result.schema_number != SCHEMA:
-        return DamagedConfirmation(path, f"schema {str(result.schema_number)[:20]} is unknown to this version")
-    if reason := checksum_fault(content, path, required=True):
-        return DamagedConfirmation(path, reason)
-    return DamagedConfirmation(path, f"it belongs to {result.place()}") if result.place() != path else result
 
 
 def seed_studies(storage: Storage) -> list[int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from trainables.store import paths
+from trainables.store.checksum import checksum_fault
 from trainables.store.consistency import times_fault
 from trainables.store.records import LARGEST, SCHEMA, Count, Fraction, Record
 from trainables.store.storage import Storage
@@ -95,6 +96,24 @@ def packed(examples: int, chosen: int) -> str:
 def write(storage: Storage, confirmation: Confirmation) -> bool:
     """Write a result once; return False, and change nothing, where there is one already."""
     return storage.claim(confirmation.place(), confirmation.json_bytes())
+
+
+def read(storage: Storage, path: str) -> Confirmation | str | None:
+    """Return a result, what is wrong with its file, or None where there is none."""
+    try:
+        content = storage.read(path)
+    except FileNotFoundError:
+        return None
+    try:
+        result = Confirmation.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    if result.schema_number != SCHEMA:
+        return f"schema {str(result.schema_number)[:20]} is unknown to this version, which reads {SCHEMA}"
+    if reason := checksum_fault(content, path, required=True):
+        return reason
+    return result if result.place() == path else f"it belongs to {result.place()}"
 
 
 def _contradiction(found: Confirmation) -> str | None:

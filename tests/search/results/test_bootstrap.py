@@ -15,8 +15,8 @@ def sample(*verdicts: list[bool], sparsity: float = 0.5) -> Sample:
     return Sample(np.array(verdicts, dtype=bool)[:, None, :], np.full((len(verdicts), 1), sparsity))
 
 
-def judge(accuracies: np.ndarray, others: np.ndarray) -> list[float]:
-    return [float(accuracies[0]), float(others[0])]
+def judge(at: int, accuracies: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return np.column_stack([accuracies[:, 0], others[:, 0]])
 
 
 def not_worse(gains: int, losses: int, examples: int) -> float:
@@ -66,7 +66,11 @@ def test_infeasible_resamples_do_not_count() -> None:
     """Of two examples one is right, and half of the resamples have an accuracy of one half."""
     bound = 0.6
     only = sample([True, False])
-    found = p_nondominated([only], lambda a, o: judge(a, o) if a[0] >= bound else None, DRAWS)
+
+    def bounded(at: int, accuracies: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return np.where(accuracies >= bound, judge(at, accuracies, others), np.nan)
+
+    found = p_nondominated([only], bounded, DRAWS)
     assert found[0] == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / DRAWS))
 
 

@@ -85,7 +85,7 @@ def dense_stage(trial: TrialRecord, stage: str) -> str | None:
 
 
 def needed_stages(spec: StudySpec, trials: Trials) -> set[str]:
-    """Return the keys of the stages that `robustsearch gc` keeps: of networks worth confirming, and of dense parents."""
+    """Return the keys of the stages that `robustsearch gc` keeps: networks worth confirming, their dense parents."""
     rows = point_rows(spec, trials)
     kept = {row.point: row for row in (*near(spec, rows), *(row for row in rows if row.on_front))}
     issued = {trial.number: trial for trial, _ in trials}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -19,25 +19,39 @@ if TYPE_CHECKING:
 class Fmn(Minimal):
     """Normalised gradient steps within a ball that shrinks while the input is misclassified, and grows while it is not.
 
+    The best length of a step depends on the network, so it runs once per length, and the nearest input counts.
     Source: Pintor et al. 2021, arXiv:2102.12827 §2, algorithm 1.
     """
 
     kind: Literal["fmn"] = "fmn"
     norm: Norm = Field(default="linf", description="norm of the distance")
-    steps: int = Field(default=200, gt=0, description="gradient steps")
-    step_size: float = Field(default=1.0, gt=0, description="l2 length of the first step; the last is 1 % of it")
+    steps: int = Field(default=100, gt=0, description="gradient steps per run")
+    step_sizes: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.0, 10.0), min_length=1, description="l2 length of the first step, of each run; the last is 1 % of it"
+    )
     rate: float = Field(
         default=0.05, gt=0, lt=1, description="share by which a step changes the ball at first; 2 % of it at last"
     )
 
     @property
     def label(self) -> str:
-        return f"FMN-{self.steps}"
+        return f"FMN-{self.steps}" + (f"x{len(self.step_sizes)}" if len(self.step_sizes) > 1 else "")
 
     def cheaper(self, steps: int) -> Fmn:
-        return self.model_copy(update={"steps": min(steps, self.steps)})
+        return self.model_copy(update={"steps": min(steps, self.steps), "step_sizes": self.step_sizes[:1]})
 
     def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
+        from trainables.attacks.geometry import choose
+
+        best, least = self._descend(logits_fn, x, y, self.step_sizes[0])
+        for size in self.step_sizes[1:]:
+            found, distance = self._descend(logits_fn, x, y, size)
+            nearer = distance < least
+            best, least = choose(nearer, found, best), distance.minimum(least)
+        return best
+
+    def _descend(self, logits_fn: LogitsFn, x: Tensor, y: Tensor, first: float) -> tuple[Tensor, Tensor]:
+        """Return the nearest inputs (N, ...) of one run and their distances (N,), infinite for none."""
         import torch
 
         from trainables.attacks.geometry import REGIONS, choose, length, per_image
@@ -55,7 +69,7 @@ class Fmn(Minimal):
             least = torch.where(nearer, distance, least)
             cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
             rate = self.rate * (0.02 + 0.98 * cosine)
-            size = self.step_size * (0.01 + 0.99 * cosine)
+            size = first * (0.01 + 0.99 * cosine)
             rate_of_lead = torch.linalg.vector_norm(gradient.flatten(1), ord=dual, dim=1).clamp_min(1e-12)
             to_face = distance + ahead.abs() / rate_of_lead
             outward = torch.where(least.isfinite(), radius * (1 + rate), to_face)
@@ -63,4 +77,4 @@ class Fmn(Minimal):
             radius = torch.minimum(torch.nan_to_num(radius, nan=0.0), farthest)
             descent = gradient / per_image(length(gradient, "l2").clamp_min(1e-12), x)
             z = REGIONS[self.norm](x, per_image(radius, x)).project(z - size * descent)
-        return best
+        return best, least

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -10,7 +10,7 @@ from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.testing.attacks import AttackKit
 
-SMALL: dict[str, dict[str, float]] = {
+SMALL: dict[str, dict[str, Any]] = {
     "cw": {"steps": 30, "searches": 3, "constant": 1.0, "lr": 0.05},
     "deepfool": {"steps": 10},
     "square": {"queries": 30},
@@ -18,6 +18,10 @@ SMALL: dict[str, dict[str, float]] = {
     "fmn": {"steps": 20},
     "noise": {"draws": 30},
     "autoattack": {"steps": 5, "queries": 5},
+    "apgd-ce": {"steps": 10},
+    "apgd-dlr": {"steps": 10},
+    "apgd-t": {"steps": 10, "targets": 3},
+    "worst": {"attacks": [{"kind": "pgd", "steps": 5}, {"kind": "apgd-t", "steps": 5, "targets": 3}]},
 }
 """What makes an attack fast enough for tests."""
 

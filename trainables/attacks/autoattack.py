@@ -86,9 +86,10 @@ class AutoAttack(Attack):
     def _stepped(self, logits_fn: LogitsFn, x: Tensor, y: Tensor, eps: float | Tensor, found: Tensor) -> Tensor:
         """Move the images that stand, which the package returns as they are, by a step up the gradient of the loss."""
         from trainables.attacks.geometry import choose, region
+        from trainables.attacks.losses import CrossEntropy
         from trainables.attacks.pgd import climb
 
-        stepped = climb(logits_fn, x, y, region(self.norm, x, eps), steps=1, size=eps)
+        stepped = climb(logits_fn, x, CrossEntropy(y), region(self.norm, x, eps), steps=1, size=eps)
         stands = (found == x).flatten(1).all(dim=1)
         return choose(stands, stepped, found)
 

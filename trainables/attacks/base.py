@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ LogitsFn = Callable[["Tensor"], "Tensor"]
 Norm = Literal["linf", "l2"]
 Keep = Literal["worst", "last"]
 AttackLabels = Literal["true", "predicted"]
+LossName = Literal["ce", "margin", "dlr"]
 
 
 class Attack(Spec):
@@ -34,6 +35,11 @@ class Attack(Spec):
     def cheaper(self, steps: int) -> Attack:
         """Return an attack of at most the first `steps` steps of this one; by default this attack."""
         return self
+
+    @property
+    def sparing(self) -> bool:
+        """Whether a measurement leaves to it only the images that are classified correctly; see `Sparing`."""
+        return False
 
     @abstractmethod
     def perturb(
@@ -54,3 +60,38 @@ class Attack(Spec):
         or (N,); the result is shaped like x and is projected by the framework.
         Units: eps in pixel units of [0, 1].
         """
+
+
+class Sparing(Attack):
+    """Base of attacks that can leave alone, in a measurement, what is broken already, at the start and on the way."""
+
+    @property
+    def sparing(self) -> bool:
+        return can_hunt(self)
+
+    @abstractmethod
+    def hunt(
+        self,
+        logits_fn: LogitsFn,
+        x: Tensor,
+        y: Tensor,
+        *,
+        eps: float | Tensor,
+        generator: torch.Generator,
+        standing: Tensor,
+    ) -> Tensor:
+        """Return misclassified inputs near `x` where it finds any; call `trainables.attacks.hunt` instead.
+
+        Only images that are `standing` need be attacked, and each only until an input is misclassified. What is drawn
+        for an image must not depend on which others stand.
+
+        Shapes: as for `perturb`; y (N,) class indices; standing (N,) of truth values.
+        """
+
+
+def can_hunt(attack: Attack) -> TypeGuard[Sparing]:
+    """Return whether an attack can leave alone what is broken: not where a class changes `perturb` alone."""
+    if not isinstance(attack, Sparing):
+        return False
+    latest = next(cls for cls in type(attack).__mro__ if "perturb" in vars(cls) or "hunt" in vars(cls))
+    return "hunt" in vars(latest)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from trainables.attacks.pgd import gradient_by
+from trainables.attacks.gradients import gradient_by
 from trainables.core import heartbeat
 
 if TYPE_CHECKING:

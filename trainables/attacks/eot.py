@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.attacks.pgd import input_gradient
+from trainables.attacks.gradients import input_gradient
 
 
 class Eot:
@@ -26,7 +26,7 @@ class Eot:
         return log_probabilities.logsumexp(dim=0) - torch.tensor(float(self._samples)).log().item()
 
     def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the mean over the passes of `trainables.attacks.pgd.input_gradient`, shaped like `x`."""
+        """Return the mean over the passes of `trainables.attacks.gradients.input_gradient`, shaped like `x`."""
         total = input_gradient(self._net, x, slope)
         for _ in range(self._samples - 1):
             total = total + input_gradient(self._net, x, slope)

@@ -116,7 +116,7 @@ def jacobian(logits_fn: LogitsFn, z: Tensor, y: Tensor, others: Tensor | int) ->
     """
     import torch
 
-    from trainables.attacks.pgd import gradient_by
+    from trainables.attacks.gradients import gradient_by
 
     z = z.detach().requires_grad_()
     with torch.enable_grad():
@@ -141,7 +141,7 @@ def slope_of_lead(
     """
     import torch
 
-    from trainables.attacks.pgd import input_gradient
+    from trainables.attacks.gradients import input_gradient
 
     predicted, leads = y, z.new_zeros(len(z))
 
@@ -221,7 +221,7 @@ class CarliniWagner(Minimal):
         """
         import torch
 
-        from trainables.attacks.pgd import input_gradient
+        from trainables.attacks.gradients import input_gradient
 
         shape = (-1, *[1] * (x.dim() - 1))
         # Pixels of exactly 0 or 1 have no finite arctanh.

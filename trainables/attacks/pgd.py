@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from trainables.attacks.base import Attack
-from trainables.core import heartbeat
+from trainables.attacks.base import Attack, LossName
+from trainables.attacks.climbing import Climbing
+from trainables.attacks.gradients import input_gradient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
     from torch import Tensor
 
+    from trainables.attacks.ascent import Ball, Climber
     from trainables.attacks.base import LogitsFn
     from trainables.attacks.geometry import Region
+    from trainables.attacks.losses import AttackLoss
 
 
-class Pgd(Attack):
-    """Projected gradient ascent on the cross-entropy. Source: Madry et al. 2018, arXiv:1706.06083 §2.1."""
+class Pgd(Climbing):
+    """Projected gradient ascent, by default on the cross-entropy. Source: Madry et al. 2018, arXiv:1706.06083 §2.1."""
 
     kind: Literal["pgd"] = "pgd"
     steps: int = Field(default=10, gt=0, description="gradient steps")
@@ -32,10 +33,25 @@ class Pgd(Attack):
     restarts: int = Field(
         default=1, gt=0, description="runs from independent random starts; the result of highest loss counts per image"
     )
+    loss: LossName = Field(
+        default="ce",
+        description="what is ascended: ce, the cross-entropy; margin, the largest other logit minus the true one; dlr, "
+        "the margin relative to the gap of the largest to the third logit",
+    )
 
     @property
     def label(self) -> str:
-        return f"PGD-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+        loss = "" if self.loss == "ce" else f"-{self.loss}"
+        return f"PGD{loss}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+
+    @property
+    def sparing(self) -> bool:
+        # On the cross-entropy, measurements stay those of the versions that attacked every image to the end.
+        return self.loss != "ce" and super().sparing
+
+    @property
+    def taken(self) -> int:
+        return self.steps
 
     @property
     def share(self) -> float:
@@ -44,6 +60,20 @@ class Pgd(Attack):
 
     def cheaper(self, steps: int) -> Pgd:
         return self.model_copy(update={"steps": min(steps, self.steps), "step_size": self.share, "restarts": 1})
+
+    def climber(self, ball: Ball, start: Tensor) -> Climber:
+        from trainables.attacks.ascent import Steady
+
+        return Steady(ball, start, self.share)
+
+    def begin(self, ball: Ball, generator: torch.Generator) -> Tensor:
+        return ball.draw(generator) if self.random_start else ball.x
+
+    def losses(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> tuple[list[AttackLoss], AttackLoss]:
+        from trainables.attacks.losses import LOSSES
+
+        loss = LOSSES[self.loss](y)
+        return [loss] * (self.restarts if self.random_start else 1), loss
 
     def perturb(
         self,
@@ -58,18 +88,19 @@ class Pgd(Attack):
         import torch
 
         from trainables.attacks.geometry import region
+        from trainables.attacks.losses import LOSSES
 
-        around = region(self.norm, x, eps)
+        around, loss_fn = region(self.norm, x, eps), LOSSES[self.loss](y)
         restarts = self.restarts if self.random_start and start is None else 1
         kept: Tensor | None = None
         highest: Tensor | None = None
         for _ in range(restarts):
             begin = around.draw(generator) if self.random_start and start is None else x if start is None else start
-            end = climb(logits_fn, begin, y, around, steps=self.steps, size=self.share * eps)
+            end = climb(logits_fn, begin, loss_fn, around, steps=self.steps, size=self.share * eps)
             if restarts == 1:
                 return end
             with torch.no_grad():
-                loss = torch.nn.functional.cross_entropy(logits_fn(end).float(), y, reduction="none")
+                loss = loss_fn.value(logits_fn(end))
             if kept is None or highest is None:
                 kept, highest = end, loss
             else:
@@ -78,6 +109,18 @@ class Pgd(Attack):
                 highest = torch.maximum(highest, loss)
         assert kept is not None
         return kept
+
+    def hunt(
+        self,
+        logits_fn: LogitsFn,
+        x: Tensor,
+        y: Tensor,
+        *,
+        eps: float | Tensor,
+        generator: torch.Generator,
+        standing: Tensor,
+    ) -> Tensor:
+        return self.search(logits_fn, x, y, eps=eps, generator=generator, standing=standing)
 
 
 class Fgsm(Attack):
@@ -124,73 +167,28 @@ class RFgsm(Attack):
         import torch
 
         from trainables.attacks.geometry import per_image, region
+        from trainables.attacks.losses import CrossEntropy
 
         around = region(self.norm, x, eps)
         if start is None:
             noise = torch.empty(x.shape, dtype=x.dtype, device=x.device).normal_(generator=generator)
             start = around.ascend(x.clone(), noise, per_image(self.share * eps, x))
-        return climb(logits_fn, start, y, around, steps=1, size=(1 - self.share) * eps)
+        return climb(logits_fn, start, CrossEntropy(y), around, steps=1, size=(1 - self.share) * eps)
 
 
-def climb(logits_fn: LogitsFn, start: Tensor, y: Tensor, around: Region, *, steps: int, size: float | Tensor) -> Tensor:
-    """Ascend the cross-entropy of each image from `start`, staying in the region, and return the last iterate.
+def climb(
+    logits_fn: LogitsFn, start: Tensor, loss: AttackLoss, around: Region, *, steps: int, size: float | Tensor
+) -> Tensor:
+    """Ascend the loss of each image from `start`, staying in the region, and return the last iterate.
 
-    With probabilities as labels this ascends their KL divergence to the prediction. Only gradients with respect to
-    the input are computed.
+    Only gradients with respect to the input are computed.
 
-    Shapes: start and result (N, ...) in [0, 1]; y (N,) class indices or (N, K) probabilities; size a number or (N,).
-    Units: size in pixel units of [0, 1].
+    Shapes: start and result (N, ...) in [0, 1]; size a number or (N,). Units: size in pixel units of [0, 1].
     """
-    import torch
-
     from trainables.attacks.geometry import per_image
 
     size = per_image(size, start)
-    labels: Tensor | None = None
-
-    def slope(logits: Tensor) -> Tensor:
-        """Return the cross-entropy's gradient with respect to the logits, written out."""
-        nonlocal labels
-        if labels is None:
-            labels = y if y.is_floating_point() else torch.nn.functional.one_hot(y, logits.shape[1]).float()
-        # The softmax too: for ten classes torch's own takes twice the time.
-        powers = (logits.float() - logits.amax(dim=1, keepdim=True)).exp_()
-        return powers.div_(powers.sum(dim=1, keepdim=True)).sub_(labels).to(logits.dtype)
-
     z = start.detach().clone()
     for _ in range(steps):
-        z = around.ascend(z, input_gradient(logits_fn, z, slope), size)
+        z = around.ascend(z, input_gradient(logits_fn, z, loss.slope), size)
     return z
-
-
-def input_gradient(logits_fn: LogitsFn, z: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the gradient with respect to `z` of a loss whose gradient with respect to the logits is `slope(logits)`.
-
-    It is 0 where the logits do not depend on `z`, or the network hides that they do.
-    A `logits_fn` with a faster way than autograd has a method of this name; its result may be of lower precision.
-
-    Shapes: z and the result (N, ...); the logits and their slope (N, K).
-    """
-    import torch
-
-    heartbeat.beat()
-    if (faster := getattr(logits_fn, "input_gradient", None)) is not None:
-        found: Tensor = faster(z, slope)
-        return found
-    z = z.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = logits_fn(z)
-    return gradient_by(z, logits, slope(logits.detach()))
-
-
-def gradient_by(z: Tensor, outputs: Tensor, weights: Tensor, *, retain_graph: bool = False) -> Tensor:
-    """Return the gradient with respect to `z` of the sum of `weights * outputs`; 0 where no path leads to `z`.
-
-    Shapes: z and the result (N, ...); outputs and weights alike.
-    """
-    import torch
-
-    if not outputs.requires_grad:
-        return torch.zeros_like(z)
-    (found,) = torch.autograd.grad(outputs, z, weights, retain_graph=retain_graph, materialize_grads=True)
-    return found

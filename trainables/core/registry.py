@@ -98,10 +98,19 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         self.family, self.base = family, base
         self._table: dict[str, type[S]] = {}
         self._stand_in: type[S] | None = None
+        self._described: set[str] = set()
+        self.include(table)
+        _registries.add(self)
+
+    def include(self, table: dict[str, type[S]]) -> None:
+        """Add kinds that are the framework's own.
+
+        Raises:
+            ValueError: as `register`.
+        """
         for kind, implementation in table.items():
             self.register(kind, implementation)
         self._own = dict(self._table)
-        _registries.add(self)
 
     def register(self, kind: str, implementation: type[S]) -> None:
         """Add one kind.
@@ -207,5 +216,13 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         )
 
     def _json_schema(self, schema: Any, handler: Any) -> JsonSchemaValue:
-        choices = [handler(implementation.__pydantic_core_schema__) for implementation in self._table.values()]
-        return {"anyOf": [*choices, {"enum": list(self._table)}]}
+        kinds = [kind for kind in self._table if kind not in self._described]
+        choices = []
+        for kind in kinds:
+            # A kind with fields of its own family is not described once more within itself.
+            self._described.add(kind)
+            try:
+                choices.append(handler(self._table[kind].__pydantic_core_schema__))
+            finally:
+                self._described.remove(kind)
+        return {"anyOf": [*choices, {"enum": kinds}]}

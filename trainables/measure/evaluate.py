@@ -195,7 +195,9 @@ def _macs(net: nn.Module, split: Split) -> macs.Counts:
 
 
 def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: int) -> _Chunk:
-    """Classify a chunk clean and attacked. All images are attacked, so that draws do not depend on clean verdicts.
+    """Classify a chunk clean and attacked; an attack that is `sparing` gets the images that are correct when clean.
+
+    Others get all images: their draws may depend on the batch, and should not on clean verdicts.
 
     Shapes: x (N, C, H, W) in [0, 1], y (N,).
     """
@@ -212,7 +214,10 @@ def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: i
     # An input that a random network happened to misclassify once is no stronger than the attack's last one.
     keep: Keep = "last" if noisy else "worst"
     attacked = Eot(net, protocol.eot) if noisy else net
-    found = attacks.run(protocol.attack, attacked, x, y, eps=float(protocol.eps), generator=generator, keep=keep)
+    if protocol.attack.sparing and not noisy:
+        found = attacks.hunt(protocol.attack, net, x, y, eps=float(protocol.eps), generator=generator, standing=clean)
+    else:
+        found = attacks.run(protocol.attack, attacked, x, y, eps=float(protocol.eps), generator=generator, keep=keep)
     robust, still = classified(net, found, y, votes)
     return _Chunk(clean, clean & robust, finite and still)
 

@@ -66,7 +66,7 @@ class Fresh:
         return self._frozen(x)
 
     def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what `trainables.attacks.pgd.input_gradient` says."""
+        """Return what `trainables.attacks.gradients.input_gradient` says."""
         self._renew()
         return self._frozen.input_gradient(x, slope)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def network() -> nn.Module:
     ).eval()
 
 
-SMALL: dict[str, dict[str, float]] = {
+SMALL: dict[str, dict[str, Any]] = {
     "cw": {"steps": 30, "searches": 3, "constant": 1.0, "lr": 0.05},
     "deepfool": {"steps": 10},
     "square": {"queries": 30},
@@ -29,6 +30,10 @@ SMALL: dict[str, dict[str, float]] = {
     "fmn": {"steps": 20},
     "noise": {"draws": 30},
     "autoattack": {"steps": 5, "queries": 5},
+    "apgd-ce": {"steps": 10},
+    "apgd-dlr": {"steps": 10},
+    "apgd-t": {"steps": 10, "targets": 3},
+    "worst": {"attacks": [{"kind": "pgd", "steps": 5}, {"kind": "apgd-t", "steps": 5, "targets": 3}]},
 }
 """What makes an attack fast enough for tests."""
 

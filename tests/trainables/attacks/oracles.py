@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainables.attacks import run
+from trainables.attacks.pgd import Pgd
+
 
 class Linear(nn.Module):
     """Two classes, logits (w x, -w x): the margin falls fastest along -w, the same way everywhere."""
@@ -42,3 +45,25 @@ def strongest_l2(model: Linear, x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
         within = (moved(middle) - x).flatten(1).norm(dim=1) <= eps
         low, high = torch.where(within, middle, low), torch.where(within, high, middle)
     return moved(low).float()
+
+
+def trained_on_digits(norm: str, eps: float) -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a network trained adversarially for a few epochs, and the images and labels it was trained on."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    x = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+    y = torch.tensor(labels)
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
+    )
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for epoch in range(12):
+        for index in torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch)).split(128):
+            draws = torch.Generator().manual_seed(0)
+            adversarial = run(Pgd(norm=norm, steps=5), model, x[index], y[index], eps=eps, generator=draws, keep="last")
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(adversarial), y[index]).backward()
+            optimiser.step()
+    return model.eval(), x, y

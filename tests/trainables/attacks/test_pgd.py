@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.attacks.oracles import Linear, strongest_l2, strongest_linf
+from tests.trainables.attacks.oracles import Linear, strongest_l2, strongest_linf, trained_on_digits
 from trainables.attacks import run
 from trainables.attacks.pgd import Fgsm, Pgd
 
@@ -195,26 +195,8 @@ def test_default_step_is_a_quarter_of_eps_or_more(steps: int, share: float) -> N
 def test_pgd_agrees_with_apgd_on_a_trained_network(norm: str) -> None:
     """Robust accuracy within half a point of an independent implementation at equal steps."""
     pytest.importorskip("pyautoattack")
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    x = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
-    y = torch.tensor(labels)
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
-    )
     eps = {"linf": 0.1, "l2": 0.5}[norm]
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for epoch in range(12):
-        for index in torch.randperm(len(x), generator=generator(epoch)).split(128):
-            adversarial = run(
-                Pgd(norm=norm, steps=5), model, x[index], y[index], eps=eps, generator=generator(), keep="last"
-            )
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(model(adversarial), y[index]).backward()
-            optimiser.step()
-    model.eval()
+    model, x, y = trained_on_digits(norm, eps)
     ours = run(Pgd(norm=norm, steps=50), model, x, y, eps=eps, generator=generator())
     theirs = apgd(model, x, y, norm=norm, eps=eps, steps=50)
     robust = [(model(z).argmax(1) == y).float().mean().item() for z in (ours, theirs)]

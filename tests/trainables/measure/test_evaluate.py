@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from tests.trainables.measure.factories import EPS, PIXELS, QUICK, SPLIT, bands, linear, measured, split_of
+from trainables import attacks
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Fgsm, Pgd
 from trainables.core.errors import SpecError
+from trainables.core.rng import derive
 from trainables.core.spec import plain
 from trainables.data.tensors import Split
 from trainables.measure import evaluate
@@ -404,6 +406,34 @@ def test_the_first_steps_of_an_attack_break_no_example_that_all_of_them_do_not(
         assert len(few) == examples
         assert not (all_of_it[:examples] & ~few).any()
         assert few.mean() > all_of_it[:examples].mean()
+
+
+SPARING: list[Any] = [
+    {"kind": "pgd", "loss": "margin"},
+    {"kind": "apgd-ce", "steps": 20},
+    {"kind": "worst", "attacks": ["pgd", {"kind": "apgd-t", "steps": 10}]},
+]
+
+
+@pytest.mark.parametrize("attack", SPARING)
+def test_an_attack_that_spares_what_is_broken_measures_what_it_would_of_all_images(attack: Any) -> None:
+    protocol = Protocol.model_validate({"attack": attack, "eps": EPS})
+    model = linear(scale=8.0)
+    sizes: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    found = measure(model, State.of(model), protocol, SPLIT, device="cpu", checked=False)
+    spared = sum(sizes)
+    sizes.clear()
+    robust = []
+    for first in range(0, len(SPLIT), evaluate.CHUNK["cpu"]):
+        part = slice(first, first + evaluate.CHUNK["cpu"])
+        x, y = SPLIT.pixels(part), SPLIT.y[part]
+        generator = torch.Generator().manual_seed(derive("protocol", 0, first))
+        result = attacks.run(protocol.attack, model, x, y, eps=EPS, generator=generator)
+        robust.append((model(result).argmax(1) == y) & (model(x).argmax(1) == y))
+    assert np.array_equal(found.robust_correct, torch.cat(robust).numpy())
+    assert 0.05 < found.robust_correct.mean() < 0.95
+    assert spared < 0.9 * sum(sizes)
 
 
 class Seen(Metric):

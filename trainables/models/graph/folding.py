@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from trainables.attacks.pgd import input_gradient
+from trainables.attacks.gradients import input_gradient
 from trainables.core.errors import Diverged
 from trainables.core.precision import Resolved
 from trainables.models.graph.mlp_gradient import Perceptron, perceptron_of
@@ -60,7 +60,7 @@ class FrozenAttackModel:
         return logits.to(x.dtype)
 
     def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-        """Do what `trainables.attacks.pgd.input_gradient` does. Shapes: x and the result (N, C, H, W)."""
+        """Do what `trainables.attacks.gradients.input_gradient` does. Shapes: x and the result (N, C, H, W)."""
         if self._perceptron is not None:
             return self._perceptron.input_gradient(x, slope)
         return input_gradient(self.__call__, x, slope)

@@ -21,7 +21,7 @@ class Perceptron:
 
     @torch.no_grad()
     def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-        """Do what `trainables.attacks.pgd.input_gradient` does, in the type of the first layer.
+        """Do what `trainables.attacks.gradients.input_gradient` does, in the type of the first layer.
 
         Shapes: x and the result (N, ...), flattened to the inputs of the first layer; logits (N, K).
         """

@@ -23,6 +23,7 @@ from search.results.status import NEAREST, said, status
 
 if TYPE_CHECKING:
     from search.files.findings import Finding
+    from search.results.exporters.base import Readable
     from search.results.status import Status
     from search.results.study import Answer, Ending, Study, Summary
     from search.results.table import PointRow
@@ -259,6 +260,17 @@ def _first_line(text: str) -> str:
 def show_facts(facts: Mapping[str, str]) -> None:
     """Print names and what they stand for, aligned."""
     _facts(_Out(sys.stdout), facts)
+
+
+def show_tables(tables: Iterable[Readable]) -> None:
+    """Print tables, each with its caption below."""
+    console = _Out(sys.stdout)
+    for at, shown in enumerate(tables):
+        if at:
+            console.print()
+        right = [column for column, numeric in enumerate(shown.numeric) if numeric]
+        _print(console, _table(console, shown.headings, shown.rows, right=right))
+        console.print(Text(printable(shown.caption), style="dim"))
 
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}

@@ -28,6 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 ARGUMENTS = {
     "study": "a study file (YAML), a built-in study (`robustsearch studies`), or the name of a stored study",
     "name": "a study in the storage; `robustsearch status` lists them",
+    "names": "studies in the storage; LABEL=NAME,NAME,... for repeats of one search, `*` for any text in a name",
     "builtin": "a built-in study; `robustsearch studies` lists them",
     "point": "a measured network, tTRIAL.MEASUREMENT as in t17.2; `robustsearch front NAME` lists those of the front",
     "files": "study files, cluster files, or built-in studies",

@@ -51,11 +51,18 @@ def plot(study: Study, output: Path) -> Path:
     if kind not in FORMATS:
         allowed = ", ".join(f".{name}" for name in FORMATS)
         raise OutputError(f"cannot tell from the name {output} what to draw; it must end in one of {allowed}")
+    return write_output(picture(draw(study), kind), output, records=study.records.storage.local)
+
+
+def picture(figure: Figure, kind: str) -> bytes:
+    """Return a figure as png, pdf or svg: the same bytes for the same figure."""
+    from matplotlib import rc_context
+
     content = io.BytesIO()
     dates = {"svg": "Date", "pdf": "CreationDate"}
-    metadata = {dates[kind]: None} if kind in dates else None
-    draw(study).savefig(content, format=kind, dpi=200, metadata=metadata)
-    return write_output(content.getvalue(), output, records=study.records.storage.local)
+    with rc_context({"svg.hashsalt": "robustsearch"}):
+        figure.savefig(content, format=kind, dpi=200, metadata={dates[kind]: None} if kind in dates else None)
+    return content.getvalue()
 
 
 def draw(study: Study) -> Figure:
@@ -202,9 +209,9 @@ def _front(axes: Axes, front: Sequence[PointRow], x: Axis, y: Axis) -> None:
 
 
 def _dress(axes: Axes, study: Study, points: Sequence[PointRow], title: str) -> None:
-    heading = _shown(f"{study.name}: {title}", 72)
+    heading = shown(f"{study.name}: {title}", 72)
     axes.set_title(heading, loc="left", pad=22, fontsize=12, weight="bold", color=_INK, parse_math=False)
-    protocol = axes.text(0, 1.025, _shown(_protocol(points), 118), fontsize=8.5, color=_SOFT, parse_math=False)
+    protocol = axes.text(0, 1.025, shown(_protocol(points), 118), fontsize=8.5, color=_SOFT, parse_math=False)
     protocol.set_transform(axes.transAxes)
     # The title above it makes its room; a long line must not squeeze the axes.
     protocol.set_in_layout(False)
@@ -247,7 +254,7 @@ def _label_front(
         if y.measure == ROBUST_ACCURACY:
             taken.append(_around(axes, x.at(row), Axis(CLEAN_ACCURACY).at(row), 4 * pixel))
     for row in front:
-        text = _shown(row.point)
+        text = shown(row.point)
         at = axes.transData.transform((x.at(row), y.at(row)))
         width, height = 4.6 * len(text) * pixel, 8 * pixel
         for dx, dy, side in ((5, 3, "left"), (-5, -10, "right")):
@@ -273,7 +280,7 @@ def _overlap(a: _Box, b: _Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _shown(text: str, length: int = 20) -> str:
+def shown(text: str, length: int = 20) -> str:
     """Return one line of at most `length` characters, all of which the font has."""
     text = "".join(c if c.isprintable() and (ord(c) < 0x250 or c in "εℓ∞") else "?" for c in text)
     return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from search.results.exporters.base import Exporter, one_line, readable
+from search.results.exporters.base import Exporter, Readable, one_line, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,28 +76,32 @@ class Latex(Exporter):
     for_reading: ClassVar[bool] = True
 
     def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
-        shown = readable(table, what=what, study=study)
-        caption = escape(shown.caption).replace(r"l\_inf", r"$\ell_\infty$").replace(r"l\_2", r"$\ell_2$")
-        caption = caption.replace("eps = ", r"$\varepsilon$ = ").replace("95 \\%", "95\\,\\%")
-        long = [any(len(row[column]) > _LONG for row in shown.rows) for column in range(len(shown.headings))]
-        width = f"p{{{max(0.25, 0.5 / max(1, sum(long))):.2f}\\linewidth}}"
-        kinds = (width if wide else "r" if number else "l" for wide, number in zip(long, shown.numeric, strict=True))
-        lines = [
-            r"% needs \usepackage{booktabs,graphicx}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            r"\resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{''.join(kinds)}}}",
-            r"\toprule",
-            _line(shown.headings, [False] * len(long)),
-            r"\midrule",
-            *[_line(row, long) for row in shown.rows],
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table}",
-        ]
-        return ("\n".join(lines) + "\n").encode()
+        return typeset(readable(table, what=what, study=study))
+
+
+def typeset(shown: Readable) -> bytes:
+    """Return a table for people."""
+    caption = escape(shown.caption).replace(r"l\_inf", r"$\ell_\infty$").replace(r"l\_2", r"$\ell_2$")
+    caption = caption.replace("eps = ", r"$\varepsilon$ = ").replace("95 \\%", "95\\,\\%")
+    long = [any(len(row[column]) > _LONG for row in shown.rows) for column in range(len(shown.headings))]
+    width = f"p{{{max(0.25, 0.5 / max(1, sum(long))):.2f}\\linewidth}}"
+    kinds = (width if wide else "r" if number else "l" for wide, number in zip(long, shown.numeric, strict=True))
+    lines = [
+        r"% needs \usepackage{booktabs,graphicx}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        r"\resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{''.join(kinds)}}}",
+        r"\toprule",
+        _line(shown.headings, [False] * len(long)),
+        r"\midrule",
+        *[_line(row, long) for row in shown.rows],
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\end{table}",
+    ]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _line(cells: tuple[str, ...], long: list[bool]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from search.results.exporters.base import Exporter, one_line, readable
+from search.results.exporters.base import Exporter, Readable, one_line, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,11 +21,15 @@ class Markdown(Exporter):
     for_reading: ClassVar[bool] = True
 
     def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
-        shown = readable(table, what=what, study=study)
-        rule = ["---:" if numeric else ":---" for numeric in shown.numeric]
-        lines = [escape(shown.caption), "", _line([escape(h) for h in shown.headings]), _line(rule)]
-        lines += [_line([escape(cell) for cell in row]) for row in shown.rows]
-        return ("\n".join(lines) + "\n").encode()
+        return typeset(readable(table, what=what, study=study))
+
+
+def typeset(shown: Readable) -> bytes:
+    """Return a table for people."""
+    rule = ["---:" if numeric else ":---" for numeric in shown.numeric]
+    lines = [escape(shown.caption), "", _line([escape(h) for h in shown.headings]), _line(rule)]
+    lines += [_line([escape(cell) for cell in row]) for row in shown.rows]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _line(cells: list[str]) -> str:

@@ -33,10 +33,8 @@ def write_output(content: bytes, output: Path, *, records: Path | None = None) -
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target))
         if target.exists() and not target.is_file():
             raise OutputError(f"{output} is {'a directory' if target.is_dir() else 'not a regular file'}; name a file")
-        if records is not None and target.is_relative_to(records.resolve()):
-            exports = records.resolve() / paths.EXPORTS
-            if not target.is_relative_to(exports):
-                raise OutputError(f"{output} is inside the study's directory; choose another path, or one in {exports}")
+        if records is not None:
+            check_outside(output, records)
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, content)
     except (OSError, ValueError, RuntimeError) as error:
@@ -45,6 +43,18 @@ def write_output(content: bytes, output: Path, *, records: Path | None = None) -
             raise StorageError(f"cannot write {output}: {reason}") from error
         raise OutputError(f"cannot write {output}: {reason}") from error
     return without_parents(output)
+
+
+def check_outside(output: Path, records: Path) -> None:
+    """Refuse an output among the records of a study, whose directory `records` is; `exports/` in it is for outputs.
+
+    Raises:
+        OutputError: it is there.
+    """
+    target, home = output.resolve(), records.resolve()
+    exports = home / paths.EXPORTS
+    if target.is_relative_to(home) and not target.is_relative_to(exports):
+        raise OutputError(f"{output} is inside the study's directory; choose another path, or one in {exports}")
 
 
 def _replace(target: Path, content: bytes) -> None:

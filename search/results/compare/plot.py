@@ -1,0 +1,126 @@
+"""A comparison as a picture: what each search attains at which sparsity, and differences to the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search.results.compare.comparison import SURFACES, Comparison
+from search.results.compare.ranges import BOUNDS, Attained, depth
+from search.results.compare.runs import Run
+from search.results.plot import shown
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+"""Told apart by the colour-blind. Source: Okabe, Ito 2008, "Color universal design"."""
+_MARKERS = "osD^vP*"
+_LINES = ("-", "--", "-.", ":")
+_INK = "#24292f"
+_SOFT = "#57606a"
+
+
+def draw(comparison: Comparison) -> Figure:
+    """Return the figure: fronts with 95 % intervals or attainment bands, below them differences to the first group."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 6.2), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    several = len(comparison.groups) > 1
+    panels = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1), squeeze=False) if several else None
+    upper = figure.add_subplot() if panels is None else panels[0, 0]
+    drawn: list[tuple[Artist, str]] = []
+    for at, (group, runs) in enumerate(zip(comparison.attained, comparison.runs, strict=True)):
+        drawn.append(_fronts(upper, comparison, at, group, runs))
+    if panels is not None:
+        _differences(panels[1, 0], comparison)
+    _dress(comparison, upper, None if panels is None else panels[1, 0])
+    handles, labels = zip(*drawn, strict=True)
+    columns = 2 if len(labels) < 5 else 3
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _fronts(axes: Axes, comparison: Comparison, at: int, group: Attained, runs: Sequence[Run]) -> tuple[Artist, str]:
+    """Draw a single front with its points and interval, or the attainment of several: the median, and a band."""
+    colour, name = _COLOURS[at % len(_COLOURS)], shown(group.label, 32)
+    style: dict[str, Any] = {"color": colour, "linewidth": 1.4, "linestyle": _LINES[at % len(_LINES)], "zorder": 4}
+    grid = np.array([depth(sparsity) for sparsity in comparison.steps.grid])
+    if surfaces := comparison.groups[at].surfaces:
+        dense, median, sparse = (_on(comparison.steps.grid, surfaces[share]) for share in SURFACES)
+        label, line = f"{name}: median of {len(runs)}, 25 to 75 % attain the band", _steps(axes, grid, median, **style)
+        _band(axes, grid, sparse, dense, colour)
+    else:
+        low, high = _quantiles(group)
+        label, line = f"{name}: front, 95 % interval", _steps(axes, grid, group.value, **style)
+        _band(axes, grid, low, high, colour)
+    size = 24 if len(runs) == 1 else 10
+    for run in runs:
+        across, up = [depth(n.sparsity) for n in run.networks], [100 * n.robust_accuracy for n in run.networks]
+        marker = _MARKERS[at % len(_MARKERS)]
+        axes.scatter(across, up, s=size, marker=marker, color=colour, alpha=0.9 if len(runs) == 1 else 0.45, zorder=5)
+    return line, label
+
+
+def _differences(axes: Axes, comparison: Comparison) -> None:
+    """Draw what each further group attains beyond the first."""
+    first, grid = comparison.attained[0], np.array([depth(sparsity) for sparsity in comparison.steps.grid])
+    axes.axhline(0, color=_SOFT, linewidth=0.9)
+    for at, group in enumerate(comparison.attained[1:], start=1):
+        difference = Attained(group.label, group.value - first.value, group.draws - first.draws)
+        colour = _COLOURS[at % len(_COLOURS)]
+        _steps(axes, grid, difference.value, color=colour, linewidth=1.4, linestyle=_LINES[at % len(_LINES)], zorder=4)
+        _band(axes, grid, *_quantiles(difference), colour)
+
+
+def _quantiles(group: Attained) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.quantile(group.draws, (0.025, 0.975), axis=1)
+    return low, high
+
+
+def _on(grid: np.ndarray, surface: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Return what a surface attains in each cell of a grid, NaN beyond its sparsest point."""
+    reach = [max((y for x, y in surface if x >= end), default=np.nan) for end in grid[1:]]
+    return np.array(reach)
+
+
+def _steps(axes: Axes, grid: np.ndarray, cells: np.ndarray, **style: Any) -> Artist:
+    return axes.stairs(100 * cells, grid, baseline=None, **style)
+
+
+def _band(axes: Axes, grid: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> None:
+    axes.stairs(100 * high, grid, baseline=100 * low, fill=True, color=colour, alpha=0.16, linewidth=0, zorder=3)
+
+
+def _dress(comparison: Comparison, upper: Axes, lower: Axes | None) -> None:
+    bottom = lower or upper
+    sparsities = [n.sparsity for runs in comparison.runs for run in runs for n in run.networks]
+    reach = depth(max(sparsities, default=0.9))
+    places = [bound for bound in BOUNDS[:-1] if depth(bound) <= 1.08 * reach]
+    bottom.set_xticks([depth(bound) for bound in places], labels=[f"{100 * bound:g}" for bound in places])
+    bottom.set_xlim(-0.02 * reach, 1.05 * reach)
+    bottom.set_xlabel("sparsity (%)", color=_INK)
+    upper.set_ylabel("robust accuracy (%)", color=_INK)
+    names = ", ".join(group.label for group in comparison.groups)
+    title = shown(f"{names}: robust accuracy against sparsity", 72)
+    upper.set_title(title, loc="left", pad=22, fontsize=12, weight="bold", color=_INK, parse_math=False)
+    measured = upper.text(0, 1.025, shown(comparison.measured, 118), fontsize=8.5, color=_SOFT, parse_math=False)
+    measured.set_transform(upper.transAxes)
+    measured.set_in_layout(False)
+    if lower is not None:
+        lower.set_ylabel(shown(f"minus {comparison.groups[0].label}", 26), color=_INK, parse_math=False)
+    for axes in (upper, bottom):
+        axes.grid(color="#e6e8eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=_INK, length=3, labelsize=9)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color("#8c959f")

@@ -24,10 +24,12 @@ from search.results.status import NEAREST, said, status
 if TYPE_CHECKING:
     from search.files.findings import Finding
     from search.results.exporters.base import Readable
+    from search.results.progress import Snapshot
     from search.results.status import Status
     from search.results.study import Answer, Ending, Study, Summary
     from search.results.table import PointRow
     from search.space.parameters import Parameter
+    from search.store.live import RunningTrial
 
 _UNLIMITED = 100_000
 _LONG_NAME = 28
@@ -229,8 +231,7 @@ def show_status(state: Status) -> None:
     )
     if now.trials:
         console.print()
-        rows = [tuple(running_cells(trial).values()) for trial in now.trials]
-        _print(console, _table(console, tuple(running_cells(now.trials[0])), rows, right=(2, 3, 4, 5)))
+        _running(console, now.trials)
     if state.best:
         console.print()
         headings = ("best points", *_POINT_HEADINGS[:-1])
@@ -247,6 +248,27 @@ def show_status(state: Status) -> None:
         console.print()
         rows = [(damaged.path, damaged.reason) for damaged in state.damaged]
         _print(console, _table(console, ("damaged record", "reason"), rows))
+
+
+def show_progress(now: Snapshot) -> None:
+    """Print how far a study is, as it is seen while a launch runs."""
+    from search.results.text_plot import front_plot
+
+    console = _Out(sys.stdout)
+    _facts(console, {"study": now.study, "driver": now.driver or "none: no launch is running", **progress.lines(now)})
+    if now.trials:
+        console.print()
+        _running(console, now.trials)
+    width, encoding = min(console.width, 80), str(getattr(sys.stdout, "encoding", ""))
+    plain = not encoding.lower().startswith("utf") or os.environ.get("TERM") in ("dumb", "linux")
+    if drawn := front_plot(now.front_points, now.objectives, width=width - 1, height=16, ascii=plain):
+        console.print()
+        print(*drawn, sep="\n", file=console.file)
+
+
+def _running(console: Console, trials: Sequence[RunningTrial]) -> None:
+    rows = [running_cells(trial) for trial in trials]
+    _print(console, _table(console, tuple(rows[0]), [tuple(row.values()) for row in rows], right=(2, 3, 4, 5)))
 
 
 def _moment(iso: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
@@ -16,15 +16,15 @@ from rich.text import Text
 from search.files.messages import printable
 from search.launch.view import PlainView
 from search.results.progress import activity, duration, lines
-from search.results.text_plot import front_plot
 
 if TYPE_CHECKING:
     from search.results.progress import Snapshot
+    from search.results.watching import Seen
     from search.store.live import RunningTrial
 
 _WIDEST_PLOT = 90
 _TALLEST_PLOT = 20
-_LEAST_PLOT = 8
+_LEAST_PLOT = 7
 _MOST_TRIALS = 12
 _NARROW = 60
 _COLUMNS = ("trial", "phase", "loss", "done", "points", "time", "host")
@@ -50,6 +50,30 @@ class LiveView:
     def __call__(self, snapshot: Snapshot) -> None:
         """Show the snapshot."""
         self._live.update(Panel(snapshot))
+
+
+class Screen:
+    """A whole terminal that shows a study, and gives back what it showed before."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop")
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def show(self, seen: Seen) -> None:
+        """Show what is to be seen."""
+        notes = [seen.note] if seen.note else []
+        drawn: RenderableType = Text(printable(seen.note))
+        if seen.snapshot is not None:
+            drawn = Panel(seen.snapshot, *notes, "", "Ctrl-C ends this view, not the search.")
+        self._live.update(drawn, refresh=True)
 
 
 class Panel:
@@ -82,8 +106,11 @@ def render(snapshot: Snapshot) -> Group:
 
 def _drawn(now: Snapshot, notes: tuple[str, ...], width: int, height: int, plain: bool) -> Group:
     """Draw a snapshot into a terminal of this size: what does not fit is left out, the plot first."""
+    from search.results.text_plot import front_plot
+
     parts: list[RenderableType] = [render(now)]
-    used = 4 + len(lines(now)) + (2 if width < 80 else 0) + len(notes)
+    widest = max(20, width - 14)
+    used = 3 + sum(-(-len(fact) // widest) for fact in list(lines(now).values())[1:]) + len(notes)
     if now.trials:
         room = max(1, min(_MOST_TRIALS, height - used - 2))
         parts += [Text(""), running_table(now.trials[:room], narrow=width < _NARROW)]
@@ -125,14 +152,14 @@ def running_cells(trial: RunningTrial) -> dict[str, str]:
     }
 
 
-def live_console() -> Console | None:
-    """Return the console of standard error where it can show a view that stays in place, else None."""
-    console = Console(stderr=True, highlight=False, emoji=False)
+def live_console(stream: TextIO) -> Console | None:
+    """Return the console of a stream where it can show a view that stays in place, else None."""
+    console = Console(file=stream, highlight=False, emoji=False)
     capable = console.is_terminal and not console.is_dumb_terminal and not os.environ.get("NO_COLOR")
     return console if capable else None
 
 
 def view(plain: bool = False) -> PlainView | LiveView:
     """Return the view for standard error: a panel in a terminal, else, or if `plain`, lines."""
-    console = live_console()
+    console = live_console(sys.stderr)
     return LiveView(console) if console is not None and not plain else PlainView(sys.stderr)

@@ -1,0 +1,69 @@
+"""A study as somebody watches it: before its launch, while that runs, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.results.progress import Snapshot
+from search.results.study import Study
+from search.store import catalogue, driver_lock
+from search.store.records import Records
+from trainables.store import lease, paths
+from trainables.store.storage import Storage
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is to be seen of a study: `snapshot` is None before there is one; `note` says what the numbers do not.
+
+    `over` where no launch runs: nothing changes until the next one.
+    """
+
+    snapshot: Snapshot | None
+    note: str = ""
+    over: bool = False
+
+
+class Watched:
+    """A study by name, which may not exist yet."""
+
+    def __init__(self, root: Storage, name: str) -> None:
+        """Watch the study of that name in a storage; it is opened once it is there.
+
+        Raises:
+            SpecError: it is not a valid name.
+        """
+        self.name = catalogue.check_name(name)
+        self.storage = root.child(name)
+        self.study: Study | None = None
+
+    def look(self) -> Seen:
+        """Return what is to be seen now.
+
+        Raises:
+            RobustsearchError: the study cannot be read.
+        """
+        if self.study is None and not Records.exist(self.storage):
+            return Seen(None, self._before())
+        if self.study is None:
+            self.study = Study(Records.open(self.storage))
+        now = self.study.progress()
+        return Seen(now, "", over=False) if now.driver else Seen(now, self._ending(now), over=True)
+
+    def _before(self) -> str:
+        if (driver := driver_lock.driver(self.storage)) is not None:
+            return f"{self.name} is being launched by {driver}"
+        return (
+            f"{self.name} was not launched yet in {self.storage.parent().location}; waiting for `robustsearch launch`"
+        )
+
+    def _ending(self, now: Snapshot) -> str:
+        resumes = f"`robustsearch launch` with the same study resumes it in {self.storage.location}"
+        if (dead := lease.holder(self.storage, paths.DRIVER)) is not None:
+            return f"the launch was killed: {dead} no longer runs; {resumes}"
+        if now.to_come or now.waiting:
+            left = ", ".join(
+                f"{count} {state}" for state, count in now.counts.items() if state in ("waiting", "to come")
+            )
+            return f"no launch is running ({left}); {resumes}"
+        return f"the search is complete: all {now.target} trials have ended"

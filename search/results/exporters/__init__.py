@@ -13,13 +13,13 @@ from search.results.exporters.latex import Latex
 from search.results.exporters.markdown import Markdown
 from search.results.exporters.output import OutputError, write_output
 from search.results.exporters.parquet import Parquet
-from search.results.table import What
 from trainables.core.plugins import current_folder
 from trainables.core.plugins import load as load_plugins
 from trainables.core.registry import Registry, nearest
 
 if TYPE_CHECKING:
     from search.results.study import Study
+    from search.results.table import What
 
 EXPORTERS: Registry[Exporter] = Registry(
     "exporter", Exporter, {"csv": Csv, "parquet": Parquet, "json": Json, "markdown": Markdown, "latex": Latex}

@@ -139,13 +139,19 @@ class Axis:
         finite = [value for value in map(self.at, rows) if math.isfinite(value)]
         if self.measure == SPARSITY:
             reach = max([*finite, 1.0])
-            places = [(-math.log10(1 - s), s) for s in _SPARSITIES if -math.log10(1 - s) <= reach * 1.08]
-            axis.set_ticks([place for place, _ in places], labels=[f"{100 * s:g}" for _, s in places])
+            ticks = sparsity_ticks(reach)
+            axis.set_ticks(list(ticks), labels=list(ticks.values()))
             _limits(axis, -0.04 * reach, 1.08 * reach)
         elif not self.measure.endswith("accuracy"):
             _logarithmic(axis)
         elif not finite:
             _limits(axis, 0.0, 100.0)
+
+
+def sparsity_ticks(reach: float) -> dict[float, str]:
+    """Return the labels, in percent, of an axis of sparsity that ends a little beyond `reach`, by their places."""
+    places = {-math.log10(1 - sparsity): f"{100 * sparsity:g}" for sparsity in _SPARSITIES}
+    return {place: label for place, label in places.items() if place <= reach * 1.08}
 
 
 def _limits(axis: Any, low: float, high: float) -> None:

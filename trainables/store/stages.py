@@ -25,6 +25,7 @@ from trainables.store.curves import TrainingCurve
 from trainables.store.lease import Lease
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.storage import Storage
+from trainables.store.weights_by_layer import LayerWeights, weights_by_layer
 
 if TYPE_CHECKING:
     from trainables.store.state import State, Tensors
@@ -260,6 +261,17 @@ class Stages:
             return None
         intact = hashlib.sha256(text).hexdigest() == stage.files[paths.CURVE]
         return curves.parsed(text) if intact else None
+
+    def weights_by_layer(self, key: str) -> tuple[LayerWeights, ...] | None:
+        """Return how many weights each layer of a stored network has left; None where it is absent or damaged."""
+        if (stage := self.find(key)) is None or paths.STATE not in stage.files:
+            return None
+        try:
+            content = self._storage.read(f"{paths.stage(key)}/{paths.STATE}")
+        except FileNotFoundError:
+            return None
+        intact = hashlib.sha256(content).hexdigest() == stage.files[paths.STATE]
+        return weights_by_layer(content) if intact else None
 
     def partials(self, key: str) -> list[tuple[int, PartialMeasurement]]:
         """Return the partial measurements of a training with the epochs after which they were made, in order."""

@@ -1,0 +1,35 @@
+"""The report of a study: one HTML file with charts, tables and all data within it, which fetches nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.results.exporters.output import write_output
+from search.results.report import contents
+from search.results.report.gather import gather
+from search.results.report.page import page
+
+if TYPE_CHECKING:
+    from search.results.study import Study
+
+
+def render(study: Study, *, refresh: float | None = None) -> str:
+    """Return the report as HTML; equal records give an equal page, while no launch runs.
+
+    With `refresh` the page loads itself again after so many seconds, and keeps what is opened and chosen in it.
+    """
+    values, data = contents.of(gather(study), study)
+    return page("report.html.j2", values, {**data, "refresh": refresh}, charts=True)
+
+
+def write(study: Study, output: Path) -> dict[str, Any]:
+    """Write the report to a file and return what a program is told of it.
+
+    Raises:
+        OutputError: the output cannot be written there.
+        StorageError: the disk is full or failing, or the study cannot be read.
+    """
+    content = render(study).encode()
+    written = write_output(content, output, records=study.records.storage.local)
+    return {"output": str(written), "bytes": len(content)}

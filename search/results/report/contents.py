@@ -1,0 +1,289 @@
+"""What a report's template and script are given: the charts, the tables, and words for all that is shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.files.messages import printable
+from search.files.yaml import dump_yaml
+from search.results import exporters, progress, status
+from search.results.confirmed import ConfirmedRow
+from search.results.exporters.base import NORMS, Readable, number, one_line, percent_sparsity, readable
+from search.results.report import results_charts, search_charts
+from search.results.report.charts import Chart, interval
+from search.results.report.gather import Gathered
+from search.results.study import Study
+from search.results.table import PointRow
+from trainables.core.spec import plain
+
+MOST_COPIED = 500
+"""Rows of the largest table that is also there as text to copy."""
+_COPIED = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: cells as text, whether columns hold numbers, the point of each row, and the copies that there are."""
+
+    name: str
+    headings: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: Sequence[tuple[str, ...]]
+    points: Sequence[str | None]
+    caption: str = ""
+    copies: tuple[tuple[str, str], ...] = ()
+
+
+def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values of the template, and the data of its script."""
+    tables, copies = _tables(study)
+    groups = _charts(found)
+    values = {
+        "found": found,
+        "name": one_line(str(found.spec.name)),
+        "lines": progress.lines(found.now),
+        "running": [progress.trial_line(trial) for trial in found.now.trials],
+        "answer": status.said(found.answer) if found.answer else None,
+        "charts": {
+            name: [(f"{name}-{at}", title, each) for at, (title, each) in enumerate(group)]
+            for name, group in groups.items()
+        },
+        "tables": tables,
+        "confirmed": _confirmed(found.confirmed),
+        "overfitting": _overfitting(found),
+        "flags": _flags(found.points),
+        "failures": _failures(found),
+        "costs": _costs(found),
+        "protocol": _protocol(found),
+        "environment": _environment(found),
+        "yaml": printable(dump_yaml(found.spec.resolved())),
+    }
+    figures = {key: each for name, group in groups.items() for key, _, each in _numbered(name, group)}
+    chosen = max(found.front, key=lambda row: (row.robust_accuracy, row.sparsity), default=None)
+    data = {
+        "figures": figures,
+        "copies": copies,
+        "points": _points(found),
+        "study": str(found.spec.name),
+        "chosen": chosen.point if chosen else None,
+    }
+    return values, data
+
+
+def _numbered(name: str, group: list[tuple[str, Chart]]) -> list[tuple[str, str, Chart]]:
+    return [(f"{name}-{at}", heading, each) for at, (heading, each) in enumerate(group)]
+
+
+def _charts(found: Gathered) -> dict[str, list[tuple[str, Chart]]]:
+    """Return the charts by section, each with its heading; a section without data has none."""
+    single = {
+        "confirmed": results_charts.confirmed(found),
+        "importance": search_charts.importance(found),
+        "parallel": search_charts.parallel(found),
+        "layers": search_charts.layers(found),
+        "security": results_charts.security(found),
+        "compute": search_charts.compute(found),
+    }
+    return {
+        "front": [("", each) for each in results_charts.fronts(found)],
+        "hypervolume": results_charts.hypervolume(found),
+        "slices": search_charts.slices(found),
+        "curves": [(f"trial {trial}", each) for trial, each in search_charts.curves(found)],
+        **{name: [("", each)] if each else [] for name, each in single.items()},
+    }
+
+
+def _tables(study: Study) -> tuple[dict[str, Table], dict[str, str]]:
+    """Return the tables of the exporters, and the texts of those that can be copied, by name and format."""
+    tables, copies = {}, {}
+    for what in ("front", "points", "trials"):
+        rows = study.table(what, own_params=True)
+        shown = readable(rows, what=what, study=study.name)
+        formats = []
+        for kind, label in _COPIED.items() if 0 < rows.num_rows <= MOST_COPIED else ():
+            copies[f"{what}-{kind}"] = exporters.text(study, what, kind)
+            formats.append((f"{what}-{kind}", label))
+        tables[what] = _table(what, shown, tuple(formats))
+    return tables, copies
+
+
+def _table(what: str, shown: Readable, copies: tuple[tuple[str, str], ...]) -> Table:
+    rows = [tuple(one_line(cell) for cell in row) for row in shown.rows]
+    points = [row[0] if what != "trials" else None for row in rows]
+    return Table(what, shown.headings, shown.numeric, rows, points, shown.caption, copies)
+
+
+def _points(found: Gathered) -> dict[str, Any]:
+    """Return what the panel says of each point: the names once, then the values of each, None for what it lacks."""
+    rows = [(row, _facts(row)) for row in found.points]
+    names = list(dict.fromkeys(name for _, facts in rows for name in facts))
+    return {
+        "names": names,
+        "rows": [
+            [row.point, row.trial, row.status, ", ".join(map(one_line, row.flags)), [facts.get(name) for name in names]]
+            for row, facts in rows
+        ],
+    }
+
+
+def _facts(row: PointRow) -> dict[str, str]:
+    found = {
+        "robust accuracy": interval(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
+        "clean accuracy": interval(row.clean_accuracy, row.clean_accuracy_low, row.clean_accuracy_high),
+        "measured with": f"{row.attack}, {NORMS.get(row.norm, row.norm)}, ε = {row.eps_text}",
+        "images": f"{row.examples}, {row.split} split",
+        "sparsity": f"{percent_sparsity(row.sparsity)} %",
+        "weights left": f"{row.nonzero} of {row.prunable}",
+        "multiply-accumulates": f"{row.macs_effective} of {row.macs_dense}" if row.macs_effective is not None else "",
+        "recipe": row.recipe or "",
+        "model": row.model or "",
+        **{path.removeprefix("recipe."): _value(value) for path, value in row.own_params.items()},
+        "epochs": f"{row.epochs_trained} trained, {row.epochs_shared} shared",
+        "time": progress.duration(row.seconds),
+        "seed": str(row.seed),
+        "device": row.device,
+        "weights sha256": row.weights_sha256[:16],
+        **{name: number(value) for name, value in row.measured.metrics.items()},
+    }
+    return {one_line(name): one_line(text) for name, text in found.items() if text != ""}
+
+
+def _value(value: Any) -> str:
+    return "null" if value is None else number(value)
+
+
+def _confirmed(rows: Sequence[ConfirmedRow]) -> Table | None:
+    if not rows:
+        return None
+    headings = (
+        "point",
+        "sparsity (%)",
+        "estimate (%)",
+        "confirmed (%)",
+        "lost",
+        "mean ± sd over seeds",
+        "clean (%)",
+        "non-dominated",
+        "n",
+        "attacks",
+    )
+    found = [
+        (
+            row.point,
+            percent_sparsity(row.sparsity),
+            _bracketed(row.estimate, row.estimate_low, row.estimate_high),
+            _bracketed(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
+            f"{100 * row.drop:.1f}",
+            _spread(row),
+            _bracketed(row.clean_accuracy, row.clean_accuracy_low, row.clean_accuracy_high),
+            "" if row.p_nondominated is None else f"{row.p_nondominated:.2f}{' (front)' if row.on_front else ''}",
+            str(row.examples),
+            one_line(row.attack) + ("" if row.complete else " (not all yet)"),
+        )
+        for row in rows
+    ]
+    numeric = (False, *(True,) * 8, False)
+    return Table("confirmed", headings, numeric, found, [row.point for row in rows])
+
+
+def _bracketed(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _spread(row: ConfirmedRow) -> str:
+    if row.robust_accuracy_sd is None:
+        return "1 seed"
+    return f"{100 * row.robust_accuracy_mean:.1f} ± {100 * row.robust_accuracy_sd:.1f} ({row.seeds} seeds)"
+
+
+def _overfitting(found: Gathered) -> Table | None:
+    """Return by how much robust accuracy fell after its best epoch, in the trainings that measured it."""
+    rows = []
+    for trial, curves in found.curves.items():
+        for curve in curves:
+            known = [(e.robust_accuracy, e.epoch) for e in curve.epochs if e.robust_accuracy is not None]
+            if len(known) > 1:
+                best, last = max(known, key=lambda each: (each[0], -each[1])), known[-1]
+                epochs = f"{best[1] - curve.first} of {curve.length}"
+                fell = f"{100 * (best[0] - last[0]):.1f}"
+                cells = (str(trial), curve.kind, f"{100 * best[0]:.1f}", epochs, f"{100 * last[0]:.1f}", fell)
+                rows.append((*cells, str(curve.examples)))
+    headings = ("trial", "training", "best robust (%)", "at epoch", "last robust (%)", "fell by (points)", "n")
+    numeric = (True, False, *(True,) * 5)
+    return Table("overfitting", headings, numeric, rows, [None] * len(rows)) if rows else None
+
+
+def _flags(points: Sequence[PointRow]) -> list[tuple[str, str, int, int, str]]:
+    """Return each flag with the status of its points, how many there are, how many on the front, and the first."""
+    found: dict[tuple[str, str], list[PointRow]] = {}
+    for row in points:
+        for flag in row.flags or ((row.status,) if row.status != "ok" else ()):
+            found.setdefault((flag, row.status), []).append(row)
+    return [
+        (one_line(flag), status, len(rows), sum(row.on_front for row in rows), _listed([row.point for row in rows]))
+        for (flag, status), rows in sorted(found.items())
+    ]
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _failures(found: Gathered) -> list[tuple[str, int, str, str]]:
+    by_kind: dict[str, list[Any]] = {}
+    for trial in found.trials:
+        if trial.failure is not None:
+            by_kind.setdefault(trial.failure, []).append(trial)
+    return [
+        (one_line(kind), len(rows), _listed([str(row.trial) for row in rows]), one_line(rows[0].message or "")[:400])
+        for kind, rows in sorted(by_kind.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+
+
+def _costs(found: Gathered) -> list[tuple[str, int, int, int, str]]:
+    return [
+        (state, cost.trials, cost.epochs, cost.shared, progress.duration(cost.seconds))
+        for state, cost in sorted(found.costs.items())
+    ]
+
+
+def _protocol(found: Gathered) -> dict[str, str]:
+    spec = found.spec
+    protocol = spec.protocol
+    images = Counter((row.examples, row.split) for row in found.points)
+    measured = ", ".join(f"{examples} of the {split} split" for examples, split in images) or "none measured so far"
+    return {
+        "attack": ", ".join(sorted({f"{row.attack}, {NORMS.get(row.norm, row.norm)}" for row in found.points}))
+        or protocol.attack.kind,
+        "radius ε": f"{protocol.eps.text} in pixel units of [0, 1]",
+        "images": measured,
+        "seed of the attack": str(protocol.seed),
+        "objectives": ", ".join(f"{name} ({direction})" for name, direction in spec.objectives.items()),
+        "constraints": ", ".join(f"{name} {bound}" for name, bound in spec.constraints.items()) or "none",
+        "attack in full": _fields(plain(protocol.attack)),
+    }
+
+
+def _fields(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in values.items())
+
+
+def _environment(found: Gathered) -> dict[str, str]:
+    spec = found.spec
+    hosts = len(found.versions.get("host", ()))
+    return {
+        "data": _fields({k: v for k, v in plain(spec.data).items() if v not in (None, [], ())}),
+        "fingerprint of the data": found.data_hash[:16],
+        "model": _fields(plain(spec.model)),
+        "recipe": spec.recipe.kind,
+        "sampler": _fields(plain(spec.sampler)),
+        "early stopping": spec.early_stopping.kind,
+        "seed": str(spec.seed),
+        "created": found.created,
+        "machines": str(hosts) if hosts else "",
+        **{name: ", ".join(values) for name, values in found.versions.items() if name != "host"},
+        "notes on the data": "; ".join(found.data_notes),
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -90,7 +90,7 @@ class Adaptive(Climber):
         shaped = _column(better, self.z)
         self.best = torch.where(shaped, self.z, self.best)
         self.best_gradient = torch.where(shaped, gradient, self.best_gradient)
-        self.highest = torch.where(better, value, self.highest)
+        self.highest = torch.fmax(value, self.highest)
         self.rises = self.rises + (value > self.last)
         self.last = value
         if self.taken == 0:
@@ -113,9 +113,9 @@ class Adaptive(Climber):
 
     def _step(self, gradient: Tensor) -> None:
         z = self.z
-        ahead = self.around.ascend(z.clone(), gradient.clone(), self.size)
+        ahead = self.around.ascend(z.clone(), gradient, self.size)
         if self.taken > 0:
-            ahead = self.around.project(z + _MOMENTUM * (ahead - z) + (1 - _MOMENTUM) * (z - self.before))
+            ahead = self.around.project(torch.lerp(z, ahead, _MOMENTUM).add_(z - self.before, alpha=1 - _MOMENTUM))
         self.before, self.z = z, ahead
 
     def select(self, rows: Tensor) -> None:
@@ -147,55 +147,60 @@ class Kept:
         self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.value = torch.full((len(x),), -torch.inf, device=x.device)
 
-    @classmethod
-    def _of(cls, inputs: Tensor, broken: Tensor, value: Tensor) -> Self:
-        kept = cls.__new__(cls)
-        kept.inputs, kept.broken, kept.value = inputs, broken, value
-        return kept
-
-    def offer(self, inputs: Tensor, broken: Tensor, value: Tensor, rows: Tensor | None = None) -> None:
-        """Take inputs (M, ...) with their verdicts and losses (M,) where they are stronger; `rows` (M,) says whose."""
-        mine = self if rows is None else self._of(self.inputs[rows], self.broken[rows], self.value[rows])
-        stronger = (broken & ~mine.broken) | ((broken == mine.broken) & (value.to(mine.value) > mine.value))
-        new = (
-            torch.where(_column(stronger, inputs), inputs.to(mine.inputs), mine.inputs),
-            mine.broken | broken,
-            torch.where(stronger, value.to(mine.value), mine.value),
-        )
-        if rows is None:
-            self.inputs, self.broken, self.value = new
-        else:
-            for whole, part in zip((self.inputs, self.broken, self.value), new, strict=True):
-                whole[rows] = part
+    def offer(self, inputs: Tensor, broken: Tensor, value: Tensor) -> None:
+        """Take inputs (N, ...) with their verdicts and losses (N,) where they are stronger."""
+        value = value.to(self.value)
+        stronger = (broken & ~self.broken) | ((broken == self.broken) & (value > self.value))
+        self.inputs = torch.where(_column(stronger, inputs), inputs.to(self.inputs), self.inputs)
+        self.value = torch.where(stronger, value, self.value)
+        self.broken = self.broken | broken
 
 
-def ascend(
-    logits_fn: LogitsFn, climber: Climber, loss: AttackLoss, steps: int, *, judge: AttackLoss, sparing: bool
-) -> Kept:
-    """Climb `loss` and return the strongest inputs on the way, by `judge`; `sparing` drops images once they are broken.
+def ascend(logits_fn: LogitsFn, climber: Climber, loss: AttackLoss, steps: int, judge: AttackLoss) -> Kept:
+    """Climb `loss` and return the strongest inputs on the way, by `judge`.
 
     `steps` gradients are taken of every image, and one forward pass more.
     """
     kept = Kept(climber.z)
-    rows: Tensor | None = None
     for _ in range(steps):
         gradient, value, logits = differentiate(logits_fn, climber.z, loss)
-        broken = wrong(logits, loss.labels)
-        kept.offer(climber.z, broken, value if judge is loss else judge.value(logits), rows)
-        if sparing and _BROKEN * int((now := kept.broken if rows is None else kept.broken[rows]).sum()) >= len(now):
-            left = (~now).nonzero()[:, 0]
-            rows = left if rows is None else rows[left]
-            if not len(rows):
-                return kept
-            same = judge is loss
-            climber.select(left)
-            gradient, value, loss = gradient[left], value[left], loss.select(left)
-            judge = loss if same else judge.select(left)
+        kept.offer(climber.z, wrong(logits, loss.labels), value if judge is loss else judge.value(logits))
         climber.move(gradient, value)
     with torch.no_grad():
         logits = logits_fn(climber.z)
-    kept.offer(climber.z, wrong(logits, loss.labels), judge.value(logits), rows)
+    kept.offer(climber.z, wrong(logits, loss.labels), judge.value(logits))
     return kept
+
+
+def chase(logits_fn: LogitsFn, climber: Climber, loss: AttackLoss, steps: int) -> tuple[Tensor, Tensor]:
+    """Climb `loss` until images are broken; return the last inputs (N, ...), of broken images misclassified, and which.
+
+    The verdicts (N,) are those of `ascend`, for fewer gradients.
+    """
+    found = climber.z.clone()
+    broken = torch.zeros(len(found), dtype=torch.bool, device=found.device)
+    rows = torch.arange(len(found), device=found.device)
+    gone = torch.zeros_like(broken)
+    for _ in range(steps):
+        gradient, value, logits = differentiate(logits_fn, climber.z, loss)
+        now = wrong(logits, loss.labels)
+        if bool(now.any()):
+            gone = gone | now
+            found[rows[now]], broken[rows[now]] = climber.z[now], True
+            if _BROKEN * int(gone.sum()) >= len(rows):
+                left = (~gone).nonzero()[:, 0]
+                rows, gone = rows[left], gone[left]
+                if not len(rows):
+                    return found, broken
+                climber.select(left)
+                gradient, value, loss = gradient[left], value[left], loss.select(left)
+        climber.move(gradient, value)
+    with torch.no_grad():
+        now = wrong(logits_fn(climber.z), loss.labels)
+    last = now | ~gone
+    found[rows[last]] = climber.z[last]
+    broken[rows[now]] = True
+    return found, broken
 
 
 def differentiate(logits_fn: LogitsFn, z: Tensor, loss: AttackLoss) -> tuple[Tensor, Tensor, Tensor]:
@@ -203,17 +208,18 @@ def differentiate(logits_fn: LogitsFn, z: Tensor, loss: AttackLoss) -> tuple[Ten
 
     Of a `logits_fn` that averages over passes, these are the means, of the logits the logarithm of mean probabilities.
     """
-    passes: list[Tensor] = []
+    passes: list[tuple[Tensor, Tensor]] = []
 
     def slope(logits: Tensor) -> Tensor:
-        passes.append(logits.detach())
-        return loss.slope(passes[-1])
+        value, by_logits = loss.both(logits.detach())
+        passes.append((value, logits.detach()))
+        return by_logits
 
     gradient = input_gradient(logits_fn, z, slope)
-    value = torch.stack([loss.value(logits) for logits in passes]).mean(dim=0)
     if len(passes) == 1:
-        return gradient, value, passes[0]
-    return gradient, value, torch.stack([p.float().log_softmax(dim=1) for p in passes]).logsumexp(dim=0)
+        return gradient, *passes[0]
+    value = torch.stack([value for value, _ in passes]).mean(dim=0)
+    return gradient, value, torch.stack([logits.float().log_softmax(dim=1) for _, logits in passes]).logsumexp(dim=0)
 
 
 def wrong(logits: Tensor, labels: Tensor) -> Tensor:

@@ -36,38 +36,6 @@ class Climbing(Sparing):
         """Return the first inputs of a run."""
         return ball.draw(generator)
 
-    def search(
-        self,
-        logits_fn: LogitsFn,
-        x: Tensor,
-        y: Tensor,
-        *,
-        eps: float | Tensor,
-        generator: torch.Generator,
-        start: Tensor | None = None,
-        standing: Tensor | None = None,
-    ) -> Tensor:
-        """Make the runs and return the strongest inputs; with `standing`, of those images until they are broken."""
-        from trainables.attacks.ascent import Ball, Kept, ascend
-
-        ball, kept = Ball(self.norm, x, eps), Kept(x)
-        losses, judge = self.losses(logits_fn, x, y)
-        for loss in losses if start is None else losses[:1]:
-            # Drawn for all images, so that a draw does not depend on which stand.
-            first = self.begin(ball, generator) if start is None else start
-            if standing is None:
-                found = ascend(logits_fn, self.climber(ball, first), loss, self.taken, judge=judge, sparing=False)
-                kept.offer(found.inputs, found.broken, found.value)
-                continue
-            rows = (standing & ~kept.broken).nonzero()[:, 0]
-            if not len(rows):
-                break
-            climber, own = self.climber(ball.select(rows), first[rows]), loss.select(rows)
-            compared = own if judge is loss else judge.select(rows)
-            found = ascend(logits_fn, climber, own, self.taken, judge=compared, sparing=True)
-            kept.offer(found.inputs, found.broken, found.value, rows)
-        return kept.inputs
-
     def perturb(
         self,
         logits_fn: LogitsFn,
@@ -78,7 +46,15 @@ class Climbing(Sparing):
         generator: torch.Generator,
         start: Tensor | None = None,
     ) -> Tensor:
-        return self.search(logits_fn, x, y, eps=eps, generator=generator, start=start)
+        from trainables.attacks.ascent import Ball, Kept, ascend
+
+        ball, kept = Ball(self.norm, x, eps), Kept(x)
+        losses, judge = self.losses(logits_fn, x, y)
+        for loss in losses if start is None else losses[:1]:
+            first = self.begin(ball, generator) if start is None else start
+            found = ascend(logits_fn, self.climber(ball, first), loss, self.taken, judge)
+            kept.offer(found.inputs, found.broken, found.value)
+        return kept.inputs
 
     def hunt(
         self,
@@ -90,4 +66,17 @@ class Climbing(Sparing):
         generator: torch.Generator,
         standing: Tensor,
     ) -> Tensor:
-        return self.search(logits_fn, x, y, eps=eps, generator=generator, standing=standing)
+        from trainables.attacks.ascent import Ball, chase
+
+        ball, inputs = Ball(self.norm, x, eps), x.clone()
+        losses, _ = self.losses(logits_fn, x, y)
+        rows = standing.nonzero()[:, 0]
+        for loss in losses:
+            # Drawn for all images, so that a draw does not depend on which stand.
+            first = self.begin(ball, generator)[rows]
+            found, broken = chase(logits_fn, self.climber(ball.select(rows), first), loss.select(rows), self.taken)
+            inputs[rows] = found
+            rows = rows[~broken]
+            if not len(rows):
+                break
+        return inputs

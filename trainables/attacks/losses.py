@@ -7,7 +7,7 @@ Logits are (N, K), labels (N,) class indices or (N, K) probabilities, values (N,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -25,11 +25,7 @@ class AttackLoss(ABC):
 
     def __init__(self, y: Tensor) -> None:
         self.y = y
-
-    @property
-    def labels(self) -> Tensor:
-        """The true classes (N,): of probabilities, the most probable ones."""
-        return classes(self.y)
+        self.labels = classes(y)
 
     @abstractmethod
     def value(self, logits: Tensor) -> Tensor:
@@ -38,6 +34,10 @@ class AttackLoss(ABC):
     @abstractmethod
     def slope(self, logits: Tensor) -> Tensor:
         """Return the gradient of the values' sum by the logits, in their type."""
+
+    def both(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return value and slope."""
+        return self.value(logits), self.slope(logits)
 
     def select(self, rows: Tensor) -> Self:
         """Return the loss of these images alone."""
@@ -63,67 +63,79 @@ class CrossEntropy(AttackLoss):
         return powers.div_(powers.sum(dim=1, keepdim=True)).sub_(self._wanted).to(logits.dtype)
 
 
-class Margin(AttackLoss):
+class Lead(AttackLoss):
+    """Base of losses that are a lead over the true logit, as it is or scaled by the largest logits."""
+
+    largest: ClassVar[int] = 2
+    """How many of the largest logits a loss looks at; with fewer classes it is the lead as it is."""
+
+    def value(self, logits: Tensor) -> Tensor:
+        return self.both(logits)[0]
+
+    def slope(self, logits: Tensor) -> Tensor:
+        return self.both(logits)[1]
+
+    def both(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        whole = logits.float()
+        top, order = whole.topk(min(self.largest, whole.shape[1]), dim=1)
+        pair = torch.stack([self.ahead(order), self.labels], dim=1)
+        lead = whole.gather(1, pair)
+        value = lead[:, :1] - lead[:, 1:]
+        if whole.shape[1] < self.largest:
+            index, weights = pair, self._signs(value)
+        else:
+            value, index, weights = self.scaled(value, pair, top, order)
+        # Added up, because a class may be in several places.
+        slope = torch.zeros_like(whole).scatter_add_(1, index, weights.expand(index.shape))
+        return value[:, 0], slope.to(logits.dtype)
+
+    def ahead(self, order: Tensor) -> Tensor:
+        """Return the classes (N,) whose lead it is: of the largest logits, whose order (N, 2) is given, not the true one."""
+        return torch.where(order[:, 0] == self.labels, order[:, 1], order[:, 0])
+
+    def scaled(self, lead: Tensor, pair: Tensor, top: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss (N, 1), the classes (N, P) that it depends on, and the derivatives by their logits.
+
+        Shapes: lead (N, 1); pair (N, 2), the class that is ahead and the true one; top and order (N, largest).
+        """
+        return lead, pair, self._signs(lead)
+
+    @staticmethod
+    def _signs(like: Tensor) -> Tensor:
+        return like.new_tensor([[1.0, -1.0]])
+
+
+class Margin(Lead):
     """The largest other logit minus that of the true class: above 0 where an input is misclassified.
 
     Unlike the cross-entropy's, its gradient does not fade where a network is confident. Source: Carlini & Wagner 2017,
     arXiv:1608.04644 §V.A, f6.
     """
 
-    def value(self, logits: Tensor) -> Tensor:
-        logits = logits.float()
-        return logits.gather(1, self._rivals(logits)).sub(logits.gather(1, self.labels[:, None]))[:, 0]
 
-    def slope(self, logits: Tensor) -> Tensor:
-        return _difference(logits, self._rivals(logits), self.labels[:, None]).to(logits.dtype)
-
-    def _rivals(self, logits: Tensor) -> Tensor:
-        """Return the classes (N, 1) of the largest other logits."""
-        return logits.scatter(1, self.labels[:, None], -torch.inf).argmax(dim=1, keepdim=True)
-
-
-def _difference(logits: Tensor, ahead: Tensor, behind: Tensor) -> Tensor:
-    """Return, in float32, 1 at the classes `ahead` (N, 1) minus 1 at those `behind` (N, 1), shaped like the logits."""
-    ones = torch.ones_like(ahead, dtype=torch.float32)
-    return torch.zeros_like(logits, dtype=torch.float32).scatter_add_(1, ahead, ones).scatter_add_(1, behind, -ones)
-
-
-class Dlr(Margin):
+class Dlr(Lead):
     """The margin as a share of the gap between the largest and the third largest logit; below 3 classes, the margin.
 
     The share does not change with the scale of the logits. Source: Croce & Hein 2020, arXiv:2003.01690 §4, eq. 6.
     """
 
-    least_classes = 3
+    largest = 3
 
-    def value(self, logits: Tensor) -> Tensor:
-        margin = super().value(logits)
-        return margin if logits.shape[1] < self.least_classes else margin / self._scale(logits.float())[0][:, 0]
-
-    def slope(self, logits: Tensor) -> Tensor:
-        """Return ((r - y) - value (scale's gradient)) / scale, r and y the unit vectors of rival and true class."""
-        if logits.shape[1] < self.least_classes:
-            return super().slope(logits)
-        whole = logits.float()
-        rivals = self._rivals(whole)
-        scale, by_logits = self._scale(whole)
-        labels = self.labels[:, None]
-        value = (whole.gather(1, rivals) - whole.gather(1, labels)) / scale
-        return ((_difference(whole, rivals, labels) - value * by_logits) / scale).to(logits.dtype)
-
-    def _scale(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the margin is divided by (N, 1) and its gradient (N, K)."""
-        largest, order = logits.topk(3, dim=1)
-        return largest[:, :1] - largest[:, 2:] + _LEAST, _difference(logits, order[:, :1], order[:, 2:])
+    def scaled(self, lead: Tensor, pair: Tensor, top: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scale = (top[:, :1] - top[:, 2:] + _LEAST).reciprocal_()
+        value = lead * scale
+        by_top = value * scale
+        index = torch.cat([pair, order[:, :1], order[:, 2:]], dim=1)
+        return value, index, torch.cat([scale, -scale, -by_top, by_top], dim=1)
 
 
-class TargetedDlr(Dlr):
+class TargetedDlr(Lead):
     """The lead of a class over the true one, scaled by the largest, third and fourth logits; below 4 classes the lead.
 
     Source: Croce & Hein 2020, arXiv:2003.01690 §4, eq. 7.
     """
 
-    least_classes = 4
+    largest = 4
 
     def __init__(self, y: Tensor, targets: Tensor) -> None:
         """Take the labels and the classes (N,) that are to win."""
@@ -133,14 +145,16 @@ class TargetedDlr(Dlr):
     def select(self, rows: Tensor) -> Self:
         return type(self)(self.y[rows], self.targets[rows])
 
-    def _rivals(self, logits: Tensor) -> Tensor:
-        return self.targets[:, None]
+    def ahead(self, order: Tensor) -> Tensor:
+        return self.targets
 
-    def _scale(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        largest, order = logits.topk(4, dim=1)
-        scale = largest[:, :1] - (largest[:, 2:3] + largest[:, 3:]) / 2 + _LEAST
-        third, fourth = (_difference(logits, order[:, :1], order[:, i : i + 1]) for i in (2, 3))
-        return scale, (third + fourth) / 2
+    def scaled(self, lead: Tensor, pair: Tensor, top: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scale = (top[:, :1] - (top[:, 2:3] + top[:, 3:]) / 2 + _LEAST).reciprocal_()
+        value = lead * scale
+        by_top = value * scale
+        half = by_top / 2
+        index = torch.cat([pair, order[:, :1], order[:, 2:]], dim=1)
+        return value, index, torch.cat([scale, -scale, -by_top, half, half], dim=1)
 
 
 LOSSES: dict[LossName, type[AttackLoss]] = {"ce": CrossEntropy, "margin": Margin, "dlr": Dlr}

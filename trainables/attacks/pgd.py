@@ -120,7 +120,7 @@ class Pgd(Climbing):
         generator: torch.Generator,
         standing: Tensor,
     ) -> Tensor:
-        return self.search(logits_fn, x, y, eps=eps, generator=generator, standing=standing)
+        return super().hunt(logits_fn, x, y, eps=eps, generator=generator, standing=standing)
 
 
 class Fgsm(Attack):

@@ -1,11 +1,11 @@
 """Compare attacks as estimates of robust accuracy: at equal numbers of gradients, by the gap to AutoAttack.
 
 Measures trained networks of stored studies over the whole range of sparsity, each with every attack of `CHOICES` and
-with AutoAttack standard (pyautoattack), on the same first examples of the validation split. Results are appended to a
+with a reference, AutoAttack standard (pyautoattack) or its first two stages,, on the same first examples of the validation split. Results are appended to a
 file of JSON lines, one per network and attack, and what is in it is not measured again.
 
     python benchmarks/estimates.py measure STORAGE quickstart mnist --points 8 --examples 300 --output estimates.jsonl
-    python benchmarks/estimates.py measure STORAGE quickstart mnist --points 8 --examples 300 --reference
+    python benchmarks/estimates.py measure STORAGE quickstart mnist --points 8 --examples 300 --reference autoattack
     python benchmarks/estimates.py table estimates.jsonl
 """
 
@@ -18,7 +18,7 @@ import os
 import statistics
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ from search.results.study import Study
 from trainables import models
 from trainables.attacks import ATTACKS
 from trainables.attacks.apgd import ApgdDlr
-from trainables.attacks.autoattack import AutoAttack
 from trainables.attacks.base import Attack
 from trainables.data import tensors
 from trainables.data.tensors import TrainingData
@@ -43,7 +42,11 @@ from trainables.recipes.trial import TrialSpec
 from trainables.store.records import Point, TrialRecord, point_id
 from trainables.store.stages import Stages
 
-REFERENCE = "autoattack"
+REFERENCES: dict[str, dict[str, Any]] = {
+    "autoattack": {"kind": "autoattack"},
+    "apgd": {"kind": "worst", "attacks": [{"kind": "apgd-ce"}, {"kind": "apgd-t"}]},
+}
+"""AutoAttack, and its first two stages, which cost a fifth; the first that a network has been measured with counts."""
 
 
 class ApgdMargin(ApgdDlr):
@@ -96,6 +99,10 @@ CHOICES: dict[int, list[dict[str, Any]]] = {
         _worst(_apgd("ce", 20), _apgd("dlr", 20)),
         _worst(_apgd("ce", 10), _targets(3, 10)),
         _worst(_apgd("dlr", 20), _targets(4, 5)),
+    ],
+    30: [
+        _worst(_pgd(10, "margin"), _targets(2, 10)),
+        _worst(_pgd(10, "margin"), _targets(4, 5)),
     ],
     60: [
         _worst(_pgd(10, "margin"), _targets(5, 10)),
@@ -163,10 +170,11 @@ def measured(
     }
 
 
-def measure_all(storage: str, names: list[str], points: int, examples: int, output: Path, reference: bool) -> None:
+def measure_all(
+    storage: str, names: list[str], points: int, examples: int, output: Path, listed: dict[str, tuple[int, Attack]]
+) -> None:
     """Append what is missing to the file, and say it."""
     done = {(row["study"], row["point"], row["attack"], row["examples"]) for row in read(output)}
-    listed: dict[str, tuple[int, Attack]] = {REFERENCE: (0, AutoAttack())} if reference else attacks()
     for name in names:
         study = Study.open(f"{storage}/{name}")
         data = tensors.load(study.spec.data)
@@ -198,11 +206,13 @@ def table(path: Path) -> None:
     networks: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in read(path):
         networks[row["study"], row["point"], row["examples"]][row["attack"]] = row
-    complete = {name: rows for name, rows in networks.items() if REFERENCE in rows and "PGD-20" in rows}
+    complete = {name: rows for name, rows in networks.items() if REFERENCES.keys() & rows.keys() and "PGD-20" in rows}
     for study in sorted({name[0] for name in complete}):
         rows = [rows for name, rows in complete.items() if name[0] == study]
         n = {row["PGD-20"]["examples"] for row in rows}
-        print(f"\n{study}: {len(rows)} networks, n = {', '.join(map(str, sorted(n)))}")
+        against = Counter(_reference(row) for row in rows)
+        kinds = ", ".join(f"{count} against {name}" for name, count in against.items())
+        print(f"\n{study}: {len(rows)} networks ({kinds}), n = {', '.join(map(str, sorted(n)))}")
         _print(rows)
     print(f"\nall: {len(complete)} networks")
     _print(list(complete.values()))
@@ -212,7 +222,7 @@ def _print(networks: list[dict[str, dict[str, Any]]]) -> None:
     ranges = [f"{low:.0%} to {high:.0%}" for low, high in RANGES]
     print("| attack | gradients | mean gap | largest | " + " | ".join(ranges) + " | gradients made | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for label in dict.fromkeys(label for rows in networks for label in rows if label != REFERENCE):
+    for label in dict.fromkeys(label for rows in networks for label in rows if label not in REFERENCES):
         having = [rows for rows in networks if label in rows]
         gaps = [(rows[label]["sparsity"], _gap(rows, label)) for rows in having]
         within = [[gap for sparsity, gap in gaps if low <= sparsity < high] for low, high in RANGES]
@@ -228,9 +238,14 @@ def _print(networks: list[dict[str, dict[str, Any]]]) -> None:
 
 
 def _gap(rows: dict[str, dict[str, Any]], label: str) -> float:
-    """Return by how many points an attack's robust accuracy exceeds AutoAttack's."""
-    ours, theirs = (unpack_verdicts(rows[name]["robust"], rows[name]["examples"]) for name in (label, REFERENCE))
+    """Return by how many points an attack's robust accuracy exceeds the reference's."""
+    both = (label, _reference(rows))
+    ours, theirs = (unpack_verdicts(rows[name]["robust"], rows[name]["examples"]) for name in both)
     return 100 * float(ours.mean() - theirs.mean())
+
+
+def _reference(rows: dict[str, dict[str, Any]]) -> str:
+    return next(name for name in REFERENCES if name in rows)
 
 
 def _share(networks: list[dict[str, dict[str, Any]]], label: str, what: str) -> float:
@@ -247,14 +262,18 @@ def main() -> None:
     one.add_argument("--points", type=int, default=8)
     one.add_argument("--examples", type=int, default=200)
     one.add_argument("--output", type=Path, default=Path("estimates.jsonl"))
-    one.add_argument("--reference", action="store_true", help="AutoAttack instead of the attacks that are compared")
+    one.add_argument("--reference", choices=REFERENCES, help="this instead of the attacks that are compared")
+    one.add_argument("--only", nargs="+", help="only the attacks of these labels")
     two = commands.add_parser("table")
     two.add_argument("file", type=Path)
     given = parser.parse_args()
     if given.command == "table":
         table(given.file)
         return
-    measure_all(given.storage, given.names, given.points, given.examples, given.output, given.reference)
+    listed = {label: each for label, each in attacks().items() if not given.only or label in given.only}
+    if given.reference:
+        listed = {given.reference: (0, ATTACKS.parse(REFERENCES[given.reference]))}
+    measure_all(given.storage, given.names, given.points, given.examples, given.output, listed)
 
 
 if __name__ == "__main__":

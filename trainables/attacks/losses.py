@@ -90,7 +90,7 @@ class Lead(AttackLoss):
         return value[:, 0], slope.to(logits.dtype)
 
     def ahead(self, order: Tensor) -> Tensor:
-        """Return the classes (N,) whose lead it is: of the largest logits, whose order (N, 2) is given, not the true one."""
+        """Return the classes (N,) whose lead it is: of those in order (N, 2 or more), the first that is not true."""
         return torch.where(order[:, 0] == self.labels, order[:, 1], order[:, 0])
 
     def scaled(self, lead: Tensor, pair: Tensor, top: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -88,7 +88,11 @@ def _attack(run: Run, trial: TrialSpec, split: Split, device: torch.device) -> N
     with torch.no_grad():
         y = net(x).argmax(dim=1)
     draws = torch.Generator(device).manual_seed(0)
-    attacks.run(trial.protocol.attack, net, x, y, eps=float(trial.protocol.eps), generator=draws, keep="worst")
+    attack, eps = trial.protocol.attack, float(trial.protocol.eps)
+    if attack.sparing:
+        attacks.hunt(attack, net, x, y, eps=eps, generator=draws, standing=torch.ones_like(y, dtype=torch.bool))
+    else:
+        attacks.run(attack, net, x, y, eps=eps, generator=draws, keep="worst")
 
 
 @contextmanager

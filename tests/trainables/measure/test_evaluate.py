@@ -436,6 +436,21 @@ def test_an_attack_that_spares_what_is_broken_measures_what_it_would_of_all_imag
     assert spared < 0.9 * sum(sizes)
 
 
+@pytest.mark.parametrize("attack", SPARING)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_first_steps_of_an_attack_that_spares_break_no_example_that_all_of_them_do_not(
+    attack: dict[str, Any], norm: str
+) -> None:
+    model = linear(scale=8.0)
+    full = Protocol.model_validate({"attack": {"norm": norm, **attack}, "eps": EPS if norm == "linf" else 0.8})
+    all_of_it = measured(model, full).robust_correct
+    for examples in (128, 256):
+        few = measured(model, full.cheaper(examples, 1)).robust_correct
+        assert not (all_of_it[:examples] & ~few).any()
+        # In l_inf, the first step of APGD decides a linear network.
+        assert norm == "linf" or few.mean() > all_of_it[:examples].mean()
+
+
 class Seen(Metric):
     """Return values read from the context."""
 

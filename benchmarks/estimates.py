@@ -1,8 +1,9 @@
 """Compare attacks as estimates of robust accuracy: at equal numbers of gradients, by the gap to AutoAttack.
 
 Measures trained networks of stored studies over the whole range of sparsity, each with every attack of `CHOICES` and
-with a reference, AutoAttack standard (pyautoattack) or its first two stages,, on the same first examples of the validation split. Results are appended to a
-file of JSON lines, one per network and attack, and what is in it is not measured again.
+with a reference, AutoAttack standard (pyautoattack) or its first two stages, on the same first examples of the
+validation split. Results are appended to a file of JSON lines, one per network and attack, and what is in it is not
+measured again.
 
     python benchmarks/estimates.py measure STORAGE quickstart mnist --points 8 --examples 300 --output estimates.jsonl
     python benchmarks/estimates.py measure STORAGE quickstart mnist --points 8 --examples 300 --reference autoattack

@@ -111,10 +111,29 @@ def plot(name: str, output: Path | None, storage: str | None, as_json: bool) -> 
 @click.argument("point")
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The directory to write.")
 @click.option("--shrink", is_flag=True, help="Remove filters that were pruned whole: the layers become smaller.")
+@click.option("--onnx", is_flag=True, help="Write the network in ONNX too, checked to give the same logits.")
+@click.option("--program", is_flag=True, help="Write the program of a plug-in's model too, which runs its code.")
 @storage_options
-def model(name: str, point: str, output: Path, shrink: bool, storage: str | None, as_json: bool) -> None:
-    """Write the network of a point: weights (safetensors) and a model card (JSON)."""
+def model(
+    name: str,
+    point: str,
+    output: Path,
+    shrink: bool,
+    onnx: bool,
+    program: bool,
+    storage: str | None,
+    as_json: bool,
+) -> None:
+    """Write the network of a point: weights, a card, a PyTorch program, its examples with their verdicts."""
     from search.results import model_export
 
-    written = model_export.save(opened(storage, name), point, output, shrink=shrink)
-    answer(as_json, {"output": str(written)}, lambda: say(f"wrote {written}"))
+    study = opened(storage, name)
+    written = model_export.save(study, point, output, shrink=shrink, onnx=onnx, run_plugins=program)
+    for note in written.notes:
+        say(note)
+    facts: dict[str, Any] = {"output": str(written.path)}
+    answer(
+        as_json,
+        {**facts, "notes": list(written.notes)} if written.notes else facts,
+        lambda: say(f"wrote {written.path}"),
+    )

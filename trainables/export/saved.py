@@ -6,7 +6,9 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
-from torch import nn
+from torch import Tensor, nn
 
 from trainables import models
 from trainables.core.atomic import temporary_name, write_new
@@ -29,6 +31,8 @@ from trainables.store.state import State, Tensors, fill, named_tensors
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
+BESIDE = frozenset(("model.pt2", "model.onnx", "examples.csv", "confirmed.csv", "README.md"))
+"""What else may be in the directory of a network."""
 SCHEMA = 1
 
 _ALIVE = "alive/"
@@ -50,9 +54,17 @@ class _Card(BaseModel):
 
 
 def save(
-    directory: str | Path, state: State, card: dict[str, Any], *, overwrite: bool = False, shrink: bool = False
+    directory: str | Path,
+    state: State,
+    card: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    shrink: bool = False,
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Path:
     """Write a network as a directory with `model.safetensors` and `model.json`, complete or not at all.
+
+    `files` are further files, of the names in `BESIDE`; `files` in the card has the sha256 of all but the card.
 
     Weights are dense, pruned ones 0, under the module's names. `card` is plain data: `model` (the spec), `shape` and
     `classes` are required, `plugins` for a model of a plug-in, and anything else is saved too (protocol, accuracies).
@@ -85,6 +97,7 @@ def save(
         "noise": _noise(state),
         "weights_sha256": state.weights_sha256(),
         "sha256": hashlib.sha256(weights).hexdigest(),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in {WEIGHTS: weights, **files}.items()},
         "versions": versions(),
     }
     try:
@@ -92,9 +105,10 @@ def save(
         text = json.dumps(full, indent=1, allow_nan=False) + "\n"
     except (ValidationError, ValueError, TypeError) as error:
         raise SpecError(f"invalid card of a network: {error}") from error
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
+    assert files.keys() <= BESIDE, "what may stand beside a network is named in BESIDE"
     try:
-        _replace(target, {WEIGHTS: weights, CARD: text.encode()})
+        _replace(target, {WEIGHTS: weights, **files, CARD: text.encode()})
     except OSError as error:
         raise StorageError(f"cannot write the network to {target}: {error}") from error
     return target
@@ -147,8 +161,34 @@ def read_card(directory: str | Path) -> dict[str, Any]:
     return dict(card)
 
 
+def network(directory: str | Path, state: State, card: dict[str, Any], *, shrink: bool = False) -> nn.Module:
+    """Return the network that `save` writes to a directory: on the CPU, in eval mode; plug-ins of its model are run.
+
+    Raises:
+        SpecError: the card's model cannot be built, the state is that of another, or no filter is dead.
+    """
+    if shrink:
+        return _without_dead(state, card, Path(directory))[0]
+    try:
+        built = state.to("cpu").into(_build(card, Path(directory), allow_plugins=True))
+    except ValueError as error:
+        raise SpecError(f"the weights do not fit the model of the card: {error}") from error
+    return built.eval().requires_grad_(False)
+
+
 def _smaller(state: State, card: dict[str, Any], target: Path) -> tuple[Tensors, dict[str, Any]]:
     """Return the tensors of a network without its dead filters, with its living outputs, and the card's `shrunk`."""
+    small, alive = _without_dead(state, card, target)
+    sizes = {name: list(small.get_parameter(name).shape) for name in alive}
+    counts = {"parameters": sum(p.numel() for p in small.parameters()), "prunable": sum(map(math.prod, sizes.values()))}
+    named = {_ALIVE + name: outputs for name, outputs in alive.items()}
+    derived = {f"{name}.index" for name, module in small.named_modules() if isinstance(module, Spread)}
+    own = {name: t for name, t in named_tensors(small).items() if name not in derived}
+    return {**own, **named}, {**counts, "layers": sizes}
+
+
+def _without_dead(state: State, card: dict[str, Any], target: Path) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Return a network without its dead filters, and which outputs of each layer live."""
     try:
         checked = _Card.model_validate({"schema": SCHEMA, "sha256": "0" * 64, **card})
     except ValidationError as error:
@@ -169,11 +209,7 @@ def _smaller(state: State, card: dict[str, Any], target: Path) -> tuple[Tensors,
         raise SpecError(
             "the smaller network has other logits, so its structure is not understood; save it without shrinking"
         )
-    counts = {"parameters": sum(p.numel() for p in small.parameters()), "prunable": sum(map(math.prod, sizes.values()))}
-    named = {_ALIVE + name: outputs for name, outputs in alive.items()}
-    derived = {f"{name}.index" for name, module in small.named_modules() if isinstance(module, Spread)}
-    own = {name: t for name, t in named_tensors(small).items() if name not in derived}
-    return {**own, **named}, {**counts, "layers": sizes}
+    return small, alive
 
 
 def _noise(state: State) -> float | None:
@@ -221,7 +257,12 @@ def _build(card: dict[str, Any], folder: Path, allow_plugins: bool) -> nn.Module
     )
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool = False) -> None:
+    """Refuse a directory that a network cannot be written to.
+
+    Raises:
+        StorageError: it exists and is not empty, or, with `overwrite`, has other files than a network's.
+    """
     if not target.exists():
         return
     if not target.is_dir():
@@ -229,7 +270,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
     names = [entry.name for entry in target.iterdir()]
     if names and not overwrite:
         raise StorageError(f"{target} is not empty; choose another directory or allow to overwrite it")
-    foreign = [name for name in names if not name.startswith("model.")]
+    foreign = [name for name in names if not name.startswith("model.") and name not in BESIDE]
     if foreign:
         raise StorageError(f"{target} has other files than a network's ({foreign[0]}) and is not overwritten")
 

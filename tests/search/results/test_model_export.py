@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -13,11 +20,15 @@ from search.results.study import Study
 from search.store.records import Records
 from search.store.study_yaml import Fingerprint
 from search.study.spec import StudySpec
+from tests.search import confirmations
 from tests.search.command import run
 from tests.search.factories import measured, outcome, params, point, study_spec, trial
 from trainables import models
+from trainables.core.errors import DataError
 from trainables.data import cache
+from trainables.data.tensors import load
 from trainables.export import saved
+from trainables.measure import evaluate
 from trainables.method.phases import Measure
 from trainables.models.noise import Noise
 from trainables.recipes.trial import keyed_phases
@@ -32,13 +43,17 @@ def studied(tmp_path: Path) -> tuple[Path, State]:
     return stored(tmp_path, study_spec())
 
 
-def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0, dead: int = 0) -> tuple[Path, State]:
+def stored(
+    tmp_path: Path, spec: StudySpec, strength: float = 0.0, dead: int = 0, *, trained: bool = False
+) -> tuple[Path, State]:
     """Store a study of one complete trial with its pruned network, that may have noise, and return that network."""
     place = Storage(str(tmp_path / "runs" / "synthetic"))
     found = cache.fingerprint(spec.data)
     sizes = {"shape": found.shape, "classes": found.classes, "class_names": tuple("ABCDEFGHIJ"[: found.classes])}
     records = Records.create(place, spec, Fingerprint(data_hash=found.sha256, **sizes))
     network = models.build(spec.model, shape=found.shape, classes=found.classes, mean=[0.3], std=[0.4], seed=3)
+    if trained:
+        fit(network, spec)
     state = State.of(network)
     weight = state.params[next(iter(state.masks))]
     state.masks[next(iter(state.masks))][:] = weight > 0
@@ -51,7 +66,7 @@ def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0, dead: int = 0
         alpha = {name: torch.full((1,), strength) for name in state.prunable()}
         state = replace(state, extras=Noise(alpha, masked=True, nonzero=False).tensors())
     kept = state.nonzero() / state.size()
-    counted = {"sparsity": 1 - kept, "prunable": state.size()}
+    counted = {"sparsity": 1 - kept, "prunable": state.size(), **verdicts(network, state, spec)}
     chain = keyed_phases(spec.trial(params(0)), found.sha256)
     dense, pruned = ({"key": s.key, "stage": s.parent} for s in chain if isinstance(s.phase, Measure))
     real = point(1, **counted, **pruned, weights_sha256=state.weights_sha256(), flags=("warned",))
@@ -59,6 +74,28 @@ def stored(tmp_path: Path, spec: StudySpec, strength: float = 0.0, dead: int = 0
     records.issue(trial(0, spec, keys=[step.key for step in chain]))
     records.write_outcome(outcome(0, (measured(0, params(0))[0].model_copy(update=dense), real)))
     return tmp_path, state
+
+
+def fit(network: torch.nn.Module, spec: StudySpec) -> None:
+    """Train a network for a moment, in eval mode, with noise that makes it a little robust."""
+    train = load(spec.data).train
+    x, y = train.pixels(), train.y
+    generator = torch.Generator().manual_seed(0)
+    adam = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(60):
+        adam.zero_grad()
+        noisy = x + 0.2 * (2 * torch.rand(x.shape, generator=generator) - 1)
+        torch.nn.functional.cross_entropy(network(noisy), y).backward()
+        adam.step()
+
+
+def verdicts(network: torch.nn.Module, state: State, spec: StudySpec) -> dict[str, Any]:
+    """Return what the study's protocol measures of a network, as fields of its point; noise is off."""
+    protocol = spec.protocol.model_copy(update={"noise": False})
+    found = evaluate.measure(network, state, protocol, load(spec.data).validation, device="cpu", checked=False)
+    packed = evaluate.pack_verdicts(found.robust_correct)
+    shares = {"robust_accuracy": found.robust_correct.mean(), "clean_accuracy": found.clean_correct.mean()}
+    return {**{name: float(share) for name, share in shares.items()}, "verdicts": packed}
 
 
 def take(place: Path, which: str, output: str = "taken", *more: str) -> tuple[int, str, str]:
@@ -183,3 +220,126 @@ def test_nothing_is_written_over(output: str, studied: tuple[Path, State]) -> No
     assert code in (2, 5)
     assert str(place / output) in error
     assert sorted(place.rglob("*")) == before
+
+
+BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("search", "trainables"):
+            raise ImportError(f"{name} is not installed")
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def outside(folder: Path, spec: StudySpec) -> str:
+    """Run the code of an exported network's README where this project is not installed; return what it prints."""
+    (images, labels), _ = cache.training_arrays(spec.data)
+    np.save(folder / "images.npy", images)
+    np.save(folder / "labels.npy", labels)
+    code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)[:2]
+    script = folder / "again.py"
+    script.write_text("\n".join((BLOCKED, *code)))
+    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shrink", [False, True])
+def test_the_card_suffices_to_measure_again_with_pytorch_alone(shrink: bool, tmp_path: Path) -> None:
+    spec = study_spec()
+    place, _ = stored(tmp_path, spec, dead=20, trained=True)
+    assert take(place, "t0.1", "taken", *(["--shrink"] if shrink else []))[0] == 0
+    record = Study.open(str(place / "runs" / "synthetic")).points()[1].measured
+    assert 0.3 < record.robust_accuracy < record.clean_accuracy - 0.02
+    clean, robust = outside(place / "taken", spec).splitlines()
+    assert clean == f"clean {record.clean_correct} of 360 as in examples.csv: True"
+    found = int(robust.removeprefix("robust ").removesuffix(" of 360"))
+    assert abs(found - record.robust_correct) <= 3
+
+
+def test_the_examples_are_listed_with_their_verdicts_and_every_file_has_its_hash(studied: tuple[Path, State]) -> None:
+    place, _ = studied
+    assert take(place, "t0.1", "taken")[0] == 0
+    taken = place / "taken"
+    card = json.loads((taken / paths.MODEL_CARD).read_text())
+    assert {path.name for path in taken.iterdir()} == {*card["files"], "model.json"}
+    assert set(card["files"]) == {"model.safetensors", "model.pt2", "examples.csv", "README.md"}
+    for name, digest in card["files"].items():
+        assert hashlib.sha256((taken / name).read_bytes()).hexdigest() == digest
+    study = Study.open(str(place / "runs" / "synthetic"))
+    record, data = study.points()[1].measured, load(study.spec.data)
+    rows = [list(map(int, line.split(","))) for line in (taken / "examples.csv").read_text().splitlines()[1:]]
+    (_, labels), _ = cache.training_arrays(study.spec.data)
+    assert [row[1] for row in rows] == data.validation.y.tolist() == [labels[row[0]] for row in rows]
+    assert sum(row[2] for row in rows) == record.clean_correct
+    assert [row[3] for row in rows] == evaluate.unpack_verdicts(record.verdicts, 360).astype(int).tolist()
+    assert card["examples"]["split_hash"] == data.split_hash
+    assert card["protocol"]["seed"] == study.spec.protocol.seed
+    assert card["confirmed"] is None
+
+
+def test_what_was_confirmed_is_in_the_card(tmp_path: Path) -> None:
+    place, _ = stored(tmp_path, study_spec())
+    folder = place / "runs" / "synthetic"
+    study = Study.open(str(folder))
+    confirmations.confirm(study.records, points=[study.points()[1]])
+    (row,) = Study.open(str(folder)).confirmed()
+    assert take(place, "t0.1")[0] == 0
+    card = json.loads((place / "taken" / paths.MODEL_CARD).read_text())["confirmed"]
+    assert (card["examples"], card["split"]) == (row.examples, "test")
+    assert card["robust_accuracy"]["value"] == row.robust_accuracy
+    assert [attack["label"] for attack in card["attacks"]] == [attack.label for attack in row.attacks]
+    rows = (place / "taken" / "confirmed.csv").read_text().splitlines()[1:]
+    assert sum(int(line.split(",")[2]) for line in rows) == row.replicates[0].robust.correct
+    assert sum(int(line.split(",")[1]) for line in rows) == row.replicates[0].clean.correct
+
+
+def test_onnx_is_written_and_checked_on_validation_images(tmp_path: Path) -> None:
+    place, _ = stored(tmp_path, study_spec(), trained=True)
+    code, _, error = take(place, "t0.1", "taken", "--onnx")
+    assert (code, error) == (0, f"wrote {place / 'taken'}\n")
+    card = json.loads((place / "taken" / paths.MODEL_CARD).read_text())
+    assert card["onnx"]["largest_difference"] <= card["onnx"]["tolerance"] == 1e-4
+    assert card["onnx"]["batches"] == [1, 2, 7, 64]
+    assert "model.onnx" in card["files"]
+    session = onnxruntime.InferenceSession(place / "taken" / "model.onnx")
+    images = load(study_spec().data).validation.pixels(slice(100, 103))
+    (logits,) = session.run(["logits"], {"images": images.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.tensor(logits), saved.load(place / "taken")(images), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_written_where_onnx_is_refused(studied: tuple[Path, State], monkeypatch: pytest.MonkeyPatch) -> None:
+    place, _ = studied
+    monkeypatch.setattr("trainables.export.onnx.TOLERANCE", 0.0)
+    code, out, error = take(place, "t0.1", "taken", "--onnx", "--json")
+    assert code == 2
+    assert "the network in ONNX has other logits" in json.loads(out)["error"]["message"]
+    assert error.count("\n") == 1
+    assert not (place / "taken").exists()
+
+
+def test_where_the_data_set_is_missing_a_note_says_what_is_left_out(
+    studied: tuple[Path, State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, _ = studied
+
+    def missing(spec: object) -> None:
+        raise DataError("digits: no files here")
+
+    monkeypatch.setattr("trainables.export.examples.load", missing)
+    code, out, error = take(place, "t0.1", "taken", "--json")
+    assert code == 0
+    assert json.loads(out)["notes"] == ["left out examples.csv: digits: no files here"]
+    assert error == "left out examples.csv: digits: no files here\n"
+    card = json.loads((place / "taken" / paths.MODEL_CARD).read_text())
+    assert card["examples"] == {"missing": "digits: no files here"}
+    assert "Measure again" not in (place / "taken" / "README.md").read_text()
+    code, _, error = take(place, "t0.1", "other", "--onnx")
+    assert code == 2
+    assert "digits: no files here" in error
+    assert not (place / "other").exists()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.core.errors import SpecError
+from trainables.store.state import temporary
 
 INPUT, OUTPUT = "images", "logits"
 _BATCHES = (1, 2, 5)
@@ -46,8 +47,9 @@ def written(net: nn.Module, program: torch.export.ExportedProgram, weights: Mapp
             again = torch.export.load(file).module()
     except Exception as error:
         raise SpecError(f"torch.export cannot write this network: {first_line(error)}") from None
+    # Buffers that are not persistent are constants of the program.
     unknown = again.load_state_dict(dict(weights), strict=False).unexpected_keys
-    if unknown:
+    if unknown := sorted(set(unknown) - temporary(net)):
         raise SpecError(f"the exported program has no tensor {unknown[0]}")
     _check(net, again, program)
     return file.getvalue()

@@ -89,9 +89,9 @@ Needs `torch` {card["versions"]["torch"].split("+")[0]} or later, and `safetenso
 import torch
 from safetensors.torch import load_file
 
-weights = {{name: t for name, t in load_file("model.safetensors").items() if not name.startswith("alive/")}}
 net = torch.export.load("model.pt2").module()
-assert not net.load_state_dict(weights, strict=False).unexpected_keys
+weights = {{name: t for name, t in load_file("model.safetensors").items() if name in net.state_dict()}}
+net.load_state_dict(weights, strict=False)  # not strict: a tied weight has one name in the file
 net = net.requires_grad_(False).to(memory_format=torch.channels_last)
 ```"""
 

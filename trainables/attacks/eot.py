@@ -19,15 +19,15 @@ class Eot:
     """
 
     def __init__(self, net: Callable[[Tensor], Tensor], samples: int) -> None:
-        self._net, self._samples = net, samples
+        self._net, self.samples = net, samples
 
     def __call__(self, x: Tensor) -> Tensor:
-        log_probabilities = torch.stack([self._net(x).log_softmax(dim=1) for _ in range(self._samples)])
-        return log_probabilities.logsumexp(dim=0) - torch.tensor(float(self._samples)).log().item()
+        log_probabilities = torch.stack([self._net(x).log_softmax(dim=1) for _ in range(self.samples)])
+        return log_probabilities.logsumexp(dim=0) - torch.tensor(float(self.samples)).log().item()
 
     def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the mean over the passes of `trainables.attacks.gradients.input_gradient`, shaped like `x`."""
         total = input_gradient(self._net, x, slope)
-        for _ in range(self._samples - 1):
+        for _ in range(self.samples - 1):
             total = total + input_gradient(self._net, x, slope)
-        return total / self._samples
+        return total / self.samples

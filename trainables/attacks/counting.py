@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from trainables.attacks.pgd import input_gradient
+from trainables.attacks.gradients import input_gradient
 
 if TYPE_CHECKING:
     from trainables.attacks.base import LogitsFn
@@ -33,7 +33,7 @@ class Counted:
         self.forward += len(x) * self._samples
         logits = self._net(x)
         if torch.is_grad_enabled() and logits.requires_grad:
-            logits.register_hook(self._seen)
+            logits.register_hook(self._seen)  # type: ignore[no-untyped-call]
         return logits
 
     def _seen(self, slope: Tensor) -> None:

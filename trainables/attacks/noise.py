@@ -42,15 +42,15 @@ class Noise(Attack):
         import torch
 
         from trainables.attacks.geometry import choose, region
-        from trainables.attacks.standing import classes, lead
+        from trainables.attacks.losses import Margin
 
-        around, labels = region(self.norm, x, eps), classes(y)
+        around, loss = region(self.norm, x, eps), Margin(y)
         found, shortest = x, x.new_full((len(x),), torch.inf)
         for _ in range(self.draws):
             heartbeat.beat()
             inputs = around.draw(generator)
             with torch.no_grad():
-                leads = lead(logits_fn(inputs), labels).to(x.dtype)
+                leads = -loss.value(logits_fn(inputs)).to(x.dtype)
             found = choose(leads < shortest, inputs, found)
             shortest = torch.fmin(shortest, leads)
         return found

@@ -38,6 +38,12 @@ class Square(Attack):
         description="scale the schedule of areas from the 10,000 queries it is made for to `queries`; AutoAttack does "
         "not",
     )
+    reach: float | None = Field(
+        default=None,
+        gt=0,
+        description="after a fifth of the queries, give up an image whose lead, falling at this many times its pace, "
+        "would not be 0 at the end; never while the attack breaks images of the batch; null: give up none",
+    )
 
     @property
     def label(self) -> str:
@@ -58,8 +64,9 @@ class Square(Attack):
     ) -> Tensor:
         import torch
 
+        from trainables.attacks.losses import Margin
         from trainables.attacks.random_search import SEARCHES
-        from trainables.attacks.standing import Standing, lead
+        from trainables.attacks.standing import Standing
 
         standing = Standing(logits_fn, x, y, eps)
         for _ in range(self.restarts):
@@ -67,21 +74,28 @@ class Square(Attack):
                 break
             search = SEARCHES[self.norm](standing.x, standing.radius(), generator)
             shortest = standing.x.new_full((len(standing),), torch.inf)
+            pace = _Pace(self.queries, self.reach)
             for query in range(self.queries):
                 heartbeat.beat()
+                if (hopeful := pace.hopeful(query, shortest)) is not None:
+                    standing.leave(search.best.view(-1, *x.shape[1:]), ~hopeful)
+                    search.keep(hopeful)
+                    shortest = shortest[hopeful]
+                    if not len(standing):
+                        break
                 inputs = search.first() if query == 0 else search.propose(self._side(query - 1, search.size))
                 with torch.no_grad():
                     logits = logits_fn(inputs.view(-1, *x.shape[1:]))
-                leads = lead(logits, standing.y).to(x.dtype)
+                leads = -Margin(standing.y).value(logits).to(x.dtype)
                 wrong = logits.argmax(dim=1) != standing.y
                 search.accept(inputs, leads < shortest)
                 shortest = torch.fmin(shortest, leads)
                 if bool(wrong.any()):
-                    standing.broken(inputs.view(-1, *x.shape[1:]), wrong)
+                    standing.leave(inputs.view(-1, *x.shape[1:]), wrong)
                     if not len(standing):
                         break
                     search.keep(~wrong)
-                    shortest = shortest[~wrong]
+                    shortest, pace.broke = shortest[~wrong], True
             standing.found[standing.left] = search.best.view(-1, *x.shape[1:])
         return standing.found
 
@@ -90,3 +104,20 @@ class Square(Attack):
         at = query / self.queries * 10_000 if self.rescale else query
         share = self.area / 2 ** sum(at > limit for limit in _HALVINGS)
         return min(max(round(math.sqrt(share * size[0] * size[1])), 1), *size)
+
+
+class _Pace:
+    """Whether random search can still succeed: leads fall by about as much with every doubling of the queries."""
+
+    def __init__(self, queries: int, reach: float | None) -> None:
+        self.look, self.left, self.reach = -(-queries // 5), math.log2(5), reach
+        self.broke = False
+        self.before: Tensor | None = None
+
+    def hopeful(self, query: int, leads: Tensor) -> Tensor | None:
+        """Return which images (N,) to go on with, at the query where this is decided; before it, and after, None."""
+        if query == self.look // 2:
+            self.before = leads
+        if query != self.look or self.reach is None or self.broke or self.before is None:
+            return None
+        return leads <= self.reach * self.left * (self.before - leads)

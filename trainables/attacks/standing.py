@@ -19,12 +19,6 @@ def classes(y: Tensor) -> Tensor:
     return y.argmax(dim=1) if y.is_floating_point() else y
 
 
-def lead(logits: Tensor, y: Tensor) -> Tensor:
-    """Return by how much the logit of `y` exceeds all others, (N,), for logits (N, K) and class indices (N,)."""
-    others = logits.scatter(1, y[:, None], -torch.inf)
-    return logits.gather(1, y[:, None])[:, 0] - others.amax(dim=1)
-
-
 class Standing:
     """The images that are classified correctly, and the misclassified inputs found for the others.
 
@@ -42,17 +36,11 @@ class Standing:
     def __len__(self) -> int:
         return len(self.left)
 
-    def try_out(self, logits_fn: LogitsFn, inputs: Tensor) -> None:
-        """Keep each of the inputs (M, ...) that is misclassified; its image stands no longer."""
-        if len(self):
-            with torch.no_grad():
-                self.broken(inputs, logits_fn(inputs).argmax(dim=1) != self.y)
-
-    def broken(self, inputs: Tensor, wrong: Tensor) -> None:
-        """Keep the inputs (M, ...) that `wrong` (M,) names; their images stand no longer."""
-        if bool(wrong.any()):
-            self.found[self.left[wrong]] = inputs[wrong].to(self.found.dtype)
-            self._leave(wrong)
+    def leave(self, inputs: Tensor, which: Tensor) -> None:
+        """Keep the inputs (M, ...) that `which` (M,) names; their images stand no longer."""
+        if bool(which.any()):
+            self.found[self.left[which]] = inputs[which].to(self.found.dtype)
+            self._leave(which)
 
     def _leave(self, wrong: Tensor) -> None:
         stay = ~wrong

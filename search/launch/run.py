@@ -6,7 +6,7 @@ import os
 import time
 from bdb import BdbQuit
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from search.cluster import folder, watchdog
@@ -21,8 +21,9 @@ from search.results.study import Ending, Study
 from search.store import driver_lock, leftovers, live
 from search.store.records import Records
 from search.study.space_check import corner_trials
-from trainables.core.errors import RobustsearchError
+from trainables.core.errors import RobustsearchError, StorageError
 from trainables.recipes.trial import TrialSpec
+from trainables.store import paths
 from trainables.store.lease import Lease
 
 Say = Callable[[str], None]
@@ -192,6 +193,8 @@ class Launch:
     def _last_words(self) -> int:
         """Release the lease and say how the launch ended, where the process has to be ended."""
         self._lease.release()
+        with suppress(StorageError):
+            self._storage.delete(paths.LIVE)
         ended = self._ended or self._interrupted()
         self._say(ended.message)
         folder.remove_all()

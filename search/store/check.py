@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from safetensors import SafetensorError, deserialize
 
+from search.store import live
 from search.store.consistency import unproven
 from search.store.records import Records
 from trainables.core.errors import RobustsearchError, StageDamaged, StorageError
@@ -265,5 +266,7 @@ def leftovers(storage: Storage) -> Iterator[Fault]:
             if name.endswith(paths.TEMPORARY) or (folder == "" and (permit or name.startswith(paths.PROBE))):
                 path = f"{folder}/{name}" if folder else name
                 yield Fault("leftover", path, "a temporary file of a process that was killed")
+            elif folder == "" and name == paths.LIVE and live.driver_state(storage).live is None:
+                yield Fault("leftover", name, "the state of a launch that was killed")
             elif name == paths.WORKER_REPORT and storage.exists(f"{folder}/{paths.OUTCOME}"):
                 yield Fault("leftover", f"{folder}/{name}", "a report on a worker of a trial that has ended")

@@ -17,7 +17,7 @@ def driver(storage: Storage) -> Holder | None:
 
 
 def acquire(storage: Storage) -> Lease:
-    """Become the one driver of the study in `storage`; an earlier request to stop is deleted.
+    """Become the one driver of the study in `storage`; what earlier drivers left is deleted.
 
     Raises:
         LeaseHeld: another process drives it; the message names its host and process.
@@ -28,6 +28,7 @@ def acquire(storage: Storage) -> Lease:
     except LeaseHeld as busy:
         raise LeaseHeld(_busy(storage, busy.by), busy.by) from None
     storage.delete(paths.STOP)
+    storage.delete(paths.LIVE)
     return held
 
 

@@ -285,6 +285,7 @@ def littered(study: Path) -> list[str]:
         f"{paths.stage('d' * 64)}/{paths.PROGRESS}000002.safetensors",
         f"{paths.stage('e' * 64)}/{paths.STATE}",
         f"{paths.EXPORTS}/.{hexes}.tmp",
+        paths.LIVE,
     ]
     for name in litter:
         (study / name).parent.mkdir(parents=True, exist_ok=True)

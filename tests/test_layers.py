@@ -34,7 +34,12 @@ ALLOWED_IN = {
         "search.cluster.ray_start",
         "trainables.worker.tune_trainable",
     },
-    "optuna": {"search.samplers.optuna", "search.samplers.optuna.importance", "search.samplers.optuna.study"},
+    "optuna": {
+        "search.samplers.optuna",
+        "search.samplers.optuna.database",
+        "search.samplers.optuna.importance",
+        "search.samplers.optuna.study",
+    },
     "click": {"search.cli"},
 }
 

@@ -18,7 +18,7 @@ from search.files.messages import emit, failed, printable, say
 from search.launch.view import duration
 from search.objectives.values import COUNTS
 from search.results import progress
-from search.results.exporters.base import caption, number, percent_sparsity
+from search.results.exporters.base import caption, front_change, number, over_seeds, percent_sparsity, rank
 from search.results.status import NEAREST, said, status
 
 if TYPE_CHECKING:
@@ -152,6 +152,55 @@ def show_front(study: Study) -> None:
     wanted = ", ".join(f"{measure} {bound}" for measure, bound in study.spec.constraints.items())
     console.print(f"{study.name}: no point satisfies {wanted}. Those that violate it least:")
     _print(console, _points(console, study, nearest))
+
+
+def show_confirmed(study: Study, examples: int | str | None = None) -> None:
+    """Print the confirmed points as a table: what fell from estimate to result, and what left the front."""
+    console = _Out(sys.stdout)
+    found = study.confirmed(examples)
+    if not found:
+        console.print(
+            f"{study.name}: nothing is confirmed; `robustsearch confirm {study.name}` measures it on the test split"
+        )
+        return
+    rows = study.table("confirmed", examples=examples).to_pylist()
+    seeds = any(row["seeds"] > 1 for row in rows)
+    headings = [
+        "point",
+        "sparsity %",
+        "robust %",
+        *(["over seeds %"] if seeds else []),
+        "clean %",
+        "estimate %",
+        "fell",
+    ]
+    headings += ["rank", "front", "p", "parameters"]
+    cells = [
+        _confirmed(row, seeds, settings(own.own_params, study.spec.space)) for row, own in zip(rows, found, strict=True)
+    ]
+    _print(console, _table(console, headings, cells, right=range(1, len(headings) - 3)))
+    console.print()
+    left = [row["point"] for row in rows if front_change(row) == "left"]
+    if left:
+        console.print(Text(f"left the front: {', '.join(left)}"))
+    console.print(Text(printable(caption(rows, what="confirmed", study=study.name)), style="dim"))
+
+
+def _confirmed(row: dict[str, Any], seeds: bool, params: str) -> tuple[str, ...]:
+    p = row["p_nondominated"]
+    return (
+        row["point"],
+        percent_sparsity(row["sparsity"]),
+        percent(row["robust_accuracy"], row["robust_accuracy_low"], row["robust_accuracy_high"]),
+        *([over_seeds(row)] if seeds else []),
+        percent(row["clean_accuracy"]),
+        percent(row["estimate"]),
+        f"{100 * row['drop']:.1f}",
+        rank(row),
+        front_change(row),
+        "" if p is None else f"{p:.2f}",
+        params,
+    )
 
 
 def _answer(console: Console, answer: Answer | None) -> None:

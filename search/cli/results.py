@@ -43,18 +43,26 @@ def _list(storage: str | None, as_json: bool) -> None:
     answer(as_json, facts, lambda: show_studies(found, broken, root.location))
 
 
-@click.command(cls=Command, epilog=examples("front quickstart"))
+@click.command(cls=Command, epilog=examples("front quickstart", "front quickstart --confirmed"))
 @name_argument
+@click.option("--confirmed", is_flag=True, help="Print what `robustsearch confirm` has measured on the test split.")
 @storage_options
-def front(name: str, storage: str | None, as_json: bool) -> int:
+def front(name: str, confirmed: bool, storage: str | None, as_json: bool) -> int:
     """Print the Pareto front.
 
     Where no point is feasible, those nearest to the constraints are listed, and the exit code is 3.
     """
-    from search.cli.console import show_front
+    from search.cli.console import show_confirmed, show_front
+    from search.results import confirmed as confirmations
     from search.results.status import front_of
 
     study = opened(storage, name)
+    if confirmed:
+        any_left = bool(study.confirmed_front())
+        code = ExitCode.DONE if any_left else ExitCode.NO_FEASIBLE_POINT
+        facts = {"study": study.name, **confirmations.front_of(study), **failed("no confirmed point", code)}
+        answer(as_json, facts, lambda: show_confirmed(study))
+        return code
     found = front_of(study)
     code = ExitCode.DONE if found["front"] else ExitCode.NO_FEASIBLE_POINT
     answer(as_json, {**found, **failed("no feasible point", code)}, lambda: show_front(study))
@@ -74,7 +82,7 @@ def front(name: str, storage: str | None, as_json: bool) -> int:
 )
 @click.option(
     "--what",
-    type=click.Choice(["front", "points", "trials"]),
+    type=click.Choice(["front", "points", "trials", "confirmed"]),
     default="points",
     show_default=True,
     help="The rows of the table.",
@@ -82,7 +90,7 @@ def front(name: str, storage: str | None, as_json: bool) -> int:
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write [default: stdout].")
 @storage_options
 def export(name: str, format_: str | None, what: Any, output: Path | None, storage: str | None, as_json: bool) -> None:
-    """Write a table of the front, the points or the trials."""
+    """Write a table of the front, the points, the trials or the confirmed points."""
     from search.results import exporters
 
     study = opened(storage, name)

@@ -127,7 +127,7 @@ class Launch:
                 with self._watchdog.over(connection.alive):
                     self._ended = self._probe(connection)
             finally:
-                with self._watchdog.over(_for_seconds(LEAVING_SECONDS)):
+                with self._watchdog.over(for_seconds(LEAVING_SECONDS)):
                     stack.close()
         return self._ended
 
@@ -220,7 +220,7 @@ class _Guarded:
             self._say(f"the view failed, and the search goes on without it: {type(error).__name__}: {error}")
 
 
-def _for_seconds(seconds: float) -> Callable[[], bool]:
+def for_seconds(seconds: float) -> Callable[[], bool]:
     until = time.monotonic() + seconds
     return lambda: time.monotonic() < until
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,78 +14,25 @@ from search import objectives
 from search.files.fields import bound
 from search.objectives import pareto
 from search.results.bootstrap import Sample, p_nondominated, unpacked
+from search.results.confirmed_network import (
+    Accuracy,
+    AttackResult,
+    Corrupted,
+    CurvePoint,
+    Network,
+    Replicate,
+    attack_result,
+    label,
+    replicate,
+)
 from search.results.table import PointRow
 from search.study.spec import StudySpec
-from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, wilson
-from trainables.store.confirmations import ALL, Confirmation, bits, examples_name, packed
+from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY
+from trainables.store.confirmations import ALL, Confirmation, examples_name
 from trainables.store.records import Point
 
 _ACCURACIES = (ROBUST_ACCURACY, CLEAN_ACCURACY)
 _SIZES = ("sparsity", "nonzero", "prunable", "macs_dense", "macs_effective")
-_ROUNDING = 1e-9
-"""How far a radius may be from the protocol's and be the same."""
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A share of examples with its 95 % Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-    correct: int
-    examples: int
-
-    @classmethod
-    def of(cls, correct: int, examples: int) -> Accuracy:
-        """Return the accuracy of `correct` of `examples`."""
-        return cls(correct / examples, *wilson(correct, examples), correct, examples)
-
-
-@dataclass(frozen=True)
-class AttackResult:
-    """One attack on one network: how many examples it was run on, and how many of them it broke. Units: seconds."""
-
-    attack: str
-    label: str
-    eps: float
-    eps_text: str
-    attacked: int
-    broken: int
-    seconds: float
-    spec: Mapping[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """The accuracy that is left at a radius: under the worst of all attacks of at most this radius."""
-
-    eps: float
-    accuracy: Accuracy
-
-
-@dataclass(frozen=True)
-class Corrupted:
-    """The accuracy on corrupted images, such as those of `gaussian_noise` at a severity."""
-
-    name: str
-    label: str
-    accuracy: Accuracy
-
-
-@dataclass(frozen=True)
-class Replicate:
-    """The network of one training seed. `verdicts` are the bits, as hex, of the examples that no attack broke."""
-
-    seed: int
-    robust: Accuracy
-    clean: Accuracy
-    sparsity: float
-    weights_sha256: str
-    verdicts: str = field(repr=False)
-    clean_verdicts: str = field(repr=False)
-
-
 _APART = {"column": False}
 
 
@@ -173,55 +119,6 @@ class ConfirmedRow:
         return next(each.verdicts for each in self.replicates if each.weights_sha256 == self.weights_sha256)
 
 
-class Network:
-    """The results for one network on one set of examples; which attack was first does not matter."""
-
-    def __init__(self, results: Sequence[Confirmation]) -> None:
-        """Take all results of one network, of which one is the clean accuracy."""
-        self.results = results
-        self.clean = next(result for result in results if result.role == "clean")
-        self.examples = self.clean.examples
-
-    @property
-    def complete(self) -> bool:
-        """Whether the results of all planned attacks are there."""
-        names = {result.attack for result in self.results}
-        return all(names.issuperset(result.planned) for result in self.results)
-
-    @cached_property
-    def attacks(self) -> tuple[Confirmation, ...]:
-        """The attacks, which count towards the worst, in the order in which they were run."""
-        found = (result for result in self.results if result.role == "attack")
-        return tuple(sorted(found, key=lambda result: (result.eps, result.started, result.attack)))
-
-    def robust(self, eps: float) -> int:
-        """Return the bits of the examples that are correct clean, and that no attack of at most this radius broke."""
-        broken = 0
-        for attack in self.attacks:
-            if attack.distances is not None:
-                broken |= _nearer(attack.distances, eps)
-            elif attack.eps <= eps + _ROUNDING:
-                broken |= bits(attack.attacked) & ~bits(attack.correct)
-        return bits(self.clean.correct) & ~broken
-
-    def accuracy(self, eps: float) -> Accuracy:
-        """Return the accuracy under the worst of the attacks of at most this radius."""
-        return Accuracy.of(self.robust(eps).bit_count(), self.examples)
-
-    def curve(self) -> tuple[CurvePoint, ...]:
-        """Return the accuracy at each radius of an attack, from 0 on, and where a minimum-norm attack breaks more."""
-        radii = {0.0, *(attack.eps for attack in self.attacks if attack.distances is None)}
-        for attack in self.attacks:
-            finite = sorted(d for d in attack.distances or () if d is not None and d > 0)
-            radii |= {finite[at] for at in np.linspace(0, len(finite) - 1, 21).round().astype(int)} if finite else set()
-        return tuple(CurvePoint(eps, self.accuracy(eps)) for eps in sorted(radii))
-
-
-def _nearer(distances: Sequence[float | None], eps: float) -> int:
-    near = [distance is not None and distance <= eps + _ROUNDING for distance in distances]
-    return int.from_bytes(np.packbits(near).tobytes())
-
-
 def rows(
     spec: StudySpec, points: Iterable[PointRow], results: Iterable[Confirmation], examples: int | str | None = None
 ) -> list[ConfirmedRow]:
@@ -279,7 +176,7 @@ def _others(networks: Mapping[str, Network], weights: str, ids: set[str], seed: 
 def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> ConfirmedRow:
     own, eps = networks[0], float(spec.protocol.eps)
     robust, clean = own.accuracy(eps), own.accuracy(0.0)
-    replicates = tuple(_replicate(network, eps) for network in networks)
+    replicates = tuple(replicate(network, eps) for network in networks)
     spread: dict[str, Any] = {}
     for name, values in {
         ROBUST_ACCURACY: [each.robust.value for each in replicates],
@@ -316,7 +213,7 @@ def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> Confi
         rank=None,
         rank_estimate=None,
         noise_off_accuracy=off.correct_count / off.examples if off else None,
-        attack=_label(own, eps),
+        attack=label(own, eps),
         split="test",
         tier="confirmed",
         limit=own.clean.limit,
@@ -325,7 +222,7 @@ def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> Confi
         code_version=own.clean.code_version,
         started=min(result.started for network in networks for result in network.results),
         finished=max(result.finished for network in networks for result in network.results),
-        attacks=tuple(_attack(result) for result in own.attacks),
+        attacks=tuple(attack_result(result) for result in own.attacks),
         curve=own.curve(),
         corruptions=tuple(
             Corrupted(result.attack, result.label, Accuracy.of(result.correct_count, result.examples))
@@ -333,31 +230,6 @@ def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> Confi
             if result.role == "corruption"
         ),
         replicates=replicates,
-    )
-
-
-def _label(network: Network, eps: float) -> str:
-    """Return the names of the attacks at the protocol's radius."""
-    at = [a for a in network.attacks if a.distances is not None or abs(a.eps - eps) <= _ROUNDING]
-    return " + ".join(dict.fromkeys(attack.label for attack in at))
-
-
-def _attack(result: Confirmation) -> AttackResult:
-    broken = result.attacked_count - result.correct_count
-    named = (result.attack, result.label, result.eps, result.eps_text)
-    return AttackResult(*named, result.attacked_count, broken, result.seconds, result.spec)
-
-
-def _replicate(network: Network, eps: float) -> Replicate:
-    clean = network.clean
-    return Replicate(
-        seed=clean.seed,
-        robust=network.accuracy(eps),
-        clean=network.accuracy(0.0),
-        sparsity=clean.sparsity,
-        weights_sha256=clean.weights_sha256,
-        verdicts=packed(network.examples, network.robust(eps)),
-        clean_verdicts=packed(network.examples, network.robust(0.0)),
     )
 
 
@@ -439,3 +311,22 @@ def _sample(spec: StudySpec, row: ConfirmedRow) -> Sample:
     verdicts = np.array([[unpacked(text, row.examples) for text in both] for both in texts])
     others = [objectives.values({**_mean(row), "sparsity": each.sparsity}, spec) for each in row.replicates]
     return Sample(verdicts, np.array(others))
+
+
+def details(row: ConfirmedRow) -> dict[str, Any]:
+    """Return what the columns of a confirmed point leave out, as JSON-able data."""
+    return {
+        "point": row.point,
+        "attacks": [asdict(attack) for attack in row.attacks],
+        "curve": [{"eps": at.eps, **asdict(at.accuracy)} for at in row.curve],
+        "corruptions": [{"name": c.name, "label": c.label, **asdict(c.accuracy)} for c in row.corruptions],
+        "seeds": [asdict(each) for each in row.replicates],
+        "verdicts": row.verdicts,
+    }
+
+
+def front_of(study: Any, examples: int | str | None = None) -> dict[str, Any]:
+    """Return the confirmed points of a study as JSON-able data: their columns, and apart what these leave out."""
+    found = study.confirmed(examples)
+    columns = study.table("confirmed", examples=examples).to_pylist()
+    return {"confirmed": columns, "details": [details(row) for row in found]}

@@ -228,15 +228,16 @@ class Study:
         """
         return list(self.progress().trials)
 
-    def table(self, what: What = "points", *, own_params: bool = False) -> pa.Table:
+    def table(self, what: What = "points", *, own_params: bool = False, examples: int | str | None = None) -> pa.Table:
         """Return the front, the points, the trials or the confirmed points as an Arrow table with documented columns.
 
         A point has the parameters of its trial, or, with `own_params`, those that it would be the last measurement for.
+        `examples` chooses the set of examples of confirmed points, as in `confirmed`.
         The metadata of the schema of points hold the names of the classes, where the study has them.
         """
         if what == "trials":
             return tables.table(TrialRow, self.trials(), self.spec.space)
-        kind, rows = self._rows_of(what)
+        kind, rows = self._rows_of(what, examples)
         if own_params:
             rows = [replace(row, params=row.own_params) for row in rows]
         table = tables.table(kind, rows, self.spec.space)
@@ -257,9 +258,11 @@ class Study:
                 return training_curves.curves(Stages(self.records.storage), record)
         raise SpecError(f"{self.name} has no trial {trial}; `robustsearch export {self.name} --what trials` lists them")
 
-    def _rows_of(self, what: What) -> tuple[type[PointRow | ConfirmedRow], Sequence[PointRow | ConfirmedRow]]:
+    def _rows_of(
+        self, what: What, examples: int | str | None
+    ) -> tuple[type[PointRow | ConfirmedRow], Sequence[PointRow | ConfirmedRow]]:
         if what == "confirmed":
-            return ConfirmedRow, self.confirmed()
+            return ConfirmedRow, self.confirmed(examples)
         return PointRow, self.front() if what == "front" else self.points()
 
     @property

@@ -47,7 +47,7 @@ def readable(table: pa.Table, *, what: str, study: str) -> Readable:
     has no column.
     """
     rows = table.to_pylist()
-    columns = _trial_columns() if what == "trials" else _point_columns(rows)
+    columns = {"trials": _trial_columns, "confirmed": _confirmed_columns}.get(what, _point_columns)(rows)
     columns += [
         (field.name.removeprefix(prefix), str(field.type) in ("int64", "double"), _named(field.name))
         for prefix in ("metric.", "param.")
@@ -99,7 +99,45 @@ def _point_columns(rows: list[dict[str, Any]]) -> list[Column]:
     return columns
 
 
-def _trial_columns() -> list[Column]:
+def _confirmed_columns(rows: list[dict[str, Any]]) -> list[Column]:
+    columns: list[Column] = [
+        ("point", False, _named("point")),
+        ("sparsity (%)", True, lambda row: percent_sparsity(row["sparsity"])),
+        ("robust accuracy (%)", True, _accuracy("robust_accuracy")),
+        ("clean accuracy (%)", True, _accuracy("clean_accuracy")),
+        ("estimate (%)", True, lambda row: f"{100 * row['estimate']:.1f}"),
+        ("fell by", True, lambda row: f"{100 * row['drop']:.1f}"),
+        ("rank", True, rank),
+        ("on the front", False, front_change),
+        ("p (non-dominated)", True, lambda row: "" if (p := row["p_nondominated"]) is None else f"{p:.2f}"),
+        ("nonzero", True, _named("nonzero")),
+    ]
+    if any(row["seeds"] > 1 for row in rows):
+        columns.insert(3, ("over seeds (%)", True, over_seeds))
+    return columns
+
+
+def over_seeds(row: dict[str, Any]) -> str:
+    """Write the mean robust accuracy of a confirmed point with its standard deviation, in percent."""
+    mean, deviation, seeds = row["robust_accuracy_mean"], row["robust_accuracy_sd"], row["seeds"]
+    return "" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f} ({seeds})"
+
+
+def rank(row: dict[str, Any]) -> str:
+    """Write the rank of a confirmed point by robust accuracy, and the one before where that was another."""
+    now, then = row["rank"], row["rank_estimate"]
+    return "" if now is None else str(now) if now == then else f"{then} → {now}"
+
+
+def front_change(row: dict[str, Any]) -> str:
+    """Write whether a confirmed point is on the front, and what has changed."""
+    if not row["complete"]:
+        return "incomplete"
+    now, then = row["on_front"], row["on_search_front"]
+    return ("yes" if then else "joined") if now else "left" if then else ""
+
+
+def _trial_columns(rows: list[dict[str, Any]]) -> list[Column]:
     return [
         ("trial", True, _named("trial")),
         ("state", False, lambda row: row["state"] or "unfinished"),
@@ -137,9 +175,12 @@ def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
     """Return how the numbers were measured: protocol, examples, split, seeds, interval."""
     if what == "trials":
         return f"Trials of the study {study}."
-    title = f"{'Pareto front' if what == 'front' else 'Measured points'} of the study {study}"
+    titles = {"front": "Pareto front", "confirmed": "Confirmed points"}
+    title = f"{titles.get(what, 'Measured points')} of the study {study}"
     if not rows:
         return f"{title}: no point so far."
+    if what == "confirmed":
+        return _confirmed_caption(rows, title)
 
     def all_of(name: str) -> str:
         return ", ".join(str(value) for value in sorted({row[name] for row in rows if row[name] is not None}))
@@ -152,6 +193,24 @@ def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
         f"{NORMS.get(all_of('norm'), all_of('norm'))}, eps = {all_of('eps_text')}, n = {all_of('examples')} examples; "
         f"{tier} on the {all_of('split')} split; {seeds} seed{'s' if seeds > 1 else ''}; "
         "95 % Wilson confidence intervals in brackets."
+    )
+
+
+def _confirmed_caption(rows: list[dict[str, Any]], title: str) -> str:
+    def all_of(name: str) -> str:
+        return ", ".join(str(value) for value in sorted({row[name] for row in rows if row[name] is not None}))
+
+    norm, seeds = NORMS.get(all_of("norm"), all_of("norm")), sorted({row["seeds"] for row in rows})
+    counts = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+    many = f"mean ± standard deviation over {counts} training seeds"
+    spread = many if seeds[-1] > 1 else "1 training seed"
+    attacks = " or ".join(sorted({row["attack"] for row in rows}))
+    return (
+        f"{title} ({all_of('data')}, {all_of('model')}, {all_of('recipe')}): robust accuracy on the test split, per "
+        f"example under the worst of {attacks}, {norm}, eps = {all_of('eps_text')}, n = {all_of('examples')} examples; "
+        f"{spread}; 95 % Wilson confidence intervals in brackets. Estimates are of the search: "
+        f"{all_of('estimate_attack')}, n = {all_of('estimate_examples')} validation examples; p by the bootstrap over "
+        "examples and seeds."
     )
 
 

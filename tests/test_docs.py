@@ -19,6 +19,7 @@ import search
 from search.cli import main
 from search.cluster import spec as cluster_spec
 from search.early_stopping import SCHEDULERS, Scheduler
+from search.results.confirmed import ConfirmedRow
 from search.results.exporters import EXPORTERS
 from search.results.table import PointRow, TrialRow, columns
 from search.samplers import SAMPLERS, Sampler
@@ -223,8 +224,13 @@ def test_every_kind_is_described_with_the_keys_of_its_own(
             assert any(f"`{kind}`" in bullet for bullet in bullets), f"{page} does not list {registry.family} {kind}"
 
 
-@pytest.mark.parametrize(("heading", "kind"), [("## Points and front", PointRow), ("## Trials", TrialRow)])
-def test_every_column_is_described_in_its_order(heading: str, kind: type[PointRow] | type[TrialRow]) -> None:
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [("## Points and front", PointRow), ("## Trials", TrialRow), ("## Confirmed points", ConfirmedRow)],
+)
+def test_every_column_is_described_in_its_order(
+    heading: str, kind: type[PointRow] | type[TrialRow] | type[ConfirmedRow]
+) -> None:
     described = re.findall(r"^\| `(\w+)` \| \S", section("columns.md", heading), re.M)
     assert described == [column.name for column in columns(kind)]
 

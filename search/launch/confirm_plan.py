@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from search.cluster.base import Cluster
 from search.cluster.spec import resolve
 from search.launch.code import code_paths
@@ -20,11 +18,10 @@ from search.results.table import PointRow
 from search.store import catalogue, confirmations
 from search.store.records import Records
 from search.study.spec import StudySpec
-from trainables.attacks import ATTACKS
 from trainables.core.errors import ExitCode, RobustsearchError, SpecError, StorageError
 from trainables.core.registry import nearest
 from trainables.core.spec import plain
-from trainables.method.confirmation import CLASSES, CLEAN, ENSEMBLE, Step, groups
+from trainables.method.confirmation import CLEAN, ENSEMBLE, Step, ensemble, groups
 from trainables.store import paths
 from trainables.store.confirmations import examples_name
 from trainables.store.records import Point, TrialRecord
@@ -73,7 +70,7 @@ class ConfirmPlan:
     again: tuple[PointRow, ...]
     seeds: tuple[int, ...]
     limit: int | None
-    ensemble: str
+    first: str
     corruptions: bool
     missing: tuple[str, ...]
 
@@ -116,7 +113,7 @@ class ConfirmPlan:
     def steps(self, network: Network, others: Sequence[Network]) -> dict[str, tuple[Step, ...]]:
         """Return what is measured of a network, by group; `others` are the networks of the same seed."""
         sources = self.sources(network, others)
-        options: dict[str, Any] = {"ensemble": self.ensemble, "corruptions": self.corruptions}
+        options: dict[str, Any] = {"first": self.first, "corruptions": self.corruptions}
         return groups(self.spec.protocol, sources, **options)
 
     def sources(self, network: Network, others: Sequence[Network]) -> dict[str, dict[str, Any]]:
@@ -209,7 +206,7 @@ def plan(
     resolved = resolve(cluster)
     root = Storage(str(storage or resolved.storage or catalogue.DEFAULT_STORAGE))
     study = Study(Records.open(catalogue.study_storage(root, name), plugins=True))
-    ensemble = _ensemble(attack, study, resolved)
+    first = _first_attack(attack, study, resolved)
     rows, again = _chosen(study, points)
     stages = Stages(study.records.storage)
     kept = [row for row in rows if stages.find(row.measured.stage) is not None]
@@ -232,7 +229,7 @@ def plan(
         again=tuple(row for row in again if row in kept),
         seeds=tuple(range(own, own + seeds)),
         limit=examples,
-        ensemble=ensemble,
+        first=first,
         corruptions=corruptions,
         missing=missing,
     )
@@ -257,26 +254,19 @@ def _chosen(study: Study, points: Sequence[str]) -> tuple[list[PointRow], list[P
     return rows, rows
 
 
-def _ensemble(kind: str, study: Study, cluster: Cluster) -> str:
-    """Return the kind of the first attack; what AutoAttack cannot attack gets ours.
+def _first_attack(kind: str, study: Study, cluster: Cluster) -> str:
+    """Return the kind of the first attack.
 
     Raises:
         SpecError: there is no such attack, it has no such norm, or its package is not installed.
     """
-    if kind not in ATTACKS:
-        raise SpecError(f"--attack {kind}: no such attack{nearest(kind, ATTACKS)}; allowed: {', '.join(ATTACKS)}")
-    if kind == ENSEMBLE and study.records.fingerprint.classes < CLASSES:
-        kind = "aa" if "aa" in ATTACKS else "pgd"
-    try:
-        ATTACKS[kind].model_validate({"norm": study.spec.protocol.attack.norm})
-    except ValidationError:
-        raise SpecError(f"--attack {kind}: it has no norm {study.spec.protocol.attack.norm}") from None
-    if kind == ENSEMBLE and cluster.this_machine and importlib.util.find_spec("pyautoattack") is None:
+    found = ensemble(kind, study.spec.protocol.attack.norm, study.records.fingerprint.classes)
+    if found == ENSEMBLE and cluster.this_machine and importlib.util.find_spec("pyautoattack") is None:
         raise SpecError(
             "AutoAttack needs the package pyautoattack; install it with: pip install 'robustsearch[confirm]', or give "
             "another --attack"
         )
-    return kind
+    return found
 
 
 def plan_data(plan: ConfirmPlan) -> dict[str, Any]:

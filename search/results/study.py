@@ -15,8 +15,9 @@ from search.results import curves as training_curves
 from search.results import table as tables
 from search.results.confirmed import ConfirmedRow
 from search.results.curves import Curve
+from search.results.exporters.base import What
 from search.results.progress import Snapshot, snapshot
-from search.results.table import PointRow, TrialRow, What
+from search.results.table import PointRow, TrialRow
 from search.store import catalogue, confirmations
 from search.store.confirmations import DamagedConfirmation
 from search.store.live import RunningTrial, driver_state

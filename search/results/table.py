@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,9 +27,6 @@ PARAM = "param."
 
 METRIC = "metric."
 """Prefix of the column of a metric, before its name."""
-
-What = Literal["front", "points", "trials", "confirmed"]
-"""The tables of a study."""
 
 
 @dataclass(frozen=True)

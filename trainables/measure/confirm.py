@@ -149,6 +149,9 @@ def _attacked(
     # Neither one lucky draw of the noise nor the first error of another network is the strongest input.
     keep: Keep = "worst" if step.role == "noise_off" or (source is None and not noisy) else "last"
     seen = Eot(target, EOT) if isinstance(target, Noisy) else target
+    if keep == "worst" and step.attack.sparing:
+        everything = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        return attacks.hunt(step.attack, seen, x, y, eps=float(step.eps), generator=generator, standing=everything)
     return attacks.run(step.attack, seen, x, y, eps=float(step.eps), generator=generator, keep=keep)
 
 

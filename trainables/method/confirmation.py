@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
+from trainables.core.errors import SpecError
+from trainables.core.registry import nearest
 from trainables.core.spec import Eps, Spec
 from trainables.method.protocol import Protocol
 from trainables.store.confirmations import Role
@@ -18,6 +20,10 @@ ENSEMBLE = "autoattack"
 """The attack that counts most, by default: the original AutoAttack."""
 CLASSES = 4
 """The number of classes that its losses need."""
+SWEEP = "apgd-t"
+"""The attack at the other radii."""
+TRANSFER = "apgd-ce"
+"""The attack on other networks, whose inputs are shown to the one that is measured."""
 MULTIPLES = ("1/4", "1/2", "2", "4", "8")
 """Radii of the sweep in units of the protocol's; 0 and 1 are measured anyway."""
 EOT = 20
@@ -63,23 +69,40 @@ CLEAN = Step(name="clean", role="clean")
 """The first step of every group."""
 
 
+def ensemble(kind: str, norm: str, classes: int) -> str:
+    """Return the kind of the attack that comes first; what AutoAttack cannot attack is attacked otherwise.
+
+    Raises:
+        SpecError: there is no such attack, or it has no such norm.
+    """
+    if kind not in ATTACKS:
+        raise SpecError(f"--attack {kind}: no such attack{nearest(kind, ATTACKS)}; allowed: {', '.join(ATTACKS)}")
+    if kind == ENSEMBLE and classes < CLASSES:
+        kind = "apgd-t"
+    try:
+        ATTACKS[kind].model_validate({"norm": norm})
+    except ValidationError as error:
+        raise SpecError(f"--attack {kind}: it is no attack in {norm} as it is: {error.errors()[0]['msg']}") from None
+    return kind
+
+
 def groups(
-    protocol: Protocol, sources: Iterable[str], *, ensemble: str = ENSEMBLE, corruptions: bool = False
+    protocol: Protocol, sources: Iterable[str], *, first: str = ENSEMBLE, corruptions: bool = False
 ) -> dict[str, tuple[Step, ...]]:
     """Return the steps by group; a step is run on the examples that no step before it in its group has broken.
 
-    `sources` are the names of other networks whose adversarial examples are tried. `ensemble` is the kind of the attack
+    `sources` are the names of other networks whose adversarial examples are tried. `first` is the kind of the attack
     that comes first; networks with noise are attacked by gradients averaged over it instead.
     """
     norm, eps = protocol.attack.norm, protocol.eps
-    first = _of_noise(norm, eps) if protocol.noise else (_step(ensemble, ensemble, norm, eps),)
+    begin = _of_noise(norm, eps) if protocol.noise else (_step(first, first, norm, eps),)
     square = _step("square", "square", norm, eps)
     found = {
-        "attacks": (*first, square, *_transfers(norm, eps, [*([NOISE_OFF] if protocol.noise else []), *sources])),
+        "attacks": (*begin, square, *_transfers(norm, eps, [*([NOISE_OFF] if protocol.noise else []), *sources])),
         "curve": (*(() if protocol.noise else (_step("fmn", "fmn", norm, eps),)), *_sweep(norm, eps)),
     }
     if protocol.noise:
-        off = _step(NOISE_OFF, ensemble, norm, eps)
+        off = _step(NOISE_OFF, first, norm, eps)
         found["noise off"] = (off.model_copy(update={"role": "noise_off", "source": NOISE_OFF}),)
     if corruptions:
         found["corruptions"] = tuple(_corruptions())
@@ -99,18 +122,14 @@ def _step(name: str, kind: str, norm: str, eps: Eps) -> Step:
 
 
 def _of_noise(norm: str, eps: Eps) -> tuple[Step, ...]:
-    """Return the attacks on a network with noise: APGD on two losses where it is known, else PGD."""
-    kinds = [kind for kind in ("apgd-ce", "apgd-dlr") if kind in ATTACKS]
-    return tuple(_step(kind, kind, norm, eps) for kind in kinds) or (_pgd("pgd", norm, eps, 100),)
-
-
-def _pgd(name: str, norm: str, eps: Eps, steps: int) -> Step:
-    return Step(name=name, attack=ATTACKS["pgd"].model_validate({"norm": norm, "steps": steps}), eps=eps)
+    """Return the attacks on a network with noise, those of AutoAttack's version for such networks."""
+    return tuple(_step(kind, kind, norm, eps) for kind in ("apgd-ce", "apgd-dlr"))
 
 
 def _transfers(norm: str, eps: Eps, sources: Iterable[str]) -> Iterator[Step]:
     for source in sources:
-        yield _pgd(f"transfer-{source}", norm, eps, 50).model_copy(update={"source": source})
+        step = _step(f"transfer-{source}", TRANSFER, norm, eps)
+        yield step.model_copy(update={"source": source})
 
 
 def _sweep(norm: str, eps: Eps) -> Iterator[Step]:
@@ -118,8 +137,7 @@ def _sweep(norm: str, eps: Eps) -> Iterator[Step]:
     radii = {float(radius): (multiple, radius) for multiple in MULTIPLES if (radius := _radius(eps, multiple, norm))}
     for multiple, radius in (radii[each] for each in sorted(radii)):
         named = f"sweep-{float(Fraction(multiple)):g}"
-        kind = next((kind for kind in ("apgd-t",) if kind in ATTACKS), None)
-        yield _pgd(named, norm, radius, 100) if kind is None else _step(named, kind, norm, radius)
+        yield _step(named, SWEEP, norm, radius)
 
 
 def _radius(eps: Eps, multiple: str, norm: str) -> Eps | None:

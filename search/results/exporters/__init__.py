@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.results.exporters.base import Exporter
+from search.results.exporters.base import Exporter, What
 from search.results.exporters.csv import Csv
 from search.results.exporters.json import Json
 from search.results.exporters.latex import Latex

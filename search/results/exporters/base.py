@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from search.files.messages import printable
 from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+What = Literal["front", "points", "trials", "confirmed"]
+"""The tables of a study."""
 
 
 class Exporter(Spec):

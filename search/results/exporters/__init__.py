@@ -19,7 +19,6 @@ from trainables.core.registry import Registry, nearest
 
 if TYPE_CHECKING:
     from search.results.study import Study
-    from search.results.table import What
 
 EXPORTERS: Registry[Exporter] = Registry(
     "exporter", Exporter, {"csv": Csv, "parquet": Parquet, "json": Json, "markdown": Markdown, "latex": Latex}

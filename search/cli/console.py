@@ -267,7 +267,7 @@ def show_status(state: Status) -> None:
         {
             "study": summary.study,
             "in": state.storage,
-            "driver": summary.driver or "none: no launch is running",
+            "driver": progress.driver_text(now),
             "trials": told["trials"],
             **({"networks": "; ".join(map(str, state.networks))} if state.networks else {}),
             **{name: told[name] for name in ("points", "hypervolume")},
@@ -304,7 +304,7 @@ def show_progress(now: Snapshot) -> None:
     from search.results.text_plot import front_plot
 
     console = _Out(sys.stdout)
-    _facts(console, {"study": now.study, "driver": now.driver or "none: no launch is running", **progress.lines(now)})
+    _facts(console, {"study": now.study, "driver": progress.driver_text(now), **progress.lines(now)})
     if now.trials:
         console.print()
         _running(console, now.trials)

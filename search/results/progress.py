@@ -29,7 +29,8 @@ class Snapshot:
     `issued` trials have a record; of these `finished` have ended, `running` run, `damaged` cannot be read, and the
     others wait. `points` count those of running trials too. `front_points` are the front, from dense to sparse, and
     `trials` are those that run, as far as the driver of the study says. `rate` is in trials per hour of this launch.
-    `driver` is None where no launch runs; then there is neither `rate` nor `remaining`.
+    `driver` is None where no launch runs; then there is neither `rate` nor `remaining`. `killed` is the process of a
+    launch that ended without saying so.
 
     Units: `elapsed` (of this launch) and `remaining` seconds.
     """
@@ -52,6 +53,7 @@ class Snapshot:
     trials: tuple[RunningTrial, ...] = ()
     front_points: tuple[Point, ...] = ()
     driver: str | None = None
+    killed: str | None = None
     objectives: tuple[str, ...] = ()
 
     @property
@@ -120,6 +122,7 @@ def snapshot(records: Records, state: DriverState, front: Sequence[Point], hyper
         trials=running,
         front_points=tuple(front),
         driver=str(state.driver) if state.driver else None,
+        killed=str(state.dead) if state.dead else None,
         objectives=tuple(records.spec.objectives),
     )
 
@@ -182,6 +185,13 @@ def lines(now: Snapshot) -> dict[str, str]:
         left = f", about {duration(now.remaining)} left" if now.remaining else ""
         found["time"] = f"{duration(now.elapsed)}{left}"
     return found
+
+
+def driver_text(now: Snapshot) -> str:
+    """Return which process runs the search, or that none does."""
+    if now.killed is not None:
+        return f"none: {now.killed}, no longer runs; it was killed"
+    return now.driver or "none: no launch is running"
 
 
 def rate_text(rate: float) -> str:

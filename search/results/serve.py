@@ -16,11 +16,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from search.files.messages import printable
-from search.results.watching import Seen, Watched
+from search.results import report
+from search.results.watching import Watched
 from trainables.core.errors import RobustsearchError, SpecError
 
 ADDRESS = "127.0.0.1"
-REFRESH_SECONDS = 5
+REFRESH_SECONDS = 5.0
+"""After how many seconds a page loads itself again, or later, where drawing it takes long."""
+RENDER_SHARE = 0.05
+"""The share of a processor's time that one open page may take from the search."""
 RENDER_EVERY = 2.0
 """Seconds for which a page is served again as it was drawn."""
 
@@ -51,6 +55,7 @@ class ReportServer(ThreadingHTTPServer):
         self._watched = watched
         self._lock = threading.Lock()
         self._page: tuple[float, HTTPStatus, bytes] | None = None
+        self._refresh = REFRESH_SECONDS
 
     @property
     def url(self) -> str:
@@ -65,15 +70,21 @@ class ReportServer(ThreadingHTTPServer):
     def page(self) -> tuple[HTTPStatus, bytes]:
         """Return the page as it is now; drawn once for all who ask at a time."""
         with self._lock:
-            now = time.monotonic()
-            if self._page is None or now - self._page[0] >= RENDER_EVERY:
-                self._page = now, *self._draw()
+            began = time.monotonic()
+            if self._page is None or began - self._page[0] >= RENDER_EVERY:
+                status, page = self._draw()
+                drawn = time.monotonic()
+                self._page = drawn, status, page
+                self._refresh = max(REFRESH_SECONDS, (drawn - began) / RENDER_SHARE)
             return self._page[1:]
 
     def _draw(self) -> tuple[HTTPStatus, bytes]:
         try:
             seen = self._watched.look()
-            text = drawn(self._watched, seen)
+            if self._watched.study is None:
+                return HTTPStatus.OK, _message(self._watched.name, seen.note).encode()
+            # After the end nothing changes.
+            text = report.render(self._watched.study, refresh=None if seen.over else self._refresh)
         except RobustsearchError as error:
             return HTTPStatus.SERVICE_UNAVAILABLE, _message(self._watched.name, str(error)).encode()
         return HTTPStatus.OK, text.encode()
@@ -112,15 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def drawn(watched: Watched, seen: Seen) -> str:
-    """Return the page of what is to be seen."""
-    return _message(watched.name, seen.note)
-
-
-def _message(title: str, text: str, *, refresh: int = REFRESH_SECONDS) -> str:
+def _message(title: str, text: str, *, refresh: float = REFRESH_SECONDS) -> str:
     shown, heading = html.escape(printable(text)), html.escape(printable(title) or "robustsearch")
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{refresh}">'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{refresh:.0f}">'
         f"<title>{heading}</title><body style='font: 16px sans-serif; margin: 2em'><h1>{heading}</h1><p>{shown}</p>"
     )
 

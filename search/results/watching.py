@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from search.files.messages import counted
 from search.results.progress import Snapshot
 from search.results.study import Study
 from search.store import catalogue, driver_lock
 from search.store.records import Records
-from trainables.store import lease, paths
 from trainables.store.storage import Storage
 
 
@@ -59,11 +59,11 @@ class Watched:
 
     def _ending(self, now: Snapshot) -> str:
         resumes = f"`robustsearch launch` with the same study resumes it in {self.storage.location}"
-        if (dead := lease.holder(self.storage, paths.DRIVER)) is not None:
-            return f"the launch was killed: {dead} no longer runs; {resumes}"
+        if now.killed is not None:
+            return f"the launch was killed: {now.killed}, no longer runs; {resumes}"
         if now.to_come or now.waiting:
             left = ", ".join(
                 f"{count} {state}" for state, count in now.counts.items() if state in ("waiting", "to come")
             )
             return f"no launch is running ({left}); {resumes}"
-        return f"the search is complete: all {now.target} trials have ended"
+        return f"the search is complete: {counted(now.target, 'trial')} ended"

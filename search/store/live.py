@@ -18,9 +18,8 @@ from typing import Self
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from search.store import driver_lock
 from trainables.core.errors import StorageError
-from trainables.store import paths
+from trainables.store import lease, paths
 from trainables.store.lease import BEAT_EVERY, STALE_AFTER, Holder
 from trainables.store.storage import Storage
 
@@ -80,10 +79,14 @@ _LIVE = TypeAdapter(Live)
 
 @dataclass(frozen=True)
 class DriverState:
-    """The process that drives a study and what it knows, None where there is none, or it has written nothing."""
+    """The process that drives a study and what it knows, None where there is none, or it has written nothing.
+
+    `dead` is a driver that ended without leaving the study: it was killed.
+    """
 
     driver: Holder | None
     live: Live | None
+    dead: Holder | None = None
 
 
 def driver_state(storage: Storage) -> DriverState:
@@ -92,8 +95,10 @@ def driver_state(storage: Storage) -> DriverState:
     Raises:
         StorageError: the storage refuses.
     """
-    driver = driver_lock.driver(storage)
-    return DriverState(driver, None if driver is None else _read(storage, driver, time.time()))
+    now, holder = time.time(), lease.holder(storage, paths.DRIVER)
+    if holder is None:
+        return DriverState(None, None)
+    return DriverState(holder, _read(storage, holder, now)) if holder.alive(now) else DriverState(None, None, holder)
 
 
 def _read(storage: Storage, driver: Holder, now: float) -> Live | None:

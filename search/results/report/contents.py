@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +140,7 @@ def _facts(row: PointRow) -> dict[str, str]:
         "multiply-accumulates": f"{row.macs_effective} of {row.macs_dense}" if row.macs_effective is not None else "",
         "recipe": row.recipe or "",
         "model": row.model or "",
-        **{path.removeprefix("recipe."): _value(value) for path, value in row.own_params.items()},
+        **{path: _value(value) for path, value in row.own_params.items()},
         "epochs": f"{row.epochs_trained} trained, {row.epochs_shared} shared",
         "time": progress.duration(row.seconds),
         "seed": str(row.seed),
@@ -152,6 +152,9 @@ def _facts(row: PointRow) -> dict[str, str]:
 
 
 def _value(value: Any) -> str:
+    """Write a setting as YAML does, except that numbers are rounded."""
+    if isinstance(value, Mapping):
+        return f"{{{_fields(value)}}}"
     return "null" if value is None else number(value)
 
 
@@ -168,7 +171,6 @@ def _confirmed(rows: Sequence[ConfirmedRow]) -> Table | None:
         "clean (%)",
         "non-dominated",
         "n",
-        "attacks",
     )
     found = [
         (
@@ -180,13 +182,16 @@ def _confirmed(rows: Sequence[ConfirmedRow]) -> Table | None:
             _spread(row),
             _bracketed(row.clean_accuracy, row.clean_accuracy_low, row.clean_accuracy_high),
             "" if row.p_nondominated is None else f"{row.p_nondominated:.2f}{' (front)' if row.on_front else ''}",
-            str(row.examples),
-            one_line(row.attack) + ("" if row.complete else " (not all yet)"),
+            str(row.examples) + ("" if row.complete else " (not all attacks yet)"),
         )
         for row in rows
     ]
-    numeric = (False, *(True,) * 8, False)
-    return Table("confirmed", headings, numeric, found, [row.point for row in rows])
+    attacks = " and ".join(sorted({one_line(row.attack) for row in rows}))
+    caption = (
+        f"Attacks: {attacks}. 95 % Wilson intervals in brackets. non-dominated: the probability that no other "
+        "confirmed point is better in every objective, over resampled examples and seeds."
+    )
+    return Table("confirmed", headings, (False, *(True,) * 8), found, [row.point for row in rows], caption)
 
 
 def _bracketed(value: float, low: float, high: float) -> str:
@@ -204,13 +209,13 @@ def _overfitting(found: Gathered) -> Table | None:
     rows = []
     for trial, curves in found.curves.items():
         for curve in curves:
-            known = [(e.robust_accuracy, e.epoch) for e in curve.epochs if e.robust_accuracy is not None]
-            if len(known) > 1:
-                best, last = max(known, key=lambda each: (each[0], -each[1])), known[-1]
-                epochs = f"{best[1] - curve.first} of {curve.length}"
-                fell = f"{100 * (best[0] - last[0]):.1f}"
-                cells = (str(trial), curve.kind, f"{100 * best[0]:.1f}", epochs, f"{100 * last[0]:.1f}", fell)
-                rows.append((*cells, str(curve.examples)))
+            if (best := search_charts.best_epoch(curve)) is not None:
+                last = next(e for e in reversed(curve.epochs) if e.robust_accuracy is not None)
+                top, end = best.robust_accuracy or 0.0, last.robust_accuracy or 0.0
+                training = (str(trial), f"{curve.kind} {curve.phase}")
+                epochs = f"{best.epoch - curve.first} of {curve.length}"
+                fell = f"{100 * (top - end):.1f}"
+                rows.append((*training, f"{100 * top:.1f}", epochs, f"{100 * end:.1f}", fell, str(curve.examples)))
     headings = ("trial", "training", "best robust (%)", "at epoch", "last robust (%)", "fell by (points)", "n")
     numeric = (True, False, *(True,) * 5)
     return Table("overfitting", headings, numeric, rows, [None] * len(rows)) if rows else None
@@ -267,8 +272,8 @@ def _protocol(found: Gathered) -> dict[str, str]:
     }
 
 
-def _fields(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in values.items())
+def _fields(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {_value(value)}" for name, value in values.items())
 
 
 def _environment(found: Gathered) -> dict[str, str]:

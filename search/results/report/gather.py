@@ -31,6 +31,9 @@ MOST_NETWORKS = 40
 LARGEST_NETWORKS = 2 * 1024**3
 """How many bytes of stored networks are read for that."""
 
+MOST_STAGES = 5000
+"""How many stages' descriptions are read to tell training from measuring."""
+
 Work = Literal["complete", "stopped", "failed"]
 Kind = Literal["front", "flagged", "dominated", "infeasible", "screened", "invalid"]
 
@@ -48,12 +51,17 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the trials that ended one way took: their number, epochs trained and taken over, seconds."""
+    """What the trials that ended one way took: their number, epochs trained and taken over, seconds.
+
+    `measuring` are the seconds that no stored stage accounts for: measuring, loading and saving. It is None where
+    stages are missing.
+    """
 
     trials: int = 0
     epochs: int = 0
     shared: int = 0
     seconds: float = 0.0
+    measuring: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def gather(study: Study) -> Gathered:
         trials=study.trials(),
         confirmed=study.confirmed(),
         progressed=progress_of(study.spec, outcomes),
-        costs=costs(outcomes),
+        costs=costs(outcomes, _seconds_in_stages(study)),
         curves=_curves(study, shown),
         networks=_networks(study, shown),
         importance=_importance(study.spec, points),
@@ -156,8 +164,8 @@ def _trained(outcome: Outcome) -> int:
     return max([0, *points, *(rung.resource for rung in outcome.rungs)])
 
 
-def costs(outcomes: Iterable[Outcome]) -> dict[Work, Cost]:
-    """Return what the trials took, by how they ended."""
+def costs(outcomes: Iterable[Outcome], in_stages: float | None = None) -> dict[Work, Cost]:
+    """Return what the trials took, by how they ended; complete ones spent the seconds `in_stages` on those."""
     by_state: dict[Work, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_state[outcome.state].append(outcome)
@@ -166,10 +174,28 @@ def costs(outcomes: Iterable[Outcome]) -> dict[Work, Cost]:
             trials=len(ended),
             epochs=sum(map(_trained, ended)),
             shared=sum(outcome.points[-1].epochs_shared for outcome in ended if outcome.points),
-            seconds=sum(outcome.seconds for outcome in ended),
+            seconds=(seconds := sum(outcome.seconds for outcome in ended)),
+            measuring=max(0.0, seconds - in_stages) if state == "complete" and in_stages is not None else None,
         )
         for state, ended in by_state.items()
     }
+
+
+def _seconds_in_stages(study: Study) -> float | None:
+    """Return the seconds in which complete trials computed their stages; None where not all of these are stored."""
+    complete = [
+        (trial, outcome) for trial, outcome in study.records.trials() if outcome and outcome.state == "complete"
+    ]
+    if sum(len(trial.keys) for trial, _ in complete) > MOST_STAGES:
+        return None
+    stages, seconds = Stages(study.records.storage), 0.0
+    for trial, outcome in complete:
+        found = [stage for key in trial.keys if (stage := stages.find(key)) is not None]
+        own = [stage for stage in found if (stage.study, stage.trial) == (trial.study, trial.number)]
+        if sum(stage.epochs for stage in own) != _trained(outcome):
+            return None
+        seconds += sum(stage.seconds for stage in own)
+    return seconds
 
 
 def _curves(study: Study, front: Sequence[PointRow]) -> dict[int, list[Curve]]:

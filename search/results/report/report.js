@@ -15,14 +15,15 @@
   // Charts.
   function layoutOf(figure, small) {
     const axis = { automargin: true, zeroline: false, gridcolor: "#e6e8eb", linecolor: "#8c959f", ticks: "outside", ticklen: 3 };
+    const keyed = figure.data.length > 1 && figure.data.some((trace) => trace.showlegend !== false);
     const merged = {
       font: { family, size: 12.5 }, paper_bgcolor: paper, plot_bgcolor: paper, hovermode: "closest", autosize: true,
-      margin: { l: 48, r: 16, t: 26, b: 40 }, legend: { orientation: "h", y: -0.24, x: 0, font: { size: 11.5 } },
+      margin: { l: 48, r: 16, t: 26, b: keyed ? 78 : 44 }, legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: 11.5 } },
       modebar: { bgcolor: paper, color: "#8c959f", activecolor: "#0072b2" },
       hoverlabel: { bgcolor: "#ffffff", bordercolor: "#8c959f", align: "left", font: { family, size: 12, color: "#1f2328" } },
       ...structuredClone(figure.layout),
     };
-    for (const name of Object.keys(merged).filter((key) => /^[xy]axis\d*$/.test(key))) merged[name] = { ...axis, ...merged[name] };
+    for (const name of Object.keys(merged).filter((key) => /^[xy]axis\d*$/.test(key))) merged[name] = { ...axis, ...merged[name], title: { standoff: 8, ...(merged[name].title || {}) } };
     if (small) merged.margin = { l: 44, r: 8, t: 14, b: 40 };
     if (touch) merged.dragmode = false;
     return merged;
@@ -50,17 +51,23 @@
   });
 
   // Print: charts as wide as the paper.
-  const sizes = new Map();
+  let printing = false;
   window.addEventListener("beforeprint", () => {
+    printing = true;
     for (const place of places) {
-      sizes.set(place, true);
-      const width = place.closest(".grid") ? 330 : 680;
-      Plotly.relayout(place, { width, height: Math.min(place.clientHeight || 380, 520), autosize: false });
+      const size = place.closest(".grid") ? [222, 200] : [680, Math.min(place.clientHeight || 380, 480)];
+      Plotly.relayout(place, { width: size[0], height: size[1], autosize: false });
     }
   });
   window.addEventListener("afterprint", () => {
     for (const place of places) Plotly.relayout(place, { width: null, height: null, autosize: true });
+    printing = false;
   });
+  const resized = new ResizeObserver((entries) => {
+    if (printing) return;
+    for (const { target } of entries) if (Math.abs(target.clientWidth - target._fullLayout.width) > 1) Plotly.Plots.resize(target);
+  });
+  places.forEach((place) => resized.observe(place));
 
   // The panel of a point and its trial.
   const panel = document.getElementById("panel");

@@ -93,17 +93,18 @@ def confirmed(found: Gathered) -> Chart | None:
         return None
     axis = Axis(SPARSITY)
     across = [round(axis.at(row.measured), 6) for row in rows]
+    apart = 0.004 * max([*across, 1.0])
     joined: dict[str, Any] = {"type": "scatter", "mode": "lines", "line": {"color": charts.GREY, "width": 1.5}}
-    gaps = {
-        "x": [at for place in across for at in (place, place, None)],
+    gaps: dict[str, Any] = {
+        "x": [at for place in across for at in (place - apart, place + apart, None)],
         "y": [v for row in rows for v in (100 * row.estimate, 100 * row.robust_accuracy, None)],
     }
-    kinds = (
+    kinds: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("estimate of the search", "estimate", {"symbol": "circle-open", "color": charts.BLUE, "line": {"width": 2}}),
         ("confirmed on the test split", "robust_accuracy", {"symbol": "square", "color": charts.GREEN}),
     )
-    data = [joined | gaps | {"hoverinfo": "skip"} | _UNNAMED]
-    for name, measure, marker in kinds:
+    data: list[dict[str, Any]] = [joined | gaps | {"hoverinfo": "skip"} | _UNNAMED]
+    for side, (name, measure, marker) in zip((-apart, apart), kinds, strict=True):
         values, lows, highs = ([100 * getattr(row, measure + end) for row in rows] for end in ("", "_low", "_high"))
         bars = {
             "array": [round(high - value, 3) for value, high in zip(values, highs, strict=True)],
@@ -116,7 +117,13 @@ def confirmed(found: Gathered) -> Chart | None:
             f"<br>lost {100 * row.drop:.1f} points"
             for row in rows
         ]
-        trace = {"type": "scatter", "mode": "markers", "name": name, "x": across, "y": [round(v, 3) for v in values]}
+        trace = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": [at + side for at in across],
+            "y": [round(v, 3) for v in values],
+        }
         named = {"customdata": [row.point for row in rows], "hovertext": texts, "hoverinfo": "text"}
         data.append({**trace, **named, "error_y": error, "marker": {"size": 9, **marker}})
     return chart(data, measure_axis(axis, found.points), title("robust accuracy (%)"))
@@ -145,10 +152,20 @@ def security(found: Gathered) -> Chart | None:
         )
     eps = float(found.spec.protocol.eps)
     line = {"type": "line", "x0": eps, "x1": eps, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
-    label = {"text": "ε of the search", "x": eps, "y": 1, "yref": "paper", "showarrow": False, "yanchor": "bottom"}
+    label = {
+        "text": "ε of the search",
+        "x": eps,
+        "y": 1,
+        "yref": "paper",
+        "showarrow": False,
+        "yanchor": "bottom",
+        "xanchor": "left",
+    }
+    farthest = max(point.eps for row in rows for point in row.curve)
+    x = title("radius ε of the attack") | {"range": [0, min(farthest, 4 * eps)]}
     marks = {"shapes": [line | {"line": {"color": charts.GREY, "dash": "dot"}}], "annotations": [label]}
     y = title("accuracy (%)") | {"range": [0, 100]}
-    return chart(data, title("radius ε of the attack") | {"rangemode": "tozero"}, y, **marks)
+    return chart(data, x, y, **marks)
 
 
 def hypervolume(found: Gathered) -> list[tuple[str, Chart]]:

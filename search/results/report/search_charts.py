@@ -12,12 +12,13 @@ from search.results.report import charts
 from search.results.report.charts import UNSET, Chart, ParameterAxis, chart, hover, percent, shown, title
 from search.results.report.gather import Gathered, Work
 from search.results.table import PointRow
+from trainables.store.curves import EpochValues
 
 MOST_SLICES = 9
 MOST_LINES = 400
 """How many dominated points are drawn in parallel coordinates, the last ones."""
 _WORK: dict[Work, tuple[str, str, str]] = {
-    "complete": ("complete trials", charts.BLUE, ""),
+    "complete": ("complete trials: training", charts.BLUE, ""),
     "stopped": ("stopped early", charts.ORANGE, "/"),
     "failed": ("failed: wasted", charts.RED, "x"),
 }
@@ -213,6 +214,12 @@ def curves(found: Gathered) -> list[tuple[int, Chart]]:
     return [(trial, _curve(parts)) for trial, parts in found.curves.items()]
 
 
+def best_epoch(curve: Curve) -> EpochValues | None:
+    """Return the first epoch of the best held-back robust accuracy; None where a training measured fewer than two."""
+    known = [epoch for epoch in curve.epochs if epoch.robust_accuracy is not None]
+    return max(known, key=lambda epoch: epoch.robust_accuracy or 0.0) if len(known) > 1 else None
+
+
 _LINES = (
     ("accuracy", "trained on (attacked)", charts.GREY, "dot"),
     ("clean_accuracy", "held back, clean", charts.ORANGE, "dash"),
@@ -228,6 +235,13 @@ def _curve(parts: Sequence[Curve]) -> Chart:
         values = [getattr(epoch, measure) for part in parts for epoch in part.epochs]
         if any(value is not None for value in values):
             data.append(_line(epochs, percent(values), name, colour, dash))
+    if tops := [(part, best) for part in parts if (best := best_epoch(part)) is not None]:
+        marker = {"symbol": "triangle-up", "size": 11, "color": charts.BLUE}
+        places = {
+            "x": [part.before + best.epoch - part.first for part, best in tops],
+            "y": percent([best.robust_accuracy for _, best in tops]),
+        }
+        data.append({"type": "scatter", "mode": "markers", "name": "its best epoch", "marker": marker, **places})
     losses = [epoch.loss for part in parts for epoch in part.epochs]
     held_back = [epoch.validation_loss for part in parts for epoch in part.epochs]
     for values, name, dash in ((losses, "loss, trained on", "solid"), (held_back, "loss, held back", "dash")):
@@ -241,7 +255,14 @@ def _curve(parts: Sequence[Curve]) -> Chart:
         data.append({"type": "scatter", "mode": "markers", "name": "partial measurement", "marker": marker, **places})
     starts = [part.before for part in parts if part.before]
     line = {"type": "line", "y0": 0, "y1": 1, "yref": "paper", "line": {"color": charts.FADED, "width": 1}}
-    right = title("loss") | {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero"}
+    right = title("loss") | {
+        "overlaying": "y",
+        "side": "right",
+        "showgrid": False,
+        "rangemode": "tozero",
+        "tickmode": "auto",
+        "nticks": 6,
+    }
     left = title("accuracy (%)") | {"range": [0, 100]}
     shapes = [line | {"x0": at + 0.5, "x1": at + 0.5} for at in starts]
     return chart(data, title("epoch of the trial"), left, yaxis2=right, shapes=shapes)
@@ -261,10 +282,12 @@ def compute(found: Gathered) -> Chart | None:
     epochs = sum(cost.epochs for cost in found.costs.values()) + shared
     seconds = sum(cost.seconds for cost in found.costs.values())
     bars = [
-        (name, colour, pattern, cost.epochs, cost.seconds)
+        (name, colour, pattern, cost.epochs, cost.seconds - (cost.measuring or 0.0))
         for state, (name, colour, pattern) in _WORK.items()
         if (cost := found.costs.get(state)) is not None
     ]
+    if measuring := sum(cost.measuring or 0.0 for cost in found.costs.values()):
+        bars.insert(1, ("complete trials: measuring, loading, saving", charts.SKY, "-", 0, measuring))
     if shared:
         bars.append(("shared: trained once, used again", charts.GREEN, ".", shared, 0.0))
     data = [

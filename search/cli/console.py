@@ -18,13 +18,23 @@ from search.files.messages import emit, failed, printable, say
 from search.launch.view import duration
 from search.objectives.values import COUNTS
 from search.results import progress
-from search.results.exporters.base import caption, front_change, number, over_seeds, percent_sparsity, rank
+from search.results.exporters.base import (
+    REFERENCE,
+    caption,
+    front_change,
+    number,
+    over_seeds,
+    percent_sparsity,
+    rank,
+    readable,
+)
 from search.results.status import NEAREST, said, status
 
 if TYPE_CHECKING:
     from search.files.findings import Finding
     from search.results.exporters.base import Readable
     from search.results.progress import Snapshot
+    from search.results.references.match import Match
     from search.results.status import Status
     from search.results.study import Answer, Ending, Study, Summary
     from search.results.table import PointRow
@@ -201,6 +211,19 @@ def _confirmed(row: dict[str, Any], seeds: bool, params: str) -> tuple[str, ...]
         "" if p is None else f"{p:.2f}",
         params,
     )
+
+
+def show_reference(study: Study, found: Match) -> None:
+    """Print the rows of a reference as a table, and below it their source and what must be said beside them."""
+    from search.results.references import tables
+
+    console = _Out(sys.stdout)
+    shown = readable(tables.table(found, study.table("front")), what=REFERENCE, study=study.name)
+    console.print()
+    right = [index for index, numeric in enumerate(shown.numeric) if numeric]
+    _print(console, _table(console, shown.headings, shown.rows, right=right))
+    console.print()
+    console.print(Text(printable(shown.caption), style="dim"))
 
 
 def _answer(console: Console, answer: Answer | None) -> None:

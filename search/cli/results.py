@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from search.cli.references import REFERENCE_OPTION, matched
 from search.cli.root import Command, answer, examples, name_argument, opened, storage_options
 from search.files.messages import emit, failed, say
 from search.store.catalogue import DEFAULT_STORAGE
-from trainables.core.errors import ExitCode
+from trainables.core.errors import ExitCode, SpecError
 
 
 @click.command(cls=Command, epilog=examples("status", "status quickstart", "status quickstart --json"))
@@ -46,26 +47,33 @@ def _list(storage: str | None, as_json: bool) -> None:
 @click.command(cls=Command, epilog=examples("front quickstart", "front quickstart --confirmed"))
 @name_argument
 @click.option("--confirmed", is_flag=True, help="Print what `robustsearch confirm` has measured on the test split.")
+@REFERENCE_OPTION
 @storage_options
-def front(name: str, confirmed: bool, storage: str | None, as_json: bool) -> int:
+def front(name: str, confirmed: bool, reference: str | None, storage: str | None, as_json: bool) -> int:
     """Print the Pareto front.
 
     Where no point is feasible, those nearest to the constraints are listed, and the exit code is 3.
     """
-    from search.cli.console import show_confirmed, show_front
+    from search.cli.console import show_confirmed, show_front, show_reference
     from search.results import confirmed as confirmations
     from search.results.status import front_of
 
     study = opened(storage, name)
+    beside = matched(study, reference)
     if confirmed:
-        any_left = bool(study.confirmed_front())
-        code = ExitCode.DONE if any_left else ExitCode.NO_FEASIBLE_POINT
-        facts = {"study": study.name, **confirmations.front_of(study), **failed("no confirmed point", code)}
-        answer(as_json, facts, lambda: show_confirmed(study))
-        return code
-    found = front_of(study)
-    code = ExitCode.DONE if found["front"] else ExitCode.NO_FEASIBLE_POINT
-    answer(as_json, {**found, **failed("no feasible point", code)}, lambda: show_front(study))
+        any_left, said = bool(study.confirmed_front()), "no confirmed point"
+        found = {"study": study.name, **confirmations.front_of(study)}
+    else:
+        found, said = front_of(study), "no feasible point"
+        any_left = bool(found["front"])
+    code = ExitCode.DONE if any_left else ExitCode.NO_FEASIBLE_POINT
+
+    def show() -> None:
+        (show_confirmed if confirmed else show_front)(study)
+        if beside is not None and beside.rows:
+            show_reference(study, beside)
+
+    answer(as_json, {**found, **({"reference": beside.plain()} if beside else {}), **failed(said, code)}, show)
     return code
 
 
@@ -88,16 +96,28 @@ def front(name: str, confirmed: bool, storage: str | None, as_json: bool) -> int
     help="The rows of the table.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write [default: stdout].")
+@REFERENCE_OPTION
 @storage_options
-def export(name: str, format_: str | None, what: Any, output: Path | None, storage: str | None, as_json: bool) -> None:
+def export(
+    name: str,
+    format_: str | None,
+    what: Any,
+    output: Path | None,
+    reference: str | None,
+    storage: str | None,
+    as_json: bool,
+) -> None:
     """Write a table of the front, the points, the trials or the confirmed points."""
     from search.results import exporters
 
+    if reference is not None and what == "trials":
+        raise SpecError("--reference is for points; trials are no networks: take --what front or points")
     study = opened(storage, name)
     kind = exporters.format_of(output, format_)
+    beside = matched(study, reference)
     if as_json and output is None:
-        emit({"format": kind, "what": what, "content": exporters.text(study, what, kind)})
-    elif (written := exporters.export(study, what, kind, output)) is not None:
+        emit({"format": kind, "what": what, "content": exporters.text(study, what, kind, beside)})
+    elif (written := exporters.export(study, what, kind, output, beside)) is not None:
         facts = {"output": str(written), "format": kind, "what": what}
         answer(as_json, facts, lambda: say(f"wrote {written}"))
 
@@ -105,12 +125,14 @@ def export(name: str, format_: str | None, what: Any, output: Path | None, stora
 @click.command(cls=Command, epilog=examples("plot quickstart --output front.svg"))
 @name_argument
 @click.option("--output", type=click.Path(path_type=Path), help="A .png, .pdf or .svg file [default: NAME-front.pdf].")
+@REFERENCE_OPTION
 @storage_options
-def plot(name: str, output: Path | None, storage: str | None, as_json: bool) -> None:
+def plot(name: str, output: Path | None, reference: str | None, storage: str | None, as_json: bool) -> None:
     """Draw the front with its confidence intervals."""
     from search.results import plot as drawing
 
-    written = drawing.plot(opened(storage, name), output or Path(f"{name}-front.pdf"))
+    study = opened(storage, name)
+    written = drawing.plot(study, output or Path(f"{name}-front.pdf"), matched(study, reference))
     answer(as_json, {"output": str(written)}, lambda: say(f"wrote {written}"))
 
 

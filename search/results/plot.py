@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from search.objectives import pareto
 from search.results.exporters.output import OutputError, write_output
+from search.results.references import drawing
 from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, SPARSITY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from search.results.confirmed import ConfirmedRow
+    from search.results.references.base import Row
+    from search.results.references.match import Match
     from search.results.study import Study
     from search.results.table import PointRow
     from trainables.store.records import Point
@@ -40,8 +44,10 @@ _TITLES = {
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
 
-def plot(study: Study, output: Path) -> Path:
+def plot(study: Study, output: Path, reference: Match | None = None) -> Path:
     """Draw the study's points to `output`; the suffix gives the format: png, pdf or svg.
+
+    Rows of a reference are drawn with the confirmed points, which compare with them, and the estimates hollow.
 
     Raises:
         OutputError: another suffix, or the output cannot be written there.
@@ -51,7 +57,7 @@ def plot(study: Study, output: Path) -> Path:
     if kind not in FORMATS:
         allowed = ", ".join(f".{name}" for name in FORMATS)
         raise OutputError(f"cannot tell from the name {output} what to draw; it must end in one of {allowed}")
-    return write_output(picture(draw(study), kind), output, records=study.records.storage.local)
+    return write_output(picture(draw(study, reference), kind), output, records=study.records.storage.local)
 
 
 def picture(figure: Figure, kind: str) -> bytes:
@@ -65,20 +71,23 @@ def picture(figure: Figure, kind: str) -> bytes:
     return content.getvalue()
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, reference: Match | None = None) -> Figure:
     """Return the figure: the front with Wilson intervals, and dominated, infeasible and invalid points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     x, y = (Axis(name) for name in axes_of(list(study.spec.objectives)))
     points, front = study.points(), study.front()
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained", facecolor="white")
+    rows = drawing.rows_for(reference, (x.measure, y.measure))
+    figure = Figure(figsize=(7.2, 5.8 if rows else 4.6), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _others(axes, points, x, y)
-    _front(axes, sorted(front, key=lambda row: x.at(row)), x, y)
-    x.dress(axes.xaxis, points)
-    y.dress(axes.yaxis, points)
+    _front(axes, sorted(front, key=lambda row: x.at(row)), x, y, hollow=bool(rows))
+    if reference is not None and rows:
+        drawing.add(axes, reference, study.confirmed(), x.at, y.at, y.interval)
+    x.dress(axes.xaxis, [*points, *rows])
+    y.dress(axes.yaxis, [*points, *rows])
     _dress(axes, study, points, f"{y.noun} against {x.noun}")
     if not front:
         message = "no feasible point so far" if points else "no point measured so far"
@@ -87,8 +96,13 @@ def draw(study: Study) -> Figure:
     if handles:
         order = sorted(range(len(labels)), key=lambda i: ("front" not in labels[i], "clean" not in labels[i]))
         shown = [handles[i] for i in order], [labels[i] for i in order]
-        figure.legend(*shown, loc="outside lower center", ncols=5, frameon=False, fontsize=8.5, columnspacing=1.6)
+        noted: dict[str, Any] = {"ncols": 5}
+        if reference is not None and rows:
+            noted = {"ncols": 3, "title": drawing.note(reference), "title_fontsize": 6.5, "alignment": "left"}
+        figure.legend(*shown, loc="outside lower center", frameon=False, fontsize=8.5, columnspacing=1.6, **noted)
     _label_front(figure, axes, points, front, x, y)
+    if reference is not None:
+        drawing.label(figure, axes, rows, x.at, y.at)
     return figure
 
 
@@ -117,7 +131,7 @@ class Axis:
         """The measure in words."""
         return _TITLES.get(self.measure, self.measure).removesuffix(" (%)")
 
-    def at(self, row: PointRow | Point) -> float:
+    def at(self, row: PointRow | ConfirmedRow | Point | Row) -> float:
         """Return where a point lies; NaN where the measure is unknown."""
         value = getattr(row, self.measure)
         if value is None:
@@ -126,14 +140,14 @@ class Axis:
             return -math.log10(max(1 - value, 0.5 / row.prunable))
         return 100 * value if self.measure.endswith("accuracy") else max(float(value), 0.5)
 
-    def interval(self, row: PointRow) -> tuple[float, float] | None:
+    def interval(self, row: PointRow | ConfirmedRow) -> tuple[float, float] | None:
         """Return how far the Wilson interval reaches below and above the point; None where there is none."""
         if not self.measure.endswith("accuracy"):
             return None
         value, low, high = (100 * getattr(row, self.measure + suffix) for suffix in ("", "_low", "_high"))
         return max(0.0, value - low), max(0.0, high - value)
 
-    def dress(self, axis: Any, rows: Sequence[PointRow]) -> None:
+    def dress(self, axis: Any, rows: Sequence[PointRow | Row]) -> None:
         """Set limits, ticks and label."""
         axis.set_label_text(_TITLES.get(self.measure, self.measure), color=_INK)
         finite = [value for value in map(self.at, rows) if math.isfinite(value)]
@@ -182,7 +196,7 @@ def _others(axes: Axes, points: Sequence[PointRow], x: Axis, y: Axis) -> None:
             axes.scatter([x.at(row) for row in rows], [y.at(row) for row in rows], label=label, zorder=2, **style)
 
 
-def _front(axes: Axes, front: Sequence[PointRow], x: Axis, y: Axis) -> None:
+def _front(axes: Axes, front: Sequence[PointRow], x: Axis, y: Axis, *, hollow: bool) -> None:
     if not front:
         return
     across, up = [x.at(row) for row in front], [y.at(row) for row in front]
@@ -197,8 +211,9 @@ def _front(axes: Axes, front: Sequence[PointRow], x: Axis, y: Axis) -> None:
     intervals = [y.interval(row) for row in front]
     known = [interval for interval in intervals if interval is not None]
     errors = list(zip(*known, strict=True)) if len(known) == len(front) else None
-    label = "front, 95 % interval" if errors else "front"
-    axes.errorbar(across, up, yerr=errors, fmt="o", ms=5.5, capsize=2.5, elinewidth=1, label=label, **style)
+    label = ("front, estimates" if hollow else "front") + (", 95 % interval" if errors else "")
+    filled: dict[str, Any] = {"markerfacecolor": "white"} if hollow else {}
+    axes.errorbar(across, up, yerr=errors, fmt="o", ms=5.5, capsize=2.5, elinewidth=1, label=label, **filled, **style)
     if y.measure == ROBUST_ACCURACY and x.measure != CLEAN_ACCURACY:
         clean = Axis(CLEAN_ACCURACY)
         axes.plot(

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.results.exporters.base import Exporter, What
+from search.results.exporters.base import REFERENCE, Exporter, What
 from search.results.exporters.csv import Csv
 from search.results.exporters.json import Json
 from search.results.exporters.latex import Latex
@@ -18,6 +18,7 @@ from trainables.core.plugins import load as load_plugins
 from trainables.core.registry import Registry, nearest
 
 if TYPE_CHECKING:
+    from search.results.references.match import Match
     from search.results.study import Study
 
 EXPORTERS: Registry[Exporter] = Registry(
@@ -25,8 +26,10 @@ EXPORTERS: Registry[Exporter] = Registry(
 )
 
 
-def render(study: Study, what: What, format: str) -> bytes:
+def render(study: Study, what: What, format: str, reference: Match | None = None) -> bytes:
     """Return one of a study's tables in one format. An empty table has headings and no row.
+
+    Matching rows of a reference are a table of their own in formats for reading, and further rows in all others.
 
     Raises:
         OutputError: the format is unknown.
@@ -39,22 +42,30 @@ def render(study: Study, what: What, format: str) -> bytes:
             f"unknown export format '{format}'; allowed: {', '.join(EXPORTERS)}{nearest(format, EXPORTERS)}"
         )
     exporter = EXPORTERS.parse(format)
-    return exporter.render(study.table(what, own_params=exporter.for_reading), what=what, study=study.name)
+    table = study.table(what, own_params=exporter.for_reading)
+    if reference is None or not reference.rows:
+        return exporter.render(table, what=what, study=study.name)
+    from search.results.references import tables
+
+    if not exporter.for_reading:
+        return exporter.render(tables.appended(table, reference), what=what, study=study.name)
+    beside = exporter.render(tables.table(reference, table), what=REFERENCE, study=study.name)
+    return exporter.render(table, what=what, study=study.name) + b"\n" + beside
 
 
-def text(study: Study, what: What, format: str) -> str:
+def text(study: Study, what: What, format: str, reference: Match | None = None) -> str:
     """Return one of a study's tables in a format that is text.
 
     Raises:
         OutputError: the format is unknown, or binary.
     """
-    content = render(study, what, format)
+    content = render(study, what, format, reference)
     if not EXPORTERS[format].text:
         raise OutputError(f"{format} is a binary format; name a file with --output")
     return content.decode()
 
 
-def export(study: Study, what: What, format: str, output: Path | None) -> Path | None:
+def export(study: Study, what: What, format: str, output: Path | None, reference: Match | None = None) -> Path | None:
     """Write one of a study's tables to `output`, or to stdout where that is None, and return the path.
 
     The file is written atomically. A regular file of that name is replaced; nothing else is, and no record of the
@@ -65,8 +76,8 @@ def export(study: Study, what: What, format: str, output: Path | None) -> Path |
         StorageError: the disk is full or failing.
     """
     if output is not None:
-        return write_output(render(study, what, format), output, records=study.records.storage.local)
-    content = text(study, what, format).encode()
+        return write_output(render(study, what, format, reference), output, records=study.records.storage.local)
+    content = text(study, what, format, reference).encode()
     sys.stdout.flush()
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()

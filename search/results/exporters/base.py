@@ -51,6 +51,8 @@ def readable(table: pa.Table, *, what: str, study: str) -> Readable:
     has no column.
     """
     rows = table.to_pylist()
+    if what == REFERENCE:
+        return _reference(rows, (table.schema.metadata or {}).get(CAPTION.encode(), b"").decode())
     columns = {"trials": _trial_columns, "confirmed": _confirmed_columns}.get(what, _point_columns)(rows)
     columns += [
         (field.name.removeprefix(prefix), str(field.type) in ("int64", "double"), _named(field.name))
@@ -70,15 +72,37 @@ def readable(table: pa.Table, *, what: str, study: str) -> Readable:
 
 Column = tuple[str, bool, Any]
 
+REFERENCE = "reference"
+"""What a table of published results is."""
+CAPTION = "robustsearch.caption"
+"""The key in the metadata of such a table's schema of its caption."""
+
+
+def _reference(rows: list[dict[str, Any]], caption: str) -> Readable:
+    models = len({row["model"] for row in rows}) > 1
+    columns: list[Column] = [
+        ("method", False, _named("recipe")),
+        *([("model", False, _named("model"))] if models else []),
+        ("sparsity (%)", True, lambda row: percent_sparsity(row["sparsity"])),
+        ("robust accuracy (%)", True, _accuracy("robust_accuracy", 2)),
+        ("clean accuracy (%)", True, _accuracy("clean_accuracy", 2)),
+    ]
+    return Readable(
+        headings=tuple(heading for heading, _, _ in columns),
+        numeric=tuple(numeric for _, numeric, _ in columns),
+        rows=tuple(tuple(cell(row) for _, _, cell in columns) for row in rows),
+        caption=caption,
+    )
+
 
 def _named(name: str) -> Any:
     return lambda row: number(row[name])
 
 
-def _accuracy(name: str) -> Any:
+def _accuracy(name: str, decimals: int = 1) -> Any:
     def cell(row: dict[str, Any]) -> str:
-        value, low, high = (100 * row[name + suffix] for suffix in ("", "_low", "_high"))
-        return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+        value, low, high = (f"{100 * row[name + suffix]:.{decimals}f}" for suffix in ("", "_low", "_high"))
+        return f"{value} [{low}, {high}]"
 
     return cell
 

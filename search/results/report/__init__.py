@@ -11,25 +11,26 @@ from search.results.report.gather import gather
 from search.results.report.page import page
 
 if TYPE_CHECKING:
+    from search.results.references.match import Match
     from search.results.study import Study
 
 
-def render(study: Study, *, refresh: float | None = None) -> str:
+def render(study: Study, *, refresh: float | None = None, reference: Match | None = None) -> str:
     """Return the report as HTML; equal records give an equal page, while no launch runs.
 
     With `refresh` the page loads itself again after so many seconds, and keeps what is opened and chosen in it.
     """
-    values, data = contents.of(gather(study), study)
+    values, data = contents.of(gather(study, reference), study)
     return page("report.html.j2", values, {**data, "refresh": refresh}, charts=True)
 
 
-def write(study: Study, output: Path) -> dict[str, Any]:
+def write(study: Study, output: Path, reference: Match | None = None) -> dict[str, Any]:
     """Write the report to a file and return what a program is told of it.
 
     Raises:
         OutputError: the output cannot be written there.
         StorageError: the disk is full or failing, or the study cannot be read.
     """
-    content = render(study).encode()
+    content = render(study, reference=reference).encode()
     written = write_output(content, output, records=study.records.storage.local)
     return {"output": str(written), "bytes": len(content)}

@@ -12,6 +12,7 @@ from typing import Any
 from search.files.messages import printable
 from search.results.exporters.base import number, one_line, percent_sparsity
 from search.results.plot import Axis, sparsity_ticks
+from search.results.references.base import Row
 from search.results.table import PointRow
 from search.space.parameters import Parameter
 from trainables.metrics import SPARSITY
@@ -66,7 +67,7 @@ def percent(values: Sequence[float | None]) -> list[float | None]:
     return [None if value is None else round(100 * value, 3) for value in values]
 
 
-def measure_axis(axis: Axis, rows: Sequence[PointRow]) -> dict[str, Any]:
+def measure_axis(axis: Axis, rows: Sequence[PointRow | Row]) -> dict[str, Any]:
     """Return the axis of a measure: sparsity by the logarithm of the density, counts by logarithm."""
     finite = [value for value in map(axis.at, rows) if math.isfinite(value)]
     dressed = title(axis.title)

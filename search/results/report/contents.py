@@ -11,8 +11,9 @@ from search.files.messages import printable
 from search.files.yaml import dump_yaml
 from search.results import exporters, progress, status
 from search.results.confirmed import ConfirmedRow
-from search.results.exporters.base import NORMS, Readable, number, one_line, percent_sparsity, readable
-from search.results.report import results_charts, search_charts
+from search.results.exporters.base import NORMS, REFERENCE, Readable, number, one_line, percent_sparsity, readable
+from search.results.references import tables as reference_tables
+from search.results.report import field_charts, results_charts, search_charts
 from search.results.report.charts import Chart, interval
 from search.results.report.gather import Gathered
 from search.results.study import Study
@@ -53,6 +54,7 @@ def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
         },
         "tables": tables,
         "confirmed": _confirmed(found.confirmed),
+        "field": _field(found, study),
         "overfitting": _overfitting(found),
         "flags": _flags(found.points),
         "failures": _failures(found),
@@ -86,6 +88,7 @@ def _charts(found: Gathered) -> dict[str, list[tuple[str, Chart]]]:
         "layers": search_charts.layers(found),
         "security": results_charts.security(found),
         "compute": search_charts.compute(found),
+        "field": field_charts.field(found),
     }
     return {
         "front": [("", each) for each in results_charts.fronts(found)],
@@ -114,6 +117,16 @@ def _table(what: str, shown: Readable, copies: tuple[tuple[str, str], ...]) -> T
     rows = [tuple(one_line(cell) for cell in row) for row in shown.rows]
     points = [row[0] if what != "trials" else None for row in rows]
     return Table(what, shown.headings, shown.numeric, rows, points, shown.caption, copies)
+
+
+def _field(found: Gathered, study: Study) -> Table | None:
+    """Return the rows of the reference, where any matches."""
+    if found.reference is None or not found.reference.rows:
+        return None
+    rows = reference_tables.table(found.reference, study.table("front"))
+    shown = readable(rows, what=REFERENCE, study=study.name)
+    cells = [tuple(one_line(cell) for cell in row) for row in shown.rows]
+    return Table("field", shown.headings, shown.numeric, cells, [None] * len(cells), shown.caption)
 
 
 def _points(found: Gathered) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from trainables.store.storage import Storage
 from trainables.store.weights_by_layer import LayerWeights
 
 if TYPE_CHECKING:
+    from search.results.references.match import Match
     from search.samplers.optuna.importance import Importance
 
 MOST_NETWORKS = 40
@@ -96,6 +97,7 @@ class Gathered:
     importance: Importance | None
     damaged: list[Damaged]
     versions: dict[str, tuple[str, ...]]
+    reference: Match | None = None
 
     @property
     def space(self) -> Space:
@@ -103,7 +105,7 @@ class Gathered:
         return self.spec.space
 
 
-def gather(study: Study) -> Gathered:
+def gather(study: Study, reference: Match | None = None) -> Gathered:
     """Read all that a report shows; what the records do not have is empty."""
     now = study.progress()
     front, points = study.front(), study.points()
@@ -131,6 +133,7 @@ def gather(study: Study) -> Gathered:
         importance=_importance(study.spec, points),
         damaged=study.damaged(),
         versions=_versions(outcomes, points),
+        reference=reference,
     )
 
 

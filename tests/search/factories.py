@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from search.launch.tally import Snapshot
+from search.store.live import RunningTrial
 from search.store.records import Records
 from search.store.study_yaml import Fingerprint
 from search.study.spec import StudySpec
@@ -257,6 +258,8 @@ def finish(driver: Driver, number: int, *points: Point, **changes: Any) -> Outco
     Records.open(driver.records.storage).write_outcome(outcome(number, points, **changes))
     return driver.on_end(number, None)
 
+
+RUNNING = RunningTrial(7, "train", 3, 20, 0.51234, seconds=65.0, silent=2.0, host="node-1", points=1, done=0.25)
 
 SNAPSHOT = Snapshot(
     study="mine",

@@ -13,11 +13,11 @@ from search.launch.driver import Driver
 from search.results.progress import Snapshot, activity, forecast, line, lines, trial_line
 from search.results.study import Study
 from search.store import driver_lock
-from search.store.live import Header, RunningTrial, Writer
+from search.store.live import Header, Writer
 from tests.search.command import run
-from tests.search.factories import SNAPSHOT, failure, finish, point, sparsity_records
+from tests.search.factories import RUNNING, SNAPSHOT, failure, finish, point, sparsity_records
 
-TRIAL = RunningTrial(7, "train", 3, 20, 0.51234, seconds=65.0, silent=2.0, host="node-1", points=1, done=0.25)
+TRIAL = RUNNING
 TIMES = ("elapsed", "remaining", "rate")
 
 

@@ -329,6 +329,11 @@ class Driver:
         )
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since this launch began."""
+        return self._tally.elapsed
+
+    @property
     def ended(self) -> int:
         """How many trials have ended."""
         return self._tally.ended

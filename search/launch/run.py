@@ -175,7 +175,7 @@ class Launch:
             return self._stop_requested() or self._interrupt.cluster_died or driver.stop_reason() is not None
 
         run = _runner(cluster.runner)
-        header = live.Header(self._lease.token, time.time(), driver.ended)
+        header = live.Header(self._lease.token, time.time() - driver.elapsed, driver.ended)
         with live.Writer(self._storage, header, driver.trials.now):
             run(driver, cluster, connection.capacity, self._storage.location, view=self._view, should_end=should_end)
         if self._interrupt.cluster_died:

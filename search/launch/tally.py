@@ -75,7 +75,7 @@ class Tally:
     def spent(self) -> str | None:
         """Return which budget of time is spent, None where none is."""
         budget = self._spec.budget
-        elapsed = time.monotonic() - self._clock
+        elapsed = self.elapsed
         if budget.wall_time is not None and elapsed >= budget.wall_time:
             return f"the wall time of {budget.wall_time:g} s is spent"
         if budget.gpu_hours is not None and self._gpus:
@@ -84,6 +84,11 @@ class Tally:
             if (ended + running) * self._gpus / 3600 >= budget.gpu_hours:
                 return f"the budget of {budget.gpu_hours:g} GPU-hours is spent"
         return None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the clock started."""
+        return time.monotonic() - self._clock
 
     @property
     def ended(self) -> int:
@@ -104,7 +109,7 @@ class Tally:
 
         It costs the same however many trials have ended.
         """
-        elapsed = time.monotonic() - self._clock
+        elapsed = self.elapsed
         ended, budget = len(self._ended), self._spec.budget
         left = max(0, budget.trials - ended)
         rate, remaining = forecast(elapsed, self._ended_now, left, trials, budget.wall_time)

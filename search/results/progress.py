@@ -18,7 +18,7 @@ from trainables.store.records import Point
 
 LONG_SILENCE = 60.0
 """Seconds without a word of a worker from which they are shown."""
-_SETTLED = 0.25
+_SETTLED = 0.5
 """How many trials' work must be done before the time left is estimated."""
 
 

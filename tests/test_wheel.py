@@ -29,6 +29,9 @@ def test_it_holds_the_packages_their_data_and_the_licence(wheel: Path) -> None:
     for expected in (
         "search/study/builtin/quickstart.yaml",
         "clusters/gpu.yaml",
+        "search/results/report/report.html.j2",
+        "search/results/report/report.css",
+        "search/results/report/report.js",
         "search/py.typed",
         "trainables/py.typed",
     ):

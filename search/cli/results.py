@@ -86,7 +86,7 @@ def front(name: str, confirmed: bool, reference: str | None, storage: str | None
     "--format",
     "format_",
     metavar="FORMAT",
-    help="csv, parquet, json, markdown or latex [default: by the name of the output, else csv].",
+    help="csv, parquet, json, markdown, latex or html [default: by the name of the output, else csv].",
 )
 @click.option(
     "--what",

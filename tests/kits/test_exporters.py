@@ -138,6 +138,7 @@ def rows_of(format: str, content: bytes) -> int:
         "csv": lambda: len(list(csv.reader(io.StringIO(text)))) - 1,
         "json": lambda: len(json.loads(text)),
         "markdown": lambda: len(text.splitlines()) - 4,
+        "html": lambda: text.count("<tr>") - 1,
         "latex": lambda: text.count(r" \\" + "\n") - 1,
     }
     return counts[format]()

@@ -32,6 +32,8 @@ def weights_by_layer(content: bytes) -> tuple[LayerWeights, ...] | None:
         header = json.loads(content[8 : 8 + size])
         names = json.loads(header.pop("__metadata__", {}).get("order", "null")) or list(header)
         body = memoryview(content)[8 + size :]
+        if max(tensor["data_offsets"][1] for tensor in header.values()) != len(body):
+            return None
         weights = [name.removeprefix(_MASKS) for name in names if name.startswith(_MASKS)]
         matrices = [name for name in weights if len(header[_PARAMS + name]["shape"]) > 1]
         return tuple(_layer(name, header[_PARAMS + name], body) for name in matrices)

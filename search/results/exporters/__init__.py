@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from search.results.exporters.base import REFERENCE, Exporter, What
 from search.results.exporters.csv import Csv
+from search.results.exporters.html import Html
 from search.results.exporters.json import Json
 from search.results.exporters.latex import Latex
 from search.results.exporters.markdown import Markdown
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from search.results.study import Study
 
 EXPORTERS: Registry[Exporter] = Registry(
-    "exporter", Exporter, {"csv": Csv, "parquet": Parquet, "json": Json, "markdown": Markdown, "latex": Latex}
+    "exporter",
+    Exporter,
+    {"csv": Csv, "parquet": Parquet, "json": Json, "markdown": Markdown, "latex": Latex, "html": Html},
 )
 
 

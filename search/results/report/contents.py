@@ -4,38 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 from search.files.messages import printable
 from search.files.yaml import dump_yaml
 from search.results import exporters, progress, status
-from search.results.confirmed import ConfirmedRow
-from search.results.exporters.base import NORMS, REFERENCE, Readable, number, one_line, percent_sparsity, readable
+from search.results.exporters.base import NORMS, REFERENCE, What, number, one_line, percent_sparsity, readable
 from search.results.references import tables as reference_tables
 from search.results.report import field_charts, results_charts, search_charts
 from search.results.report.charts import Chart, interval
 from search.results.report.gather import Gathered
+from search.results.report.tables import Table, copied, table_of
 from search.results.study import Study
 from search.results.table import PointRow
 from trainables.core.spec import plain
-
-MOST_COPIED = 500
-"""Rows of the largest table that is also there as text to copy."""
-_COPIED = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: cells as text, whether columns hold numbers, the point of each row, and the copies that there are."""
-
-    name: str
-    headings: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: Sequence[tuple[str, ...]]
-    points: Sequence[str | None]
-    caption: str = ""
-    copies: tuple[tuple[str, str], ...] = ()
 
 
 def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -44,6 +27,7 @@ def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
     groups = _charts(found)
     values = {
         "found": found,
+        "kind": "robustsearch report",
         "name": one_line(str(found.spec.name)),
         "lines": progress.lines(found.now),
         "running": [progress.trial_line(trial) for trial in found.now.trials],
@@ -53,7 +37,6 @@ def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
             for name, group in groups.items()
         },
         "tables": tables,
-        "confirmed": _confirmed(found.confirmed),
         "field": _field(found, study),
         "overfitting": _overfitting(found),
         "flags": _flags(found.points),
@@ -101,22 +84,15 @@ def _charts(found: Gathered) -> dict[str, list[tuple[str, Chart]]]:
 
 def _tables(study: Study) -> tuple[dict[str, Table], dict[str, str]]:
     """Return the tables of the exporters, and the texts of those that can be copied, by name and format."""
-    tables, copies = {}, {}
-    for what in ("front", "points", "trials"):
+    found: dict[str, Table] = {}
+    texts: dict[str, str] = {}
+    for what in get_args(What):
         rows = study.table(what, own_params=True)
+        copies = copied(what, partial(exporters.text, study, what), rows.num_rows)
         shown = readable(rows, what=what, study=study.name)
-        formats = []
-        for kind, label in _COPIED.items() if 0 < rows.num_rows <= MOST_COPIED else ():
-            copies[f"{what}-{kind}"] = exporters.text(study, what, kind)
-            formats.append((f"{what}-{kind}", label))
-        tables[what] = _table(what, shown, tuple(formats))
-    return tables, copies
-
-
-def _table(what: str, shown: Readable, copies: tuple[tuple[str, str], ...]) -> Table:
-    rows = [tuple(one_line(cell) for cell in row) for row in shown.rows]
-    points = [row[0] if what != "trials" else None for row in rows]
-    return Table(what, shown.headings, shown.numeric, rows, points, shown.caption, copies)
+        found[what] = table_of(what, shown, copies, points=what != "trials")
+        texts |= copies
+    return found, texts
 
 
 def _field(found: Gathered, study: Study) -> Table | None:
@@ -124,9 +100,7 @@ def _field(found: Gathered, study: Study) -> Table | None:
     if found.reference is None or not found.reference.rows:
         return None
     rows = reference_tables.table(found.reference, study.table("front"))
-    shown = readable(rows, what=REFERENCE, study=study.name)
-    cells = [tuple(one_line(cell) for cell in row) for row in shown.rows]
-    return Table("field", shown.headings, shown.numeric, cells, [None] * len(cells), shown.caption)
+    return table_of("field", readable(rows, what=REFERENCE, study=study.name), {}, points=False)
 
 
 def _points(found: Gathered) -> dict[str, Any]:
@@ -169,52 +143,6 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{{{_fields(value)}}}"
     return "null" if value is None else number(value)
-
-
-def _confirmed(rows: Sequence[ConfirmedRow]) -> Table | None:
-    if not rows:
-        return None
-    headings = (
-        "point",
-        "sparsity (%)",
-        "estimate (%)",
-        "confirmed (%)",
-        "lost",
-        "mean ± sd over seeds",
-        "clean (%)",
-        "non-dominated",
-        "n",
-    )
-    found = [
-        (
-            row.point,
-            percent_sparsity(row.sparsity),
-            _bracketed(row.estimate, row.estimate_low, row.estimate_high),
-            _bracketed(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
-            f"{100 * row.drop:.1f}",
-            _spread(row),
-            _bracketed(row.clean_accuracy, row.clean_accuracy_low, row.clean_accuracy_high),
-            "" if row.p_nondominated is None else f"{row.p_nondominated:.2f}{' (front)' if row.on_front else ''}",
-            str(row.examples) + ("" if row.complete else " (not all attacks yet)"),
-        )
-        for row in rows
-    ]
-    attacks = " and ".join(sorted({one_line(row.attack) for row in rows}))
-    caption = (
-        f"Attacks: {attacks}. 95 % Wilson intervals in brackets. non-dominated: the probability that no other "
-        "confirmed point is better in every objective, over resampled examples and seeds."
-    )
-    return Table("confirmed", headings, (False, *(True,) * 8), found, [row.point for row in rows], caption)
-
-
-def _bracketed(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _spread(row: ConfirmedRow) -> str:
-    if row.robust_accuracy_sd is None:
-        return "1 seed"
-    return f"{100 * row.robust_accuracy_mean:.1f} ± {100 * row.robust_accuracy_sd:.1f} ({row.seeds} seeds)"
 
 
 def _overfitting(found: Gathered) -> Table | None:

@@ -294,6 +294,11 @@ def show_status(state: Status) -> None:
             "trials": told["trials"],
             **({"networks": "; ".join(map(str, state.networks))} if state.networks else {}),
             **{name: told[name] for name in ("points", "hypervolume")},
+            **(
+                {"confirmed": f"{state.confirmed} points, see `robustsearch front --confirmed`"}
+                if state.confirmed
+                else {}
+            ),
             **{shown: told[name] for name, shown in (("rate", "rate"), ("time", "this launch")) if name in told},
             "epochs": f"{state.epochs_trained} trained, {state.epochs_shared} ({share}) from stored stages",
             "time": f"{duration(summary.seconds)} of trials' work",
@@ -316,9 +321,10 @@ def show_status(state: Status) -> None:
         console.print()
         rows = [(failed.kind, str(failed.trials), _first_line(failed.message)) for failed in state.failures]
         _print(console, _table(console, ("failed", "trials", "for example"), rows, right=(1,)))
-    if state.damaged:
+    if state.damaged or state.damaged_confirmations:
         console.print()
         rows = [(damaged.path, damaged.reason) for damaged in state.damaged]
+        rows += [(damaged.path, damaged.reason) for damaged in state.damaged_confirmations]
         _print(console, _table(console, ("damaged record", "reason"), rows))
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from search.results.exporters.base import percent_sparsity
+from search.store.confirmations import DamagedConfirmation
 from search.store.records import Damaged
 from trainables.models.share import Share
 
@@ -46,6 +47,8 @@ class Status:
     last_finished: str | None
     failures: tuple[Failed, ...]
     damaged: tuple[Damaged, ...]
+    confirmed: int = 0
+    damaged_confirmations: tuple[DamagedConfirmation, ...] = ()
     answer: Answer | None = None
     networks: tuple[Share, ...] = ()
     progress: Snapshot | None = None
@@ -64,6 +67,8 @@ class Status:
             "last_finished": self.last_finished,
             "failed_trials": [asdict(failed) for failed in self.failures],
             "damaged_records": [asdict(damaged) for damaged in self.damaged],
+            "confirmed": self.confirmed,
+            "damaged_confirmations": [asdict(damaged) for damaged in self.damaged_confirmations],
             "running_trials": [asdict(trial) for trial in self.progress.trials] if self.progress else [],
             "trials_per_hour": self.progress.rate if self.progress else None,
             "seconds_left": self.progress.remaining if self.progress else None,
@@ -85,6 +90,8 @@ def status(study: Study) -> Status:
         last_finished=max((trial.finished for trial in trials if trial.finished), default=None),
         failures=_failures(trials),
         damaged=tuple(study.damaged()),
+        confirmed=study.confirmed_points(),
+        damaged_confirmations=tuple(study.damaged_confirmations()),
         answer=study.answer(),
         networks=_networks(study),
         progress=now,

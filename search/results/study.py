@@ -187,6 +187,10 @@ class Study:
         """Return the confirmed points that no other confirmed point dominates, from dense to sparse."""
         return [row for row in self.confirmed(examples) if row.on_front]
 
+    def confirmed_points(self) -> int:
+        """Count the points of which there are results of `robustsearch confirm`."""
+        return len({result.point for result in confirmations.read(self.records.storage).found})
+
     def damaged_confirmations(self) -> list[DamagedConfirmation]:
         """Return the results of `robustsearch confirm` that cannot be read."""
         return list(confirmations.read(self.records.storage).damaged)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from safetensors import SafetensorError, deserialize
 
-from search.store import live
+from search.store import confirmations, live
 from search.store.consistency import unproven
 from search.store.records import Records
 from trainables.core.errors import RobustsearchError, StageDamaged, StorageError
@@ -24,8 +24,8 @@ from trainables.store.records import Point, TrialRecord
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 
-Kind = Literal["study", "foreign", "trial", "outcome", "stage", "gap", "lease", "leftover"]
-HARMLESS = ("gap", "lease", "leftover")
+Kind = Literal["study", "foreign", "trial", "outcome", "stage", "confirmation", "gap", "lease", "leftover"]
+HARMLESS = ("confirmation", "gap", "lease", "leftover")
 """Faults that prevent nothing: the next launch deals with them, or they only take space."""
 
 
@@ -73,6 +73,7 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True, study
             continue
         wanted = busy or records is None or key in live
         found += [*(_contents(storage, key) if weights else ()), *_remains(storage, key, wanted=wanted)]
+    found += _confirmations(storage)
     if not busy:
         found += [*(() if alone else _lease(storage)), *leftovers(storage)]
     return found
@@ -239,6 +240,12 @@ def _point(storage: Storage, key: str) -> str | None:
     return f"{paths.POINT}: {reason}" if reason else None
 
 
+def _confirmations(storage: Storage) -> Iterator[Fault]:
+    for damaged in confirmations.read(storage).damaged:
+        message = f"{damaged.reason}; it does not count, and the next `robustsearch confirm` measures it again"
+        yield Fault("confirmation", damaged.path, message)
+
+
 def _readable(storage: Storage, path: str) -> bool:
     try:
         deserialize(storage.read(path))  # type: ignore[no-untyped-call]
@@ -260,6 +267,7 @@ def leftovers(storage: Storage) -> Iterator[Fault]:
     folders = ["", paths.EXPORTS]
     for parent in (paths.TRIALS, paths.STAGES):
         folders += [f"{parent}/{name}" for name in storage.names(parent)]
+    folders += confirmations.folders(storage)
     for folder in folders:
         for name in () if storage.is_link(folder) else storage.names(folder):
             permit = name.startswith(f"{paths.DRIVER}.") and name.endswith(".taken")

@@ -55,10 +55,13 @@ def read(storage: Storage) -> Confirmations:
 
 def result_paths(storage: Storage) -> list[str]:
     """Return the files of all results."""
+    return [f"{each}/{name}" for each in folders(storage) for name in storage.names(each) if name.endswith(".json")]
+
+
+def folders(storage: Storage) -> list[str]:
+    """Return the directories of results: one per network and set of examples."""
     weights = [name for name in storage.names(paths.CONFIRM) if _WEIGHTS.fullmatch(name)]
-    folders = [f"{paths.CONFIRM}/{name}" for name in weights]
-    sets = [f"{folder}/{name}" for folder in folders for name in storage.names(folder)]
-    return [f"{each}/{name}" for each in sets for name in storage.names(each) if name.endswith(".json")]
+    return [f"{paths.CONFIRM}/{name}/{each}" for name in weights for each in storage.names(f"{paths.CONFIRM}/{name}")]
 
 
 def seed_studies(storage: Storage) -> list[int]:

@@ -98,6 +98,9 @@ def repair(storage: Storage, *, plugins: bool = False) -> Repaired:
                 done += _trial(records, fault)
             elif fault.kind == "outcome":
                 done += _outcome(records, fault)
+            elif fault.kind == "confirmation":
+                kept = set_aside(storage, fault.path)
+                done.append(Action("set aside", fault.path, f"as {kept}: {fault.message}"))
             elif fault.kind == "stage":
                 storage.delete(fault.path)
                 done.append(Action("dropped", fault.path, fault.message))

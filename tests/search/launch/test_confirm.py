@@ -39,6 +39,9 @@ from trainables.store import paths
 from trainables.store.confirmations import Confirmation, bits
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
+from trainables.worker import confirm as worker
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = 40
 ROOT = Path(__file__).parents[3]
@@ -231,17 +234,30 @@ def test_points_without_weights_are_left_out(storage: Path) -> None:
         plan("tiny", cluster="inline", storage=storage, points=(first.point,), attack="pgd")
 
 
-def test_other_weights_than_those_measured_are_refused(storage: Path) -> None:
-    study = Study.open(str(storage / "tiny"))
-    first, second = study.points()[:2]
+def test_the_stage_of_another_network_counts_as_missing(storage: Path) -> None:
+    first, second = Study.open(str(storage / "tiny")).points()[:2]
     stages = storage / "tiny" / "stages"
     shutil.rmtree(stages / first.measured.stage)
     shutil.copytree(stages / second.measured.stage, stages / first.measured.stage)
-    study, ending = confirmed(storage, points=(first.point, second.point))
-    assert ending.exit_code == ExitCode.TRIALS_FAILED
-    assert "holds other weights than those measured" in ending.message
-    assert first.point not in {row.point for row in study.confirmed() if row.complete}
-    assert second.point in {row.point for row in study.confirmed() if row.complete}
+    planned = plan("tiny", cluster="inline", storage=storage, points=(first.point, second.point), attack="pgd")
+    assert planned.missing == (first.point,)
+
+
+def test_a_job_refuses_other_weights_data_or_images_and_says_so(storage: Path) -> None:
+    planned = plan("tiny", cluster="inline", storage=storage, points=("front",), attack="pgd", examples=20)
+    job = planned.jobs(0)[0]
+    answers = {
+        "holds other weights": worker.run({**job, "network": {**job["network"], "weights_sha256": "0" * 64}}),
+        "differ from those": worker.run({**job, "fingerprint": "0" * 64}),
+        "holds no study": worker.run({**job, "storage": str(storage / "elsewhere")}),
+    }
+    assert all(said in answer["error"] and answer["exit_code"] for said, answer in answers.items())
+    assert files(storage) == {}
+    assert worker.run(job)["done"] == ["clean", *(step["name"] for step in job["steps"])]
+    path = next(path for path in files(storage) if path.endswith("clean.json"))
+    clean = Confirmation.model_validate_json(files(storage)[path]).model_copy(update={"split_sha256": "0" * 64})
+    (storage / "tiny" / path).write_bytes(clean.json_bytes())
+    assert "other test images" in worker.run(job)["error"]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +309,6 @@ main(["confirm", "tiny", "--storage", sys.argv[1], "--cluster", "inline", "--poi
 """
 
 
-@pytest.mark.slow
 def test_a_killed_confirmation_repeats_nothing(storage: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", KILLED, str(storage)]
     kept: dict[str, bytes] = {}

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from search.store import check
 from search.store import confirmations as reading
-from tests.search.confirmations import attack, confirmation
+from search.store.repair import repair
+from tests.search.command import run
+from tests.search.confirmations import attack, confirmation, make_confirmed_study
 from trainables.store import confirmations
 from trainables.store.storage import Storage
 
@@ -52,3 +56,23 @@ def test_a_result_in_the_place_of_another_does_not_count(storage: Storage) -> No
     path = RESULTS[1].place().replace("square", "fab")
     storage.write(path, storage.read(RESULTS[1].place()))
     assert [bad.path for bad in reading.read(storage).damaged] == [path]
+
+
+def test_a_damaged_result_is_named_by_doctor_and_status_and_set_aside_by_repair(tmp_path: Path) -> None:
+    study = make_confirmed_study(tmp_path / "synthetic", 6, seeds=1)
+    path = next(tmp_path.glob("synthetic/confirm/*/all/square.json"))
+    path.write_bytes(path.read_bytes()[:50])
+    (path.parent / "fmn.json.0123456789.tmp").write_bytes(b"half")
+    place = path.relative_to(tmp_path / "synthetic").as_posix()
+    (bad,) = (fault for fault in check.faults(study.records.storage) if fault.kind == "confirmation")
+    assert (bad.path, bad.harmless) == (place, True)
+    doctor = run("doctor", "synthetic", "--storage", tmp_path)
+    assert place in doctor.stdout
+    shown = json.loads(run("status", "synthetic", "--storage", tmp_path, "--json").stdout)
+    assert [each["path"] for each in shown["damaged_confirmations"]] == [place]
+    assert place in run("status", "synthetic", "--storage", tmp_path).stdout
+    found = repair(study.records.storage)
+    assert ("set aside", place) in {(action.what, action.path) for action in found.actions}
+    assert not path.exists()
+    assert not list(path.parent.glob("*.tmp"))
+    assert not [fault for fault in check.faults(study.records.storage) if "confirm" in fault.path]

@@ -20,7 +20,7 @@ from search.cli import main
 from search.cluster import spec as cluster_spec
 from search.early_stopping import SCHEDULERS, Scheduler
 from search.results.confirmed import ConfirmedRow
-from search.results.exporters import EXPORTERS
+from search.results.exporters import EXPORTERS, TRACKERS
 from search.results.table import PointRow, TrialRow, columns
 from search.samplers import SAMPLERS, Sampler
 from search.space.parameters import PARAMETERS, Parameter
@@ -268,7 +268,7 @@ def test_every_command_is_described_with_its_options_and_no_other() -> None:
 
 
 def test_formats_variables_gauges_and_exit_codes_are_described() -> None:
-    assert all(f"`{kind}`" in section("commands.md", "## `export`") for kind in EXPORTERS)
+    assert all(f"`{kind}`" in section("commands.md", "## `export`") for kind in (*EXPORTERS, *TRACKERS))
     assert STORAGE_VARIABLE in PAGES["commands.md"]
     assert all(f"`{name}`" in PAGES[CLUSTER_FILE] for name in (DATA_VARIABLE, CACHE_VARIABLE))
     gauges = re.findall(r'Gauge\(\s*"(\w+)"', (ROOT / "search" / "launch" / "tune.py").read_text(encoding="utf-8"))

@@ -79,14 +79,19 @@ def front(name: str, confirmed: bool, reference: str | None, storage: str | None
 
 @click.command(
     cls=Command,
-    epilog=examples("export quickstart --what front --output front.tex", "export quickstart --output points.parquet"),
+    epilog=examples(
+        "export quickstart --what front --output front.tex",
+        "export quickstart --output points.parquet",
+        "export quickstart --format mlflow --output runs-of-mlflow",
+    ),
 )
 @name_argument
 @click.option(
     "--format",
     "format_",
     metavar="FORMAT",
-    help="csv, parquet, json, markdown, latex or html [default: by the name of the output, else csv].",
+    help="csv, parquet, json, markdown, latex or html [default: by the name of the output, else csv]; or mlflow, "
+    "tensorboard or wandb, which write all trials to a directory.",
 )
 @click.option(
     "--what",
@@ -95,10 +100,12 @@ def front(name: str, confirmed: bool, reference: str | None, storage: str | None
     show_default=True,
     help="The rows of the table.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="The file to write [default: stdout].")
+@click.option("--output", type=click.Path(path_type=Path), help="The file or directory to write [default: stdout].")
 @REFERENCE_OPTION
 @storage_options
+@click.pass_context
 def export(
+    context: click.Context,
     name: str,
     format_: str | None,
     what: Any,
@@ -109,11 +116,16 @@ def export(
 ) -> None:
     """Write a table of the front, the points, the trials or the confirmed points."""
     from search.results import exporters
+    from search.results.exporters.output import OutputError
 
+    kind = exporters.format_of(output, format_)
+    if kind in exporters.TRACKERS:
+        if context.get_parameter_source("what") is click.core.ParameterSource.COMMANDLINE:
+            raise OutputError(f"{kind} takes all trials, with their points; leave --what out")
+        what = "trials"
     if reference is not None and what == "trials":
         raise SpecError("--reference is for points; trials are no networks: take --what front or points")
     study = opened(storage, name)
-    kind = exporters.format_of(output, format_)
     beside = matched(study, reference)
     if as_json and output is None:
         emit({"format": kind, "what": what, "content": exporters.text(study, what, kind, beside)})

@@ -1,14 +1,19 @@
-"""What every exporter must do."""
+"""What every exporter, and every tracker, must do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from search.results.exporters.base import Exporter
+from search.results.exporters.output import OutputError
+from search.results.exporters.runs import Row, Run, State
+from search.results.exporters.tracker import Tracker
 from search.results.table import PointRow, TrialRow, columns
 
 HOSTILE = [
@@ -86,3 +91,60 @@ class ExporterKit:
         content = exporter.render(hostile_table(what).slice(0, 0), what=what, study="empty")
         assert content
         assert count_rows(content) == 0
+
+
+def hostile_runs() -> list[Run]:
+    """Return a run for each hostile text, in every field of text that is free; names of parameters and metrics too."""
+    states: tuple[State, ...] = ("complete", "stopped", "failed", "running", "waiting")
+    return [
+        Run(
+            name=f"t{number}",
+            study="hostile",
+            state=states[number % len(states)],
+            params={"recipe.kind": text, text: number, "recipe.rewind": None, "model.normalise": True},
+            tags={"study": "hostile", "message": text, "flags": text, text: "x"},
+            final={"robust_accuracy": 0.25, "sparsity": 0.5},
+            rows=(
+                Row("train", 1, 1000.0, {"loss": 2.5, "epoch": 1.0}),
+                Row("point", 5000, 1001.0, {"robust_accuracy": 0.25, "sparsity": 0.5, f"metric.{text}": 1.0}),
+            ),
+            started=1000.0,
+            finished=1002.5 if number % len(states) < 3 else None,
+        )
+        for number, text in enumerate(HOSTILE)
+    ]
+
+
+class TrackerKit:
+    """Tests of a tracker."""
+
+    @pytest.fixture
+    def tracker(self) -> Tracker:
+        """Return the tracker to test."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def names(self) -> Callable[[Path], Iterable[str]]:
+        """Return a function that reads the names of all runs in a directory."""
+        raise NotImplementedError
+
+    def test_a_missing_library_is_named_with_what_installs_it(
+        self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(type(tracker), "modules", ("no_such_library",))
+        with pytest.raises(OutputError, match=rf"no_such_library, .*pip install 'robustsearch\[{tracker.extra}\]'"):
+            tracker.check()
+
+    def test_every_run_is_written_whatever_its_texts(
+        self, tracker: Tracker, names: Callable[[Path], Iterable[str]], tmp_path: Path
+    ) -> None:
+        """The environment is as before, and nothing is written beside the directory."""
+        tracker.check()
+        runs, before = hostile_runs(), dict(os.environ)
+        folder = tmp_path / "being-written"
+        folder.mkdir()
+        tracker.write(runs, folder, tmp_path / "output")
+        assert dict(os.environ) == before
+        assert list(tmp_path.iterdir()) == [folder]
+        folder.rename(tmp_path / "output")
+        assert sorted(names(tmp_path / "output")) == sorted(run.name for run in runs)

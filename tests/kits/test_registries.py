@@ -8,7 +8,7 @@ import pytest
 
 from search.cluster.spec import CLUSTERS
 from search.early_stopping.registry import SCHEDULERS
-from search.results.exporters import EXPORTERS
+from search.results.exporters import EXPORTERS, TRACKERS
 from search.samplers.registry import SAMPLERS
 from search.space.parameters import PARAMETERS
 from trainables.attacks import ATTACKS
@@ -40,6 +40,7 @@ METHODS: list[tuple[Registry[Any], set[str]]] = [
     (SCHEDULES, {"after_warmup"}),
     (CLUSTERS, {"connect", "opening", "where"}),
     (EXPORTERS, {"render"}),
+    (TRACKERS, {"write"}),
     (PARAMETERS, {"contains", "values_text", "extremes"}),
     (SAMPLERS, {"suggest"}),
     (SCHEDULERS, {"build"}),

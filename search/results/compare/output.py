@@ -8,11 +8,15 @@ from pathlib import Path
 from search.results.compare.comparison import Comparison
 from search.results.compare.facts import readables, table
 from search.results.compare.plot import draw
-from search.results.exporters import EXPORTERS, latex, markdown
+from search.results.exporters import latex, markdown
+from search.results.exporters.base import Exporter
+from search.results.exporters.csv import Csv
+from search.results.exporters.json import Json
 from search.results.exporters.output import OutputError, check_outside, write_output
+from search.results.exporters.parquet import Parquet
 from search.results.plot import FORMATS, picture
 
-_TABLES = {EXPORTERS[kind].suffix: kind for kind in ("csv", "parquet", "json")}
+_TABLES: dict[str, Exporter] = {exporter.suffix: exporter for exporter in (Csv(), Parquet(), Json())}
 _READABLE: dict[str, Callable[..., bytes]] = {".md": markdown.typeset, ".tex": latex.typeset}
 ALLOWED = (*(f".{kind}" for kind in FORMATS), *_TABLES, *_READABLE)
 
@@ -37,7 +41,7 @@ def write(comparison: Comparison, output: Path) -> Path:
     check(output)
     suffix = output.suffix.lower()
     if suffix in _TABLES:
-        content = EXPORTERS.parse(_TABLES[suffix]).render(table(comparison), what="ranges", study="comparison")
+        content = _TABLES[suffix].render(table(comparison), what="ranges", study="comparison")
     elif suffix in _READABLE:
         content = b"\n".join(_READABLE[suffix](each) for each in readables(comparison))
     else:

@@ -188,7 +188,7 @@ def show_confirmed(study: Study, examples: int | str | None = None) -> None:
     cells = [
         _confirmed(row, seeds, settings(own.own_params, study.spec.space)) for row, own in zip(rows, found, strict=True)
     ]
-    _print(console, _table(console, headings, cells, right=range(1, len(headings) - 3)))
+    _print(console, _table(console, headings, cells, right=range(1, headings.index("front"))))
     console.print()
     left = [row["point"] for row in rows if front_change(row) == "left"]
     if left:

@@ -91,14 +91,15 @@ class InlineConnection(Connection):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         from trainables.worker import confirm
 
-        shown = 0.0
+        looked, ended = 0.0, False
 
         def interrupted() -> bool:
-            nonlocal shown
-            if time.monotonic() - shown >= 1.0:
+            nonlocal looked, ended
+            if time.monotonic() - looked >= 1.0:  # Attacks ask at every pass.
                 look()
-                shown = time.monotonic()
-            return cancelled()
+                ended = cancelled()
+                looked = time.monotonic()
+            return ended
 
         for number, job in enumerate(jobs):
             if cancelled():

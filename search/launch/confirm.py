@@ -88,6 +88,7 @@ class _Confirmation:
         self._view, self._launch_view = view, launch_view
         self._progress = Progress(plan)
         self._failures: list[str] = []
+        self._errors: set[tuple[str, int]] = set()
 
     def run(self) -> Ending:
         """Retrain with each further seed, and measure what there is of each."""
@@ -182,6 +183,7 @@ class _Confirmation:
         for number, answer in connection.confirm(jobs, cancelled=self._stop_requested, look=look):
             if "error" in answer:
                 self._failures.append(f"{jobs[number]['title']} ({answer['kind']}): {answer['error']}")
+                self._errors.add((answer["error"], answer["exit_code"]))
                 self._say(f"failed: {self._failures[-1]}")
         look()
 
@@ -200,6 +202,9 @@ class _Confirmation:
         return int(ended.exit_code)
 
     def _ending(self) -> Ending:
+        if len(self._errors) == 1 and not self._progress.done():  # Nothing can be measured, as without data.
+            ((said, code),) = self._errors
+            return Ending(ExitCode(code), said)
         if self._failures:
             more = f"; and {len(self._failures) - 1} more" if len(self._failures) > 1 else ""
             return Ending(ExitCode.TRIALS_FAILED, f"{self._progress}; failed: {self._failures[0]}{more}")
@@ -220,6 +225,10 @@ class Progress:
     def __str__(self) -> str:
         last = self.snapshot("", 1)
         return f"{last.networks_done} of {last.networks} networks, {last.done} of {last.total} results"
+
+    def done(self) -> int:
+        """Return how many results there are."""
+        return self.snapshot("", 1).done
 
     def snapshot(self, doing: str, at_once: int) -> ConfirmSnapshot:
         """Count the results, and forecast the rest by what results of the same attacks have taken."""

@@ -102,12 +102,30 @@ def run(
             if cancelled():
                 raise Cancelled(step.name)
             heartbeat.beat()
-            verdicts, distance = _chunk(subject, step, x, y, first, source)
+            verdicts, distance = _chunk(subject, step, x, y, first, source, _watching(cancelled, step))
             correct.append(verdicts.cpu().numpy())
             if distance is not None:
                 nearest.append(distance.cpu().numpy())
     minimal = isinstance(step.attack, Minimal) and source is None
     return Found(np.concatenate(correct), np.concatenate(nearest) if minimal else None)
+
+
+Watch = Callable[[nn.Module], "LogitsFn"]
+
+
+def _watching(cancelled: Callable[[], bool], step: Step) -> Watch:
+    """Return what makes networks that an attack may be ended in: some take minutes for a chunk."""
+
+    def watch(net: nn.Module) -> LogitsFn:
+        def logits(x: Tensor) -> Tensor:
+            if cancelled():
+                raise Cancelled(step.name)
+            found: Tensor = net(x)
+            return found
+
+        return logits
+
+    return watch
 
 
 def _chunks(split: Split, index: np.ndarray, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -119,7 +137,7 @@ def _chunks(split: Split, index: np.ndarray, device: torch.device) -> Iterator[t
 
 
 def _chunk(
-    subject: Subject, step: Step, x: Tensor, y: Tensor, first: int, source: nn.Module | None
+    subject: Subject, step: Step, x: Tensor, y: Tensor, first: int, source: nn.Module | None, watch: Watch
 ) -> tuple[Tensor, Tensor | None]:
     """Return the verdicts on a chunk, and its distances. Shapes: x (N, C, H, W) in [0, 1]; y and results (N,)."""
 
@@ -128,10 +146,10 @@ def _chunk(
 
     _redraw(subject, draws("noise"))
     if isinstance(step.attack, Minimal) and source is None:
-        distance = distances(step.attack, subject.measured, x, y)
+        distance = distances(step.attack, watch(subject.measured), x, y)
         return distance > float(step.eps) + 1e-9, distance
     if step.attack is not None:
-        x = _attacked(subject, step, x, y, draws("attack"), source)
+        x = _attacked(subject, step, x, y, draws("attack"), source, watch)
     elif step.corruption is not None:
         x = corrupted(step.corruption, step.severity, x, draws("corruption"))
     # Fresh noise: what an attack found is judged on draws that it has not seen.
@@ -141,14 +159,20 @@ def _chunk(
 
 
 def _attacked(
-    subject: Subject, step: Step, x: Tensor, y: Tensor, generator: torch.Generator, source: nn.Module | None
+    subject: Subject,
+    step: Step,
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
+    source: nn.Module | None,
+    watch: Watch,
 ) -> Tensor:
     assert step.attack is not None
-    target: LogitsFn = subject.measured if source is None else source
+    target = subject.measured if source is None else source
     noisy = isinstance(target, Noisy)
     # Neither one lucky draw of the noise nor the first error of another network is the strongest input.
     keep: Keep = "worst" if step.role == "noise_off" or (source is None and not noisy) else "last"
-    seen = Eot(target, EOT) if isinstance(target, Noisy) else target
+    seen: LogitsFn = Eot(watch(target), EOT) if isinstance(target, Noisy) else watch(target)
     if keep == "worst" and step.attack.sparing:
         everything = torch.ones(len(x), dtype=torch.bool, device=x.device)
         return attacks.hunt(step.attack, seen, x, y, eps=float(step.eps), generator=generator, standing=everything)

@@ -27,7 +27,7 @@ from tests.integration.waiting import wait_for
 from tests.search.command import run
 from tests.search.tiny import FIELDS
 from trainables import models
-from trainables.core.errors import DataError, ExitCode, RobustsearchError, SpecError, StorageError
+from trainables.core.errors import ExitCode, RobustsearchError, SpecError, StorageError
 from trainables.data import tensors
 from trainables.data.heldout import load_test
 from trainables.measure import confirm
@@ -276,12 +276,27 @@ def test_what_cannot_be_confirmed_is_refused(
         plan("tiny", **{"cluster": "inline", "storage": searched, **options})
 
 
-def test_more_examples_than_there_are_fail_the_jobs(storage: Path) -> None:
+def test_more_examples_than_there_are_is_bad_input(storage: Path) -> None:
     _, ending = confirmed(storage, examples=100_000)
-    assert ending.exit_code == ExitCode.TRIALS_FAILED
-    assert "the test split of digits has" in ending.message
+    assert ending.exit_code == ExitCode.BAD_INPUT
+    assert "--examples 100000: the test split of digits has" in ending.message
     assert files(storage) == {}
-    assert DataError.exit_code == ExitCode.BAD_INPUT
+
+
+def test_a_network_that_cannot_be_measured_leaves_the_others(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [row.point for row in Study.open(str(storage / "tiny")).points()[:2]]
+    honest = worker.progress
+
+    def failing(config: dict[str, Any], *rest: Any) -> Any:
+        if config["network"]["point"] == chosen[0]:
+            raise RuntimeError("no such operator")
+        return honest(config, *rest)
+
+    monkeypatch.setattr(worker, "progress", failing)
+    study, ending = confirmed(storage, points=tuple(chosen))
+    assert ending.exit_code == ExitCode.TRIALS_FAILED
+    assert "no such operator" in ending.message
+    assert [(row.point, row.complete) for row in study.confirmed()] == [(chosen[1], True)]
 
 
 def test_a_study_without_a_feasible_point_has_nothing_to_confirm(tmp_path: Path) -> None:

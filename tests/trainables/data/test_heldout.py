@@ -86,6 +86,18 @@ def offenders(check: Any) -> set[str]:
     }
 
 
+def test_only_what_runs_confirmations_imports_the_module_that_reads_the_test_split() -> None:
+    def imports_it(tree: ast.AST) -> bool:
+        names = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+        return any(
+            node.module == "trainables.worker.confirm"
+            or (node.module == "trainables.worker" and any(alias.name == "confirm" for alias in node.names))
+            for node in names
+        )
+
+    assert offenders(imports_it) == {"search/cluster/connection.py", "search/cluster/inline.py"}
+
+
 def test_only_confirm_imports_heldout() -> None:
     assert offenders(imports_heldout) <= MAY_IMPORT_HELDOUT
 

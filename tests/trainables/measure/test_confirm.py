@@ -99,10 +99,12 @@ def test_a_protocol_without_noise_measures_the_network_without_it() -> None:
     )
 
 
-def test_it_ends_between_chunks_when_asked() -> None:
-    asked = iter([False, True])
+@pytest.mark.parametrize("passes", [0, 1, 7, 25])
+def test_it_ends_before_the_next_pass_when_asked(passes: int) -> None:
+    asked = iter([*[False] * passes, True])
     with pytest.raises(confirm.Cancelled):
         confirm.run(subject(linear()), PGD, SPLIT, ALL, cancelled=lambda: next(asked))
+    assert list(asked) == []
 
 
 def test_an_attack_never_helps_the_network() -> None:

@@ -61,6 +61,7 @@ from trainables.regularisers import REGULARISERS
 from trainables.regularisers.base import Regulariser
 from trainables.reparametrisations import REPARAMETRISATIONS
 from trainables.reparametrisations.base import Reparametrisation
+from trainables.store.flags import FLAGS
 
 RECIPES_PAGE = "recipes.md"
 
@@ -237,8 +238,9 @@ def test_every_column_is_described_in_its_order(
 
 def test_every_measure_flag_and_class_of_failure_is_described() -> None:
     assert all(f"`{measure}`" in section(STUDY_FILE, "## Objectives and constraints") for measure in MEASURES)
-    flags = re.findall(r"^\| `(\w+)` \| (\w+) \| \S", section("columns.md", "## Flags"), re.M)
-    assert dict(flags) == SEVERITY
+    flags = re.findall(r"^\| `(\w+)` \| (\w+) \| (\S.*) \| (yes|) \|$", section("columns.md", "## Flags"), re.M)
+    assert {flag: severity for flag, severity, _, _ in flags} == SEVERITY
+    assert flags == [(name, f.severity, f.meaning, "yes" if f.questions else "") for name, f in FLAGS.items()]
     classes = set(re.findall(r"^\| `(\w+)` \| \S", section("reliability.md", "## Trials that fail"), re.M))
     errors: list[BaseException] = [
         MemoryError(),

@@ -124,12 +124,20 @@ _POINT_HEADINGS = ("point", "sparsity %", "robust %", "clean %", "parameters")
 def _points(console: Console, study: Study, rows: Iterable[PointRow]) -> Table:
     space = study.spec.space
     counts = [measure for measure in study.spec.objectives if measure in COUNTS]
+    rows = list(rows)
+    remarks = _remarks(rows)
     cells = [
-        (*_measured(row), *(number(getattr(row, count)) for count in counts), settings(row.own_params, space))
-        for row in rows
+        (*_measured(row), *(number(getattr(row, count)) for count in counts), *remark, settings(row.own_params, space))
+        for row, remark in zip(rows, remarks, strict=True)
     ]
-    headings = (*_POINT_HEADINGS[:-1], *counts, _POINT_HEADINGS[-1])
-    return _table(console, headings, cells, right=range(1, len(headings) - 1))
+    flags = ("flags",) if any(remarks) else ()
+    headings = (*_POINT_HEADINGS[:-1], *counts, *flags, _POINT_HEADINGS[-1])
+    return _table(console, headings, cells, right=range(1, 4 + len(counts)))
+
+
+def _remarks(rows: Sequence[PointRow]) -> list[tuple[str, ...]]:
+    """Return the cell with status and flags of each row; no row has one where none has a flag."""
+    return [(row.remark,) if any(other.remark for other in rows) else () for row in rows]
 
 
 def _measured(row: PointRow) -> tuple[str, ...]:
@@ -293,7 +301,9 @@ def show_status(state: Status) -> None:
             "driver": progress.driver_text(now),
             "trials": told["trials"],
             **({"networks": "; ".join(map(str, state.networks))} if state.networks else {}),
-            **{name: told[name] for name in ("points", "hypervolume")},
+            "points": told["points"],
+            **({"flags": "; ".join(map(str, state.flags))} if state.flags else {}),
+            "hypervolume": told["hypervolume"],
             **(
                 {"confirmed": f"{state.confirmed} points, see `robustsearch front --confirmed`"}
                 if state.confirmed
@@ -312,7 +322,10 @@ def show_status(state: Status) -> None:
     if state.best:
         console.print()
         headings = ("best points", *_POINT_HEADINGS[:-1])
-        rows = [(name, *_measured(row)) for name, row in state.best.items()]
+        remarks = _remarks(list(state.best.values()))
+        headings = (*headings, *(("flags",) if any(remarks) else ()))
+        best = zip(state.best.items(), remarks, strict=True)
+        rows = [(name, *_measured(row), *remark) for (name, row), remark in best]
         _print(console, _table(console, headings, rows, right=(2, 3, 4)))
     if state.answer is not None:
         console.print()

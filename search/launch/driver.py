@@ -302,7 +302,7 @@ class Driver:
         self._sampling.tell(record.number, "stopped" if screened else outcome.state, values, violations)
 
     def _judge(self, point: objectives.Measured) -> tuple[list[float] | None, list[float]]:
-        if not objectives.valid(point, self.spec):
+        if not objectives.trusted(point, self.spec):
             return None, []
         violations = [*objectives.violations(point, self.spec), *objectives.target_violations(point, self.spec)]
         return objectives.values(point, self.spec), violations

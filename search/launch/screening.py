@@ -26,7 +26,7 @@ class Screens:
         if self._spec.screening is None or outcome.state != "complete":
             return
         for point in outcome.points:
-            if not objectives.valid(point, self._spec) or not objectives.feasible(point, self._spec):
+            if not objectives.trusted(point, self._spec) or not objectives.feasible(point, self._spec):
                 continue
             if self._front.add(point.key, objectives.values(point, self._spec)):
                 self._measures[point.key] = {name: getattr(point, name) for name in self._spec.objectives}

@@ -115,8 +115,8 @@ class EarlyStopping:
     def _measurement(
         self, record: TrialRecord, measured: Point | PartialMeasurement, done: int, share: float
     ) -> Measurement | None:
-        """Return a measurement; None where the study stops nothing or it cannot be compared."""
-        if not self._on or not objectives.valid(measured, self._spec):
+        """Return a measurement; None where the study stops nothing or it teaches nothing."""
+        if not self._on or not objectives.trusted(measured, self._spec):
             return None
         plan = self._plan(record)
         violations = zip(self._spec.constraints, objectives.violations(measured, self._spec), strict=True)

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from search.objectives.values import COUNTS, Measured, feasible, target_violations, valid, values, violations
+from search.objectives.values import (
+    COUNTS,
+    Measured,
+    feasible,
+    target_violations,
+    trusted,
+    valid,
+    values,
+    violations,
+)
 
-__all__ = ["COUNTS", "Measured", "feasible", "target_violations", "valid", "values", "violations"]
+__all__ = ["COUNTS", "Measured", "feasible", "target_violations", "trusted", "valid", "values", "violations"]

@@ -13,6 +13,7 @@ from typing import Any
 from search.files.fields import bound
 from search.objectives.problem import Goals
 from trainables.metrics import CLEAN_ACCURACY, MACS_EFFECTIVE, MEASURES, NONZERO, ROBUST_ACCURACY, SPARSITY
+from trainables.store.flags import questioned
 from trainables.store.records import PartialMeasurement, Point
 
 Measured = Point | PartialMeasurement | Mapping[str, Any]
@@ -34,6 +35,14 @@ def valid(point: Measured, goals: Goals | None = None) -> bool:
     if _field(point, "status") == "invalid" or _field(point, "tier") == "screened":
         return False
     return all(_share(point, measure) is not None for measure in measures)
+
+
+def trusted(point: Measured, goals: Goals | None = None) -> bool:
+    """Return whether anything may be learned from a point: it is valid, and no flag questions its robust accuracy.
+
+    What is valid and questioned is shown, with its flags; no sampler is rewarded for it.
+    """
+    return valid(point, goals) and not questioned(_field(point, "flags") or ())
 
 
 def values(point: Measured, goals: Goals) -> list[float]:

@@ -224,6 +224,7 @@ def card(study: Study, trial: TrialRecord, outcome: Outcome, point: Point) -> di
         "clean_accuracy": _accuracy(point.clean_correct, point.examples),
         "status": point.status,
         "flags": list(point.flags),
+        "weights_outside": point.weights_outside,
         "stage": point.stage,
         "device": point.device,
         "code_version": point.code_version,

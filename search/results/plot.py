@@ -214,6 +214,7 @@ def _front(axes: Axes, front: Sequence[PointRow], x: Axis, y: Axis, *, hollow: b
     label = ("front, estimates" if hollow else "front") + (", 95 % interval" if errors else "")
     filled: dict[str, Any] = {"markerfacecolor": "white"} if hollow else {}
     axes.errorbar(across, up, yerr=errors, fmt="o", ms=5.5, capsize=2.5, elinewidth=1, label=label, **filled, **style)
+    _ring_warned(axes, front, x, y)
     if y.measure == ROBUST_ACCURACY and x.measure != CLEAN_ACCURACY:
         clean = Axis(CLEAN_ACCURACY)
         axes.plot(
@@ -227,6 +228,19 @@ def _front(axes: Axes, front: Sequence[PointRow], x: Axis, y: Axis, *, hollow: b
             label="its clean accuracy",
             zorder=3,
         )
+
+
+def _ring_warned(axes: Axes, front: Sequence[PointRow], x: Axis, y: Axis) -> None:
+    if warned := [row for row in front if row.status == "warn"]:
+        style: dict[str, Any] = {"facecolors": "none", "edgecolors": _INVALID, "linewidths": 1.3, "zorder": 5}
+        spots = [[axis.at(row) for row in warned] for axis in (x, y)]
+        axes.scatter(spots[0], spots[1], s=110, label=f"warned: {_named(warned)}", **style)
+
+
+def _named(rows: Sequence[PointRow]) -> str:
+    """Return the flags of rows, the first few of them."""
+    flags = list(dict.fromkeys(flag for row in rows for flag in row.flags))
+    return ", ".join(flags[:2]) + (f" and {len(flags) - 2} more" if len(flags) > 2 else "")
 
 
 def _dress(axes: Axes, study: Study, points: Sequence[PointRow], title: str) -> None:

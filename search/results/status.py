@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from search.results.exporters.base import percent_sparsity
 from search.store.confirmations import DamagedConfirmation
 from search.store.records import Damaged
 from trainables.models.share import Share
+from trainables.store.flags import FLAGS
 
 if TYPE_CHECKING:
     from search.results.progress import Snapshot
@@ -27,6 +29,20 @@ class Failed:
     kind: str
     trials: int
     message: str
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """How many points have a flag, and how many of them are on the front."""
+
+    flag: str
+    points: int
+    on_front: int
+    severity: str
+
+    def __str__(self) -> str:
+        on_front = f", {self.on_front} on the front" if self.on_front else ""
+        return f"{self.flag} ({self.severity}): {self.points} point{'s' if self.points > 1 else ''}{on_front}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ class Status:
     damaged_confirmations: tuple[DamagedConfirmation, ...] = ()
     answer: Answer | None = None
     networks: tuple[Share, ...] = ()
+    flags: tuple[Flagged, ...] = ()
     progress: Snapshot | None = None
 
     def plain(self) -> dict[str, Any]:
@@ -66,6 +83,7 @@ class Status:
             "first_issued": self.first_issued,
             "last_finished": self.last_finished,
             "failed_trials": [asdict(failed) for failed in self.failures],
+            "flags": [asdict(flagged) for flagged in self.flags],
             "damaged_records": [asdict(damaged) for damaged in self.damaged],
             "confirmed": self.confirmed,
             "damaged_confirmations": [asdict(damaged) for damaged in self.damaged_confirmations],
@@ -94,19 +112,32 @@ def status(study: Study) -> Status:
         damaged_confirmations=tuple(study.damaged_confirmations()),
         answer=study.answer(),
         networks=_networks(study),
+        flags=_flagged(study.points()),
         progress=now,
+    )
+
+
+def _flagged(points: list[PointRow]) -> tuple[Flagged, ...]:
+    """Return the flags that points have, those of the most points first."""
+    points_of = Counter(flag for point in points for flag in point.flags)
+    front_of = Counter(flag for point in points if point.on_front for flag in point.flags)
+    return tuple(
+        Flagged(flag, count, front_of[flag], known.severity if (known := FLAGS.get(flag)) else "warn")
+        for flag, count in points_of.most_common()
     )
 
 
 def _networks(study: Study) -> tuple[Share, ...]:
     """Return the networks that points were measured of, and what share of their parameters is prunable."""
-    found: dict[tuple[str, int, int], None] = {}
+    found: dict[tuple[str, int, int, int | None], None] = {}
     for trial, outcome in study.records.trials():
         model = trial.spec["model"]
         for point in outcome.points if outcome is not None else ():
             if point.parameters is not None:
-                found[str(model.get("name", model["kind"])), point.prunable, point.parameters] = None
-    return tuple(Share(*counts, outside={}) for counts in found)
+                found[
+                    str(model.get("name", model["kind"])), point.prunable, point.parameters, point.weights_outside
+                ] = None
+    return tuple(Share(name, cut, every, {}, outside) for name, cut, every, outside in found)
 
 
 NEAREST = 5
@@ -162,7 +193,8 @@ def _best(front: list[PointRow], knee: PointRow | None) -> dict[str, PointRow]:
 
 def _brief(row: PointRow) -> dict[str, Any]:
     names = ("point", "sparsity", "robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", "clean_accuracy")
-    return {**{name: getattr(row, name) for name in names}, "params": dict(row.params)}
+    flagged = {"status": row.status, "flags": list(row.flags)}
+    return {**{name: getattr(row, name) for name in names}, **flagged, "params": dict(row.params)}
 
 
 def _failures(trials: list[TrialRow]) -> tuple[Failed, ...]:

@@ -155,10 +155,10 @@ class Study:
         return None if at is None else front[at]
 
     def answer(self) -> Answer | None:
-        """Return the sparsest valid, feasible point that reaches the study's target; None where it has no target."""
+        """Return the sparsest trusted, feasible point that reaches the study's target; None where it has no target."""
         if not self.spec.target:
             return None
-        rows = [row for row in self.points() if row.feasible and objectives.valid(row.measured, self.spec)]
+        rows = [row for row in self.points() if row.feasible and objectives.trusted(row.measured, self.spec)]
         missed = {
             row.point: [max(0.0, gap) for gap in objectives.target_violations(row.measured, self.spec)] for row in rows
         }

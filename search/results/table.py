@@ -20,6 +20,7 @@ from search.objectives import pareto
 from search.space.parameters import Parameter
 from search.study.spec import StudySpec
 from trainables.metrics import wilson
+from trainables.store.flags import remark
 from trainables.store.records import Outcome, Point, TrialRecord, point_id
 
 PARAM = "param."
@@ -73,8 +74,14 @@ class PointRow:
     code_version: str
     started: str
     finished: str
+    weights_outside: int | None
     params: Mapping[str, Any]
     measured: Point
+
+    @property
+    def remark(self) -> str:
+        """What stands beside the point wherever it is shown: its status and flags, nothing where all is well."""
+        return remark(self.status, self.flags)
 
     @property
     def own_params(self) -> Mapping[str, Any]:

@@ -25,10 +25,13 @@ from trainables.core.rng import derive
 from trainables.data.tensors import Split
 from trainables.measure import sanity_checks
 from trainables.measure.metrics import values
+from trainables.measure.probe import EXAMPLES, Target, probe
 from trainables.method.protocol import Protocol
 from trainables.metrics.base import Trainings
 from trainables.models import macs
 from trainables.models.noise import Noise, Noisy
+from trainables.models.share import weights_outside
+from trainables.store.flags import questioned
 from trainables.store.records import Status
 from trainables.store.state import State, duplicate, named_tensors
 
@@ -38,13 +41,17 @@ CHUNK = {"cpu": 128, "cuda": 512}
 """Images per attacked chunk, by device type. Results depend on it: each chunk has its own generator."""
 
 
+OUTSIDE = 0.1
+"""The share of the weights outside convolution and linear layers from which a point is flagged."""
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """The verdicts on the protocol's examples, in their order, and the size of the network.
 
     `robust_correct` implies `clean_correct`. `flags` are those of `trainables.measure.sanity_checks`, `status` is the
     worst of them. `nonzero` of `prunable` weights are not 0; `macs_effective` counts the multiply-accumulates with
-    those alone.
+    those alone; `weights_outside` are the weights that `prunable` leaves out (`trainables.models.share`).
     """
 
     robust_correct: Verdicts
@@ -57,6 +64,7 @@ class Measurement:
     flags: tuple[str, ...]
     status: Status
     weights_sha256: str
+    weights_outside: int
     metrics: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -98,6 +106,9 @@ def measure(
         if checked and noise is not None:
             found = (*found, *sanity_checks.of_noise(noise, state))
         counts = _macs(net, split)
+        outside = sum(weights_outside(net).values())
+        if checked and outside > OUTSIDE * (outside + state.size()):
+            found = (*found, "weights_outside")
     return Measurement(
         robust_correct=robust.numpy(),
         clean_correct=clean.numpy(),
@@ -109,6 +120,7 @@ def measure(
         flags=sanity_checks.ordered(found),
         status=sanity_checks.status(found),
         weights_sha256=state.weights_sha256(),
+        weights_outside=outside,
         metrics=metrics,
     )
 
@@ -185,7 +197,8 @@ def _flags(
     return (
         *sanity_checks.of_state(state, net),
         *sanity_checks.of_verdicts(clean, split.y[: len(clean)].cpu(), finite=all(c.finite for c in chunks)),
-        *_flags_of_sample(measured, protocol, split, robust, device),
+        *(sampled := tuple(_flags_of_sample(measured, protocol, split, robust, device))),
+        *_flags_of_probe(measured, protocol, split, robust, device, sampled),
     )
 
 
@@ -239,3 +252,27 @@ def _flags_of_sample(
     part = slice(0, min(sanity_checks.SAMPLE, len(robust)))
     x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)
     return sanity_checks.of_sample(net, protocol, x, split.y[part].to(device), robust[part].to(device))
+
+
+def _flags_of_probe(
+    net: nn.Module, protocol: Protocol, split: Split, robust: Tensor, device: torch.device, sampled: tuple[str, ...]
+) -> Iterator[str]:
+    """Probe the first examples that the attack did not break, unless the network is random and does not say so."""
+    if "undeclared_noise" in sampled:
+        return
+    generator = torch.Generator(device).manual_seed(derive("probe", protocol.seed))
+    noisy = isinstance(net, Noisy)
+    votes = protocol.votes if noisy else 1
+    target = Target(
+        logits_fn=Eot(net, protocol.eot) if noisy else net,
+        passes=net,
+        stands=lambda x, y: classified(net, x, y, votes)[0],
+        norm=protocol.attack.norm,
+        eps=float(protocol.eps),
+        generator=generator,
+        steady=not noisy,
+    )
+    standing = robust.nonzero()[:EXAMPLES, 0]
+    x = split.pixels(standing.to(split.x.device)).to(device).contiguous(memory_format=torch.channels_last)
+    y = split.y[standing.to(split.y.device)].to(device)
+    yield from probe(target, x, y, float(robust.float().mean()), suspected=questioned(sampled))

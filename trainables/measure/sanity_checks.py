@@ -6,7 +6,6 @@ Source: Carlini et al. 2019, arXiv:1902.06705 §§3-4; the flags of AutoAttack (
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,40 +13,29 @@ from torch import Tensor, nn
 from trainables import attacks
 from trainables.attacks.pgd import Fgsm
 from trainables.core.rng import derive
+from trainables.measure.forward_checks import of_passes
+from trainables.measure.probe import dead
+from trainables.measure.statistics import exceeds
 from trainables.method.protocol import Protocol
-from trainables.models.noise import Noise
+from trainables.models.noise import Noise, Noisy
+from trainables.store.flags import FLAGS, Severity
 from trainables.store.records import Status
 from trainables.store.state import State, named_tensors
 
-SEVERITY: dict[str, Literal["warn", "invalid"]] = {
-    "non_finite_logits": "invalid",
-    "masks_broken": "invalid",
-    "buffers_changed": "invalid",
-    "at_chance": "warn",
-    "dead_layer": "warn",
-    "zero_gradient": "warn",
-    "softmax_output": "warn",
-    "nondeterministic": "warn",
-    "noise_on_pruned": "warn",
-    "random_noise_stronger": "warn",
-    "weaker_than_fgsm": "warn",
-}
-"""Every flag that a measurement may have, and the point's status with it.
-
-non_finite_logits: NaN or infinite logits. masks_broken: a pruned weight is not 0. buffers_changed: measuring changed a
-parameter or buffer. at_chance: clean accuracy within two standard errors of always predicting the commonest class.
-dead_layer: a layer's weights are all 0. zero_gradient: the loss has no input gradient for more than 1 % of the
-examples. softmax_output: the network returns probabilities, not logits. nondeterministic: two passes differ.
-noise_on_pruned: pruned weights have noise too, so no pass is as sparse as the counts say.
-random_noise_stronger: random noise breaks more than 1 % of the examples, counting those that survived the attack.
-weaker_than_fgsm: one gradient step breaks over one percentage point more examples than the protocol's attack.
-"""
+SEVERITY: dict[str, Severity] = {name: flag.severity for name, flag in FLAGS.items()}
+"""Every flag that a measurement may have, and the point's status with it."""
 
 SAMPLE = 200
 """Number of examples, the first ones, for the checks that cost passes."""
 
 SHARE = 0.01
-"""The share of the sample above which a flag is raised; a single example never raises one."""
+"""The share of the sample above which a flag is raised, once chance is ruled out."""
+
+CONSTANT = 0.9
+"""The share of the sample above which gradients of 0 say that the network is constant."""
+
+BY_NOISE = 0.02
+"""The share of the sample that random noise may break although the attack did not: chance, in a dying network."""
 
 _TOLERANCE = 1e-4
 
@@ -106,17 +94,16 @@ def of_sample(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, robust: 
     generator = torch.Generator(x.device).manual_seed(derive("checks", protocol.seed))
     gradient, logits = _gradient(net, x, y)
     with torch.no_grad():
-        again = net(x)
-        noisy = correct(net(_noise(protocol, x, generator)), y)
-    if _too_many((gradient == 0).flatten(1).all(dim=1)):
+        moved = net(_noise(protocol, x, generator))
+    still = (gradient == 0).flatten(1).all(dim=1)
+    hidden = int((still & ~dead(net, x, still)).sum())
+    if exceeds(hidden, len(x), SHARE) or int(still.sum()) > CONSTANT * len(x):
         yield "zero_gradient"
     if bool(((logits >= 0) & (logits <= 1)).all()) and bool(((logits.sum(dim=1) - 1).abs() < _TOLERANCE).all()):
         yield "softmax_output"
-    scale = float(logits.abs().amax().nan_to_num(0.0).clamp(min=1))
-    if float((logits - again).abs().amax().nan_to_num(0.0)) > _TOLERANCE * scale:
-        yield "nondeterministic"
-    if _too_many(robust & ~noisy):
+    if int((robust & ~correct(moved, y)).sum()) > max(3.0, BY_NOISE * len(y)):
         yield "random_noise_stronger"
+    yield from of_passes(net, x, random=isinstance(net, Noisy))
     single = Fgsm(norm=protocol.attack.norm, random_start=False, step_size=1.0)
     found = attacks.run(single, net, x, y, eps=float(protocol.eps), generator=generator)
     with torch.no_grad():
@@ -124,10 +111,6 @@ def of_sample(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, robust: 
     margin = int(robust.sum()) - int(survivors.sum())
     if margin > max(1.0, SHARE * len(y)):
         yield "weaker_than_fgsm"
-
-
-def _too_many(which: Tensor) -> bool:
-    return int(which.sum()) > max(1.0, SHARE * len(which))
 
 
 def _gradient(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,6 +80,9 @@ class Point(Record):
         default={}, description="recipe fields with which this measurement would have been the recipe's last"
     )
     metrics: dict[str, float | None] = Field(default={}, description="by name; null is not finite")
+    weights_outside: Count | None = Field(
+        default=None, description="weights outside convolution and linear layers, which no sparsity counts"
+    )
 
     def place(self) -> str:
         return paths.point(self.key)

@@ -145,6 +145,7 @@ class Measurements:
             flags=result.flags,
             verdicts=evaluate.pack_verdicts(result.robust_correct),
             metrics=result.metrics,
+            weights_outside=result.weights_outside,
             seconds=time.monotonic() - since,
             device=device_name(self.device),
             weights_sha256=result.weights_sha256,

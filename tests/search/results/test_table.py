@@ -16,7 +16,8 @@ DOCUMENTED = """
 point, trial, study, recipe, seed, model, data, on_front, feasible, status, flags,
 robust_accuracy, robust_accuracy_low, robust_accuracy_high, clean_accuracy, clean_accuracy_low, clean_accuracy_high,
 examples, sparsity, nonzero, prunable, macs_dense, macs_effective, attack, norm, eps, eps_text, split, tier,
-epochs_trained, epochs_shared, seconds, device, weights_sha256, code_version, started, finished
+epochs_trained, epochs_shared, seconds, device, weights_sha256, code_version, started, finished,
+weights_outside
 """
 
 SPEC = factories.study_spec()
@@ -52,7 +53,7 @@ def test_schema_is_explicit_and_does_not_depend_on_rows() -> None:
         "param.recipe.train.loss.kind": "string",
     }
     nullable = {field.name for field in empty.schema if field.nullable and not field.name.startswith("param.")}
-    assert nullable == {"recipe", "model", "data", "macs_dense", "macs_effective"}
+    assert nullable == {"recipe", "model", "data", "macs_dense", "macs_effective", "weights_outside"}
     assert table(TrialRow, [], SPEC.space).schema == table(TrialRow, trial_rows(trials(None)), SPEC.space).schema
 
 
@@ -76,7 +77,7 @@ def test_unknown_is_null() -> None:
     rows = point_rows(SPEC, [(issued, complete(0, factories.point()))])
     (cells,) = table(PointRow, rows, SPEC.space).to_pylist()
     unknown = {name for name, value in cells.items() if value is None}
-    assert unknown == {"recipe", "model", "data", "macs_dense", "macs_effective"} | {
+    assert unknown == {"recipe", "model", "data", "macs_dense", "macs_effective", "weights_outside"} | {
         "param.recipe.train.eps",
         "param.recipe.train.loss.kind",
     }

@@ -13,12 +13,13 @@ def test_each_tensor_is_counted_once_and_the_largest_others_are_named() -> None:
     net[1].weight = net[0].weight  # type: ignore[assignment]
     share = Share.of("mine", net)
     assert share == Share(
-        "mine", 16, 16 + 2 * 4 + 448, {"2.weight_hh_l0": 256, "2.weight_ih_l0": 128, "2.bias_ih_l0": 32}
+        "mine", 16, 16 + 2 * 4 + 448, {"2.weight_hh_l0": 256, "2.weight_ih_l0": 128, "2.bias_ih_l0": 32}, 384
     )
     assert Share.from_plain(share.plain()) == share
     assert str(share) == (
         "mine: 16 of 472 parameters (3.3 %) are prunable; sparsity counts those alone, and the largest others are "
-        "2.weight_hh_l0 (256), 2.weight_ih_l0 (128), 2.bias_ih_l0 (32)"
+        "2.weight_hh_l0 (256), 2.weight_ih_l0 (128), 2.bias_ih_l0 (32); "
+        "384 weights (96.0 %) are outside convolution and linear layers"
     )
 
 

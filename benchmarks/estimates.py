@@ -92,6 +92,7 @@ CHOICES: dict[int, list[dict[str, Any]]] = {
         _pgd(40, "dlr"),
         _apgd("ce", 40),
         _apgd("dlr", 40),
+        _targets(2, 20),
         _targets(4, 10),
         _targets(8, 5),
         _worst(_pgd(20), _pgd(20, "margin")),
@@ -99,6 +100,7 @@ CHOICES: dict[int, list[dict[str, Any]]] = {
         _worst(_pgd(20, "margin"), _targets(4, 5)),
         _worst(_apgd("ce", 20), _apgd("dlr", 20)),
         _worst(_apgd("ce", 10), _targets(3, 10)),
+        _worst(_apgd("ce", 10), _targets(2, 15)),
         _worst(_apgd("dlr", 20), _targets(4, 5)),
     ],
     30: [
@@ -110,6 +112,8 @@ CHOICES: dict[int, list[dict[str, Any]]] = {
         _worst(_pgd(15, "margin"), _targets(9, 5)),
         _worst(_apgd("ce", 15), _targets(9, 5)),
         _worst(_apgd("ce", 20), _targets(4, 10)),
+        _worst(_apgd("ce", 20), _targets(2, 20)),
+        _worst(_apgd("ce", 15), _targets(3, 15)),
         _worst(_pgd(10), _pgd(10, "margin"), _targets(4, 10)),
     ],
 }

@@ -80,7 +80,7 @@ class ApgdTargeted(Apgd):
 
     @property
     def label(self) -> str:
-        return f"{super().label} to {self.targets}"
+        return f"{super().label} ({self.targets} targets)"
 
     def cheaper(self, steps: int) -> ApgdTargeted:
         return self.model_copy(update={"stop": min(steps, self.taken), "restarts": 1, "targets": 1})

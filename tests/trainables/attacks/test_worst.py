@@ -103,7 +103,7 @@ def test_what_does_not_fit_together_is_refused(fields: dict[str, Any], message: 
 
 def test_label_and_cheaper_form() -> None:
     attack = Worst(attacks=(Pgd(steps=10), ApgdTargeted(steps=5, targets=3)))
-    assert attack.label == "PGD-10 + APGD-T-5 to 3"
+    assert attack.label == "PGD-10 + APGD-T-5 (3 targets)"
     assert attack.cheaper(5) == Worst(attacks=(Pgd(steps=5, step_size=0.25),))
 
 

@@ -207,7 +207,12 @@ def test_a_cheaper_form_makes_the_steps_of_the_whole() -> None:
 
 def test_labels_say_what_was_run() -> None:
     attacks: list[Apgd] = [ApgdCe(steps=20), ApgdDlr(restarts=2), ApgdTargeted(steps=9), ApgdCe(stop=5)]
-    assert [a.label for a in attacks] == ["APGD-CE-20", "APGD-DLR-100x2", "APGD-T-9 (9 targets)", "APGD-CE-100 (first 5)"]
+    assert [a.label for a in attacks] == [
+        "APGD-CE-20",
+        "APGD-DLR-100x2",
+        "APGD-T-9 (9 targets)",
+        "APGD-CE-100 (first 5)",
+    ]
     assert Pgd(loss="margin", steps=20).label == "PGD-margin-20"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.results.exporters.output import write_output
 from search.results.report import contents
-from search.results.report.gather import gather
+from search.results.report.gather import Gathered, gather
 from search.results.report.page import page
 
 if TYPE_CHECKING:
@@ -20,7 +20,11 @@ def render(study: Study, *, refresh: float | None = None, reference: Match | Non
 
     With `refresh` the page loads itself again after so many seconds, and keeps what is opened and chosen in it.
     """
-    values, data = contents.of(gather(study, reference), study)
+    return _page(gather(study, reference), study, refresh)
+
+
+def _page(found: Gathered, study: Study, refresh: float | None = None) -> str:
+    values, data = contents.of(found, study)
     return page("report.html.j2", values, {**data, "refresh": refresh}, charts=True)
 
 
@@ -31,6 +35,8 @@ def write(study: Study, output: Path, reference: Match | None = None) -> dict[st
         OutputError: the output cannot be written there.
         StorageError: the disk is full or failing, or the study cannot be read.
     """
-    content = render(study, reference=reference).encode()
+    found = gather(study, reference)
+    content = _page(found, study).encode()
     written = write_output(content, output, records=study.records.storage.local)
-    return {"output": str(written), "bytes": len(content)}
+    counts = {"points": len(found.points), "front": len(found.front), "confirmed": len(found.confirmed)}
+    return {"study": study.name, "output": str(written), "bytes": len(content), **counts}

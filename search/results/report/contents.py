@@ -10,6 +10,7 @@ from typing import Any, get_args
 from search.files.messages import printable
 from search.files.yaml import dump_yaml
 from search.results import exporters, progress, status
+from search.results.confirmed import ConfirmedRow
 from search.results.exporters.base import NORMS, REFERENCE, What, number, one_line, percent_sparsity, readable
 from search.results.references import tables as reference_tables
 from search.results.report import field_charts, results_charts, search_charts
@@ -105,7 +106,8 @@ def _field(found: Gathered, study: Study) -> Table | None:
 
 def _points(found: Gathered) -> dict[str, Any]:
     """Return what the panel says of each point: the names once, then the values of each, None for what it lacks."""
-    rows = [(row, _facts(row)) for row in found.points]
+    confirmed = {row.point: row for row in found.confirmed}
+    rows = [(row, _facts(row, confirmed.get(row.point))) for row in found.points]
     names = list(dict.fromkeys(name for _, facts in rows for name in facts))
     return {
         "names": names,
@@ -116,9 +118,11 @@ def _points(found: Gathered) -> dict[str, Any]:
     }
 
 
-def _facts(row: PointRow) -> dict[str, str]:
+def _facts(row: PointRow, confirmed: ConfirmedRow | None) -> dict[str, str]:
+    result = confirmed and (confirmed.robust_accuracy, confirmed.robust_accuracy_low, confirmed.robust_accuracy_high)
     found = {
         "robust accuracy": interval(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
+        "confirmed, test split": interval(*result) if result else "",
         "clean accuracy": interval(row.clean_accuracy, row.clean_accuracy_low, row.clean_accuracy_high),
         "measured with": f"{row.attack}, {NORMS.get(row.norm, row.norm)}, ε = {row.eps_text}",
         "images": f"{row.examples}, {row.split} split",

@@ -16,7 +16,6 @@ from search.results.progress import Snapshot
 from search.results.study import Answer, Study
 from search.results.table import PointRow, TrialRow
 from search.space.parameters import Space
-from search.store.records import Damaged
 from search.study.spec import StudySpec
 from trainables.store.records import Outcome
 from trainables.store.stages import Stages
@@ -95,7 +94,7 @@ class Gathered:
     curves: dict[int, list[Curve]]
     networks: list[Network]
     importance: Importance | None
-    damaged: list[Damaged]
+    damaged: list[tuple[str, str]]
     versions: dict[str, tuple[str, ...]]
     reference: Match | None = None
 
@@ -131,10 +130,16 @@ def gather(study: Study, reference: Match | None = None) -> Gathered:
         curves=_curves(study, shown),
         networks=_networks(study, shown),
         importance=_importance(study.spec, points),
-        damaged=study.damaged(),
+        damaged=_damaged(study),
         versions=_versions(outcomes, points),
         reference=reference,
     )
+
+
+def _damaged(study: Study) -> list[tuple[str, str]]:
+    """Return the files that cannot be read, each with the reason."""
+    records = [(each.path, each.reason) for each in study.damaged()]
+    return [*records, *((each.path, each.reason) for each in study.damaged_confirmations())]
 
 
 def kind_of(row: PointRow) -> Kind:

@@ -14,7 +14,7 @@
 
   // Charts.
   function layoutOf(figure, small) {
-    const axis = { automargin: true, zeroline: false, gridcolor: "#e6e8eb", linecolor: "#8c959f", ticks: "outside", ticklen: 3 };
+    const axis = { automargin: true, exponentformat: "power", zeroline: false, gridcolor: "#e6e8eb", linecolor: "#8c959f", ticks: "outside", ticklen: 3 };
     const keyed = figure.data.length > 1 && figure.data.some((trace) => trace.showlegend !== false);
     const merged = {
       font: { family, size: 12.5 }, paper_bgcolor: paper, plot_bgcolor: paper, hovermode: "closest", autosize: true,

@@ -14,7 +14,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from search.samplers.optuna.study import distribution
-from search.space.parameters import Parameter
+from search.space.parameters import Categorical, FloatRange, IntRange, Parameter
 
 LEAST = 10
 """How many points there must be."""
@@ -47,8 +47,10 @@ def importance(
     front. A point outside of the space, such as the dense network on the way of a trial, does not count.
     Source: Watanabe et al. 2023, arXiv:2304.10255.
     """
-    distributions = {path: distribution(parameter) for path, parameter in space.items()}
-    inside = [(params, values) for params, values in points if _inside(params, distributions)][-MOST:]
+    known = (FloatRange, IntRange, Categorical)  # No other kind, of a plug-in, has a form of Optuna's.
+    distributions = {path: distribution(parameter) for path, parameter in space.items() if isinstance(parameter, known)}
+    readable = [({path: params[path] for path in params if path in distributions}, values) for params, values in points]
+    inside = [(params, values) for params, values in readable if _inside(params, distributions)][-MOST:]
     width = max((len(values) for _, values in inside if values is not None), default=0)
     if len(inside) < LEAST or not width:
         return None
@@ -67,17 +69,16 @@ def importance(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The class is marked as experimental, and what it warns of is meant so.
         found = PedAnovaImportanceEvaluator(target_quantile=share).evaluate(study)
-    known = {path: value for path, value in found.items() if math.isfinite(value)}
-    total = sum(known.values())
-    shares = {path: value / total if total else 0.0 for path, value in known.items()}
+    finite = {path: value for path, value in found.items() if math.isfinite(value)}
+    total = sum(finite.values())
+    shares = {path: value / total if total else 0.0 for path, value in finite.items()}
     ordered = dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
     return Importance(ordered, math.ceil(share * len(inside)), len(inside)) if ordered else None
 
 
 def _inside(params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> bool:
     for path, value in params.items():
-        if (domain := distributions.get(path)) is None:
-            return False
+        domain = distributions[path]
         try:
             if not domain._contains(domain.to_internal_repr(value)):
                 return False

@@ -191,7 +191,7 @@ NAMES = ["../../x", "con", "a" * 300, "🦀", "two\nlines", "Upper", "", ".", "a
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("command", ["front", "status", "export", "stop", "plot"])
+@pytest.mark.parametrize("command", ["front", "status", "export", "stop", "plot", "report"])
 def test_what_is_no_name_is_refused_in_one_line(command: str, name: str, storage: Path) -> None:
     result = run(command, name, "--storage", storage)
     assert result.exit_code == 2
@@ -290,13 +290,28 @@ def test_export_goes_to_stdout_as_csv(storage: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", [["export", "--format", "csv"], ["plot"]])
+def test_report_writes_a_page_and_says_what_is_in_it(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("report", "synthetic", "--storage", storage)
+    page = tmp_path / "synthetic-report.html"
+    assert result.stdout == ""
+    assert result.stderr == f"wrote synthetic-report.html ({page.stat().st_size / 1e6:.1f} MB)\n"
+    facts = json.loads(run("report", "synthetic", "--storage", storage, "--output", "x.html", "--json").stdout)
+    front = json.loads(run("front", "synthetic", "--storage", storage, "--json").stdout)["front"]
+    assert facts["front"] == len(front)
+    assert (facts["output"], facts["bytes"]) == ("x.html", (tmp_path / "x.html").stat().st_size)
+    assert (tmp_path / "x.html").read_bytes() == page.read_bytes()
+
+
+@pytest.mark.parametrize("command", [["export", "--format", "csv"], ["plot"], ["report"]])
 @pytest.mark.parametrize("target", ["a directory", "below a file", "a record", "no permission"])
 def test_an_output_that_cannot_be_is_refused(
     command: list[str], target: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     make_study(tmp_path / "synthetic", 2)
-    suffix = ".pdf" if command == ["plot"] else ".csv"
+    suffix = {"plot": ".pdf", "report": ".html"}.get(command[0], ".csv")
     taken = tmp_path / f"taken{suffix}"
     record = tmp_path / "synthetic" / paths.STUDY
     before = record.read_bytes()

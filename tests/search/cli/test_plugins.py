@@ -359,7 +359,13 @@ def test_of_the_current_directory_nothing_but_plugins_is_executed_by_a_launch(tm
         assert done.returncode == 0, done.stderr
         assert [path.name for path in tmp_path.rglob("*ran")] == ["ran"]
     (tmp_path / "ran").unlink()
-    for words in (("front", "tiny"), ("doctor", "tiny"), ("plot", "tiny"), ("model", "tiny", "0.0", "--output", "net")):
+    for words in (
+        ("front", "tiny"),
+        ("doctor", "tiny"),
+        ("plot", "tiny"),
+        ("report", "tiny"),
+        ("model", "tiny", "0.0", "--output", "net"),
+    ):
         done = process(tmp_path, *words)
         assert done.returncode == 0, done.stderr
         assert not list(tmp_path.rglob("*ran"))

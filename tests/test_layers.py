@@ -24,6 +24,7 @@ CARRIERS = {
     "search.cluster.connection",
     "search.cluster.inline",
     "search.results.model_export",
+    "search.results.benchmark_entry",
 }
 """What starts trials or probes, or writes a network: these name the part of `trainables` that does it."""
 

@@ -84,13 +84,14 @@ def save(
     confirmed = next((row for row in study.confirmed() if row.weights_sha256 == measured.weights_sha256), None)
     full = {
         **card(study, trial, outcome, measured),
-        **_shapes(study),
+        **shapes(study),
         "confirmed": _confirmed(confirmed) if confirmed else None,
     }
     beside = portable(
         output,
         state,
         full,
+        data=trial.spec["data"],
         verdicts=measured.verdicts,
         confirmed=(confirmed.examples, _clean(confirmed), confirmed.verdicts) if confirmed else None,
         shrink=shrink,
@@ -135,10 +136,11 @@ def network_of(study: Study, point: str) -> tuple[TrialRecord, Outcome, Point, S
     return trial, outcome, measured, state
 
 
-def _shapes(study: Study) -> dict[str, Any]:
+def shapes(study: Study) -> dict[str, Any]:
+    """Return what a network takes and gives, for its card."""
     made_with = study.records.fingerprint
-    shapes: dict[str, Any] = {"shape": list(made_with.shape), "classes": made_with.classes}
-    return {**shapes, "class_names": list(made_with.class_names)} if made_with.class_names else shapes
+    sizes: dict[str, Any] = {"shape": list(made_with.shape), "classes": made_with.classes}
+    return {**sizes, "class_names": list(made_with.class_names)} if made_with.class_names else sizes
 
 
 def _confirmed(row: ConfirmedRow) -> dict[str, Any]:

@@ -57,6 +57,17 @@ class AutoAttack(Attack):
         generator: torch.Generator,
         start: Tensor | None = None,
     ) -> Tensor:
+        return self._stepped(logits_fn, x, y, eps, self.original(logits_fn, x, y, eps=eps, generator=generator))
+
+    def original(
+        self, logits_fn: LogitsFn, x: Tensor, y: Tensor, *, eps: float | Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return what the package itself returns: images that it does not break are as they were.
+
+        Shapes: those of `perturb`.
+        Raises:
+            SpecError: the package is not installed, or the network has too few classes.
+        """
         import torch
 
         from trainables.attacks.bridge import differentiable
@@ -81,7 +92,7 @@ class AutoAttack(Attack):
                 found[which] = attack.run_standard_evaluation(
                     x[which].float().contiguous(), labels[which], batch_size=len(x)
                 )[0].to(x.dtype)
-        return self._stepped(logits_fn, x, y, eps, found)
+        return found
 
     def _stepped(self, logits_fn: LogitsFn, x: Tensor, y: Tensor, eps: float | Tensor, found: Tensor) -> Tensor:
         """Move the images that stand, which the package returns as they are, by a step up the gradient of the loss."""

@@ -13,8 +13,10 @@ from trainables.data.splits import shuffled
 from trainables.data.tensors import Split, to_split
 
 
-def load_test(spec: Data, device: torch.device | str = "cpu") -> Split:
+def load_test(spec: Data, device: torch.device | str = "cpu", *, in_file_order: bool = False) -> Split:
     """Read the test files, in a fixed random order, so that the first images are a fair sample.
+
+    The order of the files is for protocols that ask for their first images.
 
     Raises:
         DataError: files are missing or damaged.
@@ -30,7 +32,7 @@ def load_test(spec: Data, device: torch.device | str = "cpu") -> Split:
         values = spec.select or tuple(range(spec.classes))
     images, labels = numbered(spec, arrays, values)
     _check_shape(spec, images.shape[1:])
-    order = shuffled(len(labels), "test")
+    order = slice(None) if in_file_order else shuffled(len(labels), "test")
     return to_split(images[order], labels[order], spec.scale, device)
 
 

@@ -41,6 +41,7 @@ def portable(
     state: State,
     card: Mapping[str, Any],
     *,
+    data: Mapping[str, Any],
     verdicts: str,
     confirmed: tuple[int, str, str] | None = None,
     shrink: bool = False,
@@ -49,6 +50,7 @@ def portable(
 ) -> Portable:
     """Return what is written beside a network's weights: its program, its examples, ONNX, and a README.
 
+    `data` is the data set's spec, with the folder of its files.
     `verdicts` are the packed robust verdicts of its record, `confirmed` the number of test images with the packed clean
     and robust verdicts. A program or examples that cannot be had are left out with a note; ONNX that is asked for is
     refused. The model of a plug-in is built only with `run_plugins`, `shrink` or `to_onnx`.
@@ -61,7 +63,7 @@ def portable(
     exported = None if net is None else _program(net, card, made)
     if to_onnx and exported is None:
         raise SpecError(f"this network cannot be exported to ONNX: {made.card['program']['missing']}; leave --onnx out")
-    found = _read(card, made, required=to_onnx)
+    found = _read(data, card, made, required=to_onnx)
     if to_onnx:
         assert net is not None
         assert exported is not None
@@ -106,12 +108,11 @@ def _program(net: nn.Module, card: Mapping[str, Any], made: Portable) -> torch.e
     return exported
 
 
-def _read(card: Mapping[str, Any], made: Portable, *, required: bool) -> Examples | None:
+def _read(data: Mapping[str, Any], card: Mapping[str, Any], made: Portable, *, required: bool) -> Examples | None:
     try:
-        if card["data"]["kind"] not in DATASETS:
-            raise DataError(f"the data set {card['data']['kind']} is of a plug-in")
-        described = {name: value for name, value in card["data"].items() if name != "sha256"}
-        return examples(DATASETS.parse(described), card["protocol"]["examples"], card["data"]["sha256"])
+        if data["kind"] not in DATASETS:
+            raise DataError(f"the data set {data['kind']} is of a plug-in")
+        return examples(DATASETS.parse(dict(data)), card["protocol"]["examples"], card["data"]["sha256"])
     except (DataError, SpecError) as error:
         if required:
             raise SpecError(

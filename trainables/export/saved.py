@@ -108,7 +108,7 @@ def save(
     check_target(target, overwrite)
     assert files.keys() <= BESIDE, "what may stand beside a network is named in BESIDE"
     try:
-        _replace(target, {WEIGHTS: weights, **files, CARD: text.encode()})
+        write_directory(target, {WEIGHTS: weights, **files, CARD: text.encode()})
     except OSError as error:
         raise StorageError(f"cannot write the network to {target}: {error}") from error
     return target
@@ -275,8 +275,12 @@ def check_target(target: Path, overwrite: bool = False) -> None:
         raise StorageError(f"{target} has other files than a network's ({foreign[0]}) and is not overwritten")
 
 
-def _replace(target: Path, files: dict[str, bytes]) -> None:
-    """Replace the target, which is absent, empty, or a saved network, by a directory of these files."""
+def write_directory(target: Path, files: Mapping[str, bytes]) -> None:
+    """Replace the target, which is absent, empty, or a saved network, by a directory of these files, or by none.
+
+    Raises:
+        OSError: the disk refuses.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(temporary_name(target.with_name(f".{target.name}")))
     old = fresh.with_suffix(".old")

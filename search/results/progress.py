@@ -200,11 +200,12 @@ def rate_text(rate: float) -> str:
 
 
 def accuracies(point: Point) -> str:
-    """Write the accuracies of a point with Wilson intervals and the number of images that they are of."""
+    """Write the accuracies of a point with Wilson intervals, the number of images that they are of, and its flags."""
     robust = _with_interval(point.robust_accuracy, point.robust_correct, point.examples)
     clean = _with_interval(point.clean_accuracy, point.clean_correct, point.examples)
     where = f"at {percent_sparsity(point.sparsity)} % sparsity"
-    return f"{robust} robust, {clean} clean {where} (n = {point.examples})"
+    flagged = f"; {point.status}: {', '.join(point.flags)}" if point.flags else ""
+    return f"{robust} robust, {clean} clean {where} (n = {point.examples}){flagged}"
 
 
 def _with_interval(accuracy: float, correct: int, examples: int) -> str:

@@ -65,7 +65,8 @@ def front_plot(
 ) -> list[str]:
     """Draw a front in at most `width` columns and `height` lines; none where there is no room or nothing to draw.
 
-    Robust accuracies have their Wilson intervals. Sparsity is drawn by the logarithm of the density, as in a picture.
+    Robust accuracies have their Wilson intervals, and points with a flag an exclamation mark. Sparsity is drawn by the
+    logarithm of the density, as in a picture.
     """
     x, y = (Axis(measure) for measure in axes_of(list(objectives)))
     shown = [(x.at(point), y.at(point), point) for point in points]
@@ -90,15 +91,17 @@ def front_plot(
     for (across, _, _), (below, above) in zip(shown, bands, strict=True):
         if above > below:
             canvas.line(place(across, below), place(across, above), "|")
-    for across, up, _ in shown:
-        canvas.marks[canvas.cell(*place(across, up))] = "o" if ascii else "●"
+    for across, up, point in sorted(shown, key=lambda place: place[2].status != "ok"):  # Flags are never covered.
+        mark = "!" if point.status != "ok" else "o" if ascii else "●"
+        canvas.marks[canvas.cell(*place(across, up))] = mark
     labels = {0: high, lines - 1: low, (lines - 1) // 2: high - (high - low) * ((lines - 1) // 2 + 0.5) / lines}
     side = "|" if ascii else "│"
     rows = [
         f"{_number(labels[at]) if at in labels else '':>{_LABEL}}{side}{row}" for at, row in enumerate(canvas.rows())
     ]
+    flagged = "   ! has a flag" if any(point.status != "ok" for _, _, point in shown) else ""
     return [
-        f"{y.title} against {x.title}"[:width],
+        f"{y.title} against {x.title}{flagged}"[:width],
         *(row.rstrip() for row in rows),
         *_axis(x, left, right, inner, ascii),
     ]

@@ -108,6 +108,10 @@ def test_accuracies_have_their_interval_and_number_of_images() -> None:
     said = lines(SNAPSHOT)["most robust"]
     assert said == "85.0 % [80.9, 88.3] robust, 95.0 % [92.2, 96.8] clean at 50.0 % sparsity (n = 360)"
     assert "0.850 [0.809, 0.883] of 360" in line(SNAPSHOT)
+    assert SNAPSHOT.best is not None
+    flagged = SNAPSHOT.best.model_copy(update={"status": "warn", "flags": ("zero_gradient", "constant")})
+    said = lines(dataclasses.replace(SNAPSHOT, best=flagged))["most robust"]
+    assert said.endswith("(n = 360); warn: zero_gradient, constant")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,14 @@ def test_a_front_fits_its_place(width: int, height: int, ascii: bool) -> None:
     assert rows[0].startswith("robust accuracy (%) against sparsity (%)"[:width])
 
 
+def test_a_point_with_a_flag_is_marked() -> None:
+    warned = [FRONT[0], FRONT[1].model_copy(update={"status": "warn", "flags": ("zero_gradient",)}), FRONT[2]]
+    rows = front_plot(warned, OBJECTIVES, width=79, height=12)
+    assert rows[0].endswith("! has a flag")
+    assert [mark for row in rows[1:] for mark in row if mark in "!●"] == ["●", "!", "●"]
+    assert "flag" not in front_plot(FRONT, OBJECTIVES, width=79, height=12)[0]
+
+
 def test_what_has_no_place_or_no_points_is_not_drawn() -> None:
     assert front_plot([], OBJECTIVES, width=80, height=20) == []
     assert front_plot(FRONT, OBJECTIVES, width=20, height=20) == []

@@ -95,7 +95,7 @@ def measure(
     device = torch.device(device)
     net = frozen(model, state, device)
     noise = Noise.of(state.to(device)) if protocol.noise else None
-    measured = net if noise is None else Noisy(net, noise, state.to(device).masks)
+    measured = net if noise is None else Noisy(net, noise, state.to(device).masks).eval()
     with exact(device):
         chunks = _chunks(measured, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
@@ -251,7 +251,11 @@ def _flags_of_sample(
 ) -> Iterator[str]:
     part = slice(0, min(sanity_checks.SAMPLE, len(robust)))
     x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)
-    return sanity_checks.of_sample(net, protocol, x, split.y[part].to(device), robust[part].to(device))
+    y = split.y[part].to(device)
+    votes = protocol.votes if isinstance(net, Noisy) else 1
+    return sanity_checks.of_sample(
+        net, protocol, x, y, robust[part].to(device), lambda inputs: classified(net, inputs, y, votes)[0]
+    )
 
 
 def _flags_of_probe(

@@ -5,7 +5,7 @@ Source: Carlini et al. 2019, arXiv:1902.06705 §§3-4; the flags of AutoAttack (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -86,28 +86,33 @@ def of_verdicts(clean: Tensor, y: Tensor, *, finite: bool) -> Iterator[str]:
         yield "at_chance"
 
 
-def of_sample(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, robust: Tensor) -> Iterator[str]:
-    """Check a sample of examples, `robust` being the attack's verdicts on them.
+def of_sample(
+    net: nn.Module,
+    protocol: Protocol,
+    x: Tensor,
+    y: Tensor,
+    robust: Tensor,
+    stands: Callable[[Tensor], Tensor],
+) -> Iterator[str]:
+    """Check a sample of examples, `robust` being the attack's verdicts on them; `stands` classifies inputs like those.
 
-    Shapes: x (N, C, H, W) in [0, 1]; y and robust (N,).
+    Shapes: x (N, C, H, W) in [0, 1]; y, robust and what `stands` returns (N,).
     """
     generator = torch.Generator(x.device).manual_seed(derive("checks", protocol.seed))
     gradient, logits = _gradient(net, x, y)
-    with torch.no_grad():
-        moved = net(_noise(protocol, x, generator))
+    moved = stands(_noise(protocol, x, generator))
     still = (gradient == 0).flatten(1).all(dim=1)
     hidden = int((still & ~dead(net, x, still)).sum())
     if exceeds(hidden, len(x), SHARE) or int(still.sum()) > CONSTANT * len(x):
         yield "zero_gradient"
     if bool(((logits >= 0) & (logits <= 1)).all()) and bool(((logits.sum(dim=1) - 1).abs() < _TOLERANCE).all()):
         yield "softmax_output"
-    if int((robust & ~correct(moved, y)).sum()) > max(3.0, BY_NOISE * len(y)):
+    if int((robust & ~moved).sum()) > max(3.0, BY_NOISE * len(y)):
         yield "random_noise_stronger"
     yield from of_passes(net, x, random=isinstance(net, Noisy))
     single = Fgsm(norm=protocol.attack.norm, random_start=False, step_size=1.0)
     found = attacks.run(single, net, x, y, eps=float(protocol.eps), generator=generator)
-    with torch.no_grad():
-        survivors = correct(net(x), y) & correct(net(found), y)
+    survivors = stands(x) & stands(found)
     margin = int(robust.sum()) - int(survivors.sum())
     if margin > max(1.0, SHARE * len(y)):
         yield "weaker_than_fgsm"

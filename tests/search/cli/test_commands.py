@@ -64,6 +64,28 @@ def test_parameters_with_one_value_are_not_shown_and_those_of_several_recipes_ar
     assert "study all-recipes: imp, three_stage, " in run("validate", "all-recipes").stdout
 
 
+def test_flags_stand_beside_each_point_wherever_it_is_shown(tmp_path: Path) -> None:
+    spec = study_spec(name="flagged")
+    records = make_study(tmp_path / "flagged", 0, spec)
+    records.issue(trial(0, spec))
+    flagged = {"status": "warn", "flags": ("zero_gradient", "softmax_output"), "weights_outside": 8192}
+    masked = point(1, robust_accuracy=0.99, status="invalid", flags=("black_box_stronger",))
+    records.write_outcome(outcome(0, [point(0, parameters=2000, **flagged), masked]))
+    front = run("front", "flagged", "--storage", tmp_path).stdout
+    assert "warn: zero_gradient, softmax_output" in front
+    assert "99.0" not in front
+    status = run("status", "flagged", "--storage", tmp_path).stdout
+    assert "softmax_output (warn): 1 point, 1 on the front" in status
+    assert "black_box_stronger (invalid): 1 point" in status
+    assert "warn: zero_gradient, softmax_output" in status
+    assert "8,192 weights" in status
+    told = json.loads(run("status", "flagged", "--storage", tmp_path, "--json").stdout)
+    assert {"flag": "softmax_output", "points": 1, "on_front": 1, "severity": "warn"} in told["flags"]
+    assert told["best"]["most robust"]["flags"] == ["zero_gradient", "softmax_output"]
+    for kind in ("markdown", "latex", "csv"):
+        assert "gradient" in run("export", "flagged", "--storage", tmp_path, "--format", kind).stdout
+
+
 def test_a_count_that_is_an_objective_stands_in_the_table(tmp_path: Path) -> None:
     spec = study_spec(name="small", objectives={"robust_accuracy": "maximise", "macs_effective": "minimise"})
     records = make_study(tmp_path / "small", 0, spec)

@@ -41,6 +41,8 @@ def test_the_screen_is_the_front_of_the_complete_trials() -> None:
     screens.add(factories.outcome(2, [point(0, 0.9, 0.9, clean_accuracy=0.7)]))
     screens.add(factories.outcome(3, [point(0, 0.9, 0.9, status="invalid"), point(1, 0.9, 0.9, tier="screened")]))
     assert fronts(screens) == []
+    screens.add(factories.outcome(6, [point(0, 0.9, 0.9, flags=("zero_gradient",))]))
+    assert fronts(screens) == []
     screens.add(factories.outcome(4, [point(0, 0.7, 0.2), point(1, 0.5, 0.5), point(2, 0.4, 0.4)]))
     assert fronts(screens) == [(0.5, 0.5), (0.7, 0.2)]
     screens.add(factories.outcome(5, [point(0, 0.6, 0.6)]))
@@ -59,6 +61,22 @@ def test_counts_go_to_workers_as_they_were_counted() -> None:
     data = screens.now()
     assert data is not None
     assert data["front"] == [{"robust_accuracy": 0.7, "nonzero": factories.PRUNABLE // 2}]
+
+
+def test_the_sampler_is_not_rewarded_for_a_point_whose_flags_question_it(tmp_path: Path) -> None:
+    spec = factories.study_spec(sampler="random", budget={"trials": 2})
+    driver = Driver(Records.create(Storage(str(tmp_path)), spec, factories.FINGERPRINT))
+    for number, flags in enumerate([("softmax_output",), ("dead_layer",)]):
+        record = driver.next()
+        assert record is not None
+        found = point(0, 0.99, 0.9, flags=flags)
+        driver.on_point(number, found)
+        driver.records.write_outcome(factories.outcome(number, [found], params=record.params))
+        driver.on_end(number, None)
+    questioned, other = list(driver._sampling.observations)
+    assert not questioned.values
+    assert list(other.values) == objectives.values(point(0, 0.99, 0.9), spec)
+    assert [row.remark for row in Study.open(str(tmp_path)).points()] == ["warn: softmax_output", "warn: dead_layer"]
 
 
 @pytest.mark.parametrize("last", [False, True])

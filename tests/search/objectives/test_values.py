@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.objectives.values import feasible, target_violations, valid, values, violations
+from search.objectives.values import feasible, target_violations, trusted, valid, values, violations
 from search.study.spec import StudySpec
 from tests.search.studies import study
 
@@ -50,6 +50,24 @@ def test_points_with_a_broken_measure_are_not_valid(measure: str, bad: Any) -> N
     if measure in spec().objectives:
         with pytest.raises(ValueError, match=measure):
             values(point, spec())
+
+
+@pytest.mark.parametrize(
+    ("status", "flags", "is_valid", "is_trusted"),
+    [
+        ("ok", (), True, True),
+        ("warn", ("dead_layer", "at_chance"), True, True),
+        ("warn", ("softmax_output",), True, False),
+        ("warn", ("of_a_newer_version",), True, True),
+        ("invalid", ("black_box_stronger",), False, False),
+        ("warn", ("random_noise_stronger",), True, False),
+    ],
+)
+def test_nothing_is_learned_from_a_point_whose_flags_question_it(
+    status: str, flags: tuple[str, ...], is_valid: bool, is_trusted: bool
+) -> None:
+    point = {**WHOLE, "status": status, "flags": flags}
+    assert (valid(point, spec()), trusted(point, spec())) == (is_valid, is_trusted)
 
 
 def test_a_tensor_is_no_number() -> None:

@@ -67,6 +67,16 @@ def test_front_is_drawn_with_its_intervals_and_the_rest_apart(tmp_path: Path) ->
     assert scattered["dominated"] == len(study.points()) - len(front) - len(invalid) - len(infeasible)
 
 
+def test_a_warned_point_of_the_front_is_ringed_and_its_flags_named(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "study", 0)
+    records.issue(factories.trial(0, records.spec))
+    found = [factories.point(0, flags=("zero_gradient",)), factories.point(1, sparsity=0.9, robust_accuracy=0.4)]
+    records.write_outcome(factories.outcome(0, found))
+    axes = draw(Study.open(str(tmp_path / "study"))).axes[0]
+    rings = {collection.get_label(): len(collection.get_offsets()) for collection in axes.collections}
+    assert rings["warned: zero_gradient"] == 1
+
+
 def test_title_and_subtitle_say_what_was_measured(tmp_path: Path) -> None:
     shown = texts(draw(make(tmp_path)))
     for said in (

@@ -52,6 +52,15 @@ def perceptron(shape: Shape, classes: int, *between: nn.Module, first: nn.Module
 
 
 @works
+def detached_input(shape: Shape, classes: int) -> nn.Module:
+    class Detached(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.detach())
+
+    return Detached(shape, classes)
+
+
+@works
 def tied_weights(shape: Shape, classes: int) -> nn.Module:
     class Tied(Net):
         def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from search.results.compare.groups import name_of
 from search.results.exporters.base import NORMS
 from search.results.study import Study
 from search.store import confirmations
@@ -25,10 +26,10 @@ def check(studies: Sequence[Study], *, confirmed: bool) -> None:
     if confirmed and (missing := [study for study in studies if not study.confirmed_front()]):
         name = arguments(missing[0].records.storage)
         raise SpecError(
-            f"{', '.join(study.name for study in missing)}: no point is confirmed with all attacks; "
+            f"{', '.join(map(name_of, missing))}: no point is confirmed with all attacks; "
             f"`robustsearch confirm {name}` measures them"
         )
-    facts = {study.name: dict(_facts(study, confirmed)) for study in studies}
+    facts = {name_of(study): dict(_facts(study, confirmed)) for study in studies}
     if differing := list(_differing(facts)):
         listed = "\n".join(f"  {line}" for line in differing)
         raise SpecError(f"these studies cannot be compared, as they differ in:\n{listed}")

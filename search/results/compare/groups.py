@@ -31,13 +31,18 @@ def groups_of(storage: Storage, arguments: Iterable[str]) -> list[Group]:
     groups = [_group(storage, argument) for argument in arguments]
     for kind, named in (
         ("label", [group.label for group in groups]),
-        ("study", [study.name for group in groups for study in group.studies]),
+        ("study", [name_of(study) for group in groups for study in group.studies]),
     ):
         if twice := [name for name, times in Counter(named).items() if times > 1]:
             raise SpecError(f"the {kind} '{twice[0]}' is named twice")
     if sum(len(group.studies) for group in groups) < 2:
         raise SpecError("a comparison needs two studies or more")
     return groups
+
+
+def name_of(study: Study) -> str:
+    """Return the name by which a study was asked for: that of its directory, which a copy has for itself."""
+    return study.records.storage.location.rstrip("/").rpartition("/")[2]
 
 
 def _group(storage: Storage, argument: str) -> Group:

@@ -12,6 +12,7 @@ import numpy as np
 
 from search import objectives
 from search.objectives import pareto
+from search.results.compare.groups import name_of
 from search.results.confirmed import ConfirmedRow
 from search.results.study import Study
 from search.results.table import PointRow
@@ -75,7 +76,7 @@ def _run(study: Study, goals: Sequence[StudySpec], confirmed: bool) -> Run:
     networks = tuple(Network(row.point, measures, _verdicts(row)) for row, measures in best)
     shares = [objectives.values(network.measures, goals[0]) for network in networks]
     return Run(
-        study.name,
+        name_of(study),
         networks,
         np.array(shares, dtype=np.float64).reshape(len(networks), len(goals[0].objectives)),
         tuple(goals[0].objectives),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 import search.results.exporters  # noqa: F401  (its registry is one of those that are restored)
 from search import Study
+from search.results.exporters.runs import runs
 from search.store.records import Records
 from search.store.study_yaml import utc_now
 from search.study import file as study_file
@@ -133,14 +135,24 @@ def forget(tables: list[tuple[Any, dict[str, Any]]]) -> None:
         "gc own --dry-run",
         "gc own",
         "stop own",
+        "optuna own",
+        "compare own twin",
     ],
 )
 def test_reading_a_study_executes_no_plugin(stored: Records, command: str, there: bool) -> None:
     if not there:
         Path("my_kinds.py").unlink()
+    shutil.copytree("runs/own", "runs/twin")
     result = run(*command.split(), "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)
+    assert not Path("ran").exists()
+
+
+def test_runs_for_trackers_execute_no_plugin(stored: Records) -> None:
+    found = runs(Study.open("runs/own"))
+    assert [run.params for run in found] == [record.params for record, _ in stored.trials()]
+    assert found[-1].state == "waiting"
     assert not Path("ran").exists()
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from search.results.compare.comparison import compare
 from search.results.compare.groups import groups_of
 from tests.search import factories
 from trainables.core.errors import SpecError
@@ -52,3 +54,10 @@ def test_each_argument_is_a_group(root: Path, arguments: list[str], groups: dict
 def test_what_names_no_groups_is_refused(root: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         groups_of(Storage(str(root)), arguments)
+
+
+def test_a_copy_has_the_name_of_its_directory(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "harp", tmp_path / "harp")
+    shutil.copytree(root / "harp", tmp_path / "copy")
+    found = compare(groups_of(Storage(str(tmp_path)), ["harp", "copy"]))
+    assert [group.runs[0].study for group in found.groups] == ["harp", "copy"]

@@ -38,5 +38,9 @@ def write(study: Study, output: Path, reference: Match | None = None) -> dict[st
     found = gather(study, reference)
     content = _page(found, study).encode()
     written = write_output(content, output, records=study.records.storage.local)
-    counts = {"points": len(found.points), "front": len(found.front), "confirmed": len(found.confirmed)}
+    counts = {
+        "points": len(found.points),
+        "front": len(found.front),
+        "confirmed": sum(row.complete for row in found.confirmed),
+    }
     return {"study": study.name, "output": str(written), "bytes": len(content), **counts}

@@ -106,13 +106,19 @@ def _field(found: Gathered, study: Study) -> Table | None:
 
 def _points(found: Gathered) -> dict[str, Any]:
     """Return what the panel says of each point: the names once, then the values of each, None for what it lacks."""
-    confirmed = {row.point: row for row in found.confirmed}
+    confirmed = {row.point: row for row in found.confirmed if row.complete}
     rows = [(row, _facts(row, confirmed.get(row.point))) for row in found.points]
-    names = list(dict.fromkeys(name for _, facts in rows for name in facts))
+    names = [name for name in dict.fromkeys(n for _, facts in rows for n in facts) if any(f.get(name) for _, f in rows)]
     return {
         "names": names,
         "rows": [
-            [row.point, row.trial, row.status, ", ".join(map(one_line, row.flags)), [facts.get(name) for name in names]]
+            [
+                row.point,
+                row.trial,
+                row.status,
+                ", ".join(map(one_line, row.flags)),
+                [facts.get(name) or None for name in names],
+            ]
             for row, facts in rows
         ],
     }
@@ -139,7 +145,7 @@ def _facts(row: PointRow, confirmed: ConfirmedRow | None) -> dict[str, str]:
         "weights sha256": row.weights_sha256[:16],
         **{name: number(value) for name, value in row.measured.metrics.items()},
     }
-    return {one_line(name): one_line(text) for name, text in found.items() if text != ""}
+    return {one_line(name): one_line(text) for name, text in found.items()}
 
 
 def _value(value: Any) -> str:

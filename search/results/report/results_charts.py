@@ -88,7 +88,7 @@ def _note(text: str) -> dict[str, Any]:
 
 def confirmed(found: Gathered) -> Chart | None:
     """Return what the search had estimated beside what `robustsearch confirm` measured."""
-    rows = [row for row in found.confirmed if row.complete] or found.confirmed
+    rows = [row for row in found.confirmed if row.complete]
     if not rows:
         return None
     axis = Axis(SPARSITY)
@@ -131,7 +131,7 @@ def confirmed(found: Gathered) -> Chart | None:
 
 def security(found: Gathered) -> Chart | None:
     """Return the accuracy that is left at each radius, for the confirmed front."""
-    rows = [row for row in found.confirmed if len(row.curve) > 1]
+    rows = [row for row in found.confirmed if row.complete and len(row.curve) > 1]
     rows = [row for row in rows if row.on_front] or rows
     if not rows:
         return None

@@ -36,6 +36,7 @@ def importance(found: Gathered) -> Chart | None:
         "y": list(range(len(shares))),
         "text": [f"{100 * share:.0f} %" for share in shares.values()],
         "textposition": "auto",
+        "textangle": 0,
         "hoverinfo": "skip",
         "marker": {"color": charts.BLUE},
     }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from search.results import report
 from search.results.report import results_charts, search_charts
 from search.results.report.charts import UNSET, ParameterAxis, shown
 from search.results.report.gather import Gathered, gather
+from search.results.study import Study
 from search.space.parameters import Categorical, FloatRange, IntRange, Parameter
 from search.testing.exporters import HOSTILE
 from tests.search.confirmations import make_confirmed_study
+from trainables.store.confirmations import ALL
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,19 @@ def test_the_front_has_every_point_once_as_one_kind(found: Gathered) -> None:
     clean = kinds.pop("its clean accuracy")
     assert sorted(clean) == sorted(kinds["front, 95 % interval"]) == sorted(row.point for row in found.front)
     assert sorted(point for points in kinds.values() for point in points) == sorted(row.point for row in found.points)
+
+
+def test_a_point_whose_attacks_are_not_all_there_is_in_no_chart_of_confirmed_ones(tmp_path: Path) -> None:
+    study = make_confirmed_study(tmp_path / "study", 12)
+    first, *others = study.confirmed()
+    (tmp_path / "study" / "confirm" / first.weights_sha256 / ALL / "square.json").unlink()
+    study = Study.open(str(tmp_path / "study"))
+    drawn = results_charts.confirmed(gather(study))
+    assert drawn is not None
+    points = [trace["customdata"] for trace in drawn["data"] if "customdata" in trace]
+    assert points == [[row.point for row in others]] * 2
+    text = report.render(study)
+    assert "Attacks are missing for 1 of the points" in text
 
 
 def test_shares_of_the_compute_add_up_to_all_of_it(found: Gathered) -> None:

@@ -192,13 +192,15 @@ def table(path: Path) -> None:
     for row in read(path):
         batches[row["network"], row["norm"], row["eps"]][row["first"], row["examples"]][row["method"]] = row
     print(
-        "| network | sparsity | attack | n | clean % | ours: robust % | original: robust % | only ours breaks | only the "
-        "original breaks | time (CPU) | ours: s | passes forward, backward: ours | original |"
+        "| network | sparsity | attacks | n | clean % | ours: robust % | original: robust % | only ours breaks | "
+        "only the original breaks | time (CPU) | ours: s | passes forward, backward: ours | original |"
     )
     print("| --- " * 13 + "|")
     for (name, norm, eps), parts in batches.items():
         for ours, theirs in (*PAIRS, ("autoattack-2", "autoattack")):
-            both = [(size, rows[ours], rows[theirs]) for (_, size), rows in parts.items() if {ours, theirs} <= rows.keys()]
+            both = [
+                (size, rows[ours], rows[theirs]) for (_, size), rows in parts.items() if {ours, theirs} <= rows.keys()
+            ]
             if both:
                 print(f"| {name} | {_line(both, f'{ours}, {theirs}, {norm} {eps:.4g}')} |")
 
@@ -209,7 +211,9 @@ def _line(both: list[tuple[int, dict[str, Any], dict[str, Any]]], title: str) ->
     clean = sum(int(unpack_verdicts(row["clean"], size).sum()) for size, row, _ in both)
     ours, theirs = (sum(int(pair[i].sum()) for pair in verdicts) for i in (0, 1))
     only = [sum(int((pair[1 - i] & ~pair[i]).sum()) for pair in verdicts) for i in (0, 1)]
-    cost = {key: [sum(row[i + 1][key] for row in both) for i in (0, 1)] for key in ("cpu_seconds", "forward", "backward")}
+    cost = {
+        key: [sum(row[i + 1][key] for row in both) for i in (0, 1)] for key in ("cpu_seconds", "forward", "backward")
+    }
     seconds = cost["cpu_seconds"]
     passes = [f"{cost['forward'][i] / clean:,.0f}, {cost['backward'][i] / clean:,.0f}" for i in (0, 1)]
     cells = [f"{both[0][1]['sparsity']:.3f}", title, n, f"{100 * clean / n:.1f}", f"{100 * ours / n:.1f}"]

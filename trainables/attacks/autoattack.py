@@ -82,6 +82,8 @@ class AutoAttack(Attack):
                 f"AutoAttack {self.version} needs {_CLASSES[self.version]} classes at least, for its DLR loss, but the "
                 f"network has {count}; take the attack `aa`"
             )
+        if self.norm == "l2" and x.dim() > 2 and min(x.shape[-2:]) < 5:
+            raise SpecError("AutoAttack's Square in l2 needs images of 5 x 5 pixels at least; take the attack `aa`")
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         labels, found = classes(y), x.contiguous().clone()
         radii = torch.as_tensor(eps, dtype=torch.float64).expand(len(x)).to(x.device)

@@ -72,7 +72,8 @@ class Fmn(Minimal):
             size = first * (0.01 + 0.99 * cosine)
             rate_of_lead = torch.linalg.vector_norm(gradient.flatten(1), ord=dual, dim=1).clamp_min(1e-12)
             to_face = distance + ahead.abs() / rate_of_lead
-            outward = torch.where(least.isfinite(), radius * (1 + rate), to_face)
+            # Beyond the face, or an affine network would be approached from inside for ever.
+            outward = torch.where(least.isfinite(), radius, to_face) * (1 + rate)
             radius = torch.where(crossed, torch.minimum(radius * (1 - rate), least), outward)
             radius = torch.minimum(torch.nan_to_num(radius, nan=0.0), farthest)
             descent = gradient / per_image(length(gradient, "l2").clamp_min(1e-12), x)

@@ -44,4 +44,5 @@ def gradient_by(z: Tensor, outputs: Tensor, weights: Tensor, *, retain_graph: bo
     if not outputs.requires_grad:
         return torch.zeros_like(z)
     (found,) = torch.autograd.grad(outputs, z, weights, retain_graph=retain_graph, materialize_grads=True)
-    return found
+    # Attacks change it in place, which a tensor that repeats its memory, such as the gradient of a sum, refuses.
+    return found.clone(memory_format=torch.contiguous_format) if 0 in found.stride() else found

@@ -67,3 +67,43 @@ def trained_on_digits(norm: str, eps: float) -> tuple[nn.Module, Tensor, Tensor]
             nn.functional.cross_entropy(model(adversarial), y[index]).backward()
             optimiser.step()
     return model.eval(), x, y
+
+
+class Affine(nn.Module):
+    """Several classes, affine logits: the distance to a face is the lead over the dual norm of its gradient."""
+
+    def __init__(self, classes: int, pixels: int = 16, seed: int = 0) -> None:
+        super().__init__()
+        self.weight = torch.randn(classes, pixels, generator=torch.Generator().manual_seed(seed)) * 0.25
+        self.bias = -self.weight @ torch.full((pixels,), 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T + self.bias
+
+    def batch(self, n: int = 24) -> tuple[Tensor, Tensor]:
+        """Draw images far from the box's faces, labelled as the network sees them but for the first three."""
+        x = torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 0.2 + 0.4
+        y = self(x).argmax(dim=1)
+        y[:3] = (y[:3] + 1) % len(self.bias)
+        return x, y
+
+    def distance(self, x: Tensor, y: Tensor, norm: str) -> Tensor:
+        """Return the distance to the nearest face (N,), 0 where an image is misclassified, as if there were no box."""
+        logits = self(x)
+        lead = logits.gather(1, y[:, None]) - logits
+        slope = self.weight[y][:, None] - self.weight[None]
+        size = torch.linalg.vector_norm(slope, ord={"linf": 1, "l2": 2}[norm], dim=2)
+        distance = torch.where(torch.arange(len(self.bias)) == y[:, None], torch.inf, lead / size.clamp_min(1e-12))
+        return distance.amin(dim=1).clamp_min(0)
+
+
+def curved(n: int = 60) -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a small network with curved faces, images, and the labels that it gives them."""
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), nn.Linear(36, 40), nn.Tanh(), nn.Linear(40, 6)]
+    net = nn.Sequential(*layers).requires_grad_(False)
+    for layer in (net[1], net[3]):
+        layer.weight *= 6
+    net[3].bias -= net(torch.full((1, 1, 6, 6), 0.5))[0]
+    x = torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    return net, x, net(x).argmax(dim=1)

@@ -18,6 +18,10 @@ _STYLES: dict[Kind, tuple[str, dict[str, Any]]] = {
     "dominated": ("dominated", {"symbol": "circle", "size": 6, "color": charts.FADED}),
     "screened": ("screened out", {"symbol": "line-ns-open", "size": 7, "color": charts.FADED}),
     "infeasible": ("infeasible", {"symbol": "circle-open", "size": 7, "color": charts.GREY}),
+    "warned": (
+        "with a warning",
+        {"symbol": "triangle-up-open", "size": 8, "color": charts.RED, "line": {"width": 1.5}},
+    ),
     "invalid": ("invalid", {"symbol": "x-thin-open", "size": 8, "color": charts.RED, "line": {"width": 2}}),
     "front": ("front", {"symbol": "circle", "size": 9, "color": charts.BLUE}),
     "flagged": ("front, with a warning", {"symbol": "triangle-up", "size": 11, "color": charts.RED}),
@@ -51,7 +55,7 @@ def _front(found: Gathered, x: Axis, y: Axis) -> Chart:
         marker = {"symbol": "diamond-open", "size": 7, "color": charts.ORANGE, "line": {"width": 1.5}}
         data.append(_points(front, x, Axis(CLEAN_ACCURACY), "its clean accuracy", marker))
     notes = [] if front else [_note("no feasible point so far" if found.points else "no point measured so far")]
-    return chart(data, measure_axis(x, found.points), measure_axis(y, found.points), annotations=notes)
+    return chart(data, measure_axis(x, found.points), measure_axis(y, found.points), annotations=notes, height=500)
 
 
 def _edge(front: Sequence[PointRow], x: Axis, y: Axis) -> dict[str, Any]:

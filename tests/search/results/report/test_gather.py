@@ -63,6 +63,7 @@ def test_the_compute_is_counted_by_how_trials_ended() -> None:
 KINDS: dict[Kind, dict[str, Any]] = {
     "front": {},
     "flagged": {"flags": ("zero_gradient",)},
+    "warned": {"flags": ("zero_gradient",), "robust_accuracy": 0.3},
     "invalid": {"status": "invalid"},
     "screened": {"tier": "screened"},
     "dominated": {"robust_accuracy": 0.3},
@@ -72,7 +73,7 @@ KINDS: dict[Kind, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_point_is_shown_as_what_it_is(kind: Kind) -> None:
-    sparser = {} if kind == "dominated" else {"sparsity": 0.9}
+    sparser = {} if kind in ("dominated", "warned") else {"sparsity": 0.9}
     points = [factories.point(0, robust_accuracy=0.6), factories.point(1, **sparser, **KINDS[kind])]
     rows = point_rows(factories.study_spec(), [(factories.trial(0), factories.outcome(0, points))])
     assert kind_of(rows[-1]) == kind

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from search import objectives
-from search.results.exporters.output import OutputError, check_outside, write_output
+from search.results.exporters.output import OutputError, check_outside, full_disk_reported, write_output
 from search.store import driver_lock
 from search.study.spec import StudySpec
 from trainables import __version__
@@ -41,7 +41,8 @@ def write(study: Study, output: Path, *, force: bool = False) -> Path:
         _check_ours(study, output)
     with TemporaryDirectory(prefix="robustsearch-") as folder:
         file = Path(folder) / "study.db"
-        _build(study, file)
+        with full_disk_reported(file):
+            _build(study, file)
         return write_output(file.read_bytes(), output, records=home)
 
 

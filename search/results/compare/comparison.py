@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -121,7 +121,7 @@ def compare(groups: Sequence[Group], *, confirmed: bool = False, draws: int = DR
         confirmed=confirmed,
         measured=comparable.measured(studies, confirmed=confirmed),
         objectives=tuple(studies[0].spec.objectives),
-        notes=tuple(comparable.notes(studies, confirmed=confirmed)),
+        notes=(*comparable.notes(studies, confirmed=confirmed), *_flagged(runs)),
         groups=tuple(results),
         pairs=tuple(pairs),
         runs=by_group,
@@ -129,6 +129,12 @@ def compare(groups: Sequence[Group], *, confirmed: bool = False, draws: int = DR
         attained=tuple(reached),
         folders=tuple(home for study in studies if (home := study.records.storage.local) is not None),
     )
+
+
+def _flagged(runs: Sequence[Run]) -> Iterator[str]:
+    for run in runs:
+        if flagged := [network.point for network in run.networks if network.flagged]:
+            yield f"{run.study}: {len(flagged)} of {len(run.networks)} points are flagged: {', '.join(flagged)}"
 
 
 def _members(groups: Sequence[Group]) -> list[range]:

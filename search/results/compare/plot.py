@@ -63,10 +63,13 @@ def _fronts(axes: Axes, comparison: Comparison, at: int, group: Attained, runs: 
         label, line = f"{name}: front, 95 % interval", _steps(axes, grid, group.value, **style)
         _band(axes, grid, low, high, colour)
     size = 24 if len(runs) == 1 else 10
+    marker = _MARKERS[at % len(_MARKERS)]
     for run in runs:
-        across, up = [depth(n.sparsity) for n in run.networks], [100 * n.robust_accuracy for n in run.networks]
-        marker = _MARKERS[at % len(_MARKERS)]
-        axes.scatter(across, up, s=size, marker=marker, color=colour, alpha=0.9 if len(runs) == 1 else 0.45, zorder=5)
+        for flagged, face in ((False, colour), (True, "white")):
+            points = [network for network in run.networks if network.flagged is flagged]
+            across, up = [depth(n.sparsity) for n in points], [100 * n.robust_accuracy for n in points]
+            faded: dict[str, Any] = {"alpha": 0.9 if len(runs) == 1 else 0.45, "facecolors": face, "edgecolors": colour}
+            axes.scatter(across, up, s=size, marker=marker, zorder=5, **faded)
     return line, label
 
 

@@ -36,6 +36,11 @@ class Network:
         return float(self.measures[SPARSITY])
 
     @property
+    def flagged(self) -> bool:
+        """Whether a check says that its robustness looks wrong."""
+        return str(self.measures["status"]) != "ok"
+
+    @property
     def robust_accuracy(self) -> float:
         return float(self.measures[ROBUST_ACCURACY])
 

@@ -16,7 +16,7 @@ from search.results.exporters.json import Json
 from search.results.exporters.latex import Latex
 from search.results.exporters.markdown import Markdown
 from search.results.exporters.mlflow import MLflow
-from search.results.exporters.output import OutputError, check_new, write_directory, write_output
+from search.results.exporters.output import OutputError, check_new, full_disk_reported, write_directory, write_output
 from search.results.exporters.parquet import Parquet
 from search.results.exporters.runs import runs
 from search.results.exporters.tensorboard import TensorBoard
@@ -119,9 +119,12 @@ def _track(study: Study, tracker: Tracker, output: Path) -> Path:
     found = runs(study)
     if not found:
         raise OutputError(f"{study.name} has no trial yet: there is nothing to write to {output}")
-    return write_directory(
-        lambda folder: tracker.write(found, folder, output), output, records=study.records.storage.local
-    )
+
+    def write(folder: Path) -> None:
+        with full_disk_reported(output):
+            tracker.write(found, folder, output)
+
+    return write_directory(write, output, records=study.records.storage.local)
 
 
 def format_of(output: Path | None, given: str | None = None) -> str:

@@ -98,6 +98,27 @@ def _reported(output: Path) -> Iterator[None]:
         raise OutputError(f"cannot write {output}: {reason}") from error
 
 
+@contextmanager
+def full_disk_reported(output: Path) -> Iterator[None]:
+    """Recognise a full disk in the errors of libraries that write files by themselves, such as SQLite's.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        if any(text in str(cause).lower() for cause in _causes(error) for text in ("disk is full", "no space left")):
+            raise StorageError(f"cannot write {output}: {os.strerror(errno.ENOSPC)}") from error
+        raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def check_outside(output: Path, records: Path) -> None:
     """Refuse an output among the records of a study, whose directory `records` is; `exports/` in it is for outputs.
 

@@ -67,11 +67,13 @@ def alone(prefix: str, settings: Mapping[str, str], loggers: Sequence[str] = ())
     os.environ.update(settings)
     for name in loggers:
         logging.getLogger(name).setLevel(logging.ERROR)
+    raised, logging.raiseExceptions = logging.raiseExceptions, False  # Of log files on a full disk.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.raiseExceptions = raised
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         os.environ.clear()

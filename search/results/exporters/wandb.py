@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from search.results.exporters.runs import Run
 from search.results.exporters.tracker import Tracker, alone, shortened
+from trainables.core.errors import StorageError
 
 _TAG = 64
 """Weights & Biases' limit of a tag's length."""
@@ -31,6 +32,9 @@ class WandB(Tracker):
                     _write_run(wandb, run, folder)
             finally:
                 wandb.teardown()
+        written = len(list(folder.glob("wandb/*/*.wandb")))
+        if written != len(runs):  # Another process writes them, and may fail without a word.
+            raise StorageError(f"wandb wrote {written} of {len(runs)} runs; is the disk full?")
         _tidy(folder / "wandb")
 
 

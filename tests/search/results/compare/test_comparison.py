@@ -8,6 +8,7 @@ import pytest
 
 from search.results.compare.comparison import SURFACES, Comparison, compare
 from search.results.compare.groups import Group
+from search.results.compare.plot import draw
 from search.results.study import Study
 from tests.search import factories
 from tests.search.confirmations import confirm
@@ -138,3 +139,16 @@ def test_verdicts_that_are_not_stored_are_drawn_with_the_same_counts(tmp_path: P
         assert point.verdicts == ""
         assert network.verdicts.sum(axis=-1).tolist() == [[point.robust_correct, point.clean_correct]]
         assert not (network.verdicts[:, 0] & ~network.verdicts[:, 1]).any()
+
+
+def test_flagged_points_on_a_front_are_named_and_hollow(tmp_path: Path) -> None:
+    spec = factories.study_spec(name="a", constraints={})
+    records = factories.make_study(tmp_path / "a", 0, spec)
+    records.issue(factories.trial(0, spec))
+    step = factories.measurements(factories.trial(0, spec), spec)[0]
+    flagged = factories.point(flags=("gradient_masking",), key=step.key, stage=step.parent)
+    records.write_outcome(factories.outcome(0, [flagged]))
+    found = compare(alone(Study(records), made(tmp_path, "b", [(0.5, standing(100))])))
+    assert found.notes == ("a: 1 of 1 points are flagged: t0.0",)
+    hollow = [each for each in draw(found).axes[0].collections if len(each.get_offsets()) and each.get_zorder() == 5]
+    assert [each.get_facecolor()[0][:3].tolist() == [1, 1, 1] for each in hollow] == [True, False]

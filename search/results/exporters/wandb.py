@@ -32,7 +32,7 @@ class WandB(Tracker):
                     _write_run(wandb, run, folder)
             finally:
                 wandb.teardown()
-        written = len(list(folder.glob("wandb/*/*.wandb")))
+        written = len(list(folder.glob("wandb/offline-run-*/*.wandb")))
         if written != len(runs):  # Another process writes them, and may fail without a word.
             raise StorageError(f"wandb wrote {written} of {len(runs)} runs; is the disk full?")
         _tidy(folder / "wandb")

@@ -114,7 +114,7 @@ def test_plug_ins_of_the_manual_train_and_measure_a_network(tmp_path: Path) -> N
         assert points == (1 if name in ("my_recipes", "my_mask_updates") else 2), name
         assert sparsity == pytest.approx(0.5, abs=0.01), name
     assert results["my_models"][3] == 64 * 100 + 100 * 10
-    assert results["my_attacks"][2] == "NOISE"
+    assert results["my_attacks"][2] == "CORNERS"
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from search.cluster import folder, watchdog
 from search.cluster.base import ClusterError, Connection
 from search.cluster.watchdog import Interrupt, Watchdog
 from search.launch import probe
+from search.launch.cautions import cautions
 from search.launch.code import code_paths
 from search.launch.ending import ending, interrupted, interrupted_code, resumes
 from search.launch.plan import Plan
@@ -164,6 +165,8 @@ class Launch:
         driver = Driver(records, cluster.gpus_per_trial, ahead=2 * connection.capacity)
         for line in probe.shares(found):
             self._say(line)
+        for caution in cautions(self._trials):
+            self._say(f"caution: {caution}")
         self._say(_beginning(records, connection.capacity, found))
         for note in found.get("notes", ()):
             self._say(f"data: {note}")

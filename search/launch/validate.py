@@ -9,8 +9,10 @@ from typing import Any
 from search.cluster import spec as cluster_spec
 from search.files import yaml
 from search.launch import sharing
+from search.launch.cautions import cautions
 from search.launch.networks import described
 from search.study import file as study_file
+from search.study.space_check import corner_trials
 from search.study.spec import StudySpec
 from trainables.core import plugins
 from trainables.core.errors import RobustsearchError, SpecError
@@ -49,13 +51,14 @@ def check_file(file: str, *, networks: bool = True) -> Checked:
         else:
             spec = study_file.load(file)
         built = described(spec) if networks else ()
+        warned = tuple(f"caution: {caution}" for caution in cautions(corner_trials(spec.space, spec.trial)))
     except RobustsearchError as error:
         of_plugin = plugins.source(error)
         return Checked(file, kind, "", error=SpecError(f"{error}{of_plugin}") if of_plugin else error)
     searched = f"{len(spec.space)} searched parameter{'' if len(spec.space) == 1 else 's'}"
     says = f"study {spec.name}: {_kinds(spec, 'recipe')} of {_kinds(spec, 'model')} on {spec.data.kind}, {searched}"
     shared = f"; {sharing.estimate(spec)}" if spec.space else ""
-    return Checked(file, kind, f"{says}, {spec.budget.trials} trials{shared}", built)
+    return Checked(file, kind, f"{says}, {spec.budget.trials} trials{shared}", (*built, *warned))
 
 
 def _kinds(spec: StudySpec, part: str) -> str:

@@ -38,6 +38,10 @@ class Ensemble(Sparing):
     )
 
     @property
+    def needs_no_gradients(self) -> bool:
+        return True
+
+    @property
     def label(self) -> str:
         standard = (self.steps, self.queries, self.targets) == (100, 5000, 9)
         return "AA" if standard else f"AA-{self.steps}"

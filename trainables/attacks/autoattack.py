@@ -40,6 +40,10 @@ class AutoAttack(Attack):
     queries: int = Field(default=5000, gt=0, description="queries of Square; the original has 5,000")
 
     @property
+    def needs_no_gradients(self) -> bool:
+        return self.version == "standard"
+
+    @property
     def label(self) -> str:
         original = (self.steps, self.queries) == (100, 5000)
         return "AutoAttack" + {"standard": "", "rand": "-rand"}[self.version] + ("" if original else f"-{self.steps}")

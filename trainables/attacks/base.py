@@ -32,6 +32,11 @@ class Attack(Spec):
         """The short name that tables show, as in `PGD-20`."""
         return self.kind.upper()
 
+    @property
+    def needs_no_gradients(self) -> bool:
+        """Whether it also searches without gradients, so that hidden ones do not stop it."""
+        return False
+
     def cheaper(self, steps: int) -> Attack:
         """Return an attack of at most the first `steps` steps of this one; by default this attack."""
         return self

@@ -46,6 +46,10 @@ class Square(Attack):
     )
 
     @property
+    def needs_no_gradients(self) -> bool:
+        return True
+
+    @property
     def label(self) -> str:
         return f"Square-{self.queries}" + (f"x{self.restarts}" if self.restarts > 1 else "")
 

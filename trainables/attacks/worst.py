@@ -50,6 +50,10 @@ class Worst(Sparing):
         return self
 
     @property
+    def needs_no_gradients(self) -> bool:
+        return any(attack.needs_no_gradients for attack in self.attacks)
+
+    @property
     def label(self) -> str:
         return " + ".join(attack.label for attack in self.attacks)
 

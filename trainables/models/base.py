@@ -20,6 +20,11 @@ class Model(Spec):
     kind: str
     normalise: bool = Field(default=True, description="normalise the images by the training split's mean and deviation")
 
+    @property
+    def hides_gradients(self) -> bool:
+        """Whether attacks by gradients alone are known to measure too much of the network."""
+        return False
+
     @abstractmethod
     def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Build the network, freshly initialised: (N, *shape) normalised inputs to (N, classes) logits.

@@ -31,6 +31,10 @@ class LeNet300(Model):
         default=1.0, gt=0, le=1, description="share of a hidden layer's units, the largest, that are not set to 0"
     )
 
+    @property
+    def hides_gradients(self) -> bool:
+        return self.active < 1
+
     def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         from trainables.models.nets import plain
 

@@ -9,6 +9,8 @@ from search.results.progress import Snapshot
 from search.results.study import Study
 from search.store import catalogue, driver_lock
 from search.store.records import Records
+from search.store.study_yaml import sha256
+from trainables.store import paths
 from trainables.store.storage import Storage
 
 
@@ -45,7 +47,8 @@ class Watched:
         """
         if self.study is None and not Records.exist(self.storage):
             return Seen(None, self._before())
-        if self.study is None:
+        # A launch may have changed the study, such as its budget, since it was opened.
+        if self.study is None or sha256(self.storage.read(paths.STUDY)) != self.study.records.digest:
             self.study = Study(Records.open(self.storage))
         now = self.study.progress()
         return Seen(now, "", over=False) if now.driver else Seen(now, self._ending(now), over=True)

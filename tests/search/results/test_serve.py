@@ -6,6 +6,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,16 +40,16 @@ def server(request: pytest.FixtureRequest, storage: Storage) -> Iterator[ReportS
 
 
 def ask(server: ReportServer, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, str, dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-    connection.putrequest(method, path, skip_host=True)
-    for name, value in {"Host": f"127.0.0.1:{server.server_port}", **headers}.items():
-        if value:
-            connection.putheader(name, value)
-    connection.endheaders()
-    answer = connection.getresponse()
-    found = answer.status, answer.read().decode(), {name.lower(): value for name, value in answer.getheaders()}
-    connection.close()
-    return found
+    port = server.server_port
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=100)) as connection:
+        connection.putrequest(method, path, skip_host=True)
+        for name, value in {"Host": f"127.0.0.1:{port}", **headers}.items():
+            if value:
+                connection.putheader(name, value)
+        connection.endheaders()
+        with connection.getresponse() as answer:
+            content = answer.read().decode()
+            return answer.status, content, {name.lower(): value for name, value in answer.getheaders()}
 
 
 def test_the_page_is_the_report_and_is_kept_by_nobody(server: ReportServer) -> None:

@@ -10,6 +10,7 @@ import pytest
 from search.launch.driver import Driver
 from search.results.watching import Watched
 from search.store import driver_lock
+from search.study.spec import Budget
 from tests.search.factories import finish, point, sparsity_records
 from trainables.core.errors import RobustsearchError, SpecError
 from trainables.store import paths
@@ -44,8 +45,13 @@ def test_a_complete_search_says_so(tmp_path: Path) -> None:
     driver = Driver(sparsity_records(tmp_path / "mine", budget={"trials": 1}))
     driver.next()
     finish(driver, 0, point())
-    seen = Watched(Storage(str(tmp_path)), "mine").look()
+    watched = Watched(Storage(str(tmp_path)), "mine")
+    seen = watched.look()
     assert (seen.over, seen.note) == (True, "the search is complete: 1 trial ended")
+    driver.records.replace_spec(driver.spec.model_copy(update={"budget": Budget(trials=3)}))
+    seen = watched.look()
+    assert seen.snapshot is not None
+    assert (seen.snapshot.target, seen.snapshot.to_come) == (3, 2), "a launch may change the budget"
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:

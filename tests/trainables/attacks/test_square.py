@@ -114,7 +114,7 @@ def test_a_hill_is_a_stack_of_rectangles() -> None:
 def test_gives_up_what_its_pace_does_not_reach_unless_something_broke() -> None:
     leads = [torch.tensor([1.0, 1.0, 1.0]), torch.tensor([0.9, 0.6, 1.0])]
     reach = 3.0
-    wanted = [0.9 <= reach * math.log2(5) * 0.1, 0.6 <= reach * math.log2(5) * 0.4, False]
+    wanted = [reach * math.log2(5) * 0.1 >= 0.9, reach * math.log2(5) * 0.4 >= 0.6, False]
     assert wanted == [False, True, False]
     for broke in (False, True):
         pace = _Pace(1000, reach)

@@ -6,13 +6,17 @@ from collections import Counter
 
 from search.launch.driver import Driver
 from search.results.study import Ending
-from search.store import catalogue, driver_lock
+from search.store import catalogue, confirmations, driver_lock
 from trainables.core.errors import ExitCode
+from trainables.store import paths
 from trainables.store.storage import Storage
 
 
 def resumes(storage: Storage) -> str:
     """Return how an interrupted launch continues."""
+    folder, _, name = storage.location.rstrip("/").rpartition("/")
+    if folder.endswith(f"/{paths.CONFIRM}") and name.startswith(confirmations.SEED):
+        return f"`robustsearch confirm` with the same options resumes it in {storage.location}"
     return f"`robustsearch launch` with the same study resumes it in {storage.location}"
 
 

@@ -17,7 +17,9 @@ from trainables.store.confirmations import read as read_result
 from trainables.store.storage import Storage
 
 _WEIGHTS = re.compile("[0-9a-f]{64}")
-_SEED = re.compile("seed-(0|[1-9][0-9]{0,18})")
+SEED = "seed-"
+"""How the names of the studies begin that retrain the front, in `confirm/`."""
+_SEED = re.compile(f"{SEED}(0|[1-9][0-9]{{0,18}})")
 
 
 @dataclass(frozen=True)
@@ -72,4 +74,4 @@ def seed_studies(storage: Storage) -> list[int]:
 
 def seed_name(seed: int) -> str:
     """Return the name of the study that retrains the front with a seed, in `confirm/`."""
-    return f"seed-{seed}"
+    return f"{SEED}{seed}"

@@ -86,3 +86,9 @@ def test_a_cluster_that_died_is_distinguished_from_a_second_ctrl_c(tmp_path: Pat
     assert isinstance(died, Ending)
     assert died.message.startswith("the Ray cluster has died; ")
     assert ended.message.startswith("interrupted; ")
+
+
+def test_an_interrupted_retraining_is_resumed_by_confirm(tmp_path: Path) -> None:
+    said = interrupted(Storage(str(tmp_path / "mine" / "confirm" / "seed-1")), None, cluster_died=False).message
+    assert "`robustsearch confirm` with the same options" in said
+    assert "`robustsearch launch`" in interrupted(Storage(str(tmp_path / "seed-1")), None, cluster_died=False).message

@@ -21,9 +21,6 @@ from search.results.exporters.tracker import Tracker, alone
 from search.results.study import Study
 from search.testing.exporters import TrackerKit
 from tests.search import factories
-from trainables.store.curves import EpochValues, TrainingCurve
-from trainables.store.stages import Stages
-from trainables.store.state import State
 
 pytestmark = pytest.mark.slow
 FORMATS = sorted(TRACKERS)
@@ -193,25 +190,6 @@ def test_mlflow_accepts_every_name_and_keeps_them_apart(names: list[str]) -> Non
         "recipe.train.loss.kind": "recipe.train.loss.kind",
         "point/metric.x": "point/metric.x",
     }
-
-
-def test_training_curves_are_a_series_over_the_epochs_of_a_trial(tmp_path: Path) -> None:
-    factories.make_stored_study(tmp_path / "s", 2)
-    study = Study.open(str(tmp_path / "s"))
-    stages = Stages(study.records.storage)
-    record, _ = study.records.trials()[0]
-    for at, (key, length) in enumerate(zip(record.keys[:2], (3, 2), strict=True)):
-        epochs = tuple(EpochValues(epoch + 1, 2.0 - epoch, 0.5, 0.1, 0.1) for epoch in range(length))
-        curve = TrainingCurve("train", length, 1000, 0, epochs)
-        stages.save(key, _state(at), epochs=length, seconds=1.0, study="s", trial=0, curve=curve)
-    found = [(row.step, row.values["loss"]) for row in runs(study)[0].rows if row.series == "train"]
-    assert found == [(1, 2.0), (2, 1.0), (3, 0.0), (4, 2.0), (5, 1.0)]
-
-
-def _state(value: float) -> State:
-    import torch
-
-    return State({"w": torch.full((3,), float(value))}, {}, {"w": torch.ones(3, dtype=torch.bool)})
 
 
 @pytest.mark.parametrize("format", FORMATS)

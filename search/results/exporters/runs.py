@@ -14,6 +14,7 @@ from trainables.store.records import Outcome, Point, TrialRecord, point_id
 from trainables.store.stages import Stages
 
 if TYPE_CHECKING:
+    from search.results.confirmed import ConfirmedRow
     from search.results.study import Study
     from search.results.table import PointRow
 
@@ -27,6 +28,10 @@ _FINAL = (
     "macs_effective",
     "epochs_trained",
     "epochs_shared",
+)
+
+_CONFIRMED = tuple(
+    f"{kind}_accuracy{end}" for kind in ("robust", "clean") for end in ("", "_low", "_high", "_mean", "_sd")
 )
 
 State = Literal["complete", "stopped", "failed", "running", "waiting"]
@@ -60,16 +65,18 @@ class Run:
 def runs(study: Study) -> list[Run]:
     """Return the trials of a study that can be read, in order of number."""
     points = {row.point: row for row in study.points()}
+    confirmed = {row.point: row for row in study.confirmed() if row.complete}
     launched = driver_lock.driver(study.records.storage) is not None
     stages = Stages(study.records.storage)
-    return [_run(study, record, outcome, points, stages, launched) for record, outcome in study.records.trials()]
+    known = points, confirmed
+    return [_run(study, record, outcome, known, stages, launched) for record, outcome in study.records.trials()]
 
 
 def _run(
     study: Study,
     record: TrialRecord,
     outcome: Outcome | None,
-    points: Mapping[str, PointRow],
+    known: tuple[Mapping[str, PointRow], Mapping[str, ConfirmedRow]],
     stages: Stages,
     launched: bool,
 ) -> Run:
@@ -77,10 +84,11 @@ def _run(
     started = _seconds(outcome.started if outcome else record.issued)
     measured = outcome.points if outcome else ()
     ids = [point_id(record.number, point.measure) for point in measured]
+    points, confirmed = known
     front = [name for name in ids if name in points and points[name].on_front]
     last = measured[-1] if measured else None
     final = {name: getattr(last, name) for name in _FINAL} if last else {}
-    rows = [_point_row(point) for point in measured]
+    rows = [_point_row(point, confirmed.get(name)) for name, point in zip(ids, measured, strict=True)]
     return Run(
         name=f"t{record.number}",
         study=study.name,
@@ -117,11 +125,13 @@ def _tags(study: Study, record: TrialRecord, outcome: Outcome | None, state: Sta
     return {name: text for name, text in found.items() if text}
 
 
-def _point_row(point: Point) -> Row:
+def _point_row(point: Point, confirmed: ConfirmedRow | None) -> Row:
     low, high = wilson(point.robust_correct, point.examples)
     values = {**{name: getattr(point, name) for name in _FINAL}, "examples": point.examples}
     values |= {"robust_accuracy_low": low, "robust_accuracy_high": high, "measure": point.measure}
     values |= {f"metric.{name}": value for name, value in point.metrics.items()}
+    if confirmed is not None:
+        values |= {f"confirmed_{name}": getattr(confirmed, name) for name in _CONFIRMED}
     known = {name: float(value) for name, value in values.items() if value is not None}
     return Row("point", round(PER_SPARSITY * point.sparsity), _seconds(point.finished), known)
 

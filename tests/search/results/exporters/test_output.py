@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from search.results.exporters import output
-from search.results.exporters.output import OutputError, write_output
+from search.results.exporters.output import OutputError, full_disk_reported, write_directory, write_output
 from trainables.core.errors import StorageError
 
 
@@ -96,3 +97,57 @@ def test_failure_on_the_way_leaves_the_old_file_and_no_other(
                 write_output(b"new", target)
         assert target.read_bytes() == b"old"
         assert [path.name for path in tmp_path.iterdir()] == ["front.csv"]
+
+
+def test_a_directory_appears_once_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "x"
+
+    def fill(folder: Path) -> None:
+        assert not target.exists()
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").write_text("content")
+
+    assert write_directory(fill, target) == target
+    assert (target / "deep" / "file").read_text() == "content"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_directory_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "file").write_text("content")
+        raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(StorageError, match="full"):
+        write_directory(fail, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", ["directory", "file", "link", "records"])
+def test_a_directory_replaces_nothing(tmp_path: Path, there: str) -> None:
+    target = tmp_path / "x"
+    if there in ("directory", "link"):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "file").write_text("notes")
+        target = tmp_path / "mine"
+    if there == "link":
+        target = tmp_path / "x"
+        target.symlink_to(tmp_path / "mine")
+    if there == "file":
+        target.write_text("notes")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=r"name a new directory|inside the study's directory"):
+        write_directory(lambda folder: None, target, records=tmp_path if there == "records" else None)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_is_recognised_in_what_a_library_raises(tmp_path: Path) -> None:
+    def fail() -> None:
+        try:
+            raise sqlite3.OperationalError("database or disk is full")
+        except sqlite3.OperationalError as error:
+            raise KeyError("of the library") from error
+
+    with pytest.raises(StorageError, match=r"cannot write .*x: No space left"), full_disk_reported(tmp_path / "x"):
+        fail()
+    with pytest.raises(KeyError), full_disk_reported(tmp_path / "x"):
+        raise KeyError("of ours")

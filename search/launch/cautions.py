@@ -15,8 +15,8 @@ def cautions(trials: Iterable[TrialSpec]) -> tuple[str, ...]:
         if trial.model.hides_gradients and not attack.needs_no_gradients:
             found[
                 f"{trial.model.kind}: activations that are cut to the largest hide gradients, so {attack.label} "
-                "measures too much; add square to the attack: protocol.attack={kind: worst, attacks: [..., {kind: square, "
-                "queries: 500}]}"
+                "measures too much; add square to it: "
+                "protocol.attack={kind: worst, attacks: [..., {kind: square, queries: 500}]}"
             ] = None
         if trial.protocol.noise:
             found[

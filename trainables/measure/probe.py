@@ -134,7 +134,7 @@ def dead(passes: LogitsFn, x: Tensor, silent: Tensor) -> Tensor:
 
 
 def _resists_everything(target: Target, x: Tensor, y: Tensor) -> bool:
-    """Return whether more examples stand than the commonest class has, in a ball that holds the same grey image.
+    """Return whether most examples stand, and more than the commonest class has, in a ball with the same grey image.
 
     All images are alike there, so an attack that follows gradients of any use leaves one class at most.
     """
@@ -142,8 +142,10 @@ def _resists_everything(target: Target, x: Tensor, y: Tensor) -> bool:
         return False
     radius = 0.5 if target.norm == "linf" else 0.5 * x[0].numel() ** 0.5
     found = descend(target, x, y, radius, steps=10)
-    commonest = int(y.bincount().max()) / len(y)
-    return commonest < 1 and exceeds(int(target.stands(found, y).sum()), len(y), commonest)
+    commonest = max(0.5, int(y.bincount().max()) / len(y))
+    # Where the network died on the way, no gradient led the attack astray.
+    astray = target.stands(found, y) & ~_zero(target, found, y)
+    return commonest < 1 and exceeds(int(astray.sum()), len(y), commonest)
 
 
 def _by_search(target: Target, x: Tensor, y: Tensor, *, suspected: bool) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,7 @@ def test_launch_and_status_say_which_share_of_the_parameters_is_prunable(launch:
     done = launch("--trials", "1")
     assert "lenet300: 1,184 of 1,210 parameters (97.8 %) are prunable" in done.stderr
     found = json.loads(command.run("status", "tiny", "--json").stdout)["networks"]
-    assert found == [{"model": "lenet300", "prunable": 1184, "parameters": 1210, "outside": {}}]
+    assert found == [{"model": "lenet300", "prunable": 1184, "parameters": 1210, "outside": {}, "weights_outside": 0}]
     assert "1,184 of 1,210" in command.run("status", "tiny").stdout
 
 

@@ -32,8 +32,8 @@ INVALID = {
     "noise of one seed": "depends_on_batch",
     "batch norm of the batch": "depends_on_batch",
     "other logits with requires_grad": "depends_on_gradients",
-    "reversed gradient": "black_box_stronger",
-    "useless gradient": "fails_at_large_radius",
+    "reversed gradient": "fails_at_large_radius",
+    "useless gradient": "black_box_stronger",
     "rounded with a faint path": "misleading_gradient",
 }
 WARN = {"softmax": "softmax_output", "noise hashed from the input": "misleading_gradient", "constant": "zero_gradient"}

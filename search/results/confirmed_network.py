@@ -87,9 +87,9 @@ class Network:
 
     @property
     def complete(self) -> bool:
-        """Whether the results of all planned attacks are there."""
+        """Whether the results of all attacks of a plan are there; another one may ask for more, or for others."""
         names = {result.attack for result in self.results}
-        return all(names.issuperset(result.planned) for result in self.results)
+        return any(result.planned and names.issuperset(result.planned) for result in self.results)
 
     @cached_property
     def attacks(self) -> tuple[Confirmation, ...]:

@@ -95,6 +95,15 @@ def test_a_point_without_all_attacks_is_shown_and_not_compared(tmp_path: Path) -
     assert {result.attack for result in network(first)} == set(PLANNED)
 
 
+def test_a_second_plan_that_is_not_done_leaves_the_first_complete() -> None:
+    clean = confirmation([YES, NO], planned=("clean", "one"))
+    first = attack("one", [YES, NO], [YES, NO], planned=("clean", "one"))
+    second = attack("two", [NO, NO], [YES, NO], planned=("clean", "one", "two", "three"))
+    assert not Network([clean, second]).complete
+    assert Network([clean, first, second]).complete
+    assert Network([clean, first, second]).accuracy(0.1).correct == 0, "what is there counts all the same"
+
+
 def test_results_on_other_examples_do_not_mix(tmp_path: Path) -> None:
     records = factories.make_study(tmp_path / "synthetic", 12)
     confirm(records, seeds=1, limit=50)

@@ -78,11 +78,14 @@ class Ensemble(Sparing):
         import torch
 
         from trainables.attacks.ascent import wrong
+        from trainables.attacks.autoattack import stepped
         from trainables.attacks.standing import classes
 
         with torch.no_grad():
             standing = ~wrong(logits_fn(x), classes(y))
-        return self.hunt(logits_fn, x, classes(y), eps=eps, generator=generator, standing=standing)
+        found = self.hunt(logits_fn, x, classes(y), eps=eps, generator=generator, standing=standing)
+        # In a training, an image that is misclassified as it is has a loss to be raised, too.
+        return stepped(self.norm, logits_fn, x, y, eps, found)
 
     def hunt(
         self,

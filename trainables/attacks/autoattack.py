@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from trainables.attacks.base import LogitsFn
+    from trainables.attacks.base import LogitsFn, Norm
 
 _CLASSES = {"standard": 4, "rand": 3}
 """What the losses need: the targeted DLR loss four logits, the DLR loss three."""
@@ -61,7 +61,7 @@ class AutoAttack(Attack):
         generator: torch.Generator,
         start: Tensor | None = None,
     ) -> Tensor:
-        return self._stepped(logits_fn, x, y, eps, self.original(logits_fn, x, y, eps=eps, generator=generator))
+        return stepped(self.norm, logits_fn, x, y, eps, self.original(logits_fn, x, y, eps=eps, generator=generator))
 
     def original(
         self, logits_fn: LogitsFn, x: Tensor, y: Tensor, *, eps: float | Tensor, generator: torch.Generator
@@ -100,16 +100,6 @@ class AutoAttack(Attack):
                 )[0].to(x.dtype)
         return found
 
-    def _stepped(self, logits_fn: LogitsFn, x: Tensor, y: Tensor, eps: float | Tensor, found: Tensor) -> Tensor:
-        """Move the images that stand, which the package returns as they are, by a step up the gradient of the loss."""
-        from trainables.attacks.geometry import choose, region
-        from trainables.attacks.losses import CrossEntropy
-        from trainables.attacks.pgd import climb
-
-        stepped = climb(logits_fn, x, CrossEntropy(y), region(self.norm, x, eps), steps=1, size=eps)
-        stands = (found == x).flatten(1).all(dim=1)
-        return choose(stands, stepped, found)
-
     def _ensemble(self, package: Any, net: Any, eps: float, seed: int, classes: int, device: Any) -> Any:
         norm = {"linf": "Linf", "l2": "L2"}[self.norm]
         made = package.AutoAttack(net, norm=norm, eps=eps, seed=seed, version=self.version, device=device)
@@ -126,6 +116,16 @@ class AutoAttack(Attack):
                 max(int(share * self.steps), 1) for share in (0.22, 0.06, 0.03)
             )
         return made
+
+
+def stepped(norm: Norm, logits_fn: LogitsFn, x: Tensor, y: Tensor, eps: float | Tensor, found: Tensor) -> Tensor:
+    """Move the images that an attack returned as they are by a step up the gradient of the cross-entropy."""
+    from trainables.attacks.geometry import choose, region
+    from trainables.attacks.losses import CrossEntropy
+    from trainables.attacks.pgd import climb
+
+    moved = climb(logits_fn, x, CrossEntropy(y), region(norm, x, eps), steps=1, size=eps)
+    return choose((found == x).flatten(1).all(dim=1), moved, found)
 
 
 def _package() -> Any:

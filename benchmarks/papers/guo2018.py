@@ -41,6 +41,15 @@ NETS: dict[str, dict[str, Any]] = {
 }
 EPS = 0.1
 QUICK = {"attacks": ["deepfool", {"kind": "cw", "steps": 20, "searches": 2, "constant": 1.0}]}
+STRONG = {
+    "kind": "worst",
+    "attacks": [
+        {"kind": "apgd-ce", "steps": 20},
+        {"kind": "apgd-t", "steps": 20, "targets": 4},
+        {"kind": "square", "queries": 1000, "rescale": True},
+    ],
+}
+"""Activations that are cut to the largest hide gradients from PGD."""
 FGSM = {"kind": "fgsm", "random_start": False, "step_size": 1.0}
 
 
@@ -97,6 +106,7 @@ class Bench:
                     "activations",
                     {"kind": "attacked", "name": "fgsm", "attack": FGSM},
                     {"kind": "attacked", "name": "rfgsm", "attack": "rfgsm"},
+                    {"kind": "attacked", "name": "strong", "attack": STRONG},
                 ],
             },
             "seed": seed,
@@ -133,6 +143,7 @@ def best(chains: list[tuple[Point, ...]], name: str) -> int:
 SHOWN = (
     ("clean_accuracy", "clean", 100, 2),
     ("robust_accuracy", "PGD-100", 100, 1),
+    ("strong_accuracy", "APGD, Square", 100, 1),
     ("fgsm_accuracy", "r_inf FGSM", 100, 1),
     ("rfgsm_accuracy", "r_inf rFGSM", 100, 1),
     ("r_2", "r_2", 1, 3),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
-from trainables.models.share import Share, sentence
+from trainables.models.share import Share, sentence, weights_outside
 
 
 def test_each_tensor_is_counted_once_and_the_largest_others_are_named() -> None:
@@ -21,6 +22,31 @@ def test_each_tensor_is_counted_once_and_the_largest_others_are_named() -> None:
         "2.weight_hh_l0 (256), 2.weight_ih_l0 (128), 2.bias_ih_l0 (32); "
         "384 weights (96.0 %) are outside convolution and linear layers"
     )
+
+
+class Odd(nn.Module):
+    """A dense matrix in a buffer, a bare parameter, a prunable layer, and what is no weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.ones(64, 128))
+        self.register_buffer("index", torch.arange(128))
+        self.gain = nn.Parameter(torch.ones(128))
+        self.norm = nn.BatchNorm1d(128)
+        self.head = nn.Linear(128, 10)
+
+
+def test_weights_in_buffers_and_bare_parameters_are_counted_and_statistics_and_biases_are_not() -> None:
+    assert weights_outside(Odd()) == {"matrix": 8192, "gain": 128}
+    assert "8,320 weights (86.7 %) are outside convolution and linear layers" in str(Share.of("odd", Odd()))
+    assert "matrix (8,192)" in str(Share.of("odd", Odd()))
+
+
+def test_projections_of_attention_and_weights_computed_from_others_are_outside() -> None:
+    assert weights_outside(nn.MultiheadAttention(8, 2)) == {"in_proj_weight": 192}
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    assert sum(weights_outside(normed).values()) == 12 + 3
+    assert weights_outside(nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))) == {}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ class Worst(Sparing):
 
     kind: Literal["worst"] = "worst"
     attacks: tuple[Annotated[Attack, ATTACKS], ...] = Field(
-        min_length=1,
         max_length=20,
         description="the attacks, in the norm of `worst`, which they need not name; first what breaks most at its cost",
     )
@@ -41,6 +40,10 @@ class Worst(Sparing):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
+        if (
+            not self.attacks
+        ):  # Not as a bound of the list, which is also said to be broken where an attack in it is wrong.
+            raise located("at least 1 attack required", "attacks", value=[])
         for index, attack in enumerate(self.attacks):
             if isinstance(attack, Worst):
                 raise located("list the attacks of an inner `worst` in this one", "attacks", index, value=attack.kind)
@@ -55,7 +58,9 @@ class Worst(Sparing):
 
     @property
     def label(self) -> str:
-        return " + ".join(attack.label for attack in self.attacks)
+        labels = [attack.label for attack in self.attacks]
+        # None is the label of a kind that is not known here; see `trainables.core.registry`.
+        return " + ".join(labels) if all(labels) else None  # type: ignore[return-value]
 
     def cheaper(self, steps: int) -> Worst:
         return self.model_copy(update={"attacks": (self.attacks[0].cheaper(steps),)})

@@ -15,6 +15,7 @@ from trainables.attacks.apgd import ApgdTargeted
 from trainables.attacks.minimal import DeepFool
 from trainables.attacks.pgd import Fgsm, Pgd
 from trainables.attacks.worst import Worst
+from trainables.core.registry import opaque_kinds
 from trainables.core.spec import plain
 
 
@@ -90,7 +91,7 @@ def test_the_norm_is_that_of_the_whole() -> None:
     ("fields", "message"),
     [
         ({}, "Field required"),
-        ({"attacks": []}, "at least 1 item"),
+        ({"attacks": []}, "at least 1 attack required"),
         ({"attacks": ["pdg"]}, r"unknown attack 'pdg'.*did you mean 'pgd'"),
         ({"attacks": ["pgd", "deepfool"]}, r"deepfool is in l2, but `worst` is in linf"),
         ({"attacks": [{"kind": "worst", "attacks": ["pgd"]}]}, "list the attacks of an inner `worst` in this one"),
@@ -99,6 +100,13 @@ def test_the_norm_is_that_of_the_whole() -> None:
 def test_what_does_not_fit_together_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Worst.model_validate(fields)
+
+
+def test_of_a_kind_that_is_not_known_here_nothing_is_said() -> None:
+    with opaque_kinds():
+        found = Worst.model_validate({"attacks": ["pgd", {"kind": "my_attack", "force": 3}]})
+    assert found.label is None
+    assert plain(found)["attacks"][1] == {"kind": "my_attack", "norm": "linf", "force": 3}
 
 
 def test_label_and_cheaper_form() -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from search.files.messages import printable
 from search.results.exporters.base import one_line
 
 _HERE = "search.results.report"
+_NAME_ENDS = re.compile(r"(?<=\w)([._])(?=\w)")
 
 
 def page(template: str, values: Mapping[str, Any], data: Mapping[str, Any], *, charts: bool) -> str:
@@ -76,7 +78,13 @@ def _environment() -> Environment:
         finalize=_plain,
     )
     found.filters["line"] = one_line
+    found.filters["breakable"] = _breakable
     return found
+
+
+def _breakable(text: str) -> Markup:
+    """Return a text on one line that may break within dotted names."""
+    return Markup(_NAME_ENDS.sub(r"\1<wbr>", str(escape(printable(one_line(text))))))
 
 
 def _plain(value: Any) -> Any:

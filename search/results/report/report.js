@@ -56,11 +56,15 @@
     printing = true;
     for (const place of places) {
       const size = place.closest(".grid") ? [222, 200] : [680, Math.min(place.clientHeight || 380, 480)];
+      place.style.height = `${size[1]}px`;
       Plotly.relayout(place, { width: size[0], height: size[1], autosize: false });
     }
   });
   window.addEventListener("afterprint", () => {
-    for (const place of places) Plotly.relayout(place, { width: null, height: null, autosize: true });
+    for (const place of places) {
+      place.style.height = "";
+      Plotly.relayout(place, { width: null, height: null, autosize: true });
+    }
     printing = false;
   });
   const resized = new ResizeObserver((entries) => {
@@ -114,7 +118,11 @@
   else if (data.chosen) choose(data.chosen, false);
 
   // Tables that sort.
-  const number = (text) => (/^\s*[-+]?[\d.]/.test(text) ? parseFloat(text) : NaN);
+  const number = (text) => {
+    const fraction = /^(\d+)\/(\d+)$/.exec(text.trim());
+    if (fraction) return fraction[1] / fraction[2];
+    return /^\s*[-+]?[\d.]/.test(text) ? parseFloat(text) : NaN;
+  };
   function sort(heading, table) {
     const column = heading.cellIndex;
     const descending = heading.getAttribute("aria-sort") !== "descending";

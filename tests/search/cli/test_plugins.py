@@ -136,6 +136,7 @@ def forget(tables: list[tuple[Any, dict[str, Any]]]) -> None:
         "gc own",
         "stop own",
         "optuna own",
+        "report own --output report.html",
         "compare own twin",
     ],
 )

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from search.results import report
+from search.results.exporters import EXPORTERS
 from search.results.study import Study
-from search.testing.exporters import HOSTILE
+from search.testing.exporters import HOSTILE, hostile_table
 from tests.search import browser, factories
 from tests.search.confirmations import make_confirmed_study
 from trainables.core.errors import RobustsearchError
@@ -195,6 +196,29 @@ def test_a_browser_shows_it_without_an_error_or_a_request(
         assert "<script>alert(1)</script>" in page.by_id("flags").text
         assert "\\u202egnp.exe" in page.all("header")[0].text
         assert "\u202e" not in target.read_text()
+
+
+@pytest.mark.slow
+def test_a_browser_shows_a_study_of_3000_points(tmp_path: Path) -> None:
+    study = Study(factories.make_study(tmp_path / "study", 1500, troubled=False, keyed=False))
+    facts = report.write(study, tmp_path / "report.html")
+    assert facts["points"] == 3000
+    assert facts["bytes"] < 9_000_000
+    page = browser.opened(tmp_path / "report.html", tmp_path / "profile")
+    assert page.console == []
+    assert len(page.by_id("table-points").text.split("t1499.1")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["points", "trials"])
+def test_a_browser_shows_an_exported_table_of_hostile_texts(what: str, tmp_path: Path) -> None:
+    content = EXPORTERS.parse("html").render(hostile_table(what), what=what, study=HOSTILE[7])
+    (tmp_path / "table.html").write_bytes(content)
+    page = browser.opened(tmp_path / "table.html", tmp_path / "profile")
+    assert page.console == []
+    no_request(page)
+    assert len(page.all("script")) == 2
+    assert page.all("h1")[0].text == HOSTILE[7]
 
 
 ACTIONS = """

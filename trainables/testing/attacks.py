@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainables.attacks import ATTACKS, run
 from trainables.attacks.base import Attack, LogitsFn
+from trainables.core.errors import SpecError
 from trainables.core.spec import plain
 from trainables.testing.trainings import FORMATS
 
@@ -20,6 +21,12 @@ def network() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 5)
     ).eval()
+
+
+def network_of(x: Tensor, classes: int) -> LogitsFn:
+    """Return an affine network for images such as x (N, ...)."""
+    weight = torch.randn(x[0].numel(), classes, generator=torch.Generator().manual_seed(1))
+    return lambda z: z.flatten(1) @ weight
 
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -134,6 +141,28 @@ class AttackKit:
         }
         found = run(attack, ways[detached], x, y, eps=0.1, generator=torch.Generator().manual_seed(0))
         assert bool((lengths(found - x, attack.norm) <= 0.1 + 1e-6).all())
+
+    @pytest.mark.parametrize("classes", [2, 3, 5])
+    def test_few_classes_grey_images_and_a_single_image_are_no_error(self, attack: Attack, classes: int) -> None:
+        """An attack that needs more classes may say so."""
+        x = torch.rand(1, 1, 6, 5, generator=torch.Generator().manual_seed(0))
+        net = network_of(x, classes)
+        y = net(x).argmax(dim=1)
+        found, refusal = x, ""
+        try:
+            found = run(attack, net, x, y, eps=0.05, generator=torch.Generator())
+        except SpecError as error:
+            refusal = str(error)
+        assert not refusal or ("classes" in refusal and classes < 5)
+        assert bool((lengths(found - x, attack.norm) <= 0.05 + 1e-6).all())
+
+    @pytest.mark.parametrize("scale", [0.0, 1e30])
+    def test_equal_and_huge_logits_are_no_error(self, attack: Attack, scale: float) -> None:
+        x = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+        net = network_of(x, 5)
+        y = net(x).mul(scale).argmax(dim=1)
+        found = run(attack, lambda z: net(z) * scale, x, y, eps=0.05, generator=torch.Generator())
+        assert bool((lengths(found - x, attack.norm) <= 0.05 + 1e-6).all())
 
     def test_survives_json(self, attack: Attack) -> None:
         assert ATTACKS.parse(json.loads(json.dumps(plain(attack)))) == attack

@@ -37,10 +37,13 @@ def test_no_gradient_is_one_of_zeros(network: Callable[[Tensor], Tensor]) -> Non
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("kind", ["pgd", "fgsm", "rfgsm", "apgd-ce", "apgd-dlr", "apgd-t", "deepfool"])
+@pytest.mark.parametrize(
+    "kind", ["pgd", "fgsm", "rfgsm", "apgd-ce", "apgd-dlr", "apgd-t", "deepfool", "fab", "fmn", "aa"]
+)
 def test_attacks_survive_a_network_without_gradients(network: Callable[[Tensor], Tensor], kind: str) -> None:
     x, y = torch.rand(3, 3, 2, 2), torch.tensor([0, 1, 2])
-    attack = ATTACKS.parse({"kind": kind, **({"steps": 5} if "steps" in ATTACKS[kind].model_fields else {})})
+    few = {name: 5 for name in ("steps", "queries") if name in ATTACKS[kind].model_fields}
+    attack = ATTACKS.parse({"kind": kind, **few})
     generator = torch.Generator().manual_seed(0)
     for found in (
         run(attack, network, x, y, eps=0.1, generator=generator),

@@ -106,7 +106,7 @@ def _band(axes: Axes, grid: np.ndarray, low: np.ndarray, high: np.ndarray, colou
 def _dress(comparison: Comparison, upper: Axes, lower: Axes | None) -> None:
     bottom = lower or upper
     sparsities = [n.sparsity for runs in comparison.runs for run in runs for n in run.networks]
-    reach = depth(max(sparsities, default=0.9))
+    reach = max(depth(max(sparsities, default=0.0)), depth(0.5))
     places = [bound for bound in BOUNDS[:-1] if depth(bound) <= 1.08 * reach]
     bottom.set_xticks([depth(bound) for bound in places], labels=[f"{100 * bound:g}" for bound in places])
     bottom.set_xlim(-0.02 * reach, 1.05 * reach)

@@ -48,7 +48,7 @@ class Resamples:
         weights = {size: _example_weights(size, draws) for size in {run.examples for run in runs if run.networks}}
         random = np.random.default_rng(_SEED)
         self.accuracies = [
-            np.stack([_resampled(network.verdicts, weights[run.examples], random) for network in run.networks])
+            _resampled([network.verdicts for network in run.networks], weights[run.examples], random)
             if run.networks
             else np.zeros((0, len(ACCURACIES), draws))
             for run in runs
@@ -89,9 +89,17 @@ def _example_weights(examples: int, draws: int) -> np.ndarray:
     return (np.stack(drawn, axis=1) / examples).astype(np.float32)
 
 
-def _resampled(verdicts: np.ndarray, weights: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return resampled accuracies, shape (kinds, draws), of verdicts (seeds, kinds, examples)."""
-    found = (verdicts.astype(np.float32) @ weights).astype(np.float64)
+def _resampled(verdicts: Sequence[np.ndarray], weights: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return resampled accuracies, shape (networks, kinds, draws), of verdicts (seeds, kinds, examples) each."""
+    rows = np.concatenate([each.reshape(-1, len(weights)) for each in verdicts]).astype(np.float32)
+    ends = np.cumsum([each.shape[0] * each.shape[1] for each in verdicts])[:-1]
+    found = np.split((rows @ weights).astype(np.float64), ends)
+    shapes = [(*each.shape[:2], weights.shape[1]) for each in verdicts]
+    return np.stack([_over_seeds(flat.reshape(shape), random) for flat, shape in zip(found, shapes, strict=True)])
+
+
+def _over_seeds(found: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Average accuracies (seeds, kinds, draws) over as many seeds as there are, drawn with replacement."""
     seeds, _, draws = found.shape
     if seeds == 1:
         return np.asarray(found[0])

@@ -152,3 +152,17 @@ def test_flagged_points_on_a_front_are_named_and_hollow(tmp_path: Path) -> None:
     assert found.notes == ("a: 1 of 1 points are flagged: t0.0",)
     hollow = [each for each in draw(found).axes[0].collections if len(each.get_offsets()) and each.get_zorder() == 5]
     assert [each.get_facecolor()[0][:3].tolist() == [1, 1, 1] for each in hollow] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "measures",
+    [("robust_accuracy",), ("clean_accuracy", "sparsity"), ("robust_accuracy", "sparsity", "clean_accuracy")],
+)
+def test_any_objectives_can_be_compared_and_drawn(tmp_path: Path, measures: tuple[str, ...]) -> None:
+    wanted = dict.fromkeys(measures, "maximise")
+    specs = [factories.study_spec(name=name, objectives=wanted) for name in "ab"]
+    studies = [Study(factories.make_study(tmp_path / spec.name, 6, spec)) for spec in specs]
+    found = compare(alone(*studies))
+    assert [group.hypervolume.value for group in found.groups] == [pytest.approx(s.hypervolume()) for s in studies]
+    assert all(low < high for group in found.groups for low, high in [(group.hypervolume.low, group.hypervolume.high)])
+    assert len(draw(found).axes) == 2

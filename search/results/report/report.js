@@ -55,14 +55,16 @@
   window.addEventListener("beforeprint", () => {
     printing = true;
     for (const place of places) {
-      const size = place.closest(".grid") ? [222, 200] : [680, Math.min(place.clientHeight || 380, 480)];
-      place.style.height = `${size[1]}px`;
+      const size = place.closest(".grid") ? [300, 250] : [860, Math.min(place.clientHeight || 400, 560)];
       Plotly.relayout(place, { width: size[0], height: size[1], autosize: false });
+      place.style.aspectRatio = `${size[0]} / ${size[1]}`;
+      all(".main-svg", place).forEach((svg) => svg.setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`));
     }
   });
   window.addEventListener("afterprint", () => {
     for (const place of places) {
-      place.style.height = "";
+      place.style.aspectRatio = "";
+      all(".main-svg", place).forEach((svg) => svg.removeAttribute("viewBox"));
       Plotly.relayout(place, { width: null, height: null, autosize: true });
     }
     printing = false;

@@ -24,6 +24,11 @@ def test_stages_are_those_of_the_original() -> None:
     assert [getattr(attack, "reach", None) for attack in untiered] == [None] * 4
 
 
+def test_what_ends_with_square_needs_no_gradients() -> None:
+    found = [a.needs_no_gradients for a in (Ensemble(), AutoAttack(), AutoAttack(version="rand"))]
+    assert found == [True, True, False]
+
+
 @pytest.mark.parametrize("classes", [2, 3, 4])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_is_exact_on_affine_networks_of_any_number_of_classes(norm: str, classes: int) -> None:

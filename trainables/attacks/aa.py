@@ -42,10 +42,6 @@ class Ensemble(Sparing):
         return True
 
     @property
-    def needs_no_gradients(self) -> bool:
-        return self.stages.needs_no_gradients
-
-    @property
     def label(self) -> str:
         standard = (self.steps, self.queries, self.targets) == (100, 5000, 9)
         return "AA" if standard else f"AA-{self.steps}"

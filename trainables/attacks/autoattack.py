@@ -44,10 +44,6 @@ class AutoAttack(Attack):
         return self.version == "standard"
 
     @property
-    def needs_no_gradients(self) -> bool:
-        return self.version == "standard"
-
-    @property
     def label(self) -> str:
         original = (self.steps, self.queries) == (100, 5000)
         return "AutoAttack" + {"standard": "", "rand": "-rand"}[self.version] + ("" if original else f"-{self.steps}")

@@ -18,7 +18,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_stages_are_those_of_the_original() -> None:
     stages = Ensemble(norm="l2").stages
-    assert stages.label == "APGD-CE-100 + APGD-T-100 to 9 + FAB-T-100 + Square-5000"
+    assert stages.label == "APGD-CE-100 + APGD-T-100 (9 targets) + FAB-T-100 + Square-5000"
     assert {attack.norm for attack in stages.attacks} == {"l2"}
     untiered = Ensemble(tiers=False).stages.attacks
     assert [getattr(attack, "reach", None) for attack in untiered] == [None] * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -114,12 +115,14 @@ def _dress(comparison: Comparison, upper: Axes, lower: Axes | None) -> None:
     upper.set_ylabel("robust accuracy (%)", color=_INK)
     names = ", ".join(group.label for group in comparison.groups)
     title = shown(f"{names}: robust accuracy against sparsity", 72)
-    upper.set_title(title, loc="left", pad=22, fontsize=12, weight="bold", color=_INK, parse_math=False)
-    measured = upper.text(0, 1.025, shown(comparison.measured, 118), fontsize=8.5, color=_SOFT, parse_math=False)
+    lines = textwrap.wrap(shown(comparison.measured, 280), 104)
+    above = 10 + 12 * len(lines)
+    upper.set_title(title, loc="left", pad=above, fontsize=12, weight="bold", color=_INK, parse_math=False)
+    measured = upper.text(0, 1.025, "\n".join(lines), fontsize=8.5, color=_SOFT, parse_math=False)
     measured.set_transform(upper.transAxes)
     measured.set_in_layout(False)
     if lower is not None:
-        lower.set_ylabel(shown(f"minus {comparison.groups[0].label}", 26), color=_INK, parse_math=False)
+        lower.set_ylabel(shown(f"difference to {comparison.groups[0].label}", 28), color=_INK, parse_math=False)
     for axes in (upper, bottom):
         axes.grid(color="#e6e8eb", linewidth=0.8)
         axes.set_axisbelow(True)

@@ -103,6 +103,7 @@ def test_spaces_with_conditions_and_minimised_counts_are_kept(tmp_path: Path) ->
     assert first.distributions["recipe.finetune_epochs"] == optuna.distributions.IntDistribution(2, 9)
 
 
+@pytest.mark.slow
 def test_one_objective_has_intermediate_values(tmp_path: Path) -> None:
     spec = factories.study_spec(objectives={"robust_accuracy": "maximise"})
     records = factories.make_study(tmp_path / "s", 0, spec)
@@ -141,6 +142,7 @@ def test_any_text_comes_back(tmp_path: Path) -> None:
     assert [trial.user_attrs["message"] for trial in trials] == HOSTILE
 
 
+@pytest.mark.slow
 def test_its_own_file_is_replaced_and_no_other(study: Study, database: Path, tmp_path: Path) -> None:
     mine = tmp_path / "x.db"
     mine.write_bytes(database.read_bytes())

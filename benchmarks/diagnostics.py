@@ -16,6 +16,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def main() -> None:
     torch.set_num_threads(1)
     base = next(subject for subject in trained(1, ("ReLU",)) if "adversarial" in subject.name)
     lines = []
-    for line in (*planted_table(base), *costs([base]), "", *ordinary_table(subjects(options))):
+    for line in chain(planted_table(base), costs([base]), [""], ordinary_table(subjects(options))):
         lines.append(line)
         print(line, flush=True)
     if options.output:

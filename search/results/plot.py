@@ -96,7 +96,7 @@ def draw(study: Study, reference: Match | None = None) -> Figure:
     if handles:
         order = sorted(range(len(labels)), key=lambda i: ("front" not in labels[i], "clean" not in labels[i]))
         shown = [handles[i] for i in order], [labels[i] for i in order]
-        noted: dict[str, Any] = {"ncols": 5}
+        noted: dict[str, Any] = {"ncols": 3 if any(label.startswith("warned") for label in labels) else 5}
         if reference is not None and rows:
             noted = {"ncols": 3, "title": drawing.note(reference), "title_fontsize": 6.5, "alignment": "left"}
         figure.legend(*shown, loc="outside lower center", frameon=False, fontsize=8.5, columnspacing=1.6, **noted)

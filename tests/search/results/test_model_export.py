@@ -72,7 +72,9 @@ def stored(
     real = point(1, **counted, **pruned, weights_sha256=state.weights_sha256(), flags=("warned",))
     Stages(place).save(real.stage, state, epochs=5, seconds=1.0, study="synthetic", trial=0)
     records.issue(trial(0, spec, keys=[step.key for step in chain]))
-    records.write_outcome(outcome(0, (measured(0, params(0))[0].model_copy(update=dense), real)))
+    records.write_outcome(
+        outcome(0, (measured(0, params(0))[0].model_copy(update={**dense, "attack": real.attack}), real))
+    )
     return tmp_path, state
 
 
@@ -95,7 +97,11 @@ def verdicts(network: torch.nn.Module, state: State, spec: StudySpec) -> dict[st
     found = evaluate.measure(network, state, protocol, load(spec.data).validation, device="cpu", checked=False)
     packed = evaluate.pack_verdicts(found.robust_correct)
     shares = {"robust_accuracy": found.robust_correct.mean(), "clean_accuracy": found.clean_correct.mean()}
-    return {**{name: float(share) for name, share in shares.items()}, "verdicts": packed}
+    return {
+        **{name: float(share) for name, share in shares.items()},
+        "verdicts": packed,
+        "attack": spec.protocol.attack.label,
+    }
 
 
 def take(place: Path, which: str, output: str = "taken", *more: str) -> tuple[int, str, str]:

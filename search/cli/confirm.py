@@ -89,7 +89,7 @@ def confirm(
 
     with Interrupt(signal=interrupts.noted()).caught():
         ending = _run(plan, as_json)
-        if not as_json:
+        if not as_json and ending.exit_code == ExitCode.DONE:
             source = click.get_current_context().get_parameter_source("storage")
             typed = ["--storage", str(storage)] if source is ParameterSource.COMMANDLINE else []
             say(f"next: robustsearch export {shlex.join([name, *typed])} --what confirmed --format latex")

@@ -1,4 +1,4 @@
-"""The test split. Only `trainables.worker.confirm` may import this module, which a test over the source checks."""
+"""The test split. Only the workers of `confirm` and `benchmark-entry` may import this module; a test checks that."""
 
 from __future__ import annotations
 

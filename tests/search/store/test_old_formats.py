@@ -47,7 +47,8 @@ def test_its_networks_can_be_exported(study: Path) -> None:
     point = FRONTS[study.name][-1]
     result = run("model", study.name, point, "--output", study.parent / "net", ROBUSTSEARCH_STORAGE=str(study.parent))
     assert result.exit_code == 0, result.stderr
-    assert sorted(path.name for path in (study.parent / "net").iterdir()) == ["model.json", "model.safetensors"]
+    written = {path.name for path in (study.parent / "net").iterdir()}
+    assert written == {"README.md", "examples.csv", "model.json", "model.pt2", "model.safetensors"}
 
 
 def test_it_is_undamaged_and_resumes(study: Path) -> None:

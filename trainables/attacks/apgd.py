@@ -94,5 +94,6 @@ class ApgdTargeted(Apgd):
         with torch.no_grad():
             logits = logits_fn(x)
         others = logits.float().scatter(1, classes(y)[:, None], -torch.inf)
-        targets = others.topk(min(self.targets, logits.shape[1] - 1), dim=1).indices
+        ranked = others.sort(dim=1, descending=True, stable=True).indices
+        targets = ranked[:, : min(self.targets, logits.shape[1] - 1)]
         return [TargetedDlr(y, target) for _ in range(self.restarts) for target in targets.unbind(dim=1)], Margin(y)

@@ -96,10 +96,10 @@ class Square(Attack):
                 shortest = torch.fmin(shortest, leads)
                 if bool(wrong.any()):
                     standing.leave(inputs.view(-1, *x.shape[1:]), wrong)
-                    if not len(standing):
-                        break
                     search.keep(~wrong)
                     shortest, pace.broke = shortest[~wrong], True
+                    if not len(standing):
+                        break
             standing.found[standing.left] = search.best.view(-1, *x.shape[1:])
         return standing.found
 

@@ -44,6 +44,19 @@ def test_sees_through_rounding_which_hides_the_gradient(norm: str) -> None:
         assert least <= float(broken[(exact > 0) & (exact < 0.5 * eps)].float().mean()) <= most
 
 
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_all_images_may_leave_at_the_same_input(restarts: int) -> None:
+    x = torch.full((5, 1, 4, 4), 0.5)
+
+    def right_at_x_alone(z: Tensor) -> Tensor:
+        lead = torch.where((z == 0.5).flatten(1).all(dim=1), 1.0, -1.0)
+        return torch.stack([lead, torch.zeros_like(lead)], dim=1)
+
+    y = torch.zeros(5, dtype=torch.long)
+    found = run(Square(queries=20, restarts=restarts), right_at_x_alone, x, y, eps=0.1, generator=generator())
+    assert (right_at_x_alone(found).argmax(dim=1) != y).all()
+
+
 def test_an_image_leaves_at_its_first_misclassified_input() -> None:
     sizes: list[int] = []
     x = torch.full((4, 1, 4, 4), 0.5)

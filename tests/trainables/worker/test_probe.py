@@ -78,7 +78,13 @@ def test_a_worker_that_can_run_trials_returns_what_it_has(ask: Probe, study_fold
         "train": len(data.train),
         "validation": len(data.validation),
         "networks": [
-            {"model": "lenet300", "prunable": 1184, "parameters": 1210, "outside": {"1.bias": 16, "3.bias": 10}}
+            {
+                "model": "lenet300",
+                "prunable": 1184,
+                "parameters": 1210,
+                "outside": {"1.bias": 16, "3.bias": 10},
+                "weights_outside": 0,
+            }
         ],
     }
     assert [path.name for path in study_folder.iterdir()] == [paths.DRIVER], "what was written is deleted"

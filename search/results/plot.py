@@ -31,8 +31,8 @@ _FRONT = "#1b5e9c"
 _CLEAN = "#d1731c"
 _GREY = "#a9adb3"
 _INVALID = "#b3261e"
-_INK = "#24292f"
-_SOFT = "#57606a"
+INK = "#24292f"
+SOFT = "#57606a"
 _SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _TITLES = {
     ROBUST_ACCURACY: "robust accuracy (%)",
@@ -91,7 +91,7 @@ def draw(study: Study, reference: Match | None = None) -> Figure:
     _dress(axes, study, points, f"{y.noun} against {x.noun}")
     if not front:
         message = "no feasible point so far" if points else "no point measured so far"
-        axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=_INK, fontsize=13)
+        axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=INK, fontsize=13)
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         order = sorted(range(len(labels)), key=lambda i: ("front" not in labels[i], "clean" not in labels[i]))
@@ -149,7 +149,7 @@ class Axis:
 
     def dress(self, axis: Any, rows: Sequence[PointRow | Row]) -> None:
         """Set limits, ticks and label."""
-        axis.set_label_text(_TITLES.get(self.measure, self.measure), color=_INK)
+        axis.set_label_text(_TITLES.get(self.measure, self.measure), color=INK)
         finite = [value for value in map(self.at, rows) if math.isfinite(value)]
         if self.measure == SPARSITY:
             reach = max([*finite, 1.0])
@@ -245,14 +245,19 @@ def _named(rows: Sequence[PointRow]) -> str:
 
 def _dress(axes: Axes, study: Study, points: Sequence[PointRow], title: str) -> None:
     heading = shown(f"{study.name}: {title}", 72)
-    axes.set_title(heading, loc="left", pad=22, fontsize=12, weight="bold", color=_INK, parse_math=False)
-    protocol = axes.text(0, 1.025, shown(_protocol(points), 118), fontsize=8.5, color=_SOFT, parse_math=False)
+    axes.set_title(heading, loc="left", pad=22, fontsize=12, weight="bold", color=INK, parse_math=False)
+    protocol = axes.text(0, 1.025, shown(_protocol(points), 118), fontsize=8.5, color=SOFT, parse_math=False)
     protocol.set_transform(axes.transAxes)
     # The title above it makes its room; a long line must not squeeze the axes.
     protocol.set_in_layout(False)
+    plain_axes(axes)
+
+
+def plain_axes(axes: Axes) -> None:
+    """Give axes a light grid, small ticks, and no frame above and at the right."""
     axes.grid(color="#e6e8eb", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, length=3, labelsize=9)
+    axes.tick_params(colors=INK, length=3, labelsize=9)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color("#8c959f")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from trainables.attacks.geometry import per_image, region
+from trainables.attacks.geometry import choose, column, per_image, region
 from trainables.attacks.gradients import input_gradient
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Adaptive(Climber):
     def __init__(self, ball: Ball, start: Tensor, steps: int) -> None:
         super().__init__(ball, start, 2.0)
         n = len(ball.x)
-        self.size = (2.0 * _column(torch.as_tensor(ball.eps).to(ball.x).expand(n), ball.x)).clone()
+        self.size = (2.0 * column(torch.as_tensor(ball.eps).to(ball.x).expand(n), ball.x)).clone()
         self.checkpoints, self.taken, self.since = checkpoints(steps), 0, 0
         self.before = self.z
         self.last = self.z.new_full((n,), torch.inf)
@@ -87,7 +87,7 @@ class Adaptive(Climber):
     def move(self, gradient: Tensor, value: Tensor) -> None:
         gradient = gradient.to(self.z.dtype)
         better = value > self.highest
-        shaped = _column(better, self.z)
+        shaped = column(better, self.z)
         self.best = torch.where(shaped, self.z, self.best)
         self.best_gradient = torch.where(shaped, gradient, self.best_gradient)
         self.highest = torch.fmax(value, self.highest)
@@ -104,7 +104,7 @@ class Adaptive(Climber):
         """Halve the step where the ascent stalls and go back to the best input; return the gradient to follow."""
         rarely = self.rises < _RISES * (self.taken - self.since)
         stalled = rarely | (~self.halved & (self.highest <= self.highest_then))
-        shaped = _column(stalled, self.z)
+        shaped = column(stalled, self.z)
         self.size = torch.where(shaped, self.size / 2, self.size)
         self.z = torch.where(shaped, self.best, self.z)
         self.halved, self.highest_then = stalled, self.highest
@@ -134,11 +134,6 @@ def checkpoints(steps: int) -> frozenset[int]:
     return frozenset(ceil(round(end * steps, 6)) for end in ends if end < 1)
 
 
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    """Shape (N,) so that it broadcasts over images."""
-    return values.reshape(-1, *[1] * (like.dim() - 1))
-
-
 class Kept:
     """The strongest input of each image so far: a misclassified one before others, then that of the highest loss."""
 
@@ -151,7 +146,7 @@ class Kept:
         """Take inputs (N, ...) with their verdicts and losses (N,) where they are stronger."""
         value = value.to(self.value)
         stronger = (broken & ~self.broken) | ((broken == self.broken) & (value > self.value))
-        self.inputs = torch.where(_column(stronger, inputs), inputs.to(self.inputs), self.inputs)
+        self.inputs = choose(stronger, inputs.to(self.inputs), self.inputs)
         self.value = torch.where(stronger, value, self.value)
         self.broken = self.broken | broken
 

@@ -34,7 +34,7 @@ class Region(Protocol):
 def per_image(eps: float | Tensor, x: Tensor) -> float | Tensor:
     """Shape a radius so that it broadcasts over the images: a number stays one, (N,) becomes (N, 1, ...)."""
     if isinstance(eps, Tensor):
-        return eps.to(x).reshape(-1, *[1] * (x.dim() - 1)) if eps.dim() else float(eps)
+        return column(eps.to(x), x) if eps.dim() else float(eps)
     return float(eps)
 
 
@@ -73,9 +73,14 @@ class LInf:
         return z.clamp_(self.low, self.high)
 
 
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """Shape (N,) so that it broadcasts over images: (N, 1, ...)."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
 def choose(which: Tensor, these: Tensor, those: Tensor) -> Tensor:
     """Return the images of `these` where `which` (N,) is true, else those of `those`; both (N, ...)."""
-    return torch.where(which.reshape(-1, *[1] * (these.dim() - 1)), these, those)
+    return torch.where(column(which, these), these, those)
 
 
 def length(delta: Tensor, norm: Norm) -> Tensor:

@@ -43,7 +43,9 @@ class Minimal(Attack):
         generator: torch.Generator,
         start: Tensor | None = None,
     ) -> Tensor:
-        return self.nearest(logits_fn, x, y.argmax(dim=1) if y.is_floating_point() else y)
+        from trainables.attacks.standing import classes
+
+        return self.nearest(logits_fn, x, classes(y))
 
 
 def distances(attack: Minimal, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:

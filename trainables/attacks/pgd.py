@@ -87,7 +87,7 @@ class Pgd(Climbing):
     ) -> Tensor:
         import torch
 
-        from trainables.attacks.geometry import region
+        from trainables.attacks.geometry import choose, region
         from trainables.attacks.losses import LOSSES
 
         around, loss_fn = region(self.norm, x, eps), LOSSES[self.loss](y)
@@ -105,7 +105,7 @@ class Pgd(Climbing):
                 kept, highest = end, loss
             else:
                 better = loss > highest
-                kept = torch.where(better.reshape(-1, *[1] * (x.dim() - 1)), end, kept)
+                kept = choose(better, end, kept)
                 highest = torch.maximum(highest, loss)
         assert kept is not None
         return kept

@@ -125,31 +125,31 @@ class _Recorder:
     """A `logits_fn` that records, per image, the last input it misclassified."""
 
     def __init__(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> None:
+        from trainables.attacks.standing import classes
+
         self.logits_fn = logits_fn
-        self.labels = y.argmax(dim=1) if y.is_floating_point() else y
+        self.labels = classes(y)
         self.inputs = x
         self.fooled = x.new_zeros(len(x)).bool()
 
     def __call__(self, inputs: Tensor) -> Tensor:
+        from trainables.attacks.geometry import choose
+
         logits = self.logits_fn(inputs)
         if inputs.shape == self.inputs.shape:
             wrong = self._wrong(logits)
-            self.inputs = self._choose(wrong, inputs.detach(), self.inputs)
+            self.inputs = choose(wrong, inputs.detach(), self.inputs)
             self.fooled = self.fooled | wrong
         return logits
 
     def worst(self, found: Tensor) -> Tensor:
         import torch
 
+        from trainables.attacks.geometry import choose
+
         with torch.no_grad():
             missed = ~self._wrong(self.logits_fn(found)) & self.fooled
-        return self._choose(missed, self.inputs, found)
+        return choose(missed, self.inputs, found)
 
     def _wrong(self, logits: Tensor) -> Tensor:
         return logits.detach().argmax(dim=1) != self.labels
-
-    @staticmethod
-    def _choose(which: Tensor, these: Tensor, those: Tensor) -> Tensor:
-        import torch
-
-        return torch.where(which.reshape(-1, *[1] * (these.dim() - 1)), these, those)

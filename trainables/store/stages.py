@@ -253,25 +253,23 @@ class Stages:
 
     def curve(self, key: str) -> TrainingCurve | None:
         """Return the curve of a stored training; None where it is absent or damaged, or an older version trained."""
-        if (stage := self.find(key)) is None or paths.CURVE not in stage.files:
-            return None
-        try:
-            text = self._storage.read(f"{paths.stage(key)}/{paths.CURVE}")
-        except FileNotFoundError:
-            return None
-        intact = hashlib.sha256(text).hexdigest() == stage.files[paths.CURVE]
-        return curves.parsed(text) if intact else None
+        content = self._intact(key, paths.CURVE)
+        return None if content is None else curves.parsed(content)
 
     def weights_by_layer(self, key: str) -> tuple[LayerWeights, ...] | None:
         """Return how many weights each layer of a stored network has left; None where it is absent or damaged."""
-        if (stage := self.find(key)) is None or paths.STATE not in stage.files:
+        content = self._intact(key, paths.STATE)
+        return None if content is None else weights_by_layer(content)
+
+    def _intact(self, key: str, name: str) -> bytes | None:
+        """Return a file of a stage; None where stage or file is absent or damaged."""
+        if (stage := self.find(key)) is None or name not in stage.files:
             return None
         try:
-            content = self._storage.read(f"{paths.stage(key)}/{paths.STATE}")
+            content = self._storage.read(f"{paths.stage(key)}/{name}")
         except FileNotFoundError:
             return None
-        intact = hashlib.sha256(content).hexdigest() == stage.files[paths.STATE]
-        return weights_by_layer(content) if intact else None
+        return content if hashlib.sha256(content).hexdigest() == stage.files[name] else None
 
     def partials(self, key: str) -> list[tuple[int, PartialMeasurement]]:
         """Return the partial measurements of a training with the epochs after which they were made, in order."""

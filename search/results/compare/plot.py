@@ -11,7 +11,7 @@ import numpy as np
 from search.results.compare.comparison import SURFACES, Comparison
 from search.results.compare.ranges import BOUNDS, Attained, depth
 from search.results.compare.runs import Run
-from search.results.plot import shown
+from search.results.plot import INK, SOFT, plain_axes, shown
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -22,8 +22,6 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#
 """Told apart by the colour-blind. Source: Okabe, Ito 2008, "Color universal design"."""
 _MARKERS = "osD^vP*"
 _LINES = ("-", "--", "-.", ":")
-_INK = "#24292f"
-_SOFT = "#57606a"
 
 
 def draw(comparison: Comparison) -> Figure:
@@ -77,7 +75,7 @@ def _fronts(axes: Axes, comparison: Comparison, at: int, group: Attained, runs: 
 def _differences(axes: Axes, comparison: Comparison) -> None:
     """Draw what each further group attains beyond the first."""
     first, grid = comparison.attained[0], np.array([depth(sparsity) for sparsity in comparison.steps.grid])
-    axes.axhline(0, color=_SOFT, linewidth=0.9)
+    axes.axhline(0, color=SOFT, linewidth=0.9)
     for at, group in enumerate(comparison.attained[1:], start=1):
         difference = Attained(group.label, group.value - first.value, group.draws - first.draws)
         colour = _COLOURS[at % len(_COLOURS)]
@@ -111,22 +109,17 @@ def _dress(comparison: Comparison, upper: Axes, lower: Axes | None) -> None:
     places = [bound for bound in BOUNDS[:-1] if depth(bound) <= 1.08 * reach]
     bottom.set_xticks([depth(bound) for bound in places], labels=[f"{100 * bound:g}" for bound in places])
     bottom.set_xlim(-0.02 * reach, 1.05 * reach)
-    bottom.set_xlabel("sparsity (%)", color=_INK)
-    upper.set_ylabel("robust accuracy (%)", color=_INK)
+    bottom.set_xlabel("sparsity (%)", color=INK)
+    upper.set_ylabel("robust accuracy (%)", color=INK)
     names = ", ".join(group.label for group in comparison.groups)
     title = shown(f"{names}: robust accuracy against sparsity", 72)
     lines = textwrap.wrap(shown(comparison.measured, 280), 104)
     above = 10 + 12 * len(lines)
-    upper.set_title(title, loc="left", pad=above, fontsize=12, weight="bold", color=_INK, parse_math=False)
-    measured = upper.text(0, 1.025, "\n".join(lines), fontsize=8.5, color=_SOFT, parse_math=False)
+    upper.set_title(title, loc="left", pad=above, fontsize=12, weight="bold", color=INK, parse_math=False)
+    measured = upper.text(0, 1.025, "\n".join(lines), fontsize=8.5, color=SOFT, parse_math=False)
     measured.set_transform(upper.transAxes)
     measured.set_in_layout(False)
     if lower is not None:
-        lower.set_ylabel(shown(f"difference to {comparison.groups[0].label}", 28), color=_INK, parse_math=False)
+        lower.set_ylabel(shown(f"difference to {comparison.groups[0].label}", 28), color=INK, parse_math=False)
     for axes in (upper, bottom):
-        axes.grid(color="#e6e8eb", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(colors=_INK, length=3, labelsize=9)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color("#8c959f")
+        plain_axes(axes)

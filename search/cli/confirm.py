@@ -97,7 +97,7 @@ def confirm(
 
 
 def _run(plan: ConfirmPlan, as_json: bool) -> Ending:
-    from search.cli.console import show_confirmed
+    from search.cli.fronts import show_confirmed
     from search.launch import confirm as confirming
     from search.launch.view import PlainView
     from search.results.confirmed import front_of

@@ -86,7 +86,7 @@ def launch(
 
 def _run(plan: Plan, as_json: bool) -> Ending:
     from search.cli import progress
-    from search.cli.console import show_ending
+    from search.cli.summaries import show_ending
     from search.launch import run as launching
 
     for line in (*plan.notes, *plan.effects, plan.cluster.opening()):

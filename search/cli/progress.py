@@ -32,11 +32,11 @@ _WIDE = ("done", "points", "host")
 """The columns that a narrow terminal has no room for."""
 
 
-class LiveView:
-    """A panel that stays in place: progress, counts, the trials that run, and the front."""
+class _Drawing:
+    """What is drawn anew in its place while the object is entered."""
 
-    def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, refresh_per_second=4, transient=True)
+    def __init__(self, live: Live) -> None:
+        self._live = live
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -46,26 +46,24 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.__exit__(kind, error, trace)
+
+
+class LiveView(_Drawing):
+    """A panel that stays in place: progress, counts, the trials that run, and the front."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(Live(console=console, refresh_per_second=4, transient=True))
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Show the snapshot."""
         self._live.update(Panel(snapshot))
 
 
-class Screen:
+class Screen(_Drawing):
     """A whole terminal that shows a study, and gives back what it showed before."""
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop")
-
-    def __enter__(self) -> Self:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
+        super().__init__(Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop"))
 
     def show(self, seen: Seen) -> None:
         """Show what is to be seen."""
@@ -85,9 +83,13 @@ class Panel:
         self._notes = notes
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        plain = not options.encoding.lower().startswith("utf") or os.environ.get("TERM") in ("linux", "dumb")
         height = options.height or console.size.height
-        yield _drawn(self._snapshot, self._notes, options.max_width, height - 1, plain)
+        yield _drawn(self._snapshot, self._notes, options.max_width, height - 1, ascii_only(options.encoding))
+
+
+def ascii_only(encoding: str) -> bool:
+    """Return whether a terminal of this encoding draws no more than ASCII."""
+    return not encoding.lower().startswith("utf") or os.environ.get("TERM") in ("linux", "dumb")
 
 
 def render(snapshot: Snapshot) -> Group:

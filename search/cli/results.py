@@ -26,7 +26,7 @@ def status(name: str | None, storage: str | None, as_json: bool) -> None:
     if name is None:
         _list(storage, as_json)
         return
-    from search.cli.console import show_status
+    from search.cli.summaries import show_status
     from search.results.status import status as state_of
 
     state = state_of(opened(storage, name))
@@ -34,7 +34,7 @@ def status(name: str | None, storage: str | None, as_json: bool) -> None:
 
 
 def _list(storage: str | None, as_json: bool) -> None:
-    from search.cli.console import show_studies
+    from search.cli.summaries import show_studies
     from search.results.study import summaries
     from trainables.store.storage import Storage
 
@@ -54,7 +54,7 @@ def front(name: str, confirmed: bool, reference: str | None, storage: str | None
 
     Where no point is feasible, those nearest to the constraints are listed, and the exit code is 3.
     """
-    from search.cli.console import show_confirmed, show_front, show_reference
+    from search.cli.fronts import show_confirmed, show_front, show_reference
     from search.results import confirmed as confirmations
     from search.results.status import front_of
 

@@ -57,7 +57,7 @@ def watch(name: str, once: bool, web: bool, port: int | None, storage: str | Non
 
 
 def _once(name: str, storage: str | None, as_json: bool) -> int:
-    from search.cli.console import show_progress
+    from search.cli.summaries import show_progress
     from search.results.status import status
 
     state = status(opened(storage, name))
@@ -68,8 +68,8 @@ def _once(name: str, storage: str | None, as_json: bool) -> int:
 
 
 def _watch(watched: Watched) -> int:
-    from search.cli.console import show_progress
     from search.cli.progress import Screen, live_console
+    from search.cli.summaries import show_progress
     from search.launch.view import PlainView
 
     console = live_console(sys.stdout)

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from search.cli.console import _Out
+from search.cli.console import Out
 
 
 class _Closed(io.StringIO):
@@ -17,6 +17,6 @@ class _Closed(io.StringIO):
 
 def test_a_pipe_closed_between_two_prints_is_distinguished_from_other_failures() -> None:
     with pytest.raises(BrokenPipeError) as caught:
-        _Out(_Closed()).print("text")
+        Out(_Closed()).print("text")
     # By this number the command line knows that it is no bug.
     assert caught.value.errno == errno.EPIPE

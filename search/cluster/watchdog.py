@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from search.files.interrupts import Interrupted
+
 LOOK_EVERY = 1.0
 PATIENCE_SECONDS = 5.0
 """How long a launch whose cluster has died may take to end by itself; preempted workers save meanwhile."""
@@ -99,7 +101,7 @@ class Interrupt:
     def note(self, number: int, frame: Any) -> None:
         """Handle a signal."""
         if number == signal.SIGINT and (self.signal is not None or self.cluster_died):
-            raise KeyboardInterrupt
+            raise Interrupted
         self.signal = number
 
 

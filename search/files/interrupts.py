@@ -19,7 +19,11 @@ _loaded = False
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asks the command to end."""
+    """A signal asks the command to end.
+
+    A class of its own: Python notes a plain KeyboardInterrupt that ends code given to `exec` as text, such as a
+    dataclass's methods, and `python -m` kills itself at its end for it, although the exception was handled.
+    """
 
 
 def install() -> None:

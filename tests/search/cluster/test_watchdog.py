@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,19 @@ def test_a_launch_whose_cluster_has_died_ends(how: str, printed: list[str], code
         [sys.executable, "-c", LAUNCH, how], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[3]
     )
     assert (done.stdout.splitlines(), done.returncode) == (printed, code), done.stderr
+
+
+def test_a_second_ctrl_c_within_code_given_as_text_leaves_the_exit_code(tmp_path: Path) -> None:
+    """Dataclasses, for one, make their methods of text, also while a plug-in or a library is imported."""
+    (tmp_path / "twice.py").write_text(
+        "import os, signal, sys\n"
+        "from search.cluster.watchdog import Interrupt\n"
+        "with Interrupt().caught():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    try:\n"
+        "        exec('os.kill(os.getpid(), signal.SIGINT)')\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(130)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[3]}{os.pathsep}{tmp_path}"}
+    assert subprocess.run([sys.executable, "-m", "twice"], env=environment, timeout=60).returncode == 130

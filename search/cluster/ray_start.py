@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from search.cluster.folder import RAY, VARIABLE, end_processes
+from search.cluster.runtime_env import MERGE, runtime_env
 from search.cluster.safe_path import safe_path
 from search.cluster.watchdog import handle_again, signalled
 
@@ -30,17 +31,8 @@ LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 def options(cpus: int, code_paths: tuple[str, ...], folder: Path) -> dict[str, Any]:
     """Return the arguments of `ray.init` that do not depend on where the cluster is."""
-    # Without a working directory of their own, workers would import from the one the launch was typed in.
-    empty = folder / "empty"
-    empty.mkdir()
-    runtime_env: dict[str, Any] = {
-        "working_dir": str(empty),
-        "env_vars": {"OMP_NUM_THREADS": str(cpus), "PYTHONSAFEPATH": "1"},
-    }
-    if code_paths:
-        runtime_env["py_modules"] = list(code_paths)
     return {
-        "runtime_env": runtime_env,
+        "runtime_env": runtime_env(cpus, code_paths, folder),
         "logging_level": logging.CRITICAL,
         "log_to_driver": False,
         "configure_logging": True,
@@ -145,7 +137,8 @@ def _undisturbed(folder: Path) -> Iterator[None]:
             handle_again()  # It takes SIGTERM for a crash of its own.
 
     kept = _attribute(utils, "set_sigterm_handler", lambda handler: None)
-    with safe_path(), _variable(VARIABLE, str(folder)), kept, _attribute(native, "CoreWorker", connect):
+    ours = _variable(VARIABLE, str(folder)), _variable(MERGE, "1")
+    with safe_path(), ours[0], ours[1], kept, _attribute(native, "CoreWorker", connect):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:
             yield

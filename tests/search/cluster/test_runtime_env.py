@@ -1,0 +1,54 @@
+"""What workers start with, alone and within a Ray job, as Ray itself puts the two together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.cluster.runtime_env import JOB, runtime_env
+
+OWN = {"OMP_NUM_THREADS": "2", "PYTHONSAFEPATH": "1"}
+
+
+def merged(job: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What Ray's workers get of a job's runtime environment and that of `ray.init` in it."""
+    from ray.runtime_env.runtime_env import _merge_runtime_env
+
+    found: Any = _merge_runtime_env(job, given, override=True)  # type: ignore[arg-type]
+    return dict(found)
+
+
+def test_alone_workers_start_in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(JOB, raising=False)
+    given = runtime_env(2, ("/code/mine.py",), tmp_path)
+    assert given == {"working_dir": str(tmp_path / "empty"), "env_vars": OWN, "py_modules": ["/code/mine.py"]}
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        ({"working_dir": "gcs://job.zip"}, {"working_dir": "gcs://job.zip", "py_modules": ["/code/mine.py"]}),
+        ({"py_modules": ["gcs://a.zip"]}, {"py_modules": ["gcs://a.zip", "/code/mine.py"]}),
+        ({"pip": ["x"]}, {"pip": ["x"], "py_modules": ["/code/mine.py"]}),
+        ({}, {"py_modules": ["/code/mine.py"]}),
+    ],
+)
+def test_within_a_job_its_directory_and_modules_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    job = {**job, "env_vars": {"THEIRS": "x", "OMP_NUM_THREADS": "64"}}
+    monkeypatch.setenv(JOB, json.dumps({"runtime_env": job, "metadata": {}}))
+    found = merged(job, runtime_env(2, ("/code/mine.py",), tmp_path))
+    assert found == {"working_dir": str(tmp_path / "empty"), **expected, "env_vars": {"THEIRS": "x", **OWN}}
+
+
+@pytest.mark.parametrize("config", ["", "{", "[]", '{"runtime_env": null}', '{"metadata": {}}'])
+def test_a_job_without_a_runtime_environment_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
+) -> None:
+    monkeypatch.setenv(JOB, config)
+    assert runtime_env(2, (), tmp_path) == {"working_dir": str(tmp_path / "empty"), "env_vars": OWN}

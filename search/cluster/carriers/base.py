@@ -29,7 +29,7 @@ class Submission:
 
     `study` is the study's name, `study_yaml` its file with all overrides applied. `storage` is the storage root: a URI,
     or a directory that all nodes share; `storage_options` never hold keys. `words` are further words of the launch in
-    the job, such as `--allow-change`.
+    the job, such as `--allow-change`. `code` are files and folders with plug-ins, where the kind sends them.
     """
 
     study: str
@@ -37,6 +37,7 @@ class Submission:
     storage: str
     storage_options: dict[str, str] = field(default_factory=dict)
     words: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -105,7 +106,10 @@ class Carrier(ABC):
 
     @abstractmethod
     def cancel(self, job: str) -> None:
-        """End the job now; one that has ended already is no error."""
+        """End the job now; one that has ended already is no error. The request to stop has been written before."""
+
+    def ended(self, job: str) -> None:
+        """Do what is left after a job that was followed to its end; no launch drives its study any more."""
 
 
 class Remote(Cluster):

@@ -43,10 +43,10 @@ test-long: install
 
 # The tests of `test-quick` and of `test` without lint.
 suite-quick: install
-	$(PYTEST) -m 'not slow and not ray and not long and not gpu'
+	$(PYTEST) -m 'not slow and not ray and not long and not gpu and not infra'
 
 suite: install
-	$(PYTEST) -m 'not long and not gpu'
+	$(PYTEST) -m 'not long and not gpu and not infra'
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,123 @@
+"""A real Slurm on machines: munged, slurmctld and a slurmd each, without accounting, as small sites run it."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from tests.infra.machines import Command, Machine, Machines, poll
+
+TOOLS = ("munged", "slurmctld", "slurmd", "sbatch")
+
+# A lost node is noticed after half a minute. Jobs in partition `urgent` requeue those in `main`; `shut` takes none.
+# A requeued job waits until its credentials have expired, by default two minutes. A node has what stands here, whatever
+# this machine has.
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={head}({address})
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=cred_expire=10
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SlurmdParameters=config_overrides
+ReturnToService=2
+SlurmdTimeout=10
+KillWait=5
+JobRequeue=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SchedulerParameters=bf_interval=2,sched_min_interval=500000
+GresTypes=gpu
+{nodes}
+PartitionName=main Nodes={names} Default=YES MaxTime=60 DefMemPerCPU=500 PriorityTier=1
+PartitionName=urgent Nodes={names} MaxTime=60 DefMemPerCPU=500 PriorityTier=10 PreemptMode=OFF
+PartitionName=shut Nodes={names} MaxTime=60 State=DOWN
+"""
+NODE = "NodeName={name} NodeAddr={address} CPUs=4 RealMemory=8000 Gres=gpu:a100:2"
+
+
+class Slurm:
+    """The daemons; `head` is the machine of slurmctld, and `sbatch`, `squeue` and `scontrol` work on every machine."""
+
+    def __init__(self, machines: Machines) -> None:
+        self.machines = machines
+        self.head = machines["n1"]
+        self.folder = machines.folder / "slurm"
+        self.etc = self.folder / "etc"
+        (self.folder / "state").mkdir(parents=True)
+        self.etc.mkdir()
+        self._key = secrets.token_bytes(1024)
+        self._daemons: list[Command] = []
+        nodes = "\n".join(NODE.format(name=machine.name, address=machine.address) for machine in machines)
+        names = ",".join(machine.name for machine in machines)
+        fields = {"head": self.head.name, "address": self.head.address, "folder": self.folder}
+        (self.etc / "slurm.conf").write_text(CONFIGURATION.format(**fields, nodes=nodes, names=names))
+        for number in range(2):
+            (self.folder / f"gpu{number}").touch()  # A stand-in for the device: Slurm wants a file, and opens none.
+        (self.etc / "gres.conf").write_text(f"Name=gpu Type=a100 File={self.folder}/gpu[0-1]\n")
+        for machine in machines:
+            self._prepare(machine)
+        self._daemon(self.head, "slurmctld", "-D")
+        for machine in machines:
+            self._daemon(machine, "slurmd", "-D", "-N", machine.name)
+        poll(lambda: self.states() == dict.fromkeys((m.name for m in machines), "idle"), "Slurm's nodes")
+
+    def _prepare(self, machine: Machine) -> None:
+        """Let a machine find the configuration, and its munged the key."""
+        key = self.folder / f"munge-{machine.name}.key"
+        key.write_bytes(self._key)
+        machine.run(
+            f"mount --bind {self.etc} /etc/slurm && install -d -o munge -m 755 /run/munge"
+            f" && install -o munge -m 400 {key} /run/munge/key && mkdir -p {self.folder}/spool-{machine.name}"
+            " && runuser -u munge -- munged --key-file=/run/munge/key --log-file=/run/munge/log"
+            " --seed-file=/run/munge/seed"
+        )
+        key.unlink()
+
+    def _daemon(self, machine: Machine, *words: str) -> None:
+        with open(self.folder / f"{words[0]}-{machine.name}.out", "a") as out:
+            self._daemons.append(machine.start(words, stdout=out, stderr=out))
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each node, such as `idle`, `alloc`, `mix` or `down*`."""
+        done = self.head.run(["sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %t"], check=False)
+        return dict(line.split() for line in done.stdout.splitlines())
+
+    def job(self, number: str | int) -> dict[str, str]:
+        """Return what `scontrol show job` says of a job."""
+        text = self.head.run(["scontrol", "--oneliner", "show", "job", str(number)]).stdout
+        return dict(word.split("=", 1) for word in text.split() if "=" in word)
+
+    def wait_state(self, number: str | int, *states: str, seconds: float = 120) -> dict[str, str]:
+        """Wait until a job is in one of the states, such as RUNNING or COMPLETED."""
+        poll(lambda: self.job(number)["JobState"] in states, f"job {number} {' or '.join(states)}", seconds)
+        return self.job(number)
+
+    def restart(self, machine: Machine) -> None:
+        """Start a machine that was lost again, with its daemons."""
+        self.machines.boot(machine)
+        self._prepare(machine)
+        if machine is self.head:
+            self._daemon(machine, "slurmctld", "-D")
+        self._daemon(machine, "slurmd", "-D", "-N", machine.name)
+        poll(lambda: self.states().get(machine.name) == "idle", f"{machine.name} in Slurm")
+
+    def cancel_all(self) -> None:
+        """End all jobs, and wait until the nodes are idle."""
+        self.head.run("squeue --noheader --format=%A | xargs --no-run-if-empty scancel")
+        poll(lambda: set(self.states().values()) == {"idle"}, "idle nodes")
+
+    def logs(self) -> str:
+        """Return the ends of the daemons' logs, for a message."""
+        paths: list[Path] = sorted(self.folder.glob("*.out"))
+        return "".join(f"--- {path.name}\n{path.read_text()[-2000:]}" for path in paths)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from search.cluster.address import Address
 from search.cluster.base import Cluster, ClusterError
+from search.cluster.carriers.job import Job
 from search.cluster.inline import Inline
 from search.cluster.local import Local
 from search.files import yaml
@@ -24,7 +25,9 @@ from trainables.core.registry import Registry, nearest
 
 __all__ = ["CLUSTERS", "Address", "Cluster", "ClusterError", "Inline", "Local", "is_launcher_file", "load", "resolve"]
 
-CLUSTERS: Registry[Cluster] = Registry("cluster", Cluster, {"local": Local, "address": Address, "inline": Inline})
+CLUSTERS: Registry[Cluster] = Registry(
+    "cluster", Cluster, {"local": Local, "address": Address, "inline": Inline, "job": Job}
+)
 
 
 def is_launcher_file(data: Any) -> bool:

@@ -29,6 +29,26 @@ def ray_token() -> Path:
     return token_file(Path.home() / ".ray" / "auth_token")
 
 
+def read_token(named: str | None) -> str | None:
+    """Return the token in the file `named`, else the one that Ray would find; None where there is none.
+
+    Raises:
+        ClusterError: the file cannot be read, or is empty.
+    """
+    if named is None and (given := os.environ.get("RAY_AUTH_TOKEN")):
+        return given.strip()
+    path = Path(named).expanduser() if named else ray_token()
+    if named is None and not path.is_file():
+        return None
+    try:
+        token = path.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"the cluster's token file {path} cannot be read: {error}") from error
+    if not token:
+        raise ClusterError(f"the cluster's token file {path} is empty")
+    return token
+
+
 def token_known() -> bool:
     """Return whether Ray will find a token."""
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or ray_token().is_file()

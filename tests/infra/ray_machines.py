@@ -1,0 +1,86 @@
+"""Ray on machines, started as the manual says, and a study whose epochs tell where they were trained."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.kill_loop import PLUGIN
+from tests.infra.machines import Command, Machine, Machines
+
+PROGRAM = Path(sys.executable).parent / "robustsearch"
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+PORT = 6379
+
+
+class RayMachines:
+    """A Ray cluster with its head on n1 and one more node on n2, of one core each."""
+
+    def __init__(self, machines: Machines, folder: Path, cpus: int = 1) -> None:
+        self.machines = machines
+        self.folder = folder
+        self.token = folder / "token"
+        self.token.write_text(secrets.token_hex(32))
+        self.token.chmod(0o600)
+        self._cpus = cpus
+        self.environment = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONPATH": str(folder),
+        }
+        self.head = machines["n1"]
+        self.start_head(self.head)
+        self.join(machines["n2"])
+
+    def start_head(self, machine: Machine) -> None:
+        self.head = machine
+        self._ray(machine, "--head", "--port", str(PORT), "--include-dashboard", "false")
+
+    def join(self, machine: Machine) -> None:
+        self._ray(machine, "--address", f"{self.head.address}:{PORT}")
+
+    def _ray(self, machine: Machine, *words: str) -> None:
+        common = ["--num-cpus", str(self._cpus), "--object-store-memory", "100000000", "--disable-usage-stats"]
+        machine.run([*RAY, "start", *words, *common], cwd=self.folder, env=self.environment, timeout=240)
+
+    def stop(self) -> None:
+        """End what runs of Ray on the machines: they see no other's processes."""
+        for machine in self.machines:
+            if machine.up:
+                machine.run([*RAY, "stop", "--force"], cwd=self.folder, env=self.environment, check=False)
+
+    def launch(self, machine: Machine, study: Path, storage: Path, *words: str) -> Command:
+        """Start a launch on a machine, with the cluster file that leads to this cluster."""
+        cluster = self.folder / f"{machine.name}.yaml"
+        address = f"{self.head.address}:{PORT}"
+        fields = {"kind": "address", "address": address, "token_file": str(self.token), "storage": str(storage)}
+        cluster.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in fields.items()))
+        line: Sequence[str | Path] = [PROGRAM, "launch", study, "--cluster", cluster, *words]
+        return machine.start(line, cwd=self.folder, env={**self.environment, "NO_COLOR": "1"})
+
+
+def write_plugin(folder: Path, pause: float = 0.05) -> Path:
+    """Write the plug-in `counted_epochs`, which appends a line an epoch to the log that is returned."""
+    log = folder / "epochs.log"
+    text = PLUGIN % {"log": str(log), "pause": pause}
+    text = text.replace("import sys\n", "import socket\nimport sys\n", 1)
+    text = text.replace('{epoch.epoch}")', '{epoch.epoch} {socket.gethostname()}")')
+    (folder / "counted_epochs.py").write_text(text)
+    return log
+
+
+def epochs(log: Path) -> Counter[tuple[str, str]]:
+    """Count how often each epoch of each training was trained, by its key and number."""
+    lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    return Counter((line[1], line[2]) for line in lines if line[0] == "epoch")
+
+
+def hosts(log: Path) -> Counter[str]:
+    """Count the epochs that each machine trained."""
+    lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    return Counter(line[3] for line in lines if line[0] == "epoch")

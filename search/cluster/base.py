@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from search.files.findings import Finding
 from trainables.core.errors import ExitCode, RobustsearchError
 from trainables.core.spec import Spec
+from trainables.store.storage import Address
+from trainables.store.storage_options import StorageOptions
 
 LEAST_GPU_SHARE = 1e-4
 """Ray counts resources in these steps."""
@@ -35,7 +37,7 @@ class ProbeRequest:
 
     data: dict[str, Any]
     networks: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]]
-    storage: str
+    storage: Address
     plugins: Sequence[str]
     precision: Any
     trials: Sequence[dict[str, Any]] = ()
@@ -97,6 +99,8 @@ class Cluster(Spec):
     A new kind is one file and one line in `search.cluster.spec.CLUSTERS`.
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     kind: str
     cpus_per_trial: int = Field(default=1, gt=0, description="Cores, and threads, of a trial.")
     gpus_per_trial: float = Field(
@@ -108,6 +112,10 @@ class Cluster(Spec):
     storage: str | None = Field(
         default=None,
         description="The storage root, a directory or a URI that every node can write to; --storage overrides it.",
+    )
+    storage_options: StorageOptions = Field(
+        default=StorageOptions(),
+        description="How an object store is reached: endpoint, region and the like; never keys.",
     )
 
     runner: ClassVar[Literal["tune", "inline"]] = "tune"

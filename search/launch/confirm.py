@@ -111,7 +111,7 @@ class _Confirmation:
     def _stop_requested(self) -> bool:
         self._lease.check()
         signalled = self._interrupt.signal is not None or self._interrupt.cluster_died
-        return signalled or driver_lock.stop_requested(self._plan.storage)
+        return signalled or self._lease.requested()
 
     def _retrained(self, seed: int) -> Ending | None:
         """Train the points with another seed, as a study of its own; return an ending where it was stopped."""
@@ -126,7 +126,7 @@ class _Confirmation:
             return Plan(spec, plan.cluster, storage, Records.open(storage, plugins=True), (), again)
 
         def view(snapshot: Any) -> None:
-            if driver_lock.stop_requested(plan.storage):
+            if self._lease.requested():
                 driver_lock.request_stop(storage)
             self._launch_view(snapshot)
 

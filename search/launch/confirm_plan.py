@@ -26,7 +26,7 @@ from trainables.store import paths
 from trainables.store.confirmations import examples_name
 from trainables.store.records import Point, TrialRecord
 from trainables.store.stages import Stages
-from trainables.store.storage import Storage
+from trainables.store.storage import Address, Storage
 
 MOST_SOURCES = 8
 """How many members of the front a network is attacked by transfer from: those of the nearest sparsity."""
@@ -42,13 +42,13 @@ class NothingToConfirm(RobustsearchError):
 class Network:
     """One network to measure: a point of the search, as it is or retrained with another seed.
 
-    `stages` is the directory of the study that stores its weights.
+    `stages` is the address of the study that stores its weights.
     """
 
     row: PointRow
     trial: TrialRecord
     point: Point
-    stages: str
+    stages: Address
 
     def identity(self) -> dict[str, Any]:
         """Return what a result says of its network."""
@@ -92,7 +92,7 @@ class ConfirmPlan:
         """Return the networks of a seed that are trained and stored."""
         if seed == self.spec.seed:
             trials = {trial.number: trial for trial, _ in self.study.records.trials()}
-            return [Network(row, trials[row.trial], row.measured, self.storage.location) for row in self.rows]
+            return [Network(row, trials[row.trial], row.measured, self.storage.address) for row in self.rows]
         return list(self._retrained(seed))
 
     def _retrained(self, seed: int) -> Iterator[Network]:
@@ -103,7 +103,7 @@ class ConfirmPlan:
         for row in self.again:
             for trial, outcome in ended:
                 if trial.params == dict(row.params) and outcome.state == "complete":
-                    yield Network(row, trial, outcome.points[row.measured.measure], storage.location)
+                    yield Network(row, trial, outcome.points[row.measured.measure], storage.address)
                     break
 
     def seed_storage(self, seed: int) -> Storage:
@@ -149,7 +149,7 @@ class ConfirmPlan:
         sources = {name: found for name, found in self.sources(network, others).items() if name in used}
         return {
             "title": f"{self.spec.name}-{network.row.point} seed {network.trial.seed}: {group}",
-            "storage": self.storage.location,
+            "storage": self.storage.address,
             "stages": network.stages,
             "network": network.identity(),
             "spec": trial,
@@ -204,7 +204,7 @@ def plan(
         RobustsearchError: what else prevents the confirmation.
     """
     resolved = resolve(cluster)
-    root = Storage(str(storage or resolved.storage or catalogue.DEFAULT_STORAGE))
+    root = Storage(str(storage or resolved.storage or catalogue.DEFAULT_STORAGE), resolved.storage_options)
     study = Study(Records.open(catalogue.study_storage(root, name), plugins=True))
     first = _first_attack(attack, study, resolved)
     rows, again = _chosen(study, points)

@@ -43,7 +43,7 @@ def examine(cluster_file: str | None, storage: str | None) -> list[Finding]:
     found = [*_packages(), *_devices(cluster), *file]
     if cluster is not None:
         found += cluster.examine()
-    return [*found, *exposure.examine(), *_data_sets(), *_storage(root)]
+    return [*found, *exposure.examine(), *_data_sets(), *_storage(root, cluster)]
 
 
 def _packages() -> Iterator[Finding]:
@@ -107,9 +107,9 @@ def _data_sets() -> Iterator[Finding]:
             yield Finding("fail", kind, f"not found, {needed}")
 
 
-def _storage(location: str) -> Iterator[Finding]:
+def _storage(location: str, cluster: Cluster | None) -> Iterator[Finding]:
     try:
-        storage = Storage(location)
+        storage = Storage(location, cluster.storage_options if cluster else None)
         plan.check_writable(storage)
         names = catalogue.names(storage)
     except RobustsearchError as error:

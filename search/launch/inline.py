@@ -16,6 +16,7 @@ from search.launch.tally import Snapshot
 from search.launch.trial_config import common_config, trial_config
 from search.launch.view import VIEW_SECONDS
 from trainables.store.records import TrialRecord
+from trainables.store.storage import Address
 
 View = Callable[[Snapshot], None]
 
@@ -24,7 +25,7 @@ def run(
     driver: Driver,
     cluster: Cluster,
     concurrency: int,
-    storage: str,
+    storage: Address,
     *,
     view: View,
     should_end: Callable[[], bool],

@@ -78,7 +78,8 @@ def plan(
         RobustsearchError: what prevents the launch.
     """
     resolved = resolve(cluster)
-    root = Storage(str(storage or os.environ.get(STORAGE_VARIABLE) or resolved.storage or DEFAULT_STORAGE))
+    where = str(storage or os.environ.get(STORAGE_VARIABLE) or resolved.storage or DEFAULT_STORAGE)
+    root = Storage(where, resolved.storage_options)
     notes: list[str] = []
     spec, records = find(study, overrides, root, notes)
     if name is not None and name != spec.name:

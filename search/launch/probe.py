@@ -14,12 +14,13 @@ from trainables.method.phases import Prune
 from trainables.models.share import Share
 from trainables.recipes.rehearsal import distinct
 from trainables.recipes.trial import TrialSpec
+from trainables.store.storage import Address
 
 LEAST_SILENCE = 10.0
 """The seconds in which a probe may show no progress, whatever a trial may: it imports parts of torch."""
 
 
-def request(spec: StudySpec, trials: Iterable[TrialSpec], storage: str) -> ProbeRequest:
+def request(spec: StudySpec, trials: Iterable[TrialSpec], storage: Address) -> ProbeRequest:
     """Return what a worker checks for a study whose corner trials are `trials`."""
     corners = list(trials)
     small = [plain(trial) for trial in distinct(corners)]

@@ -63,7 +63,7 @@ def launch(plan: Plan, *, view: View, say: Say, owns_process: bool = False) -> S
 
 def _launched(plan: Plan, view: View, say: Say, owns_process: bool, interrupt: Interrupt) -> tuple[Launch, Ending]:
     """Run a launch under the study's lease; a directory without a study is removed again."""
-    fresh = not plan.storage.exists("")
+    fresh = plan.storage.local is not None and not plan.storage.has_directory()
     try:
         with driver_lock.acquire(plan.storage) as lease:
             if lease.before:
@@ -139,7 +139,7 @@ class Launch:
             self._say(f"storage {self._storage.location} must be a directory that {nodes} share")
         if self._stop_requested():
             return self._not_begun()
-        asked = probe.request(self._plan.spec, self._trials, self._storage.location)
+        asked = probe.request(self._plan.spec, self._trials, self._storage.address)
         try:
             found = connection.probe(asked, cancelled=self._stop_requested, say=self._say)
         except BdbQuit:
@@ -180,14 +180,14 @@ class Launch:
         run = _runner(cluster.runner)
         header = live.Header(self._lease.token, time.time() - driver.elapsed, driver.ended)
         with live.Writer(self._storage, header, driver.trials.now):
-            run(driver, cluster, connection.capacity, self._storage.location, view=self._view, should_end=should_end)
+            run(driver, cluster, connection.capacity, self._storage.address, view=self._view, should_end=should_end)
         if self._interrupt.cluster_died:
             return self._interrupted()
         leftovers.sweep(self._storage)
         return ending(driver, self._interrupt.signal)
 
     def _stop_requested(self) -> bool:
-        return self._interrupt.signal is not None or driver_lock.stop_requested(self._storage)
+        return self._interrupt.signal is not None or self._lease.requested()
 
     def _interrupted(self) -> Ending:
         died = self._interrupt.cluster_died

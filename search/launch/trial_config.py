@@ -8,10 +8,11 @@ from search.cluster.base import Cluster
 from search.launch.driver import Driver
 from trainables.core.spec import plain
 from trainables.store.records import TrialRecord
+from trainables.store.storage import Address
 
 
-def common_config(driver: Driver, cluster: Cluster, storage: str) -> dict[str, Any]:
-    """Return what all trials of a launch have in common; `storage` is the study's directory as workers reach it."""
+def common_config(driver: Driver, cluster: Cluster, storage: Address) -> dict[str, Any]:
+    """Return what all trials of a launch have in common; `storage` is the address of the study's directory."""
     common: dict[str, Any] = {"storage": storage, "resources": cluster.resources}
     common["timeouts"] = plain(driver.spec.timeouts)
     if (schedule := driver.spec.early_stopping.partial_schedule()) is not None:

@@ -23,6 +23,7 @@ from search.launch.trial_config import common_config, trial_config
 from search.launch.view import VIEW_SECONDS
 from trainables.core.errors import RobustsearchError, StorageError
 from trainables.store.records import Failure, PartialMeasurement, Point
+from trainables.store.storage import Address
 from trainables.worker.tune_trainable import RobustsearchTrial
 
 REPORT_SECONDS = 3.0
@@ -211,14 +212,14 @@ def run(
     driver: Driver,
     cluster: Cluster,
     concurrency: int,
-    storage: str,
+    storage: Address,
     *,
     view: Callable[[Snapshot], None],
     should_end: Callable[[], bool],
 ) -> None:
     """Run the study's trials on the connected cluster until the budget is issued or `should_end()`.
 
-    `storage` is the study's directory as workers reach it. Trials that run when `should_end()` turns true save
+    `storage` is the address of the study's directory. Trials that run when `should_end()` turns true save
     their progress and stay unfinished.
 
     Raises:

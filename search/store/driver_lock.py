@@ -19,12 +19,15 @@ def driver(storage: Storage) -> Holder | None:
 def acquire(storage: Storage) -> Lease:
     """Become the one driver of the study in `storage`; what earlier drivers left is deleted.
 
+    The lease's `requested` says whether the driver was asked to stop.
+
     Raises:
         LeaseHeld: another process drives it; the message names its host and process.
         StorageError: the storage cannot be written.
     """
     try:
-        held = lease.acquire(storage, paths.DRIVER)
+        storage.check_exclusive()
+        held = lease.acquire(storage, paths.DRIVER, paths.STOP)
     except LeaseHeld as busy:
         raise LeaseHeld(_busy(storage, busy.by), busy.by) from None
     storage.delete(paths.STOP)
@@ -47,5 +50,5 @@ def request_stop(storage: Storage) -> None:
 
 
 def stop_requested(storage: Storage) -> bool:
-    """Return whether the driver was asked to stop."""
+    """Return whether the driver was asked to stop; that one asks its lease, which costs an object store less."""
     return storage.exists(paths.STOP)

@@ -23,7 +23,7 @@ def sweep(storage: Storage) -> None:
         with suppress(FileNotFoundError, StorageError):
             ours = fault.path.startswith((paths.TRIALS, paths.STAGES))
             if ours or storage.age(fault.path, time.time()) > STALE_AFTER:
-                storage.delete(fault.path)
+                storage.delete_directory(fault.path)
     root = storage.parent()
     if root.is_link(paths.STAGE_LEASES):
         return

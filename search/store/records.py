@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
@@ -29,6 +30,11 @@ from trainables.store.records import SCHEMA, Failure, Outcome, TrialRecord
 from trainables.store.storage import Storage
 
 R = TypeVar("R", TrialRecord, Outcome)
+NOT_FETCHED: Mapping[str, bytes | None] = MappingProxyType({})
+LOOK_PAUSE, REMOTE_LOOK_PAUSE = 0.05, 0.5
+"""Seconds between two looks for a report that may come, on a file system and on an object store."""
+FETCHED_AT_ONCE = 500
+"""The records of how many trials are read together from an object store, and are in memory as text meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class Records:
             StorageError: the number was issued already, the study was deleted, or the storage refuses.
         """
         number = record.number
-        if not self.exist(self.storage):
+        if self.storage.local is not None and not self.exist(self.storage):
             raise StorageError(f"{self.storage.location} holds no study any more: {paths.STUDY} is missing")
         taken = self._trials.keys() | self._damaged.keys()
         assert number == 0 or number - 1 in taken or self.storage.exists(paths.trial_record(number - 1)), (
@@ -151,8 +157,8 @@ class Records:
         Raises:
             StorageError: what is there is another study, or an empty directory.
         """
-        if (last := self._issued) is None:
-            return
+        if (last := self._issued) is None or self.storage.local is None:
+            return  # Nothing is mounted in the place of a bucket; that objects were deleted is seen by the workers.
         try:
             same = self.storage.read(paths.trial_record(last.number)) == last.json_bytes()
         except FileNotFoundError:
@@ -166,7 +172,8 @@ class Records:
     def write_outcome(self, outcome: Outcome) -> bool:
         """Record a trial's end; return False, and change nothing, where one is recorded already."""
         self._check_replaced()
-        assert self.storage.exists(paths.trial_record(outcome.number)), f"trial {outcome.number} was never issued"
+        known = outcome.number in self._trials or self.storage.exists(paths.trial_record(outcome.number))
+        assert known, f"trial {outcome.number} was never issued"
         if reason := inconsistency(outcome, outcome.number) or self.contradicts(outcome):
             raise AssertionError(f"outcome of trial {outcome.number}: {reason}")
         if not self.storage.claim(paths.outcome(outcome.number), outcome.json_bytes()):
@@ -183,7 +190,7 @@ class Records:
             except FileNotFoundError:
                 if time.monotonic() >= until:
                     return None
-                time.sleep(0.05)
+                time.sleep(LOOK_PAUSE if self.storage.local is not None else REMOTE_LOOK_PAUSE)
                 continue
             except ValidationError:
                 report = None
@@ -235,18 +242,28 @@ class Records:
             count = f"{len(gone)} of {len(self._trials)} trials"
             raise StorageError(f"{count} are missing from {self.storage.location}, the first is {gone[0]}")
         self._damaged = {n: damaged for n, damaged in self._damaged.items() if n in numbers}
+        missing = sorted(numbers - self._outcomes.keys())
         with _uncollected():
-            for number in sorted(numbers - self._outcomes.keys()):
-                self._read(number)
+            for first in range(0, len(missing), FETCHED_AT_ONCE):
+                some = missing[first : first + FETCHED_AT_ONCE]
+                fetched = self._fetched(some) if self.storage.local is None else {}
+                for number in some:
+                    self._read(number, fetched)
 
-    def _read(self, number: int) -> None:
-        """Read the files of a trial that exist; a damaged one is read again each time."""
+    def _fetched(self, numbers: list[int]) -> dict[str, bytes | None]:
+        """Read the files of trials from an object store, several at a time: each takes long to answer."""
+        trials = [paths.trial_record(number) for number in numbers if number not in self._trials]
+        wanted = [*trials, *map(paths.outcome, numbers)]
+        return dict(zip(wanted, self.storage.read_all(wanted), strict=True))
+
+    def _read(self, number: int, fetched: Mapping[str, bytes | None] = NOT_FETCHED) -> None:
+        """Read the files of a trial that exist, unless they were `fetched`; a damaged one is read again each time."""
         self._damaged.pop(number, None)
         if number not in self._trials:
-            self._load(number, paths.trial_record(number), TrialRecord, self._trials)
+            self._load(number, paths.trial_record(number), TrialRecord, self._trials, fetched)
         if number in self._damaged:
             return
-        self._load(number, paths.outcome(number), Outcome, self._outcomes)
+        self._load(number, paths.outcome(number), Outcome, self._outcomes, fetched)
         if number in self._outcomes and number not in self._trials:
             del self._outcomes[number]
             self._damaged[number] = Damaged(number, paths.outcome(number), f"{paths.TRIAL} is not there")
@@ -281,10 +298,14 @@ class Records:
             reason = self._expectations().trial_fault(record)
         return record, reason or checksum_fault(content, path, required=self.fingerprint.digests)
 
-    def _load(self, number: int, path: str, kind: type[R], into: dict[int, R]) -> None:
+    def _load(
+        self, number: int, path: str, kind: type[R], into: dict[int, R], fetched: Mapping[str, bytes | None]
+    ) -> None:
         try:
-            content = self.storage.read(path)
+            content = fetched[path] if path in fetched else self.storage.read(path)
         except FileNotFoundError:
+            return
+        if content is None:
             return
         record, reason = self.wrong(content, kind, number)
         if record is None or reason is not None:

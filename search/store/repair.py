@@ -102,12 +102,12 @@ def repair(storage: Storage, *, plugins: bool = False) -> Repaired:
                 kept = set_aside(storage, fault.path)
                 done.append(Action("set aside", fault.path, f"as {kept}: {fault.message}"))
             elif fault.kind == "stage":
-                storage.delete(fault.path)
+                storage.delete_directory(fault.path)
                 done.append(Action("dropped", fault.path, fault.message))
         # Only now is it known which trials resume, and with which progress.
         for fault in check.faults(storage, alone=True, weights=False):
             if fault.kind == "leftover":
-                storage.delete(fault.path)
+                storage.delete_directory(fault.path)
                 done.append(Action("removed", fault.path, fault.message))
         left = check.faults(storage, alone=True, weights=False)
         return Repaired(tuple(done), tuple(_explained(records, fault) for fault in left))

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 ADVICE = (
     "the URI holds credentials, which would be printed, recorded and sent to every worker; remove them, and give them "
     "to the machines by environment variables (such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-    "GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_KEY) or by the provider's credentials file"
+    "GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY) or by the provider's credentials file"
 )
 
 _PORT = r"\d+([/?#]|$)"
@@ -18,8 +18,14 @@ _NAME = (
     r"|[\w-]*(access|account|secret|private|api|shared|session|subscription|storage)[\w-]*(key|token|signature)(-?id)?"
     r"|[\w-]*(secret|password|passwd|passphrase|credentials?|token)|[\w-]*-signature"
 )
+_OPTION = re.compile(r"key|token|secret|passw|pwd|credential|signature|sas(_|$)|bearer", re.IGNORECASE)
 _ONE_SLASH = re.compile(r"\b([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)
 _PARAMETER = re.compile(rf"://.*[?&#;]({_NAME})[=:][^&#]", re.IGNORECASE | re.DOTALL)
+
+
+def is_name(text: str) -> bool:
+    """Return whether an option of this name would hold a password, a key or a token."""
+    return _OPTION.search(text) is not None
 
 
 def in_uri(text: str) -> bool:

@@ -1,7 +1,8 @@
 """Leases: files that name the living process that works on something; they outlive it by seconds only.
 
 A dead holder on the same machine is recognised by its process, and its lease is replaced at once; one on another
-machine by a heartbeat that stopped.
+machine by a heartbeat that stopped. On an object store each change names the version that it replaces, so that of
+several processes one succeeds; on a file system, whoever replaces a lease first claims a file that permits it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from trainables.core.errors import ExitCode, RobustsearchError, StorageError
 from trainables.store.storage import Storage
 
+if TYPE_CHECKING:
+    from trainables.store.object_store import Version
+
 STALE_AFTER = 60.0
 """Seconds without a heartbeat after which another machine's lease may be replaced."""
 BEAT_EVERY = 15.0
+LOOK_EVERY = 5.0
+"""Seconds between two looks at an object store for the request that a lease's holder waits for."""
 
 
 class LeaseHeld(RobustsearchError):
@@ -110,14 +116,19 @@ def holder(storage: Storage, path: str) -> Holder | None:
     A damaged lease has no holder: it is complete or absent when it is written here.
     """
     try:
-        found = json.loads(storage.read(path))
+        return _parsed(storage.read(path))
+    except FileNotFoundError:
+        return None
+
+
+def _parsed(content: bytes) -> Holder | None:
+    try:
+        found = json.loads(content)
         types = {"host": str, "machine": str, "token": str, "pid": int}
         who = Holder(**{f.name: types.get(f.name, float)(found[f.name]) for f in fields(Holder)})
         if not 0 <= who.started < 1e11:
             raise ValueError("no Unix time")
         return who
-    except FileNotFoundError:
-        return None
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
@@ -131,15 +142,21 @@ def living_holder(storage: Storage, path: str) -> Holder | None:
 class Lease:
     """A lease that this process holds while the object is entered, or until `release`.
 
-    A thread renews the heartbeat; `check` raises when the lease was lost.
+    A thread renews the heartbeat; `check` raises when the lease was lost. `request` is a file by which others ask the
+    holder for something.
     """
 
-    def __init__(self, storage: Storage, path: str, mine: Holder, before: str | None) -> None:
+    def __init__(
+        self, storage: Storage, path: str, mine: Holder, before: str | None, request: str | None = None
+    ) -> None:
         self.storage = storage
         self.path = path
         self.before = before
         """The earlier holder, as text, of a lease that was replaced; None where there was none."""
         self._mine = mine
+        self._request = request
+        self._requested = False
+        self._version: Version | None = None
         self._lost: RobustsearchError | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
@@ -168,16 +185,44 @@ class Lease:
         if self._lost is not None:
             raise self._lost
 
+    def requested(self) -> bool:
+        """Return whether the request is there: at once on a file system, within seconds on an object store."""
+        if self.storage.local is not None and self._request is not None:
+            return self.storage.exists(self._request)
+        return self._requested
+
     def beat(self) -> None:
         """Renew the heartbeat, unless another process holds the lease by now."""
+        content = _content(self._mine, heartbeat=time.time())
+        if self.storage.local is None:
+            self._beat_object(content)
+            return
         found = holder(self.storage, self.path)
+        if self._is_mine(found):
+            self.storage.write(self.path, content)
+
+    def _beat_object(self, content: bytes) -> None:
+        """Replace the version that this process wrote last: one request, until somebody else has changed the lease."""
+        if self._version is not None:
+            self._version = self.storage.swap(self.path, content, self._version)
+        if self._version is not None:
+            return
+        try:
+            found, version = self.storage.read_version(self.path)
+        except FileNotFoundError:
+            if self._is_mine(None):
+                self.storage.claim(self.path, content)
+            return
+        if self._is_mine(_parsed(found)):
+            self._version = self.storage.swap(self.path, content, version)
+
+    def _is_mine(self, found: Holder | None) -> bool:
+        """Return whether a lease that was `found` is this one, or absent or damaged; else note how it was lost."""
         if found is not None and found.token != self._mine.token:
             self._lost = LeaseHeld(f"{self.storage.location}/{self.path} was replaced by {found}", found)
-            return
-        if found is None and not self.storage.exists(""):
+        elif found is None and not self.storage.has_directory():
             self._lost = StorageError(f"the directory {self.storage.location} was deleted")
-            return
-        self.storage.write(self.path, _content(self._mine, heartbeat=time.time()))
+        return self._lost is None
 
     def release(self) -> None:
         """Release the lease; twice is no error."""
@@ -190,18 +235,25 @@ class Lease:
             self.storage.delete(self.path)
 
     def _beat_on(self) -> None:
-        while not self._done.wait(BEAT_EVERY) and self._lost is None:
-            # A storage that refuses now may accept the next beat; the work itself will meet the error.
+        looks = self._request is not None and self.storage.local is None
+        pause, beaten = (min(BEAT_EVERY, LOOK_EVERY) if looks else BEAT_EVERY), time.monotonic()
+        while not self._done.wait(pause) and self._lost is None:
+            # A storage that refuses now may accept the next request; the work itself will meet the error.
             with suppress(StorageError):
-                self.beat()
+                if looks and not self._requested:
+                    self._requested = self.storage.exists(str(self._request))
+            if time.monotonic() - beaten >= 0.9 * BEAT_EVERY:
+                beaten = time.monotonic()
+                with suppress(StorageError):
+                    self.beat()
 
 
 def _content(who: Holder, **changes: float) -> bytes:
     return (json.dumps({**asdict(who), **changes}, indent=1) + "\n").encode()
 
 
-def acquire(storage: Storage, path: str) -> Lease:
-    """Acquire a lease that no living process holds.
+def acquire(storage: Storage, path: str, request: str | None = None) -> Lease:
+    """Acquire a lease that no living process holds; `request` is a file for `Lease.requested`.
 
     Raises:
         LeaseHeld: one does; the message names its host and process.
@@ -211,8 +263,24 @@ def acquire(storage: Storage, path: str) -> Lease:
     before = None
     # A lease that disappears after the failed claim was released: claim again.
     if not storage.claim(path, _content(mine)) and (storage.exists(path) or not storage.claim(path, _content(mine))):
-        before = _replace(storage, path, mine)
-    return Lease(storage, path, mine, before)
+        before = (_swap if storage.local is None else _replace)(storage, path, mine)
+    return Lease(storage, path, mine, before, request)
+
+
+def _swap(storage: Storage, path: str, mine: Holder) -> str:
+    """Replace the lease of a dead holder on an object store, and return who that was."""
+    try:
+        content, version = storage.read_version(path)
+    except FileNotFoundError:
+        raise _taken_meanwhile(storage, path) from None
+    old = _parsed(content)
+    if old is not None and old.alive(time.time()):
+        raise _held(storage, path, old)
+    if storage.swap(path, _content(mine), version) is None:
+        if (current := holder(storage, path)) is not None and current.alive(time.time()):
+            raise _held(storage, path, current)
+        raise _taken_meanwhile(storage, path)
+    return "a process whose lease cannot be read" if old is None else str(old)
 
 
 def _replace(storage: Storage, path: str, mine: Holder) -> str:
@@ -226,7 +294,7 @@ def _replace(storage: Storage, path: str, mine: Holder) -> str:
         with suppress(FileNotFoundError):
             if storage.age(permit, time.time()) > STALE_AFTER:
                 storage.delete(permit)
-        raise LeaseHeld(f"{storage.location}/{path} is being replaced by another process; try again in a minute", None)
+        raise _taken_meanwhile(storage, path)
     try:
         current = holder(storage, path)
         if current is not None and (old is None or current.token != old.token):
@@ -235,6 +303,10 @@ def _replace(storage: Storage, path: str, mine: Holder) -> str:
     finally:
         storage.delete(permit)
     return "a process whose lease cannot be read" if old is None else str(old)
+
+
+def _taken_meanwhile(storage: Storage, path: str) -> LeaseHeld:
+    return LeaseHeld(f"{storage.location}/{path} is being replaced by another process; try again in a minute", None)
 
 
 def _held(storage: Storage, path: str, who: Holder) -> LeaseHeld:

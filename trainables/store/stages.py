@@ -128,7 +128,9 @@ class Stages:
             return own
         beside = [self._root.child(name) for name in self._root.names() if not name.startswith(".")]
         # There may be other files beside the studies.
-        siblings = [Stages(s) for s in beside if s.location != self._storage.location and s.exists(paths.STAGES)]
+        others = [storage for storage in beside if storage.location != self._storage.location]
+        # On an object store to look for the stage itself costs the same.
+        siblings = [Stages(s) for s in others if s.local is None or s.has_directory(paths.STAGES)]
         # A key covers what is computed, not the code that computes it: another version's stage may differ.
         found = ((sibling, stage) for sibling in siblings if (stage := sibling.find(key, wanted)) is not None)
         equal = ((sibling, stage) for sibling, stage in found if stage.version == __version__)
@@ -176,7 +178,7 @@ class Stages:
         # Without its description a stage is absent, however far the deletion gets. A link has none of its own.
         if not self.linked(key):
             self._storage.delete(f"{paths.stage(key)}/{paths.STAGE}")
-        self._storage.delete(paths.stage(key))
+        self._storage.delete_directory(paths.stage(key))
 
     def save(
         self,

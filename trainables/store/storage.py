@@ -1,232 +1,264 @@
-"""The storage of records and stages: a local directory or any `pyarrow.fs` URI.
+"""The storage of records and stages: a local directory, or a bucket on S3, Google Cloud Storage or Azure.
 
-A file is complete or absent: local files appear by rename after fsync, object stores make an object visible when it
-is closed.
+A file is complete or absent, and of several processes that claim one, exactly one gets it: local files appear by
+rename after fsync and by links, objects by writes under conditions.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from trainables.core import credentials
-from trainables.core.atomic import replace_file, sync_directory, temporary_name, write_new
 from trainables.core.errors import SpecError, StorageError
+from trainables.store.local_files import LocalFiles
 
+if TYPE_CHECKING:
+    from trainables.store.object_store import Bucket, Version
+    from trainables.store.storage_options import StorageOptions
 
-@contextmanager
-def _reported(what: str, *, missing: bool = True) -> Iterator[None]:
-    """Turn errors of the system into ours, but leave it to the caller what a `missing` file means."""
-    try:
-        yield
-    except OSError as error:
-        if missing and isinstance(error, FileNotFoundError):
-            raise
-        raise StorageError(f"{what}: {error}") from error
+Address = str | dict[str, Any]
+"""What another process opens the same storage from: a location, with options where there are any. Plain data."""
+
+SCHEMES = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure"}
+_QUERY = {"endpoint_override": "endpoint", "region": "region", "scheme": "allow_http"}
+"""Options by the names that URIs had for them."""
 
 
 class Storage:
-    """Files below one directory, named by relative paths with forward slashes.
+    """Files below one directory or prefix, named by relative paths with forward slashes.
+
+    On an object store directories are prefixes: they exist as long as there is an object below.
 
     Raises (every method):
         FileNotFoundError: the file to read is missing.
         StorageError: the disk, the network or the permissions refuse.
     """
 
-    def __init__(self, location: str) -> None:
-        """Open the local directory or the URI `location`; nothing is created yet.
+    def __init__(self, location: Address, options: StorageOptions | None = None) -> None:
+        """Open a local directory, a URI, or an `address`; nothing is created, and no server is asked yet.
 
         A directory that is missing now is created by the first write. One that disappears later is not made anew.
+        `options` that leave something open are completed from the environment; a directory needs none.
 
         Raises:
-            SpecError: the URI holds credentials.
+            SpecError: the URI holds credentials or a query.
+            StorageError: its scheme is unknown.
         """
+        if isinstance(location, dict):
+            from trainables.store.storage_options import StorageOptions
+
+            options, location = StorageOptions.model_validate(location["options"]), location["location"]
         if credentials.in_uri(str(location)):
             raise SpecError(f"the storage: {credentials.ADVICE}")
         self.location = str(location)
-        self._fs: Any = None
+        self.options = options
+        self._local: LocalFiles | None = None
         if "://" in self.location and not self.location.startswith("file://"):
-            from pyarrow import fs
-
-            with _reported(f"cannot open the storage {self.location}"):
-                try:
-                    self._fs, self._base = fs.FileSystem.from_uri(self.location)
-                except (ValueError, ImportError) as error:
-                    raise StorageError(f"cannot open the storage {self.location}: {error}") from error
+            self._open_bucket()
         else:
-            self._base = os.path.abspath(self.location.removeprefix("file://"))
-            self.location = self._base
-        self._existed = self._fs is None and os.path.isdir(self._base)
+            self.location = os.path.abspath(self.location.removeprefix("file://"))
+            self._local = LocalFiles(self.location)
+            self.options = None
+
+    def _open_bucket(self) -> None:
+        scheme, name, self._prefix = _parsed(self.location)
+        self.location = "/".join(part for part in (f"{scheme}://{name}", self._prefix) if part)
+        from trainables.store.object_store import bucket
+        from trainables.store.storage_options import StorageOptions
+
+        self.options = (self.options or StorageOptions()).completed(scheme)
+        self._bucket: Bucket = bucket(scheme, name, self.options)
 
     def __repr__(self) -> str:
         return f"Storage({self.location!r})"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Storage) and (self.location, self.options) == (other.location, other.options)
+
+    def __hash__(self) -> int:
+        return hash(self.location)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Address]]:
+        return type(self), (self.address,)
+
     @property
     def local(self) -> Path | None:
         """The directory on this machine, or None for a remote storage."""
-        return None if self._fs else Path(self._base)
+        return Path(self.location) if self._local else None
+
+    @property
+    def address(self) -> Address:
+        """What another process opens this storage from; without credentials."""
+        options = self.options.plain() if self.options else {}
+        return {"location": self.location, "options": options} if options else self.location
 
     def child(self, path: str) -> Storage:
         """Open a directory below this one."""
-        return Storage(f"{self.location.rstrip('/')}/{path}")
+        return self._beside(f"{self.location.rstrip('/')}/{path}")
 
     def parent(self) -> Storage:
-        """Open the directory around this one."""
-        return Storage(self.location.rstrip("/").rpartition("/")[0] or "/")
+        """Open the directory around this one; a bucket is its own."""
+        above = self.location.rstrip("/").rpartition("/")[0] or "/"
+        return self if above.endswith(":/") else self._beside(above)
 
-    def _full(self, path: str) -> str:
+    def _beside(self, location: str) -> Storage:
+        """Open another place of the same storage, through the same connections."""
+        return Storage(location, self.options)
+
+    def _checked(self, path: str) -> str:
         if path.startswith("/") or ".." in path.split("/"):
             raise StorageError(f"{path!r} leads out of the storage {self.location}")
-        return f"{self._base}/{path}" if path else self._base
+        return path
+
+    def _key(self, path: str) -> str:
+        return "/".join(part for part in (self._prefix, self._checked(path).strip("/")) if part)
 
     def read(self, path: str) -> bytes:
         """Return a file's content."""
-        full = self._full(path)
-        with _reported(f"cannot read {self.location}/{path}"):
-            if self._fs is None:
-                with open(full, "rb") as file:  # pathlib takes half as long again for the thousands of small records.
-                    return file.read()
-            with self._fs.open_input_file(full) as stream:
-                return bytes(stream.read())
+        return self._local.read(self._checked(path)) if self._local else self._bucket.read(self._key(path))
+
+    def read_all(self, paths: Sequence[str]) -> list[bytes | None]:
+        """Return the contents of files, None for those that are missing; objects are read several at a time."""
+        if self._local is None:
+            return self._bucket.read_all([self._key(path) for path in paths])
+        found: list[bytes | None] = []
+        for path in paths:
+            try:
+                found.append(self._local.read(self._checked(path)))
+            except FileNotFoundError:
+                found.append(None)
+        return found
 
     def write(self, path: str, content: bytes, *, durable: bool = True) -> None:
         """Write a file; a reader sees the old content, the new, or none, never a part.
 
         One that is not `durable` costs no wait for the disk, and may be lost with the machine.
         """
-        full = self._full(path)
-        with _reported(f"cannot write {self.location}/{path}", missing=False):
-            if self._fs is not None:
-                self._fs.create_dir(os.path.dirname(full), recursive=True)
-                with self._fs.open_output_stream(full) as file:
-                    file.write(content)
-                return
-            folder = os.path.dirname(full)
-            self._make_folder(folder)
-            replace_file(full, content, durable=durable)
-            if durable:
-                sync_directory(folder)
+        if self._local:
+            self._local.write(self._checked(path), content, durable=durable)
+        else:
+            self._bucket.write(self._key(path), content)
 
-    def _make_folder(self, folder: str) -> None:
-        """Create the directories on the way to a file; a storage that was there and is gone is not made anew.
+    def claim(self, path: str, content: bytes) -> bool:
+        """Create a file that must not exist; return False where it does. Exactly one of several processes gets True."""
+        if self._local:
+            return self._local.claim(self._checked(path), content)
+        return self._bucket.claim(self._key(path), content)
+
+    def read_version(self, path: str) -> tuple[bytes, Version]:
+        """Return an object's content, and what `swap` knows this version of it by; only of a remote storage."""
+        return self._bucket.read_version(self._key(path))
+
+    def swap(self, path: str, content: bytes, version: Version) -> Version | None:
+        """Replace an object that still has a version; return its new one, None where it was changed or deleted.
+
+        Only of a remote storage: files have no versions.
+        """
+        return self._bucket.swap(self._key(path), content, version)
+
+    def check_exclusive(self) -> None:
+        """Refuse an object store on which several processes can get the same claim; asked once in a process.
 
         Raises:
-            StorageError: the directory of the storage was moved or deleted.
+            StorageError: says what the store ignores.
         """
-        if not self._existed:
-            os.makedirs(folder, exist_ok=True)
-            self._existed = True
-        if os.path.isdir(folder):
-            return
-        made = self._base
-        try:
-            for part in os.path.relpath(folder, self._base).split(os.sep):
-                made = os.path.join(made, part)
-                with suppress(FileExistsError):
-                    os.mkdir(made)
-        except FileNotFoundError:
-            raise StorageError(f"the directory {self.location} was moved or deleted") from None
+        if self._local is None:
+            self._bucket.check_exclusive(self._prefix)
 
     def is_link(self, path: str) -> bool:
         """Return whether a path is a link, or leads through one below the storage."""
-        if self._fs is not None:
-            return False
-        parts = [part for part in path.split("/") if part]
-        return any(os.path.islink("/".join((self._base, *parts[: n + 1]))) for n in range(len(parts)))
-
-    def claim(self, path: str, content: bytes) -> bool:
-        """Create a file that must not exist; return False where it does.
-
-        Atomic on a local or shared file system; on an object store two claims in the same instant may both succeed.
-        """
-        full = self._full(path)
-        if self._fs is not None:
-            if self.exists(path):
-                return False
-            self.write(path, content)
-            return True
-        temporary = temporary_name(full)
-        with _reported(f"cannot write {self.location}/{path}", missing=False):
-            self._make_folder(os.path.dirname(full))
-            try:
-                write_new(temporary, content)
-                os.link(temporary, full)
-            except FileExistsError:
-                return False
-            finally:
-                Path(temporary).unlink(missing_ok=True)
-            sync_directory(os.path.dirname(full))
-        return True
+        return self._local.is_link(path) if self._local else False
 
     def exists(self, path: str) -> bool:
-        """Return whether a file or directory exists."""
-        full = self._full(path)
-        with _reported(f"cannot look for {self.location}/{path}"):
-            if self._fs is None:
-                return os.path.exists(full)
-            from pyarrow import fs
+        """Return whether a file exists."""
+        return self._local.exists(self._checked(path)) if self._local else self._bucket.exists(self._key(path))
 
-            return bool(self._fs.get_file_info(full).type != fs.FileType.NotFound)
+    def has_directory(self, path: str = "") -> bool:
+        """Return whether a directory exists: on an object store, whether there is anything in it."""
+        return self._local.has_directory(self._checked(path)) if self._local else self._bucket.has_any(self._key(path))
 
     def names(self, path: str = "") -> list[str]:
         """Return the sorted names in a directory; none where it does not exist."""
-        full = self._full(path)
-        with _reported(f"cannot list {self.location}/{path}"):
-            if self._fs is None:
-                return sorted(os.listdir(full)) if os.path.isdir(full) else []
-            from pyarrow import fs
-
-            selector = fs.FileSelector(full, allow_not_found=True)
-            return sorted(info.base_name for info in self._fs.get_file_info(selector))
+        return self._local.names(self._checked(path)) if self._local else self._bucket.names(self._key(path))
 
     def delete(self, path: str, *, through_links: bool = False) -> None:
-        """Delete a file or a directory; a missing one is no error, and of a link what it leads to stays.
+        """Delete a file; a missing one is no error, and of a link what it leads to stays.
 
         Raises:
             StorageError: a directory on the way below the storage is a link, without `through_links`.
         """
-        full = self._full(path)
+        self._refuse_links(path, through_links)
+        if self._local:
+            self._local.delete(self._checked(path))
+        else:
+            self._bucket.delete(self._key(path))
+
+    def delete_directory(self, path: str) -> None:
+        """Delete a directory with all in it, or a file; a missing one is no error, and what links lead to stays.
+
+        Raises:
+            StorageError: a directory on the way below the storage is a link.
+        """
+        self._refuse_links(path, through_links=False)
+        if self._local:
+            self._local.delete_directory(self._checked(path))
+        else:
+            self._bucket.delete_below(self._key(path))
+
+    def _refuse_links(self, path: str, through_links: bool) -> None:
         if not through_links and (way := path.rpartition("/")[0]) and self.is_link(way):
             raise StorageError(f"{self.location}/{way} is a link: nothing is deleted where it leads")
-        with _reported(f"cannot delete {self.location}/{path}"):
-            if self._fs is None:
-                if os.path.isdir(full) and not os.path.islink(full):
-                    shutil.rmtree(full)
-                else:
-                    Path(full).unlink(missing_ok=True)
-            elif self.exists(path):
-                from pyarrow import fs
-
-                if self._fs.get_file_info(full).type == fs.FileType.Directory:
-                    self._fs.delete_dir(full)
-                else:
-                    self._fs.delete_file(full)
 
     def size(self, path: str) -> int:
         """Return the bytes of all files in a directory and below; 0 where it does not exist."""
-        full = self._full(path)
-        with _reported(f"cannot read the size or age of {self.location}/{path}"):
-            if self._fs is not None:
-                from pyarrow import fs
-
-                selector = fs.FileSelector(full, allow_not_found=True, recursive=True)
-                return sum(int(info.size or 0) for info in self._fs.get_file_info(selector))
-            total = 0
-            for folder, _, names in os.walk(full):
-                for name in names:
-                    with suppress(FileNotFoundError):  # Deleted since it was listed.
-                        total += os.lstat(os.path.join(folder, name)).st_size
-            return total
+        return self._local.size(self._checked(path)) if self._local else self._bucket.size(self._key(path))
 
     def age(self, path: str, now: float) -> float:
-        """Return the seconds between a file's last change and the Unix time `now`."""
-        full = self._full(path)
-        with _reported(f"cannot read the size or age of {self.location}/{path}"):
-            if self._fs is None:
-                return now - os.path.getmtime(full)
-            changed = self._fs.get_file_info(full).mtime_ns
-            return now - changed / 1e9 if changed else 0.0
+        """Return the seconds between a file's last change and the Unix time `now`; objects know it to the second."""
+        return self._local.age(self._checked(path), now) if self._local else self._bucket.age(self._key(path), now)
+
+
+def _parsed(uri: str) -> tuple[str, str, str]:
+    """Return scheme, bucket and prefix of a URI.
+
+    Raises:
+        SpecError: it has a query, or a user; the message says what to write instead.
+        StorageError: its scheme is unknown, or the bucket is missing.
+    """
+    scheme, _, rest = uri.partition("://")
+    plain, _, query = rest.partition("?")
+    if query:
+        raise SpecError(f"the storage {scheme}://{plain}: options are not read from the URI; {_instead(query)}")
+    name, _, prefix = plain.partition("/")
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{known}:// ({provider})" for known, provider in SCHEMES.items())
+        raise StorageError(f"cannot open the storage {uri}: {scheme}:// is none of {known}, or a local directory")
+    if not name or "@" in name or "#" in plain:
+        raise StorageError(f"cannot open the storage {uri}: write it as {scheme}://BUCKET/FOLDER")
+    parts = [part for part in prefix.split("/") if part]
+    if ".." in parts or "." in parts:
+        raise StorageError(f"cannot open the storage {uri}: its path has a part that is . or ..")
+    return scheme, name, "/".join(parts)
+
+
+def _instead(query: str) -> str:
+    """Return what to write for the query of a URI; keys in it were refused before."""
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    scheme = given.get("scheme", "https")
+    found: dict[str, str] = {}
+    for name, value in given.items():
+        option = _QUERY.get(name, name)
+        if option == "endpoint" and not urlsplit(value).netloc:
+            value = f"{scheme}://{value}"
+        if name == "scheme":
+            value = "true" if scheme == "http" else "false"
+        found[option] = value
+    listed, words = (", ".join(f"{k}: {v}" for k, v in found.items()), " ".join(f"{k}={v}" for k, v in found.items()))
+    return (
+        f"write `storage_options: {{{listed}}}` in the cluster file, or set ROBUSTSEARCH_STORAGE_OPTIONS='{words}' "
+        "(see docs/manual/object-stores.md)"
+    )

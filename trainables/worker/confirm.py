@@ -40,7 +40,7 @@ from trainables.store import confirmations, paths
 from trainables.store.confirmations import Confirmation, bits, examples_name
 from trainables.store.stages import Stages
 from trainables.store.state import State
-from trainables.store.storage import Storage
+from trainables.store.storage import Address, Storage
 from trainables.worker.job import release_memory
 from trainables.worker.points import device_name
 from trainables.worker.run import assigned_device
@@ -201,7 +201,7 @@ class _Job:
         state = self._state(described["stages"], described["stage"])
         return evaluate.frozen(self._network(models.MODELS.parse(described["model"])), state, self.device)
 
-    def _state(self, stages: str, key: str) -> State:
+    def _state(self, stages: Address, key: str) -> State:
         return Stages(Storage(stages)).read(key).to(self.device)
 
     def _network(self, model: Model) -> nn.Module:

@@ -14,6 +14,7 @@ from trainables.core.errors import ExitCode, RobustsearchError, StorageError, Ti
 from trainables.core.plugins import PluginError
 from trainables.core.precision import Precision, resolve_precision
 from trainables.core.versions import versions
+from trainables.store.storage import Address, Storage
 from trainables.worker.supervision import supervised
 from trainables.worker.supervisor import Order
 
@@ -31,7 +32,7 @@ NAME = "the small trial before the first one"
 def probe(
     data: dict[str, Any],
     networks: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]],
-    storage: str,
+    storage: Address,
     plugins: Sequence[str],
     precision: Precision,
     gpus: float,
@@ -71,7 +72,7 @@ def probe(
 def _probe(
     data: dict[str, Any],
     networks: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]],
-    storage: str,
+    storage: Address,
     plugins: Sequence[str],
     precision: Precision,
     gpus: float,
@@ -122,16 +123,15 @@ def _probe(
     }
 
 
-def _check_storage(location: str) -> None:
+def _check_storage(address: Address) -> None:
     """Write to the storage, which has to be the launch's own.
 
     Raises:
         StorageError: it is another directory, or cannot be written.
     """
     from trainables.store import paths
-    from trainables.store.storage import Storage
 
-    storage = Storage(location)
+    storage = Storage(address)
     # The driver holds its lease while it asks.
     if not storage.exists(paths.DRIVER):
         raise StorageError(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.store import paths
-from trainables.store.storage import Storage
+from trainables.store.storage import Address, Storage
 
 SHARED_BYTES = 4096
 """The size of the memory shared with the worker: numbers (beats, whether it works, its peak memory) and two texts."""
@@ -59,7 +59,7 @@ class Order:
     """
 
     number: int
-    storage: str
+    storage: Address
     silence: float | None
     trial: float | None
     kill: bool

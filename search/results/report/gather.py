@@ -219,16 +219,16 @@ def _networks(study: Study, front: Sequence[PointRow]) -> list[Network]:
         left -= stages.size(row.measured.stage)
         if left < 0:
             break
-        layers = _layers(study.records.storage.location, row.measured.stage)
+        layers = _layers(study.records.storage, row.measured.stage)
         if layers:
             found.append(Network(row, layers))
     return found
 
 
 @lru_cache(maxsize=1024)
-def _layers(location: str, stage: str) -> tuple[LayerWeights, ...] | None:
+def _layers(storage: Storage, stage: str) -> tuple[LayerWeights, ...] | None:
     """Read a network once: a stage never changes, and a page that refreshes itself asks for it again."""
-    return Stages(Storage(location)).weights_by_layer(stage)
+    return Stages(storage).weights_by_layer(stage)
 
 
 def _importance(spec: StudySpec, points: Sequence[PointRow]) -> Importance | None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.store.records import Damaged, Records
+from tests.object_server import ObjectServer
 from tests.search import factories
 from trainables.core.errors import SpecError, StorageError
 from trainables.store import paths
@@ -353,17 +354,35 @@ def test_foreign_files_among_the_trials_are_no_trials(records: Records) -> None:
     assert records.next_number() == 0
 
 
-def test_records_on_a_remote_storage(tmp_path: Path) -> None:
-    from pyarrow import fs
-
-    assert fs.FileSystem.from_uri("mock:///x")[0].type_name == "mock"
-    storage = Storage("mock:///runs/study")
+def test_records_on_an_object_store_cost_a_request_each(object_server: ObjectServer) -> None:
+    storage = object_server.storage("runs/study")
     records = Records.create(storage, factories.study_spec(), factories.FINGERPRINT)
+    object_server.requests.clear()
     records.issue(factories.trial(0))
     assert records.write_outcome(factories.outcome(0))
+    assert object_server.counted() == {"PUT": 2}
     assert not records.write_outcome(factories.outcome(0))
-    assert records.trials() == [(factories.trial(0), factories.outcome(0))]
-    assert Records.open(storage).unfinished() == []
+    records.issue(factories.trial(1))
+    assert records.trials() == [(factories.trial(0), factories.outcome(0)), (factories.trial(1), None)]
+    assert Records.open(storage).unfinished() == [1]
+    object_server.requests.clear()
+    assert records.unfinished() == [1]
+    assert object_server.counted() == {"GET": 2}, "a listing, and a look for the outcome of the unfinished trial"
+
+
+def test_many_records_on_an_object_store_are_read_together(
+    object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.store.records.FETCHED_AT_ONCE", 3)
+    storage = object_server.storage("runs/study")
+    records = Records.create(storage, factories.study_spec(), factories.FINGERPRINT)
+    for number in range(8):
+        records.issue(factories.trial(number))
+        records.write_outcome(factories.outcome(number))
+    storage.write(paths.outcome(5), b"{")
+    view = Records.open(storage)
+    assert [trial.number for trial, _ in view.trials()] == [0, 1, 2, 3, 4, 6, 7]
+    assert [damaged.number for damaged in view.damaged()] == [5]
 
 
 def test_no_trial_is_issued_where_the_study_has_gone(tmp_path: Path) -> None:

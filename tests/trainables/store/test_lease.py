@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.object_server import ObjectServer
 from trainables.core.errors import RobustsearchError, StorageError
 from trainables.store import lease
 from trainables.store.lease import LeaseHeld, acquire, holder, living_holder
@@ -21,9 +21,12 @@ from trainables.store.storage import Storage
 PATH = "work.json"
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path / "study"))
+@pytest.fixture(params=["local", "s3", "gs"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "local":
+        return Storage(str(tmp_path / "study"))
+    server: ObjectServer = request.getfixturevalue("object_server")
+    return server.storage("study", request.param)
 
 
 @pytest.fixture
@@ -174,8 +177,46 @@ def test_heartbeat_is_renewed_and_a_lost_lease_is_detected(
 
 def test_a_directory_that_vanishes_is_not_made_anew(storage: Storage) -> None:
     with acquire(storage, PATH) as held:
-        shutil.rmtree(storage.location)
+        storage.delete_directory("")
         held.beat()
         with pytest.raises(StorageError, match="was deleted"):
             held.check()
-        assert not Path(storage.location).exists()
+        assert not storage.has_directory()
+
+
+def test_a_request_is_noticed(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LOOK_EVERY", 0.02)
+    with acquire(storage, PATH, "stop.request") as held:
+        assert not held.requested()
+        storage.write("stop.request", b"")
+        deadline = time.monotonic() + 20
+        while not held.requested() and time.monotonic() < deadline:
+            assert storage.local is None, "on a disk it is seen at once"
+            time.sleep(0.01)
+        assert held.requested()
+
+
+def test_a_lease_on_an_object_store_costs_a_request_each_beat_and_look(
+    object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with acquire(object_server.storage("study"), PATH, "stop.request") as held:
+        for _ in range(100):
+            assert not held.requested()
+        assert object_server.counted() == {"PUT": 1}
+        held.beat()
+        object_server.requests.clear()
+        held.beat()
+        held.beat()
+        assert object_server.counted() == {"PUT": 2}
+        held.check()
+
+
+def test_a_lease_on_an_object_store_that_was_deleted_by_hand_is_claimed_again(object_server: ObjectServer) -> None:
+    storage = object_server.storage("study")
+    storage.write("study.yaml", b"")
+    with acquire(storage, PATH) as held:
+        held.beat()
+        storage.delete(PATH)
+        held.beat()
+        held.check()
+        assert holder(storage, PATH) is not None

@@ -11,7 +11,10 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: install launch lint test test-quick test-long suite suite-quick clean
+# A test of infrastructure fails where what it needs is missing if this is 1, and is skipped otherwise.
+export ROBUSTSEARCH_INFRA ?= $(if $(filter 0,$(shell id -u)),1,0)
+
+.PHONY: install infra-tools launch lint test test-quick test-infra test-long suite suite-quick clean
 
 install: $(VENV)/.installed
 
@@ -19,6 +22,10 @@ $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
+
+infra-tools: install
+	.ci/infra-tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[infra]'
 
 launch: install
 	$(BIN)/robustsearch launch
@@ -35,6 +42,11 @@ test-quick: install
 # Lint and all tests that need neither a GPU nor a network: a quarter of an hour on two cores.
 test: install
 	$(MAKE) --no-print-directory --jobs 2 lint suite
+
+# Tests on real services: Slurm, sshd, stores of objects, Prometheus, and machines made of namespaces. They need Debian
+# and root, who installs what is missing; elsewhere they are skipped.
+test-infra: infra-tools
+	$(PYTEST) -m 'infra and not long'
 
 # What `test` does in short, at length: forty kills of drivers, workers and nodes, where `test` has eight, and an hour of
 # fuzzing (FUZZ_SECONDS), where `test` has half a minute.

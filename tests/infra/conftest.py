@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.infra import services, slurm, ssh
-from tests.infra.machines import Machines
+from tests.infra.machines import UNSHARE, Machines
 
 
 def require(*tools: str, root: bool = False) -> None:
@@ -23,8 +24,8 @@ def require(*tools: str, root: bool = False) -> None:
     missing = [tool for tool in tools if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
     missing = [tool for tool in missing if not Path(services.tool(tool)).exists()]
     reasons = [f"{', '.join(missing)} not installed (make infra-tools)"] if missing else []
-    if root and os.geteuid() != 0:
-        reasons.append("only root makes namespaces")
+    if root and not missing and subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode != 0:
+        reasons.append("only root may make namespaces")
     if not reasons:
         return
     reason = " and ".join(reasons)

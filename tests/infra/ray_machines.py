@@ -7,7 +7,10 @@ import secrets
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from benchmarks.kill_loop import PLUGIN
 from tests.infra.machines import Command, Machine, Machines
@@ -49,10 +52,11 @@ class RayMachines:
         machine.run([*RAY, "start", *words, *common], cwd=self.folder, env=self.environment, timeout=240)
 
     def stop(self) -> None:
-        """End what runs of Ray on the machines: they see no other's processes."""
-        for machine in self.machines:
-            if machine.up:
-                machine.run([*RAY, "stop", "--force"], cwd=self.folder, env=self.environment, check=False)
+        """End what was given this cluster's token, which are Ray's processes and launches."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("RAY_AUTH_TOKEN_PATH") == str(self.token):
+                    process.kill()
 
     def launch(self, machine: Machine, study: Path, storage: Path, *words: str) -> Command:
         """Start a launch on a machine, with the cluster file that leads to this cluster."""

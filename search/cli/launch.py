@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the study; repeatable.")
 @click.option("--allow-change", is_flag=True, help="Change a stored study, such as its space, and print what it means.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would run, and start nothing.")
+@click.option("--detach", is_flag=True, help="Submit the launch to a cluster as a job, and end.")
+@click.option(
+    "--render",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write what would be submitted to a cluster to a directory, and submit nothing.",
+)
 @storage_options
 def launch(
     study: str,
@@ -49,6 +56,8 @@ def launch(
     overrides: tuple[str, ...],
     allow_change: bool,
     dry_run: bool,
+    detach: bool,
+    render: Path | None,
     storage: str | None,
     as_json: bool,
 ) -> int:
@@ -58,6 +67,9 @@ def launch(
     same study again, and it resumes with the trials that have not ended. Monitor it with the progress shown here, with
     `robustsearch status NAME`, or on the Ray dashboard. The first Ctrl-C saves the running trials and ends the launch;
     a second one ends it at once.
+
+    On a cluster that runs it as a job, the launch submits that, or finds the one which runs, and follows its records.
+    There, Ctrl-C asks whether to leave the job alone or to stop it.
     """
     from search.launch.api import plan as check
 
@@ -70,7 +82,18 @@ def launch(
 
         answer(as_json, plan_data(plan), lambda: show_facts(plan_facts(plan)))
         return ExitCode.DONE
+    from search.cli import jobs
+    from search.cluster.carriers.base import Remote
     from search.cluster.watchdog import Interrupt
+
+    if not isinstance(plan.cluster, Remote):
+        jobs.refuse_local(detach, render)
+    if render is not None:
+        jobs.render(plan, render, as_json)
+        return ExitCode.DONE
+    if detach:
+        jobs.detach(plan, as_json)
+        return ExitCode.DONE
 
     with Interrupt(signal=interrupts.noted()).caught():  # Until the last line is printed.
         ending = _run(plan, as_json)
@@ -85,8 +108,10 @@ def launch(
 
 
 def _run(plan: Plan, as_json: bool) -> Ending:
-    from search.cli import progress
+    from search.cli import jobs, progress
     from search.cli.summaries import show_ending
+    from search.cluster.carriers.base import Remote
+    from search.launch import carry
     from search.launch import run as launching
 
     for line in (*plan.notes, *plan.effects, plan.cluster.opening()):
@@ -94,7 +119,10 @@ def _run(plan: Plan, as_json: bool) -> Ending:
     study = None
     with prints_on_stderr(as_json), progress.view(plain=as_json or not plan.cluster.live_view) as view:
         try:
-            study = launching.launch(plan, view=view, say=say, owns_process=True)
+            if isinstance(plan.cluster, Remote):
+                study = carry.launch(plan, view=view, say=say, ask=jobs.asks(view))
+            else:
+                study = launching.launch(plan, view=view, say=say, owns_process=True)
             ending = study.ending
         except launching.NotStarted as early:
             ending = early.ending
@@ -116,26 +144,21 @@ def next_step(plan: Plan, ending: Ending, words: str) -> str:
     return f"next: {commands.get(ending.exit_code, f'robustsearch launch {words}')}"
 
 
-@click.command(cls=Command, epilog=examples("stop quickstart"))
+@click.command(cls=Command, epilog=examples("stop quickstart", "stop quickstart --now"))
 @name_argument
+@click.option("--now", is_flag=True, help="End the job of the launch on its cluster at once, saved or not.")
 @storage_options
-def stop(name: str, storage: str | None, as_json: bool) -> None:
+def stop(name: str, now: bool, storage: str | None, as_json: bool) -> None:
     """End a running launch; launching the study again resumes it.
 
-    Running trials save their progress first.
+    Running trials save their progress first. A launch that waits as a job on a cluster is taken out of its queue.
     """
-    from search.store import catalogue, driver_lock
+    from search.launch import jobs
     from trainables.store.storage import Storage
 
-    study = catalogue.study_storage(Storage(storage or DEFAULT_STORAGE), name)
-    driver = driver_lock.driver(study)
-    if driver is not None:
-        driver_lock.request_stop(study)
-        message = f"asked {driver} to stop {name}; running trials save their progress"
-    else:
-        message = f"no launch of {name} is running"
-    facts = {"study": name, "driver": str(driver) if driver else None, "message": message}
-    answer(as_json, facts, lambda: say(message))
+    study = jobs.study_storage(Storage(storage or DEFAULT_STORAGE), name)
+    facts = jobs.stop(study, name, now=now)
+    answer(as_json, facts, lambda: say(facts["message"]))
 
 
 @click.command(cls=Command, epilog=examples("validate my-study.yaml clusters/gpu.yaml"))

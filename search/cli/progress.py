@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -57,6 +59,15 @@ class LiveView(_Drawing):
     def __call__(self, snapshot: Snapshot) -> None:
         """Show the snapshot."""
         self._live.update(Panel(snapshot))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Draw nothing for the length of a `with` block, such as while something is asked."""
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.start(refresh=True)
 
 
 class Screen(_Drawing):

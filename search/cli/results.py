@@ -26,11 +26,19 @@ def status(name: str | None, storage: str | None, as_json: bool) -> None:
     if name is None:
         _list(storage, as_json)
         return
-    from search.cli.summaries import show_status
+    from search.cli.summaries import show_job, show_status
+    from search.launch import jobs
     from search.results.status import status as state_of
+    from search.store.records import Records
+    from trainables.store.storage import Storage
 
+    own = jobs.study_storage(Storage(storage or DEFAULT_STORAGE), name)
+    job = jobs.described(own)
+    if job is not None and not Records.exist(own):
+        answer(as_json, {"study": name, "job": job}, lambda: show_job(name, job))
+        return
     state = state_of(opened(storage, name))
-    answer(as_json, state.plain(), lambda: show_status(state))
+    answer(as_json, {**state.plain(), "job": job}, lambda: show_status(state, job))
 
 
 def _list(storage: str | None, as_json: bool) -> None:

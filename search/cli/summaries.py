@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -70,8 +70,13 @@ def _remark(summary: Summary) -> str:
     return ", ".join(parts + ([f"{summary.running} running"] if summary.driver else []))
 
 
-def show_status(state: Status) -> None:
-    """Print a study's state."""
+def show_job(name: str, job: Mapping[str, Any]) -> None:
+    """Print the state of a job whose launch has not begun a study yet."""
+    print_facts(Out(sys.stdout), {"study": name, "job": job["text"]})
+
+
+def show_status(state: Status, job: Mapping[str, Any] | None = None) -> None:
+    """Print a study's state, and that of the job which runs its launch."""
     console = Out(sys.stdout)
     summary, now = state.summary, state.progress
     assert now is not None
@@ -84,6 +89,7 @@ def show_status(state: Status) -> None:
             "study": summary.study,
             "in": state.storage,
             "driver": progress.driver_text(now),
+            **({"job": job["text"]} if job else {}),
             "trials": told["trials"],
             **({"networks": "; ".join(map(str, state.networks))} if state.networks else {}),
             "points": told["points"],

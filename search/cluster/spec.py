@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from search.cluster.address import Address
 from search.cluster.base import Cluster, ClusterError
 from search.cluster.carriers.job import Job
+from search.cluster.carriers.slurm.cluster import Slurm
 from search.cluster.inline import Inline
 from search.cluster.local import Local
 from search.files import yaml
@@ -26,7 +27,15 @@ from trainables.core.registry import Registry, nearest
 __all__ = ["CLUSTERS", "Address", "Cluster", "ClusterError", "Inline", "Local", "is_launcher_file", "load", "resolve"]
 
 CLUSTERS: Registry[Cluster] = Registry(
-    "cluster", Cluster, {"local": Local, "address": Address, "inline": Inline, "job": Job}
+    "cluster",
+    Cluster,
+    {
+        "local": Local,
+        "address": Address,
+        "inline": Inline,
+        "job": Job,
+        "slurm": Slurm,
+    },
 )
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from search.cluster.base import Cluster
+from search.cluster.carriers.base import Remote
 from search.files.messages import say
+from search.launch import carry, run
 from search.launch import plan as planning
-from search.launch import run
 from search.launch.plan import Plan
 from search.launch.view import PlainView
 from search.results.study import Study
@@ -85,7 +86,8 @@ def launch(
         raise TypeError(f"a plan has its own {', '.join(surplus)}; pass such arguments to search.plan")
     silent = _nothing if quiet else None
     with PlainView(sys.stderr) as lines:
-        return run.launch(study, view=view or silent or lines, say=silent or say)
+        start = carry.launch if isinstance(study.cluster, Remote) else run.launch
+        return start(study, view=view or silent or lines, say=silent or say)
 
 
 def _nothing(_: Any) -> None:

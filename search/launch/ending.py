@@ -7,9 +7,18 @@ from collections import Counter
 from search.launch.driver import Driver
 from search.results.study import Ending
 from search.store import catalogue, confirmations, driver_lock
-from trainables.core.errors import ExitCode
+from trainables.core.errors import ExitCode, RobustsearchError
 from trainables.store import paths
 from trainables.store.storage import Storage
+
+
+class NotStarted(RobustsearchError):
+    """A launch was stopped before there was a study; `ending` says how."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.message)
+        self.ending = ending
+        self.exit_code = ending.exit_code
 
 
 def resumes(storage: Storage) -> str:

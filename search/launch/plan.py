@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.cluster.base import Cluster
+from search.cluster.carriers.base import Remote
 from search.cluster.spec import resolve
 from search.files.diagnostics import shown
 from search.launch import warm_start
@@ -78,8 +79,10 @@ def plan(
         RobustsearchError: what prevents the launch.
     """
     resolved = resolve(cluster)
-    where = str(storage or os.environ.get(STORAGE_VARIABLE) or resolved.storage or DEFAULT_STORAGE)
-    root = Storage(where, resolved.storage_options)
+    named = storage or os.environ.get(STORAGE_VARIABLE) or resolved.storage
+    if isinstance(resolved, Remote):
+        resolved.check_storage(str(named) if named else None)
+    root = Storage(str(named or DEFAULT_STORAGE), resolved.storage_options)
     notes: list[str] = []
     spec, records = find(study, overrides, root, notes)
     if name is not None and name != spec.name:

@@ -15,6 +15,7 @@ from search.cluster.watchdog import Interrupt, Watchdog
 from search.launch import probe
 from search.launch.cautions import cautions
 from search.launch.code import code_paths
+from search.launch.ending import NotStarted as NotStarted
 from search.launch.ending import ending, interrupted, interrupted_code, resumes
 from search.launch.plan import Plan
 from search.launch.prepare import create_or_update, with_precision
@@ -32,15 +33,6 @@ View = Callable[[Any], None]
 
 LEAVING_SECONDS = 20.0
 """How long a launch may take to leave the cluster; one that died keeps Ray for a minute, and ends the process then."""
-
-
-class NotStarted(RobustsearchError):
-    """A launch was stopped before there was a study; `ending` says how."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.message)
-        self.ending = ending
-        self.exit_code = ending.exit_code
 
 
 def launch(plan: Plan, *, view: View, say: Say, owns_process: bool = False) -> Study:

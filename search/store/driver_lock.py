@@ -35,6 +35,16 @@ def acquire(storage: Storage) -> Lease:
     return held
 
 
+def refuse_second(storage: Storage) -> None:
+    """Refuse a study that is driven, without becoming its driver.
+
+    Raises:
+        LeaseHeld: names the host and process that drives it.
+    """
+    if (who := driver(storage)) is not None:
+        raise LeaseHeld(_busy(storage, who), who)
+
+
 def _busy(storage: Storage, who: Holder | None) -> str:
     if who is None:
         return f"another launch is taking over the study in {storage.location}; try again in a minute"

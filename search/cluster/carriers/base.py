@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from search.cluster.base import Cluster, ClusterError, Connection
 from search.files.findings import Finding
 from search.files.yaml import dump_yaml
+from trainables.core.errors import SpecError
 
 Phase = Literal["queued", "starting", "running", "ended", "lost"]
 
@@ -35,7 +36,7 @@ class Submission:
     study: str
     study_yaml: str
     storage: str
-    storage_options: dict[str, str] = field(default_factory=dict)
+    storage_options: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
 
@@ -108,7 +109,7 @@ class Carrier(ABC):
     def cancel(self, job: str) -> None:
         """End the job now; one that has ended already is no error. The request to stop has been written before."""
 
-    def ended(self, job: str) -> None:
+    def ended(self, job: str) -> None:  # noqa: B027 (most kinds leave nothing)
         """Do what is left after a job that was followed to its end; no launch drives its study any more."""
 
 
@@ -118,9 +119,30 @@ class Remote(Cluster):
     shares_directories: ClassVar[bool] = True
     """Whether the storage may be a directory, mounted on every node under the same path; else it must be a URI."""
 
+    def check_storage(self, location: str | None) -> None:
+        """Refuse a storage that the nodes cannot see.
+
+        Raises:
+            SpecError: none is given, or it is a directory where it must be a URI.
+        """
+        if location is None:
+            example = "/shared/robustsearch" if self.shares_directories else "s3://bucket/robustsearch"
+            raise SpecError(
+                f"trials of kind {self.kind} run elsewhere, and the storage must be seen from there: write `storage: "
+                f"{example}` in the cluster file, or give --storage"
+            )
+        if not self.shares_directories and ("://" not in location or location.startswith("file://")):
+            raise SpecError(
+                f"the storage {location} is a directory of this machine, where trials of kind {self.kind} do not run; "
+                "name a URI such as s3://bucket/robustsearch"
+            )
+
     @abstractmethod
     def carrier(self, submission: Submission) -> Carrier:
         """Return what carries one study there."""
+
+    def examine(self) -> Iterator[Finding]:
+        yield from self.carrier(Submission("check", "", self.storage or "")).checks()
 
     def recorded(self) -> dict[str, Any]:
         """Return the fields by which `status` and `stop` find the job later; they go to the storage: no secret."""
@@ -129,8 +151,7 @@ class Remote(Cluster):
     def inner(self, submission: Submission, **fields: Any) -> str:
         """Return the cluster file of the launch on the head: kind `address`, and the fields that all kinds share."""
         shared = self.model_dump(mode="json", include=set(Cluster.model_fields) - {"kind"}, exclude_defaults=True)
-        options = {"storage_options": submission.storage_options} if submission.storage_options else {}
-        return dump_yaml({"kind": "address", **shared, "storage": submission.storage, **options, **fields})
+        return dump_yaml({"kind": "address", **shared, "storage": submission.storage, **fields})
 
     def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
         """Refuse: no process here talks to the trials.

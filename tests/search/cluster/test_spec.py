@@ -28,7 +28,7 @@ def test_no_file_is_this_machine_and_the_templates_are_found_by_name(
         (
             "kind: lokal",
             r"c.yaml:1:1 kind: 'lokal' is an unknown kind of cluster; "
-            r"allowed: local, address, inline; did you mean 'local'",
+            r"allowed: local, address, inline, .*; did you mean 'local'",
         ),
         ("cpus: 2", "kind: None is an unknown kind of cluster"),
         ("kind: local\ncpu: 3", r"c.yaml:2:1 cpu: unknown key; did you mean 'cpus'"),

@@ -1,0 +1,153 @@
+# From here on the script is the same for every study.
+
+say() { printf 'robustsearch job: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 6; }
+
+# The IPv4 address under which other nodes reach this one: many a hosts file maps a node's own name to 127.0.1.1.
+address_of() {
+    local found
+    found=$(getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }')
+    case $found in
+        "" | 127.*) found=$(hostname -I 2>/dev/null | tr ' ' '\n' | grep -m 1 -E '^[0-9]+(\.[0-9]+){3}$') ;;
+    esac
+    printf %s "$found"
+}
+
+private_folder() {
+    mkdir -m 700 -- "$1" 2>/dev/null || { [ -O "$1" ] && [ ! -L "$1" ] && chmod 700 -- "$1"; } ||
+        fail "$(hostname): cannot make the private folder $1; set \`temp\` in the cluster file"
+}
+
+sees_storage() {
+    local try
+    [ -z "$RS_MARK" ] && return
+    for ((try = 0; try < 30; try++)); do
+        [ -e "$RS_MARK" ] && return
+        sleep 1
+    done
+    fail "$(hostname) does not see $RS_MARK: the storage must be a directory that all nodes share, or a URI"
+}
+
+# One node of the Ray cluster, in a step of Slurm: `ray_node FOLDER ARGUMENTS-OF-RAY-START`.
+ray_node() {
+    local token=$RS_TOKEN started='' signals=0 host port try
+    folder=$1
+    shift
+    unset RS_TOKEN
+    trap 'signals=$((signals + 1)); [ -z "$started" ] || kill -TERM "$started"' TERM
+    private_folder "$folder"
+    sees_storage
+    export RAY_AUTH_TOKEN_PATH=$folder/token
+    [ -e "$RAY_AUTH_TOKEN_PATH" ] || (umask 077 && printf %s "$token" >"$RAY_AUTH_TOKEN_PATH")
+    if [[ $1 == --address=* ]]; then
+        trap 'rm -rf -- "$folder"' EXIT
+        IFS=: read -r host port <<<"${1#--address=}"
+        for ((try = 0; try < RS_START_TIMEOUT; try++)); do
+            [ "$signals" -eq 0 ] || exit 143
+            (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null && break
+            sleep 1
+        done
+    fi
+    ray start "$@" --block --temp-dir="$folder" --node-ip-address="$(address_of "${SLURMD_NODENAME:-$(hostname)}")" \
+        --num-cpus="$RS_CPUS" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=268435456 \
+        --min-worker-port=0 --max-worker-port=0 &
+    started=$!
+    await "$started"
+    say "Ray has ended on $(hostname) with code $code"
+    exit "$code"
+}
+
+# Wait for a process, also where signals interrupt that, and leave its code in `code`.
+await() {
+    local before
+    while :; do
+        before=$signals
+        wait "$1"
+        code=$?
+        [ "$before" -eq "$signals" ] && break
+    done
+}
+
+# Become a step of Slurm that runs a task: `step TASK ARGUMENTS-OF-SRUN`.
+step() {
+    local task=$1
+    shift
+    export RS_TOKEN=$token
+    exec srun --overlap --exact --ntasks-per-node=1 --cpus-per-task="$RS_CPUS" --kill-on-bad-exit=0 "$@" \
+        bash -c "$(declare -f say fail address_of private_folder sees_storage await ray_node); $task"
+}
+
+terminate() {
+    signals=$((signals + 1))
+    [ -z "$launch" ] || kill -TERM "$launch" 2>/dev/null
+}
+
+# End the launch where Ray's head ends before it.
+watch_head() {
+    while kill -0 "$1" 2>/dev/null; do sleep 1; done
+    : >"$folder/headless"
+    kill -TERM $$
+}
+
+# End the steps, and remove what this node has kept. A signal to `srun` itself would kill them.
+leave() {
+    local try
+    kill "$watcher" 2>/dev/null
+    scancel --signal=TERM "$SLURM_JOB_ID"
+    for ((try = 0; try < 20; try++)); do
+        kill -0 "${steps[@]}" 2>/dev/null || break
+        sleep 1
+    done
+    kill -TERM "${steps[@]}" 2>/dev/null
+    [ -z "$RS_MARK" ] || rm -f -- "$RS_MARK"
+    rm -rf -- "$folder"
+}
+
+launch='' signals=0 code=0
+trap terminate TERM
+for program in ray robustsearch; do
+    command -v "$program" >/dev/null ||
+        fail "$(hostname) finds no \`$program\`: \`setup\` in the cluster file must activate its environment"
+done
+
+folder=$RS_TEMP/rs-$SLURM_JOB_ID
+private_folder "$folder"
+token=$(od -An -N 32 -tx1 /dev/urandom | tr -d ' \n')
+(umask 077 && printf %s "$token" >"$folder/token")
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=$RS_THREADS RS_CPUS RS_MARK RS_START_TIMEOUT
+[ -z "$RS_MARK" ] || { RS_MARK=$RS_MARK-$SLURM_JOB_ID && mkdir -p -- "${RS_MARK%/*}" && : >"$RS_MARK"; } ||
+    fail "$(hostname) cannot write ${RS_MARK%/*}"
+export RS_MARK
+
+nodes=$SLURM_JOB_NUM_NODES
+port=$((20000 + SLURM_JOB_ID % 10000))
+address=$(address_of "$SLURMD_NODENAME"):$port
+say "job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST; Ray's head at $address"
+step "ray_node $(printf %q "$folder") --head --port=$port --dashboard-host=127.0.0.1" \
+    --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" &
+steps=($!)
+watch_head "${steps[0]}" &
+watcher=$!
+if [ "$nodes" -gt 1 ]; then
+    step "ray_node $(printf %q "$folder")-\$SLURM_PROCID --address=$address" \
+        --nodes=$((nodes - 1)) --ntasks=$((nodes - 1)) --exclude="$SLURMD_NODENAME" &
+    steps+=($!)
+fi
+
+study >"$folder/study.yaml"
+{ cluster && printf 'address: "%s"\ntoken_file: "%s"\n' "$address" "$folder/token"; } >"$folder/cluster.yaml"
+robustsearch launch "$folder/study.yaml" --cluster "$folder/cluster.yaml" "${RS_WORDS[@]}" &
+launch=$!
+[ "$signals" -eq 0 ] || kill -TERM "$launch"
+await "$launch"
+[ ! -e "$folder/headless" ] || [ "$code" -ne 143 ] || code=6
+leave
+
+# The time limit, or a preemption that leaves the job where it is: the next start resumes. A job that somebody
+# cancels or requeues is no longer RUNNING.
+if [ "$code" -eq 143 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RS_REQUEUES" ] &&
+    [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then
+    say "requeued to resume"
+    scontrol requeue "$SLURM_JOB_ID" && sleep 60
+fi
+exit "$code"

@@ -45,7 +45,7 @@ def submission(plan: Plan, *, allow_change: bool = False) -> Submission:
         study=plan.spec.name,
         study_yaml=study_file.dump(plan.spec),
         storage=plan.storage.parent().location,
-        storage_options=getattr(plan.cluster, "storage_options", {}),
+        storage_options=plan.storage.options.plain() if plan.storage.options else {},
         words=("--allow-change",) if allow_change else (),
         code=code_paths(plan.cluster, plan.spec.plugins),
     )

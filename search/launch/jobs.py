@@ -69,8 +69,7 @@ class Job:
             raise ClusterError(f"the record of job {self.id} cannot be used: {error}") from error
         if not isinstance(cluster, Remote):
             raise ClusterError(f"the record of job {self.id} names the kind {self.kind}, which submits no jobs")
-        root, _, name = study.location.rstrip("/").rpartition("/")
-        return cluster.carrier(Submission(name, "", root))
+        return cluster.carrier(Submission(study.location.rpartition("/")[2], "", study.parent().location))
 
     def waited(self, state: State) -> str:
         """Say where the job is, and for how long it waits where it does: `queued in partition gpu, 00:12`."""

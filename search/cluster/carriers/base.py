@@ -151,7 +151,8 @@ class Remote(Cluster):
     def inner(self, submission: Submission, **fields: Any) -> str:
         """Return the cluster file of the launch on the head: kind `address`, and the fields that all kinds share."""
         shared = self.model_dump(mode="json", include=set(Cluster.model_fields) - {"kind"}, exclude_defaults=True)
-        return dump_yaml({"kind": "address", **shared, "storage": submission.storage, **fields})
+        options = {"storage_options": submission.storage_options} if submission.storage_options else {}
+        return dump_yaml({"kind": "address", **shared, "storage": submission.storage, **options, **fields})
 
     def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
         """Refuse: no process here talks to the trials.

@@ -30,7 +30,7 @@ sees_storage() {
 
 # One node of the Ray cluster, in a step of Slurm: `ray_node FOLDER ARGUMENTS-OF-RAY-START`.
 ray_node() {
-    local token=$RS_TOKEN started='' signals=0 host port try
+    local token=$RS_TOKEN started='' signals=0 host port
     folder=$1
     shift
     unset RS_TOKEN
@@ -42,11 +42,8 @@ ray_node() {
     if [[ $1 == --address=* ]]; then
         trap 'rm -rf -- "$folder"' EXIT
         IFS=: read -r host port <<<"${1#--address=}"
-        for ((try = 0; try < RS_START_TIMEOUT; try++)); do
-            [ "$signals" -eq 0 ] || exit 143
-            (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null && break
-            sleep 1
-        done
+        reach "$host" "$port"
+        [ "$signals" -eq 0 ] || exit 143
     fi
     ray start "$@" --block --temp-dir="$folder" --node-ip-address="$(address_of "${SLURMD_NODENAME:-$(hostname)}")" \
         --num-cpus="$RS_CPUS" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=268435456 \
@@ -55,6 +52,16 @@ ray_node() {
     await "$started"
     say "Ray has ended on $(hostname) with code $code"
     exit "$code"
+}
+
+# Wait until something listens at a host and port, or a signal asks to end.
+reach() {
+    local try
+    for ((try = 0; try < RS_START_TIMEOUT && signals == 0; try++)); do
+        (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null && return
+        sleep 1
+    done
+    return 1
 }
 
 # Wait for a process, also where signals interrupt that, and leave its code in `code`.
@@ -74,7 +81,7 @@ step() {
     shift
     export RS_TOKEN=$token
     exec srun --overlap --exact --ntasks-per-node=1 --cpus-per-task="$RS_CPUS" --kill-on-bad-exit=0 "$@" \
-        bash -c "$(declare -f say fail address_of private_folder sees_storage await ray_node); $task"
+        bash -c "$(declare -f say fail address_of private_folder sees_storage reach await ray_node); $task"
 }
 
 terminate() {
@@ -136,6 +143,7 @@ fi
 
 study >"$folder/study.yaml"
 { cluster && printf 'address: "%s"\ntoken_file: "%s"\n' "$address" "$folder/token"; } >"$folder/cluster.yaml"
+reach "${address%:*}" "$port" || { [ "$signals" -gt 0 ] || say "Ray's head did not come up within $RS_START_TIMEOUT s"; }
 robustsearch launch "$folder/study.yaml" --cluster "$folder/cluster.yaml" "${RS_WORDS[@]}" &
 launch=$!
 [ "$signals" -eq 0 ] || kill -TERM "$launch"

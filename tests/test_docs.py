@@ -273,8 +273,8 @@ def test_formats_variables_gauges_and_exit_codes_are_described() -> None:
     assert all(f"`{kind}`" in section("commands.md", "## `export`") for kind in (*EXPORTERS, *TRACKERS))
     assert STORAGE_VARIABLE in PAGES["commands.md"]
     assert all(f"`{name}`" in PAGES[CLUSTER_FILE] for name in (DATA_VARIABLE, CACHE_VARIABLE))
-    gauges = re.findall(r'Gauge\(\s*"(\w+)"', (ROOT / "search" / "launch" / "tune.py").read_text(encoding="utf-8"))
-    assert len(gauges) == 3
+    gauges = re.findall(r'Gauge\(\s*"(\w+)"', (ROOT / "search" / "launch" / "gauges.py").read_text(encoding="utf-8"))
+    assert len(gauges) == 12
     assert all(f"| `{gauge}{{" in section(CLUSTER_FILE, "## Monitoring") for gauge in gauges)
     codes = {int(code) for code in re.findall(r"\d+", " ".join(_first_cells(section("commands.md", "## Exit codes"))))}
     assert codes == set(ExitCode)

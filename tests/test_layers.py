@@ -30,6 +30,8 @@ CARRIERS = {
 
 ALLOWED_IN = {
     "ray": {
+        "search.launch.gauges",
+        "search.launch.monitoring",
         "search.launch.tune",
         "search.cluster.connection",
         "search.cluster.ray_start",

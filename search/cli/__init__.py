@@ -11,6 +11,7 @@ from search.cli import (
     confirm,
     launch,
     maintenance,
+    monitoring,
     optuna_storage,
     report,
     results,
@@ -25,5 +26,6 @@ add(main, (watch.watch, compare.compare, report.report))
 add(main, (optuna_storage.optuna,))
 add(main, (confirm.confirm, benchmark_entry.benchmark_entry))
 add(main, (studies.studies, maintenance.doctor, maintenance.repair, maintenance.gc))
+add(main, (monitoring.monitoring,))
 
 __all__ = ["main"]

@@ -47,17 +47,22 @@ class ProbeRequest:
 class Connection(ABC):
     """A cluster that a launch is connected to.
 
-    `capacity` is how many trials run at once; `dashboard` is a URL, empty where there is none.
+    `capacity` is how many trials run at once; `dashboard` and `metrics` are URLs, empty where there are none.
     """
 
     def __init__(self, capacity: int, nodes: int = 1, dashboard: str = "") -> None:
         self.capacity = capacity
         self.nodes = nodes
         self.dashboard = dashboard
+        self.metrics = ""
 
     def alive(self) -> bool:
         """Return whether the cluster still answers."""
         return True
+
+    def views(self) -> Iterator[str]:
+        """Yield where else the trials can be watched, a sentence each."""
+        yield from ()
 
     @abstractmethod
     def probe(

@@ -12,12 +12,12 @@ import uuid
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, ClassVar
 
-from search.cluster import ray_start
+from search.cluster import monitoring, ray_start
 from search.cluster.base import Cluster, ClusterError, Connection, ProbeRequest, checked_probe
-from search.cluster.folder import launch_folder
+from search.cluster.folder import RAY, launch_folder
 from trainables.core.errors import ExitCode, StorageError
 from trainables.store import paths
 from trainables.store.storage import Storage
@@ -82,10 +82,12 @@ def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[Con
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     cluster.authenticate()
+    if cluster.starts_ray:
+        os.environ.update(monitoring.environment())
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    with launch_folder() as folder:
+    with launch_folder() as folder, ExitStack() as stack:
         arguments = {**addressing, **ray_start.options(cluster.cpus_per_trial, code_paths, folder)}
         try:
             try:
@@ -95,9 +97,19 @@ def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[Con
             known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
             nodes = [node["Resources"] for node in known if node["Alive"]]
             dashboard = getattr(context, "dashboard_url", None) or ""
-            yield RayConnection(cluster, nodes, dashboard, cluster.liveness(addressing))
+            connection = RayConnection(cluster, nodes, dashboard, cluster.liveness(addressing))
+            if cluster.starts_ray:
+                stack.enter_context(monitoring.listed(folder / RAY / "session_latest"))
+                connection.metrics = _own_metrics()
+            yield connection
         finally:
             ray.shutdown()
+
+
+def _own_metrics() -> str:
+    from ray._private import worker
+
+    return monitoring.metrics_url(worker._global_node)
 
 
 def own_processes_alive() -> Callable[[], bool]:
@@ -135,6 +147,13 @@ class RayConnection(Connection):
 
     def alive(self) -> bool:
         return self._alive()
+
+    def views(self) -> Iterator[str]:
+        if self.dashboard:
+            way_in = monitoring.way_in()
+            yield f"Ray dashboard: {self.dashboard}{f'; {way_in}' if way_in else ''}"
+        if self.metrics:
+            yield f"metrics for Prometheus: {self.metrics}"
 
     def probe(
         self, request: ProbeRequest, *, cancelled: Callable[[], bool], say: Callable[[str], None]

@@ -27,6 +27,9 @@ class Local(RayCluster):
     dashboard_port: int | None = Field(
         default=None, gt=0, lt=65536, description="Port of the Ray dashboard on 127.0.0.1; null takes a free one."
     )
+    metrics_port: int | None = Field(
+        default=None, gt=0, lt=65536, description="Port of the metrics on 127.0.0.1; null takes a free one."
+    )
     this_machine: ClassVar[bool] = True
     starts_ray: ClassVar[bool] = True
 
@@ -48,6 +51,7 @@ class Local(RayCluster):
             "include_dashboard": True,
             "dashboard_host": "127.0.0.1",
             "dashboard_port": self.dashboard_port,
+            "_metrics_export_port": self.metrics_port,
             "object_store_memory": OBJECT_STORE_BYTES,
             "_node_ip_address": "127.0.0.1",
         }

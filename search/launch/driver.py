@@ -187,7 +187,7 @@ class Driver:
         if points and number in self._running and not self.spec.deterministic:
             self._observe(self._running[number], points[-1])
         points.append(point)
-        self.trials.measured(number, len(points))
+        self.trials.measured(number, len(points), point.robust_accuracy)
         if number in self._running:
             self._early.point(self._running[number], point)
 
@@ -198,6 +198,7 @@ class Driver:
         if number not in self._running or any(same):
             return
         known.append(partial)
+        self.trials.measured(number, len(self._points[number]), partial.robust_accuracy)
         self._early.partial(self._running[number], partial)
 
     def stops(self, number: int) -> bool:

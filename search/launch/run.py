@@ -162,8 +162,8 @@ class Launch:
         self._say(_beginning(records, connection.capacity, found))
         for note in found.get("notes", ()):
             self._say(f"data: {note}")
-        if connection.dashboard:
-            self._say(f"Ray dashboard: {connection.dashboard}")
+        for view in connection.views():
+            self._say(view)
 
         def should_end() -> bool:
             self._lease.check()

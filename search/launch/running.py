@@ -31,6 +31,7 @@ class _Entry:
     loss: float | None = None
     host: str = ""
     points: int = 0
+    robust_accuracy: float | None = None
     waits_for: str | None = None
 
     def moves_on(self, done: int) -> None:
@@ -94,10 +95,11 @@ class RunningTrials:
         if isinstance(current, EpochPhase) and epoch >= current.end:
             entry.moves_on(entry.phase + 1)
 
-    def measured(self, number: int, points: int) -> None:
-        """Note how many points a trial has measured."""
+    def measured(self, number: int, points: int, robust_accuracy: float) -> None:
+        """Note how many points a trial has measured, and the robust accuracy that its last measurement gave."""
         if (entry := self._entries.get(number)) is not None:
             entry.heard, entry.started, entry.points = time.monotonic(), True, points
+            entry.robust_accuracy = robust_accuracy
 
     def end(self, number: int) -> None:
         """Note that a trial no longer runs."""
@@ -116,6 +118,7 @@ def _ready(step: KeyedPhase, stored: Container[str]) -> bool:
 def _shown(number: int, entry: _Entry, now: float) -> RunningTrial:
     phase = entry.chain[entry.phase].phase if entry.chain else None
     epochs = phase.epochs if isinstance(phase, EpochPhase) else None
+    trained = entry.trained()
     loss = entry.loss if entry.loss is not None and math.isfinite(entry.loss) else None
     return RunningTrial(
         number=number,
@@ -129,4 +132,7 @@ def _shown(number: int, entry: _Entry, now: float) -> RunningTrial:
         points=entry.points,
         done=entry.done(),
         waits_for=entry.waits_for,
+        epochs_trained=max(0, trained - entry.stored),
+        epochs_shared=min(trained, entry.stored),
+        robust_accuracy=entry.robust_accuracy,
     )

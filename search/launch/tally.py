@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from search import objectives
 from search.objectives import pareto
 from search.results.progress import Snapshot as Snapshot
-from search.results.progress import forecast, most_robust
+from search.results.progress import epochs_of, forecast, most_robust
 from search.store.live import RunningTrial
 from search.study.spec import StudySpec
 from trainables.store.records import Outcome, Point
@@ -26,6 +27,8 @@ class Tally:
         self._ended_now = 0
         self._complete = self._stopped = 0
         self._points = 0
+        self._failures: Counter[str] = Counter()
+        self._epochs_trained = self._epochs_shared = 0
         self._archive = pareto.Archive()
         self._front: dict[str, Point] = {}
 
@@ -42,6 +45,11 @@ class Tally:
         self._ended.append(outcome)
         self._ended_now += now
         self._stopped += outcome.state == "stopped"
+        if outcome.failure is not None:
+            self._failures[outcome.failure.kind] += 1
+        trained, shared = epochs_of(outcome)
+        self._epochs_trained += trained
+        self._epochs_shared += shared
         if outcome.state == "complete":
             self._complete += 1
             for point in outcome.points:
@@ -134,4 +142,7 @@ class Tally:
             front_points=front,
             driver=driver,
             objectives=tuple(self._spec.objectives),
+            failures=dict(self._failures),
+            epochs_trained=self._epochs_trained + sum(trial.epochs_trained for trial in trials),
+            epochs_shared=self._epochs_shared + sum(trial.epochs_shared for trial in trials),
         )

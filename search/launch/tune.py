@@ -10,14 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.util.metrics import Gauge
 
 from search.cluster.base import Cluster
 from search.cluster.folder import launch_folder
+from search.launch.actor_names import NamedActors, NamedCalls
 from search.launch.driver import Driver
+from search.launch.gauges import Gauges
 from search.launch.tally import Snapshot
 from search.launch.trial_config import common_config, trial_config
 from search.launch.view import VIEW_SECONDS
@@ -134,10 +136,16 @@ class TuneSearcher(_Live, Searcher):
 class EarlyStopper(_Live, FIFOScheduler):
     """Stop a trial where the driver says so; trials start in the order in which it issues them."""
 
-    def __init__(self, searcher: TuneSearcher) -> None:
-        """Ask the searcher's driver."""
+    def __init__(self, searcher: TuneSearcher, actors: NamedActors) -> None:
+        """Ask the searcher's driver; workers are named by `actors`."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._searcher = searcher
+        self._actors = actors
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Give the workers names, before the first of them starts."""
+        super().on_trial_add(tune_controller, trial)
+        self._actors.use_in(tune_controller)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Note what Ray says of a process that died, just before the searcher hears of it."""
@@ -176,6 +184,9 @@ class _Watch(_Live, tune.Callback):
         self._gauges = gauges
         self._last = 0.0
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        NamedCalls.of(trial.temporary_state.ray_actor).name = trial.config["title"]
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if time.monotonic() - self._last >= VIEW_SECONDS:
             try:
@@ -186,26 +197,6 @@ class _Watch(_Live, tune.Callback):
             self._view(snapshot)
             self._gauges.set(snapshot)
             self._last = time.monotonic()
-
-
-class Gauges:
-    """A study's progress as metrics of the Ray cluster, on its metrics ports."""
-
-    def __init__(self) -> None:
-        """Register the gauges; Ray must be connected."""
-        self._trials = Gauge("robustsearch_trials", "trials by state", ("study", "state"))
-        self._hypervolume = Gauge("robustsearch_hypervolume", "hypervolume of the front", ("study",))
-        self._best = Gauge("robustsearch_best_robust_accuracy", "best robust accuracy of a feasible point", ("study",))
-
-    def set(self, snapshot: Snapshot) -> None:
-        """Publish a snapshot."""
-        study = {"study": snapshot.study}
-        states = {state: getattr(snapshot, state) for state in ("complete", "stopped", "failed", "running", "waiting")}
-        for state, count in {**states, "to come": snapshot.to_come}.items():
-            self._trials.set(count, tags={**study, "state": state})
-        self._hypervolume.set(snapshot.hypervolume, tags=study)
-        if snapshot.best is not None:
-            self._best.set(snapshot.best.robust_accuracy, tags=study)
 
 
 def run(
@@ -227,12 +218,13 @@ def run(
     """
     os.environ.update(TUNE_SETTINGS)
     searcher = TuneSearcher(driver, should_end, common_config(driver, cluster, storage))
+    actors = NamedActors(f"{driver.spec.name} worker", f"job {ray.get_runtime_context().get_job_id()}")
     with launch_folder() as cache:
         tuner = tune.Tuner(
             RobustsearchTrial,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=EarlyStopper(searcher),
+                scheduler=EarlyStopper(searcher, actors),
                 num_samples=-1,
                 max_concurrent_trials=concurrency,
                 reuse_actors=True,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from search.results.exporters.base import percent_sparsity
 from search.store.live import DriverState, Live, RunningTrial
 from search.store.records import Records
 from trainables.core.measures import wilson
-from trainables.store.records import Point
+from trainables.store.records import Outcome, Point
 
 LONG_SILENCE = 60.0
 """Seconds without a word of a worker from which they are shown."""
@@ -30,7 +30,8 @@ class Snapshot:
     others wait. `points` count those of running trials too. `front_points` are the front, from dense to sparse, and
     `trials` are those that run, as far as the driver of the study says. `rate` is in trials per hour of this launch.
     `driver` is None where no launch runs; then there is neither `rate` nor `remaining`. `killed` is the process of a
-    launch that ended without saying so.
+    launch that ended without saying so. `failures` counts the failed trials by class. `epochs_trained` and
+    `epochs_shared` count those of running trials too.
 
     Units: `elapsed` (of this launch) and `remaining` seconds.
     """
@@ -55,6 +56,9 @@ class Snapshot:
     driver: str | None = None
     killed: str | None = None
     objectives: tuple[str, ...] = ()
+    failures: Mapping[str, int] = field(default_factory=dict)
+    epochs_trained: int = 0
+    epochs_shared: int = 0
 
     @property
     def finished(self) -> int:
@@ -102,6 +106,7 @@ def snapshot(records: Records, state: DriverState, front: Sequence[Point], hyper
     unknown = len(unfinished) if state.driver else 0
     damaged, budget = len(records.damaged()), records.spec.budget
     points = sum(len(outcome.points) for outcome in ended if outcome.state == "complete")
+    epochs = [epochs_of(outcome) for outcome in ended]
     elapsed, rate, remaining = _times(live, len(ended), budget.trials, running, budget.wall_time)
     return Snapshot(
         study=str(records.spec.name),
@@ -124,7 +129,16 @@ def snapshot(records: Records, state: DriverState, front: Sequence[Point], hyper
         driver=str(state.driver) if state.driver else None,
         killed=str(state.dead) if state.dead else None,
         objectives=tuple(records.spec.objectives),
+        failures=dict(Counter(outcome.failure.kind for outcome in ended if outcome.failure)),
+        epochs_trained=sum(own for own, _ in epochs) + sum(trial.epochs_trained for trial in running),
+        epochs_shared=sum(shared for _, shared in epochs) + sum(trial.epochs_shared for trial in running),
     )
+
+
+def epochs_of(outcome: Outcome) -> tuple[int, int]:
+    """Return how many epochs an ended trial trained itself and took from stored stages, as its last point says."""
+    last = outcome.points[-1] if outcome.points else None
+    return (last.epochs_trained, last.epochs_shared) if last else (0, 0)
 
 
 def _times(

@@ -36,7 +36,8 @@ class RunningTrial:
     `phase` is the kind of what it does (`train`, `prune`, `measure`, ...), `starting` before its worker has said
     anything, and `epoch` of `epochs` are completed in it, None where it has none. `loss` is the training loss of the
     last epoch. `points` are measured so far. `waits_for` is the process that computes the stage which it needs.
-    `done` is the share of its epochs that is done, in [0, 1].
+    `done` is the share of its epochs that is done, in [0, 1]; so far it trained `epochs_trained` itself, and took
+    `epochs_shared` from stored stages. `robust_accuracy` is that of its last measurement, which may be a partial one.
 
     Units: `seconds` since it started, `silent` seconds since its worker said something.
     """
@@ -52,6 +53,9 @@ class RunningTrial:
     points: int
     done: float
     waits_for: str | None = None
+    epochs_trained: int = 0
+    epochs_shared: int = 0
+    robust_accuracy: float | None = None
 
 
 @checked_dataclass(frozen=True, config=_FINITE)

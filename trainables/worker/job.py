@@ -30,6 +30,7 @@ from trainables.store import paths
 from trainables.store.records import Failure, Outcome, PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
+from trainables.worker.log import TrialLog
 from trainables.worker.preemption import Preempted
 from trainables.worker.run import Progress, Run, assigned_device
 from trainables.worker.supervision import Supervision, supervision
@@ -49,10 +50,17 @@ class Job:
     """One trial in a worker process; call `work` until `over`, or `close` to leave the trial unfinished.
 
     The configuration is plain data: `number`, `study`, `params`, `spec` (a TrialSpec), `fingerprint` of the data,
+<<<<<<< Updated upstream
     `storage` (the address of the study's directory), `resources`, `partial_schedule` (a PartialSchedule, for early
     stopping), `screen` (a Screen, to measure cheaply first) and `timeouts` (seconds by the fields of
     `supervisor.Order`); the last three may be absent. A trial that exceeds a limit of time is recorded as failed, or,
     with `own_process`, ends the process, and a report says why.
+=======
+    `storage` (of the study's directory), `resources`, `partial_schedule` (a PartialSchedule, for early stopping),
+    `screen` (a Screen, to measure cheaply first) and `timeouts` (seconds by the fields of `supervisor.Order`); the last
+    three may be absent. A trial that exceeds a limit of time is recorded as failed, or, with `own_process`, ends the
+    process, and a report says why. With `own_process`, lines on stdout say what the trial does: the worker's log.
+>>>>>>> Stashed changes
 
     A failure that an attempt would only repeat (diverged, bad data, a bug) is recorded at once. After an
     out-of-memory error, or where the storage refuses, the trial is tried a second time with all memory released; a
@@ -75,6 +83,7 @@ class Job:
         self._own_process = own_process
         self._reported = False
         self._supervision: Supervision | None = None
+        self._log = TrialLog(self.number) if own_process else None
 
     def work(self, interrupted: Callable[[], bool] = lambda: False) -> Progress | None:
         """Work until the next measurement or for `MIN_STEP_SECONDS`, and record the outcome if the trial ends.
@@ -158,6 +167,8 @@ class Job:
 
     def _note(self, progress: Progress) -> None:
         heartbeat.beat()
+        if self._log is not None:
+            self._log.progress(progress)
         if self._supervision is not None:
             epoch = f", after epoch {progress.epoch.epoch} of {progress.epoch.epochs}" if progress.epoch else ""
             self._supervision.doing(f"phase {progress.phases_done + 1} of {progress.phases} ({progress.phase}){epoch}")
@@ -217,6 +228,8 @@ class Job:
         self._check_storage()
         self._storage.claim(paths.outcome(self.number), outcome.json_bytes())
         self.over = True
+        if self._log is not None:
+            self._log.end(outcome)
         self.close()
 
     def _check_storage(self) -> None:

@@ -27,14 +27,20 @@ class RobustsearchTrial(tune.Trainable):
         """Ask for what the cluster file gives a trial."""
         return tune.PlacementGroupFactory([config["resources"]])
 
+    def __repr__(self) -> str:
+        """Return what stays true: Ray asks once, when the worker starts, and shows it for all its trials."""
+        return f"{self._job.config['study']} worker"
+
     def setup(self, config: dict[str, Any]) -> None:
         """Start with a trial."""
+        set_title(config["title"])
         self._job = Job(config, own_process=True)
         self._preemption = Preemption()
         self._preemption.trial_running = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Drop the last trial and start with another, so that one process serves many."""
+        set_title(new_config["title"])
         requested = self._preemption.requested
         self.cleanup()
         release_memory()
@@ -48,7 +54,7 @@ class RobustsearchTrial(tune.Trainable):
         Raises:
             RayActorError: the worker was preempted; Tune starts the trial elsewhere and does not count it.
         """
-        _set_title(self._job.config["title"])
+        set_title(self._job.config["title"])
         progress: Progress | None = None
         refused: StorageError | None = None
         try:
@@ -97,8 +103,8 @@ class RobustsearchTrial(tune.Trainable):
         return result
 
 
-def _set_title(title: str) -> None:
-    """Name the process after its trial until the step ends, which the dashboard's nodes page and `ps` then show."""
+def set_title(title: str) -> None:
+    """Name the process after its trial until the call of Ray ends, which the dashboard and `ps` then show."""
     from ray import _raylet
 
     _raylet.setproctitle(  # type: ignore[attr-defined]

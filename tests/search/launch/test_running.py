@@ -46,7 +46,7 @@ def test_a_trial_goes_through_its_phases() -> None:
     trials.report(3, TRAININGS[0], epoch=20, loss=0.25)
     assert (only(trials).phase, only(trials).epoch, only(trials).loss) == ("measure", None, None), "what comes next"
     assert only(trials).done == pytest.approx(20 / 30)
-    trials.measured(3, 1)
+    trials.measured(3, 1, 0.5)
     trials.report(3, MEASURES[0] + 1)
     assert (only(trials).phase, only(trials).epoch, only(trials).epochs, only(trials).points) == ("train", 0, 5, 1)
     trials.report(3, len(CHAIN))
@@ -75,7 +75,7 @@ def test_a_loss_that_is_no_number_and_a_trial_that_is_unknown_are_left_out() -> 
     trials.report(3, TRAININGS[0], epoch=1, loss=float("nan"))
     assert only(trials).loss is None
     trials.report(99, 0, epoch=1, loss=1.0)
-    trials.measured(99, 1)
+    trials.measured(99, 1, 0.5)
     trials.end(99)
     assert only(trials).number == 3
 

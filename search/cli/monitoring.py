@@ -1,0 +1,52 @@
+"""The command that writes the settings of Prometheus and Grafana."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from search.cli.root import Command, answer, examples, json_option
+from search.files.messages import say
+
+PORT = click.IntRange(1, 65535)
+
+
+@click.command(cls=Command, epilog=examples("monitoring", "monitoring --session /tmp/ray/session_latest"))
+@click.argument("directory", required=False, type=click.Path(path_type=Path))
+@click.option("--prometheus-port", type=PORT, default=9090, show_default=True, help="The port of Prometheus.")
+@click.option("--grafana-port", type=PORT, default=3000, show_default=True, help="The port of Grafana.")
+@click.option(
+    "--session",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The session's folder of a Ray whose head runs on this machine [default: that of one which runs].",
+)
+@json_option
+def monitoring(
+    directory: Path | None, prometheus_port: int, grafana_port: int, session: Path | None, as_json: bool
+) -> None:
+    """Write settings with which Prometheus and Grafana show searches, also on the Ray dashboard.
+
+    Both listen on the loopback address of this machine alone, and are started with the two commands that this prints.
+    DIRECTORY is ~/.robustsearch/monitoring by default; launches that start a Ray of their own look there.
+    """
+    from search.cluster.monitoring import ENVIRONMENT
+    from search.launch import monitoring as settings
+
+    chosen = settings.plan(directory, prometheus_port=prometheus_port, grafana_port=grafana_port, session=session)
+    written = [str(path) for path in settings.write(chosen)]
+    prometheus, grafana = chosen.commands()
+    facts = {
+        "directory": str(chosen.directory),
+        "written": written,
+        "commands": [prometheus, grafana],
+        "environment": chosen.environment(),
+    }
+
+    def show() -> None:
+        print(*written, sep="\n")
+        say(f"next: start both, then launch, and open Metrics on the Ray dashboard\n  {prometheus}\n  {grafana}")
+        say(f"before `ray start --head` of a Ray that runs already: . {chosen.directory / ENVIRONMENT}")
+
+    answer(as_json, facts, show)

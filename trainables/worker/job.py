@@ -50,17 +50,11 @@ class Job:
     """One trial in a worker process; call `work` until `over`, or `close` to leave the trial unfinished.
 
     The configuration is plain data: `number`, `study`, `params`, `spec` (a TrialSpec), `fingerprint` of the data,
-<<<<<<< Updated upstream
     `storage` (the address of the study's directory), `resources`, `partial_schedule` (a PartialSchedule, for early
     stopping), `screen` (a Screen, to measure cheaply first) and `timeouts` (seconds by the fields of
     `supervisor.Order`); the last three may be absent. A trial that exceeds a limit of time is recorded as failed, or,
-    with `own_process`, ends the process, and a report says why.
-=======
-    `storage` (of the study's directory), `resources`, `partial_schedule` (a PartialSchedule, for early stopping),
-    `screen` (a Screen, to measure cheaply first) and `timeouts` (seconds by the fields of `supervisor.Order`); the last
-    three may be absent. A trial that exceeds a limit of time is recorded as failed, or, with `own_process`, ends the
-    process, and a report says why. With `own_process`, lines on stdout say what the trial does: the worker's log.
->>>>>>> Stashed changes
+    with `own_process`, ends the process, and a report says why. With `own_process`, lines on stdout say what the trial
+    does: the worker's log.
 
     A failure that an attempt would only repeat (diverged, bad data, a bug) is recorded at once. After an
     out-of-memory error, or where the storage refuses, the trial is tried a second time with all memory released; a

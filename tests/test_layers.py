@@ -23,6 +23,7 @@ CARRIERS = {
     "search.launch.inline",
     "search.cluster.connection",
     "search.cluster.inline",
+    "search.cluster.probing",
     "search.results.model_export",
     "search.results.benchmark_entry",
 }
@@ -33,7 +34,9 @@ ALLOWED_IN = {
         "search.launch.gauges",
         "search.launch.monitoring",
         "search.launch.tune",
+        "search.cluster.autoscaler",
         "search.cluster.connection",
+        "search.cluster.probing",
         "search.cluster.ray_start",
         "trainables.worker.tune_trainable",
     },

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from search.launch.plan import Plan
     from search.results.study import Ending
 
+LONGEST_WAIT = 10**6
+"""Seconds, eleven days."""
+
 
 @click.command(
     cls=Command,
@@ -47,6 +50,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Write what would be submitted to a cluster to a directory, and submit nothing.",
 )
+@click.option(
+    "--wait",
+    type=click.IntRange(min=0, max=LONGEST_WAIT),
+    default=0,
+    metavar="SECONDS",
+    help="How long to wait for another launch of the study, which may be dead, and then for room on the cluster.",
+)
 @storage_options
 def launch(
     study: str,
@@ -58,6 +68,7 @@ def launch(
     dry_run: bool,
     detach: bool,
     render: Path | None,
+    wait: int,
     storage: str | None,
     as_json: bool,
 ) -> int:
@@ -96,7 +107,7 @@ def launch(
         return ExitCode.DONE
 
     with Interrupt(signal=interrupts.noted()).caught():  # Until the last line is printed.
-        ending = _run(plan, as_json)
+        ending = _run(plan, wait, as_json)
         if not as_json:
             source = click.get_current_context().get_parameter_source("storage")
             typed = storage if source is ParameterSource.COMMANDLINE else None
@@ -107,7 +118,7 @@ def launch(
     return ending.exit_code
 
 
-def _run(plan: Plan, as_json: bool) -> Ending:
+def _run(plan: Plan, wait: int, as_json: bool) -> Ending:
     from search.cli import jobs, progress
     from search.cli.summaries import show_ending
     from search.cluster.carriers.base import Remote
@@ -122,7 +133,7 @@ def _run(plan: Plan, as_json: bool) -> Ending:
             if isinstance(plan.cluster, Remote):
                 study = carry.launch(plan, view=view, say=say, ask=jobs.asks(view))
             else:
-                study = launching.launch(plan, view=view, say=say, owns_process=True)
+                study = launching.launch(plan, view=view, say=say, wait=wait, owns_process=True)
             ending = study.ending
         except launching.NotStarted as early:
             ending = early.ending

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from search.cluster.auto import host_and_port, located
 from search.cluster.base import ClusterError
 from search.cluster.connection import RayCluster
 from search.cluster.tokens import ray_token, token_finding, token_known
@@ -50,8 +49,7 @@ class Address(RayCluster):
                 f"{address} is a Ray Client address; run the launch on a node of the cluster instead "
                 "(over ssh, or with `ray job submit`) and write `address: auto`"
             )
-        host, _, port = address.rpartition(":")
-        if address != "auto" and not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
+        if address != "auto" and host_and_port(address) is None:
             raise ValueError(f"{address!r} is neither 'auto' nor host:port such as 10.0.0.1:6379")
         return address
 
@@ -59,7 +57,11 @@ class Address(RayCluster):
         return f"the Ray cluster at {self.address}"
 
     def opening(self) -> str:
-        return f"connecting to the Ray cluster at {self.address} ..."
+        try:
+            address = located(self.address)
+        except ClusterError:  # Connecting says it.
+            address = self.address
+        return f"connecting to the Ray cluster at {address} ..."
 
     def authenticate(self) -> None:
         if self.token_file:
@@ -103,8 +105,7 @@ class Address(RayCluster):
         yield token_finding(path, missing)
         try:
             with self.connect() as connection:
-                fits = f"{connection.nodes} nodes, {connection.capacity} trials at once"
-                yield Finding("ok", "cluster", f"{self.address} answers: {fits}")
+                yield from connection.examine()
         except RobustsearchError as error:
             yield Finding("fail", "cluster", str(error))
         except ImportError:
@@ -123,9 +124,9 @@ def _answers(address: str) -> Callable[[], bool]:
     silent = 0
 
     def check() -> bool:
-        nonlocal silent
+        nonlocal silent, address
         try:
-            answering(address)
+            address = answering(address)
             silent = 0
         except ClusterError:
             silent += 1
@@ -138,16 +139,13 @@ def answering(address: str) -> str:
     """Return `host:port` of a cluster that accepts connections; Ray would wait minutes for one that was stopped.
 
     Raises:
-        ClusterError: nothing listens there, or `auto` finds no cluster on this machine.
+        ClusterError: nothing listens there, or `auto` stands for no one cluster.
     """
-    if address == "auto":
-        noted = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
-        address = os.environ.get("RAY_ADDRESS") or (noted.read_text().strip() if noted.is_file() else "")
-    host, _, port = address.rpartition(":")
-    if not host or not re.fullmatch("[0-9]{1,5}", port):
-        raise ClusterError("no Ray cluster runs on this machine (`address: auto`); start one, or write its address")
+    address = located(address)
+    parts = host_and_port(address)
+    assert parts is not None
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection(parts, timeout=5).close()
     except OSError as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
     return address

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from search.files.findings import Finding
 from trainables.core.errors import ExitCode, RobustsearchError
@@ -19,6 +19,10 @@ from trainables.store.storage_options import StorageOptions
 
 LEAST_GPU_SHARE = 1e-4
 """Ray counts resources in these steps."""
+ACCELERATOR = "accelerator_type:"
+"""What Ray's names of resources begin with that stand for a type of GPU; a node with such GPUs has 1 of it."""
+ACCELERATOR_SHARE = 0.001
+"""How much of it a trial asks for, as Ray itself does for `accelerator_type`."""
 
 
 class ClusterError(RobustsearchError):
@@ -63,6 +67,25 @@ class Connection(ABC):
     def views(self) -> Iterator[str]:
         """Yield where else the trials can be watched, a sentence each."""
         yield from ()
+
+    def wait_for_room(self, wait: float, *, cancelled: Callable[[], bool], say: Callable[[str], None]) -> bool:
+        """Wait until the cluster has the nodes and the room that the trials need; set `capacity` and `nodes`.
+
+        It waits for `wait` seconds, or for as long as the cluster file says. False if `cancelled()` turned true
+        meanwhile.
+
+        Raises:
+            ClusterError: the time is over, or waiting is in vain.
+        """
+        return not cancelled()
+
+    def fits_now(self, left: int) -> int | None:
+        """Return how many trials fit on the nodes now, where the cluster grows and shrinks; None where it does not.
+
+        To be called about once a second: nodes are counted now and then, and asked for only while `left` trials may
+        still use them.
+        """
+        return None
 
     @abstractmethod
     def probe(
@@ -114,6 +137,24 @@ class Cluster(Spec):
     concurrency: int | None = Field(
         default=None, gt=0, description="How many trials run at once; null runs as many as fit."
     )
+    max_concurrency: int | None = Field(
+        default=None,
+        gt=0,
+        description="Of a cluster that grows by itself: how many trials may run at once, or wait for nodes.",
+    )
+    accelerator: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="The type of GPU that a trial asks for, by Ray's name, such as A100; null takes any.",
+    )
+    nodes: int | None = Field(
+        default=None, gt=0, description="Wait until so many nodes are alive; null takes those that there are."
+    )
+    start_timeout: float = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds to wait for `nodes`, and for the first node of an autoscaled cluster.",
+    )
     storage: str | None = Field(
         default=None,
         description="The storage root, a directory or a URI that every node can write to; --storage overrides it.",
@@ -139,11 +180,32 @@ class Cluster(Spec):
             raise ValueError(f"{gpus:g} is less than Ray can share: 0, or at least {LEAST_GPU_SHARE:g}")
         return gpus
 
+    @field_validator("max_concurrency", "nodes")
+    @classmethod
+    def _of_many_nodes(cls, value: int | None) -> int | None:
+        if cls.this_machine and value is not None:
+            raise ValueError("trials run on this machine alone; leave it out, or use another kind of cluster")
+        return value
+
+    @field_validator("accelerator")
+    @classmethod
+    def _scheduled(cls, accelerator: str | None) -> str | None:
+        if cls.runner == "inline" and accelerator is not None:
+            raise ValueError("trials run in this process, which chooses no GPU; leave it out")
+        return accelerator
+
+    @model_validator(mode="after")
+    def _fixed_or_growing(self) -> Self:
+        if self.concurrency is not None and self.max_concurrency is not None:
+            raise ValueError("concurrency and max_concurrency exclude each other; the latter is for clusters that grow")
+        return self
+
     @property
     def resources(self) -> dict[str, float]:
         """The resources of one trial, by Ray's names."""
         gpus = {"GPU": self.gpus_per_trial} if self.gpus_per_trial else {}
-        return {"CPU": float(self.cpus_per_trial), **gpus}
+        kind = {f"{ACCELERATOR}{self.accelerator}": ACCELERATOR_SHARE} if self.accelerator else {}
+        return {"CPU": float(self.cpus_per_trial), **gpus, **kind}
 
     @abstractmethod
     def where(self) -> str:
@@ -162,7 +224,7 @@ class Cluster(Spec):
         """Connect for the length of a `with` block; `code_paths` are packages and modules sent to the workers.
 
         Raises:
-            ClusterError: the cluster cannot be reached, refuses, or has no room for a trial.
+            ClusterError: the cluster cannot be reached, or refuses.
         """
 
     def examine(self) -> Iterator[Finding]:

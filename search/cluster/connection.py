@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import logging
 import os
 import re
 import time
-import uuid
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
-from search.cluster import monitoring, ray_start
-from search.cluster.base import Cluster, ClusterError, Connection, ProbeRequest, checked_probe
+from search.cluster import autoscaler, monitoring, ray_start
+from search.cluster.base import Cluster, ClusterError, Connection, ProbeRequest
+from search.cluster.capacity import Node, asked, capacity, living, room
 from search.cluster.folder import RAY, launch_folder
-from trainables.core.errors import ExitCode, StorageError
-from trainables.store import paths
-from trainables.store.storage import Storage
-from trainables.worker.probe import NAME
+from search.cluster.probing import Prober, task_options
+from search.files.findings import Finding
+from search.files.messages import counted
+from trainables.core.errors import ExitCode
+from trainables.core.ownership import open_to_others
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -32,10 +32,8 @@ QUIET = {
 OBJECT_STORE_BYTES = 256 * 1024**2
 """Trials exchange nothing but small results; Ray's default would take a third of the memory."""
 
-PATIENCE_SECONDS = 15
-"""After this time without an answer from a worker, a message says what the launch waits for."""
-REPORT_SECONDS = 4.0
-"""How long a launch waits for the report on a worker that died, by its supervisor, which looks once a second."""
+LOOK_SECONDS = 1.0
+"""How often a launch that waits for nodes counts them."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -72,12 +70,12 @@ class RayCluster(Cluster):
     def starting(self) -> Callable[[], bool]:
         return ray_start.starting_alive() if self.starts_ray else super().starting()
 
-    def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
+    def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[RayConnection]:
         return _connected(self, code_paths)
 
 
 @contextmanager
-def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[Connection]:
+def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[RayConnection]:
     addressing = cluster.addressing()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -94,14 +92,15 @@ def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[Con
                 context = (ray_start.start if cluster.starts_ray else ray_start.join)(arguments, folder)
             except Exception as error:
                 raise ClusterError(_explain(cluster, error)) from error
-            known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-            nodes = [node["Resources"] for node in known if node["Alive"]]
             dashboard = getattr(context, "dashboard_url", None) or ""
-            connection = RayConnection(cluster, nodes, dashboard, cluster.liveness(addressing))
+            connection = RayConnection(cluster, dashboard, cluster.liveness(addressing))
             if cluster.starts_ray:
                 stack.enter_context(monitoring.listed(folder / RAY / "session_latest"))
                 connection.metrics = _own_metrics()
-            yield connection
+            try:
+                yield connection
+            finally:
+                connection.release()
         finally:
             ray.shutdown()
 
@@ -110,6 +109,34 @@ def _own_metrics() -> str:
     from ray._private import worker
 
     return monitoring.metrics_url(worker._global_node)
+
+
+def _session_folder() -> Path:
+    """Return the folder of the connected Ray on this node, with its sockets, logs and the code that is sent."""
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    return Path(node.get_session_dir_path())
+
+
+def session_finding(folder: Path) -> Finding:
+    """Return whether other users of this machine could replace what workers run from Ray's session folder."""
+    problem = next((found for path in (folder, folder / "runtime_resources") if (found := open_to_others(path))), None)
+    if problem is None:
+        return Finding("ok", "session folder", f"{folder}; other users cannot change what is in it")
+    return Finding(
+        "warn",
+        "session folder",
+        f"{problem}: whoever can log in here can replace code that workers run as you; start Ray on every node with "
+        "`--temp-dir` below a directory of yours that has mode 700",
+    )
+
+
+def _living() -> list[Node]:
+    import ray
+
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return living(known)
 
 
 def own_processes_alive() -> Callable[[], bool]:
@@ -138,12 +165,12 @@ def _first_lines(text: str) -> str:
 class RayConnection(Connection):
     """Ray, connected to from this process."""
 
-    def __init__(
-        self, cluster: Cluster, nodes: list[dict[str, float]], dashboard: str, alive: Callable[[], bool]
-    ) -> None:
-        super().__init__(capacity(cluster, nodes), len(nodes), f"http://{dashboard}" if dashboard else "")
+    def __init__(self, cluster: Cluster, dashboard: str, alive: Callable[[], bool]) -> None:
+        super().__init__(0, 0, f"http://{dashboard}" if dashboard else "")
         self._cluster = cluster
         self._alive = alive
+        self._requested = self._fits = 0
+        self._read = 0.0
 
     def alive(self) -> bool:
         return self._alive()
@@ -155,57 +182,86 @@ class RayConnection(Connection):
         if self.metrics:
             yield f"metrics for Prometheus: {self.metrics}"
 
+    def wait_for_room(self, wait: float, *, cancelled: Callable[[], bool], say: Callable[[str], None]) -> bool:
+        cluster = self._cluster
+        growing = cluster.max_concurrency
+        patience = max(wait, cluster.start_timeout if cluster.nodes or growing else 0.0)
+        until, told, refusals = time.monotonic() + patience, False, None
+        if growing and not room(cluster, _living()):
+            refusals = autoscaler.Refusals()
+            self._request(1)
+        while missing := self._missing(nodes := _living()):
+            if cancelled():
+                return False
+            if refusals is not None and refusals.found():
+                raise ClusterError(
+                    f"no type of node that the autoscaler starts has what one trial asks for ({asked(cluster)})"
+                )
+            if time.monotonic() >= until:
+                raise ClusterError(f"{missing}; waited {patience:g} s" if patience else missing)
+            if not told:
+                say(f"waiting up to {patience:g} s: {missing}")
+            told = True
+            time.sleep(LOOK_SECONDS)
+        self.nodes, self.capacity = len(nodes), growing or capacity(cluster, nodes)
+        self._fits, self._read = room(cluster, nodes), time.monotonic()
+        if growing:
+            self._request(growing)
+        return not cancelled()
+
+    def _missing(self, nodes: Sequence[Node]) -> str:
+        """Return in words what the cluster lacks before trials may start; empty where it lacks nothing."""
+        wanted = self._cluster.nodes
+        if wanted and len(nodes) < wanted:
+            return f"{len(nodes)} of {counted(wanted, 'node')} {'is' if len(nodes) == 1 else 'are'} alive"
+        try:
+            capacity(self._cluster, nodes)
+        except ClusterError as error:
+            return str(error)
+        return ""
+
+    def fits_now(self, left: int) -> int | None:
+        growing = self._cluster.max_concurrency
+        if growing is None:
+            return None
+        if time.monotonic() - self._read >= autoscaler.READ_AGAIN_SECONDS:
+            self._read = time.monotonic()
+            nodes = _living()
+            self.nodes, self._fits = len(nodes), room(self._cluster, nodes)
+            self._request(min(growing, left))
+        return self._fits
+
+    def _request(self, count: int) -> None:
+        if count != self._requested:
+            autoscaler.request(self._cluster.resources, count)
+            self._requested = count
+
+    def release(self) -> None:
+        """Ask the autoscaler for no nodes any more, where it was asked for some; a cluster that died has none."""
+        if self._requested and self._alive():
+            with suppress(ClusterError):
+                self._request(0)
+
+    def examine(self) -> Iterator[Finding]:
+        """Yield what `doctor` says of the cluster; nothing is waited for or asked of an autoscaler."""
+        nodes = _living()
+        where, missing = self._cluster.where(), self._missing(nodes)
+        if not missing:
+            count = counted(room(self._cluster, nodes), "trial")
+            yield Finding("ok", "cluster", f"{where} answers: {counted(len(nodes), 'node')}, room for {count} at once")
+        elif self._cluster.nodes or self._cluster.max_concurrency:
+            yield Finding(
+                "warn", "cluster", f"{missing}; a launch waits up to {self._cluster.start_timeout:g} s for it"
+            )
+        else:
+            yield Finding("fail", "cluster", missing)
+        yield session_finding(_session_folder())
+
     def probe(
         self, request: ProbeRequest, *, cancelled: Callable[[], bool], say: Callable[[str], None]
     ) -> dict[str, Any] | None:
-        """Run the probe on a worker with a trial's resources, and wait for resources that others use."""
-        import ray
-
-        from trainables import __version__
-        from trainables.worker import probe
-
-        gpus = self._cluster.gpus_per_trial
-        report = f"{paths.PROBE}{uuid.uuid4().hex}"
-        options: dict[str, Any] = {"num_cpus": self._cluster.cpus_per_trial, "max_retries": 0}
-        if gpus:
-            options["num_gpus"] = gpus
-        task: Any = ray.remote(**options)(probe.probe)
-        answer = task.remote(
-            request.data,
-            request.networks,
-            request.storage,
-            request.plugins,
-            request.precision,
-            gpus,
-            request.trials,
-            request.silence,
-            report,
-        )
-        for second in itertools.count():
-            if ray.wait([answer], timeout=1)[0]:
-                break
-            if cancelled():
-                return None
-            if second == PATIENCE_SECONDS:
-                say("waiting for a worker: it reads the data for the first time, or others use the cluster's resources")
-        try:
-            found: dict[str, Any] = ray.get(answer)
-        except (ray.exceptions.RayError, ImportError) as error:
-            if isinstance(error, ray.exceptions.WorkerCrashedError) and request.silence is not None:
-                _explain_death(Storage(request.storage), report)
-            hint = (
-                " (`code: ship` in the cluster file sends this project to the workers)"
-                if "No module named 'trainables'" in str(error) or "failed to import" in str(error)
-                else ""
-            )
-            raise ClusterError(f"a worker cannot run a trial: {_first_lines(str(error))}{hint}") from error
-        found = checked_probe(found)
-        if found["versions"]["robustsearch"] != __version__:
-            raise ClusterError(
-                f"workers have robustsearch {found['versions']['robustsearch']}, this is {__version__}; install the "
-                "same version there, or write `code: ship` in the cluster file"
-            )
-        return found
+        """Probe a worker with a trial's resources on one node of each kind, and wait for resources that others use."""
+        return Prober(self._cluster, request, cancelled, say, _first_lines).found(_living())
 
     def confirm(
         self, jobs: Sequence[dict[str, Any]], *, cancelled: Callable[[], bool], look: Callable[[], None]
@@ -215,10 +271,7 @@ class RayConnection(Connection):
 
         from trainables.worker import confirm
 
-        options: dict[str, Any] = {"num_cpus": self._cluster.cpus_per_trial, "max_retries": 2}
-        if gpus := self._cluster.gpus_per_trial:
-            options["num_gpus"] = gpus
-        task: Any = ray.remote(**options)(confirm.run)
+        task: Any = ray.remote(**{**task_options(self._cluster), "max_retries": 2})(confirm.run)
         waiting = deque(enumerate(jobs))
         running: dict[Any, int] = {}
         while waiting or running:
@@ -227,6 +280,7 @@ class RayConnection(Connection):
                 running[task.remote(job)] = number
             ended = ray.wait(list(running), timeout=1)[0] if running else []
             look()
+            self.fits_now(len(running) + len(waiting))
             for answer in ended:
                 yield running.pop(answer), _answered(answer)
             if cancelled():
@@ -245,54 +299,3 @@ def _answered(answer: Any) -> dict[str, Any]:
         code = int(ExitCode.CLUSTER)
         return {"done": [], "error": f"a worker died: {_first_lines(str(error))}", "kind": "crashed", "exit_code": code}
     return found
-
-
-def _explain_death(storage: Storage, report: str) -> None:
-    """Say why the process of a probe died, if its supervisor has left a report.
-
-    Raises:
-        ClusterError: there is one; a probe that hangs is bad input.
-    """
-    until, said = time.monotonic() + REPORT_SECONDS, None
-    while said is None and time.monotonic() < until:
-        try:
-            said = json.loads(storage.read(report))
-            storage.delete(report)
-        except (OSError, ValueError, StorageError):
-            time.sleep(0.1)
-    if said is None:
-        return
-    problem = ClusterError(f"{NAME} failed: {said['message']}" if said["kind"] != "timeout" else said["message"])
-    if said["kind"] == "timeout":
-        problem.exit_code = ExitCode.BAD_INPUT
-    raise problem
-
-
-def capacity(cluster: Cluster, nodes: list[dict[str, float]]) -> int:
-    """Return how many trials fit at once on nodes with these resources.
-
-    Raises:
-        ClusterError: not even one fits, or fewer than `concurrency`.
-    """
-    fits = sum(_fit(cluster.resources, node) for node in nodes)
-    asked = ", ".join(f"{amount:g} {name}" for name, amount in cluster.resources.items())
-    offered = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in ("CPU", "GPU")) for node in nodes)
-    if not fits:
-        raise ClusterError(f"no node has what one trial asks for ({asked}); the nodes have: {offered or 'none alive'}")
-    if cluster.concurrency and cluster.concurrency > fits:
-        raise ClusterError(
-            f"concurrency {cluster.concurrency} does not fit: of trials with {asked} each, "
-            f"{fits} run at once on: {offered}"
-        )
-    return cluster.concurrency or fits
-
-
-def _fit(ask: dict[str, float], node: dict[str, float]) -> int:
-    """Count the trials that fit on a node; a fraction of a GPU cannot be put together from two GPUs."""
-    fits = int(node.get("CPU", 0) // ask["CPU"])
-    gpus = ask.get("GPU", 0)
-    if gpus:
-        per_gpu = int((1 + 1e-9) // gpus)
-        available = int(node.get("GPU", 0))
-        fits = min(fits, available * per_gpu if gpus <= 1 else int(available // gpus))
-    return fits

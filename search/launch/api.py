@@ -57,6 +57,7 @@ def launch(
     storage: str | Path | None = None,
     overrides: Overrides = (),
     allow_change: bool = False,
+    wait: float = 0.0,
     view: View | None = None,
     quiet: bool = False,
 ) -> Study:
@@ -64,13 +65,14 @@ def launch(
 
     Args:
         study: a study file, a built-in study, the name of a stored study, what a study file would hold as a mapping,
-            or a `Plan`, with which all arguments but `view` and `quiet` are given already.
+            or a `Plan`, with which all arguments but `wait`, `view` and `quiet` are given already.
         cluster: a cluster file, the name of a kind ("local", "inline"), the fields of one, or None for this machine.
         trials: how many trials in all; "+20" for 20 more than the stored study has.
         name: run it under another name.
         storage: the directory or URI with the studies; by default as on the command line.
         overrides: changes of the study: `{"recipe.epochs": 20}`, or `["recipe.epochs=20"]`.
         allow_change: change a stored study on purpose.
+        wait: how many seconds to wait for another launch of the study, which may be dead, and for room on the cluster.
         view: called with a `search.launch.tally.Snapshot` about once a second, instead of printed lines.
         quiet: print nothing.
 
@@ -86,8 +88,9 @@ def launch(
         raise TypeError(f"a plan has its own {', '.join(surplus)}; pass such arguments to search.plan")
     silent = _nothing if quiet else None
     with PlainView(sys.stderr) as lines:
-        start = carry.launch if isinstance(study.cluster, Remote) else run.launch
-        return start(study, view=view or silent or lines, say=silent or say)
+        if isinstance(study.cluster, Remote):
+            return carry.launch(study, view=view or silent or lines, say=silent or say)
+        return run.launch(study, view=view or silent or lines, say=silent or say, wait=wait)
 
 
 def _nothing(_: Any) -> None:

@@ -162,7 +162,8 @@ class _Confirmation:
                     connection = stack.enter_context(cluster.connect(paths))
                 try:
                     with dog.over(connection.alive):
-                        self._run(connection, jobs, seed)
+                        if connection.wait_for_room(0.0, cancelled=self._stop_requested, say=self._say):
+                            self._run(connection, jobs, seed)
                 finally:
                     with dog.over(run.for_seconds(LEAVING_SECONDS)):
                         stack.close()

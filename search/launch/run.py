@@ -7,6 +7,7 @@ import time
 from bdb import BdbQuit
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 from search.cluster import folder, watchdog
@@ -19,6 +20,7 @@ from search.launch.ending import NotStarted as NotStarted
 from search.launch.ending import ending, interrupted, interrupted_code, resumes
 from search.launch.plan import Plan
 from search.launch.prepare import create_or_update, with_precision
+from search.results.progress import Snapshot
 from search.results.study import Ending, Study
 from search.store import driver_lock, leftovers, live
 from search.store.records import Records
@@ -26,7 +28,7 @@ from search.study.space_check import corner_trials
 from trainables.core.errors import RobustsearchError, StorageError
 from trainables.recipes.trial import TrialSpec
 from trainables.store import paths
-from trainables.store.lease import Lease
+from trainables.store.lease import STALE_AFTER, Lease, LeaseHeld
 
 Say = Callable[[str], None]
 View = Callable[[Any], None]
@@ -35,11 +37,16 @@ LEAVING_SECONDS = 20.0
 """How long a launch may take to leave the cluster; one that died keeps Ray for a minute, and ends the process then."""
 
 
-def launch(plan: Plan, *, view: View, say: Say, owns_process: bool = False) -> Study:
+LEASE_SECONDS = 1.0
+"""How often a launch that waits for a lease looks whether it is free."""
+
+
+def launch(plan: Plan, *, view: View, say: Say, wait: float = 0.0, owns_process: bool = False) -> Study:
     """Run a planned study until its budget is spent or the user stops it; return it with its ending.
 
-    `view` is given a `search.launch.tally.Snapshot` about once a second. With `owns_process` the process is ended
-    where the cluster died and Ray does not return.
+    `view` is given a `search.launch.tally.Snapshot` about once a second. The launch waits up to `wait` seconds for the
+    lease of another one, and again for nodes and room on the cluster. With `owns_process` the process is ended where
+    the cluster died and Ray does not return.
 
     Raises:
         SpecError, StorageError, ClusterError, LeaseHeld: before any trial starts.
@@ -47,23 +54,25 @@ def launch(plan: Plan, *, view: View, say: Say, owns_process: bool = False) -> S
     """
     interrupt = watchdog.catching() or Interrupt()
     with interrupt.caught():
-        running, ended = _launched(plan, view, say, owns_process, interrupt)
+        running, ended = _launched(plan, view, say, wait, owns_process, interrupt)
     if running.records is None:
         raise NotStarted(ended)
     return Study(running.records, ended)
 
 
-def _launched(plan: Plan, view: View, say: Say, owns_process: bool, interrupt: Interrupt) -> tuple[Launch, Ending]:
+def _launched(
+    plan: Plan, view: View, say: Say, wait: float, owns_process: bool, interrupt: Interrupt
+) -> tuple[Launch, Ending]:
     """Run a launch under the study's lease; a directory without a study is removed again."""
     fresh = plan.storage.local is not None and not plan.storage.has_directory()
     try:
-        with driver_lock.acquire(plan.storage) as lease:
+        with _lease(plan, wait, say, interrupt) as lease:
             if lease.before:
                 say(f"took over the study from {lease.before}, which no longer runs")
             if plan.outdated():
                 say(f"{plan.storage.location} was changed by another launch in the meantime; it is read again")
                 plan = plan.again()
-            running = Launch(plan, lease, view, say, owns_process, interrupt)
+            running = Launch(plan, lease, view, say, wait, owns_process, interrupt)
             return running, running.run()
     finally:
         local = plan.storage.local
@@ -71,11 +80,48 @@ def _launched(plan: Plan, view: View, say: Say, owns_process: bool, interrupt: I
             os.rmdir(local)
 
 
+def _lease(plan: Plan, wait: float, say: Say, interrupt: Interrupt) -> Lease:
+    """Take the lease of the study, for which another launch, perhaps a dead one, has `wait` seconds.
+
+    Raises:
+        LeaseHeld: it is still held when the time is over.
+        NotStarted: a signal came meanwhile.
+    """
+    until, told = time.monotonic() + wait, False
+    while True:
+        try:
+            return driver_lock.acquire(plan.storage)
+        except LeaseHeld as busy:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise LeaseHeld(f"{busy}; waited {wait:g} s" if wait else str(busy), busy.by) from None
+            if not told:
+                say(f"waiting up to {wait:g} s for the lease of {plan.storage.location}: {_holder(busy)}")
+            told = True
+        if interrupt.signal is not None:
+            raise NotStarted(_not_begun(plan, interrupt))
+        time.sleep(min(left, LEASE_SECONDS))
+
+
+def _holder(busy: LeaseHeld) -> str:
+    """Return who holds a lease, and how long nothing has been heard of it."""
+    if busy.by is None:
+        return "another launch is taking it over"
+    silent = max(0.0, time.time() - busy.by.heartbeat)
+    dead = f"it counts as dead {STALE_AFTER:.0f} s after its last sign of life, which is {silent:.0f} s ago"
+    return f"{busy.by} holds it; {dead}"
+
+
+def _not_begun(plan: Plan, interrupt: Interrupt) -> Ending:
+    then = resumes(plan.storage) if plan.exists else "the same command starts it"
+    return Ending(interrupted_code(interrupt.signal), f"stopped before the first trial; {then}")
+
+
 class Launch:
     """One launch that holds its study's lease."""
 
     def __init__(
-        self, plan: Plan, lease: Lease, view: View, say: Say, owns_process: bool, interrupt: Interrupt
+        self, plan: Plan, lease: Lease, view: View, say: Say, wait: float, owns_process: bool, interrupt: Interrupt
     ) -> None:
         self.records = plan.records
         """The study's records; None until a new study is created."""
@@ -84,6 +130,7 @@ class Launch:
         self._lease = lease
         self._view = _Guarded(view, say)
         self._say = say
+        self._wait = wait
         self._interrupt = interrupt
         self._ended: Ending | None = None
         self._watchdog = Watchdog(self._interrupt, self._last_words if owns_process else None)
@@ -125,12 +172,12 @@ class Launch:
         return self._ended
 
     def _probe(self, connection: Connection) -> Ending:
-        """Probe a worker, and run the trials if it can."""
+        """Wait for room, probe workers, and run the trials if they can."""
+        if not connection.wait_for_room(self._wait, cancelled=self._stop_requested, say=self._say):
+            return self._not_begun()
         if connection.nodes > 1 and self._storage.local:
             nodes = f"all {connection.nodes} nodes"
             self._say(f"storage {self._storage.location} must be a directory that {nodes} share")
-        if self._stop_requested():
-            return self._not_begun()
         asked = probe.request(self._plan.spec, self._trials, self._storage.address)
         try:
             found = connection.probe(asked, cancelled=self._stop_requested, say=self._say)
@@ -139,8 +186,7 @@ class Launch:
         return self._not_begun() if found is None else self._search(connection, found)
 
     def _not_begun(self) -> Ending:
-        then = resumes(self._storage) if self._plan.exists else "the same command starts it"
-        return Ending(interrupted_code(self._interrupt.signal), f"stopped before the first trial; {then}")
+        return _not_begun(self._plan, self._interrupt)
 
     def _search(self, connection: Connection, found: dict[str, Any]) -> Ending:
         """Run the trials of a study that a worker has probed."""
@@ -169,10 +215,14 @@ class Launch:
             self._lease.check()
             return self._stop_requested() or self._interrupt.cluster_died or driver.stop_reason() is not None
 
+        def shown(snapshot: Snapshot) -> None:
+            fits = connection.fits_now(snapshot.target - snapshot.finished)
+            self._view(snapshot if fits is None else replace(snapshot, fits=fits))
+
         run = _runner(cluster.runner)
         header = live.Header(self._lease.token, time.time() - driver.elapsed, driver.ended)
         with live.Writer(self._storage, header, driver.trials.now):
-            run(driver, cluster, connection.capacity, self._storage.address, view=self._view, should_end=should_end)
+            run(driver, cluster, connection.capacity, self._storage.address, view=shown, should_end=should_end)
         if self._interrupt.cluster_died:
             return self._interrupted()
         leftovers.sweep(self._storage)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from search.files.messages import counted
 from search.results.exporters.base import percent_sparsity
 from search.store.live import DriverState, Live, RunningTrial
 from search.store.records import Records
@@ -31,7 +32,8 @@ class Snapshot:
     `trials` are those that run, as far as the driver of the study says. `rate` is in trials per hour of this launch.
     `driver` is None where no launch runs; then there is neither `rate` nor `remaining`. `killed` is the process of a
     launch that ended without saying so. `failures` counts the failed trials by class. `epochs_trained` and
-    `epochs_shared` count those of running trials too.
+    `epochs_shared` count those of running trials too. `fits` is how many trials fit on the nodes now, of a
+    cluster that grows and shrinks.
 
     Units: `elapsed` (of this launch) and `remaining` seconds.
     """
@@ -59,6 +61,7 @@ class Snapshot:
     failures: Mapping[str, int] = field(default_factory=dict)
     epochs_trained: int = 0
     epochs_shared: int = 0
+    fits: int | None = None
 
     @property
     def finished(self) -> int:
@@ -193,6 +196,8 @@ def lines(now: Snapshot) -> dict[str, str]:
     }
     if now.best is not None:
         found["most robust"] = accuracies(now.best)
+    if now.fits is not None:
+        found["nodes"] = f"room for {counted(now.fits, 'trial')} now"
     if now.rate is not None:
         found["rate"] = f"{rate_text(now.rate)} trials per hour"
     if now.driver is not None or now.elapsed:
@@ -252,9 +257,10 @@ def line(now: Snapshot) -> str:
     named = {"stopped": "stopped early", "failed": "failed", "damaged": "damaged"}
     others = "".join(f", {counts[state]} {name}" for state, name in named.items() if state in counts)
     waiting = f", {now.waiting} waiting" if now.waiting else ""
+    room = f", room for {now.fits} on the nodes" if now.fits is not None else ""
     left = f", {duration(now.remaining)} left" if now.remaining else ""
     return (
-        f"{now.complete}/{now.target} trials complete{others}, {now.running} running{waiting}; "
+        f"{now.complete}/{now.target} trials complete{others}, {now.running} running{waiting}{room}; "
         f"{now.points} point{'' if now.points == 1 else 's'}, {now.front} on the front, "
         f"hypervolume {now.hypervolume:.4f}{_best(now.best)}; {duration(now.elapsed)}{left}"
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import psutil
@@ -63,6 +66,8 @@ def meanwhile(do: Callable[[], object]) -> Iterator[None]:
         ({"gpus_per_trial": 8}, "no node has what one trial asks for (1 CPU, 8 GPU)"),
         ({"cpus_per_trial": 3}, "no node has what one trial asks for (3 CPU)"),
         ({"concurrency": 4}, "concurrency 4 does not fit"),
+        ({"accelerator": "A100"}, "no node has what one trial asks for (1 CPU of type A100); the nodes have: 2 CPU"),
+        ({"nodes": 2, "start_timeout": 2}, "1 of 2 nodes is alive; waited 2 s"),
         ({"token_file": "nowhere"}, "token file nowhere does not exist"),
         ({"address": "unused"}, "no Ray cluster answers at"),
     ],
@@ -75,6 +80,36 @@ def test_what_does_not_fit_is_said_in_one_line_before_anything_starts(
     done = launch_here(exits=6, **fields)
     assert message in conclusion(done.stderr)
     assert not list((tmp_path / "runs").glob("tiny/*")), "something was left behind"
+
+
+def test_auto_finds_a_cluster_with_a_directory_of_its_own(
+    cluster: Nodes, shared: Shared, launch_here: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    done = launch_here("tiny.yaml", "--trials", "1", address="auto")
+    assert f"connecting to the Ray cluster at {cluster.address} ..." in done.stderr
+    found = command.run("doctor", "--cluster", shared(address="auto"), "--json")
+    said = {each["subject"]: each for each in json.loads(found.stdout)["findings"]}
+    assert said["cluster"]["message"] == "the Ray cluster at auto answers: 1 node, room for 2 trials at once"
+    assert (said["session folder"]["level"], str(cluster.folder) in said["session folder"]["message"]) == ("ok", True)
+
+
+def test_a_launch_waits_for_nodes_and_probes_each_kind(
+    cluster: Nodes, launch_here: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with meanwhile(lambda: cluster.add(cpus=1)):
+        done = launch_here("tiny.yaml", "--trials", "1", nodes=2, start_timeout=120)
+    leave(cluster)
+    assert "probing a node of each of 2 kinds" in done.stderr
+    assert "tiny: 1 trial, 3 at once" in done.stderr
+    assert "caution" not in done.stderr
+
+
+def leave(cluster: Nodes) -> None:
+    """Let the node leave that has joined last."""
+    raylet = cluster.raylets()[-1]
+    raylet.terminate()
+    raylet.wait(60)
 
 
 def test_a_wrong_token_is_said_in_one_line(shared: Shared, start: Start, study_file: Path, tmp_path: Path) -> None:
@@ -286,24 +321,44 @@ def test_a_storage_that_vanishes_ends_the_launch_and_is_not_made_anew(launch_her
 
 
 @pytest.fixture
-def lonely(cluster: Nodes, tmp_path: Path) -> Iterator[None]:
-    """One more node, the only one with three cores, with a directory of its own where the storage is."""
+def another(cluster: Nodes) -> Iterator[Callable[[str], None]]:
+    """One more node, the only one with three cores, on which something else is mounted, by a command of the shell."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a file system")
+    joined: list[str] = []
+
+    def join(mounts: str) -> None:
+        joined.append(mounts)
+        cluster.add("unshare", "--mount", "sh", "-c", f'{mounts}; exec "$@"', "sh", cpus=3)
+
+    yield join
+    for _ in joined:
+        leave(cluster)
+
+
+def test_nodes_that_would_measure_something_else_are_found_before_the_first_trial(
+    another: Callable[[str], None], launch_here: Launch, tmp_path: Path
+) -> None:
+    storage, other = tmp_path / "runs", tmp_path / "digits.csv.gz"
+    storage.mkdir()
+    digits = Path(str(files("sklearn.datasets.data"))) / "digits.csv.gz"
+    first, *rows = gzip.decompress(digits.read_bytes()).splitlines(keepends=True)
+    other.write_bytes(gzip.compress(b"".join([rows[0], *rows])))
+    assert first != rows[0]
+    another(f"mount --bind {other} {digits}")
+    done = launch_here(exits=6)
+    assert "the training data differ: " in conclusion(done.stderr)
+    assert not (storage / "tiny").exists()
+
+
+@pytest.mark.parametrize("fields", [{}, {"cpus_per_trial": 3}], ids=["a node of two", "the only node"])
+def test_a_node_that_does_not_share_the_storage_is_found_before_the_first_trial(
+    another: Callable[[str], None], launch_here: Launch, tmp_path: Path, fields: dict[str, object]
+) -> None:
     storage = tmp_path / "runs"
     storage.mkdir()
-    hidden = f'mount -t tmpfs tmpfs {storage}; exec "$@"'
-    cluster.add("unshare", "--mount", "sh", "-c", hidden, "sh", cpus=3)
-    yield
-    raylet = cluster.raylets()[-1]
-    raylet.terminate()
-    raylet.wait(60)
-
-
-@pytest.mark.usefixtures("lonely")
-def test_a_node_that_does_not_share_the_storage_is_found_before_the_first_trial(
-    launch_here: Launch, tmp_path: Path
-) -> None:
-    done = launch_here(exits=6, cpus_per_trial=3)
+    another(f"mount -t tmpfs tmpfs {storage}")
+    done = launch_here(exits=6, **fields)
+    assert conclusion(done.stderr).startswith(f"error: on {socket.gethostname()}")
     assert "is not the directory that the launch writes to" in conclusion(done.stderr)
-    assert not (tmp_path / "runs" / "tiny").exists()
+    assert not (storage / "tiny").exists()

@@ -30,6 +30,24 @@ def exposed(path: str | os.PathLike[str]) -> str | None:
     )
 
 
+def open_to_others(path: str | os.PathLike[str]) -> str | None:
+    """Return why other users can write to the file or folder at `path`, as words; None where nothing lets them.
+
+    What lies in a folder that others cannot enter is not open to them, whatever its own mode.
+    """
+    target = Path(os.path.realpath(path))
+    return _writable(target) if all(map(_enterable, target.parents)) else None
+
+
+def _enterable(folder: Path) -> bool:
+    """Return whether other users can enter a folder."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return True
+    return bool(found.st_mode & stat.S_IXOTH or (found.st_mode & stat.S_IXGRP and not _private_group(found)))
+
+
 def writable(path: str | os.PathLike[str]) -> str | None:
     """Return what lets other users write to the one file or folder at `path`, as words; None where nothing does."""
     return _writable(Path(path))

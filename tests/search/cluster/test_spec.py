@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster.connection import capacity
-from search.cluster.spec import Address, ClusterError, Local, load
+from search.cluster.spec import Address, Local, load
 from trainables.core.errors import SpecError
 
 
@@ -39,6 +38,13 @@ def test_no_file_is_this_machine_and_the_templates_are_found_by_name(
         ("kind: address\naddress: ray://head:10001", "Ray Client address"),
         ("kind: address\naddress: head", "'head' is neither 'auto' nor host:port"),
         ("kind: address\ncode: git", "code: 'git' is not allowed"),
+        ("kind: local\nnodes: 2", "nodes: trials run on this machine alone; leave it out"),
+        ("kind: local\nmax_concurrency: 2", "max_concurrency: trials run on this machine alone"),
+        ("kind: inline\naccelerator: A100", "accelerator: trials run in this process, which chooses no GPU"),
+        ("kind: address\nnodes: 0", "nodes: 0 is not allowed"),
+        ("kind: address\naccelerator: two words", "accelerator: 'two words' is not allowed"),
+        ("kind: address\nstart_timeout: 0", "start_timeout: 0 is not allowed"),
+        ("kind: address\nconcurrency: 2\nmax_concurrency: 3", "concurrency and max_concurrency exclude each other"),
         ("kind: local\nkind: local", "twice|duplicate|already"),
         ("- local", "a cluster file is a mapping"),
         ("cluster_name: x\nprovider: {type: aws}\nmax_workers: 2", "Ray's cluster launcher"),
@@ -48,34 +54,3 @@ def test_what_is_wrong_is_said_with_file_line_and_key(tmp_path: Path, text: str,
     (tmp_path / "c.yaml").write_text(text + "\n")
     with pytest.raises(SpecError, match=message):
         load(tmp_path / "c.yaml")
-
-
-@pytest.mark.parametrize(
-    ("fields", "nodes", "fits"),
-    [
-        ({}, [{"CPU": 4}], 4),
-        ({"cpus_per_trial": 3}, [{"CPU": 4}, {"CPU": 8}], 3),
-        ({"gpus_per_trial": 0.25}, [{"CPU": 16, "GPU": 2}], 8),
-        ({"gpus_per_trial": 0.3}, [{"CPU": 16, "GPU": 2}], 6),
-        ({"gpus_per_trial": 2}, [{"CPU": 16, "GPU": 3}, {"CPU": 16}], 1),
-        ({"gpus_per_trial": 0.5, "cpus_per_trial": 4}, [{"CPU": 8, "GPU": 8}], 2),
-        ({"concurrency": 2}, [{"CPU": 4}], 2),
-    ],
-)
-def test_capacity_counts_what_fits_on_whole_nodes_and_whole_gpus(
-    fields: dict[str, float], nodes: list[dict[str, float]], fits: int
-) -> None:
-    assert capacity(Local.model_validate(fields), nodes) == fits
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"gpus_per_trial": 8}, r"no node has what one trial asks for \(1 CPU, 8 GPU\); the nodes have: 4 CPU, 4 GPU"),
-        ({"gpus_per_trial": 0.3, "concurrency": 16}, "concurrency 16 does not fit: .* 4 run at once"),
-        ({"cpus_per_trial": 5}, "no node has"),
-    ],
-)
-def test_what_does_not_fit_is_refused(fields: dict[str, float], message: str) -> None:
-    with pytest.raises(ClusterError, match=message):
-        capacity(Local.model_validate(fields), [{"CPU": 4, "GPU": 4}])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +29,8 @@ from tests.search import command
 from tests.search.tiny import EARLY, TINY, conclusion, numbers, outcomes, params, states
 from trainables.models import MODELS
 from trainables.models.base import Model
+from trainables.store import paths
+from trainables.store.lease import STALE_AFTER, Holder
 from trainables.store.storage import Storage
 
 Launch = Callable[..., Result]
@@ -251,3 +257,48 @@ def _observed(study: Path) -> Counter[str]:
     """Count the trials that a new driver's sampler sees, by state."""
     driver = Driver(Records.open(Storage(str(study))))
     return Counter(row.state for row in driver._sampling.observations if row.origin == "own")
+
+
+def held(study: Path, silent: float) -> Path:
+    """Leave the lease of a launch on another machine, of which nothing has been heard for so many seconds."""
+    holder = replace(Holder.here(), host="node-7", machine="another", heartbeat=time.time() - silent)
+    study.mkdir(parents=True)
+    path = study / paths.DRIVER
+    path.write_text(json.dumps(asdict(holder)))
+    return path
+
+
+def test_a_launch_waits_for_the_lease_of_one_that_may_be_dead(launch: Launch, study: Path) -> None:
+    held(study, silent=STALE_AFTER - 1.5)
+    done = launch("--trials", "1", "--wait", "60")
+    assert f"waiting up to 60 s for the lease of {study}: process" in done.stderr
+    assert "on node-7, started" in done.stderr
+    assert "it counts as dead 60 s after its last sign of life, which is 5" in done.stderr
+    assert "took over the study from process" in done.stderr
+    assert "1 of 1 trials complete" in done.stderr
+
+
+@pytest.mark.parametrize(("wait", "ending"), [((), ""), (("--wait", "1"), "; waited 1 s")])
+def test_a_lease_that_is_held_to_the_end_of_the_wait_is_refused(
+    launch: Launch, study: Path, wait: tuple[str, ...], ending: str
+) -> None:
+    path = held(study, silent=1.0)
+    before = path.read_text()
+    done = launch(*wait, code=5)
+    assert f"/{paths.DRIVER}){ending}" in conclusion(done.stderr)
+    assert [file.name for file in study.iterdir()] == [paths.DRIVER]
+    assert path.read_text() == before
+
+
+def test_a_signal_ends_the_wait_for_a_lease(launch: Launch, study: Path) -> None:
+    held(study, silent=1.0)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    done = launch("--wait", "60", code=143)
+    timer.join()
+    assert conclusion(done.stderr) == "stopped before the first trial; the same command starts it"
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
+def test_a_wait_is_a_number_of_seconds(launch: Launch, seconds: str) -> None:
+    assert "--wait" in conclusion(launch("--wait", seconds, code=2).stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.core.ownership import exposed, unsafe_temp
+from trainables.core.ownership import exposed, open_to_others, unsafe_temp
 
 
 @pytest.fixture
@@ -55,3 +55,18 @@ def test_a_group_of_several_counts_as_others(folder: Path) -> None:
     if os.geteuid() == 0:
         os.chown(folder, 0, 4321)
         assert exposed(folder) == f"{folder} can be written by group 4321 (mode 775)"
+
+
+@pytest.mark.parametrize(
+    ("mode", "outer", "open_"),
+    [(0o777, 0o755, True), (0o777, 0o700, False), (0o777, 0o711, True), (0o755, 0o755, False), (0o1777, 0o755, True)],
+)
+def test_a_folder_for_all_is_open_to_others_where_they_can_enter_it(
+    folder: Path, mode: int, outer: int, open_: bool
+) -> None:
+    for above in folder.parents[1:]:
+        if above.stat().st_uid == os.geteuid() and not above.stat().st_mode & 0o001:
+            above.chmod(above.stat().st_mode | 0o011)
+    folder.chmod(mode)
+    folder.parent.chmod(outer)
+    assert bool(open_to_others(folder)) is open_

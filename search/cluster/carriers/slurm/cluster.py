@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from search.cluster.base import ClusterError
+from search.cluster.base import ACCELERATOR, ClusterError
+from search.cluster.capacity import Node, capacity
 from search.cluster.carriers.base import Carrier, Remote, State, Submission
 from search.cluster.carriers.slurm import commands, jobs
 from search.cluster.carriers.slurm.script import script
-from search.cluster.connection import capacity
 from search.files.findings import Finding
 from trainables.core.errors import SpecError
 from trainables.store import paths
@@ -134,7 +134,9 @@ class Slurm(Remote):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         try:
-            capacity(self, [{"CPU": self.cpus_per_node, "GPU": self.gpus}] * self.nodes)
+            kind = {f"{ACCELERATOR}{self.accelerator}": 1.0} if self.accelerator else {}
+            node = Node("", "", {"CPU": self.cpus_per_node, "GPU": self.gpus, **kind})
+            capacity(self, [node] * self.nodes)
         except ClusterError as error:
             raise ValueError(f"{error} (by `cpus_per_node` and `gpus_per_node`)") from None
         if self.time is not None and (seconds := time_seconds(self.time)) <= self.save_seconds:

@@ -1,0 +1,134 @@
+"""What is made of the answers of several nodes; that nodes are asked is a matter of the integration tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.cluster import probing
+from search.cluster.base import ClusterError
+from search.cluster.probing import agreed, check_device, check_version, explain_death, shared, task_options
+from search.cluster.spec import Address
+from trainables import __version__
+from trainables.store import paths
+from trainables.store.storage import Storage
+
+
+def found(**changes: Any) -> dict[str, Any]:
+    """What a probe finds."""
+    return {
+        "host": "one",
+        "device": "cpu",
+        "precision": "fp32",
+        "fingerprint": "f" * 64,
+        "split_hash": "5" * 64,
+        "versions": {"robustsearch": __version__, "torch": "2.11"},
+        **changes,
+    }
+
+
+def test_nodes_that_agree_are_not_mentioned() -> None:
+    said: list[str] = []
+    first = found()
+    assert agreed([(first, 2), (found(host="two"), 1)], said.append) is first
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"fingerprint": "a" * 64},
+            "the training data differ: ffffffffffff on one, aaaaaaaaaaaa on two; give every node",
+        ),
+        ({"split_hash": "a" * 64}, "the validation splits differ: 555555555555 on one, aaaaaaaaaaaa on two"),
+        (
+            {"precision": "bf16", "device": "NVIDIA A100"},
+            r"precision auto is fp32 on one \(cpu\) and bf16 on two \(NVIDIA A100\); write one as recipe",
+        ),
+    ],
+)
+def test_nodes_that_would_measure_something_else_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClusterError, match=message):
+        agreed([(found(), 1), (found(), 1), (found(host="two", **changes), 1)], print)
+
+
+def test_other_devices_and_versions_are_said() -> None:
+    said: list[str] = []
+    other = found(
+        host="two", device="NVIDIA T4", versions={"robustsearch": __version__, "torch": "2.12", "ray": "2.60"}
+    )
+    agreed([(found(), 1), (other, 3)], said.append)
+    assert said == [
+        "caution: versions differ between one and two: ray none and 2.60, torch 2.11 and 2.12; the same trial may give "
+        "other numbers there",
+        "trials run on different devices: cpu on 1 node, NVIDIA T4 on 3 nodes; their times differ, and so may the last "
+        "digits of results",
+    ]
+
+
+def test_another_version_of_this_project_is_refused() -> None:
+    check_version({"robustsearch": __version__}, "one")
+    with pytest.raises(ClusterError, match=r"workers have robustsearch 0\.0\.1 on two, this is .*`code: ship`"):
+        check_version({"robustsearch": "0.0.1"}, "two")
+
+
+def test_a_worker_that_sees_no_gpu_is_refused_where_a_trial_asks_for_one() -> None:
+    check_device(found(), 0.0)
+    check_device(found(device="NVIDIA A100-SXM4-40GB MIG 1g.5gb"), 1.0)
+    with pytest.raises(ClusterError, match=r"asks for 0\.5 GPUs, but torch 2\.11 sees none on one; install a build"):
+        check_device(found(), 0.5)
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    monkeypatch.setattr(probing, "MARK_SECONDS", 0.3)
+    (tmp_path / paths.DRIVER).write_text('{"token": "abc"}')
+    return Storage(str(tmp_path))
+
+
+def test_marks_of_nodes_are_seen_and_deleted(storage: Storage, tmp_path: Path) -> None:
+    for mark in ("probe-1", "probe-2"):
+        storage.write(mark, b"")
+    shared(storage, {name: {"token": "abc", "mark": f"probe-{name}"} for name in "12"})
+    assert [path.name for path in tmp_path.iterdir()] == [paths.DRIVER]
+
+
+@pytest.mark.parametrize(
+    ("survey", "message"),
+    [
+        ({"token": None, "mark": None}, "is not the directory that the launch writes to: it has no driver.json; mount"),
+        ({"token": "of an older launch", "mark": "probe-2"}, "it has other files"),
+        ({"token": "abc", "mark": "probe-that never came"}, "it has other files"),
+        ({"token": None, "mark": None, "error": "no permission"}, "no permission"),
+    ],
+)
+def test_a_node_with_another_storage_is_named(storage: Storage, survey: dict[str, Any], message: str) -> None:
+    for mark in ("probe-1", "probe-2"):
+        storage.write(mark, b"")
+    with pytest.raises(ClusterError, match=f"on two: .*{message}"):
+        shared(storage, {"one": {"token": "abc", "mark": "probe-1"}, "two": survey})
+
+
+def test_a_task_asks_for_the_resources_of_a_trial() -> None:
+    assert task_options(Address(cpus_per_trial=2)) == {"num_cpus": 2, "max_retries": 0}
+    full = Address(gpus_per_trial=0.5, accelerator="A100")
+    expected = {"num_cpus": 1, "num_gpus": 0.5, "max_retries": 0, "resources": {"accelerator_type:A100": 0.001}}
+    assert task_options(full) == expected
+
+
+@pytest.mark.parametrize(("kind", "code"), [("crashed", 6), ("timeout", 2)])
+def test_the_death_of_a_probe_is_explained_by_its_supervisor(storage: Storage, kind: str, code: int) -> None:
+    storage.write("probe-report", json.dumps({"kind": kind, "message": "it hung"}).encode())
+    with pytest.raises(ClusterError, match="it hung") as raised:
+        explain_death(storage, "probe-report")
+    assert raised.value.exit_code == code
+    assert not storage.exists("probe-report")
+
+
+def test_a_probe_that_left_no_report_is_not_explained(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "REPORT_SECONDS", 0.2)
+    explain_death(storage, "probe-report")

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from search.cluster.watchdog import handle_again, signalled
 TRIES = 3
 """How often a Ray of our own is started: on a busy machine it may not come up in the 30 s that it gives itself."""
 LOOK_SECONDS = 10.0
+"""How long a head may take to answer, and its first node to be alive: it registers seconds after the head answers."""
 ALIVE = 0
 """The state of a living node, by Ray's protocol."""
 VITAL = ("gcs_server", "raylet")
@@ -74,9 +76,11 @@ def join(arguments: dict[str, Any], folder: Path) -> Any:
     from ray import _raylet
 
     native: Any = _raylet
-    nodes = native.GcsClient(address=arguments["address"]).get_all_node_info(timeout=LOOK_SECONDS)
-    if not any(node.state == ALIVE for node in nodes.values()):
-        raise ConnectionError(f"no node of the cluster at {arguments['address']} is alive")
+    client, until = native.GcsClient(address=arguments["address"]), time.monotonic() + LOOK_SECONDS
+    while not any(node.state == ALIVE for node in client.get_all_node_info(timeout=LOOK_SECONDS).values()):
+        if signalled() or time.monotonic() > until:
+            raise ConnectionError(f"no node of the cluster at {arguments['address']} is alive")
+        time.sleep(0.5)
     with _undisturbed(folder):
         return ray.init(**arguments)
 

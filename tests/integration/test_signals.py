@@ -176,6 +176,9 @@ def test_only_the_user_and_the_loopback_reach_a_launch(begin: Callable[[str], La
     assert not token.is_file() or token.read_text() not in arguments + launch.err
     (folder, *_) = [place for place in launch.temporary.glob(f"{PREFIX}*") if list(place.glob("r/session_*"))]
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "r" / "session_latest" / "runtime_resources").is_dir(), "what is shipped to workers lies below it"
+    outside = [place for place in launch.temporary.iterdir() if not place.name.startswith(PREFIX)]
+    assert [place for place in outside if place.stat().st_mode & 0o022] == []
     launch.send("SIGTERM")
     assert ended(launch, "SIGTERM") == 143
 

@@ -31,6 +31,8 @@ from trainables.store.confirmations import Confirmation, examples_name
 from trainables.store.confirmations import read as read_result
 from trainables.store.lease import Lease
 
+REMOTE_LOOK_EVERY = 5.0
+"""Seconds between two looks for results on an object store, each a request for every network."""
 INTERRUPTED = (ExitCode.INTERRUPTED, ExitCode.TERMINATED, ExitCode.HANGUP)
 
 
@@ -178,14 +180,20 @@ class _Confirmation:
         where = f"{connection.capacity} at once" if connection.capacity > 1 else "one at a time"
         self._say(f"{doing}: {len(jobs)} jobs, {where}")
 
+        pause, looked = 0.0 if self._plan.storage.local is not None else REMOTE_LOOK_EVERY, time.monotonic()
+
         def look() -> None:
-            self._view(self._progress.snapshot(doing, connection.capacity))
+            nonlocal looked
+            if time.monotonic() - looked >= pause:
+                self._view(self._progress.snapshot(doing, connection.capacity))
+                looked = time.monotonic()
 
         for number, answer in connection.confirm(jobs, cancelled=self._stop_requested, look=look):
             if "error" in answer:
                 self._failures.append(f"{jobs[number]['title']} ({answer['kind']}): {answer['error']}")
                 self._errors.add((answer["error"], answer["exit_code"]))
                 self._say(f"failed: {self._failures[-1]}")
+        pause = 0.0
         look()
 
     def _stopped(self) -> Ending:

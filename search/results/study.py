@@ -99,7 +99,7 @@ class Study:
 
     @classmethod
     def open(cls, location: str) -> Self:
-        """Open the study in a directory, such as `runs/quickstart`, or at a `pyarrow.fs` URI.
+        """Open the study in a directory, such as `runs/quickstart`, or at a URI such as `s3://bucket/quickstart`.
 
         Raises:
             StorageError: there is no study, or it cannot be read.

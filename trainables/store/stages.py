@@ -62,6 +62,7 @@ class Stages:
         """
         self._storage = storage
         self._root = root
+        self._known_siblings: list[Stages] | None = None
 
     def find(self, key: str, snapshots: Iterable[int] = ()) -> Stage | None:
         """Return a stage that this study has stored with at least these snapshots, or None."""
@@ -126,15 +127,23 @@ class Stages:
         wanted = tuple(snapshots)
         if (own := self.find(key, wanted)) is not None or self._root is None:
             return own
-        beside = [self._root.child(name) for name in self._root.names() if not name.startswith(".")]
-        # There may be other files beside the studies.
-        others = [storage for storage in beside if storage.location != self._storage.location]
-        # On an object store to look for the stage itself costs the same.
-        siblings = [Stages(s) for s in others if s.local is None or s.has_directory(paths.STAGES)]
+        siblings = self._siblings()
         # A key covers what is computed, not the code that computes it: another version's stage may differ.
         found = ((sibling, stage) for sibling in siblings if (stage := sibling.find(key, wanted)) is not None)
         equal = ((sibling, stage) for sibling, stage in found if stage.version == __version__)
         return next((stage for sibling, stage in equal if self._copy(key, sibling, stage)), None)
+
+    def _siblings(self) -> list[Stages]:
+        """Return the stages of the other studies; an object store, where that takes a request, is asked once."""
+        assert self._root is not None
+        if self._known_siblings is not None:
+            return self._known_siblings
+        beside = [self._root.child(name) for name in self._root.names() if not name.startswith(".")]
+        others = [storage for storage in beside if storage.location != self._storage.location]
+        if self._root.local is not None:  # There may be other files beside the studies.
+            return [Stages(storage) for storage in others if storage.has_directory(paths.STAGES)]
+        self._known_siblings = [Stages(storage) for storage in others]
+        return self._known_siblings
 
     def _copy(self, key: str, sibling: Stages, stage: Stage) -> bool:
         """Copy a sibling's stage; return whether it could be: it may be damaged, or dropped meanwhile."""
@@ -216,7 +225,7 @@ class Stages:
         stage = Stage(epochs, seconds, study, trial, files, __version__, state.weights_sha256())
         path = f"{folder}/{paths.STAGE}"
         self._storage.write(path, sealed(json.dumps(asdict(stage), indent=1), path))
-        for name in self._storage.names(folder):
+        for name in self._storage.names(folder) if epochs else ():  # Only a training saves progress.
             if name.startswith(_PROGRESS):
                 self._storage.delete(f"{folder}/{name}", through_links=True)
         return state

@@ -94,8 +94,8 @@ class Tally:
     rounds: int = 0
 
 
-class Loop:
-    """The study, the cluster, and the launch that is killed again and again."""
+class CountedSearch:
+    """A study that counts its epochs, and what was lost or done twice since its records were last looked at."""
 
     def __init__(self, folder: Path, seed: int, trials: int, epochs: int = 12, pause: float = 0.05) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,10 +110,6 @@ class Loop:
         self.trials = 0
         self.extend(trials)
         (folder / "counted_epochs.py").write_text(PLUGIN % {"log": str(self._log), "pause": pause})
-        self._short = tempfile.TemporaryDirectory(prefix="rs")
-        self.nodes = Nodes(Path(self._short.name))
-        self._cluster = cluster_file(folder, self.nodes)
-        self._launch: subprocess.Popen[bytes] | None = None
         self._ended: dict[str, bytes] = self._outcomes()
         self._issued: dict[str, object] = self._params()
 
@@ -121,14 +117,6 @@ class Loop:
         """Make the study longer; the next launch takes it up."""
         self.trials += more
         (self.folder / "killed.yaml").write_text(STUDY % {"trials": self.trials, "epochs": self._epochs})
-
-    def close(self) -> None:
-        """End what runs."""
-        if self._launch is not None and self._launch.poll() is None:
-            self._launch.kill()
-            self._launch.wait()
-        self.nodes.close()
-        self._short.cleanup()
 
     def _outcomes(self) -> dict[str, bytes]:
         return {path.parent.name: path.read_bytes() for path in self.study.glob("trials/*/outcome.json")}
@@ -139,6 +127,58 @@ class Loop:
     def _lines(self) -> list[list[str]]:
         lines = self._log.read_text().splitlines() if self._log.exists() else []
         return [line.split() for line in lines]
+
+    def said(self) -> str:
+        """Return what the launches wrote."""
+        return (self.folder / "launch.log").read_text()
+
+    def wait_for_work(self, over: Callable[[], bool], seconds: float = 120) -> bool:
+        """Wait until another epoch is completed; return False where the study is over before that."""
+        before, until = len(self._lines()), time.monotonic() + seconds
+        while len(self._lines()) == before:
+            if over():
+                return False
+            assert time.monotonic() < until, self.said()[-3000:]
+            time.sleep(0.05)
+        return True
+
+    def compare(self) -> None:
+        """Compare the records with the last ones seen, and count what was lost, changed or done twice."""
+        outcomes, params = self._outcomes(), self._params()
+        lost = [name for name, content in self._ended.items() if outcomes.get(name) != content]
+        changed = [name for name, values in self._issued.items() if params.get(name) != values]
+        assert sorted(params) == [f"{n:05d}" for n in range(len(params))], "numbers are dense"
+        assert outcomes.keys() <= params.keys()
+        self.tally.trials_lost += len(lost)
+        self.tally.parameters_changed += len(changed)
+        self._ended, self._issued = outcomes, params
+        epochs = Counter(tuple(line[1:]) for line in self._lines() if line[0] == "epoch")
+        self.tally.epochs_trained = epochs.total()
+        self.tally.epochs_repeated = epochs.total() - len(epochs)
+        ended = {int(path.parent.name): path.stat().st_mtime for path in self.study.glob("trials/*/outcome.json")}
+        runs = [(int(line[1]), float(line[2])) for line in self._lines() if line[0] == "run"]
+        self.tally.trials_repeated = sum(number in ended and began > ended[number] for number, began in runs)
+        self.tally.trials = len(outcomes)
+        self._saved.write_text(json.dumps(asdict(self.tally), indent=1))
+
+
+class Loop(CountedSearch):
+    """The study, the cluster, and the launch that is killed again and again."""
+
+    def __init__(self, folder: Path, seed: int, trials: int, epochs: int = 12, pause: float = 0.05) -> None:
+        super().__init__(folder, seed, trials, epochs, pause)
+        self._short = tempfile.TemporaryDirectory(prefix="rs")
+        self.nodes = Nodes(Path(self._short.name))
+        self._cluster = cluster_file(folder, self.nodes)
+        self._launch: subprocess.Popen[bytes] | None = None
+
+    def close(self) -> None:
+        """End what runs."""
+        if self._launch is not None and self._launch.poll() is None:
+            self._launch.kill()
+            self._launch.wait()
+        self.nodes.close()
+        self._short.cleanup()
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the launch unless it runs."""
@@ -154,16 +194,12 @@ class Loop:
                 )
         return self._launch
 
-    def said(self) -> str:
-        """Return what the launches wrote."""
-        return (self.folder / "launch.log").read_text()
-
     def round(self, kind: str, say: Callable[[str], None]) -> bool:
         """Run for a random time, kill one process, and compare; return False where the study ended before that."""
         launch = self.launch()
         busy = self._random.random() < 0.75
         wait = self._random.uniform(0.0, 3.0)
-        if busy and not self._until_work(launch):
+        if busy and not self.wait_for_work(lambda: launch.poll() is not None):
             return False
         time.sleep(wait)
         if launch.poll() is not None:
@@ -176,16 +212,6 @@ class Loop:
         when = f"{wait:.2f} s {'into the work' if busy else 'after the last'}"
         done = f"{kind} {'killed' if hit else 'not there'}"
         say(f"round {self.tally.rounds}: {done} {when}; {len(self._ended)} trials ended")
-        return True
-
-    def _until_work(self, launch: subprocess.Popen[bytes]) -> bool:
-        """Wait until an epoch is completed by this launch."""
-        before, until = len(self._lines()), time.monotonic() + 120
-        while len(self._lines()) == before:
-            if launch.poll() is not None:
-                return False
-            assert time.monotonic() < until, self.said()[-3000:]
-            time.sleep(0.05)
         return True
 
     def _kill_driver(self) -> bool:
@@ -206,25 +232,6 @@ class Loop:
             self._random.choice(others).kill()
         self.nodes.add()
         return bool(others)
-
-    def compare(self) -> None:
-        """Compare the records with the last ones seen, and count what was lost, changed or done twice."""
-        outcomes, params = self._outcomes(), self._params()
-        lost = [name for name, content in self._ended.items() if outcomes.get(name) != content]
-        changed = [name for name, values in self._issued.items() if params.get(name) != values]
-        assert sorted(params) == [f"{n:05d}" for n in range(len(params))], "numbers are dense"
-        assert outcomes.keys() <= params.keys()
-        self.tally.trials_lost += len(lost)
-        self.tally.parameters_changed += len(changed)
-        self._ended, self._issued = outcomes, params
-        epochs = Counter(tuple(line[1:]) for line in self._lines() if line[0] == "epoch")
-        self.tally.epochs_trained = epochs.total()
-        self.tally.epochs_repeated = epochs.total() - len(epochs)
-        ended = {int(path.parent.name): path.stat().st_mtime for path in self.study.glob("trials/*/outcome.json")}
-        runs = [(int(line[1]), float(line[2])) for line in self._lines() if line[0] == "run"]
-        self.tally.trials_repeated = sum(number in ended and began > ended[number] for number, began in runs)
-        self.tally.trials = len(outcomes)
-        self._saved.write_text(json.dumps(asdict(self.tally), indent=1))
 
     def finish(self, seconds: float) -> int:
         """Let the study run to its end, compare again, and return the launch's exit code."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -19,9 +20,17 @@ PROGRAM = Path(sys.executable).parent / "robustsearch"
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 PORT = 6379
 
+ALIVE = """
+import sys
+from ray._raylet import GcsClient
+for node in GcsClient(address=sys.argv[1]).get_all_node_info().values():
+    if node.state == 0:  # ALIVE
+        print(node.node_manager_address)
+"""
+
 
 class RayMachines:
-    """A Ray cluster with its head on n1 and one more node on n2, of one core each."""
+    """A Ray cluster with its head on n1 and a node on each other machine, of one core each."""
 
     def __init__(self, machines: Machines, folder: Path, cpus: int = 1) -> None:
         self.machines = machines
@@ -37,8 +46,14 @@ class RayMachines:
             "PYTHONPATH": str(folder),
         }
         self.head = machines["n1"]
-        self.start_head(self.head)
-        self.join(machines["n2"])
+        self.start()
+
+    def start(self) -> None:
+        """Start Ray on all machines, with the head on n1."""
+        self.start_head(self.machines["n1"])
+        for machine in self.machines:
+            if machine is not self.head:
+                self.join(machine)
 
     def start_head(self, machine: Machine) -> None:
         self.head = machine
@@ -51,6 +66,11 @@ class RayMachines:
         common = ["--num-cpus", str(self._cpus), "--object-store-memory", "100000000", "--disable-usage-stats"]
         machine.run([*RAY, "start", *words, *common], cwd=self.folder, env=self.environment, timeout=240)
 
+    def alive(self) -> set[str]:
+        """Return the names of the machines whose nodes the head counts as alive."""
+        done = self.head.run([sys.executable, "-c", ALIVE, f"{self.head.address}:{PORT}"], env=self.environment)
+        return {machine.name for machine in self.machines if machine.address in done.stdout.split()}
+
     def stop(self) -> None:
         """End what was given this cluster's token, which are Ray's processes and launches."""
         for process in psutil.process_iter():
@@ -58,14 +78,14 @@ class RayMachines:
                 if process.environ().get("RAY_AUTH_TOKEN_PATH") == str(self.token):
                     process.kill()
 
-    def launch(self, machine: Machine, study: Path, storage: Path, *words: str) -> Command:
+    def launch(self, machine: Machine, study: Path, storage: Path, *words: str, **options: Any) -> Command:
         """Start a launch on a machine, with the cluster file that leads to this cluster."""
         cluster = self.folder / f"{machine.name}.yaml"
         address = f"{self.head.address}:{PORT}"
         fields = {"kind": "address", "address": address, "token_file": str(self.token), "storage": str(storage)}
         cluster.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in fields.items()))
         line: Sequence[str | Path] = [PROGRAM, "launch", study, "--cluster", cluster, *words]
-        return machine.start(line, cwd=self.folder, env={**self.environment, "NO_COLOR": "1"})
+        return machine.start(line, cwd=self.folder, env={**self.environment, "NO_COLOR": "1"}, **options)
 
 
 def write_plugin(folder: Path, pause: float = 0.05) -> Path:

@@ -67,3 +67,39 @@ def test_a_machine_lost_in_the_middle_costs_no_trial(ray: RayMachines, log: Path
     assert sorted(outcomes(storage / "killed")) == numbers(8)
     assert ended.items() <= outcomes(storage / "killed").items()
     assert issued.items() <= params(storage / "killed").items()
+
+
+def test_a_machine_cut_off_that_comes_back_counts_no_trial_twice(ray: RayMachines, log: Path, tmp_path: Path) -> None:
+    """Its worker trains on, and shares the disk, while the trial runs again elsewhere."""
+    study, storage = write_study(tmp_path, trials=4, epochs=40), tmp_path / "runs"
+    cut = ray.machines["n2"]
+    launch = ray.launch(ray.machines["n1"], study, storage)
+    poll(lambda: hosts(log)["n2"] > 3 or launch.poll() is not None, "epochs on n2", 240)
+    cut.unplug()
+    trained = hosts(log)["n2"]
+    poll(lambda: hosts(log)["n2"] > trained or launch.poll() is not None, "epochs behind the cut", 60)
+    poll(lambda: "n2" not in ray.alive(), "the loss of n2", 240)
+    cut.plug()
+    out, err = launch.communicate(timeout=280)
+    assert launch.returncode == 0, out + err
+    assert states(storage / "killed") == {"complete": 4}
+    assert sorted(outcomes(storage / "killed")) == numbers(4)
+
+
+def test_a_launch_on_another_machine_resumes_after_the_head_was_lost(
+    ray: RayMachines, log: Path, tmp_path: Path
+) -> None:
+    study, storage = write_study(tmp_path, trials=6, epochs=20), tmp_path / "runs"
+    first, second = ray.machines["n1"], ray.machines["n2"]
+    launch = ray.launch(first, study, storage)
+    poll(lambda: len(outcomes(storage / "killed")) > 0 or launch.poll() is not None, "an outcome", 240)
+    first.kill()
+    ended, issued = outcomes(storage / "killed"), params(storage / "killed")
+    assert 0 < len(ended) < 6
+    ray.stop()
+    ray.start_head(second)
+    out, err = (again := ray.launch(second, study, storage, "--wait", "120")).communicate(timeout=280)
+    assert again.returncode == 0, out + err
+    assert states(storage / "killed") == {"complete": 6}
+    assert ended.items() <= outcomes(storage / "killed").items()
+    assert issued.items() <= params(storage / "killed").items()

@@ -115,7 +115,7 @@ class OnSlurm(Losses):
 
     def launch(self) -> None:
         if self.over():
-            words = [PROGRAM, "launch", "killed.yaml", "--cluster", "slurm.yaml", "--detach"]
+            words: list[str | Path] = [PROGRAM, "launch", "killed.yaml", "--cluster", "slurm.yaml", "--detach"]
             done = self._slurm.head.run(words, cwd=self.folder, timeout=SECONDS, env={"NO_COLOR": "1"})
             with open(self.folder / "launch.log", "a") as log:
                 log.write(done.stdout + done.stderr)
@@ -127,10 +127,9 @@ class OnSlurm(Losses):
         elif kind == "driver":
             return self._kill_driver(job)
         else:
-            words = ["scontrol", "requeue", job] if kind == "requeue" else ["scancel", job]
             if self._slurm.job(job)["JobState"] != "RUNNING":
                 return False
-            self._slurm.head.run(words)
+            self._slurm.head.run(f"scontrol requeue {job}" if kind == "requeue" else f"scancel {job}")
             poll(lambda: kind == "requeue" or self.over(), "the end of the job", SECONDS)
         return True
 

@@ -105,12 +105,12 @@ class Machine:
         environment = {**here, **options.pop("env", {})}
         enter = ["nsenter", "--target", str(self._pid), "--net", "--uts", "--ipc", "--mount", "--pid"]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        command = Command(
+        process = Command(
             [*enter, "env", "--chdir", str(cwd or self.folder), *words],
             **{**pipes, "text": True, "env": environment, "start_new_session": True, **options},
         )
-        self._commands.append(command)
-        return command
+        self._commands.append(process)
+        return process
 
     def run(
         self, command: str | Sequence[str | Path], timeout: float = 120, check: bool = True, **options: Any

@@ -335,6 +335,6 @@ def test_what_is_not_built_is_no_command() -> None:
     absent = re.search(r"## Not yet\n(.*?)\n## ", READABLE["README.md"], re.S)
     assert absent
     named = set(re.findall(r"`([a-z-]+)`", absent[1]))
-    assert {"ray-up", "kubernetes", "slurm"} <= named
+    assert {"kubernetes"} <= named
     assert not named & set(main.commands)
     assert not named & set(cluster_spec.CLUSTERS)

@@ -35,6 +35,7 @@ ALLOWED_IN = {
         "search.launch.monitoring",
         "search.launch.tune",
         "search.cluster.autoscaler",
+        "search.cluster.carriers.ray_launcher",
         "search.cluster.connection",
         "search.cluster.probing",
         "search.cluster.ray_start",

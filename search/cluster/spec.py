@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from search.cluster.address import Address
 from search.cluster.base import Cluster, ClusterError
 from search.cluster.carriers.job import Job
+from search.cluster.carriers.ray_up import RayUp
 from search.cluster.carriers.slurm.cluster import Slurm
 from search.cluster.inline import Inline
 from search.cluster.local import Local
@@ -34,6 +35,7 @@ CLUSTERS: Registry[Cluster] = Registry(
         "address": Address,
         "inline": Inline,
         "job": Job,
+        "ray-up": RayUp,
         "slurm": Slurm,
     },
 )
@@ -90,8 +92,8 @@ def from_document(document: Document) -> Cluster:
     """
     if is_launcher_file(document.data):
         raise SpecError(
-            f"{document.name} is a file for Ray's cluster launcher: start the cluster with `ray up {document.name}`, "
-            "then launch on its head node with a cluster file of our own that says `kind: address`"
+            f"{document.name} is a file for Ray's cluster launcher, `ray up`: write a cluster file of our own that "
+            f"names it, with the lines `kind: ray-up` and `config: {document.name}`"
         )
     return _parse(document)
 

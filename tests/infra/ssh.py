@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.infra.machines import Command, Machine, Machines, poll
@@ -52,8 +53,13 @@ class Ssh:
         """Start the daemon of a machine, one that was lost too."""
         home = machine.folder / "home"
         home.mkdir(exist_ok=True)
+        python = Path(sys.base_prefix)
+        if python.is_relative_to(Path.home()):  # It stays where it is.
+            there = home / python.relative_to(Path.home())
+            there.mkdir(parents=True, exist_ok=True)
+            machine.run(["mount", "--bind", python, there])
         machine.run(
-            f"mkdir -p /run/sshd && mount --bind {home} {Path.home()} && install -d -m 700 {Path.home()}/.ssh"
+            f"mkdir -p /run/sshd && mount --rbind {home} {Path.home()} && install -d -m 700 {Path.home()}/.ssh"
             f" && install -m 600 {self.folder}/ssh_config {Path.home()}/.ssh/config"
         )
         words = ["/usr/sbin/sshd", "-D", "-e", "-f", self.folder / "sshd_config"]

@@ -34,7 +34,7 @@ LOOK_EVERY = 2.0
 TRIES = 5
 _IDENTITY = "robustsearch"
 """The key of a job's metadata by which the studies of two storages are told apart."""
-_ALIVE = ("PENDING", "RUNNING")
+ALIVE = ("PENDING", "RUNNING")
 _SHOWN = 300
 _NOT_SHOWN = ("next: ", "Running entrypoint for job ")
 """How lines of a job's log begin that do not say why it ended."""
@@ -249,11 +249,25 @@ class JobCarrier(Carrier):
             f"other launches of {self._submission.study} take every id at {self.server.address}; try again"
         )
 
+    def answers(self) -> bool:
+        """Return whether a dashboard answers, whatever it thinks of the token."""
+        try:
+            self.server.demands_token()
+        except ClusterError:
+            return False
+        return True
+
+    def others(self, job: str) -> list[str]:
+        """Return what else runs on the cluster: the ids of jobs, submitted or not."""
+        running = (other for other in self.server.jobs() if other.get("status") in ALIVE)
+        ids = (str(other.get("submission_id") or other.get("job_id")) for other in running)
+        return [other for other in ids if other != job]
+
     def _running(self, known: list[dict[str, Any]]) -> str | None:
         """Return the id of a job of this study that has not ended."""
         for job in known:
             mine = (job.get("metadata") or {}).get(_IDENTITY) == self._submission.identity
-            if mine and job.get("status") in _ALIVE and job.get("submission_id"):
+            if mine and job.get("status") in ALIVE and job.get("submission_id"):
                 return str(job["submission_id"])
         return None
 

@@ -304,7 +304,7 @@ FILES: dict[str, tuple[bytes, str | None]] = {
     "nothing": (b"", "mapping"),
     "a list": (b"- 1\n- 2\n", "mapping"),
     "deep": (b"name: " + b"[" * 500, "nested"),
-    "Ray launcher": (b"cluster_name: mine\nprovider: {type: aws}\n", "ray up"),
+    "Ray launcher": (b"cluster_name: mine\nprovider: {type: aws}\n", "kind: ray-up"),
     "shares of a GPU that do not add up": (b"kind: local\ngpus_per_trial: 1.5\n", "whole number"),
     "unknown kind of cluster": (b"kind: locl\n", "did you mean 'local'"),
 }

@@ -185,7 +185,9 @@ class RayConnection(Connection):
     def wait_for_room(self, wait: float, *, cancelled: Callable[[], bool], say: Callable[[str], None]) -> bool:
         cluster = self._cluster
         growing = cluster.max_concurrency
-        patience = max(wait, cluster.start_timeout if cluster.nodes or growing else 0.0)
+        # This machine will not grow.
+        patience = 0.0 if cluster.this_machine else wait
+        patience = max(patience, cluster.start_timeout if cluster.nodes or growing else 0.0)
         until, told, refusals = time.monotonic() + patience, False, None
         if growing and not room(cluster, _living()):
             refusals = autoscaler.Refusals()

@@ -5,7 +5,6 @@ What one worker finds holds for all: nodes that would measure something else are
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 import uuid
@@ -137,16 +136,14 @@ class Prober:
         """Wait for all tasks; return whether they have ended before the launch was cancelled."""
         import ray
 
-        left = list(tasks)
-        for second in itertools.count():
+        left, seconds = list(tasks), 0
+        while left:
             _, left = ray.wait(left, num_returns=len(left), timeout=1)
-            if not left:
-                return True
-            if self.cancelled():
+            if left and self.cancelled():
                 return False
-            if second == PATIENCE_SECONDS:
+            if left and (seconds := seconds + 1) == PATIENCE_SECONDS:
                 self.say(waits)
-        raise AssertionError
+        return True
 
     def _answer(self, task: Any, node: Node | None, report: str | None) -> Found | None:
         """Return what a task answers; None where its node has died.

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from search.cluster.base import Cluster
+from search.cluster.capacity import asked
 from search.launch import sharing
 from search.launch.plan import Plan
 from search.space.parameters import Params, active
@@ -100,8 +101,10 @@ def _phase(phase: Phase) -> str:
 
 
 def _cluster(cluster: Cluster) -> str:
-    each = ", ".join(f"{amount:g} {name}" for name, amount in cluster.resources.items())
+    each = asked(cluster)
     if cluster.runner == "inline":
         return f"{cluster.where()}; {each} for it"
     at_once = f"{cluster.concurrency} at once" if cluster.concurrency else "as many at once as fit"
+    if cluster.max_concurrency:
+        at_once = f"up to {cluster.max_concurrency} at once, as nodes come"
     return f"{cluster.where()}; {each} for each trial, {at_once}"

@@ -11,7 +11,7 @@ from search.cluster import autoscaler, connection
 from search.cluster.base import ClusterError
 from search.cluster.capacity import Node
 from search.cluster.connection import RayConnection, session_finding
-from search.cluster.spec import Address
+from search.cluster.spec import Address, Local
 
 Connect = Callable[..., RayConnection]
 
@@ -94,6 +94,20 @@ def test_the_time_that_was_given_holds_where_it_is_longer(connect: Connect) -> N
 def test_the_end_of_the_time_is_said(connect: Connect, fields: dict[str, object], wait: float, message: str) -> None:
     with pytest.raises(ClusterError, match=message):
         connect([1], **fields).wait_for_room(wait, cancelled=no, say=print)
+
+
+def test_this_machine_is_not_waited_for(machine: Machine) -> None:
+    machine.last = [1]
+    with pytest.raises(ClusterError, match=r"no node has .* \(2 CPU\); the nodes have: 1 CPU, 0 GPU$"):
+        RayConnection(Local(cpus_per_trial=2), "", lambda: True).wait_for_room(1000.0, cancelled=no, say=print)
+
+
+def test_a_cluster_that_died_is_asked_for_nothing(machine: Machine) -> None:
+    machine.last = [1]
+    found = RayConnection(Address(max_concurrency=2), "", lambda: False)
+    assert found.wait_for_room(0.0, cancelled=no, say=print)
+    found.release()
+    assert machine.asked == [2]
 
 
 def test_a_launch_that_is_cancelled_waits_no_longer(connect: Connect) -> None:

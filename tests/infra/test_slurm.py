@@ -1,0 +1,222 @@
+"""Studies as jobs of a real Slurm on two machines: requeued, cancelled, out of time, on a node that is lost.
+
+One of them runs on Ray. For the others the launch in the job runs its trials in its own process: what Slurm does to a
+job is the same, and Ray takes half a minute to start. Of trials, none may be lost and none repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.files import yaml
+from tests.infra.machines import Machine, poll
+from tests.infra.slurm import Slurm
+from tests.search.tiny import FIELDS, numbers, outcomes, params, states
+
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(400)]
+
+ROBUSTSEARCH = [sys.executable, "-m", "search.console"]
+FAKE_LAUNCH = f"""#!/bin/bash
+words=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --cluster) words+=(--cluster inline --storage "$(sed -n 's/^storage: //p' "$2")"); shift 2 ;;
+        *) words+=("$1"); shift ;;
+    esac
+done
+exec {sys.executable} -m search.console "${{words[@]}}"
+"""
+FAKE_RAY = f"""#!{sys.executable} -S
+import signal, socket, sys
+ports = [word.removeprefix("--port=") for word in sys.argv if word.startswith("--port=")]
+if ports:
+    listening = socket.create_server(("", int(ports[0])))
+signal.pause()
+"""
+
+
+class Study:
+    """A study of its own name, and the commands that a person types on the machines."""
+
+    def __init__(self, slurm: Slurm, folder: Path, name: str, trials: int, epochs: int, **cluster: Any) -> None:
+        self.slurm, self.folder, self.name, self.trials = slurm, folder, name, trials
+        self.root = folder / "runs"
+        self.root.mkdir(exist_ok=True)
+        self.own = self.root / name
+        study = {**FIELDS, "name": name, "budget": {"trials": trials}, "recipe": {**FIELDS["recipe"], "epochs": epochs}}
+        (folder / f"{name}.yaml").write_text(yaml.dump_yaml(study))
+        fields = {
+            "kind": "slurm",
+            "storage": str(self.root),
+            "allow_local_storage": True,
+            "time": "00:30:00",
+            **cluster,
+        }
+        (folder / f"{name}-slurm.yaml").write_text(yaml.dump_yaml(fields))
+
+    def run(self, *words: str, on: Machine | None = None, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; `check` is the exit code that it must have."""
+        done = (on or self.slurm.head).run([*ROBUSTSEARCH, *words], cwd=self.folder, check=False, timeout=350)
+        said = f"{words}: {done.returncode}\n{done.stdout}{done.stderr}{self.log()}"
+        assert check is None or done.returncode == check, said
+        return done
+
+    @property
+    def launch(self) -> tuple[str, ...]:
+        return "launch", f"{self.name}.yaml", "--cluster", f"{self.name}-slurm.yaml"
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        return self.name, "--storage", str(self.root)
+
+    def submit(self) -> str:
+        """Submit the study, and return the id of its job."""
+        return self.run(*self.launch, "--detach").stdout.strip()
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("status", *self.stored, "--json").stdout)
+        return found
+
+    def log(self) -> str:
+        return "".join(path.read_text(errors="replace") for path in sorted(self.own.glob("carrier/*.log")))
+
+    def wait_outcomes(self, count: int) -> dict[str, bytes]:
+        """Wait until trials have ended, and return what they left."""
+        poll(lambda: len(outcomes(self.own)) >= count, f"{count} trials of {self.name}: {self.log()}", 250)
+        return outcomes(self.own)
+
+    def check(self, before: dict[str, bytes]) -> None:
+        """Require that all trials are complete, each once, and that what had ended before was not touched."""
+        after = outcomes(self.own)
+        assert states(self.own) == {"complete": self.trials}
+        assert list(after) == numbers(self.trials)
+        assert {number: after[number] for number in before} == before, "a trial that had ended was run again"
+        assert sorted(params(self.own)) == numbers(self.trials)
+
+
+@pytest.fixture
+def without_ray(tmp_path: Path) -> dict[str, Any]:
+    """The fields of a cluster whose jobs run their trials in the process of the launch."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in (("ray", FAKE_RAY), ("robustsearch", FAKE_LAUNCH)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    return {"setup": [f"export PATH={programs}:$PATH"]}
+
+
+def test_a_job_that_is_cancelled_or_left_alone_loses_nothing(
+    slurm: Slurm, tmp_path: Path, without_ray: dict[str, Any]
+) -> None:
+    study = Study(slurm, tmp_path, "left", 6, 150, **without_ray)
+    following = slurm.head.start(
+        [*ROBUSTSEARCH, *study.launch], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    study.wait_outcomes(1)
+    following.send_signal(signal.SIGINT)
+    said = following.communicate(timeout=60)[0]
+    assert following.returncode == 130, said
+    job = study.status()["job"]
+    assert f"job {job['id']} (slurm) goes on" in said
+    assert job["state"]["phase"] == "running"
+    before = study.wait_outcomes(2)
+    slurm.head.run(["scancel", job["id"]])
+    ended = slurm.wait_state(job["id"], "CANCELLED", "COMPLETED")
+    assert ended["JobState"] == "CANCELLED"
+    assert study.status()["job"]["state"]["reason"] == "cancelled"
+    done = study.run(*study.launch)
+    assert "submitted as job" in done.stderr
+    study.check(before)
+
+
+def test_a_job_is_stopped_at_once_or_after_saving_and_taken_out_of_the_queue(
+    slurm: Slurm, tmp_path: Path, without_ray: dict[str, Any]
+) -> None:
+    study = Study(slurm, tmp_path, "stopped", 8, 150, **without_ray)
+    job = study.submit()
+    before = study.wait_outcomes(1)
+    assert "running trials save" in study.run("stop", *study.stored).stderr
+    assert slurm.wait_state(job, "FAILED")["ExitCode"] == "130:0", "the code of a launch that was stopped"
+
+    slurm.head.run(["sbatch", "--nodes=2", "--exclusive", "--job-name=busy", "--wrap", "sleep 600"])
+    poll(lambda: set(slurm.states().values()) == {"alloc"}, "busy nodes")
+    queued = study.submit()
+    assert "job " + queued in study.run(*study.launch, "--detach").stderr, "a second launch finds the job"
+    poll(lambda: "(" in study.status()["job"]["text"], "the reason")
+    text = study.status()["job"]["text"]
+    assert text.startswith(f"job {queued} (slurm): queued in partition main (")
+    assert text.endswith(", 00:00"), text
+    assert f"cancelled job {queued} (slurm), which was queued" in study.run("stop", *study.stored).stderr
+    slurm.head.run(["scancel", "--name=busy"])
+
+    slurm.wait_state(queued, "CANCELLED")
+    again = study.submit()
+    before |= study.wait_outcomes(len(before) + 1)
+    assert f"cancelled job {again}" in study.run("stop", *study.stored, "--now").stderr
+    slurm.wait_state(again, "CANCELLED")
+    poll(lambda: "driver" not in study.status() or study.status()["driver"] is None, "its end")
+    assert study.run(*study.launch).returncode == 0
+    study.check(before)
+
+
+def test_a_time_limit_and_a_lost_node_lose_nothing(slurm: Slurm, tmp_path: Path, without_ray: dict[str, Any]) -> None:
+    busy = slurm.head.run("sbatch --parsable --nodelist=n1 --cpus-per-task=3 --wrap 'sleep 600'").stdout.strip()
+    slurm.wait_state(busy, "RUNNING")
+    limits = {"time": "00:01:00", "save_seconds": 30}
+    short = Study(slurm, tmp_path, "short", 12, 300, **limits, **without_ray)
+    lost = Study(slurm, tmp_path, "lost", 6, 150, cpus_per_node=4, **without_ray)
+    limited, moved = short.submit(), lost.submit()
+    assert slurm.wait_state(moved, "RUNNING")["NodeList"] == "n2"
+    of_lost = lost.wait_outcomes(2)
+    slurm.machines["n2"].kill()
+    of_short = outcomes(short.own)
+    slurm.head.run(["scancel", busy])
+    assert lost.run(*lost.launch).returncode == 0
+    lost.check(of_lost)
+    assert slurm.job(moved)["Restarts"] == "1"
+    assert "took over the study from" in lost.log()
+    assert short.run(*short.launch).returncode == 0
+    short.check(of_short)
+    assert int(slurm.job(limited)["Restarts"]) >= 1, "it ran longer than its time"
+    assert "requeued to resume" in short.log()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"partition": "nowhere"}, "Slurm knows no such `partition`"),
+        ({"partition": "shut"}, "the partition shut is down"),
+        ({"time": "2-00:00:00"}, "time: 2-00:00:00 is over the limit of the partition main, 1:00:00"),
+        ({"nodes": 9}, "no node of the partition has what is asked for"),
+        ({"gpus_per_node": "h100:1"}, "no node of the partition has what is asked for"),
+        ({"extra": ["--constraint=nothing"]}, "no node has the feature"),
+        ({"extra": ["--bogus"]}, "unrecognized option"),
+    ],
+)
+def test_what_slurm_would_refuse_is_said_before_anything_is_submitted(
+    slurm: Slurm, tmp_path: Path, fields: dict[str, Any], said: str
+) -> None:
+    study = Study(slurm, tmp_path, "refused", 1, 4, **fields)
+    assert said in study.run(*study.launch, check=6).stderr
+    assert said in study.run("doctor", "--cluster", "refused-slurm.yaml", check=6).stdout
+    assert slurm.head.run(["squeue", "--noheader"]).stdout == ""
+
+
+def test_a_study_on_ray_is_requeued_in_the_middle(slurm: Slurm, tmp_path: Path) -> None:
+    study = Study(slurm, tmp_path, "rays", 6, 150, nodes=2, cpus_per_node=2)
+    job = study.submit()
+    before = study.wait_outcomes(2)
+    slurm.head.run(["scontrol", "requeue", job])
+    done = study.run(*study.launch, on=slurm.machines["n2"])
+    assert f"job {job} (slurm) runs this study already" in done.stderr
+    assert slurm.job(job)["Restarts"] == "1"
+    study.check(before)
+    for machine in slurm.machines:
+        assert machine.run("ls -d /tmp/rs-*", check=False).stdout == "", "Ray's files are gone with the job"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from search.cli.root import answer
+from search.files import interrupts
 from search.files.messages import say
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ def render(plan: Plan, directory: Path, as_json: bool) -> None:
 
 def detach(plan: Plan, as_json: bool) -> None:
     """Submit, and say how the job is watched and ended."""
+    from search.cluster.watchdog import Interrupt
     from search.launch import carry
 
-    job = carry.submit(plan, say)
+    with Interrupt(signal=interrupts.noted()).caught():  # Until the job is recorded.
+        job = carry.submit(plan, say)
     commands = carry.commands(plan.storage)
     facts = {"study": plan.spec.name, "job": asdict(job), "next": list(commands)}
     answer(as_json, facts, lambda: print(job.id))

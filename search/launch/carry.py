@@ -72,8 +72,8 @@ def submit(plan: Plan, say: Say) -> Job:
     driver_lock.refuse_second(plan.storage)
     plan.storage.write(paths.SUBMITTED, study_file.dump(plan.spec).encode())
     job = Job(carrier_of(plan).submit(), time.time(), plan.cluster.recorded())
-    job.write(plan.storage)
     say(f"submitted as job {job.id} ({job.kind})")
+    job.write(plan.storage)
     return job
 
 

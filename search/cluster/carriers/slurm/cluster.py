@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -306,9 +307,9 @@ class SlurmCarrier(Carrier):
             "RS_TEMP": (cluster.temp or "/tmp").rstrip("/"),
             "RS_MARK": f"{self._folder}/nodes" if self._folder else "",
             "RS_THREADS": str(cluster.cpus_per_trial),
-            "RS_START_TIMEOUT": str(getattr(cluster, "start_timeout", 600)),
+            "RS_START_TIMEOUT": str(math.ceil(cluster.start_timeout)),
             "RS_REQUEUES": str(cluster.requeues),
         }
-        words = [*self._study.words]
-        texts = {"study": self._study.study_yaml, "cluster": cluster.inner(self._study)}
+        words = ["--wait", str(WAIT_SECONDS), *self._study.words]
+        texts = {"study": self._study.study_yaml, "cluster": cluster.inner(self._study, nodes=cluster.nodes)}
         return script(self._options(), cluster.setup, variables, words, texts)

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from search.cluster.base import ACCELERATOR, ClusterError
 from search.cluster.capacity import Node, capacity
-from search.cluster.carriers.base import Carrier, Remote, State, Submission
+from search.cluster.carriers.base import WAIT_SECONDS, Carrier, Remote, State, Submission
 from search.cluster.carriers.slurm import commands, jobs
 from search.cluster.carriers.slurm.script import script
 from search.files.findings import Finding

@@ -23,9 +23,12 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-infra-tools: install
+infra-tools: $(VENV)/.infra
 	.ci/infra-tools
+
+$(VENV)/.infra: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[infra]'
+	touch $@
 
 launch: install
 	$(BIN)/robustsearch launch

@@ -174,8 +174,9 @@ class Machines:
         lines = [f"{machine.address} {machine.name}" for machine in self._all.values()]
         self._hosts.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
         switch = [*UNSHARE, "bash", "-c", f"ip link add br0 type bridge && ip link set br0 up && {WAIT}"]
-        self._switch, self._bridge = first_process(switch, self.folder / "switch.log")
+        self._switch: subprocess.Popen[str] | None = None
         try:
+            self._switch, self._bridge = first_process(switch, self.folder / "switch.log")
             for machine in self._all.values():
                 self.boot(machine)
         except BaseException:
@@ -202,7 +203,8 @@ class Machines:
         """End all machines, and remove the folder."""
         for machine in self._all.values():
             machine.close()
-        self._switch.communicate(timeout=30)
+        if self._switch is not None:
+            self._switch.communicate(timeout=30)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -54,6 +54,7 @@ def test_a_lost_machine_takes_its_processes_along_and_can_be_booted_again(machin
     assert machines["n2"].run("hostname").stdout == "n2\n"
 
 
+@pytest.mark.usefixtures("machines")
 def test_nothing_is_left_of_machines_whose_process_is_killed() -> None:
     code = (
         "import os, sys; from tests.infra.machines import Machines\n"

@@ -59,7 +59,7 @@ class Nodes:
         known = set(psutil.pids())
         command = [*before, self._python, "-m", "ray.scripts.scripts", "start", *arguments]
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=120, cwd=self.folder
+            command, env=self.environment, capture_output=True, text=True, timeout=240, cwd=self.folder
         )
         assert done.returncode == 0, done.stdout + done.stderr
         for pid in set(psutil.pids()) - known:

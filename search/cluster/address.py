@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from search.cluster import ray_start
 from search.cluster.auto import host_and_port, located
 from search.cluster.base import ClusterError
 from search.cluster.connection import RayCluster
@@ -83,7 +84,8 @@ class Address(RayCluster):
         return {"address": answering(self.address)}
 
     def starting(self) -> Callable[[], bool]:
-        return _answers(self.address)
+        answers = _answers(self.address)
+        return lambda: answers() and ray_start.joining_alive()
 
     def liveness(self, addressing: dict[str, Any]) -> Callable[[], bool]:
         return _answers(addressing["address"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ ALIVE = 0
 """The state of a living node, by Ray's protocol."""
 VITAL = ("gcs_server", "raylet")
 """The processes without which a node of Ray is dead."""
+_raylets: set[str] = set()
+"""The sockets of the raylets on this machine of which one is being connected to."""
 _again = threading.Event()
 """Set while the processes of a start that failed are ended."""
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -77,12 +80,37 @@ def join(arguments: dict[str, Any], folder: Path) -> Any:
 
     native: Any = _raylet
     client, until = native.GcsClient(address=arguments["address"]), time.monotonic() + LOOK_SECONDS
-    while not any(node.state == ALIVE for node in client.get_all_node_info(timeout=LOOK_SECONDS).values()):
+    while not (alive := [node for node in client.get_all_node_info(timeout=LOOK_SECONDS).values() if _alive(node)]):
         if signalled() or time.monotonic() > until:
             raise ConnectionError(f"no node of the cluster at {arguments['address']} is alive")
         time.sleep(0.5)
-    with _undisturbed(folder):
-        return ray.init(**arguments)
+    _raylets.update(node.raylet_socket_name for node in alive if accepts(node.raylet_socket_name))
+    try:
+        with _undisturbed(folder):
+            return ray.init(**arguments)
+    finally:
+        _raylets.clear()
+
+
+def _alive(node: Any) -> bool:
+    return bool(node.state == ALIVE)
+
+
+def joining_alive() -> bool:
+    """Return whether a raylet still answers that this process may be connecting to; Ray would end it after a minute."""
+    sockets = list(_raylets)
+    return not sockets or any(map(accepts, sockets))
+
+
+def accepts(path: str) -> bool:
+    """Return whether a process on this machine listens on a socket of the file system."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def starting_alive() -> Callable[[], bool]:

@@ -11,6 +11,7 @@ import numpy as np
 from search.results.compare.comparison import SURFACES, Comparison
 from search.results.compare.ranges import BOUNDS, Attained, depth
 from search.results.compare.runs import Run
+from search.results.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from search.results.plot import INK, SOFT, plain_axes, shown
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-"""Told apart by the colour-blind. Source: Okabe, Ito 2008, "Color universal design"."""
+_COLOURS = (BLUE, RED, GREEN, PURPLE, SKY, ORANGE, BLACK)
 _MARKERS = "osD^vP*"
 _LINES = ("-", "--", "-.", ":")
 

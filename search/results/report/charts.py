@@ -1,6 +1,6 @@
 """What the charts of a report share: colours that the colour-blind tell apart, markers, axes, texts that are no markup.
 
-A chart is a figure of plotly as plain data. Source of the colours: Okabe & Ito 2008, "Color universal design".
+A chart is a figure of plotly as plain data.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from search.files.messages import printable
 from search.results.exporters.base import number, one_line, percent_sparsity
+from search.results.palette import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
 from search.results.plot import Axis, sparsity_ticks
 from search.results.references.base import Row
 from search.results.table import PointRow
@@ -19,8 +20,7 @@ from trainables.metrics import SPARSITY
 
 Chart = dict[str, Any]
 
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#8c959f"
+GREY = "#8c959f"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from search.results import palette
 from search.results.confirmed import ConfirmedRow
 from search.results.plot import Axis
 from search.results.references.base import Row
 from search.results.references.tables import method
-from search.results.report import charts
 from search.results.report.charts import Chart, chart, interval, measure_axis, shown, title
 from search.results.report.gather import Gathered
 from search.results.table import PointRow
@@ -22,11 +22,11 @@ def field(found: Gathered) -> Chart | None:
         return None
     known, rows = found.reference.reference, found.reference.rows
     confirmed = [row for row in found.confirmed if row.complete]
-    hollow = {"symbol": "circle-open", "size": 8, "color": charts.BLUE, "line": {"width": 2}}
+    hollow = {"symbol": "circle-open", "size": 8, "color": palette.BLUE, "line": {"width": 2}}
     kinds: tuple[tuple[str, Sequence[PointRow | ConfirmedRow | Row], dict[str, Any]], ...] = (
-        (f"{known.name} ({known.split}, {known.attack})", rows, {"symbol": "triangle-up", "color": charts.PURPLE}),
+        (f"{known.name} ({known.split}, {known.attack})", rows, {"symbol": "triangle-up", "color": palette.PURPLE}),
         ("front: estimates (validation)", found.front, hollow),
-        ("confirmed (test)", confirmed, {"symbol": "square", "color": charts.GREEN}),
+        ("confirmed (test)", confirmed, {"symbol": "square", "color": palette.GREEN}),
     )
     data = [_trace(name, which, {"size": 9, **marker}) for name, which, marker in kinds if which]
     return chart(data, measure_axis(Axis(SPARSITY), [*found.points, *rows]), title("robust accuracy (%)"))

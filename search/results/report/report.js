@@ -50,7 +50,7 @@
     });
   });
 
-  // Print: charts as wide as the paper.
+  // Print: charts as wide as the paper, and all those of which the screen shows one at a time.
   let printing = false;
   window.addEventListener("beforeprint", () => {
     printing = true;
@@ -61,7 +61,14 @@
       all(".main-svg", place).forEach((svg) => svg.setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`));
     }
   });
+  window.addEventListener("beforeprint", () => all(".copy").forEach((place) => {
+    const figure = data.figures[place.dataset.figure];
+    const layout = { ...layoutOf(figure, false), width: 430, height: 320, autosize: false };
+    Plotly.newPlot(place, structuredClone(figure.data), layout, { staticPlot: true });
+    all(".main-svg", place).forEach((svg) => svg.setAttribute("viewBox", "0 0 430 320"));
+  }));
   window.addEventListener("afterprint", () => {
+    all(".copy").forEach((place) => Plotly.purge(place));
     for (const place of places) {
       place.style.aspectRatio = "";
       all(".main-svg", place).forEach((svg) => svg.removeAttribute("viewBox"));

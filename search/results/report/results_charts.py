@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from search.objectives import pareto
+from search.results import palette
 from search.results.plot import Axis, axes_of
 from search.results.report import charts
 from search.results.report.charts import Chart, chart, errors, hover, measure_axis, place, shown, title
@@ -20,11 +21,11 @@ _STYLES: dict[Kind, tuple[str, dict[str, Any]]] = {
     "infeasible": ("infeasible", {"symbol": "circle-open", "size": 7, "color": charts.GREY}),
     "warned": (
         "with a warning",
-        {"symbol": "triangle-up-open", "size": 8, "color": charts.RED, "line": {"width": 1.5}},
+        {"symbol": "triangle-up-open", "size": 8, "color": palette.RED, "line": {"width": 1.5}},
     ),
-    "invalid": ("invalid", {"symbol": "x-thin-open", "size": 8, "color": charts.RED, "line": {"width": 2}}),
-    "front": ("front", {"symbol": "circle", "size": 9, "color": charts.BLUE}),
-    "flagged": ("front, with a warning", {"symbol": "triangle-up", "size": 11, "color": charts.RED}),
+    "invalid": ("invalid", {"symbol": "x-thin-open", "size": 8, "color": palette.RED, "line": {"width": 2}}),
+    "front": ("front", {"symbol": "circle", "size": 9, "color": palette.BLUE}),
+    "flagged": ("front, with a warning", {"symbol": "triangle-up", "size": 11, "color": palette.RED}),
 }
 MOST_SECURITY_CURVES = 10
 _UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
@@ -52,7 +53,7 @@ def _front(found: Gathered, x: Axis, y: Axis) -> Chart:
                 trace["name"] += ", 95 % interval" if kind == "front" and y.interval(alike[0]) else ""
             data.append(trace)
     if y.measure == ROBUST_ACCURACY and x.measure != CLEAN_ACCURACY and front:
-        marker = {"symbol": "diamond-open", "size": 7, "color": charts.ORANGE, "line": {"width": 1.5}}
+        marker = {"symbol": "diamond-open", "size": 7, "color": palette.ORANGE, "line": {"width": 1.5}}
         data.append(_points(front, x, Axis(CLEAN_ACCURACY), "its clean accuracy", marker))
     notes = [] if front else [_note("no feasible point so far" if found.points else "no point measured so far")]
     return chart(data, measure_axis(x, found.points), measure_axis(y, found.points), annotations=notes, height=500)
@@ -63,7 +64,7 @@ def _edge(front: Sequence[PointRow], x: Axis, y: Axis) -> dict[str, Any]:
     places = [(x.at(row), y.at(row)) for row in front]
     edge = [at for at, best in zip(places, pareto.nondominated(places), strict=True) if best]
     edge.insert(0, (min(0.0, edge[0][0]), edge[0][1]))
-    line = {"shape": "vh", "width": 1.2, "color": charts.SKY}
+    line = {"shape": "vh", "width": 1.2, "color": palette.SKY}
     across, up = ([round(value, 6) for value in values] for values in zip(*edge, strict=True))
     return {"type": "scatter", "mode": "lines", "x": across, "y": up, "line": line, "hoverinfo": "skip", **_UNNAMED}
 
@@ -104,8 +105,8 @@ def confirmed(found: Gathered) -> Chart | None:
         "y": [v for row in rows for v in (100 * row.estimate, 100 * row.robust_accuracy, None)],
     }
     kinds: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("estimate of the search", "estimate", {"symbol": "circle-open", "color": charts.BLUE, "line": {"width": 2}}),
-        ("confirmed on the test split", "robust_accuracy", {"symbol": "square", "color": charts.GREEN}),
+        ("estimate of the search", "estimate", {"symbol": "circle-open", "color": palette.BLUE, "line": {"width": 2}}),
+        ("confirmed on the test split", "robust_accuracy", {"symbol": "square", "color": palette.GREEN}),
     )
     data: list[dict[str, Any]] = [joined | gaps | {"hoverinfo": "skip"} | _UNNAMED]
     for side, (name, measure, marker) in zip((-apart, apart), kinds, strict=True):
@@ -185,7 +186,7 @@ def hypervolume(found: Gathered) -> list[tuple[str, Chart]]:
     }
     up = [0.0, *(round(each.hypervolume, 6) for each in found.progressed)]
     texts = ["start", *(f"after trial {each.trial}: {each.hypervolume:.4f}" for each in found.progressed)]
-    line = {"shape": "hv", "color": charts.BLUE, "width": 2}
+    line = {"shape": "hv", "color": palette.BLUE, "width": 2}
     drawn = {"type": "scatter", "mode": "lines", "y": up, "hovertext": texts, "hoverinfo": "text", "line": line}
     return [
         (name, chart([drawn | {"x": [0, *across]}], title(name), title("hypervolume") | {"rangemode": "tozero"}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from search.results import palette
 from search.results.curves import Curve
 from search.results.exporters.base import percent_sparsity
 from search.results.plot import Axis
@@ -18,9 +19,9 @@ MOST_SLICES = 9
 MOST_LINES = 400
 """How many dominated points are drawn in parallel coordinates, the last ones."""
 _WORK: dict[Work, tuple[str, str, str]] = {
-    "complete": ("complete trials: training", charts.BLUE, ""),
-    "stopped": ("stopped early", charts.ORANGE, "/"),
-    "failed": ("failed: wasted", charts.RED, "x"),
+    "complete": ("complete trials: training", palette.BLUE, ""),
+    "stopped": ("stopped early", palette.ORANGE, "/"),
+    "failed": ("failed: wasted", palette.RED, "x"),
 }
 
 
@@ -38,7 +39,7 @@ def importance(found: Gathered) -> Chart | None:
         "textposition": "auto",
         "textangle": 0,
         "hoverinfo": "skip",
-        "marker": {"color": charts.BLUE},
+        "marker": {"color": palette.BLUE},
     }
     names = [shown(path.removeprefix("recipe."), 32) for path in shares]
     x = title("importance (%)") | {"rangemode": "tozero"}
@@ -60,7 +61,7 @@ def _slice(found: Gathered, path: str, y: Axis, rows: Sequence[PointRow]) -> Cha
     axis = _parameter_axis(found, path, rows)
     kinds = (
         ([row for row in rows if not row.on_front], {"size": 5, "color": charts.FADED}),
-        ([row for row in rows if row.on_front], {"size": 8, "color": charts.BLUE, "symbol": "diamond"}),
+        ([row for row in rows if row.on_front], {"size": 8, "color": palette.BLUE, "symbol": "diamond"}),
     )
     data = [
         {
@@ -100,7 +101,7 @@ def parallel(found: Gathered) -> Chart | None:
     others = [row for row in rows if row.point not in front][-MOST_LINES:]
     drawn = (
         (others, {"width": 0.6, "color": "rgba(140,149,159,0.35)"}, "others"),
-        ([row for row in rows if row.point in front], {"width": 1.6, "color": charts.BLUE}, "on the front"),
+        ([row for row in rows if row.point in front], {"width": 1.6, "color": palette.BLUE}, "on the front"),
     )
     data = [_lines(alike, axes, measures, line, name) for alike, line, name in drawn if alike]
     names = [axis.name for axis in axes] + [measure.name for measure in measures]
@@ -223,8 +224,8 @@ def best_epoch(curve: Curve) -> EpochValues | None:
 
 _LINES = (
     ("accuracy", "trained on (attacked)", charts.GREY, "dot"),
-    ("clean_accuracy", "held back, clean", charts.ORANGE, "dash"),
-    ("robust_accuracy", "held back, attacked", charts.BLUE, "solid"),
+    ("clean_accuracy", "held back, clean", palette.ORANGE, "dash"),
+    ("robust_accuracy", "held back, attacked", palette.BLUE, "solid"),
 )
 
 
@@ -237,7 +238,7 @@ def _curve(parts: Sequence[Curve]) -> Chart:
         if any(value is not None for value in values):
             data.append(_line(epochs, percent(values), name, colour, dash))
     if tops := [(part, best) for part in parts if (best := best_epoch(part)) is not None]:
-        marker = {"symbol": "triangle-up", "size": 11, "color": charts.BLUE}
+        marker = {"symbol": "triangle-up", "size": 11, "color": palette.BLUE}
         places = {
             "x": [part.before + best.epoch - part.first for part, best in tops],
             "y": percent([best.robust_accuracy for _, best in tops]),
@@ -248,10 +249,10 @@ def _curve(parts: Sequence[Curve]) -> Chart:
     for values, name, dash in ((losses, "loss, trained on", "solid"), (held_back, "loss, held back", "dash")):
         if any(value is not None for value in values):
             rounded = [None if value is None else float(f"{value:.5g}") for value in values]
-            data.append(_line(epochs, rounded, name, charts.PURPLE, dash) | {"yaxis": "y2"})
+            data.append(_line(epochs, rounded, name, palette.PURPLE, dash) | {"yaxis": "y2"})
     measured = [(part.before + each.epoch - part.first, each.measured) for part in parts for each in part.partials]
     if measured:
-        marker = {"symbol": "star", "size": 9, "color": charts.GREEN}
+        marker = {"symbol": "star", "size": 9, "color": palette.GREEN}
         places = {"x": [at for at, _ in measured], "y": percent([each.robust_accuracy for _, each in measured])}
         data.append({"type": "scatter", "mode": "markers", "name": "partial measurement", "marker": marker, **places})
     starts = [part.before for part in parts if part.before]
@@ -288,9 +289,9 @@ def compute(found: Gathered) -> Chart | None:
         if (cost := found.costs.get(state)) is not None
     ]
     if measuring := sum(cost.measuring or 0.0 for cost in found.costs.values()):
-        bars.insert(1, ("complete trials: measuring, loading, saving", charts.SKY, "-", 0, measuring))
+        bars.insert(1, ("complete trials: measuring, loading, saving", palette.SKY, "-", 0, measuring))
     if shared:
-        bars.append(("shared: trained once, used again", charts.GREEN, ".", shared, 0.0))
+        bars.append(("shared: trained once, used again", palette.GREEN, ".", shared, 0.0))
     data = [
         {
             "type": "bar",

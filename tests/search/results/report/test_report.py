@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from search.results import report
+from search.results.curves import Curve
 from search.results.exporters import EXPORTERS
 from search.results.study import Study
 from search.testing.exporters import HOSTILE, hostile_table
 from tests.search import browser, factories
 from tests.search.confirmations import make_confirmed_study
 from trainables.core.errors import RobustsearchError
+from trainables.store.curves import EpochValues
 
 SECTIONS = [
     *("front", "confirmed", "tables", "hypervolume", "parameters"),
@@ -256,6 +258,28 @@ def test_a_click_shows_the_trial_a_heading_sorts_and_a_phone_has_no_bar(tmp_path
     assert found["hash"] == "#t0.1"
     assert found["other"] == "t0.0 of trial 0"
     assert found["beyond"] == 0
+
+
+@pytest.mark.slow
+def test_on_paper_the_curves_of_all_trials_are_drawn(
+    tmp_path: Path, confirmed: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the screen one selects them."""
+    epochs = tuple(EpochValues(at, 1 / at, 0.5, 0.1, 0.1) for at in (1, 2, 3))
+    monkeypatch.setattr(
+        Study, "curves", lambda self, trial: [Curve(0, "train", "key", "synthetic", trial, 0, 0, 3, 100, 0, epochs, ())]
+    )
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", report.render(confirmed))
+    (tmp_path / "page.html").write_text(
+        text.replace("</body>", '<script>window.dispatchEvent(new Event("beforeprint"));</script></body>')
+    )
+    page = browser.opened(tmp_path / "page.html", tmp_path / "profile")
+    assert page.console == []
+    trials = [option.text for option in page.all("option")]
+    assert len(trials) > 1
+    drawn = page.classed("copy")
+    assert len(drawn) == len(trials)
+    assert all("trained on" in each.text for each in drawn)
 
 
 def test_a_study_that_changes_while_it_is_read_still_has_a_page(

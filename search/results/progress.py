@@ -15,6 +15,7 @@ from search.results.exporters.base import percent_sparsity
 from search.store.live import DriverState, Live, RunningTrial
 from search.store.records import Records
 from trainables.core.measures import wilson
+from trainables.store.flags import questioned
 from trainables.store.records import Outcome, Point
 
 LONG_SILENCE = 60.0
@@ -173,8 +174,9 @@ def forecast(
 
 
 def most_robust(front: Sequence[Point]) -> Point | None:
-    """Return the most robust point of a front, of equal ones the sparsest."""
-    return max(front, key=lambda point: (point.robust_accuracy, point.sparsity), default=None)
+    """Return the most robust point of a front, of equal ones the sparsest, whose accuracy no flag questions."""
+    points = [point for point in front if not questioned(point.flags)]
+    return max(points, key=lambda point: (point.robust_accuracy, point.sparsity), default=None)
 
 
 def duration(seconds: float) -> str:

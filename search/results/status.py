@@ -11,7 +11,7 @@ from search.results.exporters.base import percent_sparsity
 from search.store.confirmations import DamagedConfirmation
 from search.store.records import Damaged
 from trainables.models.share import Share
-from trainables.store.flags import FLAGS
+from trainables.store.flags import FLAGS, questioned
 
 if TYPE_CHECKING:
     from search.results.progress import Snapshot
@@ -177,7 +177,8 @@ def said(answer: Answer) -> str:
 
 
 def _best(front: list[PointRow], knee: PointRow | None) -> dict[str, PointRow]:
-    """Return the points that are best at something, by what they are best at."""
+    """Return the points that are best at something, by what they are best at, of those that no flag questions."""
+    front = [row for row in front if not questioned(row.flags)]
     wanted: dict[str, tuple[list[PointRow], Callable[[PointRow], float]]] = {
         "most robust": (front, lambda row: row.robust_accuracy),
         "most accurate": (front, lambda row: row.clean_accuracy),
@@ -188,7 +189,7 @@ def _best(front: list[PointRow], knee: PointRow | None) -> dict[str, PointRow]:
         "sparsest": (front, lambda row: row.sparsity),
     }
     best = {name: max(rows, key=value) for name, (rows, value) in wanted.items() if rows}
-    return {**best, **({"knee of the front": knee} if knee else {})}
+    return {**best, **({"knee of the front": knee} if knee and not questioned(knee.flags) else {})}
 
 
 def _brief(row: PointRow) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from search.launch.driver import Driver
-from search.results.progress import Snapshot, activity, forecast, line, lines, trial_line
+from search.results.progress import Snapshot, activity, forecast, line, lines, most_robust, trial_line
+from search.results.status import status
 from search.results.study import Study
 from search.store import driver_lock
 from search.store.live import Header, Writer
@@ -150,3 +151,18 @@ def test_the_time_left_counts_what_running_trials_have_done(
     arguments: tuple[object, ...], found: tuple[object, object]
 ) -> None:
     assert forecast(*arguments) == found  # type: ignore[arg-type]
+
+
+def test_a_point_that_a_flag_questions_is_not_the_best(driver: Driver) -> None:
+    masked = point(0, robust_accuracy=0.99, sparsity=0.96, flags=("zero_gradient",))
+    warned = point(1, robust_accuracy=0.8, sparsity=0.97, flags=("dead_layer",))
+    assert most_robust([masked, point(robust_accuracy=0.7), warned]) == warned
+    assert most_robust([masked]) is None
+    finish(driver, 4, masked, warned)
+    study = Study(driver.records)
+    assert "zero_gradient" in {flag for row in study.front() for flag in row.flags}
+    best = study.progress().best
+    assert best is not None
+    assert best == driver.snapshot().best
+    assert (best.robust_accuracy, best.flags) == (warned.robust_accuracy, ("dead_layer",))
+    assert {row.flags for row in status(study).best.values()} <= {(), ("dead_layer",)}

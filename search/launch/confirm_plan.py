@@ -217,6 +217,7 @@ def plan(
             f"{rows[0].point}; launch the study under another --name to train them again"
         )
     if resolved.this_machine:
+        study.spec.data.check_test()
         located = study.spec.data.located()
         study.records.spec = study.spec.model_copy(update={"data": located})
     code_paths(resolved, study.spec.plugins)

@@ -81,7 +81,16 @@ class Data(Spec):
         Raises:
             DataError: files are missing (the message says which, and where) or damaged, or there is no test split.
         """
-        raise DataError(f"the data set {self.kind} has no test split; define `read_test` to confirm results on one")
+        raise DataError(_no_test_split(self.kind))
+
+    def check_test(self) -> None:
+        """Refuse a data set that has no test split, or whose test files are missing on this machine; nothing is read.
+
+        Raises:
+            DataError: with what is missing.
+        """
+        if type(self).read_test is Data.read_test:
+            raise DataError(_no_test_split(self.kind))
 
     def training_files(self) -> tuple[Path, ...]:
         """Return the files that `read_training` reads; its result is cached until one of them changes.
@@ -131,3 +140,7 @@ def wrong_sizes(spec: Data, images: int) -> tuple[str, str] | None:
     if spec.limit is not None and spec.limit > left:
         return "limit", f"limit: {spec.limit}, but only {left} images are left after the validation split"
     return None
+
+
+def _no_test_split(kind: str) -> str:
+    return f"the data set {kind} has no test split; define `read_test` to confirm results on one"

@@ -116,6 +116,11 @@ class FileData(Data):
     def read_test(self) -> Arrays:
         return self.read("test")
 
+    def check_test(self) -> None:
+        super().check_test()
+        if not self.download and _look(self.roots(), self.layouts(), "test") is None:
+            raise MissingData(_missing(self, "test", downloadable=self.fetcher() is not None))
+
     def training_files(self) -> tuple[Path, ...]:
         return self.find("train")[2]
 

@@ -27,8 +27,10 @@ from tests.integration.waiting import wait_for
 from tests.search.command import run
 from tests.search.tiny import FIELDS
 from trainables import models
-from trainables.core.errors import ExitCode, RobustsearchError, SpecError, StorageError
+from trainables.core.errors import DataError, ExitCode, RobustsearchError, SpecError, StorageError
 from trainables.data import tensors
+from trainables.data.base import Data
+from trainables.data.digits import Digits
 from trainables.data.heldout import load_test
 from trainables.measure import confirm
 from trainables.measure.evaluate import unpack_verdicts
@@ -274,6 +276,17 @@ def test_what_cannot_be_confirmed_is_refused(
 ) -> None:
     with pytest.raises(error, match=says):
         plan("tiny", **{"cluster": "inline", "storage": searched, **options})
+
+
+def test_data_without_a_test_split_are_refused_before_anything_starts(
+    searched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Digits, "read_test", Data.read_test)
+    with pytest.raises(DataError, match="the data set digits has no test split; define `read_test`"):
+        plan("tiny", cluster="inline", storage=searched, attack="pgd")
+    said = run("confirm", "tiny", "--storage", searched, "--cluster", "inline", "--attack", "pgd", "--dry-run")
+    assert said.exit_code == ExitCode.BAD_INPUT
+    assert "has no test split" in said.stderr
 
 
 def test_more_examples_than_there_are_is_bad_input(storage: Path) -> None:

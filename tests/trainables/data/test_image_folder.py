@@ -206,3 +206,12 @@ def test_a_root_that_cannot_be_written_down_is_refused(root: Path) -> None:
     root.rename(odd)
     with pytest.raises(DataError, match=r"odd\\udcff: a folder's name has characters that cannot be written"):
         ImageFolder(root=str(odd)).located()
+
+
+def test_a_folder_without_test_images_has_nothing_to_confirm_on(root: Path) -> None:
+    spec = ImageFolder(root=str(root), validation=6)
+    with pytest.raises(DataError, match=r"(?s)no test files in .*<class>/ with images"):
+        spec.check_test()
+    write_classes(root / "test", made(6, COLOUR, 2, classes=3))
+    spec.check_test()
+    assert len(load_test(spec)) == 6

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from search.results.bootstrap import DRAWS
 from search.results.confirmed import Accuracy, ConfirmedRow, Network, rows, sets
 from search.results.study import Study
 from search.results.table import columns
@@ -133,3 +136,78 @@ def test_columns_are_values_and_json_able(study: Study) -> None:
     assert [field.name for field in columns(ConfirmedRow)] == table.schema.names[:-3]
     assert {"params", "measured", "attacks", "curve", "corruptions", "replicates"}.isdisjoint(table.schema.names)
     assert json.loads(json.dumps(table.to_pylist(), allow_nan=False))[0]["point"] == study.confirmed()[0].point
+
+
+def stored(study: Study) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return clean and robust verdicts (examples,) and the sparsity by point and seed, as numpy reads the files."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for path in Path(study.records.storage.location).glob("confirm/*/*/*.json"):
+        result = json.loads(path.read_text())
+        one = found.setdefault(result["point"], {}).setdefault(result["seed"], {"broken": np.zeros(EXAMPLES, bool)})
+        attacked, correct = (
+            np.unpackbits(np.array([int(pair, 16) for pair in textwrap.wrap(result[name], 2)], np.uint8))[:EXAMPLES] > 0
+            for name in ("attacked", "correct")
+        )
+        if result["attack"] == "clean":
+            one.update(clean=correct, sparsity=1 - result["nonzero"] / result["prunable"])
+        elif result["distances"] is not None:
+            one["broken"] |= np.array(result["distances"]) <= 0.1
+        elif result["eps"] <= 0.1:
+            one["broken"] |= attacked & ~correct
+    return found
+
+
+def interval(correct: int) -> list[float]:
+    """Return the two true shares p whose distance to the observed share is 1.96 times sqrt(p (1 - p) / n)."""
+    share, z2 = correct / EXAMPLES, 1.959963984540054**2 / EXAMPLES
+    return sorted(np.roots([1 + z2, -(2 * share + z2), share**2]).real)
+
+
+def test_the_table_agrees_with_numpy_on_the_stored_verdicts(study: Study) -> None:
+    """Nothing of the project is used but the files: the worst per example, means, intervals, what fell, the front."""
+    networks, estimates = stored(study), {row.point: row for row in study.front()}
+    table = study.table("confirmed").to_pylist()
+    assert len(table) == len(networks) >= 4
+    robust = {p: np.array([one["clean"] & ~one["broken"] for _, one in sorted(networks[p].items())]) for p in networks}
+    for row in table:
+        own = robust[row["point"]]
+        shares = own.mean(axis=1)
+        clean = [one["clean"].mean() for one in networks[row["point"]].values()]
+        assert row["robust_accuracy"] == shares[0]
+        assert row["robust_accuracy_mean"] == pytest.approx(shares.mean())
+        assert row["robust_accuracy_sd"] == pytest.approx(shares.std(ddof=1))
+        assert (row["clean_accuracy_mean"], row["clean_accuracy_sd"]) == pytest.approx(
+            (np.mean(clean), np.std(clean, ddof=1))
+        )
+        found = [row["robust_accuracy_low"], row["robust_accuracy_high"]]
+        assert found == pytest.approx(interval(int(own[0].sum())), abs=1e-9)
+        searched = estimates[row["point"]]
+        assert row["drop"] == pytest.approx(searched.measured.robust_correct / factories.EXAMPLES - shares[0])
+        assert row["rank"] == 1 + sum(other.mean() > own.mean() for other in robust.values())
+
+
+def test_the_probability_of_being_non_dominated_agrees_with_a_bootstrap_of_its_own(study: Study) -> None:
+    """Another generator, more draws, and dominance written out: equal within the error of two Monte Carlo estimates."""
+    networks, draws = stored(study), 4000
+    random = np.random.default_rng(20)
+    points = sorted(networks)
+    seeds = np.array([len(networks[p]) for p in points])
+    counts = np.zeros(len(points))
+    ties = [p for p in points if networks[p][0]["sparsity"] == networks[points[0]][0]["sparsity"]]
+    assert ties == points[:1], "no two points are equally sparse"
+    for _ in range(draws):
+        examples = random.integers(EXAMPLES, size=EXAMPLES)
+        drawn = []
+        for p, n in zip(points, seeds, strict=True):
+            chosen = [networks[p][seed] for seed in random.integers(n, size=n)]
+            robust = np.mean([(one["clean"] & ~one["broken"])[examples].mean() for one in chosen])
+            clean = np.mean([one["clean"][examples].mean() for one in chosen])
+            drawn.append((robust, chosen[0]["sparsity"], clean >= 0.75))
+        for at, (robust, sparsity, feasible) in enumerate(drawn):
+            beaten = [fits and r >= robust and s >= sparsity and (r > robust or s > sparsity) for r, s, fits in drawn]
+            counts[at] += feasible and not any(beaten)
+    shares = counts / draws
+    error = np.sqrt(np.maximum(shares * (1 - shares), 0.25 / draws) * (1 / draws + 1 / DRAWS))
+    found = {row["point"]: row["p_nondominated"] for row in study.table("confirmed").to_pylist()}
+    assert np.all(np.abs(np.array([found[p] for p in points]) - shares) <= 4 * error)
+    assert np.any((shares > 0.05) & (shares < 0.95)), "some point is not sure"

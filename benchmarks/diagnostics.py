@@ -1,22 +1,26 @@
 """Which networks the flags of a measurement tell apart, and what they cost.
 
 Planted networks that mask their gradients (`benchmarks.planted`) stand around a trained one; ordinary ones are trained
-here (`benchmarks.ordinary`) or taken from studies:
+here on several data sets (`benchmarks.ordinary`) or taken from studies. Each result is appended to a file of JSON
+lines, and what is in it is not measured again.
 
-    python -m benchmarks.diagnostics --seeds 1 --storage runs --studies quickstart --output diagnostics.md
+    python -m benchmarks.diagnostics measure --storage runs --studies quickstart --output diagnostics.jsonl
+    python -m benchmarks.diagnostics table diagnostics.jsonl
+    python -m benchmarks.diagnostics costs
 
-A network of at most twice the accuracy of chance counts as collapsed, not as ordinary.
+A network of at most twice the accuracy of chance counts as collapsed, not as ordinary. Networks of equal weights count
+once.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +28,24 @@ import torch
 from torch import nn
 
 from benchmarks import ordinary
+from benchmarks.ordinary import SETTINGS
 from benchmarks.planted import PLANTED
 from search.results.study import open_study
 from trainables import models
 from trainables.attacks.pgd import Pgd
 from trainables.data import tensors
-from trainables.data.digits import Digits
 from trainables.data.tensors import Split
 from trainables.measure import evaluate, sanity_checks
 from trainables.measure.evaluate import Measurement, measure
 from trainables.method.protocol import Protocol
 from trainables.recipes.trial import TrialSpec
+from trainables.store.flags import questioned
 from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Storage
 
-QUICK = Protocol(attack=Pgd(steps=20), eps=ordinary.EPS)
+EXAMPLES = 300
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,9 @@ class Subject:
     split: Split
 
     def judged(self, *, checked: bool = True) -> Measurement:
-        torch.manual_seed(0)
-        return measure(self.model, self.state, self.protocol, self.split, device="cpu", checked=checked)
+        with torch.random.fork_rng(devices=[]):  # The training of the next network draws on.
+            torch.manual_seed(0)
+            return measure(self.model, self.state, self.protocol, self.split, device="cpu", checked=checked)
 
 
 @dataclass
@@ -110,7 +117,7 @@ def costs(subjects: Iterable[Subject]) -> Iterator[str]:
             setattr(room, name, call)
 
 
-def of_study(storage: str, name: str) -> Iterator[Subject]:
+def of_study(storage: str, name: str, known: Container[str] = ()) -> Iterator[Subject]:
     """Yield the distinct networks of a study, as they were measured."""
     study = open_study(Storage(storage), name)
     stages, seen = Stages(study.records.storage), set()
@@ -118,81 +125,160 @@ def of_study(storage: str, name: str) -> Iterator[Subject]:
         spec = TrialSpec.model_validate(trial.spec)
         data = tensors.load(spec.data)
         for point in outcome.points if outcome else ():
-            if point.weights_sha256 not in seen:
-                seen.add(point.weights_sha256)
-                shape = {"shape": data.shape, "classes": data.classes, "mean": data.mean, "std": data.std}
-                model = models.build(spec.model, **shape, seed=spec.seed)
-                title = f"{name} t{trial.number}.{point.measure}"
-                yield Subject(title, model, stages.read(point.stage), spec.protocol, data.validation)
+            title = f"{name}: t{trial.number}.{point.measure}"
+            if point.weights_sha256 in seen or title in known or stages.find(point.stage) is None:
+                continue
+            seen.add(point.weights_sha256)
+            shape = {"shape": data.shape, "classes": data.classes, "mean": data.mean, "std": data.std}
+            model = models.build(spec.model, **shape, seed=spec.seed)
+            yield Subject(title, model, stages.read(point.stage), spec.protocol, data.validation)
 
 
-def trained(seeds: int, kinds: tuple[str, ...] = tuple(ordinary.KINDS)) -> Iterator[Subject]:
-    """Yield the ordinary networks that are trained here."""
-    data = tensors.load(Digits(validation=300))
-    for net in ordinary.networks(data, seeds, kinds):
-        yield Subject(net.name, net.model, net.state, QUICK, data.validation)
+def trained(name: str, seeds: int, kinds: tuple[str, ...] = (), known: Iterable[str] = ()) -> Iterator[Subject]:
+    """Yield the ordinary networks of a data set that are trained here."""
+    setting, prefix = SETTINGS[name], f"{name}: "
+    data = tensors.load(setting.data)
+    protocol = Protocol(attack=Pgd(steps=20), eps=setting.eps, examples=EXAMPLES)
+    names = {title.removeprefix(prefix) for title in known if title.startswith(prefix)}
+    for net in ordinary.networks(setting, data, seeds, kinds, known=names):
+        yield Subject(prefix + net.name, net.model, net.state, protocol, data.validation)
 
 
-def planted(base: Subject) -> Iterator[Subject]:
-    """Yield the planted networks around a trained one."""
-    for name, wrap in PLANTED.items():
-        model = wrap(base.state.into(copy.deepcopy(base.model)))
-        yield Subject(name, model, State.of(model), base.protocol, base.split)
+def base_of(name: str) -> Subject:
+    """Return the network of a data set that planted ones stand around."""
+    return next(subject for subject in trained(name, 1, (SETTINGS[name].base,)) if "adversarial" in subject.name)
 
 
-def planted_table(base: Subject) -> Iterator[str]:
-    """Yield what is said of each planted network."""
-    true = base.judged()
-    yield f"Around {base.name}: {100 * true.robust_correct.mean():.1f} % robust, flags {list(true.flags)}"
-    yield "\n| planted | measured % | status | flags |\n| --- | --- | --- | --- |"
-    found: Counter[str] = Counter()
-    for subject in planted(base):
-        result = subject.judged()
-        found[result.status] += 1
-        flags = ", ".join(result.flags)
-        yield f"| {subject.name} | {100 * result.robust_correct.mean():.1f} | {result.status} | {flags} |"
-    yield f"\n{found.total()} planted: {found['invalid']} invalid, {found['warn']} warned, {found['ok']} not flagged\n"
+def planted(name: str, known: Container[str] = ()) -> Iterator[Subject]:
+    """Yield the network that the planted ones of a data set stand around, and those."""
+    titles = {f"{name}, planted: {plant}": wrap for plant, wrap in PLANTED.items()}
+    if all(title in known for title in titles):
+        return
+    base = base_of(name)
+    for title, wrap in titles.items():
+        if title not in known:
+            model = wrap(base.state.into(copy.deepcopy(base.model)))
+            yield Subject(title, model, State.of(model), base.protocol, base.split)
 
 
-def ordinary_table(subjects: Iterable[Subject]) -> Iterator[str]:
-    """Yield the ordinary networks that are flagged, and the counts."""
-    yield "| ordinary | clean % | robust % | flags |\n| --- | --- | --- | --- |"
-    counts: Counter[str] = Counter()
-    for subject in subjects:
-        result = subject.judged()
-        chance = float(subject.split.y.bincount().max()) / len(subject.split)
-        collapsed = result.clean_correct.mean() <= 2 * chance
-        counts["collapsed" if collapsed else "ordinary"] += 1
-        # That weights are outside says nothing of robustness.
-        if (flags := [flag for flag in result.flags if flag != "weights_outside"]) and not collapsed:
-            counts["flagged"] += 1
-            shares = f"{100 * result.clean_correct.mean():.1f} | {100 * result.robust_correct.mean():.1f}"
-            yield f"| {subject.name} | {shares} | {', '.join(flags)} |"
-    yield f"\n{counts['ordinary']} ordinary networks, {counts['flagged']} flagged, {counts['collapsed']} collapsed\n"
+def measure_all(data: list[str], seeds: int, storage: str, studies: list[str], output: Path) -> None:
+    """Append what is missing to the file, and say what is flagged."""
+    known = {row["name"] for row in read(output)}
+    for name in studies:
+        for subject in of_study(storage, name, known):
+            _append(output, "ordinary", name, subject)
+    for name in data:
+        for subject in trained(name, seeds, known=known):
+            _append(output, "ordinary", name, subject)
+    for name in data:
+        for subject in planted(name, known):
+            _append(output, "planted", name, subject)
 
 
-def subjects(options: Namespace) -> Iterator[Subject]:
-    """Yield all ordinary networks that are asked for."""
-    for name in options.studies:
-        yield from of_study(options.storage, name)
-    yield from trained(options.seeds)
+def _append(output: Path, kind: str, group: str, subject: Subject) -> None:
+    began = time.process_time()
+    result = subject.judged()
+    row = {
+        "name": subject.name,
+        "kind": kind,
+        "group": group,
+        "weights_sha256": result.weights_sha256,
+        "examples": len(result.clean_correct),
+        "chance": float(subject.split.y.bincount().max()) / len(subject.split),
+        "clean": round(float(result.clean_correct.mean()), 4),
+        "robust": round(float(result.robust_correct.mean()), 4),
+        "status": result.status,
+        "flags": list(result.flags),
+        "seconds": round(time.process_time() - began, 2),
+    }
+    with output.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    print(f"{row['name']}: {row['clean']:.3f}, {row['robust']:.3f}, {row['status']} {result.flags}", flush=True)
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a file, none if it is not there."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def table(rows: list[Row]) -> Iterator[str]:
+    """Yield what is said of the planted networks, and of the ordinary ones."""
+    for kind, counts in (("planted", _planted), ("ordinary", _ordinary)):
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            if row["kind"] == kind:
+                groups.setdefault(row["group"], []).append(row)
+        total: Counter[str] = Counter()
+        titles, found = zip(*((name, counts(group)) for name, group in groups.items()), strict=True)
+        yield f"| {kind} | {' | '.join(found[0])} |"
+        yield "| --- |" + " --- |" * len(found[0])
+        for title, counted in zip(titles, found, strict=True):
+            total.update(counted)
+            yield f"| {title} | {' | '.join(map(str, counted.values()))} |"
+        yield f"| all | {' | '.join(str(total[name]) for name in found[0])} |\n"
+    yield "| flagged or collapsed, ordinary | clean % | robust % | flags |\n| --- | --- | --- | --- |"
+    for row in _distinct(rows):
+        if _flags(row):
+            what = f"{row['name']}{' (collapsed)' if _collapsed(row) else ''}"
+            yield f"| {what} | {100 * row['clean']:.1f} | {100 * row['robust']:.1f} | {', '.join(_flags(row))} |"
+
+
+def _planted(rows: list[Row]) -> dict[str, int]:
+    return {
+        "networks": len(rows),
+        "invalid": sum(row["status"] == "invalid" for row in rows),
+        "warned": sum(row["status"] == "warn" for row in rows),
+        "questioned": sum(questioned(row["flags"]) for row in rows),
+        "not flagged": sum(row["status"] == "ok" for row in rows),
+    }
+
+
+def _ordinary(rows: list[Row]) -> dict[str, int]:
+    distinct = _distinct(rows)
+    alive = [row for row in distinct if not _collapsed(row)]
+    return {
+        "measured": len(rows),
+        "distinct": len(distinct),
+        "collapsed": len(distinct) - len(alive),
+        "ordinary": len(alive),
+        "questioned": sum(questioned(row["flags"]) for row in alive),
+        "flagged otherwise": sum(bool(_flags(row)) and not questioned(row["flags"]) for row in alive),
+    }
+
+
+def _distinct(rows: list[Row]) -> list[Row]:
+    return list({row["weights_sha256"]: row for row in reversed(rows) if row["kind"] == "ordinary"}.values())[::-1]
+
+
+def _collapsed(row: Row) -> bool:
+    return bool(row["clean"] <= 2 * row["chance"])
+
+
+def _flags(row: Row) -> list[str]:
+    """Return the flags that say something of robustness or of accuracy: that weights are outside does not."""
+    return [flag for flag in row["flags"] if flag != "weights_outside"]
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1, help="of the networks that are trained here, 252 for each")
-    parser.add_argument("--storage", default="runs", help="where the studies are")
-    parser.add_argument("--studies", nargs="*", default=[], help="whose networks are ordinary ones, too")
-    parser.add_argument("--output", type=Path, help="the file to write")
-    options = parser.parse_args()
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("measure", help="append what is missing to a file")
+    one.add_argument("--data", nargs="*", default=list(SETTINGS), choices=SETTINGS, help="to train on")
+    one.add_argument("--seeds", type=int, default=1, help="of the networks that are trained here")
+    one.add_argument("--storage", default="runs", help="where the studies are")
+    one.add_argument("--studies", nargs="*", default=[], help="whose networks are ordinary ones, too")
+    one.add_argument("--output", type=Path, default=Path("diagnostics.jsonl"))
+    two = commands.add_parser("table", help="print what a file holds")
+    two.add_argument("file", type=Path)
+    three = commands.add_parser("costs", help="print what the checks cost")
+    three.add_argument("--data", nargs="*", default=list(SETTINGS), choices=SETTINGS)
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    base = next(subject for subject in trained(1, ("ReLU",)) if "adversarial" in subject.name)
-    lines = []
-    for line in chain(planted_table(base), costs([base]), [""], ordinary_table(subjects(options))):
-        lines.append(line)
+    if given.command == "measure":
+        measure_all(given.data, given.seeds, given.storage, given.studies, given.output)
+        return
+    for line in costs(map(base_of, given.data)) if given.command == "costs" else table(read(given.file)):
         print(line, flush=True)
-    if options.output:
-        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

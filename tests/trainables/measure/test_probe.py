@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.ordinary import EPS, networks
+from benchmarks.ordinary import EPS, SETTINGS, networks
 from benchmarks.planted import PLANTED
 from trainables.attacks.pgd import Pgd
 from trainables.data import tensors
@@ -46,7 +46,9 @@ def digits() -> TrainingData:
 
 @cache
 def robust() -> nn.Module:
-    return next(net for net in networks(digits(), 1, ("ReLU",)) if "adversarial, seed 0, 0 %" in net.name).model
+    return next(
+        net for net in networks(SETTINGS["digits"], digits(), 1, ("ReLU",)) if "adversarial, seed 0, 0 %" in net.name
+    ).model
 
 
 def judged(model: nn.Module, protocol: Protocol = PROTOCOL, state: State | None = None) -> Measurement:
@@ -88,7 +90,7 @@ def test_what_is_behind_the_planted_networks_is_not_flagged() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ReLU, tiny", "tanh", "GELU", "batch norm, dropout", "convolutions, max pooling"])
 def test_ordinary_networks_are_not_flagged(kind: str) -> None:
-    for net in networks(digits(), 1, (kind,)):
+    for net in networks(SETTINGS["digits"], digits(), 1, (kind,)):
         found = judged(net.model, state=net.state)
         collapsed = found.clean_correct.mean() < 0.3
         assert collapsed or found.flags == (), net.name

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 import search
 from search.cli import main
 from search.cluster import spec as cluster_spec
+from search.cluster.carriers.kubernetes.fields import Head, Volume, WorkerGroup
 from search.early_stopping import SCHEDULERS, Scheduler
 from search.results.confirmed import ConfirmedRow
 from search.results.exporters import EXPORTERS, TRACKERS
@@ -166,6 +167,9 @@ SPECS: list[tuple[str, str, type[Spec]]] = [
     (STUDY_FILE, "## Training", Training),
     (RECIPES_PAGE, "## Pruning", Pruning),
     (RECIPES_PAGE, "## Imitation", Imitation),
+    (CLUSTER_FILE, "#### Workers", WorkerGroup),
+    (CLUSTER_FILE, "#### Head", Head),
+    (CLUSTER_FILE, "#### Volumes", Volume),
 ]
 
 
@@ -329,12 +333,3 @@ def test_every_decision_is_listed_and_short() -> None:
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) < 30, path.name
         assert all(f"**{part}.**" in text for part in ("Context", "Decision", "Consequences")), path.name
-
-
-def test_what_is_not_built_is_no_command() -> None:
-    absent = re.search(r"## Not yet\n(.*?)\n## ", READABLE["README.md"], re.S)
-    assert absent
-    named = set(re.findall(r"`([a-z-]+)`", absent[1]))
-    assert {"kubernetes"} <= named
-    assert not named & set(main.commands)
-    assert not named & set(cluster_spec.CLUSTERS)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from search.cluster.address import Address
 from search.cluster.base import Cluster, ClusterError
 from search.cluster.carriers.job import Job
+from search.cluster.carriers.kubernetes import Kubernetes
 from search.cluster.carriers.ray_up import RayUp
 from search.cluster.carriers.slurm.cluster import Slurm
 from search.cluster.inline import Inline
@@ -37,6 +38,7 @@ CLUSTERS: Registry[Cluster] = Registry(
         "job": Job,
         "ray-up": RayUp,
         "slurm": Slurm,
+        "kubernetes": Kubernetes,
     },
 )
 
@@ -76,7 +78,7 @@ def load(path: str | Path | None) -> Cluster:
     if credentials.in_uri(str(path)):
         raise SpecError(f"--cluster: {credentials.ADVICE}")
     if str(path) in CLUSTERS and not os.path.exists(path):
-        return CLUSTERS[str(path)].model_validate({})
+        return _parse(Document(f"--cluster {path} without a file", {"kind": str(path)}))
     found = _find(path)
     if Path(path).name == str(path) and not Path(path).suffix and not os.path.exists(found):
         allowed = f"allowed: {', '.join(CLUSTERS)}{nearest(str(path), CLUSTERS)}"

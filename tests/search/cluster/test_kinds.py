@@ -16,10 +16,15 @@ from search.cluster.spec import CLUSTERS
 from tests.search.command import run
 from tests.search.tiny import FIELDS as TINY
 
+REQUIRED: dict[str, dict[str, Any]] = {
+    "kubernetes": {"image": "r:1", "workers": [{"cpus": 1, "memory": "1Gi", "max": 1}]},
+}
+"""The fields without which a kind cannot be."""
+
 
 @pytest.mark.parametrize("kind", CLUSTERS)
 def test_a_kind_describes_itself(kind: str) -> None:
-    cluster = CLUSTERS[kind].model_validate({})
+    cluster = CLUSTERS[kind].model_validate(REQUIRED.get(kind, {}))
     assert cluster.where()
     assert cluster.opening().endswith(" ...")
     assert cluster.runner in ("tune", "inline")

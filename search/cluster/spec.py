@@ -78,7 +78,7 @@ def load(path: str | Path | None) -> Cluster:
     if credentials.in_uri(str(path)):
         raise SpecError(f"--cluster: {credentials.ADVICE}")
     if str(path) in CLUSTERS and not os.path.exists(path):
-        return _parse(Document(f"--cluster {path} without a file", {"kind": str(path)}))
+        return _parse(Document(f"--cluster {path} names no file:", {"kind": str(path)}))
     found = _find(path)
     if Path(path).name == str(path) and not Path(path).suffix and not os.path.exists(found):
         allowed = f"allowed: {', '.join(CLUSTERS)}{nearest(str(path), CLUSTERS)}"

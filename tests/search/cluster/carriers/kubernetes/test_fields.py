@@ -53,7 +53,7 @@ def test_a_wrong_field_is_refused_in_words(fields: dict[str, Any], said: str, tm
 
 
 def test_the_kind_alone_is_no_cluster() -> None:
-    with pytest.raises(SpecError, match="--cluster kubernetes without a file: image: this key is required"):
+    with pytest.raises(SpecError, match="--cluster kubernetes names no file: image: this key is required"):
         spec.load("kubernetes")
 
 

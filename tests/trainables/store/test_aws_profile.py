@@ -17,7 +17,8 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "[work]\naws_access_key_id = B\naws_secret_access_key = HUSH\naws_session_token = T\n"
     )
     (tmp_path / "config").write_text(
-        "[default]\nregion = eu-1\n[profile work]\nregion = us-9\n[profile sso]\nsso_session = mine\n[profile bare]\nregion = x\n"
+        "[default]\nregion = eu-1\n[profile work]\nregion = us-9\n"
+        "[profile sso]\nsso_session = mine\n[profile bare]\nregion = x\n"
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))

@@ -17,7 +17,7 @@ START = "Generic S3 error: Error performing PUT https://h/b/a in 3ms"
          "</Code><Region>eu-central-1</Region></Error>", "in the region eu-central-1, and not in us-east-1"),
         (f"{START}, after 10 retries, max_retries: 10 - HTTP error: error sending request",
          "the server at https://h does not answer, after 10 retries"),
-        ("Generic GCS error: Error performing token request: Error performing GET http://169.254.169.254/compute", "no credentials"),
+        ("Generic GCS error: Error performing token request: GET http://169.254.169.254/compute", "no credentials"),
         (f"{START} - HTTP error: builder error", "allow_http: true"),
         ("something\n new\n\nDebug source:\nHUSH", "something new"),
     ],

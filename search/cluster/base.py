@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from search.files.findings import Finding
 from trainables.core.errors import ExitCode, RobustsearchError
 from trainables.core.spec import Spec
-from trainables.store.storage import Address
+from trainables.store.storage import Address, parsed_uri
 from trainables.store.storage_options import StorageOptions
 
 LEAST_GPU_SHARE = 1e-4
@@ -170,6 +170,16 @@ class Cluster(Spec):
     """Whether trials run on the machine of the launch, and read its files."""
     live_view: ClassVar[bool] = True
     """Whether a live panel may be drawn over the terminal while trials run."""
+
+    @field_validator("storage")
+    @classmethod
+    def _a_place(cls, storage: str | None) -> str | None:
+        if storage is not None and "://" in storage and not storage.startswith("file://"):
+            try:
+                parsed_uri(storage)
+            except RobustsearchError as error:
+                raise ValueError(str(error)) from None
+        return storage
 
     @field_validator("gpus_per_trial")
     @classmethod

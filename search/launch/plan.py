@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from trainables.data.base import Data, wrong_sizes
 from trainables.data.cache import already_described
 from trainables.data.files import MissingData
 from trainables.store.storage import Storage
+from trainables.store.storage_options import OPTIONS_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def plan(
     if isinstance(resolved, Remote):
         resolved.check_storage(str(named) if named else None)
     root = Storage(str(named or DEFAULT_STORAGE), resolved.storage_options)
-    notes: list[str] = []
+    notes = reached(root)
     spec, records = find(study, overrides, root, notes)
     if name is not None and name != spec.name:
         spec, records = spec.model_copy(update={"name": catalogue.check_name(name)}), None
@@ -103,6 +105,13 @@ def plan(
     check_writable(own)
     again = partial(plan, study, cluster, storage, overrides, name=name, trials=trials, allow_change=allow_change)
     return Plan(spec, resolved, own, records, effects, again, tuple(notes))
+
+
+def reached(storage: Storage) -> list[str]:
+    """Return how other commands reach an object store, if that is not what the environment says already."""
+    if storage.options is None or Storage(storage.location).options == storage.options:
+        return []
+    return [f"other commands reach this storage with {OPTIONS_VARIABLE}={shlex.quote(storage.options.words())}"]
 
 
 def find(

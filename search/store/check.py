@@ -167,6 +167,8 @@ def _remains(storage: Storage, key: str, *, wanted: bool) -> Iterator[Fault]:
     """Look for what nobody needs; `wanted` where a trial may be computing the stage, or will at the next launch."""
     folder = paths.stage(key)
     names = storage.names(folder)
+    if storage.local is None and not names:
+        return  # Some servers list a folder for a while after the last object in it was deleted.
     begun = [name for name in names if name.startswith(paths.PROGRESS)]
     if wanted:
         torn = [name for name in begun if not _readable(storage, f"{folder}/{name}")]

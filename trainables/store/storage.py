@@ -65,7 +65,7 @@ class Storage:
             self.options = None
 
     def _open_bucket(self) -> None:
-        scheme, name, self._prefix = _parsed(self.location)
+        scheme, name, self._prefix = parsed_uri(self.location)
         self.location = "/".join(part for part in (f"{scheme}://{name}", self._prefix) if part)
         from trainables.store.object_store import bucket
         from trainables.store.storage_options import StorageOptions
@@ -222,7 +222,7 @@ class Storage:
         return self._local.age(self._checked(path), now) if self._local else self._bucket.age(self._key(path), now)
 
 
-def _parsed(uri: str) -> tuple[str, str, str]:
+def parsed_uri(uri: str) -> tuple[str, str, str]:
     """Return scheme, bucket and prefix of a URI.
 
     Raises:

@@ -4,8 +4,9 @@
 
 The machines are namespaces (`tests/infra/machines.py`) on one disk. On `slurm`, a job on n2 and n3 is requeued,
 cancelled, or killed in its launch, or one of its machines is lost and booted again; n1 is the login node. On `address`,
-Ray runs on all three, and the driver is killed, n2 or n3 is lost, or n1 with the head and the driver. What has ended is
-launched again. Started again with the same folder, the loop resumes.
+Ray runs on all three, and the driver is killed, n2 or n3 is lost, or n1 with the head and the driver. `slurm-inline` is
+as `slurm`, but the launch in the job runs its trials in its own process, without Ray: many more losses in an hour. What
+has ended is launched again. Started again with the same folder, the loop resumes.
 
 At the end it prints what `benchmarks.kill_loop` prints, with losses by kind as `kills`.
 """
@@ -30,6 +31,7 @@ from benchmarks.kill_loop import CountedSearch
 from tests.infra.machines import Command, Machine, Machines, poll
 from tests.infra.ray_machines import PROGRAM, RayMachines
 from tests.infra.slurm import Slurm
+from tests.infra.without_ray import without_ray_programs
 
 SECONDS = 900
 """How long a loaded machine may take to start Ray and train an epoch."""
@@ -101,11 +103,15 @@ class OnSlurm(Losses):
             "cpus_per_trial": 1,
             "requeues": 1000,
             "extra": ["--exclude=n1"],
-            "setup": [f"export PYTHONPATH={Path(__file__).parents[2]}", f"export PATH={PROGRAM.parent}:$PATH"],
+            "setup": [f"export PYTHONPATH={Path(__file__).parents[2]}", f"export PATH={self._programs()}:$PATH"],
             "storage": str(folder / "runs"),
             "allow_local_storage": True,
         }
         (folder / "slurm.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in fields.items()))
+
+    def _programs(self) -> Path:
+        """Return the folder of the programs that the job starts."""
+        return PROGRAM.parent
 
     def _jobs(self) -> list[str]:
         return self._slurm.head.run(["squeue", "--noheader", "--format=%A"]).stdout.split()
@@ -150,6 +156,11 @@ class OnSlurm(Losses):
         return bool(found)
 
 
+class OnSlurmInline(OnSlurm):
+    def _programs(self) -> Path:
+        return without_ray_programs(self.folder / "programs")
+
+
 class OnAddress(Losses):
     kinds = ("driver", "machine", "head")
 
@@ -191,7 +202,7 @@ class OnAddress(Losses):
         self._ray.start()
 
 
-SEARCHES: dict[str, type[Losses]] = {"slurm": OnSlurm, "address": OnAddress}
+SEARCHES: dict[str, type[Losses]] = {"slurm": OnSlurm, "slurm-inline": OnSlurmInline, "address": OnAddress}
 
 
 def main() -> None:

@@ -18,28 +18,12 @@ import pytest
 from search.files import yaml
 from tests.infra.machines import Machine, poll
 from tests.infra.slurm import Slurm
+from tests.infra.without_ray import without_ray_programs
 from tests.search.tiny import FIELDS, numbers, outcomes, params, states
 
 pytestmark = [pytest.mark.infra, pytest.mark.timeout(400)]
 
 ROBUSTSEARCH = [sys.executable, "-m", "search.console"]
-FAKE_LAUNCH = f"""#!/bin/bash
-words=()
-while [ $# -gt 0 ]; do
-    case $1 in
-        --cluster) words+=(--cluster inline --storage "$(sed -n 's/^storage: //p' "$2")"); shift 2 ;;
-        *) words+=("$1"); shift ;;
-    esac
-done
-exec {sys.executable} -m search.console "${{words[@]}}"
-"""
-FAKE_RAY = f"""#!{sys.executable} -S
-import signal, socket, sys
-ports = [word.removeprefix("--port=") for word in sys.argv if word.startswith("--port=")]
-if ports:
-    listening = socket.create_server(("", int(ports[0])))
-signal.pause()
-"""
 
 
 class Study:
@@ -104,12 +88,7 @@ class Study:
 @pytest.fixture
 def without_ray(tmp_path: Path) -> dict[str, Any]:
     """The fields of a cluster whose jobs run their trials in the process of the launch."""
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    for name, text in (("ray", FAKE_RAY), ("robustsearch", FAKE_LAUNCH)):
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
-    return {"setup": [f"export PATH={programs}:$PATH"]}
+    return {"setup": [f"export PATH={without_ray_programs(tmp_path / 'programs')}:$PATH"]}
 
 
 def test_a_job_that_is_cancelled_or_left_alone_loses_nothing(

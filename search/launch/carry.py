@@ -194,7 +194,7 @@ class _Following:
         """Return how the job's launch ended: by its exit code, else by the records."""
         if driver_lock.driver(self._study) is None:
             self._carrier.ended(self._job.id)
-        code = exit_code(self._state, now)
+        code = exit_code(self._state, now, stopped=driver_lock.stop_requested(self._study))
         if now is None:
             for line in [*self._carrier.log(self._job.id)][-LOG_LINES:]:
                 self._say(f"  {line}")
@@ -204,15 +204,15 @@ class _Following:
         return Ending(code, f"job {self._job.id} {self._state}: of {now.target} trials {counts}; {found}")
 
 
-def exit_code(state: State, now: Snapshot | None) -> ExitCode:
+def exit_code(state: State, now: Snapshot | None, *, stopped: bool = False) -> ExitCode:
     """Return the exit code of a launch whose job is over; where the cluster does not know it, the records tell.
 
-    A code that no launch has is that of a script or a node: the cluster's.
+    `stopped` is whether the launch was asked to stop, and has not begun again since. A code that no launch has is that of a script or a node: the cluster's.
     """
     if state.code is not None:
         return ExitCode(state.code) if state.code in tuple(ExitCode) else ExitCode.CLUSTER
     if now is None or now.to_come or now.waiting or now.running:
-        return ExitCode.CLUSTER
+        return ExitCode.INTERRUPTED if stopped else ExitCode.CLUSTER
     if now.failed and not now.complete:
         return ExitCode.TRIALS_FAILED
     return ExitCode.DONE if now.front else ExitCode.NO_FEASIBLE_POINT

@@ -43,6 +43,7 @@ class RayMachines:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "200",  # By default 30, which a busy machine exceeds.
             "PYTHONPATH": str(folder),
         }
         self.head = machines["n1"]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from search.cluster import probing
-from search.cluster.base import ClusterError
-from search.cluster.probing import agreed, check_device, check_version, explain_death, shared, task_options
+from search.cluster.base import ClusterError, ProbeRequest
+from search.cluster.capacity import Node
+from search.cluster.probing import Prober, agreed, check_device, check_version, explain_death, shared, task_options
 from search.cluster.spec import Address
 from trainables import __version__
 from trainables.store import paths
@@ -132,3 +136,100 @@ def test_the_death_of_a_probe_is_explained_by_its_supervisor(storage: Storage, k
 def test_a_probe_that_left_no_report_is_not_explained(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "REPORT_SECONDS", 0.2)
     explain_death(storage, "probe-report")
+
+
+class Nodes:
+    """Nodes of which each answers a survey and a probe, as Ray would run the tasks: by resources, or on one node."""
+
+    def __init__(self, storage: Storage, *kinds: tuple[int, dict[str, Any]]) -> None:
+        self.nodes = [Node(f"{at + 1:056x}", f"host{at}", {"CPU": cpus}) for at, (cpus, _) in enumerate(kinds)]
+        self.answers = {
+            node.id: found(host=node.host) | changes for node, (_, changes) in zip(self.nodes, kinds, strict=True)
+        }
+        self.dead: set[str] = set()
+        self.ran: list[tuple[str, str, float]] = []
+        self._hosts = {node.id: node.host for node in self.nodes}
+        self._storage = storage
+
+    def remote(self, **options: Any) -> Callable[[Any], Any]:
+        strategy = options.get("scheduling_strategy")
+        node = strategy.node_id if strategy is not None else self.nodes[0].id
+
+        def run(name: str) -> Callable[..., Any]:
+            def task(*arguments: Any) -> tuple[str, str]:
+                self.ran.append((name, self._hosts[node], options["num_cpus"]))
+                return name, node
+
+            return task
+
+        return lambda function: SimpleNamespace(remote=run(function.__name__))
+
+    def get(self, task: tuple[str, str]) -> Any:
+        name, node = task
+        if self._hosts[node] in self.dead:
+            raise ray.exceptions.RaySystemError("the node died")
+        if name == "probe":
+            return self.answers[node]
+        self._storage.write(mark := f"{paths.PROBE}{node}", b"")
+        return {"versions": self.answers[node]["versions"], "token": "abc", "mark": mark}
+
+    def known(self) -> list[dict[str, Any]]:
+        return [
+            {"NodeID": node.id, "Alive": node.host not in self.dead, "Resources": node.resources} for node in self.nodes
+        ]
+
+
+Probe = Callable[..., tuple[Any, Nodes, list[str]]]
+
+
+@pytest.fixture
+def probe(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Probe:
+    """Probe nodes, each given by its cores and what its answer is beside the usual one."""
+
+    def probe(*kinds: tuple[int, dict[str, Any]], dead: str = "", **fields: Any) -> tuple[Any, Nodes, list[str]]:
+        nodes, said = Nodes(storage, *kinds), list[str]()
+        nodes.dead = {dead}
+        monkeypatch.setattr(ray, "remote", nodes.remote)
+        monkeypatch.setattr(ray, "get", nodes.get)
+        monkeypatch.setattr(ray, "wait", lambda tasks, **_: (tasks, []))
+        monkeypatch.setattr(ray, "nodes", nodes.known)
+        asked = ProbeRequest({}, [], storage.location, (), "auto")
+        prober = Prober(Address.model_validate(fields), asked, lambda: False, said.append, str)
+        return prober.found(nodes.nodes), nodes, said
+
+    return probe
+
+
+def test_the_only_node_with_room_is_probed_wherever_ray_finds_it(probe: Probe) -> None:
+    answer, nodes, said = probe((4, {}), (1, {}), cpus_per_trial=2)
+    assert (answer["host"], nodes.ran, said) == ("host0", [("probe", "host0", 2)], [])
+
+
+def test_every_node_is_asked_and_one_of_each_kind_probed(probe: Probe, storage: Storage) -> None:
+    other = {"versions": {"robustsearch": __version__, "torch": "2.12"}}
+    answer, nodes, said = probe((4, {}), (4, {}), (8, {"device": "NVIDIA T4"}), (4, other), (0, {}))
+    assert answer["host"] == "host0"
+    assert nodes.ran == [
+        *(("survey", f"host{at}", 0) for at in range(4)),
+        *(("probe", f"host{at}", 1) for at in (0, 2, 3)),
+    ]
+    assert said[0] == "probing a node of each of 3 kinds"
+    assert [line.partition(":")[0] for line in said[1:]] == [
+        "caution",
+        "trials run on different devices",
+    ]
+    assert "cpu on 3 nodes, NVIDIA T4 on 1 node" in said[2]
+    assert storage.names("") == [paths.DRIVER]
+
+
+def test_a_node_that_dies_meanwhile_is_left_out_and_one_that_lives_is_not(probe: Probe) -> None:
+    answer, nodes, _ = probe((4, {}), (8, {}), dead="host1")
+    assert (answer["host"], nodes.ran[-1]) == ("host0", ("probe", "host0", 1))
+    answer, nodes, _ = probe((4, {}), (4, {}), dead="host0")
+    assert (answer["host"], nodes.ran[-1]) == ("host1", ("probe", "host1", 1))
+
+
+def test_what_a_node_refuses_ends_the_launch(probe: Probe) -> None:
+    with pytest.raises(ClusterError, match="on host1: no such data") as raised:
+        probe((4, {}), (8, {"error": "on host1: no such data", "exit_code": 2}))
+    assert raised.value.exit_code == 2

@@ -125,10 +125,12 @@ def of_study(storage: str, name: str, known: Container[str] = ()) -> Iterator[Su
         spec = TrialSpec.model_validate(trial.spec)
         data = tensors.load(spec.data)
         for point in outcome.points if outcome else ():
-            title = f"{name}: t{trial.number}.{point.measure}"
-            if point.weights_sha256 in seen or title in known or stages.find(point.stage) is None:
+            if point.weights_sha256 in seen or stages.find(point.stage) is None:
                 continue
             seen.add(point.weights_sha256)
+            title = f"{name}: t{trial.number}.{point.measure}"
+            if title in known:
+                continue
             shape = {"shape": data.shape, "classes": data.classes, "mean": data.mean, "std": data.std}
             model = models.build(spec.model, **shape, seed=spec.seed)
             yield Subject(title, model, stages.read(point.stage), spec.protocol, data.validation)

@@ -279,15 +279,26 @@ class Bucket:
             _waited(lambda: obstore.delete(self.store(), key))
 
     def delete_below(self, prefix: str) -> None:
-        """Delete the object of a name and all below it, a thousand with a request where the store can."""
+        """Delete all objects below a name, hundreds with a request where the store can, or the object of that name."""
+        for last in (False, False, True):
+            keys = [each["path"] for each in self._below(prefix)]
+            try:
+                for first in range(0, len(keys), 1000):
+                    self._delete_many(prefix, keys[first : first + 1000])
+                break
+            except FileNotFoundError:  # Somebody else deletes too; some stores stop there.
+                continue
+            except StorageError:
+                if last:
+                    raise
+        if not keys:
+            self.delete(prefix)
+
+    def _delete_many(self, prefix: str, keys: list[str]) -> None:
         import obstore
 
-        keys = [prefix, *(each["path"] for each in self._below(prefix))]
-        for first in range(0, len(keys), 1000):
-            some = keys[first : first + 1000]
-            # Stores differ in whether they complain of a missing one.
-            with suppress(FileNotFoundError), self._reported("delete", prefix):
-                _waited(lambda some=some: obstore.delete(self.store(), some))  # type: ignore[misc]
+        with self._reported("delete", prefix):
+            _waited(lambda: obstore.delete(self.store(), keys))
 
 
 _NOT_EXCLUSIVE = (

@@ -71,6 +71,19 @@ def test_listings_go_on_after_a_thousand_names(storage: Storage, object_server: 
     assert object_server.buckets["bucket"] == {}
 
 
+def test_a_deletion_goes_on_where_others_delete_too(storage: Storage, object_server: ObjectServer) -> None:
+    for number in range(5):
+        storage.write(f"a/{number}", b"")
+
+    def meanwhile(method: str, key: str) -> tuple[int, str] | None:
+        gone = method == "DELETE" and object_server.buckets["bucket"].pop(key, None) is not None and key.endswith("2")
+        return (404, "NoSuchKey") if gone else None
+
+    with object_server.failing(meanwhile):
+        storage.delete_directory("a")
+    assert storage.names() == []
+
+
 def test_large_objects_are_sent_in_parts_and_are_there_when_they_are_complete(
     storage: Storage, object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

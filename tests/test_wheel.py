@@ -29,6 +29,7 @@ def test_it_holds_the_packages_their_data_and_the_licence(wheel: Path) -> None:
     for expected in (
         "search/study/builtin/quickstart.yaml",
         "clusters/gpu.yaml",
+        "clusters/monitoring/robustsearch.json",
         "clusters/slurm.yaml",
         "search/cluster/carriers/slurm/job.sh",
         "search/results/report/report.html.j2",

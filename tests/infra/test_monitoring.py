@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +48,31 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def configuration(environment: dict[str, str], tmp_path: Path) -> Path:
+def grafana() -> Iterator[int]:
+    """The port of a stand-in for Grafana, which says that it is well; Grafana itself is in no registry."""
+
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b'{"database": "ok"}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Healthy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def configuration(environment: dict[str, str], tmp_path: Path, grafana: int) -> Path:
     """What `robustsearch monitoring` writes for Prometheus, with shorter pauses."""
-    robustsearch = str(Path(sys.executable).parent / "robustsearch")
-    subprocess.run([robustsearch, "monitoring"], env=environment, cwd=tmp_path, check=True, timeout=120)
+    words = [str(Path(sys.executable).parent / "robustsearch"), "monitoring", "--grafana-port", str(grafana)]
+    subprocess.run(words, env=environment, cwd=tmp_path, check=True, timeout=120)
     path = tmp_path / "home" / ".robustsearch" / "monitoring" / "prometheus.yml"
     path.write_text(re.sub(r"(scrape|refresh)_interval: \d+s", r"\1_interval: 1s", path.read_text()))
     return path
@@ -80,6 +105,15 @@ def launched(environment: dict[str, str], folder: Path) -> Iterator[Path]:
             finally:
                 launch.kill()
     assert code == 130, log.read_text()
+
+
+def embedded(log: Path, token: Path) -> dict[str, Any]:
+    """Return what the dashboard of Ray embeds, as it tells the browser."""
+    (url,) = re.findall(r"Ray dashboard: (\S+);", log.read_text())
+    request = urllib.request.Request(f"{url}/api/grafana_health")
+    request.add_header("Authorization", f"Bearer {token.read_text()}")
+    found: dict[str, Any] = json.load(DIRECT.open(request, timeout=60))["data"]
+    return found
 
 
 def until(ready: Callable[[], bool]) -> None:
@@ -126,6 +160,7 @@ def test_every_panel_shows_a_launch_and_the_one_that_resumes_it(
     prometheus: Callable[[Path], AbstractContextManager[Prometheus]],
     environment: dict[str, str],
     configuration: Path,
+    grafana: int,
     tmp_path: Path,
 ) -> None:
     complete = 'max by (study, state) (ray_robustsearch_trials{study=~".+", state="complete"})'
@@ -136,6 +171,9 @@ def test_every_panel_shows_a_launch_and_the_one_that_resumes_it(
             until(lambda: "0" not in {s["metric"]["trial"] for s in server.query("ray_robustsearch_trial_done")})
             (url,) = re.findall(r"metrics for Prometheus: (http://127\.0\.0\.1:\d+/metrics)", log.read_text())
             assert "ray_robustsearch_hypervolume{" in DIRECT.open(url, timeout=30).read().decode()
+            shown = embedded(log, tmp_path / "home" / ".robustsearch" / "ray_token")
+            assert shown["grafanaHost"] == f"http://127.0.0.1:{grafana}"
+            assert shown["dashboardUids"]["default"] == monitoring.dashboard()["uid"]
             done = value(server.query(complete))
         assert not list((configuration.parent / "targets").iterdir()), "a launch that is over is not listed"
         until(lambda: not server.query(complete))

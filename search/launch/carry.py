@@ -207,7 +207,8 @@ class _Following:
 def exit_code(state: State, now: Snapshot | None, *, stopped: bool = False) -> ExitCode:
     """Return the exit code of a launch whose job is over; where the cluster does not know it, the records tell.
 
-    `stopped` is whether the launch was asked to stop, and has not begun again since. A code that no launch has is that of a script or a node: the cluster's.
+    `stopped` is whether the launch was asked to stop, and has not begun again since. A code that no launch
+    has is that of a script or a node: the cluster's.
     """
     if state.code is not None:
         return ExitCode(state.code) if state.code in tuple(ExitCode) else ExitCode.CLUSTER

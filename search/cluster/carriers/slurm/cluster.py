@@ -158,6 +158,8 @@ class Slurm(Remote):
     def check_storage(self, location: str | None) -> None:
         super().check_storage(location)
         folder = str(location).removeprefix("file://")
+        if "://" not in folder and (found := re.search(r"[%\\\x00-\x1f]", folder)):
+            raise SpecError(f"the storage {folder!r} has a character that Slurm reads as something else: {found[0]!r}")
         own = next((name for name in TEMPORARY if PurePosixPath(folder).is_relative_to(name)), None)
         if own and not self.allow_local_storage:
             raise SpecError(

@@ -70,9 +70,10 @@ def submit(plan: Plan, say: Say) -> Job:
         say(f"job {job.id} ({job.kind}) runs this study already: followed, and not submitted again")
         return job
     driver_lock.refuse_second(plan.storage)
-    plan.storage.write(paths.SUBMITTED, study_file.dump(plan.spec).encode())
+    # A refused job leaves nothing behind.
     job = Job(carrier_of(plan).submit(), time.time(), plan.cluster.recorded())
     say(f"submitted as job {job.id} ({job.kind})")
+    plan.storage.write(paths.SUBMITTED, study_file.dump(plan.spec).encode())
     job.write(plan.storage)
     return job
 

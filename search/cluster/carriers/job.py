@@ -21,6 +21,7 @@ from search.cluster.carriers.base import WAIT_SECONDS, Carrier, Remote, State, S
 from search.cluster.carriers.job_server import JobExists, JobServer
 from search.cluster.carriers.package import package
 from search.files.findings import Finding
+from search.files.messages import say
 from trainables.core.errors import ExitCode
 
 STUDY, INNER, SUBMIT = "study.yaml", "inner.yaml", "submit.sh"
@@ -297,8 +298,11 @@ class JobCarrier(Carrier):
         yield from self.server.log(job).splitlines()
 
     def cancel(self, job: str) -> None:
-        """Give a launch that was asked to stop a minute, then end it."""
-        if not self._over(job, GRACE_SECONDS):
+        """Give a launch that runs, and was asked to stop, a minute; then end it."""
+        running = self.state(job).phase == "running"
+        if running:
+            say(f"waiting up to {GRACE_SECONDS:.0f} s for {job} to save and end")
+        if not self._over(job, GRACE_SECONDS if running else 0.0):
             self.server.stop(job)
             self._over(job, ENDING_SECONDS)
 

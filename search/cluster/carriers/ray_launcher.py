@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -163,6 +164,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _reported(path: str) -> Iterator[None]:
     """Keep what Ray prints from stdout, and turn what it raises, or ends the process with, into words."""
     printed = io.StringIO()
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         with redirect_stdout(printed):
             yield

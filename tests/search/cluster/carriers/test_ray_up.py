@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,21 @@ def test_a_head_that_starts_nothing_and_a_missing_token_are_said(config: Path) -
     assert '`file_mounts: {"~/.ray/auth_token": "~/token"}`' in message
     config.write_text(SAFE.replace("~/.ray/auth_token", "/opt/secret"))
     assert found(config, "~/token") == []
+
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.mark.slow  # It imports Ray.
+@pytest.mark.filterwarnings("ignore")
+def test_the_example_for_aws_passes_rays_checks_and_ours_and_installs_what_the_project_needs() -> None:
+    path = str(ROOT / "clusters" / "ray-cluster.yaml")
+    given = ray_launcher.load(path)
+    complete = ray_launcher.prepared(path, given)
+    assert list(safety(path, given, complete, "~/.secrets/ray-token")) == []
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    (install,) = given["setup_commands"]
+    assert shlex.split(install)[2:] == [name for name in needed if not name.startswith("ray")]
 
 
 class Cloud:

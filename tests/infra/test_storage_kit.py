@@ -197,51 +197,61 @@ def robustsearch(place: Place, *words: object) -> list[str]:
 
 def run(place: Place, *words: object) -> subprocess.CompletedProcess[str]:
     command = robustsearch(place, *words)
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, env=place.environment(), check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=place.environment(), check=False)
 
 
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that end with the test."""
+    made: list[subprocess.Popen[bytes]] = []
+    yield made
+    for process in made:
+        process.kill()
+        process.wait(30)
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("place", "cluster"),
     [("seaweedfs", "local"), ("google", "inline"), ("azurite", "inline")],
     indirect=["place"],
 )
-def test_a_study_that_is_killed_resumes_without_a_trial_lost(place: Place, cluster: str, tmp_path: Path) -> None:
-    (tmp_path / "tiny.yaml").write_text(TINY.replace("trials: 4", "trials: 8").replace("epochs: 4", "epochs: 6"))
+def test_a_study_that_is_killed_resumes_without_a_trial_lost(
+    place: Place, cluster: str, tmp_path: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("trials: 4", "trials: 8"))
     fields: dict[str, Any] = {"kind": cluster, "storage_options": place.options.plain()}
     (tmp_path / "cluster.yaml").write_text(yaml.dump_yaml({**fields, **({"cpus": 2} if cluster == "local" else {})}))
     launch = ("launch", tmp_path / "tiny.yaml", "--cluster", tmp_path / "cluster.yaml")
     study = place.storage("tiny")
     with open(tmp_path / "launch.log", "w") as log:
         first = subprocess.Popen(robustsearch(place, *launch), stdout=log, stderr=log, env=place.environment())
+    started.append(first)
 
     def ended(count: int) -> bool:
         assert first.poll() is None, (tmp_path / "launch.log").read_text()[-3000:]
         return len(_outcomes(study)) >= count
 
-    poll(lambda: ended(1), "the first outcome", 150)
-    refused = run(place, *launch)
-    assert refused.returncode == 5
-    assert f"is driven by process {first.pid}" in refused.stderr
+    poll(lambda: ended(1), "the first outcome", 400)
     if cluster == "local":
         _kill_a_worker(first.pid)
-        poll(lambda: ended(3), "outcomes after a worker was killed", 100)
+        poll(lambda: ended(3), "outcomes after a worker was killed", 400)
     first.kill()
     first.wait(30)
     before = _outcomes(study)
+    assert len(before) < 8, "the study had ended before it was killed"
     again = run(place, *launch)
     assert again.returncode in (0, 3), again.stderr[-3000:]
-    assert "took over the study" in again.stderr
+    assert f"took over the study from process {first.pid}" in again.stderr
     after = _outcomes(study)
     assert sorted(after) == [f"{number:05d}" for number in range(8)]
     assert {name: after[name] for name in before} == before
     assert all(json.loads(content)["state"] == "complete" for content in after.values())
-    assert (
-        run(place, "export", "tiny", "--format", "csv", "--what", "trials", "--output", tmp_path / "t.csv").returncode
-        == 0
-    )
-    assert len((tmp_path / "t.csv").read_text().splitlines()) == 9
-    assert run(place, "doctor", "tiny").returncode == 0
-    assert "0 failed" in run(place, "status", "tiny").stdout + again.stderr
+    table = tmp_path / "trials.csv"
+    assert run(place, "export", "tiny", "--format", "csv", "--what", "trials", "--output", table).returncode == 0
+    assert len(table.read_text().splitlines()) == 9
+    doctor = run(place, "doctor", "tiny")
+    assert doctor.returncode == 0, doctor.stdout
 
 
 def _kill_a_worker(driver: int) -> None:
@@ -256,5 +266,5 @@ def _kill_a_worker(driver: int) -> None:
                 found.append(process)
         return found
 
-    poll(lambda: bool(workers()), "a worker at work", 60)
+    poll(lambda: bool(workers()), "a worker at work", 200)
     workers()[0].kill()

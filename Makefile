@@ -51,9 +51,9 @@ test: install
 test-infra: infra-tools
 	$(PYTEST) -m 'infra and not long'
 
-# What `test` does in short, at length: forty kills of drivers, workers and nodes, where `test` has eight, and an hour of
-# fuzzing (FUZZ_SECONDS), where `test` has half a minute.
-test-long: install
+# What `test` does in short, at length: forty kills of drivers, workers and nodes, where `test` has eight, an hour of fuzzing
+# (FUZZ_SECONDS), where `test` has half a minute, and jobs and machines that are lost, over and over.
+test-long: infra-tools
 	$(PYTEST) -m 'long and not gpu'
 
 # The tests of `test-quick` and of `test` without lint.

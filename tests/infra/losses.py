@@ -43,7 +43,7 @@ class Losses(CountedSearch, ABC):
     kinds: tuple[str, ...]
 
     def __init__(self, folder: Path, seed: int, trials: int) -> None:
-        super().__init__(folder, seed, trials)
+        super().__init__(folder, seed, trials, epochs=3)
         (folder / "launch.log").touch()
         self.machines = Machines(3, visible=[folder])
 
@@ -64,11 +64,22 @@ class Losses(CountedSearch, ABC):
         self.machines.close()
         self.compare()
 
+    def run(self, rounds: int, seconds: float, say: Callable[[str], None]) -> None:
+        """Lose things until there were so many rounds, or seconds have passed; after all rounds let the study end."""
+        until = time.monotonic() + seconds
+        kinds = random.Random(self.tally.seed).choices(self.kinds, k=rounds)
+        while self.tally.rounds < rounds and time.monotonic() < until:
+            if not self.round(kinds[self.tally.rounds], say):
+                self.compare()
+                self.extend(20 if self.tally.trials >= self.trials else 0)
+        if self.tally.rounds == rounds:
+            self.finish()
+
     def round(self, kind: str, say: Callable[[str], None]) -> bool:
         """Run for a random time, lose something, and compare; return False where the study ended before that."""
         self.launch()
         busy = self._random.random() < 0.75
-        wait = self._random.uniform(0.0, 3.0 if busy else 30.0)
+        wait = self._random.uniform(0.0, 10.0 if busy else 30.0)
         if busy and not self.wait_for_work(self.over, SECONDS):
             return False
         time.sleep(wait)
@@ -222,15 +233,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
     search = SEARCHES[options.on](options.folder.absolute(), options.seed, options.trials)
-    until = time.monotonic() + options.seconds
     try:
-        kinds = random.Random(search.tally.seed).choices(search.kinds, k=options.rounds)
-        while search.tally.rounds < options.rounds and time.monotonic() < until:
-            if not search.round(kinds[search.tally.rounds], lambda line: print(line, file=sys.stderr, flush=True)):
-                search.compare()
-                search.extend(20 if search.tally.trials >= search.trials else 0)
-        if search.tally.rounds == options.rounds:
-            search.finish()
+        search.run(options.rounds, options.seconds, lambda line: print(line, file=sys.stderr, flush=True))
     finally:
         search.close()
     print(json.dumps(asdict(search.tally), indent=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from search.files.findings import Finding
 from search.files.messages import say
 
 UP = "up.sh"
+SILENT_LOOKS = 5
+LOOK_EVERY = 2.0
 TOKEN = "RAY_AUTH_MODE=token"
 TOKEN_ON_NODES = "~/.ray/auth_token"
 AUTOSCALING = "--autoscaling-config"
@@ -115,8 +118,15 @@ class RayUpCarrier(Carrier):
         return self._jobs
 
     def state(self, job: str) -> State:
-        jobs = self._reached()
-        return State("lost", f"the cluster of {self._path} is down") if jobs is None else jobs.state(job)
+        """Return where the job is; it is lost with the cluster, and with Ray on a head that is still there."""
+        for _ in range(SILENT_LOOKS):
+            jobs = self._reached()
+            if jobs is None:
+                return State("lost", f"the cluster of {self._path} is down")
+            if jobs.answers():
+                return jobs.state(job)
+            time.sleep(LOOK_EVERY)
+        return State("lost", f"Ray does not run on the head of the cluster of {self._path} any more")
 
     def log(self, job: str) -> Iterator[str]:
         jobs = self._reached()

@@ -140,7 +140,8 @@ class Cloud:
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
-    monkeypatch.setattr(jobs, "LOOK_EVERY", 0.01)
+    for module in (jobs, ray_up):
+        monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(jobs, "GRACE_SECONDS", 0.01)
     with dashboard() as board:
         yield board
@@ -183,6 +184,8 @@ def test_machines_without_ray_get_it_started_again(
         del board.answers[mode]
 
     monkeypatch.setattr(ray_launcher, "up", up)
+    lost = carrier(config).state("robustsearch-tiny-1")
+    assert lost == State("lost", f"Ray does not run on the head of the cluster of {config} any more")
     assert carrier(config).submit() == "robustsearch-tiny-1"
     assert cloud.commands == ["up"]
 

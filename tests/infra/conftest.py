@@ -74,14 +74,6 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Obj
         yield store
 
 
-@pytest.fixture(scope="session")
-def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.ObjectStore]:
-    """An emulator of Google Cloud Storage."""
-    require("gcp-storage-emulator", "setpriv")
-    with services.gcs(tmp_path_factory.mktemp("gcs")) as store:
-        yield store
-
-
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Callable[[Path], AbstractContextManager[services.Prometheus]]:
     """Run Prometheus with a configuration file: `with prometheus(path) as server`."""

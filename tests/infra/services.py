@@ -130,16 +130,6 @@ def _has_bucket(store: ObjectStore) -> bool:
     return True
 
 
-@contextmanager
-def gcs(folder: Path) -> Iterator[ObjectStore]:
-    """The emulator of Google Cloud Storage, in memory."""
-    port = free_port()
-    words = [tool("gcp-storage-emulator"), "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
-    endpoint = f"http://127.0.0.1:{port}"
-    with serving([*words, "--default-bucket=infra"], endpoint, folder):
-        yield ObjectStore("gs", endpoint, "infra", {"STORAGE_EMULATOR_HOST": endpoint})
-
-
 class Prometheus:
     """A running Prometheus; `query` asks it."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.infra.machines import NETWORK, Machines, poll
-from tests.infra.services import ObjectStore, Prometheus, answers
+from tests.infra.services import Prometheus
 from tests.infra.slurm import Slurm
 from tests.infra.ssh import Ssh
 
@@ -86,12 +86,6 @@ def test_ssh_enters_a_machine_and_copies_files(ssh_machines: Ssh) -> None:
     assert first.run(["ssh", "n2", "hostname"]).stdout == "n2\n"
     first.run("echo copied > /tmp/here && rsync /tmp/here n2:/tmp/there")
     assert ssh_machines.machines["n2"].run("cat /tmp/there").stdout == "copied\n"
-
-
-@pytest.mark.parametrize("name", ["seaweedfs", "gcs"])
-def test_stores_answer(name: str, request: pytest.FixtureRequest) -> None:
-    store: ObjectStore = request.getfixturevalue(name)
-    assert answers(store.endpoint)
 
 
 def test_prometheus_scrapes_itself(

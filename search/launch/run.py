@@ -85,9 +85,11 @@ def _lease(plan: Plan, wait: float, say: Say, interrupt: Interrupt) -> Lease:
 
     Raises:
         LeaseHeld: it is still held when the time is over.
-        NotStarted: a signal came meanwhile.
+        NotStarted: a signal or a request to stop came meanwhile.
     """
     until, told = time.monotonic() + wait, False
+    # What was asked of the other launch, which may be dead, is not for this one.
+    stopped_before = driver_lock.stop_requested(plan.storage)
     while True:
         try:
             return driver_lock.acquire(plan.storage)
@@ -98,7 +100,7 @@ def _lease(plan: Plan, wait: float, say: Say, interrupt: Interrupt) -> Lease:
             if not told:
                 say(f"waiting up to {wait:g} s for the lease of {plan.storage.location}: {_holder(busy)}")
             told = True
-        if interrupt.signal is not None:
+        if interrupt.signal is not None or (not stopped_before and driver_lock.stop_requested(plan.storage)):
             raise NotStarted(_not_begun(plan, interrupt))
         time.sleep(min(left, LEASE_SECONDS))
 

@@ -22,7 +22,7 @@ from tests.infra.slurm import Slurm
 from tests.infra.without_ray import without_ray_programs
 from tests.search.tiny import FIELDS, numbers, outcomes, params, states
 
-pytestmark = [pytest.mark.infra, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(600)]
 
 ROBUSTSEARCH = [sys.executable, "-m", "search.console"]
 
@@ -48,7 +48,7 @@ class Study:
 
     def run(self, *words: str, on: Machine | None = None, check: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `check` is the exit code that it must have."""
-        done = (on or self.slurm.head).run([*ROBUSTSEARCH, *words], cwd=self.folder, check=False, timeout=350)
+        done = (on or self.slurm.head).run([*ROBUSTSEARCH, *words], cwd=self.folder, check=False, timeout=500)
         said = f"{words}: {done.returncode}\n{done.stdout}{done.stderr}{self.log()}"
         assert check is None or done.returncode == check, said
         return done
@@ -74,7 +74,7 @@ class Study:
 
     def wait_outcomes(self, count: int) -> dict[str, bytes]:
         """Wait until trials have ended, and return what they left."""
-        poll(lambda: len(outcomes(self.own)) >= count, f"{count} trials of {self.name}: {self.log()}", 250)
+        poll(lambda: len(outcomes(self.own)) >= count, f"{count} trials of {self.name}: {self.log()}", 400)
         return outcomes(self.own)
 
     def check(self, before: dict[str, bytes]) -> None:
@@ -95,7 +95,7 @@ def without_ray(tmp_path: Path) -> dict[str, Any]:
 def test_a_job_that_is_cancelled_or_left_alone_loses_nothing(
     slurm: Slurm, tmp_path: Path, without_ray: dict[str, Any]
 ) -> None:
-    study = Study(slurm, tmp_path, "left", 6, 150, **without_ray)
+    study = Study(slurm, tmp_path, "left", 6, 40, **without_ray)
     following = slurm.head.start(
         [*ROBUSTSEARCH, *study.launch], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -119,7 +119,7 @@ def test_a_job_that_is_cancelled_or_left_alone_loses_nothing(
 def test_a_job_is_stopped_at_once_or_after_saving_and_taken_out_of_the_queue(
     slurm: Slurm, tmp_path: Path, without_ray: dict[str, Any]
 ) -> None:
-    study = Study(slurm, tmp_path, "stopped", 8, 150, **without_ray)
+    study = Study(slurm, tmp_path, "stopped", 6, 40, **without_ray)
     job = study.submit()
     before = study.wait_outcomes(1)
     assert "running trials save" in study.run("stop", *study.stored).stderr
@@ -157,8 +157,8 @@ def test_a_time_limit_and_a_lost_node_lose_nothing(slurm: Slurm, tmp_path: Path,
     """Both at once, on a node each: most of the time is that of Slurm and of the lease."""
     busy = slurm.head.run("sbatch --parsable --nodelist=n1 --cpus-per-task=3 --wrap 'sleep 600'").stdout.strip()
     slurm.wait_state(busy, "RUNNING")
-    short = Study(slurm, tmp_path, "short", 24, 300, save_seconds=60, **without_ray)
-    lost = Study(slurm, tmp_path, "lost", 6, 150, cpus_per_node=4, **without_ray)
+    short = Study(slurm, tmp_path, "short", 12, 150, save_seconds=60, **without_ray)
+    lost = Study(slurm, tmp_path, "lost", 6, 40, cpus_per_node=4, **without_ray)
     limited, moved = short.submit(), lost.submit()
     assert slurm.wait_state(moved, "RUNNING")["NodeList"] == "n2"
     of_short = short.wait_outcomes(1)
@@ -196,12 +196,18 @@ def test_what_slurm_would_refuse_is_said_before_anything_is_submitted(
 ) -> None:
     study = Study(slurm, tmp_path, "refused", 1, 4, **fields)
     assert said in study.run(*study.launch, check=6).stderr
-    assert said in study.run("doctor", "--cluster", "refused-slurm.yaml", check=6).stdout
     assert slurm.head.run(["squeue", "--noheader"]).stdout == ""
 
 
+def test_doctor_says_when_a_job_would_start_and_why_not(slurm: Slurm, tmp_path: Path) -> None:
+    study = Study(slurm, tmp_path, "checked", 1, 4)
+    assert "would start at" in study.run("doctor", "--cluster", "checked-slurm.yaml").stdout
+    Study(slurm, tmp_path, "checked", 1, 4, partition="nowhere")
+    assert "no such `partition`" in study.run("doctor", "--cluster", "checked-slurm.yaml", check=6).stdout
+
+
 def test_a_study_on_ray_is_requeued_in_the_middle(slurm: Slurm, tmp_path: Path) -> None:
-    study = Study(slurm, tmp_path, "rays", 6, 150, nodes=2, cpus_per_node=2)
+    study = Study(slurm, tmp_path, "rays", 6, 60, nodes=2, cpus_per_node=2)
     job = study.submit()
     before = study.wait_outcomes(2)
     slurm.head.run(["scontrol", "requeue", job])

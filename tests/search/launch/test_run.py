@@ -24,6 +24,7 @@ from search.launch.driver import Driver
 from search.objectives.pareto import nondominated
 from search.objectives.values import values
 from search.results.study import Study
+from search.store import driver_lock
 from search.store.records import Records
 from tests.search import command
 from tests.search.tiny import EARLY, TINY, conclusion, numbers, outcomes, params, states
@@ -295,6 +296,15 @@ def test_a_signal_ends_the_wait_for_a_lease(launch: Launch, study: Path) -> None
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     done = launch("--wait", "60", code=143)
+    timer.join()
+    assert conclusion(done.stderr) == "stopped before the first trial; the same command starts it"
+
+
+def test_a_request_to_stop_ends_the_wait_for_a_lease(launch: Launch, study: Path) -> None:
+    held(study, silent=1.0)
+    timer = threading.Timer(1.0, driver_lock.request_stop, (Storage(str(study)),))
+    timer.start()
+    done = launch("--wait", "60", code=130)
     timer.join()
     assert conclusion(done.stderr) == "stopped before the first trial; the same command starts it"
 

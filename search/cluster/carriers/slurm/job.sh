@@ -34,7 +34,7 @@ ray_node() {
     folder=$1
     shift
     unset RS_TOKEN
-    trap 'signals=$((signals + 1)); [ -z "$started" ] || kill -TERM "$started"' TERM
+    trap 'signals=$((signals + 1)); [ -z "$started" ] || kill -TERM "$started" 2>/dev/null' TERM
     private_folder "$folder"
     sees_storage
     export RAY_AUTH_TOKEN_PATH=$folder/token

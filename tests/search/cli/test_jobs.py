@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from search.cluster.carriers.base import State
+from search.files.findings import Finding
 from search.launch import carry
 from tests.search.command import run
+from tests.search.factories import make_study
 from tests.search.pretend import Pretend, pretend
 from tests.search.tiny import TINY
 
@@ -97,18 +99,14 @@ def test_a_storage_is_required(files: Path, pretend: type[Pretend]) -> None:
     assert "write `storage: /shared/robustsearch` in the cluster file, or give --storage" in done.stderr
 
 
-def test_doctor_asks_the_cluster(files: Path, pretend: type[Pretend], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "ok    pretend" in run("doctor", "--cluster", files / "cluster.yaml").stdout
+def test_doctor_asks_the_cluster(pretend: type[Pretend], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(pretend().examine()) == [Finding("ok", "pretend", "answers")]
     monkeypatch.setattr(pretend, "refusal", "the queue is closed")
-    refused = run("doctor", "--cluster", files / "cluster.yaml")
-    assert refused.exit_code == 6
-    assert "fail  pretend" in refused.stdout
+    assert list(pretend().examine()) == [Finding("fail", "pretend", "the queue is closed")]
 
 
 def test_a_study_that_ran_here_has_no_job(tmp_path: Path) -> None:
     assert run("stop", "nothing", "--storage", tmp_path).exit_code == 2
-    from tests.search.factories import make_study
-
     make_study(tmp_path / "synthetic", 2)
     assert json.loads(run("status", "synthetic", "--storage", tmp_path, "--json").stdout)["job"] is None
     refused = run("stop", "synthetic", "--storage", tmp_path, "--now")

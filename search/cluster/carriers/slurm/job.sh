@@ -121,7 +121,8 @@ folder=$RS_TEMP/rs-$SLURM_JOB_ID
 private_folder "$folder"
 token=$(od -An -N 32 -tx1 /dev/urandom | tr -d ' \n')
 (umask 077 && printf %s "$token" >"$folder/token")
-export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=$RS_THREADS RS_CPUS RS_MARK RS_START_TIMEOUT
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_raylet_start_wait_time_s=$RS_START_TIMEOUT
+export OMP_NUM_THREADS=$RS_THREADS RS_CPUS RS_START_TIMEOUT
 [ -z "$RS_MARK" ] || { RS_MARK=$RS_MARK-$SLURM_JOB_ID && mkdir -p -- "${RS_MARK%/*}" && : >"$RS_MARK"; } ||
     fail "$(hostname) cannot write ${RS_MARK%/*}"
 export RS_MARK

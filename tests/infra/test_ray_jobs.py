@@ -52,14 +52,7 @@ class Cluster:
         self.token.write_text(secrets.token_hex(32))
         self.token.chmod(0o600)
         self.config = folder / "ray-cluster.yaml"
-        fields = {
-            "key": ssh.key,
-            "token": self.token,
-            "bin": PROGRAM.parent,
-            "root": ROOT,
-            "mark": MARK,
-            "folder": folder,
-        }
+        fields = {"key": ssh.key, "token": self.token, "mark": MARK, "folder": folder}
         self.config.write_text(LAUNCHER.format(bin=PROGRAM.parent, root=ROOT, **fields))
         self.log = write_plugin(folder)
         self.write("tiny.yaml", TINY)

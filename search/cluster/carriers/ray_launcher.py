@@ -164,8 +164,10 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _reported(path: str) -> Iterator[None]:
     """Keep what Ray prints from stdout, and turn what it raises, or ends the process with, into words."""
     printed = io.StringIO()
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
+        import ray  # noqa: F401 (its import sets the level)
+
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
         with redirect_stdout(printed):
             yield
     except ClusterError:

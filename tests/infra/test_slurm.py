@@ -146,23 +146,23 @@ def test_a_job_is_stopped_at_once_or_after_saving_and_taken_out_of_the_queue(
     study.check(before)
 
 
-def end_soon(slurm: Slurm, job: str, save_seconds: int) -> None:
-    """Give a job so little time that it is told to save within a minute."""
+def end_soon(slurm: Slurm, job: str) -> None:
+    """Give a job half a minute to a minute and a half, which Slurm notices within half a minute."""
     hours, minutes, seconds = map(int, slurm.job(job)["RunTime"].split(":"))
-    left = (hours * 60 + minutes) * 60 + seconds + save_seconds + 5
-    slurm.head.run(["scontrol", "update", f"JobId={job}", f"TimeLimit={left // 60 + 1}"])
+    until = (hours * 60 + minutes) * 60 + seconds + 30
+    slurm.head.run(["scontrol", "update", f"JobId={job}", f"TimeLimit={until // 60 + 1}"])
 
 
 def test_a_time_limit_and_a_lost_node_lose_nothing(slurm: Slurm, tmp_path: Path, without_ray: dict[str, Any]) -> None:
     """Both at once, on a node each: most of the time is that of Slurm and of the lease."""
     busy = slurm.head.run("sbatch --parsable --nodelist=n1 --cpus-per-task=3 --wrap 'sleep 600'").stdout.strip()
     slurm.wait_state(busy, "RUNNING")
-    short = Study(slurm, tmp_path, "short", 12, 150, save_seconds=60, **without_ray)
-    lost = Study(slurm, tmp_path, "lost", 6, 40, cpus_per_node=4, **without_ray)
+    short = Study(slurm, tmp_path, "short", 14, 60, save_seconds=90, **without_ray)
+    lost = Study(slurm, tmp_path, "lost", 6, 40, **without_ray)
     limited, moved = short.submit(), lost.submit()
     assert slurm.wait_state(moved, "RUNNING")["NodeList"] == "n2"
     of_short = short.wait_outcomes(1)
-    end_soon(slurm, limited, 60)
+    end_soon(slurm, limited)
     of_lost = lost.wait_outcomes(2)
     slurm.machines["n2"].kill()
     slurm.wait_state(limited, "PENDING", seconds=200)

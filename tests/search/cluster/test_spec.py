@@ -14,6 +14,7 @@ def test_no_file_is_this_machine_and_the_templates_are_found_by_name(
     monkeypatch.chdir(tmp_path)
     assert load(None) == Local()
     assert load("clusters/local.yaml") == Local()
+    assert load("slurm.yaml").kind == "slurm"
     gpu = load("gpu.yaml")
     assert isinstance(gpu, Address)
     assert (gpu.gpus_per_trial, gpu.code) == (0.5, "installed")

@@ -23,6 +23,7 @@ from click.testing import Result
 
 from benchmarks.kill_loop import PLUGIN
 from benchmarks.nodes import Nodes, free_port
+from search.cluster import auto
 from search.results.study import Study
 from search.store import check
 from tests.integration.waiting import wait_for
@@ -85,7 +86,11 @@ def test_what_does_not_fit_is_said_in_one_line_before_anything_starts(
 def test_auto_finds_a_cluster_with_a_directory_of_its_own(
     cluster: Nodes, shared: Shared, launch_here: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if others := auto.running() - {cluster.address}:
+        pytest.skip(f"another Ray cluster runs on this machine: {', '.join(others)}")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # `doctor` sets both.
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(cluster.token))
     done = launch_here("tiny.yaml", "--trials", "1", address="auto")
     assert f"connecting to the Ray cluster at {cluster.address} ..." in done.stderr
     found = command.run("doctor", "--cluster", shared(address="auto"), "--json")

@@ -260,8 +260,20 @@ def test_a_click_shows_the_trial_a_heading_sorts_and_a_phone_has_no_bar(tmp_path
     assert found["beyond"] == 0
 
 
+PRINTED = """
+for (const sheet of document.styleSheets)
+  for (const rule of sheet.cssRules) if (rule.media && rule.media.mediaText === "print") rule.media.mediaText = "all";
+document.body.style.width = "300px";
+window.dispatchEvent(new Event("beforeprint"));
+const right = Math.max(...Array.from(document.querySelectorAll(".plot"), (each) => each.getBoundingClientRect().right));
+const found = { beyond: right - 300, wide: document.querySelectorAll(".wide .plot").length };
+document.documentElement.dataset.found = JSON.stringify(found);
+"""
+"""The page as on a narrow paper: how far a chart is beyond its edge."""
+
+
 @pytest.mark.slow
-def test_on_paper_the_curves_of_all_trials_are_drawn(
+def test_on_paper_the_curves_of_all_trials_are_drawn_and_no_chart_is_cut(
     tmp_path: Path, confirmed: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the screen one selects them."""
@@ -270,9 +282,7 @@ def test_on_paper_the_curves_of_all_trials_are_drawn(
         Study, "curves", lambda self, trial: [Curve(0, "train", "key", "synthetic", trial, 0, 0, 3, 100, 0, epochs, ())]
     )
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", report.render(confirmed))
-    (tmp_path / "page.html").write_text(
-        text.replace("</body>", '<script>window.dispatchEvent(new Event("beforeprint"));</script></body>')
-    )
+    (tmp_path / "page.html").write_text(text.replace("</body>", f"<script>{PRINTED}</script></body>"))
     page = browser.opened(tmp_path / "page.html", tmp_path / "profile")
     assert page.console == []
     trials = [option.text for option in page.all("option")]
@@ -280,6 +290,9 @@ def test_on_paper_the_curves_of_all_trials_are_drawn(
     drawn = page.classed("copy")
     assert len(drawn) == len(trials)
     assert all("trained on" in each.text for each in drawn)
+    found = json.loads(page.all("html")[0].attributes["data-found"])
+    assert found["wide"] > 0
+    assert found["beyond"] <= 0
 
 
 def test_a_study_that_changes_while_it_is_read_still_has_a_page(

@@ -9,12 +9,30 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from trainables.core.errors import DataError
+from trainables.core.rng import derive
 from trainables.data.base import Data
 
 if TYPE_CHECKING:
     import numpy as np
 
     from trainables.data.base import Arrays
+
+
+_ARRAYS = """\
+from sklearn.datasets import load_digits
+
+pixels, labels = load_digits(return_X_y=True)
+shuffled = np.random.default_rng({seed}).permutation(len(labels))
+shares = {shares}  # images of each class in the test split
+test = np.concatenate([shuffled[labels[shuffled] == label][:share] for label, share in enumerate(shares)])
+training = np.setdiff1d(np.arange(len(labels)), test)
+images, labels = pixels[training].astype(np.uint8).reshape(-1, 1, 8, 8), labels[training]
+"""
+_SELECTED = """\
+chosen = {chosen}
+images, labels = images[np.isin(labels, chosen)], labels[np.isin(labels, chosen)]
+labels = np.array([chosen.index(label) for label in labels])
+"""
 
 
 class Digits(Data):
@@ -42,6 +60,17 @@ class Digits(Data):
             return ()
         path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
         return (path,) if path.is_file() else ()
+
+    def arrays_code(self) -> str:
+        import numpy as np
+
+        from trainables.data.splits import quotas
+
+        labels = _read(self)[1]
+        shares = quotas(np.bincount(labels), len(labels) // 5).tolist()
+        return _ARRAYS.format(seed=derive("digits", "test"), shares=shares) + (
+            _SELECTED.format(chosen=list(self.select)) if self.select else ""
+        )
 
     @property
     def scale(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from trainables.core.rng import derive
+from trainables.data import DATASETS
 
 PLAIN_STEPS = 50
 """Steps of the README's attack where the study's own is another kind."""
@@ -116,10 +117,10 @@ def _again(card: dict[str, Any]) -> str:
         if "shrunk" in card
         else ""
     )
+    arrays = _arrays(card)
     return f"""## Measure again
 
-Save the training images of the data set, in the order of their files, as `images.npy`, uint8 (N, C, H, W), and their
-classes, numbered from 0, as `labels.npy`. Each number is that of the class in `class_names`.
+{_SCIKIT if arrays else _FILES}
 The clean verdicts are equal, bit for bit, on a CPU that rounds alike.
 {said}
 {smaller}
@@ -130,8 +131,9 @@ import numpy as np
 
 for part in (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv):
     part.fp32_precision = "ieee"
+{arrays or _LOADED}
 index, label, clean, *_ = np.genfromtxt("examples.csv", delimiter=",", skip_header=1, dtype=int, unpack=True)
-stored, y = np.load("images.npy")[index], torch.tensor(np.load("labels.npy")[index])
+stored, y = images[index], torch.tensor(labels[index])
 same = hashlib.sha256(np.ascontiguousarray(stored).tobytes() + y.numpy().astype("<i8").tobytes()).hexdigest()
 assert same == {json.dumps(measured["images_sha256"])}, "these are other images"
 x = (torch.tensor(stored).float() / {measured["scale"]}).contiguous(memory_format=torch.channels_last)
@@ -174,6 +176,17 @@ print("robust", int(robust.sum()), "of", len(y))
 ```"""
 
 
+def _arrays(card: dict[str, Any]) -> str:
+    """Return the code that makes the training images, where the data set has some."""
+    data = {name: value for name, value in card["data"].items() if name != "sha256"}
+    return DATASETS.parse(data).arrays_code() if data["kind"] in DATASETS else ""
+
+
+_FILES = """\
+Save the training images of the data set, in the order of their files, as `images.npy`, uint8 (N, C, H, W), and their
+classes, numbered from 0, as `labels.npy`. Each number is that of the class in `class_names`."""
+_SCIKIT = "The images come with `scikit-learn`; the code divides them as the study did."
+_LOADED = 'images, labels = np.load("images.npy"), np.load("labels.npy")\n'
 _PROJECTIONS = {
     "linf": "    return z.clamp(x - eps, x + eps).clamp(0, 1)",
     "l2": "    step = z - x\n    length = step.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)\n"
@@ -207,9 +220,10 @@ def _attack(card: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _confirmed(card: dict[str, Any]) -> str:
+    rows = "images, those of `np.sort(test)` above" if _arrays(card) else "files"
     return f"""## The confirmed images
 
-`confirmed.csv` numbers the test images in this order, in which `order[position]` is the row of the test files:
+`confirmed.csv` numbers the test images in this order, in which `order[position]` is the row of the test {rows}:
 
 ```python
 order = np.random.default_rng({derive("test")}).permutation(number_of_test_images)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from trainables.core.errors import DataError
-from trainables.data import digits
+from trainables.data import cache, digits
 from trainables.data.digits import Digits
 
 
@@ -27,6 +29,18 @@ def test_no_image_is_in_both_parts() -> None:
     assert len(training) + len(held_out) == 1797
     assert training.shape[1:] == held_out.shape[1:] == (1, 8, 8)
     assert training.max() == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("select", [(), (3, 1, 7)])
+def test_the_code_for_outsiders_makes_the_same_arrays(select: tuple[int, ...]) -> None:
+    spec = Digits(validation=100, select=select)
+    found: dict[str, Any] = {"np": np}
+    exec(spec.arrays_code(), found)
+    (images, labels), _ = cache.training_arrays(spec)
+    assert np.array_equal(found["images"], images)
+    assert np.array_equal(found["labels"], labels)
+    assert np.array_equal(np.sort(found["test"]), np.flatnonzero(digits._read(spec)[2]))
 
 
 def test_a_missing_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

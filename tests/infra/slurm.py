@@ -70,7 +70,7 @@ class Slurm:
         self._daemon(self.head, "slurmctld", "-D")
         for machine in machines:
             self._daemon(machine, "slurmd", "-D", "-N", machine.name)
-        poll(lambda: self.states() == dict.fromkeys((m.name for m in machines), "idle"), "Slurm's nodes")
+        poll(lambda: self.states() == dict.fromkeys((m.name for m in machines), "idle"), "Slurm's nodes", 180)
 
     def _prepare(self, machine: Machine) -> None:
         """Let a machine find the configuration, and its munged the key."""
@@ -110,12 +110,13 @@ class Slurm:
         if machine is self.head:
             self._daemon(machine, "slurmctld", "-D")
         self._daemon(machine, "slurmd", "-D", "-N", machine.name)
-        poll(lambda: self.states().get(machine.name) == "idle", f"{machine.name} in Slurm")
+        back = ("idle", "mix", "alloc")  # A job that was requeued may be there first.
+        poll(lambda: self.states().get(machine.name) in back, f"{machine.name} in Slurm", 180)
 
     def cancel_all(self) -> None:
         """End all jobs, and wait until the nodes are idle."""
         self.head.run("squeue --noheader --format=%A | xargs --no-run-if-empty scancel")
-        poll(lambda: set(self.states().values()) == {"idle"}, "idle nodes")
+        poll(lambda: set(self.states().values()) == {"idle"}, "idle nodes", 180)
 
     def logs(self) -> str:
         """Return the ends of the daemons' logs, for a message."""

@@ -31,7 +31,7 @@ from tests.search.tiny import EARLY, TINY, conclusion, numbers, outcomes, params
 from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.store import paths
-from trainables.store.lease import STALE_AFTER, Holder
+from trainables.store.lease import STALE_AFTER, Holder, Lease
 from trainables.store.storage import Storage
 
 Launch = Callable[..., Result]
@@ -300,12 +300,20 @@ def test_a_signal_ends_the_wait_for_a_lease(launch: Launch, study: Path) -> None
     assert conclusion(done.stderr) == "stopped before the first trial; the same command starts it"
 
 
-def test_a_request_to_stop_ends_the_wait_for_a_lease(launch: Launch, study: Path) -> None:
+def test_a_request_to_stop_ends_the_wait_for_a_lease(
+    launch: Launch, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held(study, silent=1.0)
-    timer = threading.Timer(1.0, driver_lock.request_stop, (Storage(str(study)),))
-    timer.start()
+    acquire = driver_lock.acquire
+
+    def asked_meanwhile(storage: Storage) -> Lease:
+        try:
+            return acquire(storage)
+        finally:
+            driver_lock.request_stop(storage)
+
+    monkeypatch.setattr(driver_lock, "acquire", asked_meanwhile)
     done = launch("--wait", "60", code=130)
-    timer.join()
     assert conclusion(done.stderr) == "stopped before the first trial; the same command starts it"
 
 

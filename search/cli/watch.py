@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from search.launch.view import PlainView
     from search.results.watching import Seen, Watched
 
-LOOK_EVERY, REMOTE_LOOK_EVERY = 1.0, 5.0
+LOOK_EVERY = 1.0
 """Seconds between two looks at the study."""
 LINE_EVERY = 30.0
 """Seconds after which a line is printed although no trial has ended."""
@@ -106,7 +106,7 @@ def _until_over(watched: Watched, show: Callable[[Seen], None]) -> Seen:
         show(seen)
         if seen.over:
             return seen
-        time.sleep(LOOK_EVERY if watched.storage.local is not None else REMOTE_LOOK_EVERY)
+        time.sleep(LOOK_EVERY)
 
 
 def _serve(watched: Watched, port: int | None, as_json: bool) -> int:

@@ -146,7 +146,7 @@ class _Following:
                 if self._interrupt.signal is not None and (left := self._interrupted()):
                     return left
                 if self._state.over:
-                    return self._ended(self.watched.look().snapshot)
+                    return self._ended(self.watched.look(fresh=True).snapshot)
                 time.sleep(LOOK_EVERY)
         except KeyboardInterrupt:
             return self._left()

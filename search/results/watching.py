@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from search.files.messages import counted
@@ -12,6 +13,9 @@ from search.store.records import Records
 from search.store.study_yaml import sha256
 from trainables.store import paths
 from trainables.store.storage import Storage
+
+REMOTE_LOOK_EVERY = 5.0
+"""Seconds between two looks at an object store, each of several requests."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,22 @@ class Watched:
         self.name = catalogue.check_name(name)
         self.storage = root.child(name)
         self.study: Study | None = None
+        self._last: tuple[float, Seen] | None = None
 
-    def look(self) -> Seen:
-        """Return what is to be seen now.
+    def look(self, *, fresh: bool = False) -> Seen:
+        """Return what is to be seen now; on an object store, what was seen seconds ago, unless it is to be `fresh`.
 
         Raises:
             RobustsearchError: the study cannot be read.
         """
+        now = time.monotonic()
+        if self.storage.local is None and not fresh and self._last and now - self._last[0] < REMOTE_LOOK_EVERY:
+            return self._last[1]
+        seen = self._look()
+        self._last = time.monotonic(), seen
+        return seen
+
+    def _look(self) -> Seen:
         if self.study is None and not Records.exist(self.storage):
             return Seen(None, self._before())
         # A launch may have changed the study, such as its budget, since it was opened.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster.spec import Address, Local, load
+from search.cluster.spec import Address, Local, load, resolve
 from trainables.core.errors import SpecError
 
 
@@ -46,6 +46,13 @@ def test_no_file_is_this_machine_and_the_templates_are_found_by_name(
         ("kind: address\naccelerator: two words", "accelerator: 'two words' is not allowed"),
         ("kind: address\nstart_timeout: 0", "start_timeout: 0 is not allowed"),
         ("kind: address\nconcurrency: 2\nmax_concurrency: 3", "concurrency and max_concurrency exclude each other"),
+        ("kind: local\nstorage: s3://b/x?region=eu", r"c.yaml:2:1 storage: .*write `storage_options: \{region: eu\}`"),
+        ("kind: local\nstorage: hdfs://b/x", r"c.yaml:2:1 storage: .*hdfs:// is none of s3://"),
+        (
+            "kind: local\nstorage_options: {regoin: eu}",
+            r"regoin: unknown key; did you mean 'region'\? \(allowed: endpoint",
+        ),
+        ("kind: local\nstorage_options: {account_key: x}", "c.yaml:2:1 storage_options: account_key is a credential"),
         ("kind: local\nkind: local", "twice|duplicate|already"),
         ("- local", "a cluster file is a mapping"),
         ("cluster_name: x\nprovider: {type: aws}\nmax_workers: 2", "Ray's cluster launcher"),
@@ -55,3 +62,10 @@ def test_what_is_wrong_is_said_with_file_line_and_key(tmp_path: Path, text: str,
     (tmp_path / "c.yaml").write_text(text + "\n")
     with pytest.raises(SpecError, match=message):
         load(tmp_path / "c.yaml")
+
+
+def test_storage_options_are_plain_data_in_every_kind() -> None:
+    options = {"endpoint": "https://minio:9000", "allow_http": True}
+    for kind in ("local", "address", "inline"):
+        cluster = resolve({"kind": kind, "storage": "s3://b/x", "storage_options": options})
+        assert cluster.storage_options.plain() == options

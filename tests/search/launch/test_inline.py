@@ -19,9 +19,11 @@ from search.launch import api
 from search.launch.tally import Snapshot
 from search.results.study import Study
 from search.store import driver_lock
+from tests.object_server import ObjectServer, Stored
+from tests.search.command import run
 from tests.search.tiny import FIELDS as TINY
 from tests.trainables.data.made import made, write_classes
-from trainables.core.errors import ExitCode
+from trainables.core.errors import ExitCode, StorageError
 from trainables.store import paths
 from trainables.store.lease import LeaseHeld
 from trainables.store.storage import Storage
@@ -256,3 +258,51 @@ def test_a_breakpoint_in_a_model_stops_there(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1].endswith("INTERRUPTED"), "leaving the debugger ends the launch, not the trial"
     assert outcomes(tmp_path / "tiny") == {}
     assert not (tmp_path / "tiny" / paths.DRIVER).exists()
+
+
+def test_a_launch_on_an_object_store_ends_resumes_and_is_read(
+    object_server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.store.lease.LOOK_EVERY", 0.2)
+    cluster = {"kind": "inline", "storage_options": object_server.options().plain()}
+
+    def launched(**options: Any) -> Study:
+        return api.launch(TINY, cluster=cluster, storage="s3://bucket/runs", quiet=True, **options)
+
+    stop = f"runs/tiny/{paths.STOP}"
+    with object_server.failing(lambda method, key: _ask_to_stop(object_server, key)):
+        stopped = launched(trials=3)
+    assert ending(stopped)[0] == ExitCode.INTERRUPTED
+    before = {k: v for k, v in object_server.buckets["bucket"].items() if k.endswith("outcome.json")}
+    assert 1 <= len(before) < 3
+    object_server.requests.clear()
+    study = launched(trials=3)
+    assert ending(study)[0] == ExitCode.DONE
+    assert [trial.trial for trial in study.trials()] == [0, 1, 2]
+    assert {k: object_server.buckets["bucket"][k] for k in before} == before
+    assert stop not in object_server.buckets["bucket"]
+    assert f"runs/tiny/{paths.DRIVER}" not in object_server.buckets["bucket"]
+    asked = sum(key == stop for _, key in object_server.requests)
+    assert len(object_server.requests) - asked < 100 * (3 - len(before)), object_server.counted()
+    monkeypatch.setenv("ROBUSTSEARCH_STORAGE_OPTIONS", object_server.options().words())
+    for command in ("status", "status tiny", "front tiny", "doctor tiny", "gc tiny", "repair tiny", "watch tiny"):
+        done = run(*command.split(), "--storage", "s3://bucket/runs")
+        assert done.exit_code == 0, done.output
+    table = tmp_path / "front.csv"
+    done = run("export", "tiny", "--format", "csv", "--output", table, "--storage", "s3://bucket/runs")
+    assert done.exit_code == 0, done.output
+    assert table.read_text().startswith("point,")
+
+
+def _ask_to_stop(server: ObjectServer, key: str) -> None:
+    """Write the request to stop as soon as the first trial has ended."""
+    if key.endswith("00001/trial.json"):
+        server.buckets["bucket"].setdefault(f"runs/tiny/{paths.STOP}", Stored(b"{}", 0))
+
+
+def test_a_store_that_ignores_conditions_is_refused_before_anything_starts(object_server: ObjectServer) -> None:
+    object_server.conditions = False
+    cluster = {"kind": "inline", "storage_options": object_server.options().plain()}
+    with pytest.raises(StorageError, match="cannot hold studies"):
+        api.launch(TINY, cluster=cluster, storage="gs://bucket/runs", quiet=True)
+    assert object_server.buckets["bucket"] == {}

@@ -10,8 +10,10 @@ import pytest
 from search.launch.driver import Driver
 from search.results.watching import Watched
 from search.store import driver_lock
+from search.store.records import Records
 from search.study.spec import Budget
-from tests.search.factories import finish, point, sparsity_records
+from tests.object_server import ObjectServer
+from tests.search.factories import FINGERPRINT, finish, point, sparsity_records, study_spec
 from trainables.core.errors import RobustsearchError, SpecError
 from trainables.store import paths
 from trainables.store.storage import Storage
@@ -61,3 +63,21 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine" / paths.STUDY).write_text("{")
     with pytest.raises(RobustsearchError):
         Watched(Storage(str(tmp_path)), "mine").look()
+
+
+def test_an_object_store_is_looked_at_every_few_seconds(
+    object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = object_server.storage("runs/study")
+    Records.create(storage, study_spec(), FINGERPRINT)
+    watched = Watched(storage.parent(), "study")
+    seen = watched.look()
+    object_server.requests.clear()
+    assert watched.look() is seen
+    assert object_server.requests == []
+    watched.look(fresh=True)
+    assert 0 < len(object_server.requests) < 8
+    monkeypatch.setattr("search.results.watching.REMOTE_LOOK_EVERY", 0.0)
+    object_server.requests.clear()
+    watched.look()
+    assert object_server.requests

@@ -147,9 +147,9 @@ def test_a_job_is_stopped_at_once_or_after_saving_and_taken_out_of_the_queue(
 
 
 def end_soon(slurm: Slurm, job: str) -> None:
-    """Give a job half a minute to a minute and a half, which Slurm notices within half a minute."""
+    """Give a job one to two minutes, which Slurm notices within half a minute."""
     hours, minutes, seconds = map(int, slurm.job(job)["RunTime"].split(":"))
-    until = (hours * 60 + minutes) * 60 + seconds + 30
+    until = (hours * 60 + minutes) * 60 + seconds + 60
     slurm.head.run(["scontrol", "update", f"JobId={job}", f"TimeLimit={until // 60 + 1}"])
 
 
@@ -157,7 +157,7 @@ def test_a_time_limit_and_a_lost_node_lose_nothing(slurm: Slurm, tmp_path: Path,
     """Both at once, on a node each: most of the time is that of Slurm and of the lease."""
     busy = slurm.head.run("sbatch --parsable --nodelist=n1 --cpus-per-task=3 --wrap 'sleep 600'").stdout.strip()
     slurm.wait_state(busy, "RUNNING")
-    short = Study(slurm, tmp_path, "short", 14, 60, save_seconds=90, **without_ray)
+    short = Study(slurm, tmp_path, "short", 14, 60, save_seconds=150, **without_ray)
     lost = Study(slurm, tmp_path, "lost", 6, 40, **without_ray)
     limited, moved = short.submit(), lost.submit()
     assert slurm.wait_state(moved, "RUNNING")["NodeList"] == "n2"

@@ -260,6 +260,7 @@ def test_a_breakpoint_in_a_model_stops_there(tmp_path: Path) -> None:
     assert not (tmp_path / "tiny" / paths.DRIVER).exists()
 
 
+@pytest.mark.slow
 def test_a_launch_on_an_object_store_ends_resumes_and_is_read(
     object_server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,7 +145,8 @@ class EarlyStopper(_Live, FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Give the workers names, before the first of them starts."""
         super().on_trial_add(tune_controller, trial)
-        self._actors.use_in(tune_controller)
+        with suppress(AttributeError):  # Another version of Tune may keep its classes elsewhere.
+            self._actors.use_in(tune_controller)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Note what Ray says of a process that died, just before the searcher hears of it."""
@@ -185,7 +186,8 @@ class _Watch(_Live, tune.Callback):
         self._last = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        NamedCalls.of(trial.temporary_state.ray_actor).name = trial.config["title"]
+        with suppress(AttributeError):  # As above; a search does without names.
+            NamedCalls.of(trial.temporary_state.ray_actor).name = trial.config["title"]
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if time.monotonic() - self._last >= VIEW_SECONDS:

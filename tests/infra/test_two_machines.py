@@ -69,6 +69,7 @@ def test_a_machine_lost_in_the_middle_costs_no_trial(ray: RayMachines, log: Path
     assert issued.items() <= params(storage / "killed").items()
 
 
+@pytest.mark.long
 def test_a_machine_cut_off_that_comes_back_counts_no_trial_twice(ray: RayMachines, log: Path, tmp_path: Path) -> None:
     """Its worker trains on, and shares the disk, while the trial runs again elsewhere."""
     study, storage = write_study(tmp_path, trials=4, epochs=40), tmp_path / "runs"
@@ -86,6 +87,7 @@ def test_a_machine_cut_off_that_comes_back_counts_no_trial_twice(ray: RayMachine
     assert sorted(outcomes(storage / "killed")) == numbers(4)
 
 
+@pytest.mark.long
 def test_a_launch_on_another_machine_resumes_after_the_head_was_lost(
     ray: RayMachines, log: Path, tmp_path: Path
 ) -> None:

@@ -27,6 +27,14 @@ STUDY_FILE, CLUSTER_FILE, SCRIPT = "study.yaml", "cluster.yaml", "launch.sh"
 USER = 1000
 GRACE_SECONDS = 90
 """How long a pod that must go may take: trials save, and so does the launch on the head."""
+SAVE = (
+    'for p in /proc/[0-9]*; do case "$(tr "\\0" " " < "$p/cmdline" 2>/dev/null)" in '
+    'ray::*Agent*) ;; ray::*) kill -TERM "${p#/proc/}" ;; esac; done; sleep 8'
+)
+"""Tell the trials of a pod that it must go: Kubernetes signals the first process alone, which is Ray's.
+
+Ray's agents are called `ray::...Agent`; without them its node would end at once, and the trials with it.
+"""
 STOP_SECONDS = 60
 """How long KubeRay's request to end the launch waits before it kills it."""
 KEPT_SECONDS = 60
@@ -168,8 +176,10 @@ def _group(settings: Settings, submission: Submission, group: WorkerGroup) -> di
         tolerations.append({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
     if group.spot:
         tolerations += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in SPOT_TAINTS]
+    container = _container(settings, "ray-worker", resources)
+    container["lifecycle"] = {"preStop": {"exec": {"command": ["bash", "-c", SAVE]}}}
     spec = {
-        **_pod(settings, _container(settings, "ray-worker", resources), group.node_selector, tolerations),
+        **_pod(settings, container, group.node_selector, tolerations),
         "automountServiceAccountToken": False,
         "affinity": _rather_spot() if group.spot else _never_spot(),
     }

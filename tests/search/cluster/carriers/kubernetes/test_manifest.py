@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,24 @@ def test_the_script_lets_kuberay_try_again_where_that_helps(code: int, seen: int
     words = (tmp_path / "words").read_text().splitlines()
     start = ["launch", "/etc/robustsearch/study.yaml", "--cluster", "/etc/robustsearch/cluster.yaml", "--wait", "120"]
     assert words == [*start, "--set", "name=it's $HOME"]
+
+
+def test_the_hook_of_a_pod_that_must_go_signals_trials_and_nothing_else() -> None:
+    command = manifest.SAVE.replace("sleep 8", "true")
+    titles = ("ray::trial 3", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "other")
+    # Only these: the hook is given a folder with them instead of /proc.
+    started = [subprocess.Popen(["bash", "-c", f"exec -a '{title}' sleep 60"]) for title in titles]
+    try:
+        while any(Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"bash") for process in started):
+            time.sleep(0.01)
+        seen = " ".join(f"/proc/{process.pid}" for process in started)
+        subprocess.run(["bash", "-c", command.replace("/proc/[0-9]*", seen, 1)], check=True)
+        assert started[0].wait(timeout=30) == -signal.SIGTERM
+        assert all(process.poll() is None for process in started[1:])
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def test_an_overlay_reaches_what_has_no_key(tmp_path: Path) -> None:

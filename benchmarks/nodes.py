@@ -113,7 +113,7 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
-def cluster_file(folder: Path, nodes: Nodes, **fields: object) -> str:
+def cluster_file(folder: Path, nodes: Nodes, /, **fields: object) -> str:
     """Write the cluster file that leads to the nodes."""
     path = folder / "cluster.yaml"
     settings = {"kind": "address", "address": nodes.address, "token_file": str(nodes.token), **fields}

@@ -88,6 +88,10 @@ def _autoscaling() -> dict[str, object]:
         "idle_timeout_minutes": 0.1,
         "provider": provider,
         "auth": {},
+        **dict.fromkeys(("initialization_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter"), []),
+        **dict.fromkeys(("setup_commands", "head_setup_commands", "worker_setup_commands"), []),
+        **dict.fromkeys(("head_start_ray_commands", "worker_start_ray_commands"), []),
+        "file_mounts": {},
         "head_node_type": HEAD_TYPE,
         "available_node_types": {
             HEAD_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},

@@ -1,12 +1,14 @@
 """Clusters of kind `ray-up` and `job` for real: Ray's launcher over ssh, a dashboard with a token, jobs that end.
 
-One machine is the cluster's head, the other one a laptop. Ray is started once for all tests, which stand in order.
+One machine is the head, the other one its worker, and the laptop from which the cluster is started. Ray is started once
+for all tests, which stand in order.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +17,7 @@ import psutil
 import pytest
 
 from tests.infra.machines import Command, Machine, poll
-from tests.infra.ray_machines import PROGRAM, epochs, write_plugin
+from tests.infra.ray_machines import ALIVE, PROGRAM, epochs, write_plugin
 from tests.infra.ssh import Ssh
 from tests.search.tiny import TINY, conclusion, outcomes, states
 
@@ -24,14 +26,16 @@ pytestmark = [pytest.mark.infra, pytest.mark.timeout(400)]
 ROOT = Path(__file__).parents[2]
 LAUNCHER = """
 cluster_name: two
-provider: {{type: local, head_ip: n1, worker_ips: []}}
+provider: {{type: local, head_ip: n1, worker_ips: [n2]}}
 auth: {{ssh_user: root, ssh_private_key: {key}}}
 file_mounts: {{"~/.ray/auth_token": {token}}}
+setup_commands:
+  - echo 'export PATH={bin}:$PATH PYTHONPATH={root} {mark}={folder} RAY_USAGE_STATS_ENABLED=0' > ~/.bashrc
 head_start_ray_commands:
-  - export PATH={bin}:$PATH PYTHONPATH={root} {mark}={folder} RAY_USAGE_STATS_ENABLED=0;
-    RAY_AUTH_MODE=token ray start --head --port=6379 --num-cpus=2 --object-store-memory=100000000
+  - RAY_AUTH_MODE=token ray start --head --port=6379 --num-cpus=2 --object-store-memory=100000000
     --autoscaling-config=~/ray_bootstrap_config.yaml
-worker_start_ray_commands: []
+worker_start_ray_commands:
+  - RAY_AUTH_MODE=token ray start --address=$RAY_HEAD_IP:6379 --num-cpus=1 --object-store-memory=100000000
 """
 SLOW = TINY.replace("name: tiny", "name: slow").replace("trials: 4", "trials: 400") + "plugins: [counted_epochs]\n"
 NEVER = TINY.replace("name: tiny", "name: never") + 'constraints: {clean_accuracy: ">= 1"}\n'
@@ -83,11 +87,12 @@ class Cluster:
 
     def driver(self) -> psutil.Process:
         """Return the process that drives a study in a job."""
-        (found,) = (
-            process
-            for process in psutil.process_iter()
-            if process.name() != "bash" and "inner.yaml" in " ".join(process.cmdline())
-        )
+        found = None
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.name() != "bash" and "inner.yaml" in process.cmdline():
+                    found = process
+        assert found is not None
         return found
 
 
@@ -105,7 +110,7 @@ def test_a_file_that_opens_the_dashboard_starts_nothing(cluster: Cluster) -> Non
     unsafe = cluster.config.read_text().replace("ray start --head", "ray start --head --dashboard-host=0.0.0.0")
     named = cluster.cluster_file("ray-up", config=cluster.write("unsafe.yaml", unsafe))
     said = cluster.run(cluster.laptop, "launch", "tiny.yaml", "--cluster", named, exits=6)
-    assert "unsafe.yaml:8 head_start_ray_commands: --dashboard-host=0.0.0.0 opens the dashboard" in conclusion(said)
+    assert "unsafe.yaml:9 head_start_ray_commands: --dashboard-host=0.0.0.0 opens the dashboard" in conclusion(said)
     assert not (cluster.storage / "tiny").exists()
 
 
@@ -121,6 +126,13 @@ def test_a_cluster_is_started_over_ssh_and_runs_the_study(cluster: Cluster) -> N
     listening = cluster.head.run("ss -ltn 'sport = :8265'").stdout
     assert "127.0.0.1:8265" in listening
     assert "0.0.0.0:8265" not in listening
+
+
+def test_the_other_machine_joins(cluster: Cluster) -> None:
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(cluster.token)}
+    words = [sys.executable, "-c", ALIVE, f"{cluster.head.address}:6379"]
+    addresses = {cluster.head.address, cluster.laptop.address}
+    poll(lambda: set(cluster.head.run(words, env=environment).stdout.split()) == addresses, "the worker", 120)
 
 
 def test_a_wrong_token_is_said_in_one_line_and_nothing_is_submitted(cluster: Cluster) -> None:
@@ -183,4 +195,5 @@ def test_the_exit_code_is_that_of_the_launch_in_the_job_and_the_cluster_goes_dow
     )
     said = cluster.run(cluster.laptop, "launch", study, "--trials", "1", "--cluster", named, exits=3, seconds=300)
     assert "taking the cluster down" in said
+    assert "Ray still runs" not in said
     poll(lambda: not cluster.head.run("ss -ltnH 'sport = :8265'").stdout, "the end of the dashboard", 60)

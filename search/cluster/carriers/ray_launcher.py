@@ -6,6 +6,7 @@ import copy
 import io
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from search.cluster.watchdog import signalled
 from search.files.interrupts import Interrupted
 
 _SHOWN = 300
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ENDING_SECONDS = 10.0
 
 
@@ -110,7 +112,7 @@ def down(path: str, say: Callable[[str], None]) -> None:
 def _run(command: str, path: str, say: Callable[[str], None]) -> None:
     """Run a command of Ray in a process of its own, pass on what it prints, and end it where a signal comes."""
     words = [sys.executable, "-m", "ray.scripts.scripts", command, "--yes", path]
-    environment = {"RAY_USAGE_STATS_ENABLED": "0", **os.environ}
+    environment = {"RAY_USAGE_STATS_ENABLED": "0", **_autoscaler(path), **os.environ}
     process = subprocess.Popen(
         words,
         stdin=subprocess.DEVNULL,
@@ -141,13 +143,19 @@ def _run(command: str, path: str, say: Callable[[str], None]) -> None:
         raise ClusterError(f"`ray {command} {path}` ended with code {process.returncode}: {reason[:_SHOWN]}")
 
 
+def _autoscaler(path: str) -> dict[str, str]:
+    """Return the variable that chooses the autoscaler: the newer one never brings up workers of provider `local`."""
+    return {"RAY_UP_enable_autoscaler_v2": "0"} if load(path)["provider"].get("type") == "local" else {}
+
+
 def _pass_on(process: subprocess.Popen[str], lines: list[str], say: Callable[[str], None]) -> None:
     assert process.stdout is not None
     with process.stdout:
         for line in process.stdout:
-            if line.strip():
-                lines.append(line.strip())
-                say(line.rstrip())
+            plain = _COLOUR.sub("", line).rstrip()
+            if plain:
+                lines.append(plain.strip())
+                say(plain)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -154,6 +154,11 @@ class RayUpCarrier(Carrier):
             else:
                 say("taking the cluster down ...")
                 ray_launcher.down(self._path, say)
+                if jobs.answers():
+                    say(
+                        "Ray still runs on the machines: `ray down` found no `ray` on the path of a login shell there; "
+                        "add it in ~/.bashrc, and run `ray stop` on them"
+                    )
         except ClusterError as error:
             say(f"the cluster is not taken down: {error}; {by_hand}")
 

@@ -81,25 +81,42 @@ def write(script: Path, body: str) -> None:
     script.chmod(0o755)
 
 
-def test_what_ray_up_prints_is_passed_on_line_by_line(ray: Path) -> None:
-    write(ray, 'echo "$@"; echo; echo " two" >&2; echo "$RAY_USAGE_STATS_ENABLED"')
+def test_what_ray_up_prints_is_passed_on_line_by_line_without_colours(ray: Path, config: Path) -> None:
+    write(ray, r"""echo "$@"; echo; printf '\033[1m two\033[0m\n\033[0m\n' >&2; echo "$RAY_USAGE_STATS_ENABLED" """)
     lines: list[str] = []
-    ray_launcher.up("my.yaml", lines.append)
-    assert lines == ["ray up: -m ray.scripts.scripts up --yes my.yaml", "ray up:  two", "ray up: 0"]
-    ray_launcher.down("my.yaml", lines.append)
-    assert lines[-3] == "ray down: -m ray.scripts.scripts down --yes my.yaml"
+    ray_launcher.up(str(config), lines.append)
+    assert lines == [f"ray up: -m ray.scripts.scripts up --yes {config}", "ray up:  two", "ray up: 0"]
+    ray_launcher.down(str(config), lines.append)
+    assert lines[-3] == f"ray down: -m ray.scripts.scripts down --yes {config}"
 
 
-def test_a_command_that_fails_is_said_with_its_last_line(ray: Path) -> None:
+def test_machines_of_ones_own_have_the_autoscaler_that_brings_them_up(
+    ray: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(ray, 'echo "v2: $RAY_UP_enable_autoscaler_v2"')
+    monkeypatch.delenv("RAY_UP_enable_autoscaler_v2", raising=False)
+    lines: list[str] = []
+    ray_launcher.up(str(config), lines.append)
+    config.write_text(LOCAL.replace("type: local", "type: aws"))
+    ray_launcher.up(str(config), lines.append)
+    monkeypatch.setenv("RAY_UP_enable_autoscaler_v2", "1")
+    config.write_text(LOCAL)
+    ray_launcher.up(str(config), lines.append)
+    assert lines == ["ray up: v2: 0", "ray up: v2:", "ray up: v2: 1"]
+
+
+def test_a_command_that_fails_is_said_with_its_last_line(ray: Path, config: Path) -> None:
     write(ray, "echo one; echo 'Failed to setup head node.'; exit 3")
-    with pytest.raises(ClusterError, match=r"`ray up my.yaml` ended with code 3: Failed to setup head node\."):
-        ray_launcher.up("my.yaml", lambda line: None)
+    with pytest.raises(ClusterError, match=rf"`ray up {config}` ended with code 3: Failed to setup head node\."):
+        ray_launcher.up(str(config), lambda line: None)
 
 
-def test_a_signal_ends_the_command_and_what_it_started(ray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_ends_the_command_and_what_it_started(
+    ray: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(ray, "sleep 60 & echo begun; wait")
     lines: list[str] = []
     monkeypatch.setattr(ray_launcher, "signalled", lambda: "ray up: begun" in lines)
     with pytest.raises(Interrupted):
-        ray_launcher.up("my.yaml", lines.append)
-    assert lines[-1] == "`ray up` was interrupted; what runs of the cluster ends with `ray down my.yaml`"
+        ray_launcher.up(str(config), lines.append)
+    assert lines[-1] == f"`ray up` was interrupted; what runs of the cluster ends with `ray down {config}`"

@@ -247,6 +247,23 @@ def test_a_cluster_that_cannot_be_taken_down_is_said_and_no_error(
     assert f"the cluster is not taken down: no rights; `ray down {config}`" in capsys.readouterr().err
 
 
+def test_a_ray_that_survives_ray_down_is_said(
+    config: Path, cloud: Cloud, board: Dashboard, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = carrier(config, down="after")
+    following.ended(following.submit())
+    assert "Ray still runs on the machines" in capsys.readouterr().err
+    following = carrier(config, down="after")
+    job = following.submit()
+
+    def down(path: str, say: Any) -> None:
+        board.answers["GET", "/api/authentication_mode"] = (502, "Bad gateway", {})
+
+    monkeypatch.setattr(ray_launcher, "down", down)
+    following.ended(job)
+    assert "Ray still runs" not in capsys.readouterr().err
+
+
 def test_a_cancelled_job_is_ended_and_then_the_cluster(config: Path, cloud: Cloud, board: Dashboard) -> None:
     following = carrier(config, down="after")
     job = following.submit()

@@ -88,9 +88,9 @@ def _autoscaling() -> dict[str, object]:
         "idle_timeout_minutes": 0.1,
         "provider": provider,
         "auth": {},
-        **dict.fromkeys(("initialization_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter"), []),
-        **dict.fromkeys(("setup_commands", "head_setup_commands", "worker_setup_commands"), []),
-        **dict.fromkeys(("head_start_ray_commands", "worker_start_ray_commands"), []),
+        **{key: [] for key in ("initialization_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter")},
+        **{key: [] for key in ("setup_commands", "head_setup_commands", "worker_setup_commands")},
+        **{key: [] for key in ("head_start_ray_commands", "worker_start_ray_commands")},
         "file_mounts": {},
         "head_node_type": HEAD_TYPE,
         "available_node_types": {

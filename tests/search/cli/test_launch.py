@@ -38,7 +38,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Stand in for the launch itself: note what would run, write what a run would have left, and end well."""
     calls: list[Any] = []
 
-    def launch(plan: Any, *, view: Any, say: Any, owns_process: bool) -> Study:
+    def launch(plan: Any, *, view: Any, say: Any, wait: float, owns_process: bool) -> Study:
         calls.append((plan.spec, plan.cluster, plan.storage))
         say("it begins")
         if not Records.exist(plan.storage):
@@ -346,8 +346,9 @@ def test_trials_must_be_a_count(trials: str, started: list[Any], here: Path) -> 
 def test_init_writes_files_that_are_valid_and_never_overwrites(started: list[Any], here: Path) -> None:
     written = json.loads(run("init", "new", "--json").stdout)["written"]
     assert "new/study.yaml" in written
-    files = [path for path in written if path.endswith(".yaml")]
-    assert len(files) == 3
+    kinds = ["gpu", "job", "kubernetes", "local", "ray-up", "slurm"]
+    files = ["new/study.yaml", *(f"new/clusters/{kind}.yaml" for kind in kinds)]
+    assert {path for path in written if path.endswith(".yaml")} - set(files) == {"new/clusters/ray-cluster.yaml"}
     assert run("validate", *files).exit_code == 0
     text = Path("new/study.yaml").read_text()
     schema = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")

@@ -77,11 +77,10 @@ def test_flags_stand_beside_each_point_wherever_it_is_shown(tmp_path: Path) -> N
     status = run("status", "flagged", "--storage", tmp_path).stdout
     assert "softmax_output (warn): 1 point, 1 on the front" in status
     assert "black_box_stronger (invalid): 1 point" in status
-    assert "warn: zero_gradient, softmax_output" in status
     assert "8,192 weights" in status
     told = json.loads(run("status", "flagged", "--storage", tmp_path, "--json").stdout)
     assert {"flag": "softmax_output", "points": 1, "on_front": 1, "severity": "warn"} in told["flags"]
-    assert told["best"]["most robust"]["flags"] == ["zero_gradient", "softmax_output"]
+    assert "most robust" not in told["best"]  # The flags question its robust accuracy.
     for kind in ("markdown", "latex", "csv"):
         assert "gradient" in run("export", "flagged", "--storage", tmp_path, "--format", kind).stdout
 

@@ -157,7 +157,7 @@ def test_doctor_says_what_a_launch_would_wait_for(
 @pytest.mark.parametrize(("outer", "level"), [(0o700, "ok"), (0o755, "warn")])
 def test_a_session_folder_that_others_can_change_is_warned_of(tmp_path: Path, outer: int, level: str) -> None:
     for above in tmp_path.parents:
-        if above.owner() == tmp_path.owner() and above.name.startswith("pytest-"):
+        if above.owner() == tmp_path.owner() and above.name.startswith(("pytest-", "popen-")):
             above.chmod(0o755)
     session = tmp_path / "session_1"
     (session / "runtime_resources").mkdir(parents=True)

@@ -214,7 +214,7 @@ def test_a_study_takes_over_what_another_in_its_storage_has_trained(tmp_path: Pa
     second = points(iter(progress))
     assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
     assert second[-1].epochs_shared == 7
-    Storage(str(tmp_path)).delete("one")
+    Storage(str(tmp_path)).delete_directory("one")
     assert _epochs(list(run_in_study(tmp_path, "two", trial(sparsity=0.875), 1).progress())) == 0
 
 

@@ -1,4 +1,5 @@
-"""What tests of infrastructure run against. Each fixture is made on demand, once for all tests of the process.
+"""What tests of infrastructure run against. Fixtures are made on demand. Machines are those of one file's tests: what
+one file leaves running on them is in no other's way, and they boot within a second.
 
 Where a tool is missing, or the tests are not root's, a test skips and says why; with ROBUSTSEARCH_INFRA=1 it fails.
 """
@@ -34,7 +35,7 @@ def require(*tools: str, root: bool = False) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     """Two machines, n1 and n2. They see this checkout, this Python, `machines.shared` and all folders `tmp_path`."""
     require("ip", "nsenter", "unshare", root=True)
@@ -43,7 +44,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slurm_cluster(machines: Machines) -> slurm.Slurm:
     require(*slurm.TOOLS)
     return slurm.Slurm(machines)
@@ -59,7 +60,7 @@ def _slurm(slurm_cluster: slurm.Slurm) -> Iterator[slurm.Slurm]:
     slurm_cluster.cancel_all()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ssh_machines(machines: Machines) -> ssh.Ssh:
     """An sshd on each of the two machines."""
     require(*ssh.TOOLS)

@@ -157,7 +157,7 @@ def test_a_time_limit_and_a_lost_node_lose_nothing(slurm: Slurm, tmp_path: Path,
     """Both at once, on a node each: most of the time is that of Slurm and of the lease."""
     busy = slurm.head.run("sbatch --parsable --nodelist=n1 --cpus-per-task=3 --wrap 'sleep 600'").stdout.strip()
     slurm.wait_state(busy, "RUNNING")
-    short = Study(slurm, tmp_path, "short", 14, 60, save_seconds=150, **without_ray)
+    short = Study(slurm, tmp_path, "short", 40, 60, save_seconds=150, **without_ray)
     lost = Study(slurm, tmp_path, "lost", 6, 40, **without_ray)
     limited, moved = short.submit(), lost.submit()
     assert slurm.wait_state(moved, "RUNNING")["NodeList"] == "n2"

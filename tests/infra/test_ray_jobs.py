@@ -30,12 +30,14 @@ provider: {{type: local, head_ip: n1, worker_ips: [n2]}}
 auth: {{ssh_user: root, ssh_private_key: {key}}}
 file_mounts: {{"~/.ray/auth_token": {token}}}
 setup_commands:
-  - echo 'export PATH={bin}:$PATH PYTHONPATH={root} {mark}={folder} RAY_USAGE_STATS_ENABLED=0' > ~/.bashrc
+  - echo 'export PATH={bin}:$PATH' > ~/.bashrc
 head_start_ray_commands:
-  - RAY_AUTH_MODE=token ray start --head --port=6379 --num-cpus=2 --object-store-memory=100000000
+  - export PYTHONPATH={root} {mark}={folder} RAY_USAGE_STATS_ENABLED=0;
+    RAY_AUTH_MODE=token ray start --head --port=6379 --num-cpus=2 --object-store-memory=100000000
     --autoscaling-config=~/ray_bootstrap_config.yaml
 worker_start_ray_commands:
-  - RAY_AUTH_MODE=token ray start --address=$RAY_HEAD_IP:6379 --num-cpus=1 --object-store-memory=100000000
+  - export PYTHONPATH={root} {mark}={folder} RAY_USAGE_STATS_ENABLED=0;
+    RAY_AUTH_MODE=token ray start --address=$RAY_HEAD_IP:6379 --num-cpus=1 --object-store-memory=100000000
 """
 SLOW = TINY.replace("name: tiny", "name: slow").replace("trials: 4", "trials: 400") + "plugins: [counted_epochs]\n"
 NEVER = TINY.replace("name: tiny", "name: never") + 'constraints: {clean_accuracy: ">= 1"}\n'
@@ -110,7 +112,7 @@ def test_a_file_that_opens_the_dashboard_starts_nothing(cluster: Cluster) -> Non
     unsafe = cluster.config.read_text().replace("ray start --head", "ray start --head --dashboard-host=0.0.0.0")
     named = cluster.cluster_file("ray-up", config=cluster.write("unsafe.yaml", unsafe))
     said = cluster.run(cluster.laptop, "launch", "tiny.yaml", "--cluster", named, exits=6)
-    assert "unsafe.yaml:9 head_start_ray_commands: --dashboard-host=0.0.0.0 opens the dashboard" in conclusion(said)
+    assert "unsafe.yaml:10 head_start_ray_commands: --dashboard-host=0.0.0.0 opens the dashboard" in conclusion(said)
     assert not (cluster.storage / "tiny").exists()
 
 

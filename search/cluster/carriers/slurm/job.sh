@@ -38,7 +38,8 @@ ray_node() {
     private_folder "$folder"
     sees_storage
     export RAY_AUTH_TOKEN_PATH=$folder/token
-    [ -e "$RAY_AUTH_TOKEN_PATH" ] || (umask 077 && printf %s "$token" >"$RAY_AUTH_TOKEN_PATH")
+    # Also where a start that was killed has left a folder, whose token is not that of this start.
+    (umask 077 && printf %s "$token" >"$RAY_AUTH_TOKEN_PATH")
     if [[ $1 == --address=* ]]; then
         trap 'rm -rf -- "$folder"' EXIT
         IFS=: read -r host port <<<"${1#--address=}"

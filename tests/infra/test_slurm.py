@@ -210,6 +210,8 @@ def test_a_study_on_ray_is_requeued_in_the_middle(slurm: Slurm, tmp_path: Path) 
     study = Study(slurm, tmp_path, "rays", 6, 60, nodes=2, cpus_per_node=2)
     job = study.submit()
     before = study.wait_outcomes(2)
+    for machine in slurm.machines:
+        assert set(machine.run("stat -c %a /tmp/rs-*").stdout.split()) == {"700"}, "nobody else may write there"
     slurm.head.run(["scontrol", "requeue", job])
     done = study.run(*study.launch, on=slurm.machines["n2"])
     assert f"job {job} (slurm) runs this study already" in done.stderr

@@ -35,6 +35,7 @@ ray_node() {
     shift
     unset RS_TOKEN
     trap 'signals=$((signals + 1)); [ -z "$started" ] || kill -TERM "$started" 2>/dev/null' TERM
+    trap 'signals=$((signals + 1))' USR1
     private_folder "$folder"
     sees_storage
     export RAY_AUTH_TOKEN_PATH=$folder/token
@@ -46,7 +47,8 @@ ray_node() {
         reach "$host" "$port"
         [ "$signals" -eq 0 ] || exit 143
     fi
-    ray start "$@" --block --temp-dir="$folder" --node-ip-address="$(address_of "${SLURMD_NODENAME:-$(hostname)}")" \
+    # Ray makes its folder writable for all; the one around it stays private.
+    ray start "$@" --block --temp-dir="$folder/r" --node-ip-address="$(address_of "${SLURMD_NODENAME:-$(hostname)}")" \
         --num-cpus="$RS_CPUS" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=268435456 \
         --min-worker-port=0 --max-worker-port=0 &
     started=$!
@@ -97,11 +99,12 @@ watch_head() {
     kill -TERM $$
 }
 
-# End the steps, and remove what this node has kept. A signal to `srun` itself would kill them.
+# End the steps, and remove what this node has kept. A signal to `srun` itself would kill them. USR1 ends all of Ray at
+# once, where TERM lets it drain for 30 s, which Slurm cuts short before a node has removed its folder.
 leave() {
     local try
     kill "$watcher" 2>/dev/null
-    scancel --signal=TERM "$SLURM_JOB_ID"
+    scancel --signal=USR1 "$SLURM_JOB_ID"
     for ((try = 0; try < 20; try++)); do
         kill -0 "${steps[@]}" 2>/dev/null || break
         sleep 1

@@ -20,10 +20,15 @@ class NamedActors:
         self._numbers = itertools.count(1)
         self._classes: Any = None
 
-    def use_in(self, tune_controller: Any) -> None:
-        """Stand between Tune and its actor classes."""
-        if tune_controller._class_cache is not self:
-            self._classes, tune_controller._class_cache = tune_controller._class_cache, self
+    def use_in(self, wrapped: Any) -> None:
+        """Stand between Tune and its actor classes; `wrapped` is the controller as Tune gives it to schedulers.
+
+        Raises:
+            AttributeError: this version of Tune keeps them elsewhere.
+        """
+        controller = wrapped._tune_controller  # The wrapper takes assignments to itself.
+        if controller._class_cache is not self:
+            self._classes, controller._class_cache = controller._class_cache, self
 
     def get(self, trainable: type) -> Any:
         """Return Tune's actor class of a trainable with the next name; it is registered with Ray once."""

@@ -1,9 +1,11 @@
-"""Names of actors and of calls, on stand-ins for what Tune and Ray have."""
+"""Names of actors and of calls, on stand-ins for what Tune and Ray have, behind Tune's own wrapper."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+
+from ray.tune.execution.tune_controller import TrialRunnerWrapper
 
 from search.launch.actor_names import NamedActors, NamedCalls
 
@@ -36,8 +38,8 @@ def test_every_actor_has_a_name_of_its_own() -> None:
     classes = Classes()
     controller = SimpleNamespace(_class_cache=classes)
     actors = NamedActors("digits worker", "job 01")
-    actors.use_in(controller)
-    actors.use_in(controller)
+    for _ in range(2):
+        actors.use_in(TrialRunnerWrapper(controller, None))
     made = [controller._class_cache.get(object)._default_options for _ in range(2)]
     assert made == [{"max_restarts": 0, "name": f"digits worker {number} (job 01)"} for number in (1, 2)]
     assert classes.actor_class._default_options == {"max_restarts": 0}

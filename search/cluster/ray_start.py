@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def start(arguments: dict[str, Any], folder: Path) -> Any:
 
     for left in reversed(range(TRIES)):
         try:
-            with _loopback(), _undisturbed(folder):
+            with _loopback(), _free_agent_port(), _undisturbed(folder):
                 # Ray makes its folder writable for all; the one around it stays private.
                 return ray.init(**arguments, _temp_dir=str(folder / RAY))
         except (ValueError, PermissionError):
@@ -146,6 +147,15 @@ def _loopback() -> Iterator[None]:
     from ray._private import ray_constants
 
     with _variable(LOOPBACK, "0"), _attribute(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        yield
+
+
+@contextmanager
+def _free_agent_port() -> Iterator[None]:
+    """Let the agent of the dashboard take a free port: where another Ray has the usual one, no log could be read."""
+    from ray._private import parameter
+
+    with _attribute(parameter, "RayParams", partial(parameter.RayParams, dashboard_agent_listen_port=0)):
         yield
 
 

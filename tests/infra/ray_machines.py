@@ -43,7 +43,9 @@ class RayMachines:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": "200",  # By default 30, which a busy machine exceeds.
+            # By default 20 and 30, which a busy machine exceeds.
+            "RAY_gcs_server_port_wait_time_s": "200",
+            "RAY_raylet_start_wait_time_s": "200",
             "PYTHONPATH": str(folder),
         }
         self.head = machines["n1"]

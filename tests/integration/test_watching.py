@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from urllib.error import HTTPError
 
 import psutil
 import pytest
+from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 
 from benchmarks.nodes import title
 from tests.integration.waiting import wait_for
@@ -26,7 +29,9 @@ from tests.search.tiny import TINY, outcomes
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-TRIAL = re.compile(r"tiny-(\d{5}) sparsity=[\d.]+ eps=0\.\d+")
+SETTINGS = r"sparsity=[\d.]+ eps=0\.\d+"
+TRIAL = re.compile(rf"tiny-(\d{{5}}) {SETTINGS}")
+WORK = re.compile(rf"tiny-\d{{5}} (starts|train( \d+/20)?|prune|rewind|measure|waits|ends) {SETTINGS}")
 SAMPLES = 100
 """How often the titles of the workers are looked at."""
 
@@ -45,21 +50,36 @@ class Dashboard:
         self._cookie = headers["Set-Cookie"].partition(";")[0]
 
     def get(self, path: str) -> Any:
+        return json.loads(self.read(path))["data"]
+
+    def read(self, path: str) -> str:
         request = urllib.request.Request(f"{self._url}{path}")
         if self._cookie:
             request.add_header("Cookie", self._cookie)
-        return json.load(DIRECT.open(request, timeout=60))["data"]
+        text: str = DIRECT.open(request, timeout=60).read().decode()
+        return text
 
 
 def workers(launch: subprocess.Popen[str]) -> Iterator[tuple[psutil.Process, str]]:
     """Yield the processes that run trials, with their titles."""
     for process in psutil.Process(launch.pid).children(recursive=True):
         name = title(process)
-        if "RobustsearchTrial" in name or TRIAL.search(name):
+        if "RobustsearchTrial" in name or "tiny-" in name:
             yield process, name
 
 
+@pytest.fixture
+def usual_agent_port() -> Iterator[None]:
+    """The usual port of a dashboard's agent is in use, as where another Ray runs."""
+    with socket.socket() as busy:
+        with suppress(OSError):  # Another Ray runs.
+            busy.bind(("127.0.0.1", DEFAULT_DASHBOARD_AGENT_LISTEN_PORT))
+            busy.listen()
+        yield
+
+
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("usual_agent_port")
 def test_the_dashboard_shows_trials_by_name(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY.replace("epochs: 4", "epochs: 20"))
     (tmp_path / "two.yaml").write_text("kind: local\ncpus: 2\n")
@@ -77,7 +97,7 @@ def test_the_dashboard_shows_trials_by_name(start: Callable[..., subprocess.Pope
     start.remember()  # type: ignore[attr-defined]
     titles: Counter[bool] = Counter()
     while titles.total() < SAMPLES:
-        titles.update(TRIAL.search(name) is not None for _, name in workers(launch))
+        titles.update(WORK.search(name) is not None for _, name in workers(launch))
         time.sleep(0.05)
     assert titles[True] >= 0.8 * titles.total(), titles
     logs = [Path(os.readlink(f"/proc/{process.pid}/fd/1")).read_text() for process, _ in workers(launch)]
@@ -88,6 +108,9 @@ def test_the_dashboard_shows_trials_by_name(start: Callable[..., subprocess.Pope
     assert actors
     assert all(re.fullmatch(r"tiny worker \d+ \(job \d+\)", actor["name"]) for actor in actors), actors
     assert {actor["reprName"] for actor in actors if actor["state"] == "ALIVE"} == {"tiny worker"}
+    (actor, *_) = (actor["actorId"] for actor in actors if actor["state"] == "ALIVE")
+    log = dashboard.read(f"/api/v0/logs/file?actor_id={actor}&suffix=out&lines=100&format=text")
+    assert re.search(r"^trial \d+ train \d+/20 loss ", log, re.M), log
     calls = dashboard.get("/api/v0/tasks?limit=10000")["result"]["result"]
     shown = {found[1] for call in calls if (found := TRIAL.fullmatch(call["name"]))}
     assert len(shown) > len(actors), "a worker that runs one trial after another shows each"
@@ -95,4 +118,4 @@ def test_the_dashboard_shows_trials_by_name(start: Callable[..., subprocess.Pope
     launch.send_signal(signal.SIGINT)
     out, err = launch.communicate(timeout=120)
     assert launch.returncode == 130, err
-    assert " accuracy 0." not in out + err, "the log of workers is not for the terminal"
+    assert not re.search(r"trial \d+ train \d+/20 loss", out + err), "the log of workers is not for the terminal"

@@ -47,8 +47,8 @@ ray_node() {
         reach "$host" "$port"
         [ "$signals" -eq 0 ] || exit 143
     fi
-    # Ray makes its folder writable for all; the one around it stays private.
-    ray start "$@" --block --temp-dir="$folder/r" --node-ip-address="$(address_of "${SLURMD_NODENAME:-$(hostname)}")" \
+    # Ray makes its folder writable for all; the one around it stays private. Another job may have its usual ports.
+    ray start "$@" --block --dashboard-agent-listen-port=0 --temp-dir="$folder/r" --node-ip-address="$(address_of "${SLURMD_NODENAME:-$(hostname)}")" \
         --num-cpus="$RS_CPUS" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=268435456 \
         --min-worker-port=0 --max-worker-port=0 &
     started=$!
@@ -125,7 +125,9 @@ folder=$RS_TEMP/rs-$SLURM_JOB_ID
 private_folder "$folder"
 token=$(od -An -N 32 -tx1 /dev/urandom | tr -d ' \n')
 (umask 077 && printf %s "$token" >"$folder/token")
-export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_raylet_start_wait_time_s=$RS_START_TIMEOUT
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+# How long `ray start` waits for the head, 20 s by default, and for its own node, 30 s; a busy machine takes longer.
+export RAY_gcs_server_port_wait_time_s=$RS_START_TIMEOUT RAY_raylet_start_wait_time_s=$RS_START_TIMEOUT
 export OMP_NUM_THREADS=$RS_THREADS RS_CPUS RS_START_TIMEOUT
 [ -z "$RS_MARK" ] || { RS_MARK=$RS_MARK-$SLURM_JOB_ID && mkdir -p -- "${RS_MARK%/*}" && : >"$RS_MARK"; } ||
     fail "$(hostname) cannot write ${RS_MARK%/*}"
@@ -135,7 +137,7 @@ nodes=$SLURM_JOB_NUM_NODES
 port=$((20000 + SLURM_JOB_ID % 10000))
 address=$(address_of "$SLURMD_NODENAME"):$port
 say "job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST; Ray's head at $address"
-step "ray_node $(printf %q "$folder") --head --port=$port --dashboard-host=127.0.0.1" \
+step "ray_node $(printf %q "$folder") --head --port=$port --dashboard-host=127.0.0.1 --ray-client-server-port=0" \
     --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" &
 steps=($!)
 watch_head "${steps[0]}" &

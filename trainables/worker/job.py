@@ -54,14 +54,16 @@ class Job:
     stopping), `screen` (a Screen, to measure cheaply first) and `timeouts` (seconds by the fields of
     `supervisor.Order`); the last three may be absent. A trial that exceeds a limit of time is recorded as failed, or,
     with `own_process`, ends the process, and a report says why. With `own_process`, lines on stdout say what the trial
-    does: the worker's log.
+    does: the worker's log. `noted` is given all progress at once, also what `work` does not return.
 
     A failure that an attempt would only repeat (diverged, bad data, a bug) is recorded at once. After an
     out-of-memory error, or where the storage refuses, the trial is tried a second time with all memory released; a
     damaged stage is dropped and computed again.
     """
 
-    def __init__(self, config: dict[str, Any], *, own_process: bool = False) -> None:
+    def __init__(
+        self, config: dict[str, Any], *, own_process: bool = False, noted: Callable[[Progress], None] = lambda _: None
+    ) -> None:
         self.config = config
         self.number = int(config["number"])
         self.points: list[Point] = []
@@ -75,6 +77,7 @@ class Job:
         self._progress: Generator[Progress, None, None] | None = None
         self._record: bytes | None = None
         self._own_process = own_process
+        self._noted = noted
         self._reported = False
         self._supervision: Supervision | None = None
         self._log = TrialLog(self.number) if own_process else None
@@ -161,6 +164,7 @@ class Job:
 
     def _note(self, progress: Progress) -> None:
         heartbeat.beat()
+        self._noted(progress)
         if self._log is not None:
             self._log.progress(progress)
         if self._supervision is not None:

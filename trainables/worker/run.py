@@ -52,7 +52,7 @@ class Progress:
     """How far a trial is.
 
     Yielded after an epoch, perhaps with a partial measurement; with a measured point; or while another process
-    computes a stage that the trial needs.
+    computes a stage that the trial needs. `phase` is what it reports on, and `ahead` the phase that comes next, if any.
     """
 
     phase: str
@@ -63,6 +63,16 @@ class Progress:
     point: Point | None = None
     partial: PartialMeasurement | None = None
     waits_for: str | None = None
+    ahead: str | None = None
+
+    @property
+    def activity(self) -> str:
+        """What the trial does now, such as `train 34/80`."""
+        if self.waits_for is not None:
+            return "waits"
+        if self.epoch is not None:
+            return f"{self.phase} {self.epoch.epoch}/{self.epoch.epochs}"
+        return self.ahead or "ends"
 
 
 @dataclass
@@ -192,7 +202,8 @@ class Run:
         partial: PartialMeasurement | None = None,
         waits_for: str | None = None,
     ) -> Progress:
-        return Progress(phase.kind, done, len(self._phases), self._trained, epoch, point, partial, waits_for)
+        ahead = self._phases[done].phase.kind if done < len(self._phases) else None
+        return Progress(phase.kind, done, len(self._phases), self._trained, epoch, point, partial, waits_for, ahead)
 
     def _build(self, seed: int) -> nn.Module:
         data = self.data

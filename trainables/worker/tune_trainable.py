@@ -33,14 +33,16 @@ class RobustsearchTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start with a trial."""
-        set_title(config["title"])
-        self._job = Job(config, own_process=True)
+        self._title, self._activity = config["title"], "starts"
+        self._show()
+        self._job = Job(config, own_process=True, noted=self._note)
         self._preemption = Preemption()
         self._preemption.trial_running = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Drop the last trial and start with another, so that one process serves many."""
-        set_title(new_config["title"])
+        self._title, self._activity = new_config["title"], "starts"
+        self._show()
         requested = self._preemption.requested
         self.cleanup()
         release_memory()
@@ -54,7 +56,7 @@ class RobustsearchTrial(tune.Trainable):
         Raises:
             RayActorError: the worker was preempted; Tune starts the trial elsewhere and does not count it.
         """
-        set_title(self._job.config["title"])
+        self._show()
         progress: Progress | None = None
         refused: StorageError | None = None
         try:
@@ -102,11 +104,14 @@ class RobustsearchTrial(tune.Trainable):
             result["partial"] = progress.partial.model_dump_json()
         return result
 
+    def _note(self, progress: Progress) -> None:
+        self._activity = progress.activity
+        self._show()
 
-def set_title(title: str) -> None:
-    """Name the process after its trial until the call of Ray ends, which the dashboard and `ps` then show."""
-    from ray import _raylet
+    def _show(self) -> None:
+        """Name the process after the trial and what it does until the call of Ray ends, for the dashboard and `ps`."""
+        from ray import _raylet
 
-    _raylet.setproctitle(  # type: ignore[attr-defined]
-        f"ray::{title}"
-    )
+        name, _, settings = self._title.partition(" ")
+        title = f"ray::{name} {self._activity} {settings}"
+        _raylet.setproctitle(title.strip())  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import _raylet
 from ray.exceptions import RayActorError
 
 from tests.trainables.factories import job_config, outcome, trial
@@ -46,6 +47,22 @@ def run_out(worker: RobustsearchTrial) -> list[dict[str, Any]]:
     while not results[-1]["done"]:
         results.append(worker.step())
     return results
+
+
+def test_the_process_is_named_after_trial_and_phase_from_the_first_moment(
+    work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(_raylet, "setproctitle", titles.append)
+    worker = work(trial(), title="tiny-00000 sparsity=0.75")
+    assert titles == ["ray::tiny-00000 starts sparsity=0.75"]
+    run_out(worker)
+    shown = [title.removeprefix("ray::tiny-00000 ").removesuffix(" sparsity=0.75") for title in titles]
+    pruned = ["prune", "rewind", "train", "train 2/3", "train 3/3", "measure"]
+    expected = ["starts", "train", "train 1/3", "train 2/3", "train 3/3", "measure", *pruned, *pruned, "ends"]
+    assert [title for title, before in zip(shown, ["", *shown], strict=False) if title != before] == expected
+    worker.reset_config({**worker.config, "number": 1, "title": "tiny-00001"})
+    assert titles[-1] == "ray::tiny-00001 starts"
 
 
 def test_every_point_is_reported_and_recorded(work: Any, study_folder: Path) -> None:
@@ -160,16 +177,17 @@ def test_an_epoch_that_outlasts_the_grace_period_is_given_up(
 
 
 @pytest.mark.slow
-def test_a_worker_with_a_finished_trial_goes_at_once() -> None:
+def test_a_worker_with_a_finished_trial_goes_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal; from pathlib import Path;"
         "from tests.trainables.factories import job_config, trial;"
         "from tests.trainables.worker.test_tune_trainable import run_out, RobustsearchTrial;"
-        "import tempfile; worker = RobustsearchTrial(job_config(Path(tempfile.mkdtemp()), trial(epochs=2)));"
+        "worker = RobustsearchTrial(job_config(Path(sys.argv[1]), trial(epochs=2)));"
         "run_out(worker); os.kill(os.getpid(), signal.SIGTERM); print('still here')"
     )
     root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=root)
+    words = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=root)
     assert done.returncode == 143, done.stderr
     assert "still here" not in done.stdout
 

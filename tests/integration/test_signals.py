@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -62,11 +61,10 @@ class Launch:
 
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Callable[[str], Launch]]:
+def begin(tmp_path: Path, short_path: Path) -> Iterator[Callable[[str], Launch]]:
     """Start a launch of the study on a kind of cluster."""
     (tmp_path / "tiny.yaml").write_text(STUDY)
     (tmp_path / "local.yaml").write_text("kind: local\ncpus: 2\n")
-    temporary = Path(tempfile.mkdtemp(prefix="rs"))  # Short enough for sockets.
     begun: list[subprocess.Popen[str]] = []
 
     def begin(cluster: str) -> Launch:
@@ -78,11 +76,11 @@ def begin(tmp_path: Path) -> Iterator[Callable[[str], Launch]]:
                 stderr=err,
                 text=True,
                 cwd=tmp_path,
-                env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(Path(__file__).parents[2])},
+                env={**os.environ, "TMPDIR": str(short_path), "PYTHONPATH": str(Path(__file__).parents[2])},
                 start_new_session=True,
             )
         begun.append(process)
-        return Launch(process, temporary, tmp_path / "runs" / "tiny", log)
+        return Launch(process, short_path, tmp_path / "runs" / "tiny", log)
 
     yield begin
     for process in begun:

@@ -17,10 +17,9 @@ from search.cluster.folder import launch_folder
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = Path(tempfile.mkdtemp(prefix="rs"))  # Short enough for sockets.
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    return place
+def root(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    return short_path
 
 
 def test_a_launch_has_a_folder_of_its_own_which_goes_with_it(root: Path) -> None:

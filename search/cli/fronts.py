@@ -17,6 +17,7 @@ from search.results.exporters.base import (
     REFERENCE,
     caption,
     front_change,
+    mean_over_seeds,
     number,
     over_seeds,
     percent_sparsity,
@@ -53,12 +54,14 @@ def remark_cells(rows: Sequence[PointRow]) -> list[tuple[str, ...]]:
 
 
 def measured(row: PointRow) -> tuple[str, ...]:
-    return (
-        row.point,
-        percent_sparsity(row.sparsity),
-        percent(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
-        percent(row.clean_accuracy),
-    )
+    if row.configuration is not None:
+        accuracies = [mean_over_seeds(vars(row), f"{name}_accuracy") for name in ("robust", "clean")]
+    else:
+        accuracies = [
+            percent(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
+            percent(row.clean_accuracy),
+        ]
+    return (row.point, percent_sparsity(row.sparsity), *accuracies)
 
 
 def show_front(study: Study) -> None:

@@ -103,7 +103,7 @@ def front(name: str, confirmed: bool, reference: str | None, storage: str | None
 )
 @click.option(
     "--what",
-    type=click.Choice(["front", "points", "trials", "confirmed"]),
+    type=click.Choice(["front", "points", "configurations", "trials", "confirmed"]),
     default="points",
     show_default=True,
     help="The rows of the table.",
@@ -122,7 +122,10 @@ def export(
     storage: str | None,
     as_json: bool,
 ) -> None:
-    """Write a table of the front, the points, the trials or the confirmed points."""
+    """Write a table of the front, the points, the trials or the confirmed points.
+
+    `configurations` has every point once, and of replicates their means.
+    """
     from search.results import exporters
     from search.results.exporters.output import OutputError
 

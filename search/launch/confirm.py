@@ -147,7 +147,7 @@ class _Confirmation:
         return None
 
     def _untrained(self, records: Records) -> bool:
-        return records.next_number() < records.spec.budget.trials or bool(records.unfinished())
+        return records.next_number() < records.spec.planned or bool(records.unfinished())
 
     def _measured(self, seed: int) -> Ending | None:
         """Run the jobs of a seed on the cluster; return an ending where it was stopped."""
@@ -306,6 +306,7 @@ def seed_study(plan: ConfirmPlan, seed: int, stored: Records | None) -> StudySpe
         "name": confirmations.seed_name(seed),
         "description": f"the front of {plan.spec.name}, trained again with seed {seed}",
         "seed": seed,
+        "seeds": (),
         "enqueue": tuple(params),
         "budget": Budget(trials=len(params)),
         "sampler": SAMPLERS["qmc"].model_validate({}),

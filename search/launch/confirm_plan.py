@@ -223,6 +223,12 @@ def plan(
     code_paths(resolved, study.spec.plugins)
     check_writable(study.records.storage)
     own = study.spec.seed
+    if study.spec.seeds and seeds > 1:
+        listed = ", ".join(map(str, study.spec.seeds))
+        raise SpecError(
+            f"--seeds {seeds}: {study.name} has replicates with the seeds {listed}, which are confirmed as they are; "
+            "leave --seeds out, or give the study more seeds"
+        )
     return ConfirmPlan(
         study=study,
         cluster=resolved,
@@ -237,11 +243,17 @@ def plan(
 
 
 def _chosen(study: Study, points: Sequence[str]) -> tuple[list[PointRow], list[PointRow]]:
-    """Return the points to measure, and those to retrain."""
+    """Return the points to measure, and those to retrain; of replicates, all.
+
+    A mean over replicates has no interval over images, so none is near the front.
+    """
     front = study.front()
     if len(points) == 1 and points[0] in ("front", "near"):
         if not front:
             raise NothingToConfirm(f"{study.name} has no feasible point to confirm")
+        if study.spec.seeds:
+            chosen = {row.network for row in front}
+            return [row for row in study.points() if row.network in chosen], []
         return (near(study.spec, study.points()) if points[0] == "near" else front), front
     known = {row.point: row for row in study.points()}
     wanted = [point if point.startswith("t") else f"t{point}" for point in points]
@@ -251,7 +263,9 @@ def _chosen(study: Study, points: Sequence[str]) -> tuple[list[PointRow], list[P
                 f"--points {point}: no such point in {study.name}{nearest(point, known)}; give near, front or "
                 f"ids, such as `robustsearch front {catalogue.arguments(study.records.storage)}` lists"
             )
-    rows = sorted({known[point].weights_sha256: known[point] for point in wanted}.values(), key=lambda r: r.sparsity)
+    chosen = {known[point].network for point in wanted}
+    found = [row for row in study.points() if row.network in chosen] if study.spec.seeds else map(known.get, wanted)
+    rows = sorted({row.weights_sha256: row for row in found if row}.values(), key=lambda row: row.sparsity)
     return rows, rows
 
 

@@ -149,8 +149,8 @@ class Forecasts:
         return self._chains[named]
 
     def _point(self, params: Params, trial: TrialSpec, phase: Phase) -> Params | None:
-        """Return the trial of the space that a measurement stands for; None for any other phase."""
-        if not isinstance(phase, Measure):
+        """Return the trial of the space that a measurement stands for; None for all else, such as one in a training."""
+        if not isinstance(phase, Measure) or phase.epoch is not None:
             return None
         point = params_measured(self._spec.space, params, phase.stands_for, partial(getattr, trial.recipe))
         return point if point is not None and active(self._spec.space, point) == point else None

@@ -15,6 +15,7 @@ from search import objectives
 from search.launch.ask_tell import Sampling
 from search.launch.cost import Forecasts, params_measured
 from search.launch.queue import Order, trainings
+from search.launch.replicates import Judged, Replicates
 from search.launch.running import RunningTrials
 from search.launch.screening import Screens
 from search.launch.stopping import ENQUEUED, EarlyStopping
@@ -48,6 +49,8 @@ class Driver:
         self.spec = records.spec
         self._forecasts = Forecasts(self.spec, records.fingerprint.data_hash)
         self._sampling = Sampling(self.spec, self._forecasts.of)
+        self._replicates = Replicates(self.spec, self._sampling)
+        self._planned = self.spec.planned
         self._early = EarlyStopping(self.spec)
         self._screens = Screens(self.spec)
         self._tally = Tally(self.spec, gpus_per_trial)
@@ -78,14 +81,14 @@ class Driver:
         self._forecasts.store(transferred.stages)
         for point in transferred.points:
             params = completed(self.spec, point.params) or point.params
-            self._sampling.add_transferred(point.study, params, *self._judge(point.measured))
+            self._sampling.add_transferred(point.study, params, *(self._judge(point.measured) or (None, [])))
         trials = [(self._completed(record), outcome) for record, outcome in issued]
         done = [record.params for record, _ in trials if record.sampler.get(ENQUEUED)]
         self._enqueued = [given for given in self.spec.enqueued() if given not in done]
         for record, stored in trials:
             outcome = stored or self._hung_before(record)
             self._observe_rounds_before(record.number)
-            self._sampling.adopt(record.number, record.params, record.sampler)
+            self._replicates.adopt(record)
             self._forecasts.issue(record)
             if outcome is None:
                 trial = TrialSpec.model_validate(record.spec)
@@ -128,14 +131,14 @@ class Driver:
     @property
     def waiting(self) -> bool:
         """Whether trials may still start once others have ended, stored a stage, or crashed."""
-        return bool(self._order) or bool(self._running) or self._next < self.spec.budget.trials
+        return bool(self._order) or bool(self._running) or self._next < self._planned
 
     def _free(self, first: int) -> int:
         """Return the smallest number from `first` that no record has, not even a damaged one."""
         return next(number for number in itertools.count(first) if number not in self._taken)
 
     def _may_issue(self) -> bool:
-        if self._next >= self.spec.budget.trials:
+        if self._next >= self._planned:
             return False
         if not self.spec.deterministic:
             return True
@@ -146,24 +149,20 @@ class Driver:
     def _issue(self, number: int) -> None:
         self._observe_rounds_before(number)
         given = self._enqueued[0] if self._enqueued else None
-        params, sampler = self._sampling.ask(number, given)
-        if given is not None:
-            sampler = {**sampler, ENQUEUED: True}
-        trial = self.spec.trial(params)
+        asked, begins = self._replicates.ask(number, given)
+        trial = self.spec.trial(asked["params"], asked.get("seed"))
         chain = trial_spec.keyed_phases(trial, self.records.fingerprint.data_hash)
         keys = tuple(step.key for step in chain)
         record = TrialRecord(
             number=number,
             study=self.spec.name,
-            params=params,
             spec=plain(trial),
             keys=keys,
-            seed=trial.seed,
-            sampler=sampler,
             issued=utc_now(),
+            **{"seed": trial.seed, **asked},
         )
         self.records.issue(record)
-        self._enqueued = self._enqueued[1:]
+        self._enqueued = self._enqueued[begins:]
         self._forecasts.issue(record)
         self._next = self._free(number + 1)
         self._issued += 1
@@ -263,7 +262,7 @@ class Driver:
 
     def _end(self, record: TrialRecord, outcome: Outcome, *, known: int, now: bool) -> None:
         """Count an ended trial, and observe it, in a deterministic study when its round has ended."""
-        self._tally.end(outcome, now=now)
+        self._tally.end(record, outcome, now=now)
         if outcome.state == "complete":
             self._order.store(record.keys)
         if self.spec.deterministic:
@@ -289,22 +288,24 @@ class Driver:
         self._screens.add(outcome)
 
     def _observe(self, record: TrialRecord, point: Point) -> None:
+        if point.epoch is not None:
+            return
         params = params_measured(self.spec.space, record.params, point.stands_for, record.spec["recipe"].get)
         if params is None or params == record.params:
             return
-        self._sampling.add_observation(record.number, params, *self._judge(point))
+        self._replicates.add_observation(record, params, self._judge(point))
 
     def _tell(self, record: TrialRecord, outcome: Outcome) -> None:
         measured: list[Point | PartialMeasurement] = [*outcome.rungs, *outcome.points]
         last = measured[-1] if measured else None
-        values, violations = self._judge(last) if last and outcome.state != "failed" else (None, [])
+        judged = self._judge(last) if last and outcome.state != "failed" else None
         # A trial whose last point was screened has no values; it is bad, and it has not failed.
         screened = isinstance(last, Point) and last.tier == "screened"
-        self._sampling.tell(record.number, "stopped" if screened else outcome.state, values, violations)
+        self._replicates.tell(record, "stopped" if screened else outcome.state, judged)
 
-    def _judge(self, point: objectives.Measured) -> tuple[list[float] | None, list[float]]:
+    def _judge(self, point: objectives.Measured) -> Judged | None:
         if not objectives.trusted(point, self.spec):
-            return None, []
+            return None
         violations = [*objectives.violations(point, self.spec), *objectives.target_violations(point, self.spec)]
         return objectives.values(point, self.spec), violations
 

@@ -35,7 +35,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "study": plan.spec.name,
         "exists": plan.exists,
         "ended": plan.ended(),
-        "trials": plan.spec.budget.trials,
+        "trials": plan.spec.planned,
         "changes": [*plan.notes, *plan.effects],
         "storage": plan.storage.location,
         "driver": str(driver) if driver else None,
@@ -52,7 +52,7 @@ def plan_facts(plan: Plan) -> dict[str, str]:
     spec = plan.spec
     params, phases = example(plan)
     driver = driver_lock.driver(plan.storage)
-    state = f"resumes: {plan.ended()} of {spec.budget.trials} trials have ended" if plan.exists else "is new"
+    state = f"resumes: {plan.ended()} of {spec.planned} trials have ended" if plan.exists else "is new"
     objectives = [f"{direction} {measure}" for measure, direction in spec.objectives.items()]
     bounds = [f"{measure} {bound}" for measure, bound in spec.constraints.items()]
     attack = spec.protocol.attack
@@ -66,7 +66,7 @@ def plan_facts(plan: Plan) -> dict[str, str]:
         "cluster": _cluster(plan.cluster),
         "data": spec.data.kind + (f" in {spec.data.root}" if spec.data.root else ""),
         "model": spec.model.kind,
-        "trials": f"{spec.budget.trials}, {given}chosen by {spec.sampler.kind}{warm}",
+        "trials": f"{spec.planned}, {given}chosen by {spec.sampler.kind}{warm}",
         "objectives": "; ".join([*objectives, *bounds]),
         "protocol": f"{attack.label}, {attack.norm}, eps {spec.protocol.eps.text}",
         "searched": ", ".join(spec.space) or "nothing",

@@ -92,7 +92,7 @@ def plan(
     own = root.child(spec.name)
     if records is None and Records.exist(own):
         records = Records.open(own, plugins=True)
-    spec = resized(spec, trials, records.spec.budget.trials if records else None)
+    spec = resized(spec, trials, records.spec.planned if records else None)
     if resolved.this_machine:
         spec = spec.model_copy(update={"data": _located(spec.data, dry)})
         _check_images(spec)

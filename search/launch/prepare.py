@@ -24,7 +24,7 @@ def resized(spec: StudySpec, trials: str | int | None, stored: int | None) -> St
         SpecError: not a positive number.
     """
     if trials is None:
-        return spec if stored is None else _with_trials(spec, max(spec.budget.trials, stored))
+        return spec if stored is None or spec.planned >= stored else _with_trials(spec, stored)
     given = trials if isinstance(trials, str) else repr(trials)
     text = given.removeprefix("+")
     if not re.fullmatch(r"0*[1-9][0-9]{0,11}", text):

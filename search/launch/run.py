@@ -286,7 +286,7 @@ def _runner(name: str) -> Callable[..., None]:
 def _beginning(records: Records, capacity: int, found: dict[str, Any]) -> str:
     spec = records.spec
     return (
-        f"{spec.name}: {spec.budget.trials} trial{'' if spec.budget.trials == 1 else 's'}, "
+        f"{spec.name}: {spec.planned} trial{'' if spec.planned == 1 else 's'}, "
         f"{capacity} at once on {found['device']}, "
         f"{found['precision']}; {found['train']} training and {found['validation']} validation images; "
         f"in {records.storage.location}"

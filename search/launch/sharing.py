@@ -45,7 +45,7 @@ def estimate(spec: StudySpec, trials: int | None = None) -> Sharing:
     """
     draws = random.Random(0)
     drawn, phases, alone, stages = 0, 0, 0, {}
-    while drawn < min(trials or spec.budget.trials, MOST_TRIALS) and phases < _MOST_PHASES:
+    while drawn < min(trials or spec.planned, MOST_TRIALS) and phases < _MOST_PHASES:
         steps = keyed_phases(spec.trial(draw(spec, draws)), "")
         drawn, phases = drawn + 1, phases + len(steps)
         for step in steps:

@@ -10,7 +10,7 @@ from search.early_stopping.base import Measurement
 from search.study.spec import StudySpec
 from trainables.method.phases import EpochPhase, Inherit, Measure, Phase, Train
 from trainables.metrics import KNOWN
-from trainables.recipes import RECIPES
+from trainables.recipes.trial import TrialSpec
 from trainables.store.records import Outcome, PartialMeasurement, Point, TrialRecord
 
 ENQUEUED = "queued"
@@ -70,8 +70,9 @@ class EarlyStopping:
         self._hopeless: set[int] = set()
 
     def point(self, record: TrialRecord, point: Point) -> None:
-        """Add a measured point of a running trial."""
-        self._take(record, point, point.measure, 1.0)
+        """Add a measured point of a running trial; one within a training came late, and says nothing of its end."""
+        if point.epoch is None:
+            self._take(record, point, point.measure, 1.0)
 
     def partial(self, record: TrialRecord, partial: PartialMeasurement) -> None:
         """Add a partial measurement of a running trial."""
@@ -107,7 +108,7 @@ class EarlyStopping:
         found: dict[tuple[int, float], Point | PartialMeasurement] = {
             (partial.measures, partial.share): partial for partial in outcome.rungs
         }
-        found |= {(point.measure, 1.0): point for point in outcome.points}
+        found |= {(point.measure, 1.0): point for point in outcome.points if point.epoch is None}
         for at, measured in sorted(found.items(), key=lambda item: item[0]):
             if (measurement := self._measurement(record, measured, *at)) is not None:
                 yield at, measurement
@@ -133,5 +134,5 @@ class EarlyStopping:
 
     def _plan(self, record: TrialRecord) -> MeasurementPlan:
         if record.number not in self._plans:
-            self._plans[record.number] = MeasurementPlan.of(RECIPES.parse(record.spec["recipe"]).phases())
+            self._plans[record.number] = MeasurementPlan.of(TrialSpec.model_validate(record.spec).phases())
         return self._plans[record.number]

@@ -7,11 +7,12 @@ from collections import Counter
 
 from search import objectives
 from search.objectives import pareto
+from search.objectives.replicates import Replicated
 from search.results.progress import Snapshot as Snapshot
 from search.results.progress import epochs_of, forecast, most_robust
 from search.store.live import RunningTrial
 from search.study.spec import StudySpec
-from trainables.store.records import Outcome, Point
+from trainables.store.records import Outcome, Point, TrialRecord
 
 
 class Tally:
@@ -29,6 +30,7 @@ class Tally:
         self._points = 0
         self._failures: Counter[str] = Counter()
         self._epochs_trained = self._epochs_shared = 0
+        self._replicated = Replicated(spec.seeds)
         self._archive = pareto.Archive()
         self._front: dict[str, Point] = {}
 
@@ -40,7 +42,7 @@ class Tally:
         """Return the seconds since a trial started."""
         return time.monotonic() - self._began.pop(number)
 
-    def end(self, outcome: Outcome, *, now: bool) -> None:
+    def end(self, trial: TrialRecord, outcome: Outcome, *, now: bool) -> None:
         """Count an ended trial; `now` if it ended in this launch."""
         self._ended.append(outcome)
         self._ended_now += now
@@ -50,13 +52,13 @@ class Tally:
         trained, shared = epochs_of(outcome)
         self._epochs_trained += trained
         self._epochs_shared += shared
-        if outcome.state == "complete":
-            self._complete += 1
-            for point in outcome.points:
-                self._count(point)
+        points = outcome.points if outcome.state == "complete" else ()
+        self._complete += outcome.state == "complete"
+        self._points += len(points)
+        for point in self._replicated.end(trial, points):
+            self._judge(point)
 
-    def _count(self, point: Point) -> None:
-        self._points += 1
+    def _judge(self, point: Point) -> None:
         if not objectives.valid(point, self._spec) or not objectives.feasible(point, self._spec):
             return
         if self._archive.add(point.key, objectives.values(point, self._spec)):
@@ -118,13 +120,13 @@ class Tally:
         It costs the same however many trials have ended.
         """
         elapsed = self.elapsed
-        ended, budget = len(self._ended), self._spec.budget
-        left = max(0, budget.trials - ended)
-        rate, remaining = forecast(elapsed, self._ended_now, left, trials, budget.wall_time)
+        ended, planned = len(self._ended), self._spec.planned
+        left = max(0, planned - ended)
+        rate, remaining = forecast(elapsed, self._ended_now, left, trials, self._spec.budget.wall_time)
         front = tuple(sorted(self._front.values(), key=lambda point: point.sparsity))
         return Snapshot(
             study=self._spec.name,
-            target=budget.trials,
+            target=planned,
             complete=self._complete,
             failed=ended - self._complete - self._stopped,
             running=running,

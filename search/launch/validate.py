@@ -58,7 +58,7 @@ def check_file(file: str, *, networks: bool = True) -> Checked:
     searched = f"{len(spec.space)} searched parameter{'' if len(spec.space) == 1 else 's'}"
     says = f"study {spec.name}: {_kinds(spec, 'recipe')} of {_kinds(spec, 'model')} on {spec.data.kind}, {searched}"
     shared = f"; {sharing.estimate(spec)}" if spec.space else ""
-    return Checked(file, kind, f"{says}, {spec.budget.trials} trials{shared}", (*built, *warned))
+    return Checked(file, kind, f"{says}, {spec.planned} trials{shared}", (*built, *warned))
 
 
 def _kinds(spec: StudySpec, part: str) -> str:

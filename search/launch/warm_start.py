@@ -64,7 +64,7 @@ def gather(spec: StudySpec, root: Storage, data_hash: str) -> WarmStartPoints:
         for record, outcome in Records.open(study_storage(root, other)).trials():
             measured = [point.key for point in outcome.points] if outcome else []
             for point in outcome.points if outcome else ():
-                if point.key not in found and objectives.trusted(point, spec):
+                if point.epoch is None and point.key not in found and objectives.trusted(point, spec):
                     params = params_of(spec, *_stands_for(record, point))
                     if params is not None:
                         found[point.key] = copied(other, record.number, params, point)

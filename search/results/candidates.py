@@ -12,7 +12,7 @@ from search.results.bootstrap import Sample, p_nondominated, unpacked
 from search.results.table import PointRow, Trials, point_rows
 from search.study.spec import StudySpec
 from trainables.core.plugins import loaded
-from trainables.method.phases import Measure, Prune, Threshold
+from trainables.method.phases import Measure, Prune, Snapshot, Threshold
 from trainables.metrics import ROBUST_ACCURACY
 from trainables.recipes.trial import TrialSpec
 from trainables.store.records import Point, TrialRecord
@@ -75,12 +75,12 @@ def dense_stage(trial: TrialRecord, stage: str) -> str | None:
     if not loaded(tuple(trial.spec.get("plugins", ()))):
         return None
     state = trial.keys[0]
-    for phase, key in zip(TrialSpec.model_validate(trial.spec).recipe.phases(), trial.keys[1:], strict=True):
+    for phase, key in zip(TrialSpec.model_validate(trial.spec).phases(), trial.keys[1:], strict=True):
         if state == stage:
             return None
         if isinstance(phase, (Prune, Threshold)):
             return state
-        state = state if isinstance(phase, Measure) else key
+        state = state if isinstance(phase, (Measure, Snapshot)) else key
     return None
 
 

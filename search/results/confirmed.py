@@ -136,16 +136,11 @@ def rows(
         for weights, found in by_weights.items()
         if any(result.role == "clean" for result in found)
     }
-    first: dict[str, PointRow] = {}
-    aliases: dict[str, set[str]] = defaultdict(set)
+    alike: dict[Any, list[PointRow]] = defaultdict(list)
     for point in points:
-        first.setdefault(point.weights_sha256, point)
-        aliases[point.weights_sha256].add(point.point)
-    found = [
-        _row(spec, point, [networks[weights], *_others(networks, weights, aliases[weights], spec.seed)])
-        for weights, point in first.items()
-        if weights in networks
-    ]
+        if point.weights_sha256 in networks:
+            alike[point.weights_sha256 if point.configuration is None else point.network].append(point)
+    found = [_row(spec, rows[0], _networks(spec, rows, networks)) for rows in alike.values()]
     return _compared(spec, sorted(found, key=lambda row: (row.sparsity, row.trial, row.point)))
 
 
@@ -161,6 +156,15 @@ def _of_one_set(results: list[Confirmation], examples: int | str | None) -> list
         return []
     wanted = known[-1] if examples is None else ALL if examples == ALL else examples_name(int(examples))
     return [result for result in results if examples_name(result.limit) == wanted]
+
+
+def _networks(spec: StudySpec, rows: Sequence[PointRow], networks: Mapping[str, Network]) -> list[Network]:
+    """Return the networks of a point, its own first: of rows that share one, those of further seeds too."""
+    own = networks[rows[0].weights_sha256]
+    if rows[0].configuration is None:
+        return [own, *_others(networks, rows[0].weights_sha256, {row.point for row in rows}, spec.seed)]
+    others = (networks[row.weights_sha256] for row in rows[1:])
+    return [own, *(network for network in others if network.complete)]
 
 
 def _others(networks: Mapping[str, Network], weights: str, ids: set[str], seed: int) -> list[Network]:

@@ -77,7 +77,7 @@ def draw(study: Study, reference: Match | None = None) -> Figure:
     from matplotlib.figure import Figure
 
     x, y = (Axis(name) for name in axes_of(list(study.spec.objectives)))
-    points, front = study.points(), study.front()
+    points, front = study.configurations(), study.front()
     rows = drawing.rows_for(reference, (x.measure, y.measure))
     figure = Figure(figsize=(7.2, 5.8 if rows else 4.6), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -133,7 +133,7 @@ class Axis:
 
     def at(self, row: PointRow | ConfirmedRow | Point | Row) -> float:
         """Return where a point lies; NaN where the measure is unknown."""
-        value = getattr(row, self.measure)
+        value = _mean(row, self.measure)
         if value is None:
             return math.nan
         if self.measure == SPARSITY:
@@ -141,9 +141,15 @@ class Axis:
         return 100 * value if self.measure.endswith("accuracy") else max(float(value), 0.5)
 
     def interval(self, row: PointRow | ConfirmedRow) -> tuple[float, float] | None:
-        """Return how far the Wilson interval reaches below and above the point; None where there is none."""
+        """Return how far the Wilson interval reaches below and above the point; None where there is none.
+
+        Of means over replicates it is the standard deviation.
+        """
         if not self.measure.endswith("accuracy"):
             return None
+        if getattr(row, "configuration", None) is not None:
+            deviation = 100 * (getattr(row, f"{self.measure}_sd") or 0.0)
+            return deviation, deviation
         value, low, high = (100 * getattr(row, self.measure + suffix) for suffix in ("", "_low", "_high"))
         return max(0.0, value - low), max(0.0, high - value)
 
@@ -160,6 +166,20 @@ class Axis:
             _logarithmic(axis)
         elif not finite:
             _limits(axis, 0.0, 100.0)
+
+
+def _mean(row: Any, measure: str) -> Any:
+    """Return a measure of a row; of a row with replicates, the mean over them."""
+    if getattr(row, "configuration", None) is not None:
+        return getattr(row, f"{measure}_mean", getattr(row, measure))
+    return getattr(row, measure)
+
+
+def spread_of(rows: Sequence[PointRow]) -> str:
+    """Return what the bars of points on the front are."""
+    if all(row.configuration is None for row in rows):
+        return "95 % interval"
+    return f"standard deviation over {' or '.join(map(str, sorted({row.seeds for row in rows})))} seeds"
 
 
 def sparsity_ticks(reach: float) -> dict[float, str]:
@@ -211,7 +231,7 @@ def _front(axes: Axes, front: Sequence[PointRow], x: Axis, y: Axis, *, hollow: b
     intervals = [y.interval(row) for row in front]
     known = [interval for interval in intervals if interval is not None]
     errors = list(zip(*known, strict=True)) if len(known) == len(front) else None
-    label = ("front, estimates" if hollow else "front") + (", 95 % interval" if errors else "")
+    label = ("front, estimates" if hollow else "front") + (f", {spread_of(front)}" if errors else "")
     filled: dict[str, Any] = {"markerfacecolor": "white"} if hollow else {}
     axes.errorbar(across, up, yerr=errors, fmt="o", ms=5.5, capsize=2.5, elinewidth=1, label=label, **filled, **style)
     _ring_warned(axes, front, x, y)

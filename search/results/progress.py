@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from search.files.messages import counted
+from search.objectives.replicates import MeanPoint
 from search.results.exporters.base import percent_sparsity
 from search.store.live import DriverState, Live, RunningTrial
 from search.store.records import Records
@@ -108,13 +109,13 @@ def snapshot(records: Records, state: DriverState, front: Sequence[Point], hyper
     running = tuple(trial for trial in live.trials if trial.number in unfinished) if live else ()
     # A driver of which nothing is known may be running all of them.
     unknown = len(unfinished) if state.driver else 0
-    damaged, budget = len(records.damaged()), records.spec.budget
+    damaged, planned = len(records.damaged()), records.spec.planned
     points = sum(len(outcome.points) for outcome in ended if outcome.state == "complete")
     epochs = [epochs_of(outcome) for outcome in ended]
-    elapsed, rate, remaining = _times(live, len(ended), budget.trials, running, budget.wall_time)
+    elapsed, rate, remaining = _times(live, len(ended), planned, running, records.spec.budget.wall_time)
     return Snapshot(
         study=str(records.spec.name),
-        target=budget.trials,
+        target=planned,
         complete=states["complete"],
         failed=states["failed"],
         running=len(running) if live else unknown,
@@ -221,16 +222,23 @@ def rate_text(rate: float) -> str:
 
 
 def accuracies(point: Point) -> str:
-    """Write the accuracies of a point with Wilson intervals, the number of images that they are of, and its flags."""
-    robust = _with_interval(point.robust_accuracy, point.robust_correct, point.examples)
-    clean = _with_interval(point.clean_accuracy, point.clean_correct, point.examples)
+    """Write the accuracies of a point with Wilson intervals, the number of images that they are of, and its flags.
+
+    Those of replicates are means with standard deviations.
+    """
+    robust, clean = (_accuracy(point, name) for name in ("robust", "clean"))
     where = f"at {percent_sparsity(point.sparsity)} % sparsity"
     flagged = f"; {point.status}: {', '.join(point.flags)}" if point.flags else ""
     return f"{robust} robust, {clean} clean {where} (n = {point.examples}){flagged}"
 
 
-def _with_interval(accuracy: float, correct: int, examples: int) -> str:
-    low, high = wilson(correct, examples)
+def _accuracy(point: Point, name: str) -> str:
+    accuracy: float = getattr(point, f"{name}_accuracy")
+    if isinstance(point, MeanPoint):
+        deviation: float | None = getattr(point, f"{name}_accuracy_sd")
+        spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
+        return f"{100 * accuracy:.1f} %{spread} ({point.seeds})"
+    low, high = wilson(getattr(point, f"{name}_correct"), point.examples)
     return f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 

@@ -135,32 +135,37 @@ class Study:
     def front(self) -> list[PointRow]:
         """Return the front, from dense to sparse: the valid, feasible points that no other such point dominates.
 
-        A network that several trials share (they have its stage in common) is listed once, under the first.
+        A network that several trials share (they have its stage in common) is listed once, under the first. So is a
+        point of several replicates, which are judged by their means.
         """
-        first: dict[str, PointRow] = {}
+        front = [row for row in self.configurations() if row.on_front]
+        return sorted(front, key=lambda row: (row.sparsity, row.trial, row.measured.measure))
+
+    def configurations(self) -> list[PointRow]:
+        """Return every point once, in order of trial and measurement: the first of those that replicates share."""
+        first: dict[tuple[Any, ...], PointRow] = {}
         for row in self.points():
-            if row.on_front:
-                first.setdefault(row.measured.key, row)
-        return sorted(first.values(), key=lambda row: (row.sparsity, row.trial, row.measured.measure))
+            first.setdefault(row.network, row)
+        return list(first.values())
 
     def infeasible(self, limit: int | None = None) -> list[PointRow]:
         """Return the valid points that violate a constraint, those that violate least first."""
-        rows = [row for row in self.points() if not row.feasible and objectives.valid(row.measured, self.spec)]
+        rows = [row for row in self.configurations() if not row.feasible and objectives.valid(row.judged, self.spec)]
         return sorted(rows, key=self._violation)[:limit]
 
     def knee(self) -> PointRow | None:
         """Return the knee of the front, where there is one: beyond it, gains in one objective cost most of another."""
         front = self.front()
-        at = pareto.knee([objectives.values(row.measured, self.spec) for row in front])
+        at = pareto.knee([objectives.values(row.judged, self.spec) for row in front])
         return None if at is None else front[at]
 
     def answer(self) -> Answer | None:
         """Return the sparsest trusted, feasible point that reaches the study's target; None where it has no target."""
         if not self.spec.target:
             return None
-        rows = [row for row in self.points() if row.feasible and objectives.trusted(row.measured, self.spec)]
+        rows = [row for row in self.points() if row.feasible and objectives.trusted(row.judged, self.spec)]
         missed = {
-            row.point: [max(0.0, gap) for gap in objectives.target_violations(row.measured, self.spec)] for row in rows
+            row.point: [max(0.0, gap) for gap in objectives.target_violations(row.judged, self.spec)] for row in rows
         }
         reached = [row for row in rows if not any(missed[row.point])]
         point = max(reached, key=lambda row: (row.sparsity, row.robust_accuracy), default=None)
@@ -169,7 +174,7 @@ class Study:
 
     def hypervolume(self) -> float:
         """Return the share of the objective space that the front dominates, in [0, 1]; the reference point is fixed."""
-        return pareto.hypervolume([objectives.values(row.measured, self.spec) for row in self.front()])
+        return pareto.hypervolume([objectives.values(row.judged, self.spec) for row in self.front()])
 
     def confirmed(self, examples: int | str | None = None) -> list[ConfirmedRow]:
         """Return the confirmed points, from dense to sparse, as `robustsearch confirm` measured them on the test split.
@@ -224,7 +229,7 @@ class Study:
     def progress(self) -> Snapshot:
         """Return how far the study is: by the records, and while a launch runs, by what its driver knows."""
         state = driver_state(self.records.storage)
-        return snapshot(self.records, state, [row.measured for row in self.front()], self.hypervolume())
+        return snapshot(self.records, state, [row.judged for row in self.front()], self.hypervolume())
 
     def running(self) -> list[RunningTrial]:
         """Return the trials that run, in order of number, as their workers reported; none where no launch runs.
@@ -234,7 +239,10 @@ class Study:
         return list(self.progress().trials)
 
     def table(self, what: What = "points", *, own_params: bool = False, examples: int | str | None = None) -> pa.Table:
-        """Return the front, the points, the trials or the confirmed points as an Arrow table with documented columns.
+        """Return one of a study's tables as an Arrow table with documented columns.
+
+        `front`: the front; `points`: every measured network; `configurations`: those of replicates once, for their
+        means; `trials`; `confirmed`: what `robustsearch confirm` measured.
 
         A point has the parameters of its trial, or, with `own_params`, those that it would be the last measurement for.
         `examples` chooses the set of examples of confirmed points, as in `confirmed`.
@@ -268,7 +276,8 @@ class Study:
     ) -> tuple[type[PointRow | ConfirmedRow], Sequence[PointRow | ConfirmedRow]]:
         if what == "confirmed":
             return ConfirmedRow, self.confirmed(examples)
-        return PointRow, self.front() if what == "front" else self.points()
+        rows = {"front": self.front, "configurations": self.configurations}.get(what, self.points)
+        return PointRow, rows()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -276,7 +285,7 @@ class Study:
         return self.records.fingerprint.class_names
 
     def _violation(self, row: PointRow) -> float:
-        return sum(max(0.0, excess) for excess in objectives.violations(row.measured, self.spec))
+        return sum(max(0.0, excess) for excess in objectives.violations(row.judged, self.spec))
 
 
 def open_study(storage: Storage, name: str) -> Study:

@@ -7,6 +7,7 @@ The dataclasses below are the only definition of the columns: names, order, type
 from __future__ import annotations
 
 import json
+import statistics
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +18,10 @@ import pyarrow as pa
 
 from search import objectives
 from search.objectives import pareto
+from search.objectives.replicates import deviation, mean_point
 from search.space.parameters import Parameter
 from search.study.spec import StudySpec
-from trainables.metrics import wilson
+from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, wilson
 from trainables.store.flags import remark
 from trainables.store.records import Outcome, Point, TrialRecord, point_id
 
@@ -34,7 +36,9 @@ METRIC = "metric."
 class PointRow:
     """One measured network of a complete trial.
 
-    `params` are the trial's parameters, as issued; `measured` is the record itself. Neither is a column.
+    Accuracies with `_mean` and `_sd` are over the `seeds` networks that the replicates of the trial's configuration
+    have at this measurement; all of them say the same. `params` are the trial's parameters, as issued, `measured` is
+    the record itself, `replicates` are the records of those networks. These are no columns.
     """
 
     point: str
@@ -75,8 +79,28 @@ class PointRow:
     started: str
     finished: str
     weights_outside: int | None
+    epoch: int | None
+    configuration: int | None
+    seeds: int
+    robust_accuracy_mean: float
+    robust_accuracy_sd: float | None
+    clean_accuracy_mean: float
+    clean_accuracy_sd: float | None
     params: Mapping[str, Any]
     measured: Point
+    replicates: tuple[Point, ...]
+
+    @property
+    def judged(self) -> Point:
+        """What objectives and constraints read: the measured point, or the mean over its replicates."""
+        return self.measured if self.configuration is None else mean_point(self.replicates)
+
+    @property
+    def network(self) -> tuple[Any, ...]:
+        """What distinguishes rows in tables that list a configuration once; trials that share a network are one."""
+        if self.configuration is None:
+            return (self.measured.key,)
+        return self.configuration, self.measured.measure
 
     @property
     def remark(self) -> str:
@@ -120,13 +144,44 @@ def point_rows(spec: StudySpec, trials: Trials) -> list[PointRow]:
     """
     complete = [(trial, outcome) for trial, outcome in trials if outcome and outcome.state == "complete"]
     points = [(trial, point) for trial, outcome in complete for point in outcome.points]
-    feasible = [objectives.feasible(point, spec) for _, point in points]
+    alike = _replicates(points)
+    judged = [_judged(trial, point, alike) for trial, point in points]
+    feasible = [objectives.feasible(point, spec) for point in judged]
+    ended = _ended(spec, trials)
     values = [
-        objectives.values(point, spec) if fits and objectives.valid(point, spec) else None
-        for (_, point), fits in zip(points, feasible, strict=True)
+        objectives.values(point, spec)
+        if fits and objectives.valid(point, spec) and trial.configuration in ended
+        else None
+        for (trial, _), point, fits in zip(points, judged, feasible, strict=True)
     ]
     rows = zip(points, feasible, pareto.front(values), strict=True)
-    return [_point_row(trial, point, fits, best) for (trial, point), fits, best in rows]
+    return [_point_row(trial, point, fits, best, alike) for (trial, point), fits, best in rows]
+
+
+_Alike = Mapping[tuple[int, int], tuple[Point, ...]]
+"""The points of the replicates of a configuration, by its number and that of the measurement."""
+
+
+def _replicates(points: Sequence[tuple[TrialRecord, Point]]) -> _Alike:
+    found: dict[tuple[int, int], tuple[Point, ...]] = {}
+    for trial, point in points:
+        if trial.configuration is not None:
+            at = trial.configuration, point.measure
+            found[at] = (*found.get(at, ()), point)
+    return found
+
+
+def _judged(trial: TrialRecord, point: Point, alike: _Alike) -> Point:
+    return point if trial.configuration is None else mean_point(alike[trial.configuration, point.measure])
+
+
+def _ended(spec: StudySpec, trials: Trials) -> set[int | None]:
+    """Return the configurations whose replicates have all ended: means over different seeds do not compare."""
+    seeds: dict[int | None, set[int]] = {None: set(spec.seeds)}
+    for trial, outcome in trials:
+        if outcome is not None:
+            seeds.setdefault(trial.configuration, set()).add(trial.seed)
+    return {configuration for configuration, ended in seeds.items() if set(spec.seeds) <= ended}
 
 
 def front_stages(spec: StudySpec, trials: Trials) -> set[str]:
@@ -145,7 +200,9 @@ def _kind(trial: TrialRecord, part: str) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _point_row(trial: TrialRecord, point: Point, feasible: bool, on_front: bool) -> PointRow:
+def _point_row(trial: TrialRecord, point: Point, feasible: bool, on_front: bool, alike: _Alike) -> PointRow:
+    replicates = (point,) if trial.configuration is None else alike[trial.configuration, point.measure]
+    robusts, cleans = ([getattr(each, name) for each in replicates] for name in (ROBUST_ACCURACY, CLEAN_ACCURACY))
     robust = wilson(point.robust_correct, point.examples)
     clean = wilson(point.clean_correct, point.examples)
     same = {name: getattr(point, name) for name in _SHARED}
@@ -163,8 +220,15 @@ def _point_row(trial: TrialRecord, point: Point, feasible: bool, on_front: bool)
         robust_accuracy_high=robust[1],
         clean_accuracy_low=clean[0],
         clean_accuracy_high=clean[1],
+        configuration=trial.configuration,
+        seeds=len(replicates),
+        robust_accuracy_mean=statistics.fmean(robusts),
+        robust_accuracy_sd=deviation(robusts),
+        clean_accuracy_mean=statistics.fmean(cleans),
+        clean_accuracy_sd=deviation(cleans),
         params=trial.params,
         measured=point,
+        replicates=replicates,
         **same,
     )
 
@@ -192,7 +256,7 @@ def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> TrialRow:
     )
 
 
-_APART = ("params", "measured")
+_APART = ("params", "measured", "replicates")
 _ARROW: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),

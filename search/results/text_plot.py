@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search.objectives import pareto
+from search.objectives.replicates import MeanPoint
 from search.results.plot import Axis, axes_of
 from trainables.core.measures import wilson
 from trainables.metrics import ROBUST_ACCURACY, SPARSITY
@@ -65,8 +66,8 @@ def front_plot(
 ) -> list[str]:
     """Draw a front in at most `width` columns and `height` lines; none where there is no room or nothing to draw.
 
-    Robust accuracies have their Wilson intervals, and points with a flag an exclamation mark. Sparsity is drawn by the
-    logarithm of the density, as in a picture.
+    Robust accuracies have their Wilson intervals, those of replicates a standard deviation on either side, and points
+    with a flag an exclamation mark. Sparsity is drawn by the logarithm of the density, as in a picture.
     """
     x, y = (Axis(measure) for measure in axes_of(list(objectives)))
     shown = [(x.at(point), y.at(point), point) for point in points]
@@ -108,7 +109,10 @@ def front_plot(
 
 
 def _band(axis: Axis, point: Point, value: float) -> tuple[float, float]:
-    """Return the interval of an accuracy in percent, or the value alone."""
+    """Return the interval of an accuracy in percent, for replicates a standard deviation, or the value alone."""
+    if isinstance(point, MeanPoint):
+        deviation = 100 * (getattr(point, f"{axis.measure}_sd", None) or 0.0)
+        return value - deviation, value + deviation
     correct = {"robust_accuracy": point.robust_correct, "clean_accuracy": point.clean_correct}.get(axis.measure)
     if correct is None:
         return value, value

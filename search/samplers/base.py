@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
 from search.objectives.problem import SearchProblem
 from search.samplers.observations import ObservationStore
-from search.space.parameters import Params, identity
+from search.space.parameters import Parameter, Params, identity
 from trainables.core.rng import derive
 from trainables.core.spec import Spec
 
@@ -75,6 +75,10 @@ class Sampler(Spec):
     @abstractmethod
     def suggest(self, context: SamplerContext) -> Suggestion:
         """Return the parameters of one trial: those of the space that are active together."""
+
+    def trials(self, space: Mapping[str, Parameter], enqueued: Collection[Params]) -> int | None:
+        """Return how many trials there are to suggest, with those that are `enqueued`; None where there is no end."""
+        return None
 
     def enqueued(self, context: SamplerContext, params: Params) -> Suggestion:
         """Take the parameters that the study file gives for a trial, in place of a suggestion."""

@@ -22,6 +22,8 @@ MAX_WHOLE = 2**53
 MAX_STEPS = 100_000
 """How many steps a grid of real numbers may have."""
 MAX_CHOICES = 1_000
+MAX_GRID = 10_000
+"""How many combinations of values a grid may have."""
 
 SPARSITY_PATH = "recipe.sparsity"
 """The parameter that says how sparse the last network of a trial is to be."""
@@ -64,6 +66,13 @@ class Parameter(Spec):
     def values_text(self) -> str:
         """Return a text that names the possible values."""
 
+    @abstractmethod
+    def spaced(self, number: int) -> list[Any]:
+        """Return the values of a grid: all where they are listed or have steps, else `number` of them, evenly spaced.
+
+        A list beyond `MAX_GRID` values is cut.
+        """
+
 
 _LOG = "Search the logarithm."
 _STEP = "Distance of the values of a grid that starts at `low`; null for every value."
@@ -82,6 +91,28 @@ class _Range(Parameter):
     def values_text(self) -> str:
         step = getattr(self, "step", None)
         return f"{self.low:g} to {self.high:g}" + (f" in steps of {step:g}" if step else "")
+
+    def spaced(self, number: int) -> list[Any]:
+        step: float | None = getattr(self, "step", None)
+        count = round((self.high - self.low) / step) + 1 if step else number
+        if step is None and isinstance(self, IntRange):
+            count = min(number, self.high - self.low + 1)
+        if self.low == self.high:
+            count = 1
+        shares = [at / (count - 1) if count > 1 else 0.0 for at in range(min(count, MAX_GRID + 1))]
+        return list(dict.fromkeys(self._at(share, step) for share in shares))
+
+    def _at(self, share: float, step: float | None) -> Any:
+        """Return the value of a grid at a share of the range, both ends included."""
+        low, high = self.low, self.high
+        if self.log:
+            value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+        elif step is not None:
+            value = low + round(share * (high - low) / step) * step
+        else:
+            value = low + share * (high - low)
+        value = min(max(value, low), high)
+        return round(value) if isinstance(self, IntRange) else float(f"{value:.12g}")
 
     def _checked(self, step: float | None) -> None:
         if self.low > self.high:
@@ -167,6 +198,9 @@ class Categorical(Parameter):
     def contains(self, value: Any) -> bool:
         return any(value == choice and type(value) is type(choice) for choice in self.choices)
 
+    def spaced(self, number: int) -> list[Any]:
+        return list(self.choices)
+
 
 PARAMETERS: Registry[Parameter] = Registry(
     "parameter", Parameter, {"float": FloatRange, "int": IntRange, "categorical": Categorical}
@@ -249,6 +283,23 @@ def active(space: Mapping[str, Parameter], params: Mapping[str, Any]) -> Params 
             return None
         kept[path] = params[path]
     return kept
+
+
+def combinations(space: Mapping[str, Parameter], values: Mapping[str, Sequence[Any]]) -> Iterator[Params]:
+    """Yield every combination of values of the parameters that are active together; the last varies fastest.
+
+    Parameters without values are left out.
+    """
+
+    def extend(rest: Sequence[str], kept: Params) -> Iterator[Params]:
+        for at, path in enumerate(rest):
+            if path in values and is_active(space[path], kept):
+                for value in values[path]:
+                    yield from extend(rest[at + 1 :], {**kept, path: value})
+                return
+        yield kept
+
+    yield from extend(list(space), {})
 
 
 def check_conditions(space: Mapping[str, Parameter]) -> Iterator[tuple[tuple[str, ...], str]]:

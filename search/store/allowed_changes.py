@@ -12,8 +12,8 @@ from search.study.spec import StudySpec
 from search.study.trials import rewind_epochs
 from trainables.core.errors import SpecError
 
-ALLOWED = ("space", "sampler", "constraints", "target")
-"""What may change; the space may only grow."""
+ALLOWED = ("space", "sampler", "constraints", "target", "seeds")
+"""What may change; the space and the seeds of replicates may only grow."""
 
 
 def effects(records: Records, new: StudySpec) -> list[str]:
@@ -28,6 +28,7 @@ def effects(records: Records, new: StudySpec) -> list[str]:
     refused = [
         *changes(old.model_copy(update=kept), new),
         *(line for path in old.space for line in _shrunk(path, old.space[path], new.space.get(path))),
+        *_other_seeds(old, new),
     ]
     if not refused:
         refused += _left_behind(new, trials)
@@ -64,8 +65,20 @@ def _effects(old: StudySpec, new: StudySpec, trials: dict[int, Params]) -> Itera
         yield f"sampler: was {old.sampler.kind}, is {new.sampler.kind} {since}, which sees all that was measured"
     if old.constraints != new.constraints:
         yield "constraints: all points are judged by the new ones, so the front may change"
+    if more := [seed for seed in new.seeds if seed not in old.seeds]:
+        listed = ", ".join(map(str, more))
+        yield f"seeds: every configuration is run with {listed} too, and is compared again once those have ended"
     if old.target != new.target:
         yield f"target: applies {since}; no point changes"
+
+
+def _other_seeds(old: StudySpec, new: StudySpec) -> Iterator[str]:
+    """Yield where trials would not be replicates of the new study."""
+    if bool(old.seeds) != bool(new.seeds):
+        kind = "" if old.seeds else " no"
+        yield f"seeds: were {list(old.seeds)}, are {list(new.seeds)}: the trials so far are{kind} replicates"
+    elif left := set(old.seeds) - set(new.seeds):
+        yield f"seeds: {', '.join(map(str, sorted(left)))} left out, but trials have them: seeds can only be added"
 
 
 def _shrunk(path: str, old: Parameter, new: Parameter | None) -> Iterator[str]:

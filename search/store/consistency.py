@@ -123,7 +123,7 @@ def unproven(spec: StudySpec, data_hash: str, trial: TrialRecord, outcome: Outco
         described = TrialSpec.model_validate(trial.spec)
         # A space that was extended since asks for more parameters than the trial had.
         whole = active(spec.space, trial.params) == trial.params
-        own = spec.trial(trial.params) if whole else described
+        own = spec.trial(trial.params, trial.seed if trial.seed in spec.seeds else None) if whole else described
         chain = keyed_phases(described, data_hash)
     except (SpecError, ValueError) as error:
         return f"it is no trial of this study: {str(error).partition(chr(10))[0][:200]}"

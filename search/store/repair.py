@@ -6,6 +6,7 @@ where they are damaged: they can be computed again.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -207,14 +208,15 @@ def rebuild(records: Records, number: int, torn: bytes, outcome: Outcome | None)
     parameters are those that the outcome names, or the truncated record is the beginning of the rebuilt one.
     """
     text = torn.decode(errors="replace")
-    for source in (outcome.params if outcome else None, _after(text, "params")):
-        record = _issued(records, number, source, text, outcome)
+    seeds = records.spec.replicates
+    for source, seed in itertools.product((outcome.params if outcome else None, _after(text, "params")), seeds):
+        record = _issued(records, number, source, seed, text, outcome)
         if record is None:
             continue
         if outcome and outcome.points:
             proven = all({point.key, point.stage} <= set(record.keys) for point in outcome.points)
         elif outcome and outcome.params:
-            proven = source is outcome.params
+            proven = source is outcome.params and (len(seeds) == 1 or seed == _after(text, "seed"))
         else:
             head = _head(record)
             proven = text[: len(head)] == head[: len(text)]
@@ -223,12 +225,14 @@ def rebuild(records: Records, number: int, torn: bytes, outcome: Outcome | None)
     return None
 
 
-def _issued(records: Records, number: int, params: Any, text: str, outcome: Outcome | None) -> TrialRecord | None:
-    """Return the record of a trial with these parameters, None where the study has no such trial."""
+def _issued(
+    records: Records, number: int, params: Any, seed: int, text: str, outcome: Outcome | None
+) -> TrialRecord | None:
+    """Return the record of a trial with these parameters and this seed, None where the study has no such trial."""
     if not isinstance(params, Mapping) or not set(params) <= set(records.spec.space):
         return None
     try:
-        trial = records.spec.trial(params)
+        trial = records.spec.trial(params, seed)
     except SpecError:
         return None
     record = TrialRecord(
@@ -239,6 +243,7 @@ def _issued(records: Records, number: int, params: Any, text: str, outcome: Outc
         keys=tuple(step.key for step in keyed_phases(trial, records.fingerprint.data_hash)),
         seed=trial.seed,
         issued=outcome.started if outcome else utc_now(),
+        configuration=_configuration(records, dict(params), seed),
     )
     # What no key proves is copied only from a record that is correct up to that field.
     sampler, issued = _after(text, "sampler"), _after(text, "issued")
@@ -249,6 +254,16 @@ def _issued(records: Records, number: int, params: Any, text: str, outcome: Outc
         if isinstance(issued, str):
             record = record.model_copy(update={"issued": issued})
     return record
+
+
+def _configuration(records: Records, params: dict[str, Any], seed: int) -> int | None:
+    """Return the configuration of a replicate: the first with its parameters that lacks its seed, else a new one."""
+    if not records.spec.seeds:
+        return None
+    others = [(record.configuration, record) for record, _ in records.trials() if record.configuration is not None]
+    taken = {at for at, record in others if record.seed == seed}
+    same = {at for at, record in others if record.params == params} - taken
+    return min(same, default=max((at for at, _ in others), default=-1) + 1)
 
 
 def _head(record: TrialRecord) -> str:

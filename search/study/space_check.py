@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any
 
 from pydantic import ValidationError
 
-from search.files.diagnostics import dotted, problems, shown
+from search.files.diagnostics import dotted, problems
 from search.files.yaml import Path_
-from search.space.parameters import Categorical, Params, Space, active, canonical_value, check_conditions, is_active
+from search.space.parameters import Categorical, Params, Space, active, check_conditions
 from search.study.trials import MakeTrial
 from trainables.core.errors import SpecError
-from trainables.core.registry import nearest
 from trainables.models import MODELS
 from trainables.recipes import RECIPES
 from trainables.recipes.trial import TrialSpec
@@ -82,13 +81,13 @@ def _wrong_trials(space: Space, plain_trial: PlainTrial) -> Iterator[Problem]:
     for path, parameter in space.items():
         possible = {}
         for at, value in parameter.extremes().items():
-            found = _trial_problems(plain_trial, {**_activating(space, path), path: value})
-            own = [(spot, text) for spot, text in found if _sets(path, spot)]
+            found = trial_problems(plain_trial, {**_activating(space, path), path: value})
+            own = [(spot, text) for spot, text in found if sets(path, spot)]
             if own and own[0][1].startswith("unknown key"):
                 yield ("space", path), own[0][1]
                 break
             for spot, message in own:
-                yield _position(path, at), _naming(path, spot, message)
+                yield _position(path, at), naming(path, spot, message)
             if not own:
                 possible[at] = value
         if possible:
@@ -96,50 +95,20 @@ def _wrong_trials(space: Space, plain_trial: PlainTrial) -> Iterator[Problem]:
     seen: set[str] = set()
     for varied, values in _corners(space, extremes):
         params = active({path: space[path] for path in extremes}, values)
-        for spot, message in _trial_problems(plain_trial, params) if params else ():
-            name = next((path for path in reversed(params or {}) if _sets(path, spot)), varied)
+        for spot, message in trial_problems(plain_trial, params) if params else ():
+            name = next((path for path in reversed(params or {}) if sets(path, spot)), varied)
             if message not in seen:
                 seen.add(message)
                 own_extremes = extremes[name].items() if name else ()
                 extreme = next((at for at, value in own_extremes if name and value == values[name]), None)
-                yield _position(name, extreme), _naming(name, spot, message)
-
-
-def wrong_enqueued(space: Space, enqueue: Sequence[Params], plain_trial: PlainTrial) -> Iterator[Problem]:
-    """Check that each enqueued trial names the parameters that it has, with values of the space, and can run."""
-    for index, given in enumerate(enqueue):
-        wrong = [(("enqueue", index, *at), message) for at, message in _wrong_values(space, given)]
-        if not wrong and given in enqueue[:index]:
-            wrong = [(("enqueue", index), "these are the parameters of an earlier one")]
-        yield from wrong
-        for spot, message in () if wrong or not given else _trial_problems(plain_trial, dict(given)):
-            name = next((path for path in reversed(given) if _sets(path, spot)), None)
-            yield ("enqueue", index, *([name] if name else [])), _naming(name, spot, message)
-
-
-def _wrong_values(space: Space, given: Params) -> Iterator[Problem]:
-    kept: Params = {}
-    for path, parameter in space.items():
-        if not is_active(parameter, kept):
-            continue
-        if path not in given:
-            yield (), f"'{path}' is missing: an enqueued trial names every parameter that is active with its values"
-            return
-        kept[path] = canonical_value(parameter, given[path])
-        if not parameter.contains(kept[path]):
-            yield (path,), f"{shown(given[path])} is not in the space: {parameter.values_text()}"
-    for path in given:
-        if path not in space:
-            yield (path,), f"'{path}' is no parameter of the space{nearest(path, space)}"
-        elif path not in kept:
-            yield (path,), f"'{path}' is not searched with these values"
+                yield _position(name, extreme), naming(name, spot, message)
 
 
 Extremes = dict[str, dict[str | int, Any]]
 """The extremes of each parameter, by where they are written."""
 
 
-def _sets(path: str, spot: Path_) -> bool:
+def sets(path: str, spot: Path_) -> bool:
     """Return whether a parameter sets the field at `spot` of a trial."""
     return dotted(spot) == path or dotted(spot).startswith(f"{path}.")
 
@@ -151,7 +120,7 @@ def _position(path: str | None, at: str | int | None) -> Path_:
     return ("space", path, "choices", at) if isinstance(at, int) else ("space", path, at)
 
 
-def _naming(path: str | None, spot: Path_, message: str) -> str:
+def naming(path: str | None, spot: Path_, message: str) -> str:
     """Prefix a message with the field that it is about, where that is not the parameter's own."""
     return message if not spot or dotted(spot) == path else f"{dotted(spot)}: {message}"
 
@@ -166,7 +135,7 @@ def corner_trials(space: Space, make_trial: MakeTrial) -> Iterator[TrialSpec]:
         yield make_trial({})
 
 
-def _trial_problems(plain_trial: PlainTrial, params: Params) -> list[Problem]:
+def trial_problems(plain_trial: PlainTrial, params: Params) -> list[Problem]:
     try:
         data = plain_trial(params)
     except SpecError as error:

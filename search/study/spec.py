@@ -16,14 +16,16 @@ from search.objectives.problem import SearchProblem, bounds
 from search.samplers.base import Sampler
 from search.samplers.ehvi.sampler import Ehvi
 from search.samplers.registry import SAMPLERS
-from search.space.parameters import Params, Scalar, Space, canonical_value
-from search.study.space_check import Problem, wrong_enqueued, wrong_space
+from search.space.parameters import MAX_GRID, Params, Space
+from search.study.enqueued import MAX_ENQUEUED, Enqueued, expanded, wrong_enqueued
+from search.study.space_check import Problem, wrong_space
 from search.study.trials import TrialTemplate, rewind_epochs
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest, reading_opaque
 from trainables.core.spec import MAX_SEED, Spec, plain
 from trainables.data import DATASETS
 from trainables.data.base import Data, wrong_sizes
+from trainables.method.phases import Train
 from trainables.method.protocol import Protocol
 from trainables.method.screening import Screening
 from trainables.metrics import MEASURES, NONZERO, ROBUST_ACCURACY, SPARSITY, Direction
@@ -32,14 +34,23 @@ from trainables.models.base import Model
 from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
 from trainables.recipes.trial import TrialSpec
+from trainables.store.records import LARGEST
 
 _COUNTS = ("nonzero", "macs_effective")
+
+TRIALS = 32
+"""The default number of trials, where the sampler has no end of its own."""
 
 
 class Budget(Spec):
     """When the search ends: at the first of these limits."""
 
-    trials: int = Field(default=32, gt=0, lt=10**12, description="Total number of trials.")
+    trials: int | None = Field(
+        default=None,
+        gt=0,
+        lt=10**12,
+        description="Total number of trials; null: all of a grid, else 32, for each of `seeds`.",
+    )
     gpu_hours: float | None = Field(
         default=None, gt=0, description="Sum of the times of all trials, times the GPUs per trial; null for no limit."
     )
@@ -87,9 +98,16 @@ class StudySpec(Spec):
         default={}, description="Bounds that the sparsest network has to reach, by measure; the search looks for it."
     )
     protocol: Protocol = Field(default=Protocol(), description="How robust accuracy is measured.")
+    measure_at: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Epochs of every training after which its network is measured, as a point like that of its end.",
+    )
     sampler: Annotated[Sampler, SAMPLERS] = Field(default=Ehvi(), description="What chooses the parameters of trials.")
-    enqueue: tuple[dict[str, Scalar], ...] = Field(
-        default=(), max_length=1000, description="Parameters of trials that run first."
+    enqueue: tuple[Enqueued, ...] = Field(
+        default=(),
+        max_length=MAX_ENQUEUED,
+        description="Parameters of trials that run first; where values are lists, every combination is a trial.",
     )
     warm_start: tuple[Name, ...] = Field(
         default=(),
@@ -107,6 +125,12 @@ class StudySpec(Spec):
         default=3, gt=0, description="The launch ends where this many first trials all fail with the same class."
     )
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the sampler and of all trials.")
+    seeds: tuple[Annotated[int, Field(ge=0, le=LARGEST)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="Seeds of replicates: each configuration is run as one trial per seed, and judged by their means; "
+        "empty: one trial, with `seed`.",
+    )
     deterministic: bool = Field(
         default=False,
         description="Ask for trials in rounds, each after the one before has ended: the search then does not depend on "
@@ -128,7 +152,12 @@ class StudySpec(Spec):
             return self
         plain_trial = self._template().plain
         wrong = [*_wrong_measures(self), *_wrong_data(self.data), *wrong_space(self.space, plain_trial)]
-        wrong = wrong or [*wrong_enqueued(self.space, self.enqueue, plain_trial), *_repeated(self)]
+        wrong = wrong or [
+            *wrong_enqueued(self.space, self.enqueue, plain_trial),
+            *_repeated(self),
+            *_wrong_grid(self),
+            *_never_due(self),
+        ]
         if wrong:
             details = [
                 InitErrorDetails(type=PydanticCustomError("inconsistent", "{m}", {"m": message}), loc=loc, input=None)
@@ -137,13 +166,28 @@ class StudySpec(Spec):
             raise ValidationError.from_exception_data("", details)
         return self
 
-    def trial(self, params: Mapping[str, Any]) -> TrialSpec:
-        """Apply sampled values and return the trial; every trial has the study's seed, so equal phases have equal keys.
+    @property
+    def replicates(self) -> tuple[int, ...]:
+        """The seeds of the trials of one configuration."""
+        return self.seeds or (self.seed,)
+
+    @property
+    def planned(self) -> int:
+        """How many trials the study is to have, replicates included."""
+        end = self.sampler.trials(self.space, self.enqueued())
+        whole = None if end is None else end * len(self.replicates)
+        asked = self.budget.trials or whole or TRIALS * len(self.replicates)
+        return asked if whole is None else min(asked, whole)
+
+    def trial(self, params: Mapping[str, Any], seed: int | None = None) -> TrialSpec:
+        """Apply sampled values and return the trial with a seed; trials of one seed have equal keys for equal phases.
+
+        By default it is the first of the study's seeds.
 
         Raises:
             SpecError: a value is not possible; the message names the parameter.
         """
-        data = self._template().plain(params)
+        data = {**self._template().plain(params), "seed": self.replicates[0] if seed is None else seed}
         try:
             return TrialSpec.model_validate(data)
         except ValidationError as error:
@@ -154,7 +198,14 @@ class StudySpec(Spec):
 
     def _template(self) -> TrialTemplate:
         return TrialTemplate(
-            self.model, self.recipe, self.data, self.protocol, self.seed, self.plugins, rewind_epochs(self.space)
+            self.model,
+            self.recipe,
+            self.data,
+            self.protocol,
+            self.seed,
+            self.plugins,
+            rewind_epochs(self.space),
+            self.measure_at,
         )
 
     def problem(self) -> SearchProblem:
@@ -167,10 +218,7 @@ class StudySpec(Spec):
 
     def enqueued(self) -> list[Params]:
         """Return the parameters of the trials in `enqueue`, in the order of the space."""
-        return [
-            {path: canonical_value(parameter, given[path]) for path, parameter in self.space.items() if path in given}
-            for given in self.enqueue
-        ]
+        return [params for given in self.enqueue for params in expanded(self.space, given)]
 
     def resolved(self) -> dict[str, Any]:
         """Return the study as plain data with every default written out."""
@@ -182,6 +230,27 @@ def _repeated(study: StudySpec) -> Iterator[Problem]:
     for index, name in enumerate(study.warm_start):
         if name in study.warm_start[:index]:
             yield ("warm_start", index), f"'{name}' is named twice"
+    for index, seed in enumerate(study.seeds):
+        if seed in study.seeds[:index]:
+            yield ("seeds", index), f"{seed} is named twice"
+
+
+def _wrong_grid(study: StudySpec) -> Iterator[Problem]:
+    if (study.sampler.trials(study.space, ()) or 0) > MAX_GRID:
+        yield ("sampler",), f"this space has more than {MAX_GRID:,} combinations, too many for a {study.sampler.kind}"
+
+
+def _never_due(study: StudySpec) -> Iterator[Problem]:
+    """Check that each measurement within a training comes due, where all trials train for as long."""
+    if any(path.endswith(("epochs", ".kind")) for path in study.space):
+        return
+    longest = max((p.end for p in study.recipe.phases() if isinstance(p, Train)), default=0)
+    for index, epoch in enumerate(study.measure_at):
+        if epoch >= longest:
+            message = f"no training is longer than {longest} epochs, so nothing would be measured after {epoch}"
+            yield ("measure_at", index), message
+        elif epoch in study.measure_at[:index]:
+            yield ("measure_at", index), f"{epoch} is named twice"
 
 
 def _wrong_data(data: Data) -> Iterator[Problem]:

@@ -32,6 +32,7 @@ class TrialTemplate:
     seed: int
     plugins: tuple[str, ...]
     snapshots: tuple[int, ...]
+    measure_at: tuple[int, ...] = ()
 
     def plain(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the trial with these parameters as plain data, not yet validated.
@@ -47,7 +48,7 @@ class TrialTemplate:
                 _become(data, within, params[path])
             put(data, [*within, field], params[path])
         fixed = {"data": self.data, "protocol": self.protocol, "seed": self.seed, "plugins": self.plugins}
-        return {**data, **fixed, "snapshots": self.snapshots}
+        return {**data, **fixed, "snapshots": self.snapshots, "measure_at": self.measure_at}
 
 
 def _become(data: dict[str, Any], path: list[str], kind: Any) -> None:

@@ -147,6 +147,13 @@ class Imitate(EpochPhase):
         return self
 
 
+class Snapshot(Phase):
+    """Take the state that the training before it had after `epoch` of its epochs; what follows starts from its end."""
+
+    kind: Literal["snapshot"] = "snapshot"
+    epoch: int = Field(gt=0)
+
+
 class Rewind(Phase):
     """Set the weights that are not pruned to earlier values; the masks stay."""
 
@@ -182,5 +189,11 @@ class Measure(Phase):
         default={},
         description="recipe fields with which this measurement would have been the recipe's last, as the sampler "
         "observes it",
+        json_schema_extra={"hashed": False},
+    )
+    epoch: int | None = Field(
+        default=None,
+        description="epoch of the training before it of which the snapshot is that is measured; null: the state as it "
+        "is. Samplers do not observe the former",
         json_schema_extra={"hashed": False},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -12,7 +12,7 @@ from trainables.core.keys import key
 from trainables.core.spec import MAX_SEED, Spec, located
 from trainables.data import DATASETS
 from trainables.data.base import Data
-from trainables.method.phases import Init, Measure, Phase, Train
+from trainables.method.phases import Init, Measure, Phase, Snapshot, Train
 from trainables.method.protocol import Protocol
 from trainables.models import MODELS
 from trainables.models.base import Model
@@ -32,6 +32,9 @@ class TrialSpec(Spec):
     snapshots: tuple[int, ...] = Field(
         default=(), description="epochs of the first training to which other trials of the study may rewind"
     )
+    measure_at: tuple[int, ...] = Field(
+        default=(), description="epochs of every training after which its network is measured, besides its end"
+    )
 
     @model_validator(mode="after")
     def _images_are_left_to_train_on(self) -> Self:
@@ -40,6 +43,28 @@ class TrialSpec(Spec):
             message = f"holding back {select} of {limit} training images (data.limit) leaves none to train on"
             raise located(message, "recipe", "train", "select", value=select)
         return self
+
+    def phases(self) -> Iterator[Phase]:
+        """Yield the phases after the initialisation: those of the recipe, and measurements within its trainings.
+
+        Trainings store what the study rewinds to, what its metrics follow, and what is measured within them.
+        """
+        wanted = {epoch for epoch in self.snapshots if epoch > 0}
+        follows = self.protocol.follows or ()
+        for phase in self.recipe.phases():
+            if not isinstance(phase, Train):
+                yield phase
+                continue
+            within = [epoch for epoch in self.measure_at if phase.first < epoch < phase.end]
+            kept = wanted | {epoch for epoch in (*follows, *within) if epoch > phase.first}
+            if kept:
+                epochs = sorted(epoch for epoch in kept | set(phase.snapshots) if epoch < phase.end)
+                phase = phase.model_copy(update={"snapshots": tuple(epochs)})
+                wanted = set()
+            yield phase
+            for epoch in within:
+                yield Snapshot(epoch=epoch)
+                yield Measure(epoch=epoch)
 
 
 @dataclass(frozen=True)
@@ -54,22 +79,19 @@ class KeyedPhase:
 def keyed_phases(trial: TrialSpec, fingerprint: str, named: Callable[..., str] = key) -> tuple[KeyedPhase, ...]:
     """Expand a trial to its phases with their keys.
 
-    A measurement does not change the state, so the phase after it has the same key as without it. `fingerprint` is
-    the data's content hash; `named` returns a phase's key, for callers that cache keys.
+    A measurement does not change the state, so the phase after it has the same key as without it; nor does a snapshot.
+    `fingerprint` is the data's content hash; `named` returns a phase's key, for callers that cache keys.
     """
     root = Init(model=trial.model, seed=trial.seed)
     phases = [KeyedPhase(root, named(root, None, data=trial.data, fingerprint=fingerprint), None)]
-    state = phases[0].key
-    wanted = {epoch for epoch in trial.snapshots if epoch > 0}
-    follows = trial.protocol.follows or ()
-    for phase in trial.recipe.phases():
-        followed = {epoch for epoch in follows if isinstance(phase, Train) and epoch > phase.first}
-        if isinstance(phase, Train) and (wanted or followed):
-            kept = sorted(wanted | followed | set(phase.snapshots))
-            phase = phase.model_copy(update={"snapshots": tuple(e for e in kept if e < phase.end)})
-            wanted = set()
+    state = snapshot = phases[0].key
+    for phase in trial.phases():
         if isinstance(phase, Measure):
-            phases.append(KeyedPhase(phase, named(phase, state, protocol=trial.protocol), state))
+            measured = state if phase.epoch is None else snapshot
+            phases.append(KeyedPhase(phase, named(phase, measured, protocol=trial.protocol), measured))
+        elif isinstance(phase, Snapshot):
+            snapshot = named(phase, state)
+            phases.append(KeyedPhase(phase, snapshot, state))
         else:
             phases.append(KeyedPhase(phase, named(phase, state), state))
             state = phases[-1].key

@@ -80,6 +80,9 @@ class Point(Record):
         default={}, description="recipe fields with which this measurement would have been the recipe's last"
     )
     metrics: dict[str, float | None] = Field(default={}, description="by name; null is not finite")
+    epoch: Count | None = Field(
+        default=None, description="epoch of the training before it of which the network is; null: what it left"
+    )
     weights_outside: Count | None = Field(
         default=None, description="weights outside convolution and linear layers, which no sparsity counts"
     )
@@ -152,6 +155,9 @@ class TrialRecord(Record):
     seed: Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
     sampler: dict[str, Any] = Field(default={}, description="what the sampler needs to replay the trial")
     issued: str
+    configuration: Count | None = Field(
+        default=None, description="number of the configuration that the trial is a replicate of; null: it has none"
+    )
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from trainables.method.phases import Measure, Rewind, Train
+from trainables.method.phases import Measure, Rewind, Snapshot, Train
 from trainables.recipes.trial import KeyedPhase
 
 
@@ -49,7 +49,7 @@ def missing(
             return
         left.add(keyed.key)
         if keyed.parent is not None:
-            need(by_key[keyed.parent])
+            need(by_key[keyed.parent], (keyed.phase.epoch,) if isinstance(keyed.phase, Snapshot) else ())
         if source := rewind_source(keyed, phases):
             need(*source)
 

@@ -20,7 +20,19 @@ from trainables.engine.inherit import inherit
 from trainables.engine.train import Epoch, train
 from trainables.measure.evaluate import exact
 from trainables.method.partial import PartialSchedule
-from trainables.method.phases import EpochPhase, Imitate, Inherit, Init, Measure, Phase, Prune, Rewind, Threshold, Train
+from trainables.method.phases import (
+    EpochPhase,
+    Imitate,
+    Inherit,
+    Init,
+    Measure,
+    Phase,
+    Prune,
+    Rewind,
+    Snapshot,
+    Threshold,
+    Train,
+)
 from trainables.method.screening import Screen
 from trainables.metrics.base import Trainings
 from trainables.pruning.cut import below, prune
@@ -101,6 +113,7 @@ class Run:
     _phases: tuple[KeyedPhase, ...] = field(init=False)
     _trained: int = field(default=0, init=False)
     _shared: int = field(default=0, init=False)
+    _last_shared: bool = field(default=False, init=False)
     _state: State | None = field(default=None, init=False)
     _state_key: str = field(default="", init=False)
 
@@ -137,7 +150,7 @@ class Run:
         left = missing(self._phases, self._stored, lambda keyed: stored(keyed) is not None, follows)
         for index, keyed in enumerate(self._phases):
             if isinstance(keyed.phase, Measure):
-                counts = {"measure": measures, "epochs_trained": self._trained, "epochs_shared": self._shared}
+                counts = {"measure": measures, **self._epochs(keyed.phase, index), "epoch": keyed.phase.epoch}
                 state = partial(self._load, keyed.parent)
                 named = {**counts, "stands_for": keyed.phase.stands_for}
                 point = self._measurements.point(keyed, state, last_point, **named)
@@ -187,10 +200,20 @@ class Run:
 
     def _count(self, phase: EpochPhase, stored: Stage | None) -> None:
         """Count the epochs of a stored training: as trained by this trial, before a restart, or as shared."""
-        if stored is not None and (stored.study, stored.trial) == (self.study, self.number):
-            self._trained += phase.length
-        else:
+        self._last_shared = stored is None or (stored.study, stored.trial) != (self.study, self.number)
+        if self._last_shared:
             self._shared += phase.length
+        else:
+            self._trained += phase.length
+
+    def _epochs(self, phase: Measure, index: int) -> dict[str, int]:
+        """Return the epochs up to a measurement, trained and shared: all, or those before a snapshot was taken."""
+        later = 0
+        if phase.epoch is not None:
+            training = next(step.phase for step in self._phases[index::-1] if isinstance(step.phase, EpochPhase))
+            later = training.end - phase.epoch
+        shared = later if self._last_shared else 0
+        return {"epochs_trained": self._trained - later + shared, "epochs_shared": self._shared - shared}
 
     def _progress(
         self,
@@ -276,6 +299,7 @@ class Run:
 
     def _run_epochs(self, phase: EpochPhase, keyed: KeyedPhase, work: Work) -> Iterator[Epoch]:
         """Train the epochs of a phase with `work`, save progress, and store the result."""
+        self._last_shared = False
         started = saved = time.monotonic()
         pause = min(self.checkpoint_seconds, FIRST_SAVE_SECONDS)
         state = self._load(keyed.parent)
@@ -321,6 +345,14 @@ class Run:
         with exact(self.device):
             cut = prune(phase.pruning, phase.sparsity, self._load(keyed.parent), draws, self._view, phase.rates)
         self._store(keyed, cut)
+        yield from ()
+
+    def _snapshot(self, phase: Snapshot, keyed: KeyedPhase) -> Iterator[Epoch]:
+        assert keyed.parent is not None
+        state = self.stages.load(keyed.parent, phase.epoch)
+        if state is None:
+            raise self._lost(keyed.parent)
+        self._store(keyed, state)
         yield from ()
 
     def _threshold(self, phase: Threshold, keyed: KeyedPhase) -> Iterator[Epoch]:
@@ -388,6 +420,7 @@ COMPUTES: dict[type[Phase], Callable[[Run, Any, KeyedPhase], Iterator[Epoch]]] =
     Train: Run._train,
     Imitate: Run._imitate,
     Prune: Run._prune,
+    Snapshot: Run._snapshot,
     Threshold: Run._threshold,
     Rewind: Run._rewind,
     Inherit: Run._inherit,

@@ -18,6 +18,7 @@ from search.results.study import Study
 from search.results.table import PointRow
 from search.study.spec import StudySpec
 from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, SPARSITY
+from trainables.store.records import Point
 
 ACCURACIES = (ROBUST_ACCURACY, CLEAN_ACCURACY)
 _SIZES = ("nonzero", "prunable", "macs_dense", "macs_effective")
@@ -71,7 +72,7 @@ def runs_of(studies: Sequence[Study], *, confirmed: bool) -> list[Run]:
 
 
 def _run(study: Study, goals: Sequence[StudySpec], confirmed: bool) -> Run:
-    rows = study.confirmed() if confirmed else list({row.measured.key: row for row in study.points()[::-1]}.values())
+    rows = study.confirmed() if confirmed else list({row.network: row for row in study.points()[::-1]}.values())
     described = [(row, _measures(row)) for row in rows]
     chosen = [(row, measures) for row, measures in described if _counts(row, measures, study.spec, goals)]
     # The order of the objectives is that of the first study, so that all values mean the same.
@@ -100,6 +101,8 @@ def _measures(row: PointRow | ConfirmedRow) -> dict[str, Any]:
         found[ROBUST_ACCURACY], found[CLEAN_ACCURACY] = row.robust_accuracy_mean, row.clean_accuracy_mean
         found[SPARSITY] = statistics.fmean(each.sparsity for each in row.replicates)
         return found
+    if row.configuration is not None:
+        return {name: getattr(row.judged, name) for name in (*found, "tier")}
     return {**found, "tier": row.tier}
 
 
@@ -107,12 +110,17 @@ def _verdicts(row: PointRow | ConfirmedRow) -> np.ndarray:
     if isinstance(row, ConfirmedRow):
         texts = [(each.verdicts, each.clean_verdicts) for each in row.replicates]
         return np.array([[_bits(text, row.examples) for text in both] for both in texts])
-    point, random = row.measured, np.random.default_rng(zlib.crc32(row.weights_sha256.encode()))
+    return np.array([_of_search(point) for point in row.replicates])
+
+
+def _of_search(point: Point) -> list[np.ndarray]:
+    """Return the robust and the clean verdicts of a point of a search."""
+    random = np.random.default_rng(zlib.crc32(point.weights_sha256.encode()))
     robust = _bits(point.verdicts, point.examples)
     if int(robust.sum()) != point.robust_correct:  # Records of before verdicts were kept have none.
         robust = _some_of(np.ones(point.examples, dtype=bool), point.robust_correct, random)
     # Search points store robust verdicts alone; which of the other examples are correct clean is drawn.
-    return np.array([[robust, robust | _some_of(~robust, point.clean_correct - point.robust_correct, random)]])
+    return [robust, robust | _some_of(~robust, point.clean_correct - point.robust_correct, random)]
 
 
 def _bits(text: str, examples: int) -> np.ndarray:

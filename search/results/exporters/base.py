@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from abc import abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-What = Literal["front", "points", "trials", "confirmed"]
+What = Literal["front", "points", "configurations", "trials", "confirmed"]
 """The tables of a study."""
 
 
@@ -53,7 +55,10 @@ def readable(table: pa.Table, *, what: str, study: str) -> Readable:
     rows = table.to_pylist()
     if what == REFERENCE:
         return _reference(rows, (table.schema.metadata or {}).get(CAPTION.encode(), b"").decode())
-    columns = {"trials": _trial_columns, "confirmed": _confirmed_columns}.get(what, _point_columns)(rows)
+    if what in AVERAGED and replicated(rows):
+        columns = _mean_columns(rows)
+    else:
+        columns = {"trials": _trial_columns, "confirmed": _confirmed_columns}.get(what, _point_columns)(rows)
     columns += [
         (field.name.removeprefix(prefix), str(field.type) in ("int64", "double"), _named(field.name))
         for prefix in ("metric.", "param.")
@@ -107,12 +112,39 @@ def _accuracy(name: str, decimals: int = 1) -> Any:
     return cell
 
 
+AVERAGED = ("front", "configurations")
+"""The tables that list the points of replicates once, for their means."""
+
+
+def replicated(rows: Iterable[dict[str, Any]]) -> bool:
+    """Return whether rows are of a study with replicates."""
+    return any(row.get("configuration") is not None for row in rows)
+
+
+def mean_over_seeds(row: Mapping[str, Any], name: str) -> str:
+    """Write the mean of an accuracy over seeds in percent, with its standard deviation and the number of seeds."""
+    mean, deviation, seeds = 100 * row[f"{name}_mean"], row[f"{name}_sd"], row["seeds"]
+    return f"{mean:.1f} ({seeds})" if deviation is None else f"{mean:.1f} ± {100 * deviation:.1f} ({seeds})"
+
+
+def _mean_columns(rows: list[dict[str, Any]]) -> list[Column]:
+    """Return the columns of means over replicates, without the intervals of any one of them."""
+    means: list[Column] = [
+        (f"{name} accuracy (%)", True, functools.partial(mean_over_seeds, name=f"{name}_accuracy"))
+        for name in ("robust", "clean")
+    ]
+    columns = _point_columns(rows)
+    return [*columns[:2], *means, *(column for column in columns[4:] if column[0] != "seed")]
+
+
 def _point_columns(rows: list[dict[str, Any]]) -> list[Column]:
     columns: list[Column] = [
         ("point", False, _named("point")),
         ("sparsity (%)", True, lambda row: percent_sparsity(row["sparsity"])),
         ("robust accuracy (%)", True, _accuracy("robust_accuracy")),
         ("clean accuracy (%)", True, _accuracy("clean_accuracy")),
+        *([("seed", True, _named("seed"))] if replicated(rows) else []),
+        *([("epoch", True, _named("epoch"))] if any(row.get("epoch") is not None for row in rows) else []),
         ("nonzero", True, _named("nonzero")),
     ]
     # Of linear layers alone they are the weights that are not 0.
@@ -147,8 +179,7 @@ def _confirmed_columns(rows: list[dict[str, Any]]) -> list[Column]:
 
 def over_seeds(row: dict[str, Any]) -> str:
     """Write the mean robust accuracy of a confirmed point with its standard deviation, in percent."""
-    mean, deviation, seeds = row["robust_accuracy_mean"], row["robust_accuracy_sd"], row["seeds"]
-    return "" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f} ({seeds})"
+    return "" if row["robust_accuracy_sd"] is None else mean_over_seeds(row, "robust_accuracy")
 
 
 def rank(row: dict[str, Any]) -> str:
@@ -203,7 +234,7 @@ def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
     """Return how the numbers were measured: protocol, examples, split, seeds, interval."""
     if what == "trials":
         return f"Trials of the study {study}."
-    titles = {"front": "Pareto front", "confirmed": "Confirmed points"}
+    titles = {"front": "Pareto front", "confirmed": "Confirmed points", "configurations": "Configurations"}
     title = f"{titles.get(what, 'Measured points')} of the study {study}"
     if not rows:
         return f"{title}: no point so far."
@@ -215,12 +246,15 @@ def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
 
     estimates = {"search": "search estimates", "confirmed": "confirmed"}
     tier = ", ".join(estimates.get(name, name) for name in all_of("tier").split(", "))
-    seeds = len({row["seed"] for row in rows})
+    if what in AVERAGED and replicated(rows):
+        spread = "mean ± standard deviation over training seeds, whose number is in brackets."
+    else:
+        seeds = len({row["seed"] for row in rows})
+        spread = f"{seeds} seed{'s' if seeds > 1 else ''}; 95 % Wilson confidence intervals in brackets."
     return (
         f"{title} ({all_of('data')}, {all_of('model')}, {all_of('recipe')}): robust accuracy under {all_of('attack')}, "
         f"{NORMS.get(all_of('norm'), all_of('norm'))}, eps = {all_of('eps_text')}, n = {all_of('examples')} examples; "
-        f"{tier} on the {all_of('split')} split; {seeds} seed{'s' if seeds > 1 else ''}; "
-        "95 % Wilson confidence intervals in brackets."
+        f"{tier} on the {all_of('split')} split; {spread}"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.files.messages import printable
-from search.results.exporters.base import number, one_line, percent_sparsity
+from search.results.exporters.base import mean_over_seeds, number, one_line, percent_sparsity
 from search.results.palette import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
 from search.results.plot import Axis, sparsity_ticks
 from search.results.references.base import Row
@@ -48,13 +48,20 @@ def hover(row: PointRow) -> str:
     """Return what a point says under the mouse: what it is, its numbers with intervals, how it was trained."""
     lines = [
         f"<b>{shown(row.point)}</b>  {percent_sparsity(row.sparsity)} % sparse, {row.nonzero} weights",
-        f"robust {interval(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high)}",
-        f"clean {interval(row.clean_accuracy, row.clean_accuracy_low, row.clean_accuracy_high)}, n = {row.examples}",
+        f"robust {accuracy(row, 'robust')}",
+        f"clean {accuracy(row, 'clean')}, n = {row.examples}",
     ]
     if row.status != "ok" or row.flags:
         lines.append(shown(f"{row.status}: {', '.join(row.flags)}", 90))
     lines += [shown(f"{path.removeprefix('recipe.')} = {number(value)}", 60) for path, value in row.own_params.items()]
     return "<br>".join(lines[:14])
+
+
+def accuracy(row: PointRow, name: str) -> str:
+    """Write the robust or clean accuracy of a point in percent: with its interval, or a mean over replicates."""
+    if row.configuration is not None:
+        return mean_over_seeds(vars(row), f"{name}_accuracy")
+    return interval(*(getattr(row, f"{name}_accuracy{end}") for end in ("", "_low", "_high")))
 
 
 def interval(value: float, low: float, high: float) -> str:

@@ -14,7 +14,7 @@ from search.results.confirmed import ConfirmedRow
 from search.results.exporters.base import NORMS, REFERENCE, What, number, one_line, percent_sparsity, readable
 from search.results.references import tables as reference_tables
 from search.results.report import field_charts, results_charts, search_charts
-from search.results.report.charts import Chart, interval
+from search.results.report.charts import Chart, accuracy, interval
 from search.results.report.gather import Gathered
 from search.results.report.tables import Table, copied, table_of
 from search.results.study import Study
@@ -127,9 +127,9 @@ def _points(found: Gathered) -> dict[str, Any]:
 def _facts(row: PointRow, confirmed: ConfirmedRow | None) -> dict[str, str]:
     result = confirmed and (confirmed.robust_accuracy, confirmed.robust_accuracy_low, confirmed.robust_accuracy_high)
     found = {
-        "robust accuracy": interval(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
+        "robust accuracy": accuracy(row, "robust"),
         "confirmed, test split": interval(*result) if result else "",
-        "clean accuracy": interval(row.clean_accuracy, row.clean_accuracy_low, row.clean_accuracy_high),
+        "clean accuracy": accuracy(row, "clean"),
         "measured with": f"{row.attack}, {NORMS.get(row.norm, row.norm)}, ε = {row.eps_text}",
         "images": f"{row.examples}, {row.split} split",
         "sparsity": f"{percent_sparsity(row.sparsity)} %",

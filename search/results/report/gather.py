@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from search import objectives
 from search.objectives import pareto
+from search.objectives.replicates import Replicated
 from search.results.confirmed import ConfirmedRow
 from search.results.curves import Curve
 from search.results.progress import Snapshot
 from search.results.study import Answer, Study
-from search.results.table import PointRow, TrialRow
+from search.results.table import PointRow, TrialRow, Trials
 from search.space.parameters import Space
 from search.study.spec import StudySpec
 from trainables.store.records import Outcome
@@ -125,7 +126,7 @@ def gather(study: Study, reference: Match | None = None) -> Gathered:
         points=points,
         trials=study.trials(),
         confirmed=study.confirmed(),
-        progressed=progress_of(study.spec, outcomes),
+        progressed=progress_of(study.spec, study.records.trials()),
         costs=costs(outcomes, _seconds_in_stages(study)),
         curves=_curves(study, shown),
         networks=_networks(study, shown),
@@ -155,13 +156,15 @@ def kind_of(row: PointRow) -> Kind:
     return "dominated" if row.feasible else "infeasible"
 
 
-def progress_of(spec: StudySpec, outcomes: Iterable[Outcome]) -> list[Progressed]:
+def progress_of(spec: StudySpec, trials: Trials) -> list[Progressed]:
     """Return how the hypervolume grew, in the order in which the trials ended."""
     archive, found, epochs, seconds = pareto.Archive(), [], 0, 0.0
-    ordered = sorted(outcomes, key=lambda outcome: (outcome.finished, outcome.number))
-    for count, outcome in enumerate(ordered, 1):
+    replicated = Replicated(spec.seeds)
+    ended = [(trial, outcome) for trial, outcome in trials if outcome is not None]
+    ended.sort(key=lambda pair: (pair[1].finished, pair[1].number))
+    for count, (trial, outcome) in enumerate(ended, 1):
         epochs, seconds = epochs + _trained(outcome), seconds + outcome.seconds
-        for point in outcome.points if outcome.state == "complete" else ():
+        for point in replicated.end(trial, outcome.points if outcome.state == "complete" else ()):
             if objectives.valid(point, spec) and objectives.feasible(point, spec):
                 archive.add(f"{outcome.number}.{point.measure}", objectives.values(point, spec))
         found.append(Progressed(outcome.number, count, epochs, seconds, archive.hypervolume()))
@@ -235,10 +238,10 @@ def _importance(spec: StudySpec, points: Sequence[PointRow]) -> Importance | Non
     from search.samplers.optuna.importance import importance
 
     compared = [
-        objectives.values(row.measured, spec) if row.feasible and objectives.valid(row.measured, spec) else None
+        objectives.values(row.judged, spec) if row.feasible and objectives.valid(row.judged, spec) else None
         for row in points
     ]
-    networks = {row.measured.key: (row.own_params, values) for row, values in zip(points, compared, strict=True)}
+    networks = {row.network: (row.own_params, values) for row, values in zip(points, compared, strict=True)}
     return importance(spec.space, list(networks.values()))
 
 

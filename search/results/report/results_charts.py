@@ -8,7 +8,7 @@ from typing import Any
 
 from search.objectives import pareto
 from search.results import palette
-from search.results.plot import Axis, axes_of
+from search.results.plot import Axis, axes_of, spread_of
 from search.results.report import charts
 from search.results.report.charts import Chart, chart, errors, hover, measure_axis, place, shown, title
 from search.results.report.gather import Gathered, Kind, kind_of
@@ -50,7 +50,7 @@ def _front(found: Gathered, x: Axis, y: Axis) -> Chart:
             trace = _points(alike, x, y, name, marker)
             if kind in ("front", "flagged"):
                 trace["error_y"] = errors(y, alike, str(marker["color"]))
-                trace["name"] += ", 95 % interval" if kind == "front" and y.interval(alike[0]) else ""
+                trace["name"] += f", {spread_of(alike)}" if kind == "front" and y.interval(alike[0]) else ""
             data.append(trace)
     if y.measure == ROBUST_ACCURACY and x.measure != CLEAN_ACCURACY and front:
         marker = {"symbol": "diamond-open", "size": 7, "color": palette.ORANGE, "line": {"width": 1.5}}

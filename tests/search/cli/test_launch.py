@@ -108,7 +108,7 @@ def test_a_file_a_name_overrides_and_trials(started: list[Any], here: Path) -> N
     result = run("launch", "my.yaml", "--name", "other", "--set", "recipe.epochs=7", "--trials", "9")
     assert result.exit_code == 0, result.stderr
     spec, _, storage = started[0]
-    assert (spec.name, spec.recipe.epochs, spec.budget.trials) == ("other", 7, 9)
+    assert (spec.name, spec.recipe.epochs, spec.planned) == ("other", 7, 9)
     assert storage.location == str(here / "runs" / "other")
 
 
@@ -116,7 +116,7 @@ def test_a_stored_study_resumes_by_its_name_and_can_be_extended(started: list[An
     make_study(here / "runs" / "synthetic", 2)
     assert run("launch", "synthetic", "--trials", "+5").exit_code == 0
     assert run("launch", "synthetic").exit_code == 0
-    assert [spec.budget.trials for spec, _, _ in started] == [16 + 5, 16]
+    assert [spec.planned for spec, _, _ in started] == [16 + 5, 16]
     assert run("launch", "synthetic", "--set", "budget.wall_time=30m").exit_code == 0
     assert started[2][0].budget.wall_time == 1800
 

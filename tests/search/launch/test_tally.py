@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from search.launch.tally import Tally
-from tests.search.factories import failure, outcome, point, study_spec
+from tests.search.factories import failure, outcome, point, study_spec, trial
 
 
 def test_trials_and_points_are_counted_and_the_time_left_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,11 +13,11 @@ def test_trials_and_points_are_counted_and_the_time_left_is_estimated(monkeypatc
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     tally = Tally(study_spec(budget={"trials": 10}), 0.0)
     assert tally.snapshot(2, 0).remaining is None
-    tally.end(outcome(0, [point(0), point(1, sparsity=0.9)]), now=False)
+    tally.end(trial(0), outcome(0, [point(0), point(1, sparsity=0.9)]), now=False)
     now[0] = 130.0
     for number, state in ((1, "complete"), (2, "stopped"), (3, "failed")):
         failed = failure("oom") if state == "failed" else None
-        tally.end(outcome(number, state=state, failure=failed), now=True)
+        tally.end(trial(number), outcome(number, state=state, failure=failed), now=True)
     snapshot = tally.snapshot(2, 5)
     assert (snapshot.complete, snapshot.stopped, snapshot.failed, snapshot.running) == (2, 1, 1, 2)
     assert (snapshot.finished, snapshot.points) == (4, 3 + 5)
@@ -28,17 +28,17 @@ def test_trials_and_points_are_counted_and_the_time_left_is_estimated(monkeypatc
 def test_no_time_is_left_where_more_trials_have_ended_than_the_budget_has() -> None:
     tally = Tally(study_spec(budget={"trials": 1}), 0.0)
     for number in range(3):
-        tally.end(outcome(number), now=True)
+        tally.end(trial(number), outcome(number), now=True)
     assert tally.snapshot(0, 0).remaining == 0
 
 
 def test_a_search_whose_first_trials_fail_alike_is_hopeless() -> None:
     tally = Tally(study_spec(abort_after=2), 0.0)
-    tally.end(outcome(1, failure=failure("oom", "no memory\nleft")), now=True)
+    tally.end(trial(1), outcome(1, failure=failure("oom", "no memory\nleft")), now=True)
     assert tally.same_failure() is None
-    tally.end(outcome(0, failure=failure("oom", "other")), now=True)
+    tally.end(trial(0), outcome(0, failure=failure("oom", "other")), now=True)
     assert tally.same_failure() == "the first 2 trials all failed (oom): no memory"
-    tally.end(outcome(2), now=True)
+    tally.end(trial(2), outcome(2), now=True)
     assert tally.same_failure() is None
 
 

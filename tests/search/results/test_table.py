@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from search import objectives
 from search.results.exporters.base import readable
 from search.results.table import PointRow, TrialRow, columns, point_rows, table, trial_rows
+from search.study.spec import StudySpec
 from tests.search import factories
 from trainables.metrics import wilson
 from trainables.store.records import Outcome, Point, TrialRecord
@@ -17,8 +18,17 @@ point, trial, study, recipe, seed, model, data, on_front, feasible, status, flag
 robust_accuracy, robust_accuracy_low, robust_accuracy_high, clean_accuracy, clean_accuracy_low, clean_accuracy_high,
 examples, sparsity, nonzero, prunable, macs_dense, macs_effective, attack, norm, eps, eps_text, split, tier,
 epochs_trained, epochs_shared, seconds, device, weights_sha256, code_version, started, finished,
-weights_outside
+weights_outside, epoch, configuration, seeds,
+robust_accuracy_mean, robust_accuracy_sd, clean_accuracy_mean, clean_accuracy_sd
 """
+
+UNKNOWN = {"recipe", "model", "data", "macs_dense", "macs_effective", "weights_outside"} | {
+    "epoch",
+    "configuration",
+    "robust_accuracy_sd",
+    "clean_accuracy_sd",
+}
+"""The columns that may be null."""
 
 SPEC = factories.study_spec()
 Trials = list[tuple[TrialRecord, Outcome | None]]
@@ -53,7 +63,7 @@ def test_schema_is_explicit_and_does_not_depend_on_rows() -> None:
         "param.recipe.train.loss.kind": "string",
     }
     nullable = {field.name for field in empty.schema if field.nullable and not field.name.startswith("param.")}
-    assert nullable == {"recipe", "model", "data", "macs_dense", "macs_effective", "weights_outside"}
+    assert nullable == UNKNOWN
     assert table(TrialRow, [], SPEC.space).schema == table(TrialRow, trial_rows(trials(None)), SPEC.space).schema
 
 
@@ -77,7 +87,7 @@ def test_unknown_is_null() -> None:
     rows = point_rows(SPEC, [(issued, complete(0, factories.point()))])
     (cells,) = table(PointRow, rows, SPEC.space).to_pylist()
     unknown = {name for name, value in cells.items() if value is None}
-    assert unknown == {"recipe", "model", "data", "macs_dense", "macs_effective", "weights_outside"} | {
+    assert unknown == UNKNOWN | {
         "param.recipe.train.eps",
         "param.recipe.train.loss.kind",
     }
@@ -223,3 +233,42 @@ def test_an_earlier_point_of_a_trial_has_parameters_of_its_own() -> None:
     first, second = point_rows(SPEC, [(trial, factories.outcome(0, [early, last]))])
     assert first.params == second.params == second.own_params == trial.params
     assert first.own_params == {"recipe.sparsity": 0.75, "recipe.train.eps": 0.1}
+
+
+def replicates(*robusts: float, spec: StudySpec, missing: int = 0) -> list[tuple[TrialRecord, Outcome | None]]:
+    """A configuration with a trial per seed, of which the last `missing` have not ended."""
+    found: list[tuple[TrialRecord, Outcome | None]] = []
+    for number, (seed, robust) in enumerate(zip(spec.seeds, robusts, strict=True)):
+        issued = factories.trial(number, spec, configuration=0, seed=seed, params=factories.params(0))
+        measured = factories.point(0, robust_accuracy=robust, clean_accuracy=0.9)
+        ended = number < len(robusts) - missing
+        found.append((issued, factories.outcome(number, [measured]) if ended else None))
+    return found
+
+
+def test_replicates_are_judged_by_their_means_and_shown_with_their_deviation() -> None:
+    spec = factories.study_spec(seeds=[1, 2, 3], constraints={"robust_accuracy": ">= 0.55"})
+    rows = point_rows(spec, replicates(0.5, 0.6, 0.7, spec=spec))
+    assert [row.on_front for row in rows] == [True] * 3, "0.5 alone would miss the bound"
+    assert {(row.configuration, row.seeds) for row in rows} == {(0, 3)}
+    for row in rows:
+        assert row.robust_accuracy_mean == pytest.approx(0.6, abs=1e-3)
+        assert row.robust_accuracy_sd == pytest.approx(0.1, abs=2e-3)
+        assert row.clean_accuracy_sd == 0.0
+    cells = table(PointRow, rows[:1], spec.space)
+    shown = readable(cells, what="front", study="tiny")
+    assert shown.rows[0][2:4] == ("60.0 ± 10.0 (3)", "90.0 ± 0.0 (3)")
+    assert "standard deviation over training seeds" in shown.caption
+    assert "Wilson" not in shown.caption
+    apart = readable(cells, what="points", study="tiny")
+    assert apart.rows[0][2].startswith("50.0 [")
+    assert apart.headings[4] == "seed"
+
+
+def test_a_configuration_waits_for_its_last_replicate() -> None:
+    spec = factories.study_spec(seeds=[1, 2, 3])
+    rows = point_rows(spec, replicates(0.5, 0.6, 0.7, spec=spec, missing=1))
+    assert [(row.seeds, row.on_front) for row in rows] == [(2, False)] * 2
+    failed = replicates(0.5, 0.6, 0.7, spec=spec, missing=1)
+    failed[2] = failed[2][0], factories.outcome(2, failure=factories.failure())
+    assert [(row.seeds, row.on_front) for row in point_rows(spec, failed)] == [(2, True)] * 2

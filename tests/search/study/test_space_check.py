@@ -12,55 +12,6 @@ from trainables.losses.trades import Trades
 from trainables.pruning import Pruning
 from trainables.recipes.three_stage import ThreeStage
 
-QUEUES = {
-    "outside": (
-        "{recipe.sparsity: 0.99, recipe.rewind: init}",
-        r"my.yaml:11:6 enqueue\[0\].recipe.sparsity: 0.99 is not in the space: 0.3 to 0.95",
-    ),
-    "no choice": (
-        "{recipe.sparsity: 0.5, recipe.rewind: inti}",
-        r"my.yaml:11:28 enqueue\[0\].recipe.rewind: 'inti' is not in the space: one of 'init', 3",
-    ),
-    "missing": ("{recipe.sparsity: 0.5}", r"my.yaml:11:5 enqueue\[0\]: 'recipe.rewind' is missing"),
-    "unknown": (
-        "{recipe.sparsity: 0.5, recipe.rewind: init, recipe.rewnd: 3}",
-        r"enqueue\[0\].recipe.rewnd: 'recipe.rewnd' is no parameter of the space; did you mean 'recipe.rewind'",
-    ),
-    "inactive": (
-        "{recipe.sparsity: 0.5, recipe.rewind: init, recipe.rate: 0.3}",
-        r"'recipe.rate' is not searched with these values",
-    ),
-    "no value": ("{recipe.sparsity: [1], recipe.rewind: init}", r"my.yaml:11:6 enqueue\[0\].recipe.sparsity"),
-    "twice": (
-        "{recipe.sparsity: 0.5, recipe.rewind: init}\n  - {recipe.rewind: init, recipe.sparsity: 0.5}",
-        r"my.yaml:12:5 enqueue\[1\]: these are the parameters of an earlier one",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", QUEUES)
-def test_enqueued_trials_that_cannot_be_are_refused_at_their_line(case: str) -> None:
-    text, message = QUEUES[case]
-    with pytest.raises(SpecError) as caught:
-        study(
-            "space:\n  recipe.sparsity: {kind: float, low: 0.3, high: 0.95}\n"
-            "  recipe.rewind: {kind: categorical, choices: [init, 3]}\n  recipe.rate: "
-            f"{{kind: float, low: 0.1, high: 0.5, when: {{recipe.rewind: 3}}}}\nenqueue:\n  - {text}\n"
-        )
-    assert re.search(message, str(caught.value)), str(caught.value)
-
-
-def test_enqueued_values_may_be_written_otherwise() -> None:
-    spec = study(
-        "space:\n  recipe.train.regularisers.l1: {kind: categorical, choices: [0.0, 1e-5]}\n"
-        "  recipe.sparsity: {kind: float, low: 0, high: 0.9}\n"
-        "enqueue: [{recipe.sparsity: 0, recipe.train.regularisers.l1: 0}]\n"
-    )
-    (given,) = spec.enqueued()
-    assert list(given.items()) == [("recipe.train.regularisers.l1", 0.0), ("recipe.sparsity", 0.0)]
-    assert all(type(value) is float for value in given.values())
-
-
 REFUSED_SPACES = {
     "low above high": ("recipe.sparsity: {kind: float, low: 0.9, high: 0.1}", r"sparsity.low: 0.9 exceeds high, 0.1"),
     "log from 0": ("recipe.rate: {kind: float, low: 0, high: 0.5, log: true}", r"rate.low: a logarithmic range cannot"),

@@ -53,6 +53,38 @@ def test_imp_measures_every_round_at_its_counted_sparsity(tmp_path: Path) -> Non
         )
 
 
+def test_networks_within_trainings_are_points_and_change_nothing_else(tmp_path: Path) -> None:
+    plain = points(run(trial(), tmp_path / "plain").progress())
+    within = trial().model_copy(update={"measure_at": (1, 2)})
+    found = points(run(within, tmp_path).progress())
+    assert [point.epoch for point in found] == [1, 2, None, 2, None, 2, None], "later trainings begin at epoch 1"
+    assert [point.epochs_trained for point in found] == [1, 2, 3, 4, 5, 6, 7]
+    ends = [point for point in found if point.epoch is None]
+    assert [(p.key, p.weights_sha256) for p in ends] == [(p.key, p.weights_sha256) for p in plain]
+    assert len({point.key for point in found}) == len({point.weights_sha256 for point in found}) == 7
+    stages = Stages(Storage(str(tmp_path)))
+    for point in found:
+        state = stages.load(point.stage)
+        assert state is not None
+        assert state.weights_sha256() == point.weights_sha256
+    shorter = trial().model_copy(update={"recipe": trial().recipe.model_copy(update={"epochs": 2})})
+    assert {p.key for p in points(run(shorter, tmp_path / "short").progress())}.isdisjoint({p.key for p in found})
+
+
+def test_points_within_a_training_are_shared_and_survive_a_restart(tmp_path: Path) -> None:
+    within = trial().model_copy(update={"measure_at": (2,)})
+    first = points(run(within, tmp_path).progress())
+    again = list(run(within, tmp_path).progress())
+    assert not [report for report in again if report.epoch is not None]
+    assert points(iter(again)) == first
+    other = points(run(within, tmp_path, number=1).progress())
+    assert [(p.epochs_trained, p.epochs_shared) for p in other][:2] == [(0, 2), (0, 3)]
+    more = trial().model_copy(update={"measure_at": (1, 2)})
+    found = list(run(more, tmp_path, number=2).progress())
+    assert points(iter(found))[0].epoch == 1
+    assert points(iter(found))[1].key == first[0].key
+
+
 def test_the_measured_weights_are_the_stored_ones(tmp_path: Path) -> None:
     last = points(run(trial(), tmp_path).progress())[-1]
     state = Stages(Storage(str(tmp_path))).load(last.stage)
@@ -414,5 +446,5 @@ def test_every_kind_of_phase_has_what_computes_it() -> None:
         kinds += kind.__subclasses__()
     written = {kind for kind in kinds if isinstance(kind.model_fields["kind"].default, str)}
     ours = {kind for kind in written if kind.__module__.startswith("trainables.")}
-    assert len(ours) == 8
+    assert len(ours) == 9
     assert ours - {Measure} == set(COMPUTES)

@@ -37,7 +37,7 @@ def test_the_hypervolume_grows_in_the_order_in_which_trials_ended() -> None:
         ended(3, 4, at(1.0, 0.9, status="invalid")),
         ended(4, 5, at(0.25, 0.75, epochs_trained=2)),
     ]
-    found = progress_of(SPEC, outcomes)
+    found = progress_of(SPEC, [(factories.trial(each.number), each) for each in outcomes])
     assert [(each.trial, each.ended) for each in found] == [(1, 1), (2, 2), (0, 3), (3, 4), (4, 5)]
     assert [each.hypervolume for each in found] == pytest.approx([0.125, 0.125, 0.25, 0.25, 0.3125])
     assert [each.epochs for each in found] == [4, 19, 34, 49, 51]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import pytest
 
 from search.cluster import spec as cluster_spec
 from search.files import yaml
+from search.study import file as study_file
 from search.study import spec as study_spec
-from tests.pages import CLUSTER_FILE, PAGES, READABLE, ROOT, STUDY_FILE, blocks
+from tests.pages import CLUSTER_FILE, PAGES, PAGES_FOR_READERS, READABLE, ROOT, STUDY_FILE, blocks
 
 TINY = {
     "name": "tiny",
@@ -133,6 +136,36 @@ def test_the_readme_shows_the_plug_in_that_is_tested() -> None:
     shown = [block for block in blocks(READABLE["README.md"], "python") if block.startswith("# my_models.py")]
     assert len(shown) == 1
     assert shown[0] in blocks(PAGES["plug-ins.md"], "python")
+
+
+HEADERS = {name: re.sub(r"\n# ", " ", study_file.builtin_text(name)) for name in study_file.builtin_names()}
+SET = [(name, found) for name, text in HEADERS.items() for found in re.findall(r"`(--set [^`]+)`", text)]
+LAUNCHES = [
+    (path.name, re.sub(r"\s+#.*", "", re.sub(r"\\\n", " ", found)))
+    for path in PAGES_FOR_READERS
+    for found in re.findall(r"robustsearch launch ((?:[^`\n\\]|\\\n)+)", path.read_text(encoding="utf-8"))
+    if found.split()[0] in HEADERS
+]
+
+
+@pytest.mark.parametrize(("study", "options"), SET)
+def test_what_the_header_of_a_built_in_study_sets_is_valid(study: str, options: str) -> None:
+    study_file.load(study, _overrides(options))
+
+
+@pytest.mark.parametrize(("page", "command"), LAUNCHES)
+def test_a_launch_of_a_built_in_study_is_valid(page: str, command: str) -> None:
+    study_file.load(shlex.split(command)[0], _overrides(command))
+
+
+def test_such_commands_are_found() -> None:
+    assert {study for study, _ in SET} > {"guo2018-mnist", "cosentino2019-mnist"}
+    assert len(LAUNCHES) > 5
+
+
+def _overrides(command: str) -> list[str]:
+    words = shlex.split(command)
+    return [value for option, value in pairwise(words) if option == "--set"]
 
 
 def _recipe(study: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def by_spread(layer: pareto.Values) -> list[int]:
 
     The best in the first objective leads; each next one is the furthest from all that were taken.
 
-    Shapes: layer (rows, objectives). Source: arXiv:2106.12639 §3.2.
+    Shapes: layer (rows, objectives). Source: arXiv:2106.12639.
     """
     points = np.asarray(layer, dtype=np.float64)
     order = [int(points[:, 0].argmax())]

@@ -16,7 +16,7 @@ class Moasha(Scheduler):
 
     At each rung a trial stops unless it is among the best 1 / `eta` of the trials that reached the rung so far. Trials
     are compared at the sparsity of their last point. Constraints are ignored: early in training no network meets one.
-    Source: Schmucker et al. 2021, arXiv:2106.12639 §3.
+    Source: Schmucker et al. 2021, arXiv:2106.12639.
     """
 
     kind: Literal["moasha"] = "moasha"

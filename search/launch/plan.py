@@ -26,7 +26,7 @@ from search.study import file as study_file
 from search.study.spec import StudySpec
 from trainables.core.errors import DataError, SpecError, StorageError
 from trainables.data.base import Data, wrong_sizes
-from trainables.data.cache import already_described
+from trainables.data.cache import already_described, described
 from trainables.data.files import MissingData
 from trainables.store.storage import Storage
 from trainables.store.storage_options import OPTIONS_VARIABLE
@@ -149,7 +149,9 @@ def _located(data: Data, dry: bool) -> Data:
 
 
 def _check_images(spec: StudySpec) -> None:
-    """Refuse a validation split, a limit or examples beyond the images that can be counted without decoding any.
+    """Refuse a validation split, a limit or examples beyond the images that there are.
+
+    Images are counted without decoding any, unless classes are selected: then once, and what is found is cached.
 
     Raises:
         SpecError: names the field.
@@ -157,8 +159,8 @@ def _check_images(spec: StudySpec) -> None:
     """
     data = spec.data.model_copy(update={"download": False})
     try:
-        known = already_described(data)
-        images = known.fingerprint.images if known else None if data.select else data.count_training()
+        known = described(data) if data.select else already_described(data)
+        images = known.fingerprint.images if known else data.count_training()
     except MissingData:  # A dry run downloads nothing.
         return
     if images is not None and (wrong := wrong_sizes(spec.data, images)):

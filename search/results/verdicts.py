@@ -50,7 +50,7 @@ class Interval:
         if not math.isfinite(self.mean):
             return "unknown"
         if self.low is None or self.high is None:
-            return f"{number(self.mean)} ({'one seed' if self.seeds == 1 else 'no interval'})"
+            return f"{number(self.mean)} ({'one seed' if self.seeds == 1 else 'no spread'})"
         return f"{number(self.mean)} [{number(self.low)}, {number(self.high)}]"
 
     def size(self) -> str:

@@ -51,9 +51,45 @@ def _fix_searched(document: Document, fixed: Mapping[str, str]) -> Iterator[str]
     space = document.data.get("space")
     for path, label in fixed.items():
         parameter = space.get(path) if isinstance(space, dict) else None
-        if parameter is not None and not (isinstance(parameter, dict) and parameter.get("when")):
-            del space[path]
-            yield f"{label} {path} is fixed, and no longer searched; set space.{path} to search other values"
+        if parameter is None:
+            continue
+        if isinstance(parameter, dict) and (condition := parameter.get("when")):
+            yield (
+                f"{label} {path} is still searched in trials with {shown(condition)}; "
+                f"add --set '~space.{path}' to fix it in these too"
+            )
+            continue
+        del space[path]
+        yield f"{label} {path} is fixed, and no longer searched; set space.{path} to search other values"
+        yield from _settle(space, path, _value(document.data, path), label)
+
+
+def _settle(space: dict[str, Any], path: str, value: Any, label: str) -> Iterator[str]:
+    """Take a field that is not searched any more out of the conditions of other parameters, or these out of the space.
+
+    `value` is the field's; ABSENT if it has none in any trial that searched it.
+    """
+    for other, parameter in list(space.items()):
+        conditions = parameter.get("when") if isinstance(parameter, dict) else None
+        if not isinstance(conditions, dict) or path not in conditions or other not in space:
+            continue
+        wanted = conditions[path]
+        if value in (wanted if isinstance(wanted, list) else [wanted]):
+            rest = {name: condition for name, condition in conditions.items() if name != path}
+            space[other] = {key: field for key, field in parameter.items() if key != "when"} | (
+                {"when": rest} if rest else {}
+            )
+        else:
+            del space[other]
+            yield f"{label} {other} is not searched, as {path} is never {shown(wanted)}"
+            yield from _settle(space, other, ABSENT, label)
+
+
+def _value(data: Any, path: str) -> Any:
+    """Return the value of a dotted path; the kind of what is written as its kind alone."""
+    for part in path.split("."):
+        data = data if isinstance(data, str) and part == "kind" else step(data, _index(data, part))
+    return data
 
 
 def _remove(document: Document, key: str, label: str) -> None:

@@ -24,7 +24,7 @@ class Ensemble(Sparing):
 
     The attacks and their settings are those of AutoAttack's standard version. FAB-T and Square are most of its cost and
     break next to nothing that APGD has left, so they give up what is out of their reach after a fifth of their steps.
-    Unlike AutoAttack, it takes any number of classes. Source: Croce & Hein 2020, arXiv:2003.01690 §5.
+    Unlike AutoAttack, it takes any number of classes. Source: Croce & Hein 2020, arXiv:2003.01690.
     """
 
     kind: Literal["aa"] = "aa"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Apgd(Climbing):
-    """Base of the forms of APGD. Source: Croce & Hein 2020, arXiv:2003.01690 §3, algorithm 1."""
+    """Base of the forms of APGD. Source: Croce & Hein 2020, arXiv:2003.01690."""
 
     ascends: ClassVar[LossName]
 
@@ -70,7 +70,7 @@ class ApgdDlr(Apgd):
 class ApgdTargeted(Apgd):
     """APGD on the targeted DLR, towards one class after the other, the most probable first; below 4 classes the lead.
 
-    Source: Croce & Hein 2020, arXiv:2003.01690 §4.
+    Source: Croce & Hein 2020, arXiv:2003.01690.
     """
 
     ascends = "dlr"

@@ -1,6 +1,6 @@
 """The ascent of a loss, step by step: what PGD and APGD share, with what was found on the way.
 
-Source of APGD: Croce & Hein 2020, arXiv:2003.01690 §3, algorithm 1.
+Source of APGD: Croce & Hein 2020, arXiv:2003.01690.
 """
 
 from __future__ import annotations

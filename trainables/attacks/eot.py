@@ -15,7 +15,7 @@ class Eot:
 
     Calls return the logarithm of the mean probabilities; gradients are those of the mean loss.
     Shapes: inputs (N, ...) in [0, 1]; results (N, K).
-    Source: Athalye et al. 2018, arXiv:1707.07397 §2; arXiv:1802.00420 §4.2.
+    Source: Athalye et al. 2018, arXiv:1707.07397; arXiv:1802.00420.
     """
 
     def __init__(self, net: Callable[[Tensor], Tensor], samples: int) -> None:

@@ -24,7 +24,7 @@ class Fab(Minimal):
     """Project to the linearised boundary, biased towards the image, and step back from it where it was crossed.
 
     In a ball, an image leaves once an input within it is found.
-    Source: Croce & Hein 2020, arXiv:1907.02044 §3; targeted as in AutoAttack, arXiv:2003.01690 §5.
+    Source: Croce & Hein 2020, arXiv:1907.02044; targeted as in AutoAttack, arXiv:2003.01690.
     """
 
     kind: Literal["fab"] = "fab"

@@ -20,7 +20,7 @@ class Fmn(Minimal):
     """Normalised gradient steps within a ball that shrinks while the input is misclassified, and grows while it is not.
 
     The best length of a step depends on the network, so it runs once per length, and the nearest input counts.
-    Source: Pintor et al. 2021, arXiv:2102.12827 §2, algorithm 1.
+    Source: Pintor et al. 2021, arXiv:2102.12827.
     """
 
     kind: Literal["fmn"] = "fmn"

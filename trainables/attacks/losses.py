@@ -109,14 +109,14 @@ class Margin(Lead):
     """The largest other logit minus that of the true class: above 0 where an input is misclassified.
 
     Unlike the cross-entropy's, its gradient does not fade where a network is confident. Source: Carlini & Wagner 2017,
-    arXiv:1608.04644 §V.A, f6.
+    arXiv:1608.04644.
     """
 
 
 class Dlr(Lead):
     """The margin as a share of the gap between the largest and the third largest logit; below 3 classes, the margin.
 
-    The share does not change with the scale of the logits. Source: Croce & Hein 2020, arXiv:2003.01690 §4, eq. 6.
+    The share does not change with the scale of the logits. Source: Croce & Hein 2020, arXiv:2003.01690.
     """
 
     largest = 3
@@ -132,7 +132,7 @@ class Dlr(Lead):
 class TargetedDlr(Lead):
     """The lead of a class over the true one, scaled by the largest, third and fourth logits; below 4 classes the lead.
 
-    Source: Croce & Hein 2020, arXiv:2003.01690 §4, eq. 7.
+    Source: Croce & Hein 2020, arXiv:2003.01690.
     """
 
     largest = 4

@@ -69,7 +69,7 @@ def distances(attack: Minimal, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Ten
 class DeepFool(Minimal):
     """Step after step to the nearest face of the linearised decision region, in the pixel box.
 
-    Source: Moosavi-Dezfooli et al. 2016, arXiv:1511.04599 §3, algorithm 2, which has no box.
+    Source: Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, which has no box.
     """
 
     kind: Literal["deepfool"] = "deepfool"
@@ -177,7 +177,7 @@ class CarliniWagner(Minimal):
     """Minimise the squared distance plus c times the lead of the true logit, for the smallest c that suffices.
 
     By Adam in arctanh space, which keeps pixels in the box. c is searched per image: times ten until one suffices, then
-    by bisection. Source: Carlini & Wagner 2017, arXiv:1608.04644 §VI.A; defaults of their code, except for 1,000 steps
+    by bisection. Source: Carlini & Wagner 2017, arXiv:1608.04644; defaults of their code, except for 1,000 steps
     instead of 10,000 with early stopping.
     """
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Pgd(Climbing):
-    """Projected gradient ascent, by default on the cross-entropy. Source: Madry et al. 2018, arXiv:1706.06083 §2.1."""
+    """Projected gradient ascent, by default on the cross-entropy. Source: Madry et al. 2018, arXiv:1706.06083."""
 
     kind: Literal["pgd"] = "pgd"
     steps: int = Field(default=10, gt=0, description="gradient steps")
@@ -126,8 +126,7 @@ class Pgd(Climbing):
 class Fgsm(Attack):
     """One gradient step, by default from a random start.
 
-    Source: Goodfellow et al. 2015, arXiv:1412.6572 §4; random start and step 1.25: Wong et al. 2020, arXiv:2001.03994
-    §4.1.
+    Source: Goodfellow et al. 2015, arXiv:1412.6572; random start and step 1.25: Wong et al. 2020, arXiv:2001.03994.
     """
 
     kind: Literal["fgsm"] = "fgsm"
@@ -149,7 +148,7 @@ class Fgsm(Attack):
 
 
 class RFgsm(Attack):
-    """A random step, in l_inf one of signs, then a gradient step. Source: Tramer et al. 2018, arXiv:1705.07204 §3.3."""
+    """A random step, in l_inf one of signs, then a gradient step. Source: Tramer et al. 2018, arXiv:1705.07204."""
 
     kind: Literal["rfgsm"] = "rfgsm"
     share: float = Field(default=0.5, gt=0, lt=1, description="length of the random step as a share of eps")

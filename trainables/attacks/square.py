@@ -25,7 +25,7 @@ class Square(Attack):
 
     An image leaves at its first misclassified input; where there is
     none, the result is the input of the shortest lead. Images of one row, such as (N, pixels), have squares of a pixel.
-    Source: Andriushchenko et al. 2020, arXiv:1912.00049 §3 and supplement; unlike theirs, an image's
+    Source: Andriushchenko et al. 2020, arXiv:1912.00049; unlike theirs, an image's
     squares are its own in a batch, and reach its last row and column.
     """
 

@@ -1,6 +1,6 @@
 """Adversarial weight perturbation: the loss is descended where the weights are worst nearby.
 
-Source: Wu, Xia & Wang 2020, arXiv:2004.05884 §4.
+Source: Wu, Xia & Wang 2020, arXiv:2004.05884.
 """
 
 from __future__ import annotations

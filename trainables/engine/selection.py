@@ -1,7 +1,7 @@
 """The epoch that is a training's result: the most robust one on images that it is not trained on.
 
 Adversarial training overfits: after the learning rate has fallen, robust accuracy on new images falls while that on the
-trained ones rises. Source: Rice, Wong & Kolter 2020, arXiv:2002.11569 §3.
+trained ones rises. Source: Rice, Wong & Kolter 2020, arXiv:2002.11569.
 """
 
 from __future__ import annotations

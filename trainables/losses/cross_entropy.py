@@ -29,7 +29,7 @@ class Natural(Loss):
 
 
 class Madry(Loss):
-    """Cross-entropy on adversarial images alone. Source: Madry et al. 2018, arXiv:1706.06083 §2."""
+    """Cross-entropy on adversarial images alone. Source: Madry et al. 2018, arXiv:1706.06083."""
 
     kind: Literal["madry"] = "madry"
 
@@ -41,7 +41,7 @@ class Madry(Loss):
 
 
 class Mix(Loss):
-    """A weighted mean of clean and adversarial cross-entropy. Source: Goodfellow et al. 2015, arXiv:1412.6572 §6."""
+    """A weighted mean of clean and adversarial cross-entropy. Source: Goodfellow et al. 2015, arXiv:1412.6572."""
 
     kind: Literal["mix"] = "mix"
     weight: float = Field(default=0.5, ge=0, le=1, description="share of the clean cross-entropy")

@@ -19,7 +19,7 @@ class Mart(Loss):
 
     The boost is -log(1 - p), p being the largest adversarial probability of another class. The divergence of an image
     is weighted by 1 minus the clean probability of its class. The default of `beta` is that of the pruners' codes.
-    Source: Wang et al. 2020, "Improving adversarial robustness requires revisiting misclassified examples", ICLR, §3.
+    Source: Wang et al. 2020, "Improving adversarial robustness requires revisiting misclassified examples", ICLR.
     """
 
     kind: Literal["mart"] = "mart"

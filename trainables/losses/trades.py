@@ -20,7 +20,7 @@ START = 1e-3
 class Trades(Loss):
     """Clean cross-entropy plus `beta` times KL(clean || adversarial); the attack climbs the KL.
 
-    Source: Zhang et al. 2019, arXiv:1901.08573 §4, eq. 5.
+    Source: Zhang et al. 2019, arXiv:1901.08573.
     """
 
     kind: Literal["trades"] = "trades"

@@ -25,7 +25,7 @@ class FlyingBird(MaskUpdate):
     and on those held back (`train.select`) rose in at least half of the last `window` epochs, more are dropped than
     grow; if the loss on those held back rose in at least half, more grow than are dropped.
 
-    Source: Chen et al. 2022, "Sparsity winning twice", arXiv:2202.09844 §3, and its code, for all defaults but `grow`.
+    Source: Chen et al. 2022, "Sparsity winning twice", arXiv:2202.09844, and its code, for all defaults but `grow`.
     """
 
     kind: Literal["flying_bird"] = "flying_bird"

@@ -32,7 +32,7 @@ class Gradual(MaskUpdate):
     """Cut at intervals to a sparsity that rises from the network's own to `sparsity`, fast at first.
 
     s(t) = s_f + (s_i - s_f) (1 - (t - t_0) / (t_1 - t_0))^3, from t_0 to t_1 after shares `begin` and `end` of the
-    training; what is cut stays cut. Source: Zhu & Gupta 2017, arXiv:1710.01878 §3, eq. 1; the shares and `every` are
+    training; what is cut stays cut. Source: Zhu & Gupta 2017, arXiv:1710.01878; the shares and `every` are
     ours.
     """
 

@@ -2,7 +2,7 @@
 
 First an attack by gradients on another loss, then one without gradients on what still stands. A network whose gradients
 are what they seem falls to the first where it falls at all; what only the second finds, gradients hide.
-Source: Carlini et al. 2019, arXiv:1902.06705 §4.3 and §5 (attacks without gradients, transfer, other losses).
+Source: Carlini et al. 2019, arXiv:1902.06705 (attacks without gradients, transfer, other losses).
 """
 
 from __future__ import annotations

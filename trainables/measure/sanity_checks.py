@@ -1,6 +1,6 @@
 """Cheap automatic checks of a measurement: signs that a robust accuracy is overestimated.
 
-Source: Carlini et al. 2019, arXiv:1902.06705 §§3-4; the flags of AutoAttack (Croce & Hein 2020, arXiv:2003.01690).
+Source: Carlini et al. 2019, arXiv:1902.06705; the flags of AutoAttack (Croce & Hein 2020, arXiv:2003.01690).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Constant(Schedule):
 
 
 class Cosine(Schedule):
-    """Half a cosine from 1 after the warm-up down to `final`. Source: arXiv:1608.03983 §3."""
+    """Half a cosine from 1 after the warm-up down to `final`. Source: arXiv:1608.03983."""
 
     kind: Literal["cosine"] = "cosine"
     final: float = Field(default=0.0, ge=0, le=1, description="factor at the end")

@@ -26,7 +26,7 @@ class Distance(Metric):
     shortest over all; `r_2_correct`: of that over the correctly classified images, so that it does not depend on the
     accuracy; `rho`: of `r_2` over the image's own length; `r_2_found`: the share of the correctly classified images for
     which any attack found an input. Images for which none did count in no mean.
-    Source: r_2 is that of Guo et al. 2018, arXiv:1810.09619 §3; rho that of Moosavi-Dezfooli et al. 2016 §4.
+    Source: r_2 is that of Guo et al. 2018, arXiv:1810.09619; rho that of Moosavi-Dezfooli et al. 2016.
     """
 
     kind: Literal["distance"] = "distance"

@@ -12,7 +12,7 @@ class EarlyStop(Metric):
 
     `early_stop_iteration` counts steps and `early_stop_epoch` epochs from the start of that training's schedule,
     `early_stop_loss` is the loss. Null where the training recorded none (`Training.validate_on`) or another phase
-    followed it. Source: Frankle & Carbin 2019, arXiv:1803.03635 §2, as a measure of how fast a network learns.
+    followed it. Source: Frankle & Carbin 2019, arXiv:1803.03635, as a measure of how fast a network learns.
     """
 
     kind: Literal["early_stop"] = "early_stop"

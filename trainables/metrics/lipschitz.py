@@ -26,7 +26,7 @@ class Lipschitz(Metric):
     linear. With `samples`, `lipschitz_l1` and `lipschitz_l2` are the largest such norms at x and at points drawn from
     the ball of `radius_linf` or `radius_l2`, a lower bound of the true constants, and `clever_linf` and `clever_l2` the
     least margin over them, at most the radius.
-    Source: Hein & Andriushchenko 2017, arXiv:1705.08475, theorem 2.1; Weng et al. 2018 (CLEVER), arXiv:1801.10578 §4,
+    Source: Hein & Andriushchenko 2017, arXiv:1705.08475; Weng et al. 2018 (CLEVER), arXiv:1801.10578,
     with the largest sample where they fit an extreme-value distribution.
     """
 

@@ -26,7 +26,7 @@ class Noise(Metric):
     `attack`) and `noise_off_strong`: without noise. `noise_density`: the share of prunable weights that are not 0 in a
     noisy pass. `noise_strength`: the mean absolute coefficient. A network without noise is measured in the same way,
     so that the numbers are comparable.
-    Source: He et al. 2019, arXiv:1811.09310; `noise_eot` after Athalye et al. 2018, arXiv:1802.00420 §4.2.
+    Source: He et al. 2019, arXiv:1811.09310; `noise_eot` after Athalye et al. 2018, arXiv:1802.00420.
     """
 
     kind: Literal["noise"] = "noise"

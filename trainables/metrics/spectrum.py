@@ -21,7 +21,7 @@ class Spectrum(Metric):
     geometric mean over layers of the largest singular value over the smallest, of the matrix without rows and columns
     of zeros; `condition_max` the largest. Null where a matrix has no full rank, to numerical precision, or is all
     zeros.
-    Source: Guo et al. 2018, arXiv:1810.09619 §3 for the products; arXiv:2503.20454 for the condition number.
+    Source: Guo et al. 2018, arXiv:1810.09619 for the products; arXiv:2503.20454 for the condition number.
     """
 
     kind: Literal["spectrum"] = "spectrum"

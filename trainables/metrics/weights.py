@@ -16,7 +16,7 @@ class Weights(Metric):
     """How close to sparse the convolution and linear weights are, and how heavy their tails.
 
     `near_zero`: share of them with an absolute value below `below`, zeros included. `hoyer`: Hoyer's sparsity,
-    (sqrt(n) - l1/l2) / (sqrt(n) - 1): 0 if all have one size, 1 if only one is not 0 (Hoyer 2004, JMLR 5, §3.1).
+    (sqrt(n) - l1/l2) / (sqrt(n) - 1): 0 if all have one size, 1 if only one is not 0 (Hoyer 2004, JMLR 5).
     `kurtosis`: the fourth standardised moment of those that are not 0; 3 for a normal distribution.
     """
 

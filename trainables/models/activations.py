@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class TopK(nn.Module):
     """A ReLU that keeps the `k` largest outputs of an image, and those equal to the last, and sets the rest to 0.
 
-    Shapes: (N, ...) to the same. Source: winner-take-all, Makhzani & Frey 2015, arXiv:1409.2752 §2.
+    Shapes: (N, ...) to the same. Source: winner-take-all, Makhzani & Frey 2015, arXiv:1409.2752.
     """
 
     def __init__(self, k: int) -> None:

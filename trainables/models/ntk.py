@@ -2,7 +2,7 @@
 
 The kernel of inputs x1 and x2 is J(x1) J(x2)^T with J the derivative of the outputs by the parameters. A row of J
 belongs to one image, so the network may not mix images: batch norm has to be in eval mode. Source: Jacot et al. 2018,
-arXiv:1806.07572 §4; of the sum of outputs over their number's root: Mohamadi et al. 2023, arXiv:2206.12543.
+arXiv:1806.07572; of the sum of outputs over their number's root: Mohamadi et al. 2023, arXiv:2206.12543.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class _CifarResNet(Model):
     """The CIFAR ResNet of depth 6n + 2: stages of 16, 32 and 64 filters, shortcuts without parameters (option A).
 
-    He-normal weights. Source: He et al. 2016, arXiv:1512.03385 §4.2.
+    He-normal weights. Source: He et al. 2016, arXiv:1512.03385.
     """
 
     blocks: ClassVar[int]

@@ -24,7 +24,7 @@ class Factors:
 
     `inputs`, A, is the second moment of what an output's weights are multiplied with, summed over the output's
     positions; `outputs`, G, that of the gradient of an image's loss by the layer's outputs, averaged over positions.
-    Source: Martens & Grosse 2015, arXiv:1503.05671 §3; convolutions: Grosse & Martens 2016, arXiv:1602.01407 §3.
+    Source: Martens & Grosse 2015, arXiv:1503.05671; convolutions: Grosse & Martens 2016, arXiv:1602.01407.
 
     Shapes: inputs (groups, weights of an output, the same), outputs (groups, outputs of a group, the same).
     """

@@ -35,7 +35,7 @@ def erk(shapes: Sequence[Sequence[int]]) -> list[int]:
     """Return the Erdos-Renyi-Kernel weighting: living weights in proportion to the sum of a layer's dimensions.
 
     That is a density in proportion to the sum of the dimensions over their product.
-    Source: Evci et al. 2020, arXiv:1911.11134 §3; Mocanu et al. 2018, arXiv:1707.04780.
+    Source: Evci et al. 2020, arXiv:1911.11134; Mocanu et al. 2018, arXiv:1707.04780.
     """
     return [sum(shape) for shape in shapes]
 
@@ -44,7 +44,7 @@ def igq(total: int, sizes: Sequence[int], limits: Sequence[int]) -> list[int]:
     """Divide `total` by ideal gas quotas: a layer of n weights gets the density 1 / (F n + 1), one F for all.
 
     As if each layer were a gas in a cylinder and the same force compressed all of them. A layer at its limit
-    stays there, the others share the rest. Source: Vysogorets & Kempe 2021, arXiv:2107.02306 §4.
+    stays there, the others share the rest. Source: Vysogorets & Kempe 2021, arXiv:2107.02306.
     """
     if sum(limits) <= total:
         return list(limits)
@@ -70,7 +70,7 @@ def lamp(weights: Tensor, mask: Tensor) -> Tensor:
     """Return layer-adaptive magnitude scores: a weight's square over that of all living weights not smaller than it.
 
     The largest weight of every layer scores 1. Shaped like `weights`, in double precision; 0 where the mask is False.
-    Source: Lee et al. 2021, arXiv:2010.07611 §3, eq. 1.
+    Source: Lee et al. 2021, arXiv:2010.07611.
     """
     import torch
 

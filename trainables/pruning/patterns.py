@@ -13,7 +13,7 @@ def keep_pattern(scores: Tensor, mask: Tensor, n: int, m: int) -> Tensor:
 
     Inputs are grouped along the second dimension, for every output (and every place of a kernel) by itself; where
     `m` does not divide their number, the last group is smaller and keeps up to `n` as well. Ties go to the lower index.
-    Source: Mishra et al. 2021, arXiv:2104.08378 §2.
+    Source: Mishra et al. 2021, arXiv:2104.08378.
 
     Shapes: scores and mask (outputs, inputs, ...); a layer of one dimension is an error of ours.
     """

@@ -26,7 +26,7 @@ Inputs = Literal["clean", "pgd", "noise"]
 class Iterative(Pruner):
     """Base of pruners that may cut in rounds, with new scores for each.
 
-    The density falls by the same factor in each round. Source: Tanaka et al. 2020, arXiv:2006.05467 §5, alg. 1.
+    The density falls by the same factor in each round. Source: Tanaka et al. 2020, arXiv:2006.05467.
     """
 
     rounds: int = Field(default=1, gt=0, description="cuts, each with new scores")
@@ -73,7 +73,7 @@ class Snip(Sighted):
     """Keep the weights whose removal changes the loss most, to first order: |g * w|.
 
     g is the gradient of the mean cross-entropy, batch norm on batch statistics. Source: Lee et al. 2019,
-    arXiv:1810.02340 §4; in rounds: de Jorge et al. 2021, arXiv:2006.09081 §4.
+    arXiv:1810.02340; in rounds: de Jorge et al. 2021, arXiv:2006.09081.
     """
 
     kind: Literal["snip"] = "snip"
@@ -88,7 +88,7 @@ class Grasp(Sighted):
     """Keep the weights whose removal lowers the gradient's norm most: the signed score w * (H g), highest kept.
 
     g and H are gradient and Hessian, with respect to the prunable weights, of the mean cross-entropy of the logits over
-    `temperature`, batch norm on batch statistics. Source: Wang et al. 2020, arXiv:2002.07376 §4.
+    `temperature`, batch norm on batch statistics. Source: Wang et al. 2020, arXiv:2002.07376.
     """
 
     kind: Literal["grasp"] = "grasp"
@@ -106,7 +106,7 @@ class Synflow(Iterative):
     """Keep the weights that most of the flow of ones through the network of absolute weights passes.
 
     The score is |w * dR/dw| with R the sum of the logits, all parameters absolute, the network in eval mode, on an
-    input of ones behind the normalisation. No images. Source: Tanaka et al. 2020, arXiv:2006.05467 §5.
+    input of ones behind the normalisation. No images. Source: Tanaka et al. 2020, arXiv:2006.05467.
     """
 
     kind: Literal["synflow"] = "synflow"
@@ -131,7 +131,7 @@ class NtkSap(Iterative):
     The score is the absolute derivative of mean |f(z; m w) - f(z; m (w + d))|^2, a finite difference for the kernel's
     trace, by the mask m, with z Gaussian noise, w a fresh initialisation and d ~ N(0, `epsilon`^2) in `samples` draws
     of a batch each; batch norm on batch statistics. 20 rounds and 5 draws are those of the authors' script for
-    CIFAR-10, the rest is ours. Source: Wang et al. 2023, arXiv:2304.02840 §4.
+    CIFAR-10, the rest is ours. Source: Wang et al. 2023, arXiv:2304.02840.
     """
 
     kind: Literal["ntk_sap"] = "ntk_sap"

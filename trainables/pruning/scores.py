@@ -15,7 +15,7 @@ _NO_SCALES = "network slimming needs a network whose layers have batch norms beh
 
 
 class Magnitude(Pruner):
-    """Keep the weights of largest absolute value. Source: Han et al. 2015, arXiv:1506.02626 §3."""
+    """Keep the weights of largest absolute value. Source: Han et al. 2015, arXiv:1506.02626."""
 
     kind: Literal["magnitude"] = "magnitude"
 
@@ -41,7 +41,7 @@ class Slimming(Pruner):
     """Score a filter by the absolute scale of the batch norm behind it; for structure `filter`.
 
     Layers without such a batch norm score above all others, and are cut last. Meant for networks trained with the
-    regulariser `slimming`. Source: Liu et al. 2017, arXiv:1708.06519 §3.
+    regulariser `slimming`. Source: Liu et al. 2017, arXiv:1708.06519.
     """
 
     kind: Literal["slimming"] = "slimming"

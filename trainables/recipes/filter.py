@@ -15,7 +15,7 @@ class Filter(ThreeStage):
     """Train, prune whole filters, fine-tune. The result can be saved as a smaller dense network.
 
     By default the filters of smallest l1 norm in each layer are pruned, about the same share of all layers.
-    Source: Li et al. 2017, arXiv:1608.08710 §3.
+    Source: Li et al. 2017, arXiv:1608.08710.
     """
 
     kind: Literal["filter"] = "filter"  # type: ignore[assignment]

@@ -18,7 +18,7 @@ class FlyingBird(Recipe):
     """Prune at random before training, by ideal gas quotas, and exchange weights while the network trains.
 
     No dense network is trained. With `dynamics.plus` the number of weights changes too, so that the measured sparsity
-    differs from `sparsity`. Source: Chen et al. 2022, arXiv:2202.09844 §3.
+    differs from `sparsity`. Source: Chen et al. 2022, arXiv:2202.09844.
     """
 
     kind: Literal["flying_bird"] = "flying_bird"

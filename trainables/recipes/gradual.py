@@ -16,7 +16,7 @@ from trainables.recipes.base import Recipe, check_warmups
 class Gradual(Recipe):
     """Train once, and prune during the training to a sparsity that rises by a cubic schedule.
 
-    Source: Zhu & Gupta 2017, arXiv:1710.01878 §3.
+    Source: Zhu & Gupta 2017, arXiv:1710.01878.
     """
 
     kind: Literal["gradual"] = "gradual"

@@ -17,7 +17,7 @@ class Imp(Recipe):
 
     Every round is a measured point. The sparsities of the rounds, 1 - (1 - rate)^i, do not depend on `sparsity`, so a
     sparser trial shares the rounds of a denser one; only the last round prunes to `sparsity`.
-    Source: Frankle & Carbin 2019, arXiv:1803.03635 §1; rewinding: Frankle et al. 2020, arXiv:1912.05671 §3.
+    Source: Frankle & Carbin 2019, arXiv:1803.03635; rewinding: Frankle et al. 2020, arXiv:1912.05671.
     """
 
     kind: Literal["imp"] = "imp"

@@ -14,7 +14,7 @@ from trainables.recipes.base import Recipe, check_warmups, tuned
 class ThreeStage(Recipe):
     """Train the dense network, which is a measured point too, prune it in one shot, fine-tune.
 
-    Source: Han et al. 2015, arXiv:1506.02626 §3.
+    Source: Han et al. 2015, arXiv:1506.02626.
     """
 
     kind: Literal["three_stage"] = "three_stage"

@@ -25,7 +25,7 @@ class L1(Regulariser):
 class Slimming(L1):
     """The lasso on the scales of the batch norms; a network without batch norm trains as without it.
 
-    The paper's weight is not known to us; its authors' code has 1e-4. Source: Liu et al. 2017, arXiv:1708.06519 §3.
+    The paper's weight is not known to us; its authors' code has 1e-4. Source: Liu et al. 2017, arXiv:1708.06519.
     """
 
     kind: Literal["slimming"] = "slimming"  # type: ignore[assignment]
@@ -47,7 +47,7 @@ class GroupLasso(Regulariser):
     """The sum over filters of sqrt(filter size) times the filter's l2 norm.
 
     A filter is one output channel of a convolution or one output unit of a linear layer. At a
-    filter of zeros the gradient is zero. Source: Yuan & Lin 2006, eq. 3; Wen et al. 2016, arXiv:1608.03665 §3.1.
+    filter of zeros the gradient is zero. Source: Yuan & Lin 2006; Wen et al. 2016, arXiv:1608.03665.
     """
 
     kind: Literal["group_lasso"] = "group_lasso"

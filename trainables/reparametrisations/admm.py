@@ -47,7 +47,7 @@ class Admm(Reparametrisation):
     the code. Nothing is cut: that is left to a pruning. With `select` the last epoch is the result. Each part of a
     training in parts begins with a Z and U of its own. Defaults are those of the code, for 200 epochs.
     Source: Ye et al. 2019, arXiv:1903.12561, by its code; the method: Boyd et al. 2011, "Distributed Optimization and
-    Statistical Learning via the Alternating Direction Method of Multipliers", §3.1.1 and §9.1.
+    Statistical Learning via the Alternating Direction Method of Multipliers".
     """
 
     kind: Literal["admm"] = "admm"

@@ -22,7 +22,7 @@ class Scores(Reparametrisation):
     straight-through: a score gets that of its weight, times the weight and the score's sign. Scores begin as
     the weights times sqrt(6 / fan_in) over the layer's largest, and decay as weights do. Biases and batch norm are
     trained on with `train_rest` (whether the paper does is not known to us). At the end the choice is the mask.
-    Source: Sehwag et al. 2020, arXiv:2002.10509 §3; the choice: Ramanujan et al. 2020, arXiv:1911.13299 §3.2.
+    Source: Sehwag et al. 2020, arXiv:2002.10509; the choice: Ramanujan et al. 2020, arXiv:1911.13299.
     """
 
     kind: Literal["scores"] = "scores"

@@ -25,7 +25,7 @@ class Noise(Reparametrisation):
     trained with the weights, are of either sign, and have no weight decay. What the papers say of `sigma_over`,
     `mask`, `in_training` and `in_attack` is not known to us, except that noise is on in training and attack; the rest
     is our default.
-    Source: Rakin et al. 2019, arXiv:1905.13074 (`channel`); the noise is that of He et al. 2019, arXiv:1811.09310 §3.
+    Source: Rakin et al. 2019, arXiv:1905.13074 (`channel`); the noise is that of He et al. 2019, arXiv:1811.09310.
     """
 
     kind: Literal["noise"] = "noise"

@@ -77,7 +77,7 @@ def fit(x: Array, y: Array, groups: Array) -> Lengths:
     """Return the most probable hyperparameters; `groups` is the number of the length that each feature has.
 
     Features are about in [0, 1]. The last results are cached. Shapes: x (n, features), y (n,), groups (features,).
-    Priors: Hvarfner, Hellsten & Nardi 2024, arXiv:2402.02229 §5.
+    Priors: Hvarfner, Hellsten & Nardi 2024, arXiv:2402.02229.
     """
     return _fit(np.asarray(x, float).tobytes(), x.shape, np.asarray(y, float).tobytes(), tuple(groups.tolist()))
 

@@ -13,7 +13,7 @@ class Ehvi(Sampler):
     """Expected hypervolume improvement by the root of the epochs to train, given what is known before a trial trains.
 
     Sources: Emmerich, Deutz & Klinkenberg 2011, doi:10.1109/CEC.2011.5949880 (the criterion); Snoek, Larochelle &
-    Adams 2012, arXiv:1206.2944 §3.2 (per cost); Lee, Perrone, Archambeau & Seeger 2020, arXiv:2003.10870 (less than
+    Adams 2012, arXiv:1206.2944 (per cost); Lee, Perrone, Archambeau & Seeger 2020, arXiv:2003.10870 (less than
     the whole cost; our exponent is measured).
     """
 

@@ -212,6 +212,16 @@ def test_more_images_than_a_known_data_set_has_are_refused_by_validate(data: str
     assert f"my.yaml:2:{data.index(words.split(':')[0]) + 7} data.{words.split(':')[0]}: {words}" in result.stderr
 
 
+def test_a_dry_run_counts_the_images_of_selected_classes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTSEARCH_CACHE", str(here / "cache"))
+    (here / "my.yaml").write_text(
+        STUDY.replace("data: digits", "data: {kind: digits, select: [1, 7], validation: 50, limit: 1000}")
+    )
+    result = run("launch", "my.yaml", "--dry-run")
+    assert result.exit_code == 2
+    assert "data.limit: 1000, but only" in result.stderr
+
+
 def test_a_dry_run_counts_images_and_says_what_is_not_used(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trainables.data.cache import fingerprint
     from trainables.data.image_folder import ImageFolder

@@ -245,5 +245,5 @@ def test_intervals_are_written_with_their_size() -> None:
     assert Interval(0.1, 0.09, 0.11, 3, 1000).text(100) == "10.0 [9.0, 11.0]"
     assert Interval(0.1, 0.09, 0.11, 3, 1000).size() == "3 x 1000"
     assert Interval(-0.0001, None, None, 1).text(100) == "0.0 (one seed)"
-    assert Interval(1.0, None, None, 3).text() == "1.0 (no interval)"
+    assert Interval(1.0, None, None, 3).text() == "1.0 (no spread)"
     assert Interval(math.nan, None, None, 3).text() == "unknown"

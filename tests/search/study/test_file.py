@@ -359,6 +359,31 @@ def test_an_override_of_a_searched_field_fixes_it_and_says_so() -> None:
     ]
 
 
+def test_conditions_on_a_field_that_an_override_fixes_are_settled() -> None:
+    notes: list[str] = []
+    spec = load("wang2020-mnist", ["recipe.large=inherit"], notes)
+    assert not spec.space["recipe.rest"].when
+    assert len(notes) == 1
+    spec = load("wang2020-mnist", ["recipe.large=equal_compute"], notes)
+    assert "recipe.rest" not in spec.space
+    assert notes[-1] == (
+        "--set recipe.large=equal_compute: recipe.rest is not searched, as recipe.large is never 'inherit'"
+    )
+    spec = load("all-recipes", ["recipe.kind=imp"], notes)
+    assert {path for path, parameter in spec.space.items() if parameter.when} == set()
+    assert {"recipe.rewind", "recipe.rate"} < set(spec.space)
+
+
+def test_an_override_of_a_field_that_some_trials_search_says_which() -> None:
+    notes: list[str] = []
+    spec = load("all-recipes", ["recipe.rewind=init"], notes)
+    assert "recipe.rewind" in spec.space
+    assert notes == [
+        "--set recipe.rewind=init: recipe.rewind is still searched in trials with {'recipe.kind': 'imp'}; "
+        "add --set '~space.recipe.rewind' to fix it in these too"
+    ]
+
+
 def test_paths_in_a_dict_are_texts_and_what_no_file_holds_is_named() -> None:
     data = parse(builtin_text("quickstart"), "quickstart.yaml").data
     assert from_dict({**data, "data": {"kind": "digits", "root": Path("/d")}}).data.root == "/d"

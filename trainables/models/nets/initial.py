@@ -8,7 +8,7 @@ from torch import nn
 def glorot(net: nn.Module, *, uniform: bool = False) -> nn.Module:
     """Draw convolution and linear weights Glorot-normal or -uniform, zero their biases.
 
-    Source: Glorot & Bengio 2010, eq. 16.
+    Source: Glorot & Bengio 2010.
     """
     draw = nn.init.xavier_uniform_ if uniform else nn.init.xavier_normal_
     for module in net.modules():
@@ -22,7 +22,7 @@ def glorot(net: nn.Module, *, uniform: bool = False) -> nn.Module:
 def he(net: nn.Module) -> nn.Module:
     """Draw convolution weights He-normal over the fan-out, zero their biases; linear layers keep torch's default.
 
-    Source: He et al. 2015, arXiv:1502.01852 eq. 14.
+    Source: He et al. 2015, arXiv:1502.01852.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

@@ -43,7 +43,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             super()._assign_work_unit(node)
 
         def remove_node(self, node: Any) -> str | None:
-            """Leave out the files that a lost process had finished: handed on, such a file is never reported as done."""
+            """Leave out the files that a lost process had finished: handed on, they never report."""
             files = self.assigned_work[node]
             for done in [file for file, tests in files.items() if all(tests.values())]:
                 del files[done]

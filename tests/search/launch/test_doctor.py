@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from search.cluster import auto
 from search.launch import doctor
 from search.launch.doctor import Finding, examine
 from search.store import driver_lock
@@ -21,13 +22,14 @@ from trainables.store.storage import Storage
 
 @pytest.fixture(autouse=True)
 def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home, a current directory and a storage of one's own; packages are imported but not torch or Ray."""
+    """A home, a current directory and a storage of one's own; no Ray runs, and packages are imported, not torch or Ray."""
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", "ROBUSTSEARCH_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(doctor, "IMPORTED", ("click",))
+    monkeypatch.setattr(auto, "running", set)
     return tmp_path
 
 

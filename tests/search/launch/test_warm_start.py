@@ -84,7 +84,7 @@ def test_later_changes_of_the_other_study_change_nothing(root: Storage) -> None:
     again = Records.open(root.child("next"))
     assert again.warm_start_points() == records.warm_start_points()
     following = Driver(again).next()
-    root.delete("ladder")
+    root.delete_directory("ladder")
     copy = Storage(f"{root.location}/copy")
     for name in (paths.STUDY, paths.WARM_START, *(f(n) for n in (0, 1) for f in (paths.trial_record, paths.outcome))):
         copy.write(name, root.child("next").read(name))

@@ -191,6 +191,7 @@ def findings(carrier: JobCarrier) -> list[str]:
 
 def test_what_doctor_finds_is_what_a_submission_refuses(board: Dashboard) -> None:
     assert findings(carrier(board)) == [
+        "ok token: from RAY_AUTH_TOKEN",
         f"ok cluster: {board.address} answers, and accepts the token",
         "ok Ray: 2.60.0 on the cluster",
         "ok Python: 3.11.7 on the cluster",

@@ -22,7 +22,7 @@ from trainables.store.storage import Storage
 
 @pytest.fixture(autouse=True)
 def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home, a current directory and a storage of one's own; no Ray runs, and packages are imported, not torch or Ray."""
+    """A home, a current directory and a storage of one's own, and no Ray; neither torch nor Ray is imported."""
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", "ROBUSTSEARCH_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))

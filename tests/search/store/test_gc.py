@@ -79,7 +79,7 @@ def test_a_limit_drops_the_least_useful_first_and_no_more_than_it_must(records: 
     shared = keys[0][0]  # The initialisation, which all trials went through.
     once = keys[0][-2]
     assert sum(shared in chain for chain in keys) > 1
-    records.storage.delete(paths.stage(shared))
+    records.storage.delete_directory(paths.stage(shared))
     base = records.storage.size(paths.STAGES)
     unknown = "0" * 64
     store(records, unknown, 4_000, epochs=10)

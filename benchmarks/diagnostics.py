@@ -9,7 +9,8 @@ lines, and what is in it is not measured again.
     python -m benchmarks.diagnostics costs
 
 A network of at most twice the accuracy of chance counts as collapsed, not as ordinary. Networks of equal weights count
-once.
+once. Shares have exact intervals of 95 % (Clopper-Pearson), as if networks were drawn independently: those of one data
+set and network differ less.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import binomtest
 from torch import nn
 
 from benchmarks import ordinary
 from benchmarks.ordinary import SETTINGS
 from benchmarks.planted import PLANTED
 from search.results.study import open_study
+from search.results.verdicts import collapsed
 from trainables import models
 from trainables.attacks.pgd import Pgd
 from trainables.data import tensors
@@ -218,11 +221,21 @@ def table(rows: list[Row]) -> Iterator[str]:
             total.update(counted)
             yield f"| {title} | {' | '.join(map(str, counted.values()))} |"
         yield f"| all | {' | '.join(str(total[name]) for name in found[0])} |\n"
+        of = total["ordinary" if kind == "ordinary" else "networks"]
+        yield f"Questioned of all {kind} ones: {share(total['questioned'], of)}\n"
     yield "| flagged or collapsed, ordinary | clean % | robust % | flags |\n| --- | --- | --- | --- |"
     for row in _distinct(rows):
         if _flags(row):
             what = f"{row['name']}{' (collapsed)' if _collapsed(row) else ''}"
             yield f"| {what} | {100 * row['clean']:.1f} | {100 * row['robust']:.1f} | {', '.join(_flags(row))} |"
+
+
+def share(found: int, of: int) -> str:
+    """Write a share in percent with its exact interval."""
+    if not of:
+        return "none measured"
+    ends = binomtest(found, of).proportion_ci(0.95, method="exact")
+    return f"{found} of {of}, {100 * found / of:.1f} % [{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
 
 
 def _planted(rows: list[Row]) -> dict[str, int]:
@@ -253,7 +266,7 @@ def _distinct(rows: list[Row]) -> list[Row]:
 
 
 def _collapsed(row: Row) -> bool:
-    return bool(row["clean"] <= 2 * row["chance"])
+    return collapsed(row["clean"], row["chance"])
 
 
 def _flags(row: Row) -> list[str]:

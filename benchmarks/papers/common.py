@@ -1,29 +1,34 @@
-"""What the scripts of the papers share: running trials in process, intervals over seeds, and the table of claims."""
+"""What the scripts of the papers share: options, running trials in process, arms of points, and the table of claims."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import statistics
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from scipy import stats
 
+# A script's folder comes first on the path; the project's comes before what is installed.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from search.results.bootstrap import unpacked
+from search.results.verdicts import Arm, Interval, Judgement, Statement, Untested, collapsed
+from trainables.core.keys import canonical_json
+from trainables.core.spec import plain
 from trainables.data import tensors
-from trainables.recipes.trial import TrialSpec
+from trainables.method.phases import EpochPhase, Measure
+from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.records import Point
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 from trainables.worker.run import Run
 
-Verdict = Literal["holds", "does not", "cannot tell", "not tested"]
 CHECKPOINT_SECONDS = 20.0
+Points = tuple[Point, ...]
 
 
 def arguments(description: str | None, name: str) -> argparse.ArgumentParser:
@@ -34,6 +39,8 @@ def arguments(description: str | None, name: str) -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder with a folder per data set; without it, ROBUSTSEARCH_DATA")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     parser.add_argument("--tiny", action="store_true", help="a dry run on digits, in seconds; its numbers mean nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be trained, and train nothing")
+    parser.add_argument("--device", default="cpu", help="where to train, such as cuda")
     parser.add_argument("--folder", type=Path, default=Path("build/papers") / name, help="of the stages and points")
     parser.add_argument("--output", type=Path, help="write the tables there too")
     return parser
@@ -45,22 +52,45 @@ def data(kind: str, root: Path | None, **fields: Any) -> dict[str, Any]:
     return {"kind": kind, **({"root": str(place)} if place is not None and place.is_dir() else {}), **fields}
 
 
-def points(trial: TrialSpec, folder: Path, device: str | torch.device | None = None) -> tuple[Point, ...]:
-    """Run a trial in this process and return what it measured.
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Where trials are run; what it has run it knows."""
 
-    Stages lie below `folder`: what is stored there is not computed again, whichever trial stored it, and an
-    interrupted run resumes. One thread is used, so that several scripts can run side by side.
-    """
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    where = torch.device(device or "cpu")
-    stages = Stages(Storage(str(folder)))
-    run = Run(trial, tensors.load(trial.data, where), stages, 0, folder.name, where, CHECKPOINT_SECONDS)
-    found = []
-    for now in run.progress():
-        if now.point is not None:
-            found.append(now.point)
-        progress(now.epoch.epoch if now.epoch else None, now.phases_done, now.phases)
-    return tuple(found)
+    folder: Path
+    device: str = "cpu"
+    _known: dict[str, Points] = field(default_factory=dict)
+
+    def points(self, trial: TrialSpec) -> Points:
+        """Run a trial in this process, unless it was run before, and return what it measured.
+
+        Stages lie below the folder: what is stored there is not computed again, whichever trial stored it, and an
+        interrupted run resumes. One thread is used, so that several scripts can run side by side.
+        """
+        name = canonical_json(plain(trial))
+        if name not in self._known:
+            self._known[name] = self._run(trial)
+        return self._known[name]
+
+    def _run(self, trial: TrialSpec) -> Points:
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        where = torch.device(self.device)
+        run = Run(trial, tensors.load(trial.data, where), self.stages, 0, self.folder.name, where, CHECKPOINT_SECONDS)
+        found = []
+        for now in run.progress():
+            if now.point is not None:
+                found.append(now.point)
+            progress(now.epoch.epoch if now.epoch else None, now.phases_done, now.phases)
+        return tuple(found)
+
+    @property
+    def stages(self) -> Stages:
+        return Stages(Storage(str(self.folder)))
+
+    def seconds(self, trial: TrialSpec) -> float:
+        """Return the seconds that the trial's stages took, shared ones as well."""
+        chain = keyed_phases(trial, tensors.load(trial.data).fingerprint)
+        keys = [step.key for step in chain if not isinstance(step.phase, Measure)]
+        return sum(stage.seconds for key in keys if (stage := self.stages.find(key)) is not None)
 
 
 def progress(epoch: int | None, done: int, phases: int) -> None:
@@ -70,105 +100,105 @@ def progress(epoch: int | None, done: int, phases: int) -> None:
         print(f"\r\033[K{text}", end="\r" if done == phases else "", file=sys.stderr, flush=True)
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds with the ends of its interval; these are None of a single seed."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-
-    def text(self, scale: float = 1.0, digits: int = 1) -> str:
-        """Write the interval as `mean [low, high]`, `scale` times as large."""
-
-        def number(value: float) -> str:
-            # Adding 0 to what is rounded makes no minus of it.
-            return f"{round(value * scale, digits) + 0.0:.{digits}f}"
-
-        if not self.n:
-            return "unknown"
-        if self.low is None or self.high is None:
-            return f"{number(self.mean)} (one seed)"
-        return f"{number(self.mean)} [{number(self.low)}, {number(self.high)}]"
+def run(
+    options: argparse.Namespace,
+    trials: Callable[[argparse.Namespace], Iterable[TrialSpec]],
+    report: Callable[[argparse.Namespace, Bench], Iterable[str]],
+) -> None:
+    """Run all trials and print the report on them, or with `--dry-run` only what would be run."""
+    if options.dry_run:
+        tell(plan(trials(options)), options.output)
+        return
+    bench = Bench(options.folder, options.device)
+    for trial in trials(options):
+        bench.points(trial)
+    tell("\n".join(report(options, bench)), options.output)
 
 
-def interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
-    """Return the mean of independent values with Student's t interval; what is not a number is left out.
+def plan(trials: Iterable[TrialSpec]) -> str:
+    """Load the data of trials, and write how much they train: a phase that several share once."""
+    epochs: dict[str, int] = {}
+    number = 0
+    for trial in trials:
+        number += 1
+        for step in keyed_phases(trial, tensors.load(trial.data).fingerprint):
+            epochs[step.key] = step.phase.length if isinstance(step.phase, EpochPhase) else 0
+    return f"{number} trials, {sum(epochs.values())} epochs of training"
 
-    Raises:
-        ValueError: there is no value.
+
+def chance(trial: TrialSpec) -> float:
+    """Return the accuracy of predicting one class for all images that a trial measures."""
+    labels = tensors.load(trial.data).validation.y[: trial.protocol.examples]
+    return float(labels.bincount().max()) / len(labels)
+
+
+def arm(points: Sequence[Point], name: str, chance: float, *, examples: int | None = None) -> Arm:
+    """Return what the networks of one arm measure, one per seed.
+
+    `name` is `robust_accuracy`, `clean_accuracy` or a metric's; of a metric that is an accuracy, `examples` is the
+    number of images, or it ends in `_accuracy` and has those of the point.
     """
-    given = list(values)
-    if not given:
-        raise ValueError("no value to take the mean of")
-    found = [value for value in given if math.isfinite(value)]
-    if not found:
-        return Interval(math.nan, None, None, 0)
-    mean = statistics.fmean(found)
-    if len(found) == 1:
-        return Interval(mean, None, None, 1)
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(found) - 1)) * statistics.stdev(found) / len(found) ** 0.5
-    return Interval(mean, mean - reach, mean + reach, len(found))
+    clean = [point.clean_accuracy for point in points]
+    values = [number(point, name) for point in points]
+    if examples is None and name.endswith("_accuracy"):
+        examples = points[0].examples
+    if examples is None:
+        return Arm.of(values, collapsed=any(collapsed(value, chance) for value in clean))
+    known = name == "robust_accuracy" and all(point.verdicts for point in points)
+    outcomes = [unpacked(point.verdicts, point.examples) for point in points] if known else None
+    return Arm.accuracy(values, examples, outcomes=outcomes, clean=clean, chance=chance)
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """Return the interval of the differences, seed by seed."""
-    return interval([a - b for a, b in zip(ours, theirs, strict=True)])
-
-
-def verdict(found: Interval, *, at_least: float | None = None, at_most: float | None = None) -> Verdict:
-    """Return whether an interval lies within the bounds of a claim, outside of them, or neither."""
-    if found.low is None or found.high is None:
-        return "cannot tell"
-    least = -float("inf") if at_least is None else at_least
-    most = float("inf") if at_most is None else at_most
-    if least <= found.low and found.high <= most:
-        return "holds"
-    return "does not" if found.high < least or most < found.low else "cannot tell"
-
-
-def together(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the verdict on a claim of several parts: it holds if all do, and does not if one does not."""
-    found = set(verdicts)
-    order: tuple[Verdict, ...] = ("does not", "not tested", "cannot tell", "holds")
-    return next((verdict for verdict in order if verdict in found), "not tested")
+def number(point: Point, name: str) -> float:
+    """Return what a point has under a name: an accuracy, or a metric."""
+    if name in ("clean_accuracy", "robust_accuracy", "sparsity"):
+        return float(getattr(point, name))
+    value = point.metrics[name]
+    return float("nan") if value is None else float(value)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A paper's claim and what was found: `ours` as text, the ends of the interval that the verdict is about."""
+    """A paper's claim and what was found: `ours` as text, and the statement that is judged."""
 
     id: str
     text: str
     paper: str
-    ours: str
-    low: float | None
-    high: float | None
-    verdict: Verdict
+    ours: str = ""
+    size: str = ""
+    statement: Statement = field(default_factory=Untested)
 
     @classmethod
-    def judged(
+    def about(
         cls,
         id: str,
         text: str,
         paper: str,
         found: Interval,
+        statement: Statement,
         *,
-        at_least: float | None = None,
-        at_most: float | None = None,
-        scale: float = 1.0,
+        scale: float = 100.0,
         digits: int = 1,
     ) -> Claim:
-        """Judge an interval by the bounds of a claim."""
-        judgement = verdict(found, at_least=at_least, at_most=at_most)
-        return cls(id, text, paper, found.text(scale, digits), found.low, found.high, judgement)
+        """Return a claim about one interval."""
+        return cls(id, text, paper, found.text(scale, digits), found.size(), statement)
+
+    @property
+    def judged(self) -> Judgement:
+        return self.statement.judged()
 
 
 def table(claims: Iterable[Claim]) -> str:
     """Write claims as a Markdown table."""
-    rows = [(claim.id, claim.text, claim.paper, claim.ours, claim.verdict) for claim in claims]
-    return markdown(("", "claim", "paper", "ours", "verdict"), rows)
+    rows = [(claim.id, claim.text, claim.paper, claim.ours, claim.size, claim.judged.text()) for claim in claims]
+    return markdown(("", "claim", "paper", "ours", "n", "verdict"), rows)
+
+
+READING = (
+    "Intervals of 95 % over seeds and images; n is seeds, or seeds x images. Where one of several levels is enough for "
+    "a claim, each is judged with a correction for their number (Bonferroni). `at chance`: no network is told above "
+    "the accuracy of predicting one class for all images; `a training collapsed`: one is near it on clean images."
+)
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

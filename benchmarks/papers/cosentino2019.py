@@ -5,10 +5,11 @@
     python benchmarks/papers/cosentino2019.py --tiny                     # a dry run on digits
 
 The network, the rates, the loss and the attacks are the paper's. Shortened: `--epochs` of `--images` images for each
-training (the paper: 60 of 50,000, 50,040 steps), trainings only after the reported rounds, 3 seeds instead of 5, and
-`--examples` validation images instead of 10,000 test images. Every number is from the end of a training. "Best" is the
-sparsity level with the highest mean; the claim is then judged on the same numbers. "as published" is the attack of the
-training, on the labels that the network itself predicts; "PGD-40" is on true labels.
+training (the paper: 60 of 50,000, 50,040 steps; by default 1,000 steps, a fiftieth), trainings only after the 5
+reported rounds of 18, so that a chain has a 158th of the paper's steps and other masks than with all 18, 3 seeds
+instead of 5, and `--examples` validation images instead of 10,000 test images. Every number is from the end of a
+training. "as published" is the attack of the training, on the labels that the network itself predicts; "PGD-40" is on
+true labels.
 
 Results are stored in `--folder`. Run again, the script resumes, and prints at once what is stored.
 """
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import common
-from common import Claim, Interval, interval, paired, together, verdict
+from common import Arm, Bench, Claim, Point, Points, TrialSpec
 
-from trainables.recipes.trial import TrialSpec
-from trainables.store.records import Point
+from search.results.verdicts import Bound, Difference, Every, Mean, Some
 
 ROUNDS = (3, 8, 11, 15, 18)
 REMAINING = (100.0, 51.28, 16.87, 8.67, 3.58, 1.84)
@@ -50,155 +50,56 @@ PUBLISHED = {
 STRATEGIES = ("init", "dense_trained", "random", "none")
 PARTS = ("tables", "natural", "strategies", "controls")
 WEIGHTS = 266_200
+LEVELS = range(1, len(NAMES))
+"""The sparse ones."""
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What is run, and where."""
+class Setting:
+    """What is run: a data set, the attack of the training, and what is changed from the paper."""
 
-    options: Namespace
-    _known: dict[Any, tuple[Point, ...]] = field(default_factory=dict)
+    data: str
+    attack: str = "pgd"
+    loss: str = "mix"
+    rewind: str = "init"
+    pruner: str = "magnitude"
+    hidden: tuple[int, ...] = (300, 100)
+    sparsity: float = 1 - REMAINING[-1] / 100
 
-    def chain(
-        self,
-        data: str,
-        attack: str,
-        seed: int,
-        *,
-        loss: str = "mix",
-        rewind: str = "init",
-        pruner: str = "magnitude",
-        hidden: tuple[int, ...] = (300, 100),
-        sparsity: float | None = None,
-    ) -> tuple[Point, ...]:
-        """Return the points of one seed: the dense net and those after the reported rounds."""
-        name = (data, attack, seed, loss, rewind, pruner, hidden, sparsity)
-        if name not in self._known:
-            trial = self._trial(data, attack, seed, loss, rewind, pruner, hidden, sparsity)
-            self._known[name] = common.points(TrialSpec.model_validate(trial), self.options.folder)
-        return self._known[name]
-
-    def _trial(
-        self,
-        data: str,
-        attack: str,
-        seed: int,
-        loss: str,
-        rewind: str,
-        pruner: str,
-        hidden: tuple[int, ...],
-        sparsity: float | None,
-    ) -> dict[str, Any]:
-        tiny = self.options.tiny
-        kind = "digits" if tiny else data
-        images = {"limit": 200, "validation": 300} if tiny else {"limit": self.options.images, "validation": 10_000}
+    def trial(self, options: Namespace, seed: int) -> TrialSpec:
+        """Return the trial of one seed: the dense net and those after the reported rounds."""
+        tiny = options.tiny
+        images = {"limit": 200, "validation": 300} if tiny else {"limit": options.images, "validation": 10_000}
         recipe = {
             "kind": "cosentino2019",
-            "sparsity": 1 - REMAINING[-1] / 100 if sparsity is None else sparsity,
-            "epochs": self.options.epochs,
+            "sparsity": self.sparsity,
+            "epochs": options.epochs,
             "retrain": ROUNDS,
-            "rewind": rewind,
-            "pruner": pruner,
+            "rewind": self.rewind,
+            "pruner": self.pruner,
             # The attack matters to no weight of a natural training: one for both shares them.
-            "train": {"attack": ATTACKS["pgd" if loss == "natural" else attack], "loss": loss, "validate_on": 500},
-        }
-        metrics = [
-            "early_stop",
-            *({"kind": "attacked", "name": n, "attack": a, "labels": "predicted"} for n, a in ATTACKS.items()),
-        ]
-        return {
-            "data": common.data(kind, self.options.data, **images),
-            "model": {
-                "kind": "lenet300",
-                "hidden": hidden,
-                "bias": False,
-                "init": "glorot_uniform",
-                "normalise": False,
+            "train": {
+                "attack": ATTACKS["pgd" if self.loss == "natural" else self.attack],
+                "loss": self.loss,
+                "validate_on": 500,
             },
-            "recipe": recipe,
-            "protocol": {
-                "eps": 0.3,
-                "attack": {"kind": "pgd", "steps": 40},
-                "examples": min(self.options.examples, 300) if tiny else self.options.examples,
-                "metrics": metrics,
-            },
-            "seed": seed,
         }
-
-    def chains(self, data: str, attack: str, **more: Any) -> list[tuple[Point, ...]]:
-        """Return the points of all seeds."""
-        return [self.chain(data, attack, seed, **more) for seed in range(self.options.seeds)]
-
-    def covers(self, part: str, data: str, attack: str = "pgd") -> bool:
-        """Return whether a part is run on a data set and against an attack."""
-        options = self.options
-        return part in options.parts and data in options.sets and attack in options.attacks
-
-
-def under(name: str) -> Any:
-    """Return how to read an accuracy from a point: a metric's, `clean` or `PGD-40`."""
-    if name == "clean":
-        return lambda point: point.clean_accuracy
-    if name == "PGD-40":
-        return lambda point: point.robust_accuracy
-    return lambda point: point.metrics[name]
-
-
-def column(chains: list[tuple[Point, ...]], level: int, name: str) -> list[float]:
-    """Return a number of one level, by seed."""
-    return [float(under(name)(chain[level])) for chain in chains]
-
-
-def best(chains: list[tuple[Point, ...]], name: str) -> int:
-    """Return the sparse level with the highest mean."""
-    return max(range(1, len(NAMES)), key=lambda level: sum(column(chains, level, name)))
-
-
-def results(bench: Bench) -> Iterator[str]:
-    """Yield a table of each data set and attack."""
-    for (data, attack), published in PUBLISHED.items():
-        if not bench.covers("tables", data, attack):
-            continue
-        chains = bench.chains(data, attack)
-        rows = []
-        for level, name in enumerate(NAMES):
-            shown = [(f"{attack}_accuracy", 100, 1), ("PGD-40", 100, 1), ("clean", 100, 1), ("early_stop_epoch", 1, 1)]
-            cells = [interval(column(chains, level, n)).text(scale, digits) for n, scale, digits in shown]
-            rows.append((name, f"{published[level]:.1f}", *cells))
-        headings = ("% left", "paper", "ours, as published", "PGD-40", "clean", "epoch of least validation loss")
-        yield f"{data}, trained against {attack.upper()}\n\n{common.markdown(headings, rows)}"
-    for data in bench.options.sets:
-        if bench.covers("strategies", data):
-            yield from _strategies(bench, data)
-        if bench.covers("controls", data):
-            yield from _controls(bench, data)
-
-
-def _strategies(bench: Bench, data: str) -> Iterator[str]:
-    rows = []
-    for strategy in STRATEGIES:
-        chains = bench.chains(data, "pgd", rewind=strategy)
-        rows.append((strategy, *(interval(column(chains, level, "pgd_accuracy")).text(100) for level in range(1, 6))))
-    yield f"{data}, PGD as published, by strategy\n\n{common.markdown(('rewind', *NAMES[1:]), rows)}"
-
-
-def _controls(bench: Bench, data: str) -> Iterator[str]:
-    found = {
-        "magnitude": bench.chains(data, "pgd"),
-        "random masks": bench.chains(data, "pgd", pruner="random"),
-    }
-    rows = [
-        (name, *(interval(column(chains, level, "pgd_accuracy")).text(100) for level in range(1, 6)))
-        for name, chains in found.items()
-    ]
-    small = [interval(column(small_dense(bench, data, level), 0, "pgd_accuracy")).text(100) for level in range(1, 6)]
-    rows.append(("small dense nets", *small))
-    yield f"{data}, PGD as published, controls of as many weights\n\n{common.markdown(('', *NAMES[1:]), rows)}"
-
-
-def small_dense(bench: Bench, data: str, level: int) -> list[tuple[Point, ...]]:
-    """Return dense nets of about as many weights, hidden layers in the same proportion."""
-    return bench.chains(data, "pgd", hidden=small_hidden(REMAINING[level] / 100 * WEIGHTS), sparsity=0.0)
+        attacked = [{"kind": "attacked", "name": n, "attack": a, "labels": "predicted"} for n, a in ATTACKS.items()]
+        model = {"kind": "lenet300", "hidden": self.hidden, "bias": False, "init": "glorot_uniform", "normalise": False}
+        return TrialSpec.model_validate(
+            {
+                "data": common.data("digits" if tiny else self.data, options.data, **images),
+                "model": model,
+                "recipe": recipe,
+                "protocol": {
+                    "eps": 0.3,
+                    "attack": {"kind": "pgd", "steps": 40},
+                    "examples": min(options.examples, 300) if tiny else options.examples,
+                    "metrics": ["early_stop", *attacked],
+                },
+                "seed": seed,
+            }
+        )
 
 
 @cache
@@ -208,139 +109,238 @@ def small_hidden(weights: float) -> tuple[int, int]:
     return min(sizes, key=lambda size: abs(784 * size[0] + size[0] * size[1] + 10 * size[1] - weights))
 
 
-def claims(bench: Bench) -> Iterator[Claim]:
+def small_dense(data: str, level: int) -> Setting:
+    """Return dense nets of about as many weights as a level, hidden layers in the same proportion."""
+    return Setting(data, hidden=small_hidden(REMAINING[level] / 100 * WEIGHTS), sparsity=0.0)
+
+
+def covers(options: Namespace, part: str, data: str, attack: str = "pgd") -> bool:
+    """Return whether a part is run on a data set and against an attack."""
+    return part in options.parts and data in options.sets and attack in options.attacks
+
+
+def settings(options: Namespace) -> Iterator[Setting]:
+    """Yield all that is run."""
+    for data in options.sets:
+        for attack in options.attacks:
+            if covers(options, "tables", data, attack):
+                yield Setting(data, attack)
+        if "pgd" not in options.attacks:
+            continue
+        if covers(options, "natural", data):
+            yield Setting(data, loss="natural")
+        if covers(options, "strategies", data):
+            yield from (Setting(data, rewind=rewind) for rewind in STRATEGIES)
+        if covers(options, "controls", data):
+            yield from (Setting(data), Setting(data, pruner="random"))
+            yield from (small_dense(data, level) for level in LEVELS)
+
+
+def trials(options: Namespace) -> Iterator[TrialSpec]:
+    """Yield all trials, all of a seed before the next one."""
+    for seed in range(options.seeds):
+        yield from (setting.trial(options, seed) for setting in settings(options))
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured."""
+
+    options: Namespace
+    bench: Bench
+
+    def points(self, setting: Setting) -> list[Points]:
+        """Return the points of all seeds."""
+        return [self.bench.points(setting.trial(self.options, seed)) for seed in range(self.options.seeds)]
+
+    def arm(self, setting: Setting, level: int, name: str) -> Arm:
+        """Return a number of one level: an accuracy `clean`, `PGD-40`, `pgd` or `fgsm`, or a metric."""
+        at_level: list[Point] = [points[level] for points in self.points(setting)]
+        full = {"clean": "clean_accuracy", "PGD-40": "robust_accuracy", **{a: f"{a}_accuracy" for a in ATTACKS}}
+        return common.arm(at_level, full.get(name, name), common.chance(setting.trial(self.options, 0)))
+
+    def rise(self, setting: Setting, level: int, name: str) -> Difference:
+        """Return the difference of a level to the dense net."""
+        return Difference(self.arm(setting, level, name), self.arm(setting, 0, name))
+
+    def cells(self, setting: Setting, name: str, levels: Sequence[int]) -> list[str]:
+        return [Mean(self.arm(setting, level, name)).interval().text(100) for level in levels]
+
+
+def highest(rises: Sequence[Difference]) -> int:
+    """Return the level with the greatest rise, of those from level 1 on."""
+    return 1 + max(range(len(rises)), key=lambda index: rises[index].interval().mean)
+
+
+def tables(results: Results) -> Iterator[str]:
+    """Yield a table of each data set and attack."""
+    for (data, attack), published in PUBLISHED.items():
+        if not covers(results.options, "tables", data, attack):
+            continue
+        rows = []
+        for level, name in enumerate(NAMES):
+            shown = [(attack, 100, 1), ("PGD-40", 100, 1), ("clean", 100, 1), ("early_stop_epoch", 1, 1)]
+            found = [(Mean(results.arm(Setting(data, attack), level, n)).interval(), s, d) for n, s, d in shown]
+            rows.append((name, f"{published[level]:.1f}", *(each.text(s, d) for each, s, d in found)))
+        headings = ("% left", "paper", "ours, as published", "PGD-40", "clean", "epoch of least validation loss")
+        yield f"{data}, trained against {attack.upper()}\n\n{common.markdown(headings, rows)}"
+    for data in results.options.sets:
+        if covers(results.options, "strategies", data):
+            rows = [(s, *results.cells(Setting(data, rewind=s), "pgd", LEVELS)) for s in STRATEGIES]
+            yield f"{data}, PGD as published, by strategy\n\n{common.markdown(('rewind', *NAMES[1:]), rows)}"
+        if covers(results.options, "controls", data):
+            rows = [
+                ("magnitude", *results.cells(Setting(data), "pgd", LEVELS)),
+                ("random masks", *results.cells(Setting(data, pruner="random"), "pgd", LEVELS)),
+                ("small dense nets", *(results.cells(small_dense(data, n), "pgd", [0])[0] for n in LEVELS)),
+            ]
+            yield f"{data}, PGD as published, controls of as many weights\n\n{common.markdown(('', *NAMES[1:]), rows)}"
+
+
+def claims(results: Results) -> Iterator[Claim]:
     """Yield the claims C1 to C8, and what cross-evaluation adds."""
-    yield from _peaks(bench)
-    yield _naturally(bench)
-    yield _cost(bench)
-    yield from _by_strategy(bench)
-    yield from _early(bench)
-    yield from _crossed(bench)
+    yield from _peaks(results)
+    yield _control(results)
+    yield _naturally(results)
+    yield _cost(results)
+    yield from _by_strategy(results)
+    yield from _early(results)
+    yield from _crossed(results)
 
 
-def untested(id: str, text: str, paper: str) -> Claim:
-    return Claim(id, text, paper, "", None, None, "not tested")
-
-
-def _peaks(bench: Bench) -> Iterator[Claim]:
+def _peaks(results: Results) -> Iterator[Claim]:
     wanted = [
-        ("C1", "mnist", "pgd", 0.08, -1, "45.3 -> 60.1 at 51.3 %; 38.2 at 1.8 %"),
-        ("C2", "mnist", "fgsm", 0.015, -1, "94.3 -> 97.5 at 16.9 %; 90.2 at 1.8 %"),
+        ("C1", "mnist", "pgd", 0.08, 5, "45.3 -> 60.1 at 51.3 %; 38.2 at 1.8 %"),
+        ("C2", "mnist", "fgsm", 0.015, 5, "94.3 -> 97.5 at 16.9 %; 90.2 at 1.8 %"),
         ("C3", "fashion_mnist", "pgd", 0.02, 4, "24.7 -> 28.7 at 51.3 %; 23.8 at 3.6 %"),
     ]
     for id, data, attack, gain, sparse, paper in wanted:
         text = f"{data}, {attack}: a sparse net gains {100 * gain:g} points or more; at {NAMES[sparse]} % below dense"
-        if not bench.covers("tables", data, attack):
-            yield untested(id, text, paper)
+        if not covers(results.options, "tables", data, attack):
+            yield Claim(id, text, paper)
             continue
-        chains, name = bench.chains(data, attack), f"{attack}_accuracy"
-        dense, peak = column(chains, 0, name), best(chains, name)
-        rise = paired(column(chains, peak, name), dense)
-        fall = paired(column(chains, sparse % 6, name), dense)
-        ours = f"{rise.text(100)} at {NAMES[peak]} %; {fall.text(100)} at {NAMES[sparse]} %"
-        judged = together([verdict(rise, at_least=gain), verdict(fall, at_most=0)])
-        yield Claim(id, text, paper, ours, rise.low, rise.high, judged)
-    text, paper = "fashion_mnist, fgsm: no sparse net gains (control)", "87.0 dense is the most"
-    if bench.covers("tables", "fashion_mnist", "fgsm"):
-        chains = bench.chains("fashion_mnist", "fgsm")
-        peak = best(chains, "fgsm_accuracy")
-        gain_found = paired(column(chains, peak, "fgsm_accuracy"), column(chains, 0, "fgsm_accuracy"))
-        yield Claim.judged("C4", text, paper, gain_found, at_most=0.0026, scale=100)
-    else:
-        yield untested("C4", text, paper)
+        rises = [results.rise(Setting(data, attack), level, attack) for level in LEVELS]
+        peak, fall = highest(rises), rises[sparse - 1].interval()
+        best = rises[peak - 1].interval(among=len(rises))
+        ours = f"{best.text(100)} at {NAMES[peak]} %; {fall.text(100)} at {NAMES[sparse]} %"
+        gains = Some(tuple(Bound(rise, at_least=gain) for rise in rises))
+        yield Claim(id, text, paper, ours, best.size(), Every((gains, Bound(rises[sparse - 1], less_than=0))))
 
 
-def _naturally(bench: Bench) -> Claim:
+def _control(results: Results) -> Claim:
+    text, paper = "fashion_mnist, fgsm: no sparse net gains 0.26 points (control)", "87.0 dense is the most"
+    if not covers(results.options, "tables", "fashion_mnist", "fgsm"):
+        return Claim("C4", text, paper)
+    rises = [results.rise(Setting("fashion_mnist", "fgsm"), level, "fgsm") for level in LEVELS]
+    most = rises[highest(rises) - 1].interval(among=len(rises))
+    return Claim.about("C4", text, paper, most, Every(tuple(Bound(rise, at_most=0.0026) for rise in rises)))
+
+
+def _naturally(results: Results) -> Claim:
     text, paper = "naturally trained nets: at most 12 % under either attack at any sparsity", "0.7 to 11.5 %"
-    found: list[tuple[str, Interval]] = []
-    for data in bench.options.sets:
-        if bench.covers("natural", data):
-            chains = bench.chains(data, "pgd", loss="natural")
-            for level, name in enumerate(NAMES):
-                for attack in ATTACKS:
-                    where = f"{data}, {attack}, {name} %"
-                    found.append((where, interval(column(chains, level, f"{attack}_accuracy"))))
+    found = {
+        f"{data}, {attack}, {name} %": Mean(results.arm(Setting(data, loss="natural"), level, attack))
+        for data in results.options.sets
+        if covers(results.options, "natural", data)
+        for level, name in enumerate(NAMES)
+        for attack in ATTACKS
+    }
     if not found:
-        return untested("C5", text, paper)
-    where, most = max(found, key=lambda pair: pair[1].mean)
-    judged = together([verdict(each, at_most=0.12) for _, each in found])
-    return Claim("C5", text, paper, f"at most {most.text(100)} ({where})", most.low, most.high, judged)
+        return Claim("C5", text, paper)
+    where = max(found, key=lambda name: found[name].interval().mean)
+    most = found[where].interval()
+    statement = Every(tuple(Bound(each, at_most=0.12) for each in found.values()))
+    return Claim("C5", text, paper, f"at most {most.text(100)} ({where})", most.size(), statement)
 
 
-def _cost(bench: Bench) -> Claim:
+def _cost(results: Results) -> Claim:
     text, paper = "mnist, pgd: natural accuracy falls with sparsity", "98.4 -> 95.6 at 3.6 % -> 92.7 at 1.8 %"
-    if not bench.covers("tables", "mnist"):
-        return untested("C6", text, paper)
-    chains = bench.chains("mnist", "pgd")
-    steps = [paired(column(chains, 4, "clean"), column(chains, 0, "clean"))]
-    steps.append(paired(column(chains, 5, "clean"), column(chains, 4, "clean")))
-    ours = f"{steps[0].text(100)} to 3.6 %, {steps[1].text(100)} from there to 1.8 %"
-    judged = together([verdict(step, at_most=0) for step in steps])
-    return Claim("C6", text, paper, ours, steps[0].low, steps[0].high, judged)
+    if not covers(results.options, "tables", "mnist"):
+        return Claim("C6", text, paper)
+    dense, sparse, sparsest = (results.arm(Setting("mnist"), level, "clean") for level in (0, 4, 5))
+    steps = Difference(sparse, dense), Difference(sparsest, sparse)
+    first, second = (step.interval() for step in steps)
+    ours = f"{first.text(100)} to 3.6 %, {second.text(100)} from there to 1.8 %"
+    return Claim("C6", text, paper, ours, first.size(), Every(tuple(Bound(step, less_than=0) for step in steps)))
 
 
-def _by_strategy(bench: Bench) -> Iterator[Claim]:
+def _by_strategy(results: Results) -> Iterator[Claim]:
     texts = {
         "C7a": ("mnist, pgd: random values are never the best to go back to", "figures"),
         "C7b": ("mnist, pgd: initial values (as described) are best at 3.6 and 1.8 %", "figures"),
         "C7c": ("mnist, pgd: trained dense values (as in the code) are best there", "what the code's figures show"),
     }
-    if not bench.covers("strategies", "mnist"):
-        for id, (text, paper) in texts.items():
-            yield untested(id, text, paper)
+    if not covers(results.options, "strategies", "mnist"):
+        yield from (Claim(id, text, paper) for id, (text, paper) in texts.items())
         return
-    chains = {strategy: bench.chains("mnist", "pgd", rewind=strategy) for strategy in STRATEGIES}
 
-    def lead(strategy: str, level: int) -> Interval:
-        """Return how much better a strategy is than the best other one."""
-        others = [s for s in STRATEGIES if s != strategy]
-        rival = max(others, key=lambda s: sum(column(chains[s], level, "pgd_accuracy")))
-        return paired(column(chains[strategy], level, "pgd_accuracy"), column(chains[rival], level, "pgd_accuracy"))
+    def leads(strategy: str, level: int) -> list[Difference]:
+        """Return how much better a strategy is than each other one."""
+        ours, *others = (
+            results.arm(Setting("mnist", rewind=s), level, "pgd")
+            for s in (strategy, *(s for s in STRATEGIES if s != strategy))
+        )
+        return [Difference(ours, other) for other in others]
 
-    leads = [lead("random", level) for level in range(1, 6)]
-    most = max(leads, key=lambda found: found.mean)
-    judged = together([verdict(found, at_most=0) for found in leads])
-    yield Claim("C7a", *texts["C7a"], f"lead at most {most.text(100)}", most.low, most.high, judged)
+    def least(found: list[Difference]) -> Difference:
+        return min(found, key=lambda lead: lead.interval().mean)
+
+    by_level = [leads("random", level) for level in LEVELS]
+    most = max((least(found).interval() for found in by_level), key=lambda found: found.mean)
+    never = Every(tuple(Some(tuple(Bound(lead, less_than=0) for lead in found)) for found in by_level))
+    yield Claim("C7a", *texts["C7a"], f"lead at most {most.text(100)}", most.size(), never)
     for id, strategy in (("C7b", "init"), ("C7c", "dense_trained")):
-        leads = [lead(strategy, level) for level in (4, 5)]
-        ours = "; ".join(f"{found.text(100)} at {name} %" for found, name in zip(leads, NAMES[4:], strict=True))
-        judged = together([verdict(found, at_least=0) for found in leads])
-        yield Claim(id, *texts[id], f"lead {ours}", leads[0].low, leads[0].high, judged)
+        by_level = [leads(strategy, level) for level in (4, 5)]
+        shown = [least(found).interval() for found in by_level]
+        ours = "; ".join(f"{each.text(100)} at {name} %" for each, name in zip(shown, NAMES[4:], strict=True))
+        best = Every(tuple(Bound(lead, more_than=0) for found in by_level for lead in found))
+        yield Claim(id, *texts[id], f"lead over the next {ours}", shown[0].size(), best)
 
 
-def _early(bench: Bench) -> Iterator[Claim]:
-    paper = "figures"
+def _early(results: Results) -> Iterator[Claim]:
     for id, part, rewind in (("C8a", "tables", "init"), ("C8b", "strategies", "dense_trained")):
         text = f"mnist, pgd, back to {rewind}: validation loss is least earlier at 1.8 % than dense"
-        if not bench.covers(part, "mnist"):
-            yield untested(id, text, paper)
+        if not covers(results.options, part, "mnist"):
+            yield Claim(id, text, "figures")
             continue
-        chains = bench.chains("mnist", "pgd", rewind=rewind)
-        found = paired(column(chains, 5, "early_stop_epoch"), column(chains, 0, "early_stop_epoch"))
-        judged = verdict(found, at_most=0)
-        # Where every training is at its best at its end, nothing has stopped early.
-        ends = all(
-            value == bench.options.epochs for level in (0, 5) for value in column(chains, level, "early_stop_epoch")
-        )
-        yield Claim(id, text, paper, f"{found.text()} epochs", found.low, found.high, "cannot tell" if ends else judged)
+        earlier = results.rise(Setting("mnist", rewind=rewind), 5, "early_stop_epoch")
+        statement = Bound(earlier, less_than=0)
+        yield Claim.about(id, text, "figures", earlier.interval(), statement, scale=1)
 
 
-def _crossed(bench: Bench) -> Iterator[Claim]:
+def _crossed(results: Results) -> Iterator[Claim]:
     """Yield what the paper did not ask: the same nets under a stronger attack, off true labels."""
-    for data in bench.options.sets:
+    for data in results.options.sets:
         for id, attack in (("X1", "pgd"), ("X2", "fgsm")):
-            if bench.covers("tables", data, attack):
-                chains = bench.chains(data, attack)
-                peak = best(chains, f"{attack}_accuracy")
-                drop = paired(column(chains, peak, "PGD-40"), column(chains, peak, f"{attack}_accuracy"))
-                text = f"{data}, {attack}: the best sparse net is as robust to PGD-40 off true labels, to 5 points"
-                yield Claim.judged(f"{id} {data}", text, "not measured", drop, at_least=-0.05, scale=100)
-                gain = paired(column(chains, best(chains, "PGD-40"), "PGD-40"), column(chains, 0, "PGD-40"))
-                text = f"{data}, {attack}: a sparse net gains under PGD-40 as well"
-                yield Claim.judged(f"{id}b {data}", text, "not measured", gain, at_least=0, scale=100)
+            if not covers(results.options, "tables", data, attack):
+                continue
+            setting, paper = Setting(data, attack), "not measured"
+            rises = [results.rise(setting, level, attack) for level in LEVELS]
+            drops = [Difference(results.arm(setting, n, "PGD-40"), results.arm(setting, n, attack)) for n in LEVELS]
+            peak = highest(rises)
+            text = f"{data}, {attack}: every sparse net is as robust to PGD-40 off true labels, to 5 points"
+            every = Every(tuple(Bound(drop, at_least=-0.05) for drop in drops))
+            ours = f"{drops[peak - 1].interval().text(100)} at {NAMES[peak]} %, the best as published"
+            yield Claim(f"{id} {data}", text, paper, ours, drops[peak - 1].interval().size(), every)
+            rises = [results.rise(setting, level, "PGD-40") for level in LEVELS]
+            most = rises[highest(rises) - 1].interval(among=len(rises))
+            text = f"{data}, {attack}: a sparse net gains under PGD-40 as well"
+            gains = Some(tuple(Bound(rise, more_than=0) for rise in rises))
+            yield Claim.about(f"{id}b {data}", text, paper, most, gains)
 
 
-def main() -> None:
+def report(options: Namespace, bench: Bench) -> Iterator[str]:
+    results = Results(options, bench)
+    yield (
+        f"Cosentino 2019: {options.epochs} epochs of {options.images} images, dense and after the {len(ROUNDS)} "
+        f"reported rounds alone, {options.seeds} seeds, {options.examples} examples.\n"
+    )
+    yield from tables(results)
+    yield f"{common.READING}\n"
+    yield common.table(claims(results))
+
+
+def parsed(given: Sequence[str] | None = None) -> Namespace:
     parser = common.arguments(__doc__, "cosentino2019")
     parser.add_argument("--epochs", type=int, default=6, help="of each training")
     parser.add_argument("--images", type=int, default=10_000, help="of the training split")
@@ -348,17 +348,14 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=("mnist", "fashion_mnist"), default=["mnist"])
     parser.add_argument("--attacks", nargs="+", choices=tuple(ATTACKS), default=["pgd"])
     parser.add_argument("--parts", nargs="+", choices=(*PARTS, "all"), default=["tables", "natural"])
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     if "all" in options.parts:
         options.parts = list(PARTS)
     if options.tiny:
         options.epochs, options.parts, options.sets = 1, list(PARTS), ["mnist", "fashion_mnist"]
         options.attacks, options.examples, options.folder = list(ATTACKS), 50, options.folder / "tiny"
-    bench = Bench(options)
-    set_out = f"{options.epochs} epochs of {options.images} images, {options.seeds} seeds, {options.examples} examples"
-    text = "\n".join([f"Cosentino 2019: {set_out}.\n", *results(bench), common.table(claims(bench))])
-    common.tell(text, options.output)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    common.run(parsed(), trials, report)

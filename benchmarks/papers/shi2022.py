@@ -5,32 +5,26 @@ sparsity, AWT at other sparsities, and for comparison the dense network, adversa
 l_inf 0.1. We do not know the paper's settings of the training; all are ours. The search uses kernels of one random
 combination of the logits per step; measurements use all pairs of classes.
 
-    python benchmarks/papers/shi2022.py --data DATA     # about 15 minutes on one core
+    python benchmarks/papers/shi2022.py --data DATA
     python benchmarks/papers/shi2022.py --tiny          # digits, under a minute; its numbers mean nothing
 """
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import common
 import torch
-from common import Claim, Interval, interval, paired
+from common import Arm, Bench, Claim, TrialSpec
 
+from search.results.verdicts import Bound, Difference, Mean
 from trainables import models
 from trainables.data import tensors
-from trainables.method.phases import Imitate, Train
-from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
-from trainables.store.records import Point
-from trainables.store.stages import Stages
-from trainables.store.state import State
-from trainables.store.storage import Storage
+from trainables.method.phases import Train
+from trainables.recipes.trial import keyed_phases
 
 CONTROLS: dict[str, dict[str, Any]] = {
     "random": {"pruner": "random"},
@@ -74,13 +68,12 @@ FULL = Size("mnist", 6000, (100, 50), epochs=8, search_epochs=4, examples=1000, 
 TINY = Size("digits", 300, (16,), epochs=2, search_epochs=1, examples=100, marks=(1,), others=(0.8,))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Experiment:
-    """All trials of one seed; each is run once, however often it is asked for."""
+    """All trials of one seed."""
 
     size: Size
     data: Mapping[str, Any]
-    folder: Path
     seed: int
 
     def trial(self, sparsity: float, **recipe: Any) -> TrialSpec:
@@ -118,95 +111,101 @@ class Experiment:
             return self.trial(at, **SEARCHED[method])
         return self.trial(at, method="prune", prune={"scope": "layerwise", **CONTROLS[method]})
 
-    @cache  # noqa: B019 (an experiment lives as long as the script)
-    def found(self, method: str, sparsity: float | None = None) -> Found:
-        """Run a trial, and return what is known of it."""
-        trial = self.named(method, sparsity)
-        return Found(self, trial, *common.points(trial, self.folder))
-
-    @cached_property
-    def stages(self) -> Stages:
-        return Stages(Storage(str(self.folder)))
-
-    @cached_property
-    def tensors(self) -> tensors.TrainingData:
-        return tensors.load(self.trial(0.0).data)
-
-    @cached_property
-    def path_of_dense(self) -> list[torch.Tensor]:
-        """The dense network's logits after each of the marked epochs."""
-        return self.found("dense").path()
+    def rows(self) -> dict[tuple[str, float], TrialSpec]:
+        """Return all trials by method and sparsity."""
+        size = self.size
+        methods = {(method, size.sparsity): self.named(method) for method in ("dense", *SEARCHED, *CONTROLS)}
+        return methods | {("AWT", sparsity): self.named("AWT", sparsity) for sparsity in size.others}
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A trial that was run: the points before and after its training, and what the stages tell."""
+def size_of(options: Namespace) -> Size:
+    return TINY if options.tiny else FULL
 
-    experiment: Experiment
-    trial: TrialSpec
-    start: Point
-    end: Point
 
-    def keyed_phases(self) -> tuple[KeyedPhase, ...]:
-        return keyed_phases(self.trial, self.experiment.tensors.fingerprint)
+def experiments(options: Namespace) -> list[Experiment]:
+    size = size_of(options)
+    data = common.data(size.data, options.data, limit=size.limit, validation=max(size.examples, 100))
+    return [Experiment(size, data, seed) for seed in range(options.seeds)]
 
-    def seconds(self) -> float:
-        """Return how long search and training took, whenever they were done."""
-        keys = [step.key for step in self.keyed_phases() if isinstance(step.phase, (Imitate, Train))]
-        return sum(stage.seconds for key in keys if (stage := self.experiment.stages.find(key)) is not None)
 
-    def distance(self, name: str) -> float:
+def trials(options: Namespace) -> Iterator[TrialSpec]:
+    """Yield all trials, all of a seed before the next one."""
+    for experiment in experiments(options):
+        yield from experiment.rows().values()
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured, before and after the training, and what the stages tell."""
+
+    options: Namespace
+    bench: Bench
+
+    @property
+    def size(self) -> Size:
+        return size_of(self.options)
+
+    def specs(self, method: str, sparsity: float | None = None) -> list[TrialSpec]:
+        at = self.size.sparsity if sparsity is None else sparsity
+        return [experiment.rows()[method, at] for experiment in experiments(self.options)]
+
+    def accuracy(self, method: str, name: str = "robust_accuracy", sparsity: float | None = None) -> Arm:
+        """Return an accuracy after the training."""
+        specs = self.specs(method, sparsity)
+        return common.arm([self.bench.points(spec)[-1] for spec in specs], name, common.chance(specs[0]))
+
+    def robust(self, method: str, sparsity: float | None = None) -> Arm:
+        return self.accuracy(method, sparsity=sparsity)
+
+    def distance(self, method: str, name: str) -> Arm:
         """Return a distance to the dense network before training."""
-        value = self.start.metrics[f"{name}_mixed"]
-        return math.nan if value is None else value
+        starts = [self.bench.points(spec)[0] for spec in self.specs(method)]
+        return Arm.of([common.number(point, f"{name}_mixed") for point in starts])
 
-    def path(self) -> list[torch.Tensor]:
-        """Return the logits of the validation images after each of the marked epochs, and at the end."""
-        (key,) = (step.key for step in self.keyed_phases() if isinstance(step.phase, Train))
-        states = [self.experiment.stages.load(key, mark) for mark in (*self.experiment.size.marks, None)]
-        return [self._logits(state) for state in states if state is not None]
+    def seconds(self, method: str) -> Arm:
+        """Return how long search and training took, whenever they were done."""
+        return Arm.of([self.bench.seconds(spec) for spec in self.specs(method)])
 
-    def dynamics(self) -> float:
+    def dynamics(self, method: str) -> Arm:
         """Return the mean squared difference to the dense network's logits, over images and marked epochs."""
-        pairs = zip(self.path(), self.experiment.path_of_dense, strict=True)
-        return statistics.fmean(float((ours - theirs).square().mean()) for ours, theirs in pairs)
+        pairs = zip(self.specs(method), self.specs("dense"), strict=True)
+        return Arm.of([float((self._path(ours) - self._path(dense)).square().mean()) for ours, dense in pairs])
 
     @torch.no_grad()
-    def _logits(self, state: State) -> torch.Tensor:
-        data = self.experiment.tensors
+    def _path(self, trial: TrialSpec) -> torch.Tensor:
+        """Return the logits of the validation images after each marked epoch and at the end, (epochs, images, 10)."""
+        data = tensors.load(trial.data)
         shape = {"shape": data.shape, "classes": data.classes, "mean": data.mean, "std": data.std}
-        net = state.into(models.build(self.trial.model, seed=0, **shape)).eval()
-        logits: torch.Tensor = net(data.validation.pixels(slice(self.experiment.size.examples)))
-        return logits
+        (key,) = (step.key for step in keyed_phases(trial, data.fingerprint) if isinstance(step.phase, Train))
+        images = data.validation.pixels(slice(self.size.examples))
+        path = []
+        for mark in (*self.size.marks, None):
+            state = self.bench.stages.load(key, mark)
+            if state is None:
+                raise SystemExit(
+                    f"{self.options.folder}: the weights after epoch {mark} are missing; delete the folder"
+                )
+            path.append(state.into(models.build(trial.model, seed=0, **shape)).eval()(images))
+        return torch.stack(path)
 
 
-def compared(experiments: Sequence[Experiment], value: Any, ours: str, theirs: str) -> Interval:
-    """Return the interval of the differences between two methods, seed by seed."""
-    return paired(*([value(e.found(method)) for e in experiments] for method in (ours, theirs)))
-
-
-def robust(found: Found) -> float:
-    return found.end.robust_accuracy
-
-
-def claims(experiments: Sequence[Experiment]) -> list[Claim]:
-    """Judge the claims."""
-    size = experiments[0].size
-    judged = []
+def claims(results: Results) -> Iterator[Claim]:
+    """Yield the claims C2.1 to C2.5."""
     for name, text in (("target_distance", "logits"), ("kernel_relative", "tangent kernels")):
         for other in ("magnitude", "random", "SNIP"):
-            found = compared(experiments, lambda f, name=name: f.distance(name), "AWT", other)
+            found = Difference(results.distance("AWT", name), results.distance(other, name))
             start = ", with which the search starts" if other == "magnitude" else ""
-            text_ = f"distance of {text} to the dense network, AWT less {other}{start}"
-            judged.append(Claim.judged("C2.1", text_, "below 0", found, at_most=0.0, digits=3))
+            what = f"distance of {text} to the dense network, AWT less {other}{start}"
+            yield _claim("C2.1", what, "below 0", found, scale=1, digits=3, less_than=0.0)
     for other in ("magnitude", "random", "SNIP"):
-        found = compared(experiments, Found.dynamics, "AWT", other)
-        text_ = f"distance to the dense network's logits over the training, AWT less {other}"
-        judged.append(Claim.judged("C2.2", text_, "below 0", found, at_most=0.0, digits=3))
+        found = Difference(results.dynamics("AWT"), results.dynamics(other))
+        what = f"distance to the dense network's logits over the training, AWT less {other}"
+        yield _claim("C2.2", what, "below 0", found, scale=1, digits=3, less_than=0.0)
+    size = results.size
     for sparsity in sorted({size.sparsity, *size.others}):
-        gaps = [robust(e.found("AWT", sparsity)) - robust(e.found("dense")) for e in experiments]
-        text_ = f"robust accuracy of AWT less that of the dense network, points, at {sparsity:.0%} sparsity"
-        judged.append(Claim.judged("C2.3", text_, "equal: not below -1", interval(gaps), at_least=-0.01, scale=100))
+        found = Difference(results.robust("AWT", sparsity), results.robust("dense"))
+        what = f"robust accuracy of AWT less that of the dense network, points, at {sparsity:.0%} sparsity"
+        yield _claim("C2.3", what, "equal: not below -1", found, at_least=-0.01)
     for ours, theirs in (
         ("AWT", "AWT mask, new weights"),
         ("AWT mask, new weights", "random"),
@@ -214,51 +213,57 @@ def claims(experiments: Sequence[Experiment]) -> list[Claim]:
         ("AWT", "magnitude, rescaled"),
         ("AWT, global", "SNIP"),
     ):
-        found = compared(experiments, robust, ours, theirs)
-        text_ = f"robust accuracy of {ours} less that of {theirs}, points"
-        judged.append(Claim.judged("C2.4", text_, "above 0", found, at_least=0.0, scale=100))
-    costs = [e.found("AWT").seconds() / (e.found("dense").seconds() + e.found("random").seconds()) for e in experiments]
-    text_ = "seconds of search and sparse training, over those of a dense and a sparse training"
-    judged.append(Claim.judged("C2.5", text_, "below 1", interval(costs), at_most=1.0, digits=2))
-    return judged
-
-
-def methods(experiments: Sequence[Experiment]) -> str:
-    """Write what was measured of each method."""
-    rows = []
-    for method in ("dense", *SEARCHED, *CONTROLS):
-        found = [e.found(method) for e in experiments]
-        rows.append(
-            (
-                method,
-                interval(f.distance("target_distance") for f in found).text(digits=3),
-                interval(f.distance("kernel_relative") for f in found).text(digits=3),
-                interval(f.dynamics() for f in found).text(digits=2),
-                interval(f.end.clean_accuracy for f in found).text(100),
-                interval(robust(f) for f in found).text(100),
-                interval(f.seconds() for f in found).text(),
-            )
+        found = Difference(results.robust(ours), results.robust(theirs))
+        yield _claim(
+            "C2.4", f"robust accuracy of {ours} less that of {theirs}, points", "above 0", found, more_than=0.0
         )
-    headings = ("", "logits", "kernel, relative", "logits over training", "clean %", "robust %", "seconds")
-    return common.markdown(headings, rows)
+    both = results.seconds("dense").values + results.seconds("random").values
+    costs = Mean(Arm.of(list(results.seconds("AWT").values / both)))
+    what = "seconds of search and sparse training, over those of a dense and a sparse training"
+    bound = Bound(costs, less_than=1.0)
+    yield Claim.about("C2.5", what, "below 1", costs.interval(), bound, scale=1, digits=2)
 
 
-def main() -> None:
-    """Run all trials and print the tables."""
-    parser = common.arguments(__doc__, "shi2022")
-    options = parser.parse_args()
-    size = TINY if options.tiny else FULL
-    data = common.data(size.data, options.data, limit=size.limit, validation=max(size.examples, 100))
-    folder = options.folder / ("tiny" if options.tiny else "full")
-    experiments = [Experiment(size, data, folder, seed) for seed in range(options.seeds)]
-    net = "-".join(map(str, size.hidden))
-    about = (
-        f"{size.data}, {size.limit} training images, LeNet-{net}, {size.epochs} epochs, search of {size.search_epochs} "
-        f"more, l_inf 0.1, PGD-20 on {size.examples} validation images, {options.seeds} seeds, 95 % intervals."
+def _claim(
+    id: str, text: str, paper: str, found: Difference, scale: float = 100, digits: int = 1, **bounds: float
+) -> Claim:
+    return Claim.about(id, text, paper, found.interval(), Bound(found, **bounds), scale=scale, digits=digits)
+
+
+def methods(results: Results) -> str:
+    """Write what was measured of each method."""
+    columns: tuple[tuple[str, Callable[[str], Arm], float, int], ...] = (
+        ("logits", lambda method: results.distance(method, "target_distance"), 1, 3),
+        ("kernel, relative", lambda method: results.distance(method, "kernel_relative"), 1, 3),
+        ("logits over training", results.dynamics, 1, 2),
+        ("clean %", lambda method: results.accuracy(method, "clean_accuracy"), 100, 1),
+        ("robust %", results.robust, 100, 1),
+        ("seconds", results.seconds, 1, 1),
     )
-    at = f"At {size.sparsity:.0%} sparsity; distances to the dense network before training, and of logits over it:"
-    common.tell(f"{about}\n\n{common.table(claims(experiments))}\n{at}\n\n{methods(experiments)}", options.output)
+    rows = [
+        (method, *(Mean(arm(method)).interval().text(scale, digits) for _, arm, scale, digits in columns))
+        for method in ("dense", *SEARCHED, *CONTROLS)
+    ]
+    return common.markdown(("", *(heading for heading, *_ in columns)), rows)
+
+
+def report(options: Namespace, bench: Bench) -> Iterator[str]:
+    size, results = size_of(options), Results(options, bench)
+    yield (
+        f"{size.data}, {size.limit} training images, LeNet-{'-'.join(map(str, size.hidden))}, {size.epochs} epochs, "
+        f"search of {size.search_epochs} more, l_inf 0.1, PGD-20 on {size.examples} validation images, "
+        f"{options.seeds} seeds. {common.READING}\n"
+    )
+    yield common.table(claims(results))
+    yield f"At {size.sparsity:.0%} sparsity; distances to the dense network before training, and of logits over it:\n"
+    yield methods(results)
+
+
+def parsed(given: Sequence[str] | None = None) -> Namespace:
+    options = common.arguments(__doc__, "shi2022").parse_args(given)
+    options.folder /= "tiny" if options.tiny else "full"
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    common.run(parsed(), trials, report)

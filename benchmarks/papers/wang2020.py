@@ -5,23 +5,21 @@ know only the abstract of the paper. Against robust overfitting, every training 
 held-back training images. The network has no batch norm, so network slimming is not compared.
 
     python benchmarks/papers/wang2020.py --data DATA --output build/papers/wang2020.md
+    python benchmarks/papers/wang2020.py --tiny     # digits, in seconds; its numbers mean nothing
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import common
-from common import Claim, Interval, interval, paired
+from common import Arm, Bench, Claim, TrialSpec
 
-from trainables.recipes.trial import TrialSpec
-from trainables.store.records import Point
+from search.results.verdicts import Bound, Difference, Mean
 
 MODES = ("continued", "rewound", "random")
 LARGE: dict[str, dict[str, Any]] = {
@@ -61,13 +59,12 @@ FULL = Size("mnist", 6000, (100, 50), 12, 6, held=500, examples=1000, sparsities
 TINY = Size("digits", 300, (24, 16), 2, 1, held=30, examples=100, sparsities=(0.5, 0.9), sources=("global", "filter"))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Experiment:
-    """All trials of one seed; each is run once, however often it is asked for."""
+    """All trials of one seed."""
 
     size: Size
     data: Mapping[str, Any]
-    folder: Path
     seed: int
 
     def trial(self, **recipe: Any) -> TrialSpec:
@@ -93,142 +90,150 @@ class Experiment:
             }
         )
 
-    def small(self, sparsity: float, source: str = "global", mode: str = "continued", natural: bool = False) -> Point:
+    def small(
+        self, sparsity: float, source: str = "global", mode: str = "continued", natural: bool = False
+    ) -> TrialSpec:
         """Return the small network of a source and a way to inherit; of sparsity 0, the dense one, trained as long."""
         if not sparsity:
-            return self._last(sparsity=0.0, epochs=self.size.epochs + self.size.retrain_epochs)
-        return self._last(sparsity=sparsity, small=source, weights=mode, natural_first=natural, large="none")
+            return self.trial(sparsity=0.0, epochs=self.size.epochs + self.size.retrain_epochs)
+        return self.trial(sparsity=sparsity, small=source, weights=mode, natural_first=natural, large="none")
 
-    def large(self, name: str) -> Point:
+    def large(self, name: str) -> TrialSpec:
         """Return a large network by its name in the table."""
         if name == "scratch, equal compute, narrow":
-            return self._last(sparsity=self.size.sparsity, small="narrow", large="equal_compute")
-        return self._last(sparsity=self.size.sparsity, **LARGE[name])
+            return self.trial(sparsity=self.size.sparsity, small="narrow", large="equal_compute")
+        return self.trial(sparsity=self.size.sparsity, **LARGE[name])
 
-    @cache  # noqa: B019 (an experiment lives as long as the script)
-    def _last(self, **recipe: Any) -> Point:
-        return common.points(self.trial(**recipe), self.folder)[-1]
-
-
-def robust(point: Point) -> float:
-    return point.robust_accuracy
-
-
-def metric(name: str) -> Callable[[Point], float]:
-    """Return what reads a metric; one that is not finite counts as infinite."""
-
-    def value(point: Point) -> float:
-        found = point.metrics[name]
-        return math.inf if found is None else found
-
-    return value
+    def rows(self) -> dict[str, TrialSpec]:
+        """Return all networks by their names in the table."""
+        size = self.size
+        rows = {curve(sparsity): self.small(sparsity) for sparsity in (0.0, *size.sparsities)}
+        for source in size.sources:
+            rows |= {f"{source}, {mode}": self.small(size.sparsity, source, mode) for mode in MODES}
+        rows["global, natural first"] = self.small(size.sparsity, natural=True)
+        return rows | {name: self.large(name) for name in (*LARGE, *SCRATCH.values())}
 
 
-def less(
-    experiments: Sequence[Experiment],
-    ours: Callable[[Experiment], Point],
-    theirs: Callable[[Experiment], Point],
-    value: Callable[[Point], float] = robust,
-) -> Interval:
-    """Return the interval of the differences, seed by seed; without ends where one of them is not finite."""
-    pairs = [(value(ours(e)), value(theirs(e))) for e in experiments]
-    if not all(math.isfinite(number) for pair in pairs for number in pair):
-        return Interval(math.nan, None, None, len(pairs))
-    return paired(*zip(*pairs, strict=True))
+def curve(sparsity: float) -> str:
+    """Return the name of a network of the curve over sparsity."""
+    return f"pruned to {sparsity:.0%}" if sparsity else "dense"
 
 
-def claims(experiments: Sequence[Experiment]) -> list[Claim]:
-    """Judge the claims."""
-    size = experiments[0].size
+def experiments(options: Namespace) -> list[Experiment]:
+    size = size_of(options)
+    data = common.data(size.data, options.data, limit=size.limit, validation=max(size.examples, 100))
+    return [Experiment(size, data, seed) for seed in range(options.seeds)]
+
+
+def size_of(options: Namespace) -> Size:
+    return TINY if options.tiny else FULL
+
+
+def trials(options: Namespace) -> Iterator[TrialSpec]:
+    """Yield all trials, all of a seed before the next one."""
+    for experiment in experiments(options):
+        yield from experiment.rows().values()
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured."""
+
+    options: Namespace
+    bench: Bench
+
+    def arm(self, name: str, value: str = "robust_accuracy") -> Arm:
+        """Return a number of a row of the table."""
+        specs = [experiment.rows()[name] for experiment in experiments(self.options)]
+        points = [self.bench.points(spec)[-1] for spec in specs]
+        return common.arm(points, value, common.chance(specs[0]))
+
+    def less(self, ours: str, theirs: str, value: str = "robust_accuracy") -> Difference:
+        return Difference(self.arm(ours, value), self.arm(theirs, value))
+
+
+ABOVE, BELOW = {"more_than": 0.0}, {"less_than": 0.0}
+
+
+def claims(results: Results) -> Iterator[Claim]:
+    """Yield the claims C1.1 to C1.5."""
+    size = size_of(results.options)
     least, most, usual = size.sparsities[0], size.sparsities[-1], size.sparsity
-    judged = []
     for sparsity in [s for s in size.sparsities if s <= usual]:
-        found = less(experiments, lambda e, s=sparsity: e.small(s), lambda e: e.small(0.0))
+        found = results.less(curve(sparsity), "dense")
         text = f"robust accuracy at {sparsity:.0%} sparsity less that of the dense network, points"
-        judged.append(Claim.judged("C1.1", text, "not hurt: not below -1", found, at_least=-0.01, scale=100))
-    found = less(experiments, lambda e: e.small(most), lambda e: e.small(least))
-    text = f"and at {most:.0%} less that at {least:.0%}"
-    judged.append(Claim.judged("C1.1", text, "below 0", found, at_most=0.0, scale=100))
-    for name, bounds, said in (("sigma", {"at_most": 0.0}, "below 0"), ("condition", {"at_least": 0.0}, "above 0")):
+        yield _claim("C1.1", text, "not hurt: not below -1", found, at_least=-0.01)
+    found = results.less(curve(most), curve(least))
+    yield _claim("C1.1", f"and at {most:.0%} less that at {least:.0%}", "below 0", found, **BELOW)
+    for name, bounds, said in (("sigma", BELOW, "below 0"), ("condition", ABOVE, "above 0")):
         for sparsity in (least, usual):
-            found = less(experiments, lambda e, s=sparsity: e.small(s), lambda e: e.small(0.0), metric(name))
             what = "product of the layers' spectral norms" if name == "sigma" else "mean condition number"
             text = f"{what}, log10, at {sparsity:.0%} sparsity less that of the dense network"
-            judged.append(Claim.judged("C1.2", text, said, found, **bounds, digits=2))
+            found = results.less(curve(sparsity), "dense", name)
+            yield _claim("C1.2", text, said, found, scale=1, digits=2, **bounds)
     for source in size.sources:
         for ours, theirs in pairwise(MODES):
-            found = less(
-                experiments,
-                lambda e, s=source, mode=ours: e.small(usual, s, mode),
-                lambda e, s=source, mode=theirs: e.small(usual, s, mode),
-            )
             text = f"{source}, {usual:.0%}: robust accuracy of {ours} weights less that of {theirs}, points"
             paper = "above 0" if ours == "continued" else "above 0 (Li et al. 2020: 0.47)"
-            judged.append(Claim.judged("C1.3", text, paper, found, at_least=0.0, scale=100))
-    found = less(experiments, lambda e: e.small(usual), lambda e: e.small(usual, natural=True))
+            yield _claim("C1.3", text, paper, results.less(f"{source}, {ours}", f"{source}, {theirs}"), **ABOVE)
     text = f"{usual:.0%}: adversarial training before and after pruning less after it alone, points"
-    judged.append(Claim.judged("C1.4", text, "above 0", found, at_least=0.0, scale=100))
+    yield _claim("C1.4", text, "above 0", results.less(curve(usual), "global, natural first"), **ABOVE)
     for name in [name for name in LARGE if name.startswith("IWI")]:
-        kind = name.split(", ")[1]
-        for baseline in ("scratch, equal epochs", SCRATCH[kind]):
-            found = less(experiments, lambda e, n=name: e.large(n), lambda e, b=baseline: e.large(b))
+        for baseline in ("scratch, equal epochs", SCRATCH[name.split(", ")[1]]):
             text = f"robust accuracy of {name} less that of {', '.join(baseline.split(', ')[:2])}, points"
-            judged.append(Claim.judged("C1.5", text, "above 0", found, at_least=0.0, scale=100))
+            yield _claim("C1.5", text, "above 0", results.less(name, baseline), **ABOVE)
     inherited, scratch = "IWI, pruned, rest zero", "scratch, equal epochs"
-    found = less(experiments, lambda e: e.large(inherited), lambda e: e.large(scratch), metric("hoyer"))
     text = f"Hoyer's sparsity of the weights of {inherited} less that of {scratch}"
-    judged.append(Claim.judged("C1.5", text, "above 0", found, at_least=0.0, digits=3))
-    return judged
+    yield _claim("C1.5", text, "above 0", results.less(inherited, scratch, "hoyer"), scale=1, digits=3, **ABOVE)
 
 
-def row(name: str, found: Sequence[Point]) -> tuple[str, ...]:
-    """Write what was measured of a network."""
-
-    def text(metric_name: str, digits: int) -> str:
-        values = [metric(metric_name)(point) for point in found]
-        return interval(values).text(digits=digits) if all(map(math.isfinite, values)) else "not finite"
-
-    return (
-        name,
-        interval(point.sparsity for point in found).text(100),
-        interval(point.clean_accuracy for point in found).text(100),
-        interval(map(robust, found)).text(100),
-        text("hoyer", 3),
-        text("sigma", 2),
-        text("condition", 2),
-    )
+def _claim(
+    id: str, text: str, paper: str, found: Difference, scale: float = 100, digits: int = 1, **bounds: float
+) -> Claim:
+    return Claim.about(id, text, paper, found.interval(), Bound(found, **bounds), scale=scale, digits=digits)
 
 
-def networks(experiments: Sequence[Experiment]) -> str:
+SHOWN = (
+    ("sparsity", 100, 1),
+    ("clean_accuracy", 100, 1),
+    ("robust_accuracy", 100, 1),
+    ("hoyer", 1, 3),
+    ("sigma", 1, 2),
+    ("condition", 1, 2),
+)
+
+
+def networks(results: Results) -> str:
     """Write what was measured of each network, and where the curve over sparsity is highest."""
-    size = experiments[0].size
-    curve = (0.0, *size.sparsities)
-    rows = [row(f"pruned to {s:.0%}" if s else "dense", [e.small(s) for e in experiments]) for s in curve]
-    for source in size.sources:
-        for mode in MODES:
-            rows.append(row(f"{source}, {mode}", [e.small(size.sparsity, source, mode) for e in experiments]))
-    rows += [row(name, [e.large(name) for e in experiments]) for name in LARGE]
-    best = [max(curve, key=lambda s, e=e: robust(e.small(s))) for e in experiments]
+    rows = [
+        (name, *(Mean(results.arm(name, value)).interval().text(scale, digits) for value, scale, digits in SHOWN))
+        for name in experiments(results.options)[0].rows()
+    ]
+    sparsities = (0.0, *size_of(results.options).sparsities)
+    by_seed = zip(*(results.arm(curve(sparsity)).values for sparsity in sparsities), strict=True)
+    best = [max(zip(values, sparsities, strict=True))[1] for values in by_seed]
     headings = ("", "sparsity %", "clean %", "robust %", "Hoyer", "log10 sigma", "log10 condition")
-    highest = ", ".join(f"{s:.0%}" for s in best)
+    highest = ", ".join(f"{sparsity:.0%}" for sparsity in best)
     return f"{common.markdown(headings, rows)}\nHighest robust accuracy, by seed, at a sparsity of {highest}.\n"
 
 
-def main() -> None:
-    """Run all trials and print the tables."""
-    options = common.arguments(__doc__, "wang2020").parse_args()
-    size = TINY if options.tiny else FULL
-    data = common.data(size.data, options.data, limit=size.limit, validation=max(size.examples, 100))
-    folder = options.folder / ("tiny" if options.tiny else "full")
-    experiments = [Experiment(size, data, folder, seed) for seed in range(options.seeds)]
-    net = "-".join(map(str, size.hidden))
-    about = (
-        f"{size.data}, {size.limit} training images of which {size.held} choose the epoch, LeNet-{net}, "
-        f"{size.epochs} epochs, {size.retrain_epochs} after a pruning, l_inf 0.1, PGD-20 on {size.examples} validation "
-        f"images, {options.seeds} seeds, 95 % intervals. Networks are inherited from at {size.sparsity:.0%} sparsity."
+def report(options: Namespace, bench: Bench) -> Iterator[str]:
+    size, results = size_of(options), Results(options, bench)
+    yield (
+        f"{size.data}, {size.limit} training images of which {size.held} choose the epoch, "
+        f"LeNet-{'-'.join(map(str, size.hidden))}, {size.epochs} epochs, {size.retrain_epochs} after a pruning, l_inf "
+        f"0.1, PGD-20 on {size.examples} validation images, {options.seeds} seeds. Networks are inherited from at "
+        f"{size.sparsity:.0%} sparsity. {common.READING}\n"
     )
-    common.tell(f"{about}\n\n{common.table(claims(experiments))}\n{networks(experiments)}", options.output)
+    yield common.table(claims(results))
+    yield networks(results)
+
+
+def parsed(given: Sequence[str] | None = None) -> Namespace:
+    options = common.arguments(__doc__, "wang2020").parse_args(given)
+    options.folder /= "tiny" if options.tiny else "full"
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    common.run(parsed(), trials, report)

@@ -26,8 +26,6 @@ from scipy import stats
 Verdict = Literal["holds", "does not", "cannot tell", "not tested"]
 ERROR = 0.025
 """Of a false verdict, on either side."""
-COLLAPSED = 2.0
-"""A network with at most so many times the accuracy of chance on clean images has learned nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,14 @@ class Interval:
     def size(self) -> str:
         """Write what was measured: `3 seeds`, or `3 x 1000` where they share images."""
         return f"{self.seeds}" if self.examples is None else f"{self.seeds} x {self.examples}"
+
+
+def collapsed(clean: float, chance: float) -> bool:
+    """Return whether an accuracy on clean images is that of a network which has learned nothing.
+
+    That is at most twice that of predicting one class for all, and with few classes half of the way from there to 1.
+    """
+    return clean <= min(2 * chance, (1 + chance) / 2)
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Arm:
         given = np.asarray(values, dtype=np.float64)
         if outcomes is not None and not np.allclose(np.asarray(outcomes).mean(axis=1), given, atol=1e-9):
             raise ValueError("the outcomes of the examples have other means than the accuracies")
-        failed = chance is not None and any(value <= COLLAPSED * chance for value in clean)
+        failed = chance is not None and any(collapsed(value, chance) for value in clean)
         return cls(given, examples, outcomes, chance, failed)
 
 
@@ -199,15 +205,15 @@ def _of_seeds(values: np.ndarray, images: float, among: int) -> Interval:
     seeds, mean = len(values), float(np.mean(values))
     if seeds < 2 or not np.isfinite(values).all():
         return Interval(mean, None, None, seeds)
-    students, normal = _quantiles(among, seeds)
+    students, normal = quantiles(among, seeds)
     over_seeds = students * float(np.std(values, ddof=1)) / math.sqrt(seeds)
     reach = math.hypot(over_seeds, normal * math.sqrt(images))
     return Interval(mean, mean - reach, mean + reach, seeds) if reach > 0 else Interval(mean, None, None, seeds)
 
 
 @cache
-def _quantiles(among: int, seeds: int) -> tuple[float, float]:
-    """Return those of Student's t over seeds, and of the normal distribution."""
+def quantiles(among: int, seeds: int) -> tuple[float, float]:
+    """Return those of Student's t over two seeds or more, and of the normal distribution, of one of `among` intervals."""
     share = ERROR / among
     return float(stats.t.ppf(1 - share, seeds - 1)), float(stats.norm.ppf(1 - share))
 

@@ -1,82 +1,159 @@
 from __future__ import annotations
 
+import importlib
 import os
+import re
+import shlex
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+
+from search.results.verdicts import Bound, Mean, Statement
+from tests.pages import PAGES_FOR_READERS, ROOT
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "papers"))
 
 import common
-from common import Claim, Interval, interval, paired, together, verdict
+from common import Bench, Claim, TrialSpec
 
-from trainables.recipes.trial import TrialSpec
-
-
-def test_interval_is_students() -> None:
-    found = interval([1.0, 2.0, 3.0])
-    assert found.mean == 2
-    # t of two degrees of freedom at 97.5 % is 4.3027; the standard error is 1 / sqrt(3).
-    assert (found.low, found.high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
-    assert interval([5.0]) == Interval(5.0, None, None, 1)
-    assert paired([3.0, 4.0], [1.0, 2.0]) == Interval(2.0, 2.0, 2.0, 2)
-    assert interval([float("nan"), 1.0, 2.0, 3.0]) == found
-    assert interval([float("nan")]).text() == "unknown"
-    with pytest.raises(ValueError, match="no value"):
-        interval([])
+PAPERS = ROOT / "benchmarks" / "papers"
+SCRIPTS = sorted(path.stem for path in PAPERS.glob("*.py") if path.stem != "common")
+TRIAL: dict[str, Any] = {
+    "data": {"kind": "digits", "limit": 100, "validation": 50},
+    "model": {"kind": "lenet300", "hidden": [8]},
+    "recipe": {"kind": "three_stage", "epochs": 1, "finetune_epochs": 0, "train": {"loss": "natural"}},
+    "protocol": {"eps": 0.1, "attack": "fgsm", "metrics": [{"kind": "attacked", "name": "weak"}, "weights"]},
+}
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "said"), [(2, 3, "holds"), (0, 3, "cannot tell"), (-1, 0, "does not"), (None, None, "cannot tell")]
-)
-def test_a_claim_is_judged_by_the_whole_interval(low: float | None, high: float | None, said: str) -> None:
-    found = Interval(1.0, low, high, 3)
-    assert verdict(found, at_least=1) == said
-    mirrored = Interval(-1.0, None if high is None else -high, None if low is None else -low, 3)
-    assert verdict(mirrored, at_most=-1) == said
-
-
-def test_a_claim_of_parts_holds_only_if_all_do() -> None:
-    assert together(["holds", "holds"]) == "holds"
-    assert together(["holds", "cannot tell"]) == "cannot tell"
-    assert together(["cannot tell", "does not"]) == "does not"
-    assert together([]) == "not tested"
+def script(name: str) -> ModuleType:
+    return importlib.import_module(name)
 
 
 def test_claims_are_a_markdown_table() -> None:
-    claim = Claim.judged("C1", "rises", "+8", Interval(0.1, 0.09, 0.11, 3), at_least=0.08, scale=100)
-    assert common.table([claim]).splitlines()[-1] == "| C1 | rises | +8 | 10.0 [9.0, 11.0] | holds |"
+    arm = common.Arm.of([0.1, 0.11, 0.105])
+    claim = Claim.about("C1", "rises", "+8", Mean(arm).interval(), Bound(Mean(arm), at_least=0.08))
+    assert common.table([claim, Claim("C2", "falls", "-1")]).splitlines()[2:] == [
+        "| C1 | rises | +8 | 10.5 [9.3, 11.7] | 3 | holds |",
+        "| C2 | falls | -1 |  |  | not tested |",
+    ]
 
 
 @pytest.mark.slow
-def test_points_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = TrialSpec.model_validate(
-        {
-            "data": {"kind": "digits", "limit": 100, "validation": 50},
-            "model": {"kind": "lenet300", "hidden": [8]},
-            "recipe": {"kind": "three_stage", "epochs": 1, "finetune_epochs": 0, "train": {"loss": "natural"}},
-            "protocol": {"eps": 0.1, "attack": "fgsm"},
-        }
-    )
-    first = common.points(trial, tmp_path)
+def test_points_are_measured_once_and_become_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = TrialSpec.model_validate(TRIAL)
+    first = Bench(tmp_path).points(trial)
     assert [point.stands_for for point in first] == [{"sparsity": 0.0}, {}]
     monkeypatch.setattr("trainables.worker.run.train", lambda *_: pytest.fail("trained again"))
-    assert common.points(trial, tmp_path) == first
+    bench = Bench(tmp_path)
+    assert bench.points(trial) == first
+    assert bench.seconds(trial) > 0
+    robust = common.arm([first[0]] * 2, "robust_accuracy", common.chance(trial))
+    assert robust.outcomes is not None
+    assert robust.outcomes.shape == (2, 50)
+    assert robust.outcomes.mean(axis=1) == pytest.approx(np.array([first[0].robust_accuracy] * 2))
+    assert robust.collapsed == (first[0].clean_accuracy <= 2 * common.chance(trial))
+    weak = common.arm([first[0]], "weak_accuracy", 0.1)
+    assert (weak.examples, weak.outcomes, weak.values.tolist()) == (50, None, [first[0].metrics["weak_accuracy"]])
+    assert common.arm([first[0]], "hoyer", 0.1).examples is None
+    assert common.chance(trial) == pytest.approx(0.1, abs=0.02)
 
 
-SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks" / "papers").glob("*[0-9].py"))
+def test_what_a_dry_run_says_counts_shared_phases_once() -> None:
+    trials = [TrialSpec.model_validate({**TRIAL, "recipe": {**TRIAL["recipe"], "sparsity": s}}) for s in (0.5, 0.9)]
+    assert common.plan(trials) == "2 trials, 1 epochs of training"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_every_script_runs_on_digits_and_ends_with_its_claims(script: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(script), "--tiny", "--seeds", "1", "--folder", str(tmp_path / "stages")]
-    command += ["--output", str(tmp_path / "table.md")]
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_runs_on_digits_and_ends_with_its_claims(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And all that its tables and claims ask for is what a dry run counts."""
+    module = script(name)
+    few = ["--methods", "three_stage", "hydra", "magnitude, as hydra", "mad"] if name == "strong_pruners" else []
+    options = module.parsed(["--tiny", "--seeds", "1", "--folder", str(tmp_path), *few])
+    bench = Bench(options.folder, options.device)
+    for trial in module.trials(options):
+        bench.points(trial)
+    monkeypatch.setattr(Bench, "_run", lambda *_: pytest.fail("not among the trials"))
+    text = "\n".join(module.report(options, bench))
+    assert "| claim | paper | ours | n | verdict |" in text
+    assert "| holds |" not in text  # Of one seed nothing does.
+
+
+@pytest.mark.slow
+def test_a_script_is_a_command(tmp_path: Path) -> None:
+    command = [sys.executable, str(PAPERS / "rakin2019.py"), "--tiny", "--dry-run", "--output", "plan.txt"]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr[-2000:]
-    table = (tmp_path / "table.md").read_text()
-    assert table.strip() in done.stdout
-    assert "| claim | paper | ours | verdict |" in table
+    assert done.stdout == (tmp_path / "plan.txt").read_text() == "15 trials, 60 epochs of training\n"
+
+
+WRITTEN = [
+    *((name, PAPERS.joinpath(f"{name}.py").read_text(encoding="utf-8")) for name in SCRIPTS),
+    *((path.name, path.read_text(encoding="utf-8")) for path in PAGES_FOR_READERS),
+]
+COMMANDS = [
+    (place, re.sub(r"\s+#.*", "", re.sub(r"\\+\n", " ", found)))
+    for place, text in WRITTEN
+    for found in re.findall(r"python (benchmarks/papers/\w+\.py(?:[^`\n\\]|\\+\n)*)", text)
+]
+
+
+def test_commands_are_found() -> None:
+    assert len(COMMANDS) > 20
+    assert {place for place, _ in COMMANDS} >= {*SCRIPTS, "README.md"}
+
+
+@pytest.mark.parametrize(("place", "command"), COMMANDS)
+def test_every_command_that_is_written_down_describes_trials(place: str, command: str) -> None:
+    path, *given = shlex.split(command)
+    assert (ROOT / path).is_file(), f"{place}: {path}"
+    module = script(Path(path).stem)
+    assert list(islice(module.trials(module.parsed(given)), 5)), f"{place}: {command}"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_same_options_are_everywhere(name: str) -> None:
+    options = script(name).parsed(["--device", "cuda", "--seeds", "7", "--dry-run"])
+    assert (options.device, options.seeds, options.dry_run) == ("cuda", 7, True)
+    assert sum(1 for _ in script(name).trials(options)) % 7 == 0
+
+
+def test_images_of_cifar_are_cropped_whatever_the_network() -> None:
+    options = script("rakin2019").parsed(["--net", "vgg16", "--set-of", "cifar10", "--finetune-epochs", "0"])
+    train = next(iter(script("rakin2019").trials(options))).recipe.train
+    assert (train.crop, train.flip, train.batch) == (4, True, 128)
+
+
+@pytest.mark.parametrize(("rival", "baseline"), [("hydra", "magnitude, as hydra"), ("radmm", "magnitude, as radmm")])
+def test_a_baseline_differs_in_one_thing(rival: str, baseline: str) -> None:
+    pruners = script("strong_pruners")
+    options = pruners.parsed([])
+    ours, theirs = (pruners.trial(method, 0.9, 0, options).recipe for method in (rival, baseline))
+    first, last = (next(iter(recipe.phases())) for recipe in (ours, theirs))
+    assert first == last  # The dense training, to the same stage.
+    rates = [
+        [phase.training.optimiser.lr for phase in recipe.phases() if phase.kind == "train"][-1]
+        for recipe in (ours, theirs)
+    ]
+    assert rates[0] == rates[1]
+    assert theirs.prune.scope == "layerwise"
+    total = sum(getattr(phase, "length", 0) for phase in ours.phases())
+    assert sum(getattr(phase, "length", 0) for phase in theirs.phases()) == total == options.epochs
+
+
+def test_statements_of_claims_are_of_the_module() -> None:
+    """A script gives no verdict by itself."""
+    assert isinstance(Claim("", "", "").statement, Statement)
+    for name in SCRIPTS:
+        text = (PAPERS / f"{name}.py").read_text(encoding="utf-8")
+        assert not re.search(r"\"(holds|does not|cannot tell)\"", text), name

@@ -36,4 +36,7 @@ def test_a_table_has_a_line_for_each_method() -> None:
     lines = list(standings.lines("title", runs, 1.0, "all_points"))
     other = next(line for line in lines if line.split()[:1] == ["other"])
     assert "300" in other
-    assert f"{300 / 102:.1f} (" in other
+    assert f"{300 / 102:.1f} (5 runs)" in other, "the median of five has no interval of 95 %"
+    runs += [run("ours", 5, 105), run("other", 5, 300)]
+    other = next(line for line in standings.lines("title", runs, 1.0, "all_points") if line.split()[:1] == ["other"])
+    assert "300 (300..300)" in other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def _differences(axes: Axes, comparison: Comparison) -> None:
     first, grid = comparison.attained[0], np.array([depth(sparsity) for sparsity in comparison.steps.grid])
     axes.axhline(0, color=SOFT, linewidth=0.9)
     for at, group in enumerate(comparison.attained[1:], start=1):
-        difference = Attained(group.label, group.value - first.value, group.draws - first.draws)
+        difference = replace(group, value=group.value - first.value, draws=group.draws - first.draws)
         colour = _COLOURS[at % len(_COLOURS)]
         _steps(axes, grid, difference.value, color=colour, linewidth=1.4, linestyle=_LINES[at % len(_LINES)], zorder=4)
         _band(axes, grid, *_quantiles(difference), colour)

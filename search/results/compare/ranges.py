@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from search.results.compare.resamples import Interval, Resamples, interval
 from search.results.compare.runs import Run
+from search.results.verdicts import quantiles
 
 BOUNDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0)
 """The ranges of sparsity that are reported."""
@@ -22,9 +23,9 @@ _DENSEST = 1e-6
 class Range:
     """Which of two searches attains more robust accuracy from the sparsity `low` to `high`, as far as both reach.
 
-    Accuracies are means over the range, by the logarithm of the density. `ahead` is the one whose advantage excludes 0,
-    or the only one that reaches the range: `difference` (first minus second) is then None. It is None where the two
-    cannot be told apart.
+    Accuracies are means over the range, by the logarithm of the density. `ahead` is the one whose advantage can be told
+    from 0, or the only one that reaches the range: `difference` (first minus second) is then None. It is None where the
+    two cannot be told apart.
     """
 
     low: float
@@ -69,38 +70,65 @@ class Steps:
 class Attained:
     """What a group attains in each cell of the grid, the mean over its runs: NaN where one has no point that sparse.
 
-    Shapes: `value` (cells,), `draws` (cells, draws).
+    Shapes: `value` (cells,), `draws` (cells, draws). `samples` are the numbers of runs, and of seeds of their networks,
+    that are drawn: those above 1.
     """
 
     label: str
     value: np.ndarray
     draws: np.ndarray
+    samples: frozenset[int]
 
 
 def attained(steps: Steps, label: str, runs: Sequence[int]) -> Attained:
     """Return what the runs of a group attain together."""
     values = np.stack([steps.attained(at) for at in runs])
     draws = np.stack([steps.resampled(at) for at in runs])
-    return Attained(label, values.mean(axis=0), steps.resamples.mean_of_repeats(draws, label))
+    seeds = {len(network.verdicts) for at in runs for network in steps.runs[at].networks}
+    samples = frozenset({len(runs), *seeds} - {1})
+    return Attained(label, values.mean(axis=0), steps.resamples.mean_of_repeats(draws, label), samples)
 
 
 def ranges(steps: Steps, one: Attained, other: Attained) -> list[Range]:
-    """Compare two groups in each range of sparsity that one of them reaches."""
-    found = (_range(steps, one, other, low, high) for low, high in pairwise(BOUNDS))
-    return [each for each in found if each is not None]
+    """Compare two groups in each range of sparsity that one of them reaches.
+
+    Who is ahead is told with a correction for the number of ranges (Bonferroni), and by Student's t for the fewest runs
+    or seeds, of which the bootstrap alone makes too little.
+    """
+    found = [each for low, high in pairwise(BOUNDS) if (each := _range(steps, one, other, low, high)) is not None]
+    told = sum(spread is not None for _, spread in found)
+    return [
+        each if spread is None else replace(each, ahead=_ahead(each, spread, one, other, told))
+        for each, spread in found
+    ]
 
 
-def _range(steps: Steps, one: Attained, other: Attained, low: float, high: float) -> Range | None:
+def _ahead(found: Range, spread: float, one: Attained, other: Attained, among: int) -> str | None:
+    """Return which of two groups attains more, given the standard deviation of the resampled differences."""
+    assert found.difference is not None
+    fewest = min(one.samples | other.samples, default=None)
+    if fewest is None:
+        reach = quantiles(among, 2)[1] * spread
+    else:
+        reach = quantiles(among, fewest)[0] * spread * math.sqrt(fewest / (fewest - 1))
+    if abs(found.difference.value) <= reach:
+        return None
+    return (one if found.difference.value > 0 else other).label
+
+
+def _range(steps: Steps, one: Attained, other: Attained, low: float, high: float) -> tuple[Range, float | None] | None:
+    """Return a range, where both reach it with the standard deviation of the difference."""
     inside = (steps.grid[:-1] >= low) & (steps.grid[1:] <= high)
     mine, theirs = (inside & ~np.isnan(each.value) for each in (one, other))
     both = mine & theirs
     if not both.any():
-        return _alone(steps, one, other, mine, theirs)
+        alone = _alone(steps, one, other, mine, theirs)
+        return (alone, None) if alone else None
     shares = steps.widths[both] / steps.widths[both].sum()
     means = [float(shares @ each.value[both]) for each in (one, other)]
-    difference = interval(means[0] - means[1], shares @ (one.draws[both] - other.draws[both]))
-    ahead = None if not difference.excludes_zero else (one if difference.value > 0 else other).label
-    return Range(*_ends(steps, both), means[0], means[1], difference, ahead)
+    draws = shares @ (one.draws[both] - other.draws[both])
+    difference = interval(means[0] - means[1], draws)
+    return Range(*_ends(steps, both), means[0], means[1], difference, None), float(draws.std(ddof=1))
 
 
 def _alone(steps: Steps, one: Attained, other: Attained, mine: np.ndarray, theirs: np.ndarray) -> Range | None:

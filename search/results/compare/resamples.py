@@ -24,11 +24,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether 0 lies outside of the interval."""
-        return self.low > 0 or self.high < 0
-
 
 def interval(value: float, draws: np.ndarray) -> Interval:
     """Return a value with the central 95 % of its resamples, in which the value itself always lies."""

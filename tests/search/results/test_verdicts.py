@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.results.verdicts import Arm, Bound, Difference, Every, Interval, Mean, Some, Statement, Untested
+from search.results.verdicts import Arm, Bound, Difference, Every, Interval, Mean, Some, Statement, Untested, collapsed
 
 RUNS = 500
 TOLERATED = 0.025 + 3 * math.sqrt(0.025 * 0.975 / RUNS)
@@ -201,6 +201,13 @@ def test_networks_at_chance_and_collapsed_ones_allow_no_verdict() -> None:
     assert Bound(Difference(low, high), more_than=0.0).judged().verdict == "does not"
     assert Bound(Difference(failed, high), more_than=0.0).judged().text() == "cannot tell: a training collapsed"
     assert Bound(Mean(low), at_most=0.12).judged().verdict == "holds"
+
+
+@pytest.mark.parametrize(
+    ("clean", "chance", "said"), [(0.19, 0.1, True), (0.21, 0.1, False), (0.7, 0.5, True), (0.99, 0.5, False)]
+)
+def test_a_network_has_collapsed_that_is_near_chance(clean: float, chance: float, said: bool) -> None:
+    assert collapsed(clean, chance) is said
 
 
 def test_a_relative_change_is_a_share_of_theirs() -> None:

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from search.results.compare.comparison import compare
 from search.results.compare.groups import Group
-from search.results.compare.ranges import depth
+from search.results.compare.ranges import Steps, attained, depth, ranges
+from search.results.compare.resamples import Resamples
+from search.results.compare.runs import Network, Run
 from tests.search.results.compare.made import made, standing
+
+RUNS = 200
 
 
 def test_a_range_has_the_mean_of_what_each_front_attains_in_it(tmp_path: Path) -> None:
@@ -61,3 +66,29 @@ def test_beyond_the_sparsest_point_of_one_only_the_other_is_ahead(tmp_path: Path
         0.95: (None, 0.3, "other"),
     }
     assert pair.ranges[0].high == pytest.approx(0.45, abs=1e-4)
+
+
+def test_of_equal_searches_with_few_repeats_few_are_ahead_anywhere() -> None:
+    """Three repeats each: the bootstrap over them alone would name one far more often than in 5 % of comparisons."""
+    random = np.random.default_rng(0)
+    named = plain = 0
+    for _ in range(RUNS):
+        runs = [run(random, random.normal(0, 0.1)) for _ in range(6)]
+        steps = Steps(runs, Resamples(runs, 200))
+        one, other = (attained(steps, label, at) for label, at in (("one", range(3)), ("other", range(3, 6))))
+        found = [each for each in ranges(steps, one, other) if each.difference is not None]
+        assert len(found) == 3
+        named += any(each.ahead for each in found)
+        plain += any(each.difference.low > 0 or each.difference.high < 0 for each in found if each.difference)
+    assert named / RUNS <= 0.05 + 3 * (0.05 * 0.95 / RUNS) ** 0.5
+    assert plain / RUNS > 0.15
+
+
+def run(random: np.random.Generator, better: float) -> Run:
+    """Return a front of three networks of equal true accuracies but for what is better of the run."""
+    networks = []
+    for sparsity in (0.5, 0.8, 0.9):
+        verdicts = random.random((1, 2, 400)) < 0.6 + better
+        measures = {"sparsity": sparsity, "robust_accuracy": float(verdicts[0, 0].mean())}
+        networks.append(Network("", measures, verdicts))
+    return Run("", tuple(networks), np.zeros((3, 2)), ("robust_accuracy", "sparsity"))

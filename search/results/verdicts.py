@@ -166,7 +166,8 @@ class Difference:
             )
             found = _of_seeds(differences, images / base**2, among)
         examples = ours.examples if ours.examples == theirs.examples else None
-        low, high = (None if end is None else end + shift for end in (found.low, found.high))
+        most = 1.0 if examples is not None and not self.relative else math.inf  # Of two accuracies.
+        low, high = (None if end is None else min(max(end + shift, -most), most) for end in (found.low, found.high))
         return Interval(float(differences.mean()) + shift, low, high, found.seeds, examples)
 
     def why_unknown(self) -> str:

@@ -222,6 +222,13 @@ def test_a_relative_change_is_a_share_of_theirs() -> None:
     assert Bound(nothing, more_than=0.0).judged().verdict == "cannot tell"
 
 
+def test_an_accuracy_lies_between_0_and_1_and_a_difference_within_1() -> None:
+    ours, theirs = Arm.accuracy([0.1, 0.9], 100), Arm.accuracy([0.9, 0.1], 100)
+    assert (Mean(ours).interval().low, Mean(ours).interval().high) == (0.0, 1.0)
+    found = Difference(ours, theirs).interval()
+    assert (found.low, found.high) == (-1.0, 1.0)
+
+
 def test_arms_are_checked() -> None:
     with pytest.raises(ValueError, match="other means"):
         Arm.accuracy([0.5, 0.5], 4, outcomes=np.ones((2, 4)))

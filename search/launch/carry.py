@@ -66,10 +66,15 @@ def submit(plan: Plan, say: Say) -> Job:
         LeaseHeld: a launch drives the study that is no job.
     """
     assert isinstance(plan.cluster, Remote)
-    if job := _submitted(plan):
-        say(f"job {job.id} ({job.kind}) runs this study already: followed, and not submitted again")
-        return job
-    driver_lock.refuse_second(plan.storage)
+    before = Job.read(plan.storage)
+    if before is not None and not before.carrier(plan.storage).state(before.id).over:
+        _refuse_another_version(plan, before)
+        say(f"job {before.id} ({before.kind}) runs this study already: followed, and not submitted again")
+        return before
+    driver = driver_lock.driver(plan.storage)
+    # The driver of a job that is over was killed; its lease lives on for a minute, for which the new job waits.
+    if driver is not None and (before is None or driver.started < before.submitted):
+        driver_lock.refuse_second(plan.storage)
     # A refused job leaves nothing behind.
     job = Job(carrier_of(plan).submit(), time.time(), plan.cluster.recorded())
     say(f"submitted as job {job.id} ({job.kind})")
@@ -78,11 +83,7 @@ def submit(plan: Plan, say: Say) -> Job:
     return job
 
 
-def _submitted(plan: Plan) -> Job | None:
-    """Return the job of the study that is queued or runs, None where there is none."""
-    job = Job.read(plan.storage)
-    if job is None or job.carrier(plan.storage).state(job.id).over:
-        return None
+def _refuse_another_version(plan: Plan, job: Job) -> None:
     with suppress(FileNotFoundError):
         text = plan.storage.read(paths.SUBMITTED).decode()
         before = study_file.loads(text, f"{plan.storage.location}/{paths.SUBMITTED}")
@@ -92,7 +93,6 @@ def _submitted(plan: Plan) -> Job | None:
                 f"job {job.id} ({job.kind}) runs another version of {plan.spec.name}; "
                 f"end it with `robustsearch stop {name}`, then launch again"
             )
-    return job
 
 
 def commands(study: Storage) -> tuple[str, str]:

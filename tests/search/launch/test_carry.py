@@ -87,6 +87,19 @@ def test_a_study_that_something_else_drives_is_not_submitted(tmp_path: Path, pre
     assert jobs.Job.read(plan.storage) is None
 
 
+def test_the_lease_of_a_job_that_was_killed_is_left_to_the_next_job_to_wait_for(
+    tmp_path: Path, pretend: type[Pretend]
+) -> None:
+    plan = planned(tmp_path)
+    carry.submit(plan, lambda _: None)
+    with driver_lock.acquire(plan.storage):
+        pretend.states[:] = [State("ended", code=137)]
+        assert carry.submit(plan, lambda _: None).id == "p2"
+        with pytest.raises(LeaseHeld, match="is driven by process"):  # It has begun before p2 was submitted.
+            carry.submit(plan, lambda _: None)
+    assert len(pretend.submitted) == 2
+
+
 def test_a_refused_job_leaves_no_record(
     tmp_path: Path, pretend: type[Pretend], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,16 +61,28 @@ def serving(words: list[str], url: str, folder: Path, seconds: float = 120) -> I
 class ObjectStore:
     """A store of objects, with one bucket, and what reaches it."""
 
-    def __init__(self, scheme: str, endpoint: str, bucket: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, scheme: str, endpoint: str, bucket: str, environment: dict[str, str], metrics: str | None = None
+    ) -> None:
         self.scheme = scheme
         self.endpoint = endpoint
         self.bucket = bucket
         self.environment = environment
         """Keys, as the store's clients read them from the environment."""
+        self._metrics = metrics
 
     @property
     def uri(self) -> str:
         return f"{self.scheme}://{self.bucket}"
+
+    def requests(self) -> Counter[str]:
+        """Return how many requests the server says that it has answered, by kind."""
+        assert self._metrics is not None, "this server does not count"
+        text = DIRECT.open(self._metrics, timeout=30).read().decode()
+        found: Counter[str] = Counter()
+        for labels, count in re.findall(r"^SeaweedFS_s3_request_total\{(.*)\} (\S+)$", text, re.M):
+            found[dict(re.findall(r'(\w+)="([^"]*)"', labels))["type"]] += int(float(count))
+        return found
 
 
 KEYS = {"AWS_ACCESS_KEY_ID": "infra", "AWS_SECRET_ACCESS_KEY": "infra-secret", "AWS_REGION": "us-east-1"}
@@ -77,6 +92,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "infra", "AWS_SECRET_ACCESS_KEY": "infra-secret", "
 def seaweedfs(folder: Path) -> Iterator[ObjectStore]:
     """SeaweedFS with its S3 gateway: half a minute to be ready."""
     names = ("master", "volume", "filer", "s3")
+    metrics = free_port()
     ports = {f"{name}.port{kind}": free_port() for name in names for kind in ("", ".grpc")}
     identity = {
         "name": "infra",
@@ -94,11 +110,12 @@ def seaweedfs(folder: Path) -> Iterator[ObjectStore]:
         "s3.config": str(folder / "s3.json"),
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
+        "metricsPort": metrics,
         **ports,
     }
     words = [tool("weed"), "server", "-filer", "-s3", *(f"-{name}={value}" for name, value in options.items())]
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-    store = ObjectStore("s3", endpoint, "infra", KEYS)
+    store = ObjectStore("s3", endpoint, "infra", KEYS, f"http://127.0.0.1:{metrics}/metrics")
     try:
         with serving(words, endpoint, folder):
             poll(lambda: _has_bucket(store), "a bucket", 120)
@@ -139,8 +156,14 @@ class Prometheus:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the vector that an expression gives now; a wrong expression is an error (HTTP 400)."""
-        words = urllib.parse.urlencode({"query": expression})
-        with DIRECT.open(f"{self.url}/api/v1/query?{words}", timeout=30) as answer:
+        return self._ask("query", query=expression)
+
+    def history(self, expression: str, began: float) -> list[dict[str, Any]]:
+        """Return what an expression gave in each second since a time (of the system's clock)."""
+        return self._ask("query_range", query=expression, start=began, end=time.time(), step=1)
+
+    def _ask(self, what: str, **words: object) -> list[dict[str, Any]]:
+        with DIRECT.open(f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(words)}", timeout=30) as answer:
             said = json.load(answer)
         assert said["status"] == "success", said
         result: list[dict[str, Any]] = said["data"]["result"]

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 import torch
 
 from search.launch import monitoring
+from search.results.progress import epochs_of
 from search.results.study import Study
 from tests.infra.services import DIRECT, Prometheus
 from tests.search.tiny import TINY
@@ -36,6 +38,15 @@ STUDY = STUDY.replace(
 TITLES = {panel["title"] for panel in monitoring.dashboard()["panels"] if panel["type"] != "row"}
 SECONDS = 240.0
 """How long the slowest machine may take to start Ray and to end some trials."""
+
+NEVER_FALL = (
+    "Complete",
+    "Failed",
+    "Failures by class",
+    "Hypervolume",
+    "Front over time: robust accuracy from a sparsity",
+)
+"""Panels of counts and of the front, which only grows."""
 
 Answers = dict[str, list[dict[str, Any]]]
 
@@ -149,6 +160,17 @@ def filled(server: Prometheus) -> Answers:
     return seen
 
 
+def histories(server: Prometheus, began: float) -> dict[str, dict[str, dict[float, float]]]:
+    """Return what each panel has shown since a time: by title, by the labels of a series, and by second."""
+    found = {}
+    for panel in monitoring.dashboard()["panels"]:
+        for target in panel.get("targets", ()):
+            answer = server.history(target["expr"].replace("$study", ".+"), began)
+            series = {json.dumps(each["metric"], sort_keys=True): each["values"] for each in answer}
+            found[panel["title"]] = {key: {at: float(shown) for at, shown in values} for key, values in series.items()}
+    return found
+
+
 def value(answer: list[dict[str, Any]], **labels: str) -> float:
     """Return the value of the one series of an answer that has these labels."""
     (found,) = [float(series["value"][1]) for series in answer if labels.items() <= series["metric"].items()]
@@ -165,6 +187,7 @@ def test_every_panel_shows_a_launch_and_the_one_that_resumes_it(
 ) -> None:
     complete = 'max by (study, state) (ray_robustsearch_trials{study=~".+", state="complete"})'
     every = 'last_over_time(ray_robustsearch_trials{state="complete"}[1h])'
+    began = time.time()
     with prometheus(configuration) as server:
         with launched(environment, tmp_path) as log:
             first = filled(server)
@@ -186,8 +209,21 @@ def test_every_panel_shows_a_launch_and_the_one_that_resumes_it(
             for answer in (first["Trials by state"], second["Trials by state"]):
                 assert len(answer) == 6
                 assert sum(float(series["value"][1]) for series in answer) == TRIALS
+            until(lambda: value(server.query(complete)) > done)
+            history = histories(server, began)
         study = Study.open(str(tmp_path / "runs" / "tiny"))
     assert value(first["Hypervolume"]) <= study.hypervolume() + 1e-6
     assert value(second["Hypervolume"]) <= study.hypervolume() + 1e-6
+    for title in NEVER_FALL:
+        for labels, values in history[title].items():
+            assert list(values.values()) == sorted(values.values()), f"{title} {labels} falls when the launch resumes"
+    states, epochs = history["Trials by state"], history["Epochs trained and shared"]
+    assert len(states) == 6, "both launches in the same series"
+    sums = [sum(counts[at] for counts in states.values()) for at in set.intersection(*map(set, states.values()))]
+    # Gauges are set one after the other: between two, a trial may be seen in two states, or in none.
+    assert all(abs(total - TRIALS) <= 2 for total in sums), "none is counted twice"
     outcomes = [outcome for _, outcome in study.records.trials() if outcome]
+    longest = max(sum(epochs_of(outcome)) for outcome in outcomes)
+    for counts in epochs.values():  # Not every epoch of a running trial is saved: some are trained again.
+        assert all(after >= before - 2 * longest for before, after in pairwise(counts.values())), "epochs start anew"
     assert value(second["Complete"]) <= sum(outcome.state == "complete" for outcome in outcomes)

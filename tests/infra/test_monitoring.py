@@ -30,11 +30,12 @@ from tests.search.tiny import TINY
 pytestmark = pytest.mark.infra
 
 TRIALS = 400
-STUDY = TINY.replace("optimiser: adam", "optimiser: {kind: sgd, lr: 0.1}") + "abort_after: 50\n"
+STUDY = TINY.replace("epochs: 4", "epochs: 40").replace("optimiser: adam", "optimiser: {kind: sgd, lr: 0.1}")
+STUDY += "abort_after: 50\n"
 STUDY = STUDY.replace(
     "space:", "space:\n  recipe.train.optimiser.lr: {kind: categorical, choices: [0.1, 0.05, 1.0e+30]}"
 )
-"""Some of its trials diverge."""
+"""Its trainings last for seconds, so that their losses are seen, and some of its trials diverge."""
 TITLES = {panel["title"] for panel in monitoring.dashboard()["panels"] if panel["type"] != "row"}
 SECONDS = 240.0
 """How long the slowest machine may take to start Ray and to end some trials."""

@@ -14,13 +14,14 @@ from search.cli import (
     monitoring,
     optuna_storage,
     report,
+    reproduce,
     results,
     studies,
     watch,
 )
 from search.cli.root import add, main
 
-add(main, (launch.launch, launch.validate, launch.init, launch.stop))
+add(main, (launch.launch, reproduce.reproduce, launch.validate, launch.init, launch.stop))
 add(main, (results.status, results.front, results.export, results.plot, results.model))
 add(main, (watch.watch, compare.compare, report.report))
 add(main, (optuna_storage.optuna,))

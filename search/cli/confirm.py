@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     multiple=True,
     default=("near",),
     show_default=True,
-    metavar="near|front|POINT",
-    help="What to confirm: the front and what its intervals reach, the front alone, or one point; repeatable.",
+    metavar="near|front|paper|POINT",
+    help="What to confirm: the front and what its intervals reach, the front alone, the networks of a paper's table, "
+    "or one point; repeatable.",
 )
 @click.option(
     "--examples", type=click.IntRange(min=1), metavar="N", help="The first N of the test split [default: all]."

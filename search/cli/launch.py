@@ -17,7 +17,7 @@ from trainables.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from search.launch.plan import Plan
-    from search.results.study import Ending
+    from search.results.study import Ending, Study
 
 LONGEST_WAIT = 10**6
 """Seconds, eleven days."""
@@ -94,6 +94,7 @@ def launch(
         answer(as_json, plan_data(plan), lambda: show_facts(plan_facts(plan)))
         return ExitCode.DONE
     from search.cli import jobs
+    from search.cli.summaries import show_ending
     from search.cluster.carriers.base import Remote
     from search.cluster.watchdog import Interrupt
 
@@ -107,7 +108,8 @@ def launch(
         return ExitCode.DONE
 
     with Interrupt(signal=interrupts.noted()).caught():  # Until the last line is printed.
-        ending = _run(plan, wait, as_json)
+        found, ending = run(plan, wait, as_json)
+        show_ending(plan.spec.name, found, ending, as_json)
         if not as_json:
             source = click.get_current_context().get_parameter_source("storage")
             typed = storage if source is ParameterSource.COMMANDLINE else None
@@ -118,9 +120,9 @@ def launch(
     return ending.exit_code
 
 
-def _run(plan: Plan, wait: int, as_json: bool) -> Ending:
+def run(plan: Plan, wait: int, as_json: bool) -> tuple[Study | None, Ending]:
+    """Launch a plan with its progress shown; return the study, None where it was stopped before there was one."""
     from search.cli import jobs, progress
-    from search.cli.summaries import show_ending
     from search.cluster.carriers.base import Remote
     from search.launch import carry
     from search.launch import run as launching
@@ -138,8 +140,7 @@ def _run(plan: Plan, wait: int, as_json: bool) -> Ending:
         except launching.NotStarted as early:
             ending = early.ending
     assert ending is not None
-    show_ending(plan.spec.name, study, ending, as_json)
-    return ending
+    return study, ending
 
 
 def next_step(plan: Plan, ending: Ending, words: str) -> str:

@@ -103,7 +103,7 @@ def front(name: str, confirmed: bool, reference: str | None, storage: str | None
 )
 @click.option(
     "--what",
-    type=click.Choice(["front", "points", "configurations", "trials", "confirmed"]),
+    type=click.Choice(["front", "points", "configurations", "trials", "confirmed", "paper", "claims"]),
     default="points",
     show_default=True,
     help="The rows of the table.",
@@ -124,7 +124,8 @@ def export(
 ) -> None:
     """Write a table of the front, the points, the trials or the confirmed points.
 
-    `configurations` has every point once, and of replicates their means.
+    `configurations` has every point once, and of replicates their means. `paper` and `claims` are of a study that
+    `robustsearch reproduce` made.
     """
     from search.results import exporters
     from search.results.exporters.output import OutputError
@@ -134,8 +135,8 @@ def export(
         if context.get_parameter_source("what") is click.core.ParameterSource.COMMANDLINE:
             raise OutputError(f"{kind} takes all trials, with their points; leave --what out")
         what = "trials"
-    if reference is not None and what == "trials":
-        raise SpecError("--reference is for points; trials are no networks: take --what front or points")
+    if reference is not None and what in ("trials", "paper", "claims"):
+        raise SpecError(f"--reference is for points; {what} has none: take --what front or points")
     study = opened(storage, name)
     beside = matched(study, reference)
     if as_json and output is None:

@@ -12,6 +12,7 @@ from search.cluster.base import Cluster
 from search.cluster.spec import resolve
 from search.launch.code import code_paths
 from search.launch.plan import check_writable
+from search.results import paper_table
 from search.results.candidates import dense_stage, near
 from search.results.study import Study
 from search.results.table import PointRow
@@ -256,11 +257,12 @@ def _chosen(study: Study, points: Sequence[str]) -> tuple[list[PointRow], list[P
             return [row for row in study.points() if row.network in chosen], []
         return (near(study.spec, study.points()) if points[0] == "near" else front), front
     known = {row.point: row for row in study.points()}
+    points = paper_table.points(study) if list(points) == ["paper"] else points
     wanted = [point if point.startswith("t") else f"t{point}" for point in points]
     for point in wanted:
         if point not in known:
             raise SpecError(
-                f"--points {point}: no such point in {study.name}{nearest(point, known)}; give near, front or "
+                f"--points {point}: no such point in {study.name}{nearest(point, known)}; give near, front, paper or "
                 f"ids, such as `robustsearch front {catalogue.arguments(study.records.storage)}` lists"
             )
     chosen = {known[point].network for point in wanted}

@@ -45,8 +45,11 @@ def estimate(spec: StudySpec, trials: int | None = None) -> Sharing:
     """
     draws = random.Random(0)
     drawn, phases, alone, stages = 0, 0, 0, {}
+    params: Params = {}
     while drawn < min(trials or spec.planned, MOST_TRIALS) and phases < _MOST_PHASES:
-        steps = keyed_phases(spec.trial(draw(spec, draws)), "")
+        replicate = drawn % len(spec.replicates)
+        params = params if replicate else draw(spec, draws)
+        steps = keyed_phases(spec.trial(params, spec.replicates[replicate]), "")
         drawn, phases = drawn + 1, phases + len(steps)
         for step in steps:
             if isinstance(step.phase, EpochPhase):

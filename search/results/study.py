@@ -15,7 +15,7 @@ from search.results import curves as training_curves
 from search.results import table as tables
 from search.results.confirmed import ConfirmedRow
 from search.results.curves import Curve
-from search.results.exporters.base import What
+from search.results.exporters.base import OF_PAPERS, What
 from search.results.progress import Snapshot, snapshot
 from search.results.table import PointRow, TrialRow
 from search.store import catalogue, confirmations
@@ -242,12 +242,17 @@ class Study:
         """Return one of a study's tables as an Arrow table with documented columns.
 
         `front`: the front; `points`: every measured network; `configurations`: those of replicates once, for their
-        means; `trials`; `confirmed`: what `robustsearch confirm` measured.
+        means; `trials`; `confirmed`: what `robustsearch confirm` measured; `paper` and `claims`: the table of a paper
+        that the study fills, and what the paper claims of it.
 
         A point has the parameters of its trial, or, with `own_params`, those that it would be the last measurement for.
         `examples` chooses the set of examples of confirmed points, as in `confirmed`.
         The metadata of the schema of points hold the names of the classes, where the study has them.
         """
+        if what in OF_PAPERS:
+            from search.results import paper_table
+
+            return paper_table.paper_table(self) if what == "paper" else paper_table.claims_table(self)
         if what == "trials":
             return tables.table(TrialRow, self.trials(), self.spec.space)
         kind, rows = self._rows_of(what, examples)

@@ -59,6 +59,16 @@ class Budget(Spec):
     )
 
 
+class Reproduces(Spec):
+    """The table of a paper that a study fills."""
+
+    paper: str = Field(max_length=64, description="Name of the paper.")
+    table: str = Field(max_length=64, description="Name of its table.")
+    scale: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the published length of all that counts epochs or steps."
+    )
+
+
 class Timeouts(Spec):
     """How long a trial may take; one that takes longer is ended and recorded as failed (`timeout`)."""
 
@@ -141,6 +151,9 @@ class StudySpec(Spec):
         default=None,
         description="Limit for stored stages: bytes, or a text such as 20GB. Above it the least useful stages are "
         "dropped; null for no limit.",
+    )
+    reproduces: Reproduces | None = Field(
+        default=None, description="The table of a paper that the study fills; `robustsearch reproduce` writes it."
     )
     plugins: tuple[Module, ...] = Field(
         default=(), max_length=100, description="Modules to import, whose kinds the study may name."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, field_validator
 
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from trainables.attacks.base import LogitsFn
 
 
+NAME = r"^[a-z][a-z0-9_]*$"
+TAKEN = frozenset({"clean", "pgd", "eot", "mean", "off_clean", "off_pgd", "off_strong", "density", "strength"})
+"""The numbers of the metric that further attacks cannot be named after."""
+
+
 class Noise(Metric):
     """Accuracies of a network with noise on its weights, beside those without.
 
     `noise_clean`: clean, with noise. `noise_pgd`: under `attack` on the noisy network, one pass for each gradient, as
-    the papers measure. `noise_eot`: under `strong`, each gradient the mean of `eot` passes. `noise_mean`: under
-    `strong` on the network without noise, then classified with noise. `noise_off_clean`, `noise_off_pgd` (under
-    `attack`) and `noise_off_strong`: without noise. `noise_density`: the share of prunable weights that are not 0 in a
-    noisy pass. `noise_strength`: the mean absolute coefficient. A network without noise is measured in the same way,
-    so that the numbers are comparable.
+    the papers measure; `noise_<name>`: likewise under one of `attacks`. `noise_eot`: under `strong`, each gradient the
+    mean of `eot` passes. `noise_mean`: under `strong` on the network without noise, then classified with noise.
+    `noise_off_clean`, `noise_off_pgd` (under `attack`) and `noise_off_strong`: without noise. `noise_density`: the
+    share of prunable weights that are not 0 in a noisy pass. `noise_strength`: the mean absolute coefficient. A network
+    without noise is measured in the same way, so that the numbers are comparable.
     Source: He et al. 2019, arXiv:1811.09310; `noise_eot` after Athalye et al. 2018, arXiv:1802.00420.
     """
 
@@ -35,15 +40,25 @@ class Noise(Metric):
         description="the attack of the papers; by default PGD-7 with steps of 0.01 at a radius of 0.031",
     )
     strong: Annotated[Attack, ATTACKS] = Field(default=Pgd(steps=20), description="the stronger attack")
+    attacks: dict[Annotated[str, StringConstraints(pattern=NAME)], Annotated[Attack, ATTACKS]] = Field(
+        default={}, description="further attacks on the noisy network, one pass for each of their queries, by name"
+    )
     eot: int = Field(default=20, gt=0, description="passes that are averaged for each gradient of `strong`")
     trials: int = Field(default=5, gt=0, description="noisy passes whose accuracies are averaged")
     examples: int | None = Field(
         default=None, gt=0, description="number of images, the first of the protocol's; null: all"
     )
 
+    @field_validator("attacks")
+    @classmethod
+    def _named_anew(cls, attacks: dict[str, Attack]) -> dict[str, Attack]:
+        if taken := sorted(TAKEN & attacks.keys()):
+            raise ValueError(f"noise_{taken[0]} is a number of the metric already; choose another name")
+        return attacks
+
     @property
     def attacks_within(self) -> tuple[Attack, ...]:
-        return self.attack, self.strong
+        return self.attack, self.strong, *self.attacks.values()
 
     def values(self, context: MetricContext) -> dict[str, float]:
         import torch
@@ -68,6 +83,7 @@ class Noise(Metric):
             "noise_off_clean": (None, context.net),
             "noise_off_pgd": ((self.attack, context.net), context.net),
             "noise_off_strong": ((self.strong, context.net), context.net),
+            **{f"noise_{name}": ((attack, net), net) for name, attack in self.attacks.items()},
         }
         values = {}
         for name, (against, scored) in measured.items():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-What = Literal["front", "points", "configurations", "trials", "confirmed"]
+What = Literal["front", "points", "configurations", "trials", "confirmed", "paper", "claims"]
 """The tables of a study."""
 
 
@@ -53,8 +53,11 @@ def readable(table: pa.Table, *, what: str, study: str) -> Readable:
     has no column.
     """
     rows = table.to_pylist()
+    told = (table.schema.metadata or {}).get(CAPTION.encode(), b"").decode()
     if what == REFERENCE:
-        return _reference(rows, (table.schema.metadata or {}).get(CAPTION.encode(), b"").decode())
+        return _reference(rows, told)
+    if what in OF_PAPERS:
+        return _of_paper(rows, _CELL_COLUMNS if what == "paper" else _CLAIM_COLUMNS, told)
     if what in AVERAGED and replicated(rows):
         columns = _mean_columns(rows)
     else:
@@ -100,8 +103,54 @@ def _reference(rows: list[dict[str, Any]], caption: str) -> Readable:
     )
 
 
+OF_PAPERS = ("paper", "claims")
+"""The tables of studies that reproduce a paper."""
+
+
+def _of_paper(rows: list[dict[str, Any]], columns: list[Column], caption: str) -> Readable:
+    return Readable(
+        headings=tuple(heading for heading, _, _ in columns),
+        numeric=tuple(numeric for _, numeric, _ in columns),
+        rows=tuple(tuple(cell(row) for _, _, cell in columns) for row in rows),
+        caption=caption,
+    )
+
+
+def _with_deviation(mean: str, sd: str) -> Any:
+    """Return what writes a number with its standard deviation: accuracies, which have examples, in percent."""
+
+    def cell(row: dict[str, Any]) -> str:
+        if row[mean] is None:
+            return ""
+        unit = 100 if row["accuracy"] else 1
+        spread = "" if row[sd] is None else f" ± {_figures(unit * row[sd], unit)}"
+        return f"{_figures(unit * row[mean], unit)}{spread}"
+
+    return cell
+
+
+def _figures(value: float, unit: int) -> str:
+    return f"{value:.1f}" if unit == 100 else f"{value:.3g}"
+
+
+def _interval_of_mean(row: dict[str, Any]) -> str:
+    unit = 100 if row["accuracy"] else 1
+    return "" if row["low"] is None else f"[{_figures(unit * row['low'], unit)}, {_figures(unit * row['high'], unit)}]"
+
+
 def _named(name: str) -> Any:
     return lambda row: number(row[name])
+
+
+_CELL_COLUMNS: list[Column] = [
+    ("row", False, _named("row")),
+    ("column", False, _named("column")),
+    ("paper", True, _with_deviation("paper", "paper_sd")),
+    ("ours", True, _with_deviation("mean", "sd")),
+    ("seeds", True, _named("seeds")),
+    ("95 % interval of the mean", True, _interval_of_mean),
+]
+_CLAIM_COLUMNS: list[Column] = [(name, False, _named(name)) for name in ("claim", "paper", "ours", "verdict", "why")]
 
 
 def _accuracy(name: str, decimals: int = 1) -> Any:

@@ -1,0 +1,360 @@
+"""A paper's table beside what a study measured, and the paper's claims with verdicts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from search.objectives.replicates import deviation
+from search.results.bootstrap import unpacked
+from search.results.confirmed_network import Replicate
+from search.results.exporters.base import CAPTION
+from search.results.verdicts import Arm, Bound, Difference, Every, Interval, Judgement, Mean, Some, Statement, Untested
+from search.study import reproduction
+from search.study.reproduction import Cell, Claim, Column, Comparison, Number, Row
+from search.study.spec import Reproduces, StudySpec
+from trainables.core.errors import SpecError
+from trainables.core.spec import plain
+from trainables.metrics import ROBUST_ACCURACY
+
+if TYPE_CHECKING:
+    from search.results.confirmed import ConfirmedRow
+    from search.results.table import PointRow
+    from search.store.records import Records
+
+NEAR = 0.004
+"""How far a network's sparsity may be from that of a row: no two rows of a table are as close."""
+METRIC = "metric."
+
+
+class Study(Protocol):
+    """What is read of a `search.results.study.Study`, which has these tables."""
+
+    @property
+    def spec(self) -> StudySpec: ...
+
+    records: Records
+
+    def points(self) -> list[PointRow]: ...
+
+    def confirmed(self, examples: int | str | None = None) -> list[ConfirmedRow]: ...
+
+
+@dataclass(frozen=True)
+class Filled:
+    """One cell: the published number, and ours, one per seed. Accuracies are fractions."""
+
+    row: str
+    column: str
+    paper: float | None
+    paper_sd: float | None
+    percent: bool
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    examples: int | None
+    points: tuple[str, ...]
+    arm: Arm | None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval of the mean over seeds and images; None where nothing was measured."""
+        return None if self.arm is None else Mean(self.arm).interval()
+
+
+def filled(study: Study) -> list[Filled]:
+    """Return the cells of the table that a study fills, row by row.
+
+    Raises:
+        SpecError: the study fills no table, or this version does not have it.
+    """
+    of = _reproduces(study.spec)
+    table = reproduction.table(of)
+    networks: dict[tuple[Any, ...], list[PointRow]] = {}
+    for row in study.points():
+        networks.setdefault(row.network, []).append(row)
+    confirmed = {each.weights_sha256: each for row in study.confirmed() for each in row.replicates}
+    cells = []
+    for line in table.rows:
+        for column, number in zip(table.columns, line.paper or (None,) * len(table.columns), strict=True):
+            wanted = reproduction.conditions(of, line, column, study.spec.measure_at)
+            found = next((rows for rows in networks.values() if _meets(rows[0], wanted)), [])
+            by_seed = {row.seed: (row, value) for row in found if (value := _measured(row, column, confirmed))}
+            measured = [(seed, *by_seed[seed]) for seed in sorted(by_seed)]
+            cells.append(_cell(line, column, number, measured, study.records.fingerprint.classes))
+    return cells
+
+
+def paper_table(study: Study) -> pa.Table:
+    """Return the cells as an Arrow table, whose metadata hold its caption.
+
+    Raises:
+        SpecError: as `filled`.
+    """
+    rows = [_plain(cell) for cell in filled(study)]
+    return pa.Table.from_pylist(rows, schema=_CELLS.with_metadata({CAPTION: caption(study)}))
+
+
+def claims_table(study: Study) -> pa.Table:
+    """Return the paper's claims with their verdicts as an Arrow table, whose metadata hold its caption.
+
+    Raises:
+        SpecError: as `filled`.
+    """
+    cells = {(cell.row, cell.column): cell for cell in filled(study)}
+    rows = [_judged(claim, cells) for claim in reproduction.table(_reproduces(study.spec)).claims]
+    told = (
+        f"{caption(study)} A verdict is wrong in at most 2.5 % of cases on either side; of several levels, corrected."
+    )
+    return pa.Table.from_pylist(rows, schema=_CLAIMS.with_metadata({CAPTION: told}))
+
+
+def points(study: Study) -> list[str]:
+    """Return the ids of the networks of the table, each once.
+
+    Raises:
+        SpecError: as `filled`.
+    """
+    return list(dict.fromkeys(point for cell in filled(study) for point in cell.points))
+
+
+def caption(study: Study) -> str:
+    """Return what the table is, how it was measured, and how the study differs from the paper's.
+
+    Raises:
+        SpecError: as `filled`.
+    """
+    spec = study.spec
+    of = _reproduces(spec)
+    paper, table = reproduction.paper(of.paper), reproduction.table(of)
+    images = spec.protocol.examples or spec.data.validation
+    measured = f"Ours: {images} validation images, {len(spec.replicates)} seed{'s' if len(spec.replicates) > 1 else ''}"
+    parts = [f"{paper.title}: {table.title}.", f"Published numbers: {table.evidence}.", f"{measured}."]
+    if of.scale != 1:
+        published = reproduction.study(Reproduces(paper=of.paper, table=of.table))
+        lengths = f"{spec.recipe.epochs} of {published.recipe.epochs} epochs in the first training"
+        parts.append(f"SHORTENED: all that counts epochs or steps is {of.scale:g} times as long ({lengths}).")
+    parts += [f"Differs: {text}." for text in (*table.differs, *_changed(spec))]
+    complete = sum(outcome is not None and outcome.state == "complete" for _, outcome in study.records.trials())
+    if (left := spec.planned - complete) > 0:
+        parts.append(f"INCOMPLETE: {left} of {spec.planned} trials are not complete.")
+    return " ".join(parts)
+
+
+def _changed(spec: StudySpec) -> list[str]:
+    """Return what of a study is not as the paper's file has it, besides its lengths."""
+    of = _reproduces(spec)
+    intended = plain(reproduction.study(of), hashed=True)
+    own = plain(spec, hashed=True)
+    apart = {"name", "budget", "description", "reproduces", "stage_storage", "timeouts", "max_failures", "abort_after"}
+    before, after = (dict(_leaves({k: v for k, v in each.items() if k not in apart})) for each in (intended, own))
+    ignored = {"data.root", "data.download", "recipe.train.precision"}
+    names = [name for name in dict.fromkeys((*before, *after)) if name not in ignored]
+    return [
+        f"{name} is {after.get(name)} instead of {before.get(name)}"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _leaves(data: Any, path: str = "") -> list[tuple[str, Any]]:
+    if isinstance(data, Mapping) and data:
+        found = (_leaves(part, f"{path}.{name}" if path else str(name)) for name, part in data.items())
+        return [leaf for leaves in found for leaf in leaves]
+    return [(path, data)]
+
+
+def _reproduces(spec: StudySpec) -> Reproduces:
+    if spec.reproduces is None:
+        raise SpecError(f"{spec.name} fills no table of a paper; `robustsearch reproduce` makes studies that do")
+    return spec.reproduces
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The number of one network: accuracies with the images they are of, and which of them were correct if known."""
+
+    value: float
+    examples: int | None = None
+    verdicts: str = ""
+    clean: float | None = None
+
+
+def _cell(
+    line: Row, column: Column, number: Number, measured: Sequence[tuple[int, PointRow, _Measured]], classes: int
+) -> Filled:
+    mean, sd = number if isinstance(number, tuple) else (number, None)
+    unit = 100 if column.accuracy else 1
+    each = [found for _, _, found in measured]
+    return Filled(
+        row=line.name,
+        column=column.name,
+        paper=None if mean is None else mean / unit,
+        paper_sd=None if sd is None else sd / unit,
+        percent=column.accuracy,
+        seeds=tuple(seed for seed, _, _ in measured),
+        values=tuple(found.value for found in each),
+        examples=each[0].examples if each else None,
+        points=tuple(row.point for _, row, _ in measured),
+        arm=_arm(each, classes) if each else None,
+    )
+
+
+def _arm(each: Sequence[_Measured], classes: int) -> Arm:
+    values, examples = [found.value for found in each], each[0].examples
+    if examples is None:
+        return Arm.of(values)
+    outcomes = None
+    if all(found.verdicts for found in each):
+        outcomes = np.array([unpacked(found.verdicts, examples) for found in each])
+    clean = [found.clean for found in each if found.clean is not None]
+    return Arm.accuracy(values, examples, outcomes=outcomes, clean=clean, chance=1 / classes)
+
+
+def _measured(row: PointRow, column: Column, confirmed: Mapping[str, Replicate]) -> _Measured | None:
+    """Return the number of a network that a column shows, None where it has none."""
+    name = column.value.removeprefix("confirmed.")
+    if column.value.startswith(METRIC):
+        value = row.measured.metrics.get(column.value.removeprefix(METRIC))
+        examples = (column.examples or row.examples) if column.accuracy else None
+        return None if value is None else _Measured(value, examples, clean=row.clean_accuracy)
+    if name == column.value:
+        verdicts = row.measured.verdicts if name == ROBUST_ACCURACY else ""
+        return _Measured(getattr(row, name), row.examples, verdicts, row.clean_accuracy)
+    found = confirmed.get(row.weights_sha256)
+    if found is None:
+        return None
+    accuracy, verdicts = (
+        (found.robust, found.verdicts) if name == ROBUST_ACCURACY else (found.clean, found.clean_verdicts)
+    )
+    return _Measured(accuracy.value, accuracy.examples, verdicts, found.clean.value)
+
+
+def _meets(row: PointRow, wanted: Mapping[str, Any]) -> bool:
+    for name, value in wanted.items():
+        if name == "sparsity":
+            if abs(row.sparsity - value) > NEAR:
+                return False
+        elif name == "epoch":
+            if row.epoch != value:
+                return False
+        elif name == "measure":
+            if row.measured.measure != value:
+                return False
+        elif row.params.get(name) != value:
+            return False
+    return True
+
+
+_CELLS = pa.schema(
+    [
+        pa.field("row", pa.string(), nullable=False),
+        pa.field("column", pa.string(), nullable=False),
+        pa.field("accuracy", pa.bool_(), nullable=False),
+        pa.field("paper", pa.float64()),
+        pa.field("paper_sd", pa.float64()),
+        pa.field("mean", pa.float64()),
+        pa.field("sd", pa.float64()),
+        pa.field("seeds", pa.int64(), nullable=False),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("examples", pa.int64()),
+        pa.field("points", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
+
+def _plain(cell: Filled) -> dict[str, Any]:
+    interval = cell.interval
+    return {
+        "row": cell.row,
+        "column": cell.column,
+        "accuracy": cell.percent,
+        "paper": cell.paper,
+        "paper_sd": cell.paper_sd,
+        "mean": statistics.fmean(cell.values) if cell.values else None,
+        "sd": deviation(cell.values),
+        "seeds": len(cell.values),
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "examples": cell.examples,
+        "points": list(cell.points),
+    }
+
+
+_CLAIMS = pa.schema(
+    [
+        pa.field("claim", pa.string(), nullable=False),
+        pa.field("paper", pa.string(), nullable=False),
+        pa.field("ours", pa.string(), nullable=False),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("why", pa.string(), nullable=False),
+    ]
+)
+
+
+def _judged(claim: Claim, cells: Mapping[Cell, Filled]) -> dict[str, Any]:
+    statements = [_statement(each, cells) for each in claim.every]
+    if claim.some:
+        statements.append(Some(tuple(_statement(each, cells) for each in claim.some)))
+    judgement: Judgement = Every(tuple(statements)).judged()
+    parts = (*claim.every, *claim.some)
+    return {
+        "claim": claim.text,
+        "paper": "; ".join(_published(each, cells) for each in parts),
+        "ours": "; ".join(_found(each, cells) for each in parts),
+        "verdict": judgement.verdict,
+        "why": judgement.why,
+    }
+
+
+def _statement(each: Comparison, cells: Mapping[Cell, Filled]) -> Statement:
+    quantity = _quantity(each, cells)
+    if quantity is None:
+        return Untested()
+    unit = 100 if cells[each.of].percent and not each.relative else 1
+    bounds = {name: getattr(each, name) for name in ("at_least", "more_than", "at_most", "less_than")}
+    return Bound(quantity, **{name: bound / unit for name, bound in bounds.items() if bound is not None})
+
+
+def _quantity(each: Comparison, cells: Mapping[Cell, Filled]) -> Mean | Difference | None:
+    """Return what a comparison is about, over the seeds that all its cells have; None where nothing was measured."""
+    ours, theirs = cells[each.of], cells[each.than] if each.than else None
+    if ours.arm is None or (theirs is not None and theirs.arm is None):
+        return None
+    if theirs is None or theirs.arm is None:
+        return Mean(ours.arm)
+    common = [seed for seed in ours.seeds if seed in theirs.seeds]
+    return Difference(_of(ours, common), _of(theirs, common), each.relative) if common else None
+
+
+def _of(cell: Filled, seeds: Sequence[int]) -> Arm:
+    arm = cell.arm
+    assert arm is not None
+    chosen = [cell.seeds.index(seed) for seed in seeds]
+    outcomes = None if arm.outcomes is None else np.asarray(arm.outcomes)[chosen]
+    return Arm(arm.values[chosen], arm.examples, outcomes, arm.chance, arm.collapsed)
+
+
+def _published(each: Comparison, cells: Mapping[Cell, Filled]) -> str:
+    ours, theirs = cells[each.of], cells[each.than] if each.than else None
+    if ours.paper is None or (theirs is not None and theirs.paper is None):
+        return "not known"
+    if theirs is None or theirs.paper is None:
+        return f"{100 * ours.paper:.1f}" if ours.percent else f"{ours.paper:.3g}"
+    if each.relative:
+        return f"{100 * (ours.paper / theirs.paper - 1):+.1f} %"
+    return f"{100 * (ours.paper - theirs.paper):+.1f}" if ours.percent else f"{ours.paper - theirs.paper:+.3g}"
+
+
+def _found(each: Comparison, cells: Mapping[Cell, Filled]) -> str:
+    quantity = _quantity(each, cells)
+    if quantity is None:
+        return "not measured"
+    if cells[each.of].percent or each.relative:
+        return quantity.interval().text(100) + (" %" if each.relative else "")
+    return quantity.interval().text(1, 3)

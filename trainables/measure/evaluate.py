@@ -42,7 +42,7 @@ CHUNK = {"cpu": 128, "cuda": 512}
 
 
 OUTSIDE = 0.1
-"""The share of the weights outside convolution and linear layers from which a point is flagged."""
+"""The share of the weights outside prunable layers from which a point is flagged."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,7 +105,7 @@ class Train(EpochPhase):
 
 
 class Prune(Phase):
-    """Prune convolution and linear weights; pruned weights stay pruned."""
+    """Prune weights; pruned weights stay pruned."""
 
     kind: Literal["prune"] = "prune"
     sparsity: float = Field(ge=0, lt=1, description="share of all these weights that is pruned after the phase")
@@ -122,7 +122,7 @@ class Prune(Phase):
 
 
 class Threshold(Phase):
-    """Prune all convolution and linear weights whose absolute value is below `below`."""
+    """Prune all prunable weights whose absolute value is below `below`."""
 
     kind: Literal["threshold"] = "threshold"
     below: float = Field(gt=0)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Weights(Metric):
-    """How close to sparse the convolution and linear weights are, and how heavy their tails.
+    """How close to sparse the prunable weights are, and how heavy their tails.
 
     `near_zero`: share of them with an absolute value below `below`, zeros included. `hoyer`: Hoyer's sparsity,
     (sqrt(n) - l1/l2) / (sqrt(n) - 1): 0 if all have one size, 1 if only one is not 0 (Hoyer 2004, JMLR 5).

@@ -120,8 +120,9 @@ def check_trainable(spec: Model, net: nn.Module) -> None:
     _check_memory(name, net)
     if not prunable(net):
         raise SpecError(
-            f"{name} has no weight that can be pruned: those of Linear and Conv layers can, unless they are computed "
-            "from others (weight and spectral norm, parametrizations); make its parameters weights of such layers"
+            f"{name} has no weight that can be pruned: those of Linear, Conv, attention and recurrent layers can, "
+            "unless they are computed from others (weight and spectral norm, parametrizations); make its parameters "
+            "weights of such layers"
         )
     if not any(p.requires_grad for p in net.parameters()):
         raise SpecError(f"{name} has no parameter to train: requires_grad is False for all of them")

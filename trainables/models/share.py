@@ -72,8 +72,8 @@ class Share:
 def weights_outside(net: nn.Module) -> dict[str, int]:
     """Return the sizes of the tensors that hold information as weights do, and that no pruner cuts, by name.
 
-    Those are floating-point parameters and buffers outside convolution and linear layers: attention's projections,
-    recurrent layers, embeddings, bare parameters, a weight that is computed from others, a fixed matrix in a buffer.
+    Those are floating-point parameters and buffers outside prunable layers: embeddings, bare parameters, a weight that
+    is computed from others, a fixed matrix in a buffer.
     Biases, and the scales, shifts and statistics of normalisation layers, are none.
     """
     from torch import nn
@@ -109,7 +109,7 @@ def _is_bias(name: str, tensor: Tensor) -> bool:
 def outside_sentence(prunable: int, outside: int) -> str:
     """Say how many weights no sparsity counts."""
     percent = 100 * outside / (prunable + outside)
-    return f"{outside:,} weights ({percent:.1f} %) are outside convolution and linear layers"
+    return f"{outside:,} weights ({percent:.1f} %) are outside prunable layers"
 
 
 def sentence(prunable: int, parameters: int) -> str:

@@ -85,11 +85,19 @@ def observe(
     """Return what `forward` does, and the calls of the layers of these weights while it ran.
 
     Raises:
-        SpecError: a layer is a transposed convolution, or its network does not call it as a module.
+        SpecError: a layer is neither linear nor a convolution that is not transposed, or its network does not call it
+            as a module.
     """
     from torch import nn
 
     calls: dict[str, list[Call]] = {name: [] for name in weights}
+    for name in calls:
+        layer = model.get_submodule(name.rpartition(".")[0])
+        forward_ = isinstance(layer, nn.modules.conv._ConvNd) and not isinstance(
+            layer, nn.modules.conv._ConvTransposeNd
+        )
+        if not (forward_ or isinstance(layer, nn.Linear)):
+            raise SpecError(f"the curvature of {name} is not known: its layer is transposed, attention or recurrent")
 
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
         def note(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
@@ -105,8 +113,8 @@ def observe(
         for hook in hooks:
             hook.remove()
     for name, found in calls.items():
-        if not found or isinstance(found[0].layer, nn.modules.conv._ConvTransposeNd):
-            raise SpecError(f"the curvature of {name} is not known: its layer is transposed, or not called as a module")
+        if not found:
+            raise SpecError(f"the curvature of {name} is not known: its layer is not called as a module")
     return result, calls
 
 

@@ -71,9 +71,7 @@ FLAGS: dict[str, Flag] = {
     "weaker_than_fgsm": Flag(
         "warn", "FGSM breaks over one percentage point more examples than the protocol's attack", questions=True
     ),
-    "weights_outside": Flag(
-        "warn", "over a tenth of the weights are outside convolution and linear layers: no sparsity counts them"
-    ),
+    "weights_outside": Flag("warn", "over a tenth of the weights are outside prunable layers: no sparsity counts them"),
 }
 """Every flag that a measurement may have, worst first."""
 

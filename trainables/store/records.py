@@ -84,7 +84,7 @@ class Point(Record):
         default=None, description="epoch of the training before it of which the network is; null: what it left"
     )
     weights_outside: Count | None = Field(
-        default=None, description="weights outside convolution and linear layers, which no sparsity counts"
+        default=None, description="weights outside prunable layers, which no sparsity counts"
     )
 
     def place(self) -> str:

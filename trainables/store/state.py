@@ -21,21 +21,35 @@ Tensors = dict[str, Tensor]
 _ORDER = "order"
 
 
-def weight_names(model: nn.Module) -> dict[nn.Module, str]:
-    """Return the name of the weight of each convolution and linear layer, in order of definition.
+def weight_names(model: nn.Module) -> dict[nn.Module, dict[str, str]]:
+    """Return the names of the weights of each layer that has some to prune, by attribute, in order of definition.
 
-    Layers that share a weight have one name for it. A weight that is computed from other parameters (weight and
-    spectral norm) has none.
+    Those are convolution and linear layers, attention (its projections of query, key and value; that of its output is a
+    linear layer), and recurrent layers and cells. Layers that share a weight have one name for it. A weight that is
+    computed from other parameters (weight and spectral norm) has none.
     """
     names = {id(p): name for name, p in model.named_parameters()}
-    layers = (module for module in model.modules() if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)))
-    own = ((layer, layer._parameters.get("weight")) for layer in layers)
-    return {layer: names[id(weight)] for layer, weight in own if weight is not None}
+    found: dict[nn.Module, dict[str, str]] = {}
+    for layer in model.modules():
+        own = {attribute: layer._parameters.get(attribute) for attribute in _weight_attributes(layer)}
+        if named := {attribute: names[id(weight)] for attribute, weight in own.items() if weight is not None}:
+            found[layer] = named
+    return found
+
+
+def _weight_attributes(layer: nn.Module) -> tuple[str, ...]:
+    if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+        return ("weight",)
+    if isinstance(layer, nn.MultiheadAttention):
+        return ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    if isinstance(layer, (nn.RNNBase, nn.RNNCellBase)):
+        return tuple(name for name in layer._parameters if name.startswith("weight"))
+    return ()
 
 
 def prunable(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the prunable weights, those of convolution and linear layers, in order of definition."""
-    return tuple(dict.fromkeys(weight_names(model).values()))
+    """Return the names of the prunable weights, those of `weight_names`, in order of definition."""
+    return tuple(dict.fromkeys(name for named in weight_names(model).values() for name in named.values()))
 
 
 def scales(model: nn.Module) -> tuple[str, ...]:

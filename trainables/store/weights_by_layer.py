@@ -25,7 +25,7 @@ class LayerWeights:
 def weights_by_layer(content: bytes) -> tuple[LayerWeights, ...] | None:
     """Return the prunable weights of a stage's file, in order of definition; None where it is no such file.
 
-    They are the weights of convolution and linear layers, which have a mask each; masks of vectors do not count.
+    They are the prunable weights, which have a mask each; masks of vectors do not count.
     """
     try:
         size = int.from_bytes(content[:8], "little")

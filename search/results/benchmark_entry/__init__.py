@@ -191,7 +191,7 @@ def _notes(trial: TrialRecord, measured: Point, tensors: Mapping[str, Tensor], e
         f"HO-FMN: in its place FMN, {entry.nearest['steps']} steps, margin loss, the nearest result over first steps "
         f"of length {tuned}, not tuned by Bayesian optimisation; images {images.start} to {images.stop - 1}, accuracy "
         "at 8/255. An infinite distance means that nothing was found.",
-        f"Sparsity: {100 * measured.sparsity:.2f} % of {measured.prunable:,} weights of convolution and linear layers.",
+        f"Sparsity: {100 * measured.sparsity:.2f} % of {measured.prunable:,} prunable weights.",
         "The JSON entry was derived from the recipe: check it, and add the link to your paper.",
         f"The benchmark asks for at least {MODELS} checkpoints, one for each sparsity, and for public links to them.",
     ]

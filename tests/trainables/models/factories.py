@@ -38,3 +38,21 @@ def small_state(net: nn.Module, source: str) -> State:
     pruning = PRUNINGS[source]  # type: ignore[index]
     draws = torch.Generator().manual_seed(0)
     return prune(pruning, 0.6, State.of(net), draws, lambda s, g: Network(net, s, data, g, lambda seed: net))
+
+
+class Rows(nn.Module):
+    """Attention and a recurrent layer on the rows of an image (1, 8, 8), for 3 classes."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.rows = nn.LSTM(8, 6, batch_first=True)
+        self.hidden, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x[:, 0]
+        seen, _ = self.attention(rows, rows, rows, need_weights=False)
+        states, _ = self.rows(seen + rows)
+        logits: torch.Tensor = self.head(torch.relu(self.hidden(states[:, -1])))
+        return logits

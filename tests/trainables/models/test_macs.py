@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from trainables import models
 from trainables.models import MODELS, macs
-from trainables.store.state import State
+from trainables.store.state import State, prunable
 
 
 def dense(kind: str, shape: tuple[int, int, int]) -> int:
@@ -59,3 +59,42 @@ def test_counts_layer_by_layer_and_only_living_weights() -> None:
     weights["sequence.weight"][:2] = 1.0
     assert macs.effective(counts, weights) == 16 + 2 * 3 * 64
     assert macs.effective(counts, {n: torch.ones_like(w) for n, w in weights.items()}) == macs.dense(counts)
+
+
+class Sequences(nn.Module):
+    """Attention of both kinds, a transformer's layer, recurrent layers and a cell, on the rows of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MultiheadAttention(8, 2, kdim=4, vdim=4, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.rows = nn.LSTM(8, 6, num_layers=2, bidirectional=True, batch_first=True)
+        self.cell = nn.GRUCell(12, 5)
+        self.query = nn.Parameter(torch.zeros(1, 3, 8))
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(1).view(len(x), 7, 8)
+        rows = self.layer(rows)
+        pooled, _ = self.pool(self.query.expand(len(x), -1, -1), rows[..., :4], value=rows[..., 4:])
+        states, _ = self.rows(torch.cat([rows, pooled], dim=1))
+        last = x.new_zeros(len(x), 5)
+        for step in states.unbind(1):
+            last = self.cell(step, last)
+        logits: Tensor = self.head(last)
+        return logits
+
+
+def test_attention_counts_its_positions_and_recurrent_layers_their_steps() -> None:
+    model = Sequences()
+    counts = macs.count(model, (1, 7, 8))
+    assert set(counts) == set(prunable(model))
+    times = {name: times for name, (_, times) in counts.items()}
+    assert {times[f"layer.{name}"] for name in ("self_attn.in_proj_weight", "self_attn.out_proj.weight")} == {7}
+    assert times["layer.linear1.weight"] == times["layer.linear2.weight"] == 7
+    assert [times[f"pool.{name}_weight"] for name in ("q_proj", "k_proj", "v_proj")] == [3, 7, 7]
+    assert times["pool.out_proj.weight"] == 3
+    assert {times[name] for name in times if name.startswith(("rows.", "cell."))} == {10}
+    assert counts["rows.weight_hh_l1_reverse"] == (4 * 6 * 6 * 10, 10)
+    assert counts["cell.weight_ih"] == (3 * 5 * 12 * 10, 10)
+    assert times["head.weight"] == 1

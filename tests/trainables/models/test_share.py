@@ -10,17 +10,14 @@ from trainables.models.share import Share, sentence, weights_outside
 
 
 def test_each_tensor_is_counted_once_and_the_largest_others_are_named() -> None:
-    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.LSTM(4, 8))
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Embedding(96, 4))
     net[1].weight = net[0].weight  # type: ignore[assignment]
     share = Share.of("mine", net)
-    assert share == Share(
-        "mine", 16, 16 + 2 * 4 + 448, {"2.weight_hh_l0": 256, "2.weight_ih_l0": 128, "2.bias_ih_l0": 32}, 384
-    )
+    assert share == Share("mine", 16, 16 + 2 * 4 + 384, {"2.weight": 384, "0.bias": 4, "1.bias": 4}, 384)
     assert Share.from_plain(share.plain()) == share
     assert str(share) == (
-        "mine: 16 of 472 parameters (3.3 %) are prunable; sparsity counts those alone, and the largest others are "
-        "2.weight_hh_l0 (256), 2.weight_ih_l0 (128), 2.bias_ih_l0 (32); "
-        "384 weights (96.0 %) are outside convolution and linear layers"
+        "mine: 16 of 408 parameters (3.9 %) are prunable; sparsity counts those alone, and the largest others are "
+        "2.weight (384), 0.bias (4), 1.bias (4); 384 weights (96.0 %) are outside prunable layers"
     )
 
 
@@ -38,12 +35,13 @@ class Odd(nn.Module):
 
 def test_weights_in_buffers_and_bare_parameters_are_counted_and_statistics_and_biases_are_not() -> None:
     assert weights_outside(Odd()) == {"matrix": 8192, "gain": 128}
-    assert "8,320 weights (86.7 %) are outside convolution and linear layers" in str(Share.of("odd", Odd()))
+    assert "8,320 weights (86.7 %) are outside prunable layers" in str(Share.of("odd", Odd()))
     assert "matrix (8,192)" in str(Share.of("odd", Odd()))
 
 
-def test_projections_of_attention_and_weights_computed_from_others_are_outside() -> None:
-    assert weights_outside(nn.MultiheadAttention(8, 2)) == {"in_proj_weight": 192}
+def test_attention_and_recurrent_layers_are_prunable_and_weights_computed_from_others_are_outside() -> None:
+    assert weights_outside(nn.MultiheadAttention(8, 2)) == {}
+    assert weights_outside(nn.LSTM(4, 8, num_layers=2, bidirectional=True, proj_size=3)) == {}
     normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
     assert sum(weights_outside(normed).values()) == 12 + 3
     assert weights_outside(nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))) == {}

@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
@@ -25,9 +25,10 @@ from trainables.core.plugins import PluginError, current_folder
 from trainables.core.plugins import load as load_plugins
 from trainables.core.registry import nearest
 from trainables.core.versions import versions
-from trainables.export.shrunk import Spread, living, without
+from trainables.export import coupled, shrunk
+from trainables.export.shrunk import Spread
 from trainables.models.noise import Noise
-from trainables.store.state import State, Tensors, fill, named_tensors
+from trainables.store.state import State, Tensors, fill, named_tensors, prunable
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
@@ -35,6 +36,8 @@ BESIDE = frozenset(("model.pt2", "model.onnx", "examples.csv", "confirmed.csv", 
 """What else may be in the directory of a network."""
 SCHEMA = 1
 
+_SHRINKING: dict[str, ModuleType] = {"own": shrunk, "torch-pruning": coupled}
+"""What makes networks smaller, by its name in a card's `shrunk`."""
 _ALIVE = "alive/"
 """Prefix of a weight's name in a smaller network: a boolean tensor of the outputs that it has."""
 _CLOSE = 1e-3
@@ -136,7 +139,10 @@ def load(directory: str | Path, *, allow_plugins: bool = False) -> nn.Module:
     model = _build(card, folder, allow_plugins)
     alive = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_ALIVE)}
     if alive:
-        model = without(model, {name.removeprefix(_ALIVE): t for name, t in alive.items()}, tuple(card["shape"]))
+        by = _SHRINKING.get(card.get("shrunk", {}).get("by", "own"))
+        if by is None:
+            raise SpecError(f"{folder / CARD} was made smaller by something that this version does not know")
+        model = by.without(model, {name.removeprefix(_ALIVE): t for name, t in alive.items()}, tuple(card["shape"]))
     try:
         fill(model, tensors)
     except ValueError as error:
@@ -178,38 +184,68 @@ def network(directory: str | Path, state: State, card: dict[str, Any], *, shrink
 
 def _smaller(state: State, card: dict[str, Any], target: Path) -> tuple[Tensors, dict[str, Any]]:
     """Return the tensors of a network without its dead filters, with its living outputs, and the card's `shrunk`."""
-    small, alive = _without_dead(state, card, target)
-    sizes = {name: list(small.get_parameter(name).shape) for name in alive}
+    small, alive, by = _without_dead(state, card, target)
+    named_by = {"by": by} if by != "own" else {}
+    sizes = _sizes(small)
     counts = {"parameters": sum(p.numel() for p in small.parameters()), "prunable": sum(map(math.prod, sizes.values()))}
     named = {_ALIVE + name: outputs for name, outputs in alive.items()}
     derived = {f"{name}.index" for name, module in small.named_modules() if isinstance(module, Spread)}
     own = {name: t for name, t in named_tensors(small).items() if name not in derived}
-    return {**own, **named}, {**counts, "layers": sizes}
+    return {**own, **named}, {**named_by, **counts, "layers": sizes}
 
 
-def _without_dead(state: State, card: dict[str, Any], target: Path) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return a network without its dead filters, and which outputs of each layer live."""
+def _sizes(network: nn.Module) -> dict[str, list[int]]:
+    """Return the shapes of the weights that pruning may make smaller."""
+    return {name: list(network.get_parameter(name).shape) for name in prunable(network)}
+
+
+def _without_dead(state: State, card: dict[str, Any], target: Path) -> tuple[nn.Module, dict[str, Tensor], str]:
+    """Return a network without its dead filters, which outputs of each layer live, and what found them.
+
+    That is the package torch-pruning where it is installed and makes the network smaller than our own way does.
+    """
     try:
         checked = _Card.model_validate({"schema": SCHEMA, "sha256": "0" * 64, **card})
     except ValidationError as error:
         raise SpecError(f"invalid card of a network: {error}") from error
     whole = state.to("cpu").into(_build(card, target, allow_plugins=True)).eval()
-    alive = living(whole, checked.shape)
-    small = without(whole, alive, checked.shape)
-    sizes = {name: list(small.get_parameter(name).shape) for name in alive}
-    if all(list(whole.get_parameter(name).shape) == size for name, size in sizes.items()):
+    found: list[tuple[nn.Module, dict[str, Tensor], str]] = []
+    problems: list[SpecError] = []
+    for by, way in _SHRINKING.items():
+        try:
+            alive = way.living(whole, checked.shape)
+            small = way.without(whole, alive, checked.shape)
+            _check_equal(whole, small, checked.shape)
+            found.append((small, alive, by))
+        except SpecError as error:
+            problems.append(error)
+    if not found:
+        raise problems[0]
+    small, alive, by = min(found, key=lambda made: sum(p.numel() for p in made[0].parameters()))
+    if _sizes(small) == _sizes(whole):
         raise SpecError(
             "no filter of this network is dead, so it cannot be made smaller: single weights were pruned, or none; "
             "pruning with structure filter, as the recipe `filter` does, prunes whole ones"
         )
-    images = torch.rand((4, *checked.shape), generator=torch.Generator().manual_seed(0))
+    return small, alive, by
+
+
+def _check_equal(whole: nn.Module, small: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Refuse a smaller network with other logits than the whole one's.
+
+    Raises:
+        SpecError: its structure is not understood.
+    """
+    images = torch.rand((4, *shape), generator=torch.Generator().manual_seed(0))
+    problem = "the smaller network has other logits, so its structure is not understood; save it without shrinking"
     with torch.no_grad():
-        wanted, found = whole(images), small(images)
+        wanted = whole(images)
+        try:
+            found = small(images)
+        except RuntimeError as error:  # Layers no longer fit together.
+            raise SpecError(problem) from error
     if not torch.allclose(found, wanted, rtol=0, atol=_CLOSE * float(wanted.abs().max())):
-        raise SpecError(
-            "the smaller network has other logits, so its structure is not understood; save it without shrinking"
-        )
-    return small, alive
+        raise SpecError(problem)
 
 
 def _noise(state: State) -> float | None:

@@ -14,8 +14,9 @@ from trainables.attacks import run
 from trainables.attacks.base import Attack
 from trainables.data.tensors import TrainingData, batch_sizes
 from trainables.models.graph.channels import Wiring
+from trainables.models.graph.coupling import Coupling
 from trainables.models.single import trains_on_one
-from trainables.store.state import State, Tensors
+from trainables.store.state import State, Tensors, duplicate
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,14 @@ class Network:
     """A network and its training images on one device, for pruners that need more than weights.
 
     `model` is a scratch model: its modules are used and its tensors left alone. `build` builds a new one from a
-    seed. All draws come from `generator`, in the order of the calls.
+    seed, where that is possible. All draws come from `generator`, in the order of the calls.
     """
 
     model: nn.Module
     state: State
     data: TrainingData
     generator: torch.Generator
-    build: Callable[[int], nn.Module]
+    build: Callable[[int], nn.Module] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -46,6 +47,15 @@ class Network:
     def wiring(self) -> Wiring:
         """Which channels feed which, and the batch norms behind layers."""
         return Wiring(self.model, self.data.shape)
+
+    @cached_property
+    def coupling(self) -> Coupling:
+        """Which channels can only go together.
+
+        Raises:
+            SpecError: torch-pruning is not installed, or does not understand the network.
+        """
+        return Coupling(self.model, self.data.shape)
 
     def logits(self, weights: Mapping[str, Tensor], x: Tensor, *, train: bool = False) -> Tensor:
         """Return the logits (N, classes) with these parameters in place of the network's own.
@@ -99,7 +109,17 @@ class Network:
 
         return run(attack, logits_fn, x, y, eps=eps, generator=self.generator, keep="last")
 
+    def scratch(self) -> nn.Module:
+        """Return a copy of the network on the CPU whose tensors may be changed."""
+        return duplicate(self.model).cpu()
+
     def redrawn(self) -> Tensors:
-        """Return a fresh initialisation of all parameters."""
+        """Return a fresh initialisation of all parameters.
+
+        Raises:
+            ValueError: no new network can be built.
+        """
+        if self.build is None:
+            raise ValueError("a fresh initialisation was asked for, and no network can be built here")
         seed = int(torch.randint(2**62, (), generator=self.generator, device=self.device))
         return {name: p.detach().to(self.device) for name, p in self.build(seed).named_parameters()}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,6 +252,7 @@ def test_a_network_that_cannot_be_traced_or_is_another_when_smaller_is_refused(
         return forward(self, x) if float(x.detach().sum()) > 0 else forward(self, -x)
 
     monkeypatch.setattr(type(net), "forward", decides)
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)  # It needs no trace.
     with pytest.raises(SpecError, match=r"cannot be traced by torch\.fx"):
         saved.save(tmp_path / "net", small, card, shrink=True)
 
@@ -269,4 +271,30 @@ def test_a_smaller_network_of_another_model_is_refused(tmp_path: Path) -> None:
     folder = saved.save(tmp_path / "net", small, card, shrink=True)
     edit(folder, model={"kind": "lenet5"})
     with pytest.raises(SpecError, match="not those of the network"):
+        saved.load(folder)
+
+
+def test_what_torch_pruning_made_smaller_is_loaded_by_it_and_named_in_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that torch.fx cannot trace, so that our own way does not work."""
+    small = small_state(net := trained_net("conv4", 0), "filter")
+    card = {"model": plain(MODELS.parse("conv4")), "shape": list(SHAPE), "classes": 3}
+    forward = type(net).forward
+
+    def decides(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return forward(self, x) if float(x.detach().sum()) > -1e9 else forward(self, -x)
+
+    monkeypatch.setattr(type(net), "forward", decides)
+    folder = saved.save(tmp_path / "net", small, card, shrink=True)
+    assert saved.read_card(folder)["shrunk"]["by"] == "torch-pruning"
+    loaded, whole = saved.load(folder), small.into(trained_net("conv4", 1)).eval()
+    x = torch.rand(5, *SHAPE)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), whole(x), rtol=1e-4, atol=1e-4)
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    with pytest.raises(SpecError, match="needs the package of this name"):
+        saved.load(folder)
+    edit(folder, shrunk={"by": "magic"})
+    with pytest.raises(SpecError, match="something that this version does not know"):
         saved.load(folder)

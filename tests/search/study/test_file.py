@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -14,14 +15,21 @@ from jsonschema import Draft202012Validator
 from search.early_stopping.reach import Reach
 from search.files.yaml import parse
 from search.samplers.ehvi.sampler import Ehvi
+from search.samplers.grid import Grid
 from search.space.parameters import Categorical, searched
 from search.study import spec as spec_module
 from search.study.file import builtin_names, builtin_text, dump, from_dict, load, loads
 from search.study.spec import StudySpec, json_schema
 from tests.search.studies import BASE, study
 from trainables.core.errors import SpecError
+from trainables.core.spec import Eps
+from trainables.data import DATASETS, tensors
+from trainables.models import MODELS
 from trainables.pruning import PRUNERS
 from trainables.recipes import RECIPES
+from trainables.store.stages import Stages
+from trainables.store.storage import Storage
+from trainables.worker.run import Run
 
 BUILTIN = {
     "quickstart": ("digits", "lenet300"),
@@ -49,7 +57,11 @@ BUILTIN = {
     "shi2022-mnist": ("mnist", "lenet300"),
     "guo2018-mnist": ("mnist", "lenet300"),
     "all-recipes": ("digits", "lenet300"),
+    "cifar10-resnet18-front": ("cifar10", "resnet18"),
+    "two-four-mnist": ("mnist", "lenet300"),
 }
+GRIDS = {"cifar10-resnet18-front", "two-four-mnist"}
+"""Studies that compare a few configurations, and search nothing."""
 
 
 def test_the_default_study_comes_first() -> None:
@@ -65,6 +77,9 @@ def test_builtin_studies_are_what_their_names_say(name: str) -> None:
     assert spec.description
     trial = spec.trial({})
     assert trial.recipe == spec.recipe
+    if name in GRIDS:
+        assert spec.sampler.kind == "grid"
+        return
     assert "recipe.sparsity" in spec.space
     if name.startswith(spec.recipe.kind):
         return  # A paper's study: it searches what the paper varies.
@@ -415,3 +430,31 @@ def test_scalars_are_taken_only_as_they_are_written(override: str, message: str)
 def test_rounds_are_counted_and_not_built() -> None:
     with pytest.raises(SpecError, match=r"recipe.rate: a rate of 1e-09 takes .* rounds .*500 are allowed"):
         study("  rate: 1e-9\n")
+
+
+@pytest.mark.slow
+def test_every_part_of_the_front_of_cifar10_runs_shortened_on_a_cpu(tmp_path: Path) -> None:
+    """Its grid, with all that it sets but lengths, radius, network and images: digits, which are not cropped."""
+    study = load("cifar10-resnet18-front")
+    train = study.recipe.train
+    short = train.model_copy(
+        update={"select": 60, "crop": 0, "flip": False, "eps": Eps(0.1), "awp_warmup": 0.5, "precision": "fp32"}
+    )
+    lengths = {"epochs": 2, "prune_epochs": 1, "finetune_epochs": 1, "rewind": 1, "rate": 0.6}
+    every = [dict(params) for params in Grid().every(study.space)]
+    assert len(every) == 12
+    data = tensors.load(DATASETS.parse({"kind": "digits", "limit": 300, "validation": 60}))
+    for params in every:
+        trial = study.trial(params)
+        assert trial.recipe.train.model_copy(update={"schedule": train.schedule}) == train
+        fields = {name: value for name, value in lengths.items() if name in type(trial.recipe).model_fields}
+        recipe = trial.recipe.model_copy(update={**fields, "train": short})
+        if params["recipe.kind"] == "flying_bird":
+            recipe = recipe.model_copy(update={"dynamics": recipe.dynamics.model_copy(update={"every": 1})})
+        made: dict[str, Any] = {"recipe": recipe, "model": MODELS.parse({"kind": "lenet300", "hidden": [30, 20]})}
+        protocol = study.protocol.cheaper(30, 2)
+        spec = trial.model_copy(update={**made, "protocol": protocol, "data": DATASETS.parse("digits")})
+        run = Run(spec, data, Stages(Storage(str(tmp_path))), 0, "front", torch.device("cpu"))
+        points = [now.point for now in run.progress() if now.point is not None]
+        prunable = 64 * 30 + 30 * 20 + 20 * 10
+        assert points[-1].sparsity == round(params["recipe.sparsity"] * prunable) / prunable

@@ -54,8 +54,9 @@ from trainables.models import MODELS
 from trainables.models.base import Model
 from trainables.optimisers import OPTIMISERS
 from trainables.optimisers.base import Optimiser
-from trainables.pruning import PRUNERS, Pruning
+from trainables.pruning import LAYERS, PRUNERS, Pruning
 from trainables.pruning.base import Pruner
+from trainables.pruning.densities import LayerDensities
 from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
 from trainables.regularisers import REGULARISERS
@@ -80,6 +81,8 @@ def written(value: Any) -> str:
     """Write a default as a study file would."""
     if isinstance(value, Spec):
         fields = plain(value, defaults=False)
+        if isinstance(fields, str):
+            return fields
         return fields["kind"] if list(fields) == ["kind"] else f"{{{_pairs(fields)}}}"
     if isinstance(value, Eps):
         return value.text
@@ -207,6 +210,7 @@ REGISTRIES: list[tuple[str, str, Registry[Any], type[Spec]]] = [
     (STUDY_FILE, "## Space", PARAMETERS, Parameter),
     (RECIPES_PAGE, "## All recipes", RECIPES, Recipe),
     (RECIPES_PAGE, "## Pruners", PRUNERS, Pruner),
+    (RECIPES_PAGE, "## Layer densities", LAYERS, LayerDensities),
     ("mask-updates.md", "# Mask updates", MASK_UPDATES, MaskUpdate),
     (RECIPES_PAGE, "## Reparametrisations", REPARAMETRISATIONS, Reparametrisation),
     (CLUSTER_FILE, "# The cluster file", cluster_spec.CLUSTERS, cluster_spec.Cluster),

@@ -20,7 +20,7 @@ from trainables.method.schedules import SCHEDULES
 from trainables.metrics import METRICS
 from trainables.models import MODELS
 from trainables.optimisers import OPTIMISERS
-from trainables.pruning import PRUNERS
+from trainables.pruning import LAYERS, PRUNERS
 from trainables.recipes import RECIPES
 from trainables.regularisers import REGULARISERS
 from trainables.reparametrisations import REPARAMETRISATIONS
@@ -28,6 +28,7 @@ from trainables.reparametrisations import REPARAMETRISATIONS
 METHODS: list[tuple[Registry[Any], set[str]]] = [
     (ATTACKS, {"perturb"}),
     (DATASETS, {"read_training"}),
+    (LAYERS, {"shares"}),
     (LOSSES, {"terms"}),
     (MASK_UPDATES, {"masks"}),
     (METRICS, {"values"}),

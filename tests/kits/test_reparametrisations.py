@@ -17,7 +17,16 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 """The fields that a kind requires."""
 MORE: dict[str, dict[str, Any]] = {
-    "rated-filter": {"kind": "rated", "sparsity": 0.5, "begin": 0.8, "structure": "filter", "counts": "macs"}
+    "rated-filter": {
+        "kind": "rated",
+        "sparsity": 0.5,
+        "begin": 0.8,
+        "structure": "filter",
+        "counts": "macs",
+        "s2ap": 0.01,
+        "s2ap_warmup": 0,
+    },
+    "scores-erk": {"kind": "scores", "sparsity": 0.5, "layers": "erk", "s2ap": 0.01},
 }
 """Other forms of a kind, that are tested as well."""
 

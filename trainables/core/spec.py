@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
@@ -53,6 +53,9 @@ class Spec(BaseModel):
     """A frozen description; unknown keys, NaN and infinities are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    written_bare: ClassVar[bool] = False
+    """Whether a kind of this family that has no fields is written as its name, as it was before kinds had fields."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -145,6 +148,8 @@ def plain(value: Any, *, defaults: bool = True, hashed: bool = False) -> Any:
     fields marked `json_schema_extra={"hashed": False}` are left out.
     """
     if isinstance(value, Spec):
+        if value.written_bare and not value.model_extra and list(type(value).model_fields) == ["kind"]:
+            return value.kind  # type: ignore[attr-defined]
         fields: dict[str, Any] = {}
         for name, field in type(value).model_fields.items():
             extra = field.json_schema_extra

@@ -34,14 +34,13 @@ def climb(
     trained: Mapping[str, nn.Parameter],
     masks: Mapping[str, Tensor],
     buffers: Mapping[str, Tensor],
-    gamma: float,
+    shares: Mapping[str, float],
 ) -> Callable[[], None]:
-    """Move every weight tensor up the gradient of `loss` by `gamma` times its l2 norm; return what moves it back.
+    """Move tensors up the gradient of `loss` by their `shares` of their l2 norms; return what moves them back.
 
-    Vectors (biases, batch norms' scales and shifts) and pruned weights stay. `loss` is called once; what that does
-    to `buffers` is undone.
+    Pruned weights stay. `loss` is called once; what that does to `buffers` is undone.
     """
-    weights = {name: p for name, p in trained.items() if p.dim() > 1 and p.requires_grad}
+    weights = {name: p for name, p in trained.items() if shares.get(name) and p.requires_grad}
     statistics = {name: buffer.clone() for name, buffer in buffers.items()}
     gradients = torch.autograd.grad(loss(), [*weights.values()], allow_unused=True)
     before = {name: p.detach().clone() for name, p in weights.items()}
@@ -51,7 +50,7 @@ def climb(
         for (name, p), gradient in zip(weights.items(), gradients, strict=True):
             if gradient is not None:
                 up = gradient * masks[name] if name in masks else gradient
-                p.add_(up * (gamma * p.norm() / (up.norm() + _TINY)))
+                p.add_(up * (shares[name] * p.norm() / (up.norm() + _TINY)))
 
     def back() -> None:
         with torch.no_grad():

@@ -28,11 +28,13 @@ from trainables.engine.selection import HeldBack, Selection, held_back
 from trainables.engine.validation import Validation
 from trainables.losses.base import Adversary, Terms
 from trainables.mask_updates.base import Fixed, MaskUpdateContext
+from trainables.measure.evaluate import exact
 from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.models.activations import activity, recorded
 from trainables.models.graph.folding import FrozenAttackModel
 from trainables.models.single import trains_on_one
+from trainables.pruning.network import Network
 from trainables.reparametrisations.network import ReparametrisedNetwork
 from trainables.store.state import State, Tensors, named_buffers, named_tensors
 
@@ -118,7 +120,8 @@ class _Run:
         self.model = model
         begun = generator(key, phase.start, "latent", device)
         own = replace(state, params=dict(model.named_parameters()))
-        self.weights = phase.weights.build(own, begun, model, data.shape)
+        with exact(self.device):
+            self.weights = phase.weights.build_seeing(Network(model, own, data, begun))
         self.reparametrised = ReparametrisedNetwork(model, self.weights) if self.weights else None
         self.optimisation = Optimisation(model, self.masks, self.training, self.weights)
         n, batch = len(self.split), self.training.batch
@@ -170,8 +173,8 @@ class _Run:
             eps = self.training.eps_at(at)
             y = self.split.y.index_select(0, index)
             number = (epoch - self.phase.start) * steps + step + 1
-            awp = self.training.awp_at(at)
-            found = self._step(self.pixels(index, draws), y, lr=lr, eps=eps, number=number, draws=attack, awp=awp)
+            climbs = self._climbs(at)
+            found = self._step(self.pixels(index, draws), y, lr=lr, eps=eps, number=number, draws=attack, climbs=climbs)
             losses[step] = found.loss.detach()
             if self.validation.due(step, steps):
                 self._validate(epoch, step, steps, eps)
@@ -220,20 +223,39 @@ class _Run:
             self.optimisation.change_masks(self.masks)
 
     def _step(
-        self, x: Tensor, y: Tensor, *, lr: float, eps: float, number: int, draws: torch.Generator, awp: float = 0.0
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        lr: float,
+        eps: float,
+        number: int,
+        draws: torch.Generator,
+        climbs: Mapping[str, float],
     ) -> Terms:
         adversary = self._adversary(eps, draws)
         back = None
-        if awp:
+        if any(climbs.values()):
             adversary = Once(adversary)
             trained, buffers = self.optimisation.trained, dict(named_buffers(self.model))
-            back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, awp)
+            back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, climbs)
         found = self._terms(adversary, x, y)
         due = self.phase.rewiring.due(number, self.steps)
         self.optimisation.step(found.loss, lr=lr, number=number, back=back, keep_gradients=due)
         if due:
             self._update_masks(number)
         return found
+
+    def _climbs(self, at: float) -> Mapping[str, float]:
+        """Return by what share of its norm each trained tensor moves up the loss, `at` epochs into the training.
+
+        Vectors (biases, batch norms' scales and shifts) stay, but for those that the reparametrisation moves.
+        """
+        awp = self.training.awp_at(at)
+        own = {name: awp for name, p in self.model.named_parameters() if p.dim() > 1}
+        if self.weights is None:
+            return own
+        return {**own, **self.weights.climbs(at / self.phase.epochs, awp)}
 
     def _update_masks(self, number: int) -> None:
         context = MaskUpdateContext(

@@ -23,9 +23,11 @@ def check_pruning(pruning: Pruning, field: str) -> None:
     if pruning.structure != "unstructured":
         message = "gradual pruning is for structure unstructured"
         raise located(message, field, "structure", value=pruning.structure)
-    if pruning.pruner.needs_network:
-        kind = pruning.pruner.kind
-        raise located(f"gradual pruning goes by the weights alone, and {kind} does not", field, "pruner", value=kind)
+    for name in ("pruner", "layers"):
+        part = getattr(pruning, name)
+        if part.needs_network:
+            message = f"gradual pruning goes by the weights alone, and {part.kind} does not"
+            raise located(message, field, name, value=part.kind)
 
 
 class Gradual(MaskUpdate):

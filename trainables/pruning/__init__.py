@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 from trainables.core.registry import Registry
 from trainables.core.spec import Spec, located
 from trainables.pruning.base import Pruner
-from trainables.pruning.densities import Layers
+from trainables.pruning.densities import Erk, Igq, Lamp, LayerDensities, Uniform
 from trainables.pruning.mad import Mad
 from trainables.pruning.saliency import Grasp, NtkSap, Snip, Synflow
 from trainables.pruning.scores import Leading, Magnitude, Random, Slimming
+from trainables.pruning.sensitivity import Sensitivity
 
 PRUNERS: Registry[Pruner] = Registry(
     "pruner",
@@ -31,28 +32,53 @@ PRUNERS: Registry[Pruner] = Registry(
     },
 )
 
+LAYERS: Registry[LayerDensities] = Registry(
+    "layer densities",
+    LayerDensities,
+    {
+        "uniform": Uniform,
+        "erk": Erk,
+        "igq": Igq,
+        "lamp": Lamp,
+        "mrs": Sensitivity,
+    },
+)
+
 Scope = Literal["global", "layerwise"]
 Group = Literal["mean", "sum", "norm"]
+Backend = Literal["own", "torch-pruning"]
 Structure = Literal["unstructured", "filter"] | Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")]
 
 
+def has_filters(weight: str) -> bool:
+    """Return whether the outputs of the layer of a weight of this name are filters, which can be cut whole.
+
+    Those of attention's projections and of recurrent layers are parts of heads, gates and states.
+    """
+    return weight.rpartition(".")[2] == "weight"
+
+
 class Pruning(Spec):
-    """How weights are chosen for pruning. Sparsity always counts all convolution and linear weights."""
+    """How weights are chosen for pruning. Sparsity always counts all prunable weights."""
 
     pruner: Annotated[Pruner, PRUNERS] = Field(default=Magnitude(), description="scores the weights")
     scope: Scope = Field(default="global", description="rank all weights together, or within each layer")
     prune_first: bool = Field(default=True, description="whether the first layer is pruned")
     prune_last: bool = Field(default=True, description="whether the last layer is pruned")
-    layers: Layers = Field(
-        default="uniform",
-        description="how much each layer keeps with scope layerwise: the same share, or by ERK, IGQ or LAMP",
+    layers: Annotated[LayerDensities, LAYERS] = Field(
+        default=Uniform(), description="how much each layer keeps with scope layerwise"
     )
     structure: Structure = Field(
         default="unstructured",
-        description="what is cut: single weights; whole filters, all but those of the last layer; or by a pattern "
-        "such as 2:4, which keeps 2 of every 4 inputs",
+        description="what is cut: single weights; whole filters of convolution and linear layers, all but those of the "
+        "last; or by a pattern such as 2:4, which keeps 2 of every 4 inputs",
     )
     group: Group = Field(default="mean", description="how a filter's score follows from those of its weights")
+    backend: Backend = Field(
+        default="own",
+        description="what knows which channels go with a filter: own, each filter by itself; torch-pruning, the "
+        "package of this name (extra `structured`), which cuts what is added, concatenated or grouped together",
+    )
     rescale: bool = Field(
         default=False,
         description="multiply each output's remaining weights by sqrt(before / after), so that the variance of their "
@@ -61,12 +87,20 @@ class Pruning(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.layers != "uniform" and (self.scope != "layerwise" or self.structure != "unstructured"):
-            message = f"{self.layers} densities are for scope layerwise and structure unstructured"
-            raise located(message, "layers", value=self.layers)
+        if self.layers != Uniform() and (self.scope != "layerwise" or self.pattern):
+            message = f"{self.layers.kind} densities are for scope layerwise and single weights or whole filters"
+            raise located(message, "layers", value=self.layers.kind)
+        if self.backend != "own" and (self.structure != "filter" or self.layers != Uniform() or self.rescale):
+            message = f"the backend {self.backend} is for structure filter, uniform layers and no rescale"
+            raise located(message, "backend", value=self.backend)
         if (pattern := self.pattern) and pattern[0] >= pattern[1]:
             raise located(f"{self.structure} cuts nothing", "structure", value=self.structure)
         return self
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether weights alone do not tell what is cut."""
+        return self.pruner.needs_network or self.layers.needs_network
 
     @property
     def pattern(self) -> tuple[int, int] | None:
@@ -78,7 +112,8 @@ class Pruning(Spec):
         """Return which of a network's layers, named in their order, give none of their weights."""
         # The last layer's outputs are the classes.
         keep_last = not self.prune_last or self.structure == "filter"
-        return frozenset((*(layers[:1] if not self.prune_first else ()), *(layers[-1:] if keep_last else ())))
+        whole = () if self.structure != "filter" else (name for name in layers if not has_filters(name))
+        return frozenset((*(layers[:1] if not self.prune_first else ()), *(layers[-1:] if keep_last else ()), *whole))
 
     def check_sparsity(self, sparsity: float) -> None:
         """Refuse a sparsity that the structure cannot give.

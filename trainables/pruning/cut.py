@@ -12,7 +12,8 @@ from trainables.core.errors import SpecError
 from trainables.core.unchanged import unchanged
 from trainables.pruning import Pruning
 from trainables.pruning.base import PrunerContext
-from trainables.pruning.densities import quotas, share
+from trainables.pruning.coupled import keep_coupled
+from trainables.pruning.densities import Uniform, quotas, share
 from trainables.pruning.filters import keep_filters
 from trainables.pruning.network import Network
 from trainables.pruning.patterns import keep_pattern
@@ -84,25 +85,49 @@ def _prune(
         scores = pruning.pruner.scores(PrunerContext(weights, masks, generator, network))
     _check_scores(scores, masks)
     if pruning.structure == "filter":
-        kept = keep_filters(state, scores, keep, pruning.scope, pruning.group, network.wiring if network else None)
+        if pruning.backend == "torch-pruning":
+            if network is None:
+                raise ValueError("coupled filters need the network, and weights alone were given")
+            model = state.into(network.scratch())
+            kept = keep_coupled(state, scores, keep, pruning.scope, pruning.group, network.coupling, model)
+            return replace(state, masks={**state.masks, **kept}, history={}).masked()
+        densities = _densities(pruning, keep_open, weights, masks, network)
+        wiring = network.wiring if network else None
+        kept = keep_filters(state, scores, keep, pruning.scope, pruning.group, wiring, densities)
     elif pruning.pattern is not None:
         kept = {name: keep_pattern(scores[name], mask, *pruning.pattern) for name, mask in masks.items()}
     elif pruning.scope == "global" and rates is None:
         kept = keep_best(scores, masks, keep_open)
     else:
         kept = {}
-        for name, quota in _quotas(pruning, keep_open, weights, masks, rates, names[-1]).items():
+        for name, quota in _quotas(pruning, keep_open, weights, masks, rates, names[-1], network).items():
             kept |= keep_best({name: scores[name]}, {name: masks[name]}, quota)
     params = _rescaled(state, kept) if pruning.rescale else state.params
     return replace(state, params=params, masks={**state.masks, **kept}, history={}).masked()
 
 
+def _densities(
+    pruning: Pruning, keep: int, weights: Tensors, masks: Tensors, network: Network | None
+) -> dict[str, float] | None:
+    """Return the layers' densities of `keep` weights, None where they are alike."""
+    if pruning.layers == Uniform():
+        return None
+    found = quotas(pruning.layers, max(keep, 0), weights, masks, network)
+    return {name: quota / weights[name].numel() for name, quota in zip(masks, found, strict=True)}
+
+
 def _quotas(
-    pruning: Pruning, keep: int, weights: Tensors, masks: Tensors, rates: Rates | None, last: str
+    pruning: Pruning,
+    keep: int,
+    weights: Tensors,
+    masks: Tensors,
+    rates: Rates | None,
+    last: str,
+    network: Network | None,
 ) -> dict[str, int]:
     """Return how many weights each layer keeps of the `keep` that all do; `last` names the network's last layer."""
     if rates is None:
-        shares = quotas(pruning.layers, keep, list(weights.values()), list(masks.values()))
+        shares = quotas(pruning.layers, keep, weights, masks, network)
     else:
         living = [int(mask.sum()) for mask in masks.values()]
         left = [rates.left(n, last=name == last) for name, n in zip(masks, living, strict=True)]

@@ -1,43 +1,124 @@
-"""How a budget of weights is shared between layers, exactly: uniform, ERK, IGQ and LAMP densities."""
+"""How a budget of weights is shared between layers, exactly: rules that need the weights alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
-from typing import TYPE_CHECKING, Literal
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Layers = Literal["uniform", "erk", "igq", "lamp"]
+    from trainables.pruning.network import Network
 
 _BISECTIONS = 200
 
 
-def quotas(layers: Layers, total: int, weights: Sequence[Tensor], masks: Sequence[Tensor]) -> list[int]:
-    """Divide `total` living weights between layers, none getting more than live in it now.
+class LayerDensities(Spec):
+    """Base of every rule of layer densities; one that uses the network and its images sets `needs_network`."""
 
-    The sum is exact wherever that many weights live. `weights` matter to `lamp` alone.
+    kind: str
+
+    written_bare: ClassVar[bool] = True
+    needs_network: ClassVar[bool] = False
+
+    @abstractmethod
+    def shares(
+        self, total: int, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], network: Network | None
+    ) -> Sequence[int]:
+        """Return how many of `total` living weights each layer keeps, in the order of `masks`.
+
+        No layer keeps more than live in it, True in its mask; they keep `total` together wherever that many live.
+
+        Shapes: weights and masks as the layers' weights.
+        """
+
+
+def quotas(
+    layers: LayerDensities,
+    total: int,
+    weights: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    network: Network | None = None,
+) -> list[int]:
+    """Divide `total` living weights between layers by a rule.
+
+    Raises:
+        ValueError: the rule needs the network, and there is none; or it broke its contract.
     """
-    shapes = [tuple(mask.shape) for mask in masks]
-    sizes = [prod(shape) for shape in shapes]
-    limits = [int(mask.sum()) for mask in masks]
-    if layers == "erk":
-        return share(total, erk(shapes), limits)
-    if layers == "igq":
-        return igq(total, sizes, limits)
-    if layers == "lamp":
-        return _lamp_quotas(total, weights, masks)
-    return share(total, sizes, limits)
+    if layers.needs_network and network is None:
+        raise ValueError(f"{layers.kind} densities need the network and its images, and were given weights alone")
+    limits = living(masks)
+    found = list(layers.shares(total, weights, masks, network))
+    wanted = max(0, min(total, sum(limits)))
+    fit = len(found) == len(limits) and all(0 <= n <= m for n, m in zip(found, limits, strict=True))
+    if not fit or sum(found) != wanted:
+        raise ValueError(f"{layers.kind} densities divide {wanted} weights as {found}, where layers have {limits}")
+    return found
 
 
-def erk(shapes: Sequence[Sequence[int]]) -> list[int]:
-    """Return the Erdos-Renyi-Kernel weighting: living weights in proportion to the sum of a layer's dimensions.
+class Uniform(LayerDensities):
+    """The same share of every layer."""
 
-    That is a density in proportion to the sum of the dimensions over their product.
+    kind: Literal["uniform"] = "uniform"
+
+    def shares(
+        self, total: int, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], network: Network | None
+    ) -> list[int]:
+        return share(total, [mask.numel() for mask in masks.values()], living(masks))
+
+
+class Erk(LayerDensities):
+    """Erdos-Renyi-Kernel: densities in proportion to the sum of a layer's dimensions over their product.
+
     Source: Evci et al. 2020, arXiv:1911.11134; Mocanu et al. 2018, arXiv:1707.04780.
     """
-    return [sum(shape) for shape in shapes]
+
+    kind: Literal["erk"] = "erk"
+
+    def shares(
+        self, total: int, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], network: Network | None
+    ) -> list[int]:
+        return share(total, [sum(mask.shape) for mask in masks.values()], living(masks))
+
+
+class Igq(LayerDensities):
+    """Ideal gas quotas: a layer of n weights gets the density 1 / (F n + 1), one F for all.
+
+    Source: Vysogorets & Kempe 2021, arXiv:2107.02306.
+    """
+
+    kind: Literal["igq"] = "igq"
+
+    def shares(
+        self, total: int, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], network: Network | None
+    ) -> list[int]:
+        return igq(total, [mask.numel() for mask in masks.values()], living(masks))
+
+
+class Lamp(LayerDensities):
+    """Layer-adaptive magnitude: as many as a layer has among the weights of highest LAMP score (`lamp`)."""
+
+    kind: Literal["lamp"] = "lamp"
+
+    def shares(
+        self, total: int, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], network: Network | None
+    ) -> list[int]:
+        import torch
+
+        from trainables.pruning.topk import top_k
+
+        flat = torch.cat([lamp(weights[name], mask).reshape(-1) for name, mask in masks.items()])
+        alive = torch.cat([mask.reshape(-1) for mask in masks.values()])
+        best = torch.split(top_k(flat, total, alive), [mask.numel() for mask in masks.values()])
+        return [int(kept.sum()) for kept in best]
+
+
+def living(masks: Mapping[str, Tensor]) -> list[int]:
+    """Return how many weights of each layer are not pruned."""
+    return [int(mask.sum()) for mask in masks.values()]
 
 
 def igq(total: int, sizes: Sequence[int], limits: Sequence[int]) -> list[int]:
@@ -80,18 +161,6 @@ def lamp(weights: Tensor, mask: Tensor) -> Tensor:
     scores = torch.zeros_like(squares)
     scores[places] = torch.where(above > 0, ordered / above.clamp_min(1e-300), 0.0)
     return scores.view(weights.shape)
-
-
-def _lamp_quotas(total: int, weights: Sequence[Tensor], masks: Sequence[Tensor]) -> list[int]:
-    """Count how many living weights of each layer are among the `total` of highest LAMP score."""
-    import torch
-
-    from trainables.pruning.topk import top_k
-
-    flat = torch.cat([lamp(w, mask).reshape(-1) for w, mask in zip(weights, masks, strict=True)])
-    living = torch.cat([mask.reshape(-1) for mask in masks])
-    best = torch.split(top_k(flat, total, living), [mask.numel() for mask in masks])
-    return [int(kept.sum()) for kept in best]
 
 
 def share(total: int, sizes: Sequence[int], limits: Sequence[int]) -> list[int]:

@@ -25,13 +25,20 @@ GROUPS: dict[Group, Callable[[Tensor], Tensor]] = {
 
 
 def keep_filters(
-    state: State, scores: Mapping[str, Tensor], keep: int, scope: Scope, group: Group, wiring: Wiring | None
+    state: State,
+    scores: Mapping[str, Tensor],
+    keep: int,
+    scope: Scope,
+    group: Group,
+    wiring: Wiring | None,
+    densities: Mapping[str, float] | None = None,
 ) -> Tensors:
     """Return masks that keep the filters of highest score, and at most `keep` weights.
 
     Filters of the layers in `scores` are cut, lowest first, until at most `keep` weights live; fewer may live, by less
     than the weights of the last filter cut. The best filter of each layer stays. With scope `layerwise`
-    a filter's rank is its place within its own layer. A cut filter takes with it its bias, its batch norm's scale and
+    a filter's rank is its place within its own layer; with `densities` the shares of their filters that layers keep are
+    in the proportion of those. A cut filter takes with it its bias, its batch norm's scale and
     shift, and the weights that read nothing but dead channels, as far as `wiring` knows them; the masks hold all
     of them. Ties go to the lower index.
 
@@ -39,14 +46,17 @@ def keep_filters(
         SpecError: one filter per layer holds more weights than that.
     """
     plan = _Plan(state, wiring)
-    keys = {name: _keys(score, state.masks[name], scope, group) for name, score in scores.items()}
-    flat = torch.cat(list(keys.values())) if keys else torch.empty(0)
-    sizes = [len(key) for key in keys.values()]
+    ranks = {
+        name: _keys(score, state.masks[name], scope, group, densities[name] if densities else None)
+        for name, score in scores.items()
+    }
+    flat = torch.cat(list(ranks.values())) if ranks else torch.empty(0)
+    sizes = [len(rank) for rank in ranks.values()]
 
     def after(cut: int) -> dict[str, Tensor]:
-        return dict(zip(keys, torch.split(top_k(flat, len(flat) - cut), sizes), strict=True))
+        return dict(zip(ranks, torch.split(top_k(flat, len(flat) - cut), sizes), strict=True))
 
-    low, high = 0, len(flat) - len(keys)
+    low, high = 0, len(flat) - len(ranks)
     if plan.count(after(high)) > keep:
         raise SpecError(f"one filter per layer holds {plan.count(after(high))} weights, and {keep} are to be kept")
     while low < high:
@@ -58,21 +68,35 @@ def keep_filters(
     return plan.masks(after(low))
 
 
-def _keys(scores: Tensor, mask: Tensor, scope: Scope, group: Group) -> Tensor:
-    """Return what a layer's filters are ranked by, the best one's infinite.
+def _keys(scores: Tensor, mask: Tensor, scope: Scope, group: Group, density: float | None = None) -> Tensor:
+    """Return what a layer's filters are ranked by.
 
     Shapes: scores and mask (filters, ...), the result (filters,) in double precision.
     """
     alive = mask.flatten(1).any(dim=1)
-    grouped = GROUPS[group](torch.where(mask, scores.double(), 0.0).flatten(1))
-    keys = torch.where(alive, grouped, -torch.inf)
+    return keys(GROUPS[group](torch.where(mask, scores.double(), 0.0).flatten(1)), alive, scope, density)
+
+
+def keys(scores: Tensor, alive: Tensor, scope: Scope, density: float | None = None) -> Tensor:
+    """Return what units are ranked by where some are dead already: the best one's is infinite, dead ones' minus that.
+
+    With scope `layerwise` those are places among the units, and with a `density` what its scaling leaves of them.
+
+    Shapes: scores, alive and the result (units,); double precision.
+    """
+    found = torch.where(alive, scores, -torch.inf)
     if scope == "layerwise":
-        places = keys.sort(descending=True, stable=True).indices
-        ranks = torch.empty_like(keys)
-        ranks[places] = torch.arange(len(keys), 0, -1, dtype=keys.dtype, device=keys.device) / len(keys)
-        keys = torch.where(alive, ranks, -torch.inf)
-    keys[keys.argmax()] = torch.inf
-    return keys
+        places = found.sort(descending=True, stable=True).indices
+        ranks = torch.empty_like(found)
+        if density is None:
+            ranks[places] = torch.arange(len(found), 0, -1, dtype=found.dtype, device=found.device) / len(found)
+        else:
+            # The filter of rank r stays where all densities are scaled by r / (density * filters) or more.
+            ordered = torch.arange(1, len(found) + 1, dtype=found.dtype, device=found.device)
+            ranks[places] = density * len(found) / ordered
+        found = torch.where(alive, ranks, -torch.inf)
+    found[found.argmax()] = torch.inf
+    return found
 
 
 class _Plan:

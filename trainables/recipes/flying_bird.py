@@ -10,6 +10,7 @@ from trainables.core.spec import located
 from trainables.mask_updates.flying_bird import FlyingBird as Dynamics
 from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.pruning import Pruning
+from trainables.pruning.densities import Igq
 from trainables.pruning.scores import Random
 from trainables.recipes.base import Recipe, check_warmups
 
@@ -23,7 +24,7 @@ class FlyingBird(Recipe):
 
     kind: Literal["flying_bird"] = "flying_bird"
     prune: Pruning = Field(
-        default=Pruning(pruner=Random(), scope="layerwise", layers="igq"),
+        default=Pruning(pruner=Random(), scope="layerwise", layers=Igq()),
         description="how it is pruned before training",
     )
     dynamics: Dynamics = Field(default=Dynamics(), description="how weights are exchanged")

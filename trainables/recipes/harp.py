@@ -30,6 +30,9 @@ class Harp(Learned):
     def search(self) -> Reparametrisation:
         return Rated(
             sparsity=self.sparsity,
+            layers=self.layers,
+            s2ap=self.s2ap,
+            s2ap_warmup=self.s2ap_warmup,
             structure=self.structure,
             counts=self.counts,
             least=self.least,

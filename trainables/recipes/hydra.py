@@ -21,4 +21,10 @@ class Hydra(Learned):
     train_rest: bool = Field(default=True, description="train biases and batch norms while the mask is learned")
 
     def search(self) -> Reparametrisation:
-        return Scores(sparsity=self.sparsity, train_rest=self.train_rest)
+        return Scores(
+            sparsity=self.sparsity,
+            layers=self.layers,
+            s2ap=self.s2ap,
+            s2ap_warmup=self.s2ap_warmup,
+            train_rest=self.train_rest,
+        )

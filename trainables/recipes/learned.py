@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.method.training import Training
-from trainables.pruning import Pruning
+from trainables.pruning import LAYERS, Pruning
+from trainables.pruning.densities import LayerDensities, Uniform
 from trainables.recipes.base import PUBLISHED_TRAINING, Recipe, check_warmups, tuned
 from trainables.reparametrisations.base import Reparametrisation
 
@@ -25,7 +26,8 @@ class Learned(Recipe):
     """Train the dense network, learn which of its frozen weights to keep, fine-tune those.
 
     The published epochs are 100, 20 and 100; every phase has its own schedule. All sparsities share the dense network,
-    which is a measured point. While the mask is learned regularisers have no effect: the weights are frozen.
+    which is a measured point. While the mask is learned the weights are frozen: regularisers and `train.awp` have no
+    effect, and `s2ap` perturbs the scores in their place.
     """
 
     published: ClassVar[dict[str, Any]] = PUBLISHED
@@ -39,6 +41,19 @@ class Learned(Recipe):
         default=None,
         gt=0,
         description="learning rate of the fine-tuning; null: a tenth of the training's, as published",
+    )
+
+    layers: Annotated[LayerDensities, LAYERS] = Field(
+        default=Uniform(), description="how much each layer keeps, or begins with where densities are learned"
+    )
+    s2ap: float = Field(
+        default=0.0,
+        ge=0,
+        description="score-space sharpness while the mask is learned: gradients are taken where each layer's scores "
+        "are worst within this share of their norm; 0 for none",
+    )
+    s2ap_warmup: float = Field(
+        default=0.25, ge=0, lt=1, description="share of the search for the mask before that begins"
     )
 
     @model_validator(mode="after")
@@ -59,7 +74,8 @@ class Learned(Recipe):
         if not self.sparsity:
             return dense
         lr = self.train.optimiser.lr / 10 if self.finetune_lr is None else self.finetune_lr
-        found = Train(epochs=self.prune_epochs, training=tuned(self.train, self.prune_lr), weights=self.search())
+        searching = tuned(self.train, self.prune_lr).model_copy(update={"awp": 0.0})
+        found = Train(epochs=self.prune_epochs, training=searching, weights=self.search())
         tuning = Train(epochs=self.finetune_epochs, training=tuned(self.train, lr))
         held = Prune(sparsity=self.sparsity, pruning=self.cut())
         return (*dense, found, held, *((tuning,) if self.finetune_epochs else ()), Measure())

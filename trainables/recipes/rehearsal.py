@@ -15,7 +15,7 @@ SMALL = {
     **dict.fromkeys(("batch", "examples", "select", "validate_on"), 2),
     **dict.fromkeys(("steps", "restarts", "searches", "mask_steps", "every", "rerank"), 1),
     **dict.fromkeys(("rounds", "samples", "eot", "votes", "trials"), 1),
-    **dict.fromkeys(("eps_warmup", "natural_epochs", "awp_warmup"), 0),
+    **dict.fromkeys(("eps_warmup", "natural_epochs", "awp_warmup", "s2ap_warmup"), 0),
 }
 """The largest values that fields have in a small trial, by name, in all specs of a trial."""
 

@@ -35,6 +35,9 @@ def check_projection(pruning: Pruning) -> Pruning:
         kind = pruning.pruner.kind
         message = f"weights are pulled to the nearest ones within the budget, the largest; {kind} keeps others"
         raise located(message, "pruner", value=kind)
+    if pruning.layers.needs_network:
+        kind = pruning.layers.kind
+        raise located(f"weights are pulled by the weights alone, and {kind} densities need more", "layers", value=kind)
     return pruning
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from trainables.pruning.network import Network
     from trainables.store.state import State
 
 Shape = tuple[int, int, int]
@@ -20,7 +21,7 @@ Shape = tuple[int, int, int]
 
 
 class EffectiveWeights(ABC):
-    """The weights of convolution and linear layers as a differentiable function of tensors that are trained.
+    """The prunable weights as a differentiable function of tensors that are trained.
 
     `extras` are trained beside the network's own parameters, by name; `kept` are tensors that change otherwise and are
     part of a checkpoint; `frozen` names parameters of the network that are not trained. Weight decay leaves those
@@ -50,6 +51,14 @@ class EffectiveWeights(ABC):
         Shapes: each result is shaped like the parameter of its name.
         """
 
+    def climbs(self, done: float, awp: float) -> Mapping[str, float]:
+        """Return how far each extra moves up the loss before a step takes its gradient, as a share of its norm.
+
+        `done` is the share of the training that is done. By default those that are no vectors move as `awp` moves the
+        network's own weights.
+        """
+        return {name: awp for name, extra in self.extras.items() if extra.dim() > 1}
+
     def begin(self, epoch: int) -> None:  # noqa: B027, it may be left as it is
         """Prepare the epoch after `epoch` completed ones."""
 
@@ -68,7 +77,7 @@ class EffectiveWeights(ABC):
 
 
 class Reparametrisation(Spec):
-    """Base of every way to make the weights of convolution and linear layers out of trained tensors."""
+    """Base of every way to make the prunable weights out of trained tensors."""
 
     kind: str
 
@@ -86,6 +95,10 @@ class Reparametrisation(Spec):
         other values in place. `generator` is the only source of randomness. `model` is that network, not to be
         changed, and `shape` that of an image.
         """
+
+    def build_seeing(self, network: Network) -> EffectiveWeights | None:
+        """Return what `build` does, where the network's images are at hand too; `network.state` is where it begins."""
+        return self.build(network.state, network.generator, network.model, network.data.shape)
 
 
 class Plain(Reparametrisation):

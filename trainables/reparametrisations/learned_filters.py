@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from trainables.models.graph.channels import Wiring
+from trainables.pruning import has_filters
 from trainables.pruning.filters import keep_filters
-from trainables.reparametrisations.learned_weights import SCORES, Densities, RatedWeights, through
+from trainables.reparametrisations.learned_weights import SCORES, Densities, RatedWeights, Sharpness, through
 from trainables.store.state import State
 
 
 class FilterGates(RatedWeights):
-    """A score for each output filter, and a density for each layer but the last, whose outputs are the classes."""
+    """A score for each output filter, and a density for each layer that has some; the last one's are the classes."""
 
     def __init__(
         self,
@@ -25,11 +26,13 @@ class FilterGates(RatedWeights):
         train_rest: bool,
         wiring: Wiring,
         uses: Mapping[str, int] | None = None,
+        sharpness: Sharpness | None = None,
     ) -> None:
         self._wiring = wiring
         *inner, last = state.prunable()
-        super().__init__(state, settings, train_rest, uses, tuple(inner))
-        self._last = torch.ones(len(state.masks[last]), device=state.masks[last].device)
+        super().__init__(state, settings, train_rest, uses, tuple(filter(has_filters, inner)), sharpness)
+        whole = (name for name in state.prunable() if name not in self._names)
+        self._whole = {name: torch.ones(len(state.masks[name]), device=state.masks[last].device) for name in whole}
         self._shapes = {name: state.masks[name].shape[:2] for name in state.prunable()}
 
     def _alive(self, mask: Tensor) -> Tensor:
@@ -48,8 +51,7 @@ class FilterGates(RatedWeights):
             name: chosen + (density - density.detach())
             for (name, chosen), density in zip(self._chosen(self.extras).items(), densities, strict=True)
         }
-        *_, last = self._shapes
-        outputs[last] = self._last
+        outputs |= self._whole
         inputs = self._wiring.inputs(outputs)
         whole = sum(self._costs[name] for name in self._shapes)
         used = densities.new_zeros(())

@@ -6,17 +6,33 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from trainables.pruning.cut import keep_best
-from trainables.pruning.densities import share
+from trainables.pruning.densities import LayerDensities, Uniform, quotas
 from trainables.pruning.topk import highest
 from trainables.reparametrisations.base import EffectiveWeights
 from trainables.store.state import State, Tensors
 
-SCORES, _RATES, _GAMMA = "scores/", "rates", "gamma"
+if TYPE_CHECKING:
+    from trainables.pruning.network import Network
+
+SCORES, _RATES, _GAMMA, _QUOTAS = "scores/", "rates", "gamma", "quotas"
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """How far scores move up the loss before each step, as a share of a layer's, from a share of the training on."""
+
+    s2ap: float = 0.0
+    warmup: float = 0.0
+
+    def at(self, done: float) -> float:
+        """Return the share of their norm by which scores move where a share `done` of the training is done."""
+        return self.s2ap if done >= self.warmup else 0.0
 
 
 @dataclass(frozen=True)
@@ -27,16 +43,26 @@ class Densities:
     least: float
     begin: float
     gamma: float
+    layers: LayerDensities
 
 
 class _Learned(EffectiveWeights):
     """Scores of the units of some layers, which are used or not; here a unit is a single weight.
 
-    Pruned units are never used. `names` are the layers, by default all.
+    Pruned units are never used. `names` are the layers, by default all. `network` is there for densities of layers that
+    need it. The scores alone move up the loss before a step, as `sharpness` says: the weights are frozen.
     """
 
-    def __init__(self, state: State, sparsity: float, train_rest: bool, names: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        sparsity: float,
+        train_rest: bool,
+        names: tuple[str, ...] | None = None,
+        sharpness: Sharpness | None = None,
+    ) -> None:
         super().__init__()
+        self._sharpness = sharpness or Sharpness()
         self._names = state.prunable() if names is None else names
         self._living = {name: self._alive(state.masks[name]) for name in self._names}
         self._sizes = [units.numel() for units in self._living.values()]
@@ -48,6 +74,9 @@ class _Learned(EffectiveWeights):
             units = self._worth(weight)
             scale = math.sqrt(6 / weight[0].numel()) / units.abs().amax().clamp_min(1e-12)
             self.extras[SCORES + name] = nn.Parameter(units * scale)
+
+    def climbs(self, done: float, awp: float) -> Mapping[str, float]:
+        return dict.fromkeys((SCORES + name for name in self._names), self._sharpness.at(done))
 
     def _alive(self, mask: Tensor) -> Tensor:
         """Return which units of a layer are not pruned."""
@@ -70,11 +99,23 @@ class _Learned(EffectiveWeights):
 
 
 class ScoredWeights(_Learned):
-    """Scores; every layer keeps the same share."""
+    """Scores; layers keep what a rule gives them, the same share by default."""
 
-    def __init__(self, state: State, sparsity: float, train_rest: bool) -> None:
-        super().__init__(state, sparsity, train_rest)
-        self._quotas = share(self._keep, self._sizes, self._limits)
+    def __init__(
+        self,
+        state: State,
+        sparsity: float,
+        train_rest: bool,
+        layers: LayerDensities,
+        sharpness: Sharpness | None = None,
+        network: Network | None = None,
+    ) -> None:
+        super().__init__(state, sparsity, train_rest, sharpness=sharpness)
+        found = _shared(layers, self._keep, state, network)
+        self._quotas = torch.tensor(found)
+        if layers != Uniform():
+            # A resumed training keeps those it began with, whatever a device makes of the rule again.
+            self.kept[_QUOTAS] = self._quotas
 
     def weights(
         self, params: Mapping[str, Tensor], extras: Mapping[str, Tensor], draws: torch.Generator | None
@@ -82,12 +123,12 @@ class ScoredWeights(_Learned):
         heights = self._heights(extras)
         return {
             name: params[name].detach() * through(highest(heights[name], quota).float(), extras[SCORES + name])
-            for name, quota in zip(self._names, self._quotas, strict=True)
+            for name, quota in zip(self._names, self._quotas.tolist(), strict=True)
         }
 
     def _masks(self, extras: Mapping[str, Tensor]) -> Tensors:
         heights = self._heights(extras)
-        return {n: highest(heights[n], quota) for n, quota in zip(self._names, self._quotas, strict=True)}
+        return {n: highest(heights[n], quota) for n, quota in zip(self._names, self._quotas.tolist(), strict=True)}
 
 
 class RatedWeights(_Learned):
@@ -105,18 +146,27 @@ class RatedWeights(_Learned):
         train_rest: bool,
         uses: Mapping[str, int] | None = None,
         names: tuple[str, ...] | None = None,
+        sharpness: Sharpness | None = None,
+        network: Network | None = None,
     ) -> None:
-        super().__init__(state, settings.sparsity, train_rest, names)
+        super().__init__(state, settings.sparsity, train_rest, names, sharpness)
         self._costs = {name: mask.numel() * (uses.get(name, 0) if uses else 1) for name, mask in state.masks.items()}
         self._wanted, self._gamma = 1 - settings.sparsity, settings.gamma
         self._least = settings.least * self._wanted
         begin = max(settings.begin, self._even())
-        # A density of 1, or of the floor, is at an infinite q.
-        share_of_range = min(max((begin - self._least) / (1 - self._least), 1e-3), 1 - 1e-3)
+        densities = [begin] * len(self._names)
+        if settings.layers != Uniform():
+            found = _shared(settings.layers, round(begin * state.size()), state, network)
+            densities = [quota / size for quota, size in zip(found, self._sizes, strict=True)]
         device = state.params[self._names[0]].device
-        rates = torch.full((len(self._names),), math.log(share_of_range / (1 - share_of_range)), device=device)
-        self.extras[_RATES] = nn.Parameter(rates)
+        self.extras[_RATES] = nn.Parameter(torch.tensor([self._rate(d) for d in densities], device=device))
         self.kept[_GAMMA] = torch.full((), settings.gamma, device=device)
+
+    def _rate(self, density: float) -> float:
+        """Return the q of a density."""
+        # A density of 1, or of the floor, is at an infinite q.
+        share_of_range = min(max((density - self._least) / (1 - self._least), 1e-3), 1 - 1e-3)
+        return math.log(share_of_range / (1 - share_of_range))
 
     def _even(self) -> float:
         """Return the density that, the same in all layers, would be about the wanted one."""
@@ -170,6 +220,13 @@ class RatedWeights(_Learned):
 
     def _masks(self, extras: Mapping[str, Tensor]) -> Tensors:
         return keep_best(self._priorities(extras), self._living, self._keep)
+
+
+def _shared(layers: LayerDensities, total: int, state: State, network: Network | None) -> list[int]:
+    """Divide `total` living weights between the layers of a state by a rule."""
+    names = state.prunable()
+    weights = {name: state.params[name].detach() for name in names}
+    return quotas(layers, total, weights, {name: state.masks[name] for name in names}, network)
 
 
 def through(mask: Tensor, scores: Tensor, density: Tensor | None = None) -> Tensor:

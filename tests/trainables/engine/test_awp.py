@@ -32,7 +32,8 @@ def test_weights_move_up_the_gradient_by_a_share_of_their_norm() -> None:
         wanted[name] = weight + 0.1 * weight.norm() * up / up.norm()
     state.into(model)
     buffers = dict(model.named_buffers())
-    back = climb(lambda: F.cross_entropy(model(x), y), dict(model.named_parameters()), state.masks, buffers, 0.1)
+    shares = {"0.weight": 0.1, "4.weight": 0.1}
+    back = climb(lambda: F.cross_entropy(model(x), y), dict(model.named_parameters()), state.masks, buffers, shares)
     for name, p in model.named_parameters():
         torch.testing.assert_close(p, wanted.get(name, state.params[name]))
         if name in wanted:

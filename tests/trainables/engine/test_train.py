@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.engine.factories import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
+from tests.trainables.models.factories import Rows
 from trainables.core.errors import Diverged
 from trainables.data.tensors import Split
 from trainables.engine import train as subject
@@ -22,6 +23,8 @@ from trainables.losses.trades import Trades
 from trainables.method.schedules import Constant, Cosine
 from trainables.optimisers.adam import Adam, AdamW
 from trainables.optimisers.sgd import Sgd
+from trainables.reparametrisations.learned import Scores
+from trainables.reparametrisations.twin import Twin
 from trainables.store.state import State, pack, unpack
 
 OPTIMISERS = [
@@ -275,3 +278,20 @@ def test_a_last_image_that_batch_norm_refuses_joins_the_batch_before(last: nn.Mo
     (epoch,) = train(net, State.of(net), natural, nine, key=KEY, device="cpu")
     assert [images for images in seen if images > 1 or 1 in batches][-len(batches) :] == batches
     assert 0 <= epoch.accuracy <= 1
+
+
+@pytest.mark.parametrize("weights", [None, Scores(sparsity=0.6), Twin()], ids=["plain", "scores", "twin"])
+def test_attention_and_recurrent_layers_keep_their_masks(weights: Any) -> None:
+    model = Rows()
+    begin = pruned(State.of(model))
+    spec = phase(epochs=2, attack={"kind": "pgd", "steps": 2}, optimiser={"kind": "sgd", "lr": 0.5})
+    spec = spec if weights is None else spec.model_copy(update={"weights": weights})
+    found = end(train(model, begin, spec, data(), key=KEY, device="cpu")).state()
+    for name, mask in begin.masks.items():
+        assert not bool(found.params[name][~mask].any()), name
+        moved = found.masks[name] != mask if isinstance(weights, Scores) else found.params[name] != begin.params[name]
+        assert bool(moved.any()), name
+    x = data().train.pixels(slice(5))
+    other = found.into(Rows(1)).eval()
+    with torch.no_grad():
+        assert torch.equal(other(x), found.into(model).eval()(x))

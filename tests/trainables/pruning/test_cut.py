@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
+from tests.trainables.models.factories import Rows
 from trainables.core.errors import SpecError
 from trainables.method.phases import Prune
 from trainables.pruning import Pruning
@@ -194,3 +195,16 @@ def test_a_threshold_cuts_what_is_below_it_and_nothing_else() -> None:
     for name, mask in found.masks.items():
         assert torch.equal(mask, state.masks[name] & (state.params[name].abs() >= 0.1))
         assert int(torch.count_nonzero(found.params[name][~mask])) == 0
+
+
+def test_attention_and_recurrent_weights_are_cut_and_have_no_filters() -> None:
+    state = State.of(Rows())
+    names = ("attention.in_proj_weight", "attention.out_proj.weight", "rows.weight_ih_l0", "rows.weight_hh_l0")
+    assert state.prunable() == (*names, "hidden.weight", "head.weight")
+    cut = _cut(state, 0.75, scope="layerwise")
+    assert [int(cut.masks[name].sum()) for name in names] == [mask.numel() // 4 for mask in map(cut.masks.get, names)]
+    halved = _cut(state, 0.5, structure="2:4")
+    assert bool((halved.masks["attention.in_proj_weight"].view(24, 2, 4).sum(dim=2) == 2).all())
+    filters = _cut(state, 0.05, structure="filter")
+    assert all(bool(filters.masks[name].all()) for name in names if not name.endswith("proj.weight"))
+    assert 0 < filters.nonzero() < state.size()

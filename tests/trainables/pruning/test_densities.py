@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.pruning.densities import Layers, igq, lamp, quotas, share
+from trainables.core.spec import plain
+from trainables.pruning import Pruning
+from trainables.pruning.densities import Erk, Igq, LayerDensities, igq, lamp, quotas, share
+from trainables.pruning.sensitivity import Sensitivity
 
 LAYERS = st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), min_size=1, max_size=8)
 SHAPES = [(16, 3, 3, 3), (32, 16, 3, 3), (64, 288), (10, 64)]
 
 
-def _weights(shapes: list[tuple[int, ...]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def _weights(shapes: list[tuple[int, ...]]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     draws = torch.Generator().manual_seed(3)
-    weights = [torch.randn(shape, generator=draws) for shape in shapes]
-    return weights, [torch.ones(shape, dtype=torch.bool) for shape in shapes]
+    weights = {str(at): torch.randn(shape, generator=draws) for at, shape in enumerate(shapes)}
+    return weights, {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
 
 
 @given(layers=LAYERS, part=st.floats(0, 1.2))
@@ -54,7 +59,7 @@ def test_one_force_compresses_all_layers_of_an_ideal_gas(density: float) -> None
 def test_erk_densities_follow_the_sum_over_the_product_of_dimensions() -> None:
     """With the multiplier found as the papers' codes do: layers that would be more than dense are dense."""
     weights, masks = _weights(SHAPES)
-    sizes = [w.numel() for w in weights]
+    sizes = [w.numel() for w in weights.values()]
     for density in (0.05, 0.2, 0.5):
         total = round(density * sum(sizes))
         raw = [sum(shape) / size for shape, size in zip(SHAPES, sizes, strict=True)]
@@ -66,7 +71,7 @@ def test_erk_densities_follow_the_sum_over_the_product_of_dimensions() -> None:
                 break
             dense |= over
         exact = [sizes[i] if i in dense else factor * raw[i] * sizes[i] for i in range(len(sizes))]
-        found = quotas("erk", total, weights, masks)
+        found = quotas(Erk(), total, weights, masks)
         assert sum(found) == total
         assert found == pytest.approx(exact, abs=1)
 
@@ -84,11 +89,22 @@ def test_lamp_scores_are_those_of_a_naive_loop() -> None:
     assert float(scores[1, 1]) == 0
 
 
-@pytest.mark.parametrize("layers", ["uniform", "erk", "igq", "lamp"])
-@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_memory_format_does_not_matter(layers: Layers, memory: torch.memory_format) -> None:
-    weights, masks = _weights(SHAPES)
-    last = [w.contiguous(memory_format=memory) if w.dim() == 4 else w for w in weights]
-    assert quotas(layers, 1000, last, masks) == quotas(layers, 1000, weights, masks)
-    assert quotas(layers, 10**6, weights, masks) == [w.numel() for w in weights]
-    assert quotas(layers, 0, weights, masks) == [0] * len(SHAPES)
+@pytest.mark.parametrize("wrong", [[3, 4], [10], [11, -1]])
+def test_a_rule_that_breaks_its_contract_is_refused(wrong: list[int]) -> None:
+    class Wrong(LayerDensities):
+        kind: str = "wrong"
+
+        def shares(self, *given: Any) -> list[int]:
+            return wrong
+
+    weights, masks = _weights([(5, 2), (2, 2)])
+    with pytest.raises(ValueError, match="wrong densities divide 10 weights as"):
+        quotas(Wrong(), 10, weights, masks)
+
+
+def test_rules_without_fields_are_written_as_their_names() -> None:
+    """As they were written and hashed before a rule could have fields."""
+    pruning = Pruning(scope="layerwise", layers=Igq())
+    assert plain(pruning, defaults=False, hashed=True) == {"scope": "layerwise", "layers": "igq"}
+    assert plain(pruning)["layers"] == "igq"
+    assert plain(Sensitivity(steps=3), defaults=False) == {"kind": "mrs", "steps": 3}

@@ -7,18 +7,26 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trainables.attacks.noise import Noise
+from trainables.core.rng import generator
 from trainables.engine.optimisation import Optimisation
+from trainables.losses.cross_entropy import Natural
 from trainables.method.training import Training
 from trainables.optimisers.sgd import Sgd
+from trainables.pruning.densities import Erk, Igq, Lamp, LayerDensities, Uniform, quotas
+from trainables.pruning.network import Network
+from trainables.pruning.sensitivity import Sensitivity
 from trainables.regularisers.norms import L1
 from trainables.reparametrisations.learned import Rated, Scores
 from trainables.reparametrisations.learned_filters import FilterGates
 from trainables.reparametrisations.learned_weights import RatedWeights
 from trainables.reparametrisations.twin import Twin, TwinFactors
 from trainables.store.state import State
+from trainables.testing.trainings import KEY, data, end, network, phase, started
 
 
 def state(seed: int = 0) -> State:
@@ -139,6 +147,90 @@ def test_the_final_mask_has_the_budget_with_densities_in_proportion() -> None:
     factor = keep / sum(d * n for d, n in zip(densities, sizes, strict=True))
     for mask, density, size in zip(folded.masks.values(), densities, sizes, strict=True):
         assert int(mask.sum()) == pytest.approx(factor * density * size, abs=1.5)
+
+
+def test_a_step_descends_the_gradient_at_the_scores_that_are_worst_nearby() -> None:
+    """One step on one batch, without an attack, computed again with torch alone; no other trained tensor is moved."""
+    begin = State.of(network())
+    spec = phase(epochs=1, batch=60, loss=Natural(), awp=0.3, optimiser=Sgd(lr=0.5, momentum=0, weight_decay=0))
+    weights = Rated(sparsity=0.8, begin=0.4, gamma=0, s2ap=0.2, s2ap_warmup=0)
+    found = end(started(spec.model_copy(update={"weights": weights}), begin)).checkpoint()
+    order = torch.randperm(60, generator=generator(KEY, 0, "order"))
+    x, y = data().train.pixels(order), data().train.y[order]
+    model = begin.into(network()).train()
+    effective = built(weights, begin)
+    extras = effective.extras
+
+    def slopes() -> dict[str, Tensor]:
+        statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        logits = functional_call(model, effective.weights(dict(model.named_parameters()), extras, None), (x,))
+        found = torch.autograd.grad(nn.functional.cross_entropy(logits, y), list(extras.values()))
+        for name, buffer in model.named_buffers():
+            buffer.copy_(statistics[name])
+        return dict(zip(extras, found, strict=True))
+
+    before, up = {name: t.detach().clone() for name, t in extras.items()}, slopes()
+    with torch.no_grad():
+        for name, scores in extras.items():
+            if name.startswith("scores/"):
+                scores += 0.2 * scores.norm() * up[name] / up[name].norm()
+    worst = slopes()
+    assert not torch.equal(worst["scores/4.weight"], up["scores/4.weight"]), "the mask is another one there"
+    for name, start in before.items():
+        torch.testing.assert_close(found["extras"][name], start - 0.5 * worst[name])
+
+
+@pytest.mark.parametrize("spec", [Scores(sparsity=0.5, s2ap=0.1), Rated(sparsity=0.5, s2ap=0.1)], ids=lambda s: s.kind)
+def test_scores_alone_move_and_only_after_the_warmup(spec: Scores | Rated) -> None:
+    effective = built(spec, state())
+    names = [name for name in effective.extras if name.startswith("scores/")]
+    assert len(names) == 3
+    assert effective.climbs(0.24, awp=0.3) == dict.fromkeys(names, 0.0)
+    assert effective.climbs(0.25, awp=0.3) == dict.fromkeys(names, 0.1)
+    assert spec.s2ap_warmup == 0.25
+
+
+@pytest.mark.parametrize("layers", [Erk(), Igq(), Lamp()], ids=lambda layers: layers.kind)
+def test_layers_use_what_the_rule_gives_them(layers: LayerDensities) -> None:
+    begin = state()
+    weights = {name: begin.params[name] for name in begin.prunable()}
+    keep = begin.size() - round(0.9 * begin.size())
+    wanted = quotas(layers, keep, weights, begin.masks)
+    assert wanted != quotas(Uniform(), keep, weights, begin.masks)
+    effective = built(Scores(sparsity=0.9, layers=layers), begin)
+    folded = effective.fold(begin, effective.extras)
+    assert [int(folded.masks[name].sum()) for name in weights] == wanted
+    effective = built(Rated(sparsity=0.9, begin=0.2, layers=layers), begin)
+    shared = quotas(layers, round(0.2 * begin.size()), weights, begin.masks)
+    densities = [quota / w.numel() for quota, w in zip(shared, weights.values(), strict=True)]
+    limits = [min(max(density, 0.0110), 0.9989) for density in densities]
+    assert effective.densities(effective.extras).tolist() == pytest.approx(limits, abs=1e-4)
+
+
+def test_a_resumed_search_keeps_the_quotas_that_it_began_with() -> None:
+    """Whatever a device makes of a rule that needs the network again."""
+    spec = phase(epochs=2).model_copy(update={"weights": Scores(sparsity=0.5, layers=Lamp())})
+    first = next(started(spec, State.of(network()))).checkpoint()
+    first["kept"]["quotas"] = torch.tensor([20, 100])
+    found = end(started(spec, State.of(network()), resume=(1, first))).state()
+    assert [int(found.masks[name].sum()) for name in found.prunable()] == [20, 100]
+
+
+def test_sensitivities_are_those_of_the_network_where_the_search_begins() -> None:
+    rule = Sensitivity(examples=None, batch=60, attack=Noise(), eps=0.0, steps=2)
+    begin = State.of(network())
+    spec = phase(epochs=1).model_copy(update={"weights": Scores(sparsity=0.7, layers=rule)})
+    found = end(started(spec, begin)).state()
+    seen = Network(network(), begin, data(), draws())
+    weights = {name: begin.params[name] for name in begin.prunable()}
+    keep = begin.size() - round(0.7 * begin.size())
+    wanted = quotas(rule, keep, weights, begin.masks, seen)
+    assert [int(found.masks[name].sum()) for name in weights] == pytest.approx(wanted, abs=2)
+
+
+def test_filters_begin_alike() -> None:
+    with pytest.raises(ValidationError, match="whole filters begin alike"):
+        Rated(sparsity=0.5, structure="filter", layers=Erk())
 
 
 IMAGE = (3, 8, 8)

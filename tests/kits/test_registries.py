@@ -42,7 +42,7 @@ METHODS: list[tuple[Registry[Any], set[str]]] = [
     (CLUSTERS, {"connect", "opening", "where"}),
     (EXPORTERS, {"render"}),
     (TRACKERS, {"write"}),
-    (PARAMETERS, {"contains", "values_text", "extremes"}),
+    (PARAMETERS, {"contains", "values_text", "extremes", "spaced"}),
     (SAMPLERS, {"suggest"}),
     (SCHEDULERS, {"build"}),
 ]

@@ -358,7 +358,7 @@ def test_an_override_removes_a_key(override: str) -> None:
 def test_overrides_remove_sections_and_items_of_lists() -> None:
     text = "budget: {trials: 7}\nenqueue: [{recipe.sparsity: 0.1}, {recipe.sparsity: 0.2}]\n"
     text += "space: {recipe.sparsity: {kind: float, low: 0, high: 0.9}}\n"
-    assert study(text, "~budget").budget.trials == 32
+    assert study(text, "~budget").budget.trials is None
     assert study(text, "~enqueue.0").enqueue == ({"recipe.sparsity": 0.2},)
     with pytest.raises(SpecError, match=r"--set ~space.recipe.sparsty: the study does not set .*did you mean"):
         study(text, "~space.recipe.sparsty")

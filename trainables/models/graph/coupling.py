@@ -151,8 +151,11 @@ class Coupling:
 
     def _read(self, name: str, nonzero: Tensor) -> Tensor:
         """Return which inputs of a layer are read by a weight that is not 0: (inputs,)."""
-        by_group = nonzero.unflatten(0, (self._groups(name), -1))
-        return by_group.flatten(3).any(dim=3).any(dim=1).flatten() if nonzero.dim() > 2 else nonzero.any(dim=0)
+        if nonzero.dim() == 2:
+            return nonzero.any(dim=0)
+        groups = self._groups(name)
+        by_group = nonzero.reshape(groups, len(nonzero) // groups, nonzero.shape[1], -1)
+        return by_group.any(dim=3).any(dim=1).flatten()
 
     def _silence(self, name: str, mask: Tensor, dead: Tensor) -> None:
         """Set the weights that read dead inputs; those of a grouped convolution are of its own group's outputs."""

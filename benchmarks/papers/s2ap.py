@@ -15,13 +15,17 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import common
 import torch
-from common import interval, markdown, paired
+from common import Bench, Claim, markdown
 
+from search.results.verdicts import Arm, Bound, Difference, Mean
 from trainables import models
 from trainables.core.rng import generator
 from trainables.data import tensors
@@ -33,20 +37,26 @@ from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.reparametrisations.learned import Scores
 from trainables.reparametrisations.learned_weights import SCORES
 from trainables.reparametrisations.network import ReparametrisedNetwork
-from trainables.store.stages import Stages
 from trainables.store.state import State, Tensors, named_buffers
-from trainables.store.storage import Storage
 
+GAMMA = 0.005
+"""How far scores are moved to see what that exchanges, in all arms."""
 ARMS = {"neither": (False, False), "s2ap": (True, False), "awp": (False, True), "both": (True, True)}
 """By name, whether scores and whether weights are perturbed."""
-PAIRS = (("s2ap", "neither"), ("both", "awp"), ("awp", "neither"), ("both", "s2ap"))
+CLAIMS = (
+    ("S1", "s2ap over neither", "+1 to +2, by a summary of the paper", "s2ap", "neither"),
+    ("S2", "s2ap and AWP over AWP", "not entirely due to AWP", "both", "awp"),
+    ("W", "AWP over neither", "", "awp", "neither"),
+    ("WS", "AWP over s2ap", "", "awp", "s2ap"),
+)
+"""Id, claim, what is published, and the two arms."""
 
 
 def trial(arm: str, sparsity: float, seed: int, options: argparse.Namespace) -> TrialSpec:
     """Return the trial of an arm."""
     scores, weights = ARMS[arm]
     train: dict[str, Any] = {
-        "batch": 128,
+        "batch": options.batch,
         "optimiser": {"kind": "sgd", "lr": options.lr, "weight_decay": 1e-4},
         "eps": options.eps,
         "precision": "fp32",
@@ -71,18 +81,18 @@ def trial(arm: str, sparsity: float, seed: int, options: argparse.Namespace) -> 
     return TrialSpec.model_validate(described)
 
 
-def search(spec: TrialSpec, options: argparse.Namespace) -> tuple[float, float]:
+def search(spec: TrialSpec, bench: Bench) -> tuple[float, float]:
     """Search for the mask of a trial again, from its stored dense network.
 
     Returns the share of the kept weights that is exchanged from one epoch to the next, on average over the second half,
-    and the share that a perturbation by `--gamma` exchanges at the end.
+    and the share that a perturbation by `GAMMA` exchanges at the end.
     """
     data = tensors.load(spec.data)
     chain = keyed_phases(spec, data.fingerprint)
     step = next(s for s in chain if isinstance(s.phase, Train) and isinstance(s.phase.weights, Scores))
     assert isinstance(step.phase, Train)
     assert step.parent is not None
-    state = Stages(Storage(str(options.folder))).load(step.parent)
+    state = bench.stages.load(step.parent)
     assert state is not None
     model = models.build(
         spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=spec.seed
@@ -94,12 +104,10 @@ def search(spec: TrialSpec, options: argparse.Namespace) -> tuple[float, float]:
     assert last is not None
     late = masks[len(masks) // 2 - 1 :] if len(masks) > 2 else masks
     moved = [exchanged(one, other) for one, other in pairwise(late)]
-    return statistics.fmean(moved) if moved else 0.0, flipped(spec, step.phase, state, last.checkpoint(), options)
+    return statistics.fmean(moved) if moved else 0.0, flipped(spec, step.phase, state, last.checkpoint())
 
 
-def flipped(
-    spec: TrialSpec, phase: Train, begun: State, checkpoint: dict[str, Tensors], options: argparse.Namespace
-) -> float:
+def flipped(spec: TrialSpec, phase: Train, begun: State, checkpoint: dict[str, Tensors]) -> float:
     """Return the share of the kept weights that a step up the loss of one attacked batch exchanges."""
     data = tensors.load(spec.data)
     model = models.build(spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0)
@@ -120,7 +128,7 @@ def flipped(
         return training.loss.terms(lambda z: seen.forward(z, draws), adversary, x, y, 0.0).loss
 
     before = weights.fold(begun, weights.extras).masks
-    shares = {name: options.gamma for name in weights.extras if name.startswith(SCORES)}
+    shares = {name: GAMMA for name in weights.extras if name.startswith(SCORES)}
     climb(loss, weights.extras, {}, dict(named_buffers(model)), shares)
     return exchanged(before, weights.fold(begun, weights.extras).masks)
 
@@ -131,79 +139,102 @@ def exchanged(one: Tensors, other: Tensors) -> float:
     return sum(int((mask & ~other[name]).sum()) for name, mask in one.items()) / kept
 
 
-def report(options: argparse.Namespace) -> str:
-    """Run all arms with all seeds, and return the tables."""
-    robust: dict[tuple[str, float], list[float]] = {}
-    clean: dict[tuple[str, float], list[float]] = {}
-    moves: dict[tuple[str, float], list[tuple[float, float]]] = {}
-    for seed in range(options.seeds):
-        for sparsity in options.sparsities:
-            for arm in ARMS:
-                spec = trial(arm, sparsity, seed, options)
-                last = common.points(spec, options.folder)[-1]
-                robust.setdefault((arm, sparsity), []).append(last.robust_accuracy)
-                clean.setdefault((arm, sparsity), []).append(last.clean_accuracy)
-                moves.setdefault((arm, sparsity), []).append(search(spec, options))
-                row = (arm, sparsity, seed, last.robust_accuracy, last.clean_accuracy, *moves[arm, sparsity][-1])
-                print(*row, flush=True)
-    levels = [
-        (
+@dataclass(frozen=True)
+class Results:
+    """What was measured."""
+
+    options: argparse.Namespace
+    bench: Bench
+
+    def specs(self, arm: str, sparsity: float) -> list[TrialSpec]:
+        return [trial(arm, sparsity, seed, self.options) for seed in range(self.options.seeds)]
+
+    def arm(self, arm: str, sparsity: float, name: str = "robust_accuracy") -> Arm:
+        specs = self.specs(arm, sparsity)
+        return common.arm([self.bench.points(spec)[-1] for spec in specs], name, common.chance(specs[0]))
+
+    @cached_property
+    def searches(self) -> dict[tuple[str, float], list[tuple[float, float]]]:
+        return {
+            (arm, sparsity): [search(spec, self.bench) for spec in self.specs(arm, sparsity)]
+            for arm in ARMS
+            for sparsity in self.options.sparsities
+        }
+
+    def exchanged(self, arm: str, sparsity: float) -> Arm:
+        return Arm.of([moved for moved, _ in self.searches[arm, sparsity]])
+
+    def flipped(self, arm: str, sparsity: float) -> Arm:
+        return Arm.of([flips for _, flips in self.searches[arm, sparsity]])
+
+
+def claims(results: Results) -> Iterator[Claim]:
+    """Yield what is claimed, at each sparsity."""
+    for sparsity in results.options.sparsities:
+        at = f"at {sparsity:.0%}"
+        for id, text, paper, ours, theirs in CLAIMS:
+            found = Difference(results.arm(ours, sparsity), results.arm(theirs, sparsity))
+            yield Claim.about(f"{id} {at}", text, paper, found.interval(), Bound(found, more_than=0.0))
+        calm = Difference(results.exchanged("s2ap", sparsity), results.exchanged("neither", sparsity))
+        text = "masks change less from epoch to epoch (share of the kept weights)"
+        yield Claim.about(f"M {at}", text, "falls", calm.interval(), Bound(calm, less_than=0.0), digits=2)
+
+
+def levels(results: Results) -> str:
+    rows = [
+        [
             arm,
-            f"{sparsity:g}",
-            interval(robust[arm, sparsity]).text(100),
-            interval(clean[arm, sparsity]).text(100),
-            interval(a for a, _ in moves[arm, sparsity]).text(100),
-            interval(b for _, b in moves[arm, sparsity]).text(100),
-        )
-        for sparsity in options.sparsities
+            f"{sparsity:.0%}",
+            Mean(results.arm(arm, sparsity)).interval().text(100),
+            Mean(results.arm(arm, sparsity, "clean_accuracy")).interval().text(100),
+            Mean(results.exchanged(arm, sparsity)).interval().text(100, 2),
+            Mean(results.flipped(arm, sparsity)).interval().text(100, 2),
+        ]
         for arm in ARMS
+        for sparsity in results.options.sparsities
     ]
-    gains = [
-        (
-            f"{ours} - {theirs}",
-            f"{sparsity:g}",
-            paired(robust[ours, sparsity], robust[theirs, sparsity]).text(100),
-            paired(clean[ours, sparsity], clean[theirs, sparsity]).text(100),
-            paired([a for a, _ in moves[ours, sparsity]], [a for a, _ in moves[theirs, sparsity]]).text(100),
-        )
-        for sparsity in options.sparsities
-        for ours, theirs in PAIRS
-    ]
-    headings = ("arm", "sparsity", "robust", "clean", "kept weights exchanged an epoch", "by the perturbation")
-    differences = ("difference", "sparsity", "robust", "clean", "kept weights exchanged an epoch")
-    return f"{markdown(headings, levels)}\n{markdown(differences, gains)}"
+    headings = ("arm", "sparsity", "robust", "clean", "kept weights exchanged an epoch", "by one perturbation")
+    return markdown(headings, rows)
 
 
-def main() -> None:
+def report(options: argparse.Namespace, bench: Bench) -> Iterator[str]:
+    results = Results(options, bench)
+    epochs = f"{options.epochs} + {options.prune_epochs} + {options.epochs} epochs of TRADES"
+    yield (
+        f"hydra, {options.net} on {options.set_of}, {options.images} images, {epochs}, learning rate {options.lr:g}, "
+        f"eps {options.eps}, {options.gamma:g} for both perturbations, PGD-40x2, {options.seeds} seeds; in percent. "
+        f"{common.READING}\n"
+    )
+    yield common.table(claims(results))
+    yield levels(results)
+
+
+def trials(options: argparse.Namespace) -> Iterator[TrialSpec]:
+    """Yield all arms at all sparsities with all seeds."""
+    for seed in range(options.seeds):
+        yield from (trial(arm, sparsity, seed, options) for sparsity in options.sparsities for arm in ARMS)
+
+
+def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = common.arguments(__doc__, "s2ap")
     parser.add_argument("--net", default="lenet300")
     parser.add_argument("--set-of", default="digits", help="which data set")
     parser.add_argument("--images", type=int, default=1000, help="of training, beside those of validation")
     parser.add_argument("--examples", type=int, default=400, help="of validation")
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=20, help="of the dense training, and of the fine-tuning")
     parser.add_argument("--prune-epochs", type=int, default=8)
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.9, 0.99])
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--eps", default="0.1")
-    parser.add_argument(
-        "--gamma", type=float, default=0.005, help="of both perturbations: published for AWP with TRADES"
-    )
+    parser.add_argument("--gamma", type=float, default=0.005, help="of both perturbations; AWP's own with TRADES")
     parser.set_defaults(seeds=5)
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     if options.tiny:
-        small = {"images": 300, "examples": 100, "epochs": 2, "prune_epochs": 2, "sparsities": [0.9], "seeds": 2}
+        small = {"images": 200, "examples": 100, "epochs": 2, "prune_epochs": 3, "sparsities": [0.9], "seeds": 2}
         vars(options).update(small, folder=options.folder / "tiny")
-    what = (
-        f"hydra, {options.net}, {options.set_of}: {options.images} images, {options.epochs} + {options.prune_epochs} + "
-    )
-    what += (
-        f"{options.epochs} epochs of TRADES, learning rate {options.lr:g}, eps {options.eps}, gamma {options.gamma:g}; "
-    )
-    what += (
-        f"PGD-40x2 on {options.examples} validation images, {options.seeds} seeds; percent, 95 % intervals over seeds"
-    )
-    common.tell(f"{what}\n\n{report(options)}", options.output)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    common.run(parsed(), trials, report)

@@ -220,7 +220,7 @@ def _measured(row: PointRow, column: Column, confirmed: Mapping[str, Replicate])
     name = column.value.removeprefix("confirmed.")
     if column.value.startswith(METRIC):
         value = row.measured.metrics.get(column.value.removeprefix(METRIC))
-        examples = (column.examples or row.examples) if column.accuracy else None
+        examples = min(column.examples or row.examples, row.examples) if column.accuracy else None
         return None if value is None else _Measured(value, examples, clean=row.clean_accuracy)
     if name == column.value:
         verdicts = row.measured.verdicts if name == ROBUST_ACCURACY else ""

@@ -11,7 +11,7 @@ import pytest
 from search.results.bootstrap import DRAWS
 from search.results.confirmed import Accuracy, ConfirmedRow, Network, rows, sets
 from search.results.study import Study
-from search.results.table import columns
+from search.results.table import columns, point_rows
 from tests.search import factories
 from tests.search.confirmations import EXAMPLES, PLANNED, attack, confirm, confirmation, make_confirmed_study, network
 from trainables.metrics import wilson
@@ -211,3 +211,23 @@ def test_the_probability_of_being_non_dominated_agrees_with_a_bootstrap_of_its_o
     found = {row["point"]: row["p_nondominated"] for row in study.table("confirmed").to_pylist()}
     assert np.all(np.abs(np.array([found[p] for p in points]) - shares) <= 4 * error)
     assert np.any((shares > 0.05) & (shares < 0.95)), "some point is not sure"
+
+
+def test_replicates_are_one_row_with_the_networks_of_all_seeds() -> None:
+    spec = factories.study_spec(seeds=[4, 7])
+    trials: list[Any] = []
+    for number, (seed, robust) in enumerate(((4, 0.6), (7, 0.7))):
+        issued = factories.trial(number, spec, configuration=0, seed=seed, params=factories.params(0))
+        trials.append((issued, factories.outcome(number, [factories.point(0, robust_accuracy=robust)])))
+    points = point_rows(spec, trials)
+    results = [
+        confirmation(
+            [YES] * right + [NO] * (10 - right), point=row.point, seed=row.seed, weights_sha256=row.weights_sha256
+        )
+        for row, right in zip(points, (6, 8), strict=True)
+    ]
+    results = [result.model_copy(update={"planned": ("clean",)}) for result in results]
+    (found,) = rows(spec, points, results)
+    assert (found.point, found.seeds, [each.seed for each in found.replicates]) == ("t0.0", 2, [4, 7])
+    assert found.clean_accuracy_mean == pytest.approx(0.7)
+    assert found.clean_accuracy_sd == pytest.approx(np.std([0.6, 0.8], ddof=1))

@@ -146,3 +146,16 @@ def test_the_command_says_what_it_means(records: Records, tmp_path: Path) -> Non
     answer = json.loads(run("launch", *options, "--allow-change", "--json").stdout)
     assert answer["changes"] == effects(records, ladder(WIDER))
     assert "is searched from trial 4 on" in run("launch", *options, "--allow-change").stdout
+
+
+def test_seeds_of_replicates_can_only_be_added(tmp_path: Path) -> None:
+    replicated = Records.create(Storage(str(tmp_path / "ladder")), ladder(seeds=[0, 1]), factories.FINGERPRINT)
+    (told,) = effects(replicated, ladder(seeds=[0, 1, 5]))
+    assert told.startswith("seeds: every configuration is run with 5 too")
+    with pytest.raises(SpecError, match="seeds: 1 left out"):
+        effects(replicated, ladder(seeds=[0, 5]))
+    with pytest.raises(SpecError, match="the trials so far are replicates"):
+        effects(replicated, ladder())
+    alone = Records.create(Storage(str(tmp_path / "plain")), ladder(), factories.FINGERPRINT)
+    with pytest.raises(SpecError, match="the trials so far are no replicates"):
+        effects(alone, ladder(seeds=[0]))

@@ -11,11 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.store import check, driver_lock
+from search.store.consistency import unproven
 from search.store.records import Records
 from search.store.repair import rebuild, repair
 from tests.search import factories
 from tests.search.command import run
 from trainables.core.errors import StorageError
+from trainables.core.spec import plain
+from trainables.method.phases import Measure
+from trainables.recipes.trial import keyed_phases
 from trainables.store import paths
 from trainables.store.lease import LeaseHeld
 from trainables.store.records import Point
@@ -347,3 +351,24 @@ def test_repairing_says_what_it_did(study: Path) -> None:
     assert run("repair", "nothing", ROBUSTSEARCH_STORAGE=str(study.parent)).exit_code == 2
     assert run("doctor", "nothing", ROBUSTSEARCH_STORAGE=str(study.parent)).exit_code == 2
     assert run("doctor", "synthetic", "--cluster", "x.yaml").exit_code == 2
+
+
+def test_a_lost_replicate_is_rebuilt_with_the_seed_that_its_networks_prove(tmp_path: Path) -> None:
+    spec = factories.study_spec(seeds=[3, 8], name="synthetic")
+    records = Records.create(Storage(str(tmp_path)), spec, factories.FINGERPRINT)
+    for number, (configuration, seed) in enumerate(((0, 3), (0, 8), (1, 3), (1, 8))):
+        params = factories.params(configuration)
+        described = spec.trial(params, seed)
+        chain = keyed_phases(described, factories.DATA_HASH)
+        keys = tuple(step.key for step in chain)
+        issued = factories.trial(number, spec, configuration=configuration, seed=seed, params=params)
+        issued = issued.model_copy(update={"spec": plain(described), "keys": keys})
+        records.issue(issued)
+        assert unproven(spec, factories.DATA_HASH, issued, None) is None
+        measured = [step for step in chain if isinstance(step.phase, Measure)]
+        points = [factories.point(at, key=step.key, stage=step.parent) for at, step in enumerate(measured)]
+        records.write_outcome(factories.outcome(number, points, params=params))
+    (tmp_path / paths.trial_record(3)).unlink()
+    repair(storage(tmp_path))
+    rebuilt = {trial.number: trial for trial, _ in Records.open(storage(tmp_path)).trials()}[3]
+    assert (rebuilt.seed, rebuilt.configuration, rebuilt.spec["seed"]) == (8, 1, 8)

@@ -78,6 +78,10 @@ def test_what_counts_steps_is_shortened_alike_and_all_else_stays() -> None:
     assert found["space"]["recipe.rewind"]["choices"] == ["init", 2]
     assert (found["space"]["recipe.epochs"]["low"], found["space"]["recipe.epochs"]["high"]) == (3, 6)
     assert found["measure_at"] == [3], "what would come at the end is measured anyway"
+    harp = study_spec(recipe={"kind": "harp", "gamma": 0.01, "train": {"schedule": {"kind": "step", "gamma": 0.5}}})
+    penalised = shortened(harp.resolved(), 0.1)["recipe"]
+    assert penalised["gamma"] == pytest.approx(0.1), "it is multiplied by the epoch"
+    assert penalised["train"]["schedule"]["gamma"] == 0.5, "the factor of a fall stays"
     assert (scaled(0, 0.1), scaled(3, 0.01), scaled("init", 0.1), scaled(True, 0.1)) == (0, 1, "init", True)
 
 
@@ -85,7 +89,7 @@ COUNTED_OTHERWISE = {
     "batch": "images",
     "bias": "of an attack",
     "examples": "images",
-    "gamma": "a weight, which its recipe scales",
+    "gamma": "a weight per epoch, which is changed as such",
     "least": "of early stopping",
     "levels": "of early stopping",
     "mask_steps": "of each batch",

@@ -39,7 +39,8 @@ def shortened(study: Mapping[str, Any], scale: float) -> dict[str, Any]:
     """Return a study, as plain data with all defaults, whose lengths are `scale` times as long.
 
     A length in whole epochs or steps stays at least 1, a part of a running average that a step replaces at most all of
-    it. A penalty that grows by the epoch grows as much faster. A measurement within trainings that would come at their end or later is left out.
+    it. A penalty that grows by the epoch grows as much faster. A measurement within trainings that would come at their
+    end or later is left out.
     """
     found: dict[str, Any] = {name: _shortened(value, scale) for name, value in study.items() if name != "measure_at"}
     for path, parameter in study.get("space", {}).items():

@@ -53,6 +53,8 @@ def trial(arm: str, seed: int, options: argparse.Namespace) -> TrialSpec:
         train |= {"batch": 128, "crop": 4, "flip": True}
     metric = {"kind": "noise", "examples": options.attacked, "eot": options.eot}
     recipe = {"kind": "rakin2019", "sparsity": SPARSITY, "epochs": options.epochs, "train": train, **fields}
+    # The lasso given is that of these few steps.
+    recipe["penalty_steps"] = None
     recipe |= {"finetune_epochs": options.finetune_epochs, "finetune_lr": options.lr / 10}
     described = {
         "data": common.data(options.set_of, options.data, limit=options.images, validation=options.examples),

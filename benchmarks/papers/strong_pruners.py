@@ -40,9 +40,7 @@ def _learned(options: argparse.Namespace) -> dict[str, Any]:
 def _pulled(options: argparse.Namespace) -> dict[str, Any]:
     part = max(1, options.epochs // 3)
     fields = {"epochs": part, "admm_epochs": part, "retrain_epochs": options.epochs - 2 * part}
-    # As strong in all as rho is in the steps of 200 epochs of 50,000 images in batches of 128.
-    rho = 1e-3 * (200 * 391) / (part * -(-options.images // BATCH))
-    return {**fields, "update_epochs": max(1, part // 10), "rho": float(f"{rho:.2g}")}
+    return {**fields, "update_epochs": max(1, part // 10)}
 
 
 def _cut_within_layers(options: argparse.Namespace, epochs: int) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
 from search.store.records import Records
 from search.store.study_yaml import study_digest
 from search.study import file as study_file
+from search.study.space_check import corner_trials
 from search.study.spec import StudySpec
 from trainables.core.errors import DataError, SpecError, StorageError
-from trainables.data.base import Data, wrong_sizes
+from trainables.data.base import Data, trained_on, wrong_sizes
 from trainables.data.cache import already_described, described
 from trainables.data.files import MissingData
 from trainables.store.storage import Storage
@@ -165,6 +166,9 @@ def _check_images(spec: StudySpec) -> None:
         return
     if images is not None and (wrong := wrong_sizes(spec.data, images)):
         raise SpecError(f"data.{wrong[1]}")
+    if images is not None and spec.data.training_images is None and (left := trained_on(spec.data, images)):
+        for trial in corner_trials(spec.space, spec.trial):
+            trial.check_lengths(left)
     if images is not None and (spec.protocol.examples or 0) > spec.data.validation:
         raise SpecError(
             f"protocol.examples is {spec.protocol.examples}, but there are {spec.data.validation} validation images"

@@ -12,6 +12,7 @@ LENGTHS = frozenset(
         "cycle",
         "epochs",
         "eps_warmup",
+        "finetune_eps_warmup",
         "every",
         "finetune_epochs",
         "grace",
@@ -34,6 +35,9 @@ LENGTHS = frozenset(
 )
 """The keys of a study that count epochs or steps of training. Schedules in shares of a training need no change."""
 
+INTERVALS = frozenset({"every", "rerank"})
+"""Those whose real numbers are shares."""
+
 
 def shortened(study: Mapping[str, Any], scale: float) -> dict[str, Any]:
     """Return a study, as plain data with all defaults, whose lengths are `scale` times as long.
@@ -45,7 +49,10 @@ def shortened(study: Mapping[str, Any], scale: float) -> dict[str, Any]:
     found: dict[str, Any] = {name: _shortened(value, scale) for name, value in study.items() if name != "measure_at"}
     for path, parameter in study.get("space", {}).items():
         if path.rpartition(".")[2] in LENGTHS:
-            values = {name: scaled(parameter[name], scale) for name in ("low", "high", "choices") if name in parameter}
+            last = path.rpartition(".")[2]
+            values = {
+                name: _length(last, parameter[name], scale) for name in ("low", "high", "choices") if name in parameter
+            }
             found["space"][path] = {**parameter, **values}
     longest = found["recipe"]["epochs"]
     within = [at for at in dict.fromkeys(scaled(study.get("measure_at", []), scale)) if at < longest]
@@ -61,6 +68,12 @@ def scaled(length: Any, scale: float) -> Any:
     return length * scale if isinstance(length, float) else max(1, int(length * scale + 0.5))
 
 
+def _length(name: str, value: Any, scale: float) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_length(name, each, scale) for each in value]
+    return value if name in INTERVALS and isinstance(value, float) else scaled(value, scale)
+
+
 def _shortened(value: Any, scale: float) -> Any:
     if isinstance(value, Mapping):
         return {name: _of(name, each, scale, value) for name, each in value.items()}
@@ -69,7 +82,7 @@ def _shortened(value: Any, scale: float) -> Any:
 
 def _of(name: str, value: Any, scale: float, beside: Mapping[str, Any]) -> Any:
     if name in LENGTHS and not isinstance(value, Mapping):
-        return scaled(value, scale)
+        return _length(name, value, scale)
     if name == "ema" and isinstance(value, float) and value:
         return max(0.0, 1 - (1 - value) / scale)
     if name == "gamma" and "counts" in beside and isinstance(value, (int, float)):  # The weight of a penalty per epoch.

@@ -9,6 +9,7 @@ import pytest
 from trainables.mask_updates import MASK_UPDATES
 from trainables.mask_updates.base import MaskUpdate, MaskUpdateContext
 from trainables.mask_updates.gradual import Gradual
+from trainables.mask_updates.splicing import Splicing
 from trainables.testing.mask_updates import MaskUpdateKit
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -19,6 +20,7 @@ FORMS: dict[str, dict[str, Any]] = {
 MORE: dict[str, dict[str, Any]] = {
     "drawn": {"kind": "flying_bird", "every": 2, "grow": "random"},
     "plus": {"kind": "flying_bird", "every": 2, "plus": True, "window": 1, "plus_from": 0.1},
+    "spliced in layers": {"kind": "splicing", "sparsity": 0.7, "slowing": 0.0, "pruning": {"scope": "layerwise"}},
     "layerwise": {"kind": "gradual", "every": 1, "end": 1.0, "pruning": {"scope": "layerwise"}},
 }
 """Other forms of a kind, that are tested as well."""
@@ -33,4 +35,6 @@ class TestMaskUpdates(MaskUpdateKit):
         if isinstance(mask_update, Gradual):
             size = sum(mask.numel() for mask in given.masks.values() if mask.dim() > 1)
             return size - round(mask_update.sparsity_at(given.step, given.steps, given.initial) * size)
+        if isinstance(mask_update, Splicing):
+            return None
         return None if mask_update.needs_held_back_images else super().promised(mask_update, given)

@@ -19,10 +19,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "wang2020": {"epochs": 2, "rounds": 2, "retrain_epochs": 1, "weights": "rewound", "large": "none"},
     "hydra": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1},
     "harp": {"epochs": 2, "prune_epochs": 2, "finetune_epochs": 1, "begin": 0.5},
-    "radmm": {"epochs": 2, "admm_epochs": 3, "update_epochs": 1, "rho": 0.1, "retrain_epochs": 1},
+    "radmm": {"epochs": 2, "admm_epochs": 3, "update_epochs": 1, "rho": 1e-5, "retrain_epochs": 2},
     "twin_rep": {"epochs": 4, "prune_epoch": 2},
     "mad": {"epochs": 2, "finetune_epochs": 2},
-    "rakin2019": {"epochs": 2, "finetune_epochs": 2, "train": {"loss": "mix", "regularisers": {"l1": 1e-5}}},
+    "rakin2019": {"epochs": 2, "finetune_epochs": 2, "train": {"loss": "mix", "regularisers": {"l1": 1e-9}}},
     "shi2022": {"epochs": 2, "search_epochs": 3, "imitation": {"rerank": 2, "attack": {"kind": "pgd", "steps": 2}}},
     "gradual": {"epochs": 3, "every": 2},
     "flying_bird": {"epochs": 4, "dynamics": {"every": 2}, "train": {"select": 50}},
@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
 `MODELS` names another network where the kit's will not do.
 """
 MORE: dict[str, dict[str, Any]] = {
+    "guo2018 splicing": {"kind": "guo2018", "epochs": 2, "retrain_epochs": 2, "splice": True},
     "harp-filter": {**SMALL["harp"], "kind": "harp", "structure": "filter", "counts": "macs"},
 }
 """Other ways of a recipe, that are tested as well; each names its kind."""

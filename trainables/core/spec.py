@@ -7,6 +7,8 @@ for editors and the canonical JSON all come from the same pydantic model.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, ClassVar, cast
 
@@ -121,6 +123,16 @@ def located(message: str, *loc: str | int, value: Any = None) -> ValidationError
     """Return the error that a model validator raises about one of its fields, at `loc`."""
     kind = PydanticCustomError("inconsistent", "{message}", {"message": message})
     return ValidationError.from_exception_data("", [InitErrorDetails(type=kind, loc=loc, input=value)])
+
+
+@contextmanager
+def within(*loc: str | int) -> Iterator[None]:
+    """Say of the errors that `located` returned in this block that they are about a field below `loc`."""
+    try:
+        yield
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise located(problem["msg"], *loc, *problem["loc"], value=problem["input"]) from None
 
 
 def check_radius(eps: float, norm: str) -> None:

@@ -139,6 +139,14 @@ class Data(Spec):
         return 255.0
 
 
+def trained_on(spec: Data, images: int | None = None) -> int | None:
+    """Return the number of images to train on where there are `images` training images; None where it is not known."""
+    if spec.limit is not None:
+        return spec.limit
+    known = spec.training_images if images is None else images
+    return None if known is None or spec.select else known - spec.validation
+
+
 def wrong_sizes(spec: Data, images: int) -> tuple[str, str] | None:
     """Return which field asks for more than `images` training images, and a message; None where none does."""
     left = images - spec.validation

@@ -105,14 +105,14 @@ class _Search:
         order, attack, outputs = (self.draws(epoch, purpose) for purpose in ("order", "attack", "outputs"))
         n, batch = len(self.split), self.settings.batch
         steps = -(-n // batch)
-        total, rerank = steps * self.phase.epochs, self.settings.rerank
+        total = steps * self.phase.epochs
         losses = torch.zeros(steps, device=self.device)
         agreed = torch.zeros((), dtype=torch.long, device=self.device)
         for step, index in enumerate(batches(n, batch, order)):
             losses[step], same = self._step(self.split.pixels(index).contiguous(), self.split.y[index], attack, outputs)
             agreed += same
             number = epoch * steps + step + 1
-            if number % rerank == 0 and number < total - rerank:
+            if self.settings.reranks(number, total):
                 self.masks = self._ranked()
         wrong = (~losses.isfinite()).nonzero()
         if len(wrong):

@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 
 from trainables.method.phases import Inherit
+from trainables.models.graph.channels import Wiring
 from trainables.store.state import State, Tensors
 
 
-def inherit(phase: Inherit, small: State, fresh: State) -> State:
+def inherit(phase: Inherit, small: State, fresh: State, wiring: Wiring) -> State:
     """Return the dense network with the remaining weights of `small`, and elsewhere what the phase's `rest` says.
 
-    `fresh` is an initialisation of the same network. Filters that were pruned whole get back their bias and batch norm
-    as well: those of `fresh`, but silent (no bias, no shift) where the rest is to add nothing.
+    `fresh` is an initialisation of the same network, and `wiring` says who reads whom. Filters that were pruned whole
+    get back their bias and batch norm as well: those of `fresh`, but silent (no bias, no shift) where the rest is to
+    add nothing.
     """
     params = {**small.params}
+    unheard = _unheard(small, wiring) if phase.rest == "silent" else {}
     for name in small.prunable():
-        params[name] = torch.where(small.masks[name], small.params[name], _rest(phase, small.masks[name], fresh, name))
+        rest = _rest(phase, fresh.params[name], unheard.get(name))
+        params[name] = torch.where(small.masks[name], small.params[name], rest)
     for name in small.masks.keys() - set(small.prunable()):
         params[name] = torch.where(small.masks[name], small.params[name], _woken(phase, fresh, name))
     buffers = {**small.buffers}
@@ -32,15 +36,20 @@ def inherit(phase: Inherit, small: State, fresh: State) -> State:
     return State(params, buffers, masks)
 
 
-def _rest(phase: Inherit, mask: Tensor, fresh: State, name: str) -> Tensor:
-    """Return what stands where a weight was pruned."""
-    if phase.rest == "zero":
-        return torch.zeros_like(fresh.params[name])
-    drawn = fresh.params[name] * phase.scale
-    if phase.rest != "silent":
-        return drawn
-    alive = mask.flatten(1).any(dim=1).view(-1, *[1] * (mask.dim() - 1))
-    return torch.where(alive, 0.0, drawn)
+def _unheard(small: State, wiring: Wiring) -> dict[str, Tensor]:
+    """Return which filters of each layer were pruned whole and feed no weight that is left: (outputs,) bool."""
+    dead = {name: ~small.masks[name].flatten(1).any(dim=1) for name in small.prunable()}
+    read = {name: small.masks[name].transpose(0, 1).flatten(1).any(dim=1) for name in small.prunable()}
+    return {name: dead[name] & ~heard.to(dead[name].device) for name, heard in wiring.heard(read).items()}
+
+
+def _rest(phase: Inherit, drawn: Tensor, unheard: Tensor | None) -> Tensor:
+    """Return what stands where a weight was pruned; `unheard` says into which filters it changes nothing."""
+    if phase.rest in ("rewind", "random"):
+        return drawn * phase.scale
+    if unheard is None:
+        return torch.zeros_like(drawn)
+    return torch.where(unheard.view(-1, *[1] * (drawn.dim() - 1)), drawn * phase.scale, 0.0)
 
 
 def _woken(phase: Inherit, fresh: State, name: str) -> Tensor:

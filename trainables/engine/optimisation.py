@@ -45,9 +45,20 @@ class Optimisation:
     """
 
     def __init__(
-        self, model: nn.Module, masks: Mapping[str, Tensor], training: Training, weights: EffectiveWeights | None = None
+        self,
+        model: nn.Module,
+        masks: Mapping[str, Tensor],
+        training: Training,
+        weights: EffectiveWeights | None = None,
+        *,
+        penalty_factor: float = 1.0,
+        trains_pruned: bool = False,
     ) -> None:
-        """Start from the model's weights, which are masked already and on their device."""
+        """Start from the model's weights, which are masked already and on their device.
+
+        The weights of all penalties are multiplied by `penalty_factor`. With `trains_pruned` weights have values of
+        their own beneath the masks (`trainables.mask_updates.base.MaskUpdate`).
+        """
         self._model = model
         self._params = dict(model.named_parameters())
         self._buffers = dict(named_buffers(model))
@@ -69,6 +80,9 @@ class Optimisation:
             "scales": {name: self._params[name] for name in scales(model)},
         }
         self._penalties = [r for r in training.regularisers.values() if r.weight > 0 and self._penalised[r.of]]
+        self._penalty_factor = penalty_factor
+        weights_by_name = self._penalised["weights"].items() if trains_pruned else ()
+        self._beneath: Tensors = {name: p.detach().clone() for name, p in weights_by_name}
         self._hold(masks)
         self.gradients: Tensors = {}
         self._decay = training.ema
@@ -99,9 +113,9 @@ class Optimisation:
         if self._weights is not None and self._penalties:
             penalised["weights"] = self._weights.penalised(penalised["weights"], self._extras)
         for penalty in self._penalties:
-            loss = loss + penalty.weight * penalty.penalty(penalised[penalty.of])
+            loss = loss + self._penalty_factor * penalty.weight * penalty.penalty(penalised[penalty.of])
         if self._weights is not None and (extra := self._weights.penalty()) is not None:
-            loss = loss + extra
+            loss = loss + self._penalty_factor * extra
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if back is not None:
@@ -111,10 +125,13 @@ class Optimisation:
         for group in self._optimiser.param_groups:
             group["lr"] = lr
         for p, keep in zip(self._pruned, self._keep, strict=True):
-            if p.grad is not None:
+            if p.grad is not None and not self._beneath:
                 p.grad.mul_(keep)
+        self._write(self._beneath)
         self._optimiser.step()
         with torch.no_grad():
+            for name, own in self._beneath.items():
+                own.copy_(self._params[name])
             for p, keep in zip(self._pruned, self._keep, strict=True):
                 p.mul_(keep)
             if self._average:
@@ -122,14 +139,31 @@ class Optimisation:
 
     @torch.no_grad()
     def change_masks(self, masks: Mapping[str, Tensor]) -> None:
-        """Hold other masks from now on; what they prune becomes 0, also in the average and the optimiser's state."""
+        """Hold other masks from now on; what they prune becomes 0, also in the average and the optimiser's state.
+
+        That state stays where pruned weights are trained.
+        """
         self._hold(masks)
+        self._write(self._beneath)
         for p, keep in zip(self._pruned, self._keep, strict=True):
-            slots = [value for value in self._optimiser.state.get(p, {}).values() if isinstance(value, Tensor)]
+            slots = (
+                []
+                if self._beneath
+                else [value for value in self._optimiser.state.get(p, {}).values() if isinstance(value, Tensor)]
+            )
             for tensor in (p, *(value for value in slots if value.shape == p.shape)):
                 tensor.mul_(keep)
         for name in self._average.keys() & masks.keys():
             self._average[name].mul_(masks[name].to(self._average[name].device))
+
+    def values(self) -> Mapping[str, Tensor]:
+        """Return the network's parameters, those beneath the masks where there are any."""
+        return {**self._params, **self._beneath}
+
+    @torch.no_grad()
+    def _write(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self._params[name].copy_(value)
 
     def _hold(self, masks: Mapping[str, Tensor]) -> None:
         pruned = {name: mask for name, mask in masks.items() if not bool(mask.all())}
@@ -165,6 +199,7 @@ class Optimisation:
             "average": self._average,
             "extras": self._extras,
             "kept": self._weights.kept if self._weights else {},
+            "beneath": self._beneath,
         }
         return {group: {name: t.detach().clone() for name, t in tensors.items()} for group, tensors in groups.items()}
 
@@ -177,6 +212,7 @@ class Optimisation:
             ("average", self._average),
             ("extras", self._extras),
             ("kept", self._weights.kept if self._weights else {}),
+            ("beneath", self._beneath),
         ]
         for group, tensors in current:
             for name, tensor in tensors.items():

@@ -115,6 +115,7 @@ class _Run:
         self.split, held_out = held_back(data.train, self.training.select)
         self.selection = Selection(self.training, held_out, key, device, self.format)
         self.masks = {name: mask.to(device) for name, mask in state.masks.items()}
+        self.notes = {name: note.to(device) for name, note in state.notes.items()}
         state = state.to(device).masked()
         state.into(model.to(device).to(memory_format=self.format)).train()
         self.model = model
@@ -123,11 +124,19 @@ class _Run:
         with exact(self.device):
             self.weights = phase.weights.build_seeing(Network(model, own, data, begun))
         self.reparametrised = ReparametrisedNetwork(model, self.weights) if self.weights else None
-        self.optimisation = Optimisation(model, self.masks, self.training, self.weights)
         n, batch = len(self.split), self.training.batch
         # Batch norm may refuse a single image. Elsewhere a last batch of one stays, or results would change.
         self.none_of_one = n % batch == 1 < batch and not trains_on_one(model, self.pixels(self.index(1)))
         self.sizes = batch_sizes(n, batch, none_of_one=self.none_of_one)
+        factor = phase.penalty_factor(len(self.sizes)) if phase.length else 1.0
+        self.optimisation = Optimisation(
+            model,
+            self.masks,
+            self.training,
+            self.weights,
+            penalty_factor=factor,
+            trains_pruned=phase.rewiring.trains_pruned,
+        )
         self.steps = (phase.epochs - phase.start) * len(self.sizes)
         self.initial = state.mask_sparsity()
         self.completed = -1
@@ -208,7 +217,8 @@ class _Run:
     def _state(self, optimisation: Optimisation) -> State:
         state = replace(optimisation.state(self.masks), history=self.validation.history())
         # Before the end no epoch is chosen: a snapshot is of its epoch, and a training in two parts is one.
-        return self.selection.handed_on(state) if self.completed == self.phase.epochs else state
+        state = self.selection.handed_on(state) if self.completed == self.phase.epochs else state
+        return replace(state, notes={**self.notes, **state.notes})
 
     def _checkpoint(self, optimisation: Optimisation) -> dict[str, Tensors]:
         more = {"history": self.validation.history(), **self.selection.checkpoint()}
@@ -261,7 +271,7 @@ class _Run:
         context = MaskUpdateContext(
             step=number,
             steps=self.steps,
-            params=dict(self.model.named_parameters()),
+            params=self.optimisation.values(),
             masks=self.masks,
             gradients=self.optimisation.gradients,
             initial=self.initial,

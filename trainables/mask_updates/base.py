@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainables.core.spec import Spec
 
@@ -46,8 +46,13 @@ class MaskUpdateContext:
 
 
 class MaskUpdate(Spec):
-    """Base of every mask update. Steps count from 1 to all `steps` of a training."""
+    """Base of every mask update. Steps count from 1 to all `steps` of a training.
 
+    With `trains_pruned` pruned weights have values of their own, which the network does not use: 0 at first, trained by
+    the gradients of the zeros in their place. `context.params` has these, and a weight that grows starts with its own.
+    """
+
+    trains_pruned: ClassVar[bool] = False
     kind: str
 
     @property
@@ -63,11 +68,19 @@ class MaskUpdate(Spec):
         """Return whether the network has its final sparsity after this step."""
         return True
 
+    def check_length(self, steps: int, epochs: int) -> None:
+        """Refuse a training that is too short for the update: one in which something it is set to never comes due.
+
+        Raises:
+            pydantic.ValidationError: names the field and the length.
+        """
+
     @abstractmethod
     def masks(self, context: MaskUpdateContext) -> dict[str, Tensor]:
         """Return the masks of the steps to come, under all names of `context.masks`.
 
-        The framework sets pruned weights to 0, also in the optimiser's state; weights that grow start at 0.
+        The framework sets pruned weights to 0, also in the optimiser's state; weights that grow start at 0. With
+        `trains_pruned` it leaves both alone, and the network alone has zeros.
         """
 
 

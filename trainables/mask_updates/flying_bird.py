@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from trainables.core.amounts import Interval, amount
+from trainables.core.spec import located
 from trainables.mask_updates.base import MaskUpdate, MaskUpdateContext
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ class FlyingBird(MaskUpdate):
     """
 
     kind: Literal["flying_bird"] = "flying_bird"
-    every: int = Field(default=900, gt=0, description="steps between two updates")
+    every: Interval = Field(
+        default=900, description="steps between two updates; below 1, a share of the steps of the training"
+    )
     drop: float = Field(default=0.5, gt=0, lt=1, description="share of a layer's weights dropped at first")
     final_drop: float = Field(default=0.005, ge=0, lt=1, description="share dropped at the end")
     until: float = Field(default=1.0, gt=0, le=1, description="share of the training after which masks stay")
@@ -47,7 +51,21 @@ class FlyingBird(MaskUpdate):
         return self.plus
 
     def due(self, step: int, steps: int) -> bool:
-        return step % self.every == 0 and step <= self.until * steps and step < steps
+        return step % amount(self.every, steps) == 0 and step <= self.until * steps and step < steps
+
+    def check_length(self, steps: int, epochs: int) -> None:
+        due = [step for step in range(1, steps) if self.due(step, steps)]
+        if not due:
+            message = f"no exchange comes due in a training of {steps} steps; set a share of them, such as 0.0128"
+            raise located(message, "every", value=self.every)
+        # Within an epoch the results of those before it are known.
+        known = (due[-1] - 1) * epochs // steps
+        if self.plus and (known <= self.window or due[-1] < self.plus_from * steps):
+            message = (
+                f"plus never comes due in a training of {epochs} epochs: at the last exchange {known} of them are "
+                f"known, and {self.window + 1} are compared"
+            )
+            raise located(message, "window", value=self.window)
 
     def share(self, step: int, steps: int) -> float:
         """Return the share of a layer's weights to drop after a step."""

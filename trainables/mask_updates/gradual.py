@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainables.core.amounts import Interval, amount
 from trainables.core.spec import located
 from trainables.mask_updates.base import MaskUpdate, MaskUpdateContext
 from trainables.pruning import Pruning
@@ -21,12 +22,12 @@ def check_pruning(pruning: Pruning, field: str) -> None:
         pydantic.ValidationError: it has another structure than single weights, or a pruner that needs the network.
     """
     if pruning.structure != "unstructured":
-        message = "gradual pruning is for structure unstructured"
+        message = "pruning within a training is for structure unstructured"
         raise located(message, field, "structure", value=pruning.structure)
     for name in ("pruner", "layers"):
         part = getattr(pruning, name)
         if part.needs_network:
-            message = f"gradual pruning goes by the weights alone, and {part.kind} does not"
+            message = f"pruning within a training goes by the weights alone, and {part.kind} does not"
             raise located(message, field, name, value=part.kind)
 
 
@@ -42,7 +43,9 @@ class Gradual(MaskUpdate):
     sparsity: float = Field(default=0.9, ge=0, lt=1, description="s_f, the final sparsity")
     begin: float = Field(default=0.0, ge=0, lt=1, description="t_0, as a share of the training")
     end: float = Field(default=0.75, gt=0, le=1, description="t_1, as a share of the training")
-    every: int = Field(default=100, gt=0, description="steps between two cuts")
+    every: Interval = Field(
+        default=100, description="steps between two cuts; below 1, a share of the steps of the training"
+    )
     pruning: Pruning = Field(default=Pruning(), description="which weights are cut")
 
     @model_validator(mode="after")
@@ -54,7 +57,13 @@ class Gradual(MaskUpdate):
 
     def due(self, step: int, steps: int) -> bool:
         first, last = self._ends(steps)
-        return step == last or (first < step < last and (step - first) % self.every == 0)
+        return step == last or (first < step < last and (step - first) % amount(self.every, steps) == 0)
+
+    def check_length(self, steps: int, epochs: int) -> None:
+        first, last = self._ends(steps)
+        if first + amount(self.every, steps) >= last:
+            message = f"no cut but the last comes due in the {last - first} steps of {steps} in which sparsity rises"
+            raise located(f"{message}; set a share of all steps, such as 0.025", "every", value=self.every)
 
     def settled(self, step: int, steps: int) -> bool:
         return step >= self._ends(steps)[1]

@@ -20,7 +20,7 @@ from trainables.method.protocol import Protocol
 from trainables.models.noise import Noise, Noisy
 from trainables.store.flags import FLAGS, Severity
 from trainables.store.records import Status
-from trainables.store.state import State, named_tensors
+from trainables.store.state import FORCED, State, named_tensors
 
 SEVERITY: dict[str, Severity] = {name: flag.severity for name, flag in FLAGS.items()}
 """Every flag that a measurement may have, and the point's status with it."""
@@ -36,6 +36,9 @@ CONSTANT = 0.9
 
 BY_NOISE = 0.02
 """The share of the sample that random noise may break although the attack did not: chance, in a dying network."""
+
+MISSED = 0.05
+"""The share of what a network used that may be cut by force where its training was to reach the budget itself."""
 
 _TOLERANCE = 1e-4
 
@@ -69,6 +72,8 @@ def of_state(state: State, net: nn.Module) -> Iterator[str]:
         yield "buffers_changed"
     if not all(bool(state.params[name].count_nonzero()) for name in state.prunable()):
         yield "dead_layer"
+    if FORCED in state.notes and float(state.notes[FORCED]) > MISSED:
+        yield "budget_missed"
 
 
 def of_noise(noise: Noise, state: State) -> Iterator[str]:

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
-from trainables.core.spec import Eps, Spec, check_radius
+from trainables.core.amounts import Interval, amount
+from trainables.core.spec import Eps, Spec, check_radius, located
 from trainables.metrics.base import KernelInputs
 from trainables.optimisers import OPTIMISERS
 from trainables.optimisers.adam import Adam
@@ -49,8 +50,10 @@ class Imitation(Spec):
     attack: Annotated[Attack, ATTACKS] = Field(default=Pgd(steps=10), description="makes the adversarial images")
     eps: Eps = Field(default=Eps("8/255"), description="the attack's radius, in pixel units of [0, 1]")
     attacked: Literal["dense", "sparse"] = Field(default="dense", description="the network that is attacked")
-    rerank: int = Field(
-        default=100, gt=0, description="steps after which the mask is set to the largest weights; not in the last ones"
+    rerank: Interval = Field(
+        default=100,
+        description="steps after which the mask is set to the largest weights, not in the last ones; below 1, a share "
+        "of the steps of the search",
     )
     learn: Literal["weights", "mask"] = Field(
         default="weights",
@@ -65,6 +68,21 @@ class Imitation(Spec):
     def _radius_fits_norm(self) -> Self:
         check_radius(self.eps, self.attack.norm)
         return self
+
+    def reranks(self, step: int, steps: int) -> bool:
+        """Return whether the mask changes after a step, counted from 1, of a search of `steps` steps."""
+        every = amount(self.rerank, steps)
+        return step % every == 0 and step < steps - every
+
+    def check_length(self, steps: int) -> None:
+        """Refuse a search of so few steps that the mask never changes.
+
+        Raises:
+            pydantic.ValidationError: names the field and the length.
+        """
+        if not self.reranks(amount(self.rerank, steps), steps):
+            message = f"the mask never changes in a search of {steps} steps; set a share of them, such as 0.01"
+            raise located(message, "rerank", value=self.rerank)
 
     @property
     def attacks(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.core.spec import Spec, located
+from trainables.core.spec import Spec, located, within
 from trainables.mask_updates import MASK_UPDATES
 from trainables.mask_updates.base import Fixed, MaskUpdate
 from trainables.method.imitation import Imitation
@@ -62,6 +62,13 @@ class EpochPhase(Phase):
         """The epochs before the end whose weights are stored."""
         return ()
 
+    def check_length(self, images: int) -> None:
+        """Refuse what never comes due in a phase that is trained on so many images.
+
+        Raises:
+            pydantic.ValidationError: names the field within the phase, and the length.
+        """
+
 
 class Train(EpochPhase):
     """Train epochs `start` to `epochs` of a training of `epochs`."""
@@ -75,6 +82,12 @@ class Train(EpochPhase):
     )
     rewiring: Annotated[MaskUpdate, MASK_UPDATES] = Field(
         default=Fixed(), description="how masks change during the training"
+    )
+    penalty_steps: int | None = Field(
+        default=None,
+        gt=0,
+        description="steps that the weights of penalties are meant for: they are multiplied by it over the steps of "
+        "the training; null: they are taken as they are",
     )
     snapshots: tuple[int, ...] = Field(
         default=(),
@@ -90,6 +103,17 @@ class Train(EpochPhase):
             message = f"{self.rewiring.kind} as set here needs images that select holds back; set select above 0"
             raise located(message, "training", "select", value=0)
         return self
+
+    def check_length(self, images: int) -> None:
+        steps = -(-max(1, images - self.training.select) // self.training.batch)
+        with within("training", "schedule"):
+            self.training.schedule.check_length(self.epochs, steps)
+        with within("rewiring"):
+            self.rewiring.check_length((self.epochs - self.start) * steps, self.epochs - self.start)
+
+    def penalty_factor(self, steps: int) -> float:
+        """Return what the weights of penalties are multiplied by where an epoch has `steps` steps."""
+        return 1.0 if self.penalty_steps is None else self.penalty_steps / (self.epochs * steps)
 
     @property
     def first(self) -> int:
@@ -141,6 +165,10 @@ class Imitate(EpochPhase):
     pruning: Pruning
     imitation: Imitation
 
+    def check_length(self, images: int) -> None:
+        with within("imitation"):
+            self.imitation.check_length(self.epochs * -(-images // self.imitation.batch))
+
     @model_validator(mode="after")
     def _structure_gives_sparsity(self) -> Self:
         self.pruning.check_sparsity(self.sparsity)
@@ -167,15 +195,15 @@ class Rewind(Phase):
 class Inherit(Phase):
     """Make the pruned network dense again: it keeps its weights, and all masks are removed.
 
-    With `rest` `zero` and `silent` the network computes what it did (for `silent` if no dead filter was added to a
-    living channel). Source: Wang et al. 2020, arXiv:2009.05423; the abstract leaves the details open.
+    With `rest` `zero` and `silent` the network computes what it did.
+    Source: Wang et al. 2020, arXiv:2009.05423; the abstract leaves the details open.
     """
 
     kind: Literal["inherit"] = "inherit"
     rest: Rest = Field(
         default="zero",
         description="values of the pruned weights: 0; rewind: their initial values; random: fresh ones; silent: fresh "
-        "ones into filters that were pruned whole, 0 out of them and elsewhere",
+        "ones into filters that were pruned whole and feed no weight that is left, 0 elsewhere",
     )
     scale: float = Field(default=1.0, ge=0, description="factor of these values")
     norms: bool = Field(default=True, description="keep the batch norms; false: start them anew")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainables.core.registry import Registry
-from trainables.core.spec import Spec
+from trainables.core.spec import Spec, located
 
 
 class Schedule(Spec):
@@ -23,6 +23,13 @@ class Schedule(Spec):
         if epoch < self.warmup:
             return epoch / self.warmup
         return self.after_warmup(epoch, epochs)
+
+    def check_length(self, epochs: int, steps: int) -> None:
+        """Refuse a training of `epochs` epochs of `steps` steps in which part of the schedule never comes due.
+
+        Raises:
+            pydantic.ValidationError: names the field.
+        """
 
     @abstractmethod
     def after_warmup(self, epoch: float, epochs: int) -> float:
@@ -66,6 +73,13 @@ class Step(Schedule):
             epoch, epochs = epoch % self.cycle, self.cycle
         # Compared in epochs with a tolerance: 0.3 * 10 is not 3.
         return self.gamma ** sum(epoch + 1e-9 >= share * epochs for share in self.at)
+
+    def check_length(self, epochs: int, steps: int) -> None:
+        for share in self.at:
+            if share * (self.cycle or epochs) > epochs - 1 / steps + 1e-9:
+                message = f"the fall after {share:g} never comes due in a training of {epochs} epochs"
+                of = f" with a cycle of {self.cycle}" if self.cycle else ""
+                raise located(f"{message}{of}", "at", value=share)
 
 
 class OneCycle(Schedule):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from trainables.core.errors import SpecError
 from trainables.models.base import Model, require_pixels
 
 if TYPE_CHECKING:
@@ -46,10 +47,19 @@ class Linear(Model):
     """Logistic regression on the pixels of images of any shape; Glorot-normal weights, zero biases."""
 
     kind: Literal["linear"] = "linear"
+    single: bool = Field(
+        default=False,
+        description="one weight per pixel, for two classes: the sign of w.x + b decides; without it each class has "
+        "weights of its own",
+    )
 
     def network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         from trainables.models.nets import plain
 
+        if self.single:
+            if classes != 2:
+                raise SpecError(f"model.single is for two classes, and the data have {classes}")
+            return plain.binary(shape)
         return plain.mlp(shape, (), classes)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainables.core.amounts import Floor
 from trainables.core.registry import Registry
 from trainables.core.spec import Spec, located
 from trainables.pruning.base import Pruner
@@ -74,6 +75,11 @@ class Pruning(Spec):
         "last; or by a pattern such as 2:4, which keeps 2 of every 4 inputs",
     )
     group: Group = Field(default="mean", description="how a filter's score follows from those of its weights")
+    floor: Floor = Field(
+        default=0,
+        description="the least that each layer keeps: weights, or filters where whole ones are cut (at least 1); below "
+        "1, a share of the layer's",
+    )
     backend: Backend = Field(
         default="own",
         description="what knows which channels go with a filter: own, each filter by itself; torch-pruning, the "
@@ -93,6 +99,9 @@ class Pruning(Spec):
         if self.backend != "own" and (self.structure != "filter" or self.layers != Uniform() or self.rescale):
             message = f"the backend {self.backend} is for structure filter, uniform layers and no rescale"
             raise located(message, "backend", value=self.backend)
+        if self.floor and (self.pattern or self.backend != "own"):
+            message = "a floor is for single weights, and for filters with the backend own"
+            raise located(message, "floor", value=self.floor)
         if (pattern := self.pattern) and pattern[0] >= pattern[1]:
             raise located(f"{self.structure} cuts nothing", "structure", value=self.structure)
         return self

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from trainables.core.amounts import amount
 from trainables.core.errors import SpecError
 from trainables.core.unchanged import unchanged
 from trainables.pruning import Pruning
 from trainables.pruning.base import PrunerContext
 from trainables.pruning.coupled import keep_coupled
-from trainables.pruning.densities import Uniform, quotas, share
+from trainables.pruning.densities import Uniform, lifted, quotas, share
 from trainables.pruning.filters import keep_filters
 from trainables.pruning.network import Network
 from trainables.pruning.patterns import keep_pattern
 from trainables.pruning.rates import Rates
-from trainables.pruning.topk import top_k
+from trainables.pruning.topk import highest, top_k
 from trainables.store.state import State, Tensors
 
 View = Callable[[State, torch.Generator], Network]
@@ -84,6 +85,7 @@ def _prune(
     with unchanged(f"the pruner {pruning.pruner.kind}", shared):
         scores = pruning.pruner.scores(PrunerContext(weights, masks, generator, network))
     _check_scores(scores, masks)
+    floors = _floors(pruning, masks, keep_open) if pruning.structure == "unstructured" else {}
     if pruning.structure == "filter":
         if pruning.backend == "torch-pruning":
             if network is None:
@@ -93,14 +95,14 @@ def _prune(
             return replace(state, masks={**state.masks, **kept}, history={}).masked()
         densities = _densities(pruning, keep_open, weights, masks, network)
         wiring = network.wiring if network else None
-        kept = keep_filters(state, scores, keep, pruning.scope, pruning.group, wiring, densities)
+        kept = keep_filters(state, scores, keep, pruning.scope, pruning.group, wiring, densities, pruning.floor)
     elif pruning.pattern is not None:
         kept = {name: keep_pattern(scores[name], mask, *pruning.pattern) for name, mask in masks.items()}
     elif pruning.scope == "global" and rates is None:
-        kept = keep_best(scores, masks, keep_open)
+        kept = _above_floors(scores, masks, keep_open, floors)
     else:
         kept = {}
-        for name, quota in _quotas(pruning, keep_open, weights, masks, rates, names[-1], network).items():
+        for name, quota in _quotas(pruning, keep_open, weights, masks, rates, names[-1], network, floors).items():
             kept |= keep_best({name: scores[name]}, {name: masks[name]}, quota)
     params = _rescaled(state, kept) if pruning.rescale else state.params
     return replace(state, params=params, masks={**state.masks, **kept}, history={}).masked()
@@ -124,10 +126,16 @@ def _quotas(
     rates: Rates | None,
     last: str,
     network: Network | None,
+    floors: Mapping[str, int],
 ) -> dict[str, int]:
     """Return how many weights each layer keeps of the `keep` that all do; `last` names the network's last layer."""
     if rates is None:
-        shares = quotas(pruning.layers, keep, weights, masks, network)
+
+        def divide(total: int, names: Sequence[str]) -> list[int]:
+            some = {name: weights[name] for name in names}
+            return quotas(pruning.layers, total, some, {name: masks[name] for name in names}, network)
+
+        shares = lifted(divide, keep, floors)
     else:
         living = [int(mask.sum()) for mask in masks.values()]
         left = [rates.left(n, last=name == last) for name, n in zip(masks, living, strict=True)]
@@ -157,6 +165,33 @@ def _check_scores(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> 
             raise ValueError(f"the pruner's scores for {name} are no tensor of real numbers: {given}")
         if score.shape != masks[name].shape or not bool(torch.isfinite(score).all()):
             raise ValueError(f"the pruner's scores for {name} are not finite or not shaped {tuple(masks[name].shape)}")
+
+
+def _floors(pruning: Pruning, masks: Mapping[str, Tensor], keep: int) -> dict[str, int]:
+    """Return how many single weights each layer keeps at least.
+
+    Raises:
+        SpecError: these are more than `keep`.
+    """
+    living = {name: int(mask.sum()) for name, mask in masks.items()}
+    floors = {name: min(amount(pruning.floor, mask.numel()), living[name]) for name, mask in masks.items()}
+    if sum(floors.values()) > keep:
+        raise SpecError(
+            f"a floor of {pruning.floor:g} weights per layer holds {sum(floors.values())} weights, and {keep} are to "
+            "be kept"
+        )
+    return floors
+
+
+def _above_floors(
+    scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], keep: int, floors: Mapping[str, int]
+) -> Tensors:
+    """Keep each layer's best weights up to its floor, and of all others the best, `keep` in all."""
+    if not any(floors.values()):
+        return keep_best(scores, masks, keep)
+    held = {name: highest(scores[name].double(), floor, masks[name]) for name, floor in floors.items()}
+    rest = keep_best(scores, {name: masks[name] & ~held[name] for name in masks}, keep - sum(floors.values()))
+    return {name: held[name] | rest[name] for name in masks}
 
 
 def keep_best(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], keep: int) -> Tensors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainables.core.spec import Spec
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainables.pruning.network import Network
+
+Divide = Callable[[int, Sequence[str]], list[int]]
 
 _BISECTIONS = 200
 
@@ -57,6 +59,23 @@ def quotas(
     if not fit or sum(found) != wanted:
         raise ValueError(f"{layers.kind} densities divide {wanted} weights as {found}, where layers have {limits}")
     return found
+
+
+def lifted(divide: Divide, total: int, floors: Mapping[str, int]) -> list[int]:
+    """Divide `total` between layers so that none gets less than its floor, which the others pay for.
+
+    `divide` divides a number between the layers of these names; the floors add up to `total` at most.
+    """
+    found, free = dict(floors), list(floors)
+    while free:
+        left = total - sum(found[name] for name in found if name not in free)
+        shares = dict(zip(free, divide(left, free), strict=True))
+        low = [name for name in free if shares[name] < floors[name]]
+        if not low:
+            found |= shares
+            break
+        free = [name for name in free if name not in low]
+    return list(found.values())
 
 
 class Uniform(LayerDensities):

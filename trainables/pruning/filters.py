@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from trainables.core.amounts import amount
 from trainables.core.errors import SpecError
 from trainables.pruning import Group, Scope
 from trainables.pruning.topk import top_k
@@ -32,22 +33,25 @@ def keep_filters(
     group: Group,
     wiring: Wiring | None,
     densities: Mapping[str, float] | None = None,
+    floor: int | float = 0,
 ) -> Tensors:
     """Return masks that keep the filters of highest score, and at most `keep` weights.
 
     Filters of the layers in `scores` are cut, lowest first, until at most `keep` weights live; fewer may live, by less
-    than the weights of the last filter cut. The best filter of each layer stays. With scope `layerwise`
+    than the weights of the last filter cut. The best `floor` filters of each layer stay, at least one; a floor below 1
+    is a share of the layer's. With scope `layerwise`
     a filter's rank is its place within its own layer; with `densities` the shares of their filters that layers keep are
     in the proportion of those. A cut filter takes with it its bias, its batch norm's scale and
     shift, and the weights that read nothing but dead channels, as far as `wiring` knows them; the masks hold all
     of them. Ties go to the lower index.
 
     Raises:
-        SpecError: one filter per layer holds more weights than that.
+        SpecError: those filters hold more weights than that.
     """
     plan = _Plan(state, wiring)
+    least = {name: max(1, amount(floor, len(score))) for name, score in scores.items()}
     ranks = {
-        name: _keys(score, state.masks[name], scope, group, densities[name] if densities else None)
+        name: _keys(score, state.masks[name], scope, group, densities[name] if densities else None, least[name])
         for name, score in scores.items()
     }
     flat = torch.cat(list(ranks.values())) if ranks else torch.empty(0)
@@ -56,9 +60,10 @@ def keep_filters(
     def after(cut: int) -> dict[str, Tensor]:
         return dict(zip(ranks, torch.split(top_k(flat, len(flat) - cut), sizes), strict=True))
 
-    low, high = 0, len(flat) - len(ranks)
+    low, high = 0, len(flat) - sum(min(least[name], size) for name, size in zip(ranks, sizes, strict=True))
     if plan.count(after(high)) > keep:
-        raise SpecError(f"one filter per layer holds {plan.count(after(high))} weights, and {keep} are to be kept")
+        held = "one filter per layer holds" if floor in (0, 1) else f"a floor of {floor:g} filters per layer holds"
+        raise SpecError(f"{held} {plan.count(after(high))} weights, and {keep} are to be kept")
     while low < high:
         middle = (low + high) // 2
         if plan.count(after(middle)) > keep:
@@ -68,17 +73,19 @@ def keep_filters(
     return plan.masks(after(low))
 
 
-def _keys(scores: Tensor, mask: Tensor, scope: Scope, group: Group, density: float | None = None) -> Tensor:
+def _keys(
+    scores: Tensor, mask: Tensor, scope: Scope, group: Group, density: float | None = None, least: int = 1
+) -> Tensor:
     """Return what a layer's filters are ranked by.
 
     Shapes: scores and mask (filters, ...), the result (filters,) in double precision.
     """
     alive = mask.flatten(1).any(dim=1)
-    return keys(GROUPS[group](torch.where(mask, scores.double(), 0.0).flatten(1)), alive, scope, density)
+    return keys(GROUPS[group](torch.where(mask, scores.double(), 0.0).flatten(1)), alive, scope, density, least)
 
 
-def keys(scores: Tensor, alive: Tensor, scope: Scope, density: float | None = None) -> Tensor:
-    """Return what units are ranked by where some are dead already: the best one's is infinite, dead ones' minus that.
+def keys(scores: Tensor, alive: Tensor, scope: Scope, density: float | None = None, least: int = 1) -> Tensor:
+    """Return what units are ranked by where some are dead: the `least` best have infinity, dead ones minus that.
 
     With scope `layerwise` those are places among the units, and with a `density` what its scaling leaves of them.
 
@@ -95,8 +102,7 @@ def keys(scores: Tensor, alive: Tensor, scope: Scope, density: float | None = No
             ordered = torch.arange(1, len(found) + 1, dtype=found.dtype, device=found.device)
             ranks[places] = density * len(found) / ordered
         found = torch.where(alive, ranks, -torch.inf)
-    found[found.argmax()] = torch.inf
-    return found
+    return torch.where(top_k(found, least), torch.inf, found)
 
 
 class _Plan:

@@ -13,8 +13,17 @@ from trainables.method.phases import Phase
 from trainables.method.training import Training
 from trainables.pruning import Pruning
 
-PUBLISHED_TRAINING = "the training; what is not set is as published"
+PUBLISHED_TRAINING = (
+    "the training; what is not set is as published, without crops, flips and "
+    "images held back (`select`), which suit the paper's data and not all"
+)
 """Description of `train` in a recipe with `published` fields."""
+
+PENALTY_STEPS = (
+    "steps that the weights of penalties are meant for: they are multiplied by it over the steps of the training; "
+    "null: they are taken as they are"
+)
+"""Description of `penalty_steps` in a recipe whose penalties pull weights as long as it trains."""
 
 
 class Recipe(Spec):
@@ -22,6 +31,8 @@ class Recipe(Spec):
 
     published: ClassVar[dict[str, Any]] = {}
     """Fields of the paper's training, from which a study's `train` starts."""
+    places: ClassVar[dict[str, tuple[str, ...]]] = {"training": ("train",)}
+    """Where the recipe has what its phases have as a field, where that is elsewhere."""
     kind: str
     sparsity: float = Field(default=0.9, ge=0, lt=1, description="sparsity of the last measured network")
     epochs: int = Field(default=30, gt=0, description="epochs of the first training")
@@ -77,7 +88,7 @@ def ladder(rate: float, sparsity: float) -> tuple[float, ...]:
 
 
 def check_warmups(training: Training, epochs: int) -> None:
-    """Refuse a warm-up that is longer than the training it warms up.
+    """Refuse a warm-up that is longer than the training it warms up, or all that comes before what never begins.
 
     Raises:
         pydantic.ValidationError: names the field and both lengths.
@@ -92,12 +103,11 @@ def check_warmups(training: Training, epochs: int) -> None:
         if length > epochs:
             message = f"a warm-up of {length:g} epochs exceeds the training of {epochs} epochs"
             raise located(message, "train", *field, value=length)
-
-
-def tuned(training: Training, lr: float | None) -> Training:
-    """Return the training of a fine-tuning: without warm-ups, and at another learning rate if one is given."""
-    schedule = training.schedule.model_copy(update={"warmup": 0.0})
-    update: dict[str, object] = {"schedule": schedule, "eps_warmup": 0.0, "natural_epochs": 0, "awp_warmup": 0.0}
-    if lr is not None:
-        update["optimiser"] = training.optimiser.model_copy(update={"lr": lr})
-    return training.model_copy(update=update)
+    begins = {
+        "natural_epochs": ("the attack", training.natural_epochs if training.loss.attacks else 0),
+        "awp_warmup": ("the perturbation of weights", training.awp_warmup if training.awp else 0),
+    }
+    for name, (what, length) in begins.items():
+        if length >= epochs:
+            message = f"{what} never begins: {length:g} epochs without it are all epochs of the training"
+            raise located(message, "train", name, value=length)

@@ -24,6 +24,7 @@ PUBLISHED: dict[str, Any] = {
     "eps": 0.3,
     "label_smoothing": 0.1,
     "attack_labels": "predicted",
+    "precision": "fp32",
 }
 """The paper's training against PGD, in steps of 0.05; label smoothing and predicted labels are those of its code."""
 

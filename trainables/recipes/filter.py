@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainables.core.spec import located
 from trainables.pruning import Pruning
@@ -20,6 +20,11 @@ class Filter(ThreeStage):
 
     kind: Literal["filter"] = "filter"  # type: ignore[assignment]
     prune: Pruning = Field(default=Pruning(scope="layerwise", structure="filter"), description="how it is pruned")
+
+    @field_validator("prune", mode="before")
+    @classmethod
+    def _of_filters(cls, value: Any) -> Any:
+        return {"structure": "filter", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _whole_filters(self) -> Self:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainables.core.amounts import Interval
 from trainables.mask_updates.gradual import Gradual as Rising
 from trainables.mask_updates.gradual import check_pruning
 from trainables.method.phases import Measure, Phase, Train
@@ -20,9 +21,12 @@ class Gradual(Recipe):
     """
 
     kind: Literal["gradual"] = "gradual"
+    places: ClassVar[dict[str, tuple[str, ...]]] = {**Recipe.places, "rewiring": ()}
     begin: float = Field(default=0.0, ge=0, lt=1, description="part of the training after which pruning begins")
     end: float = Field(default=0.75, gt=0, le=1, description="part of the training after which the sparsity is reached")
-    every: int = Field(default=100, gt=0, description="steps between two prunings")
+    every: Interval = Field(
+        default=0.01, description="steps between two prunings; below 1, a share of the steps of the training"
+    )
     prune: Pruning = Field(default=Pruning(), description="how it is pruned")
 
     @model_validator(mode="after")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from trainables.recipes.learned import Learned
 from trainables.reparametrisations.base import Reparametrisation
 from trainables.reparametrisations.learned import Scores
@@ -18,7 +16,6 @@ class Hydra(Learned):
     """
 
     kind: Literal["hydra"] = "hydra"
-    train_rest: bool = Field(default=True, description="train biases and batch norms while the mask is learned")
 
     def search(self) -> Reparametrisation:
         return Scores(

@@ -15,9 +15,11 @@ from trainables.recipes.base import PUBLISHED_TRAINING
 from trainables.recipes.three_stage import ThreeStage
 
 PUBLISHED: dict[str, Any] = {
-    "optimiser": {"kind": "sgd", "lr": 0.1, "weight_decay": 2e-4},
+    "optimiser": {"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4},
     "schedule": "step",
     "attack": {"kind": "pgd", "steps": 10, "step_size": 0.23},
+    "eps": 0.03,
+    "precision": "fp32",
 }
 """The adversarial training of the authors' code: SGD, a tenth at 50 and 75 %, PGD-10 on adversarial images alone."""
 
@@ -25,15 +27,15 @@ PUBLISHED: dict[str, Any] = {
 class Mad(ThreeStage):
     """Train adversarially, prune by the pruner `mad` on images attacked as in the training, fine-tune.
 
-    The published epochs are 60 and 60, after 200 natural ones, which are not part of this recipe.
+    The 200 natural epochs that the code trains before are not part of this recipe.
     Source: Lee, Kim & Ro 2022, arXiv:2204.02738, and its code.
     """
 
     published: ClassVar[dict[str, Any]] = PUBLISHED
     kind: Literal["mad"] = "mad"  # type: ignore[assignment]
-    train: Training = Field(
-        default=Training.model_validate(PUBLISHED), description=f"{PUBLISHED_TRAINING}, except for the radius"
-    )
+    epochs: int = Field(default=60, gt=0, description="epochs of the first training")
+    train: Training = Field(default=Training.model_validate(PUBLISHED), description=PUBLISHED_TRAINING)
+    finetune_epochs: int = Field(default=60, ge=0, description="epochs of the fine-tuning")
     prune: Pruning = Field(default=Pruning(pruner=Saliency()), description="how it is pruned")
 
     @field_validator("prune", mode="before")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from trainables.method.imitation import Imitation
 from trainables.method.phases import Imitate, Measure, Phase, Prune, Rewind, Train
+from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import Recipe, check_warmups
 
@@ -19,7 +20,11 @@ class Shi2022(Recipe):
     says how far this is verified.
     """
 
+    published: ClassVar[dict[str, Any]] = {"precision": "fp32"}
     kind: Literal["shi2022"] = "shi2022"
+    train: Training = Field(
+        default=Training(precision="fp32"), description="the training; the paper's is not known to us"
+    )
     method: Literal["awt", "prune"] = Field(
         default="awt", description="awt: search for the mask; prune: prune in one step, the control"
     )

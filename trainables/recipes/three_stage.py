@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.pruning import Pruning
-from trainables.recipes.base import Recipe, check_warmups, tuned
+from trainables.recipes.base import check_warmups
+from trainables.recipes.finetuned import FineTuned
 
 
-class ThreeStage(Recipe):
+class ThreeStage(FineTuned):
     """Train the dense network, which is a measured point too, prune it in one shot, fine-tune.
 
     Source: Han et al. 2015, arXiv:1506.02626.
@@ -37,6 +38,6 @@ class ThreeStage(Recipe):
         dense = (Train(epochs=self.epochs, training=self.train), Measure(stands_for={"sparsity": 0.0}))
         if not self.sparsity:
             return dense
-        finetune = Train(epochs=self.finetune_epochs, training=tuned(self.train, self.finetune_lr))
+        finetune = Train(epochs=self.finetune_epochs, training=self.finetuning(self.finetune_lr))
         tuning = (finetune,) if self.finetune_epochs else ()
         return (*dense, Prune(sparsity=self.sparsity, pruning=self.pruning()), *tuning, Measure())

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from trainables.core.errors import SpecError
 from trainables.core.keys import key
+from trainables.core.registry import reading_opaque
 from trainables.core.spec import MAX_SEED, Spec, located
 from trainables.data import DATASETS
-from trainables.data.base import Data
-from trainables.method.phases import Init, Measure, Phase, Snapshot, Train
+from trainables.data.base import Data, trained_on
+from trainables.method.phases import EpochPhase, Init, Measure, Phase, Snapshot, Train
 from trainables.method.protocol import Protocol
 from trainables.models import MODELS
 from trainables.models.base import Model
@@ -65,6 +67,36 @@ class TrialSpec(Spec):
             for epoch in within:
                 yield Snapshot(epoch=epoch)
                 yield Measure(epoch=epoch)
+
+    @model_validator(mode="after")
+    def _everything_comes_due(self) -> Self:
+        if (images := trained_on(self.data)) is not None and not reading_opaque():
+            self._check_lengths(images)
+        return self
+
+    def check_lengths(self, images: int) -> None:
+        """Refuse what never comes due where there are so many images to train on.
+
+        Raises:
+            SpecError: names the field and the length.
+        """
+        try:
+            self._check_lengths(images)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise SpecError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+
+    def _check_lengths(self, images: int) -> None:
+        for phase in self.recipe.phases():
+            if not isinstance(phase, EpochPhase):
+                continue
+            try:
+                phase.check_length(images)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                first, *rest = problem["loc"]
+                place = self.recipe.places.get(str(first), (first,))
+                raise located(problem["msg"], "recipe", *place, *rest, value=problem["input"]) from None
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ from trainables.recipes.base import PUBLISHED_TRAINING, Recipe, check_warmups
 from trainables.reparametrisations.twin import Twin
 
 PUBLISHED: dict[str, Any] = {
-    "optimiser": {"kind": "sgd", "lr": 0.1, "weight_decay": 2e-4},
+    "optimiser": {"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4},
     "schedule": {"kind": "step", "at": [0.7, 0.85]},
     "attack": {"kind": "pgd", "steps": 10, "step_size": 0.25},
+    "eps": 0.031,
+    "precision": "fp32",
 }
-"""The training of the paper's code, for 100 epochs with the pruning after the tenth."""
+"""The training of the paper's code."""
 
 
 class TwinRep(Recipe):
@@ -32,8 +34,9 @@ class TwinRep(Recipe):
 
     published: ClassVar[dict[str, Any]] = PUBLISHED
     kind: Literal["twin_rep"] = "twin_rep"
+    epochs: int = Field(default=100, gt=0, description="epochs of the training")
     train: Training = Field(default=Training.model_validate(PUBLISHED), description=PUBLISHED_TRAINING)
-    prune_epoch: int = Field(default=3, gt=0, description="epoch after which the network is pruned")
+    prune_epoch: int = Field(default=10, gt=0, description="epoch after which the network is pruned")
     init: Literal["kaiming_uniform", "ones"] = Field(
         default="kaiming_uniform", description="initial value of the second factor"
     )

@@ -119,6 +119,20 @@ class AdmmWeights(EffectiveWeights):
         ]
         return self._rho / 2 * torch.stack(squares).sum()
 
+    def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
+        """Return the state, noting the share of the squared weights that a cut to the budget takes from it."""
+        import torch
+
+        from trainables.store.state import FORCED
+
+        folded = super().fold(state, extras)
+        points = {name: folded.params[name].detach() for name in self._pulled}
+        nearest = self._projection(points)
+        whole = sum(float(point.square().sum()) for point in points.values())
+        left = sum(float(point.square().sum()) for point in nearest.values())
+        forced = 1 - left / whole if whole else 0.0
+        return replace(folded, notes={FORCED: torch.tensor(forced, dtype=torch.float64)})
+
     def _update(self) -> None:
         reached = {name: weight.detach() + self.kept[MULTIPLIER + name] for name, weight in self._pulled.items()}
         nearest = self._projection(reached)

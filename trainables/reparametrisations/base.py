@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 
+TrainRest = bool | Literal["norms"]
+"""What is trained beside frozen weights."""
+
+TRAINED_ON = "train biases and batch norms on; norms: batch norms alone, as the code does"
+"""Description of `train_rest`."""
+
 
 class EffectiveWeights(ABC):
     """The prunable weights as a differentiable function of tensors that are trained.

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from trainables.core.spec import located
 from trainables.pruning import LAYERS
 from trainables.pruning.densities import LayerDensities, Uniform
-from trainables.reparametrisations.base import EffectiveWeights, Reparametrisation, Shape
+from trainables.reparametrisations.base import TRAINED_ON, EffectiveWeights, Reparametrisation, Shape, TrainRest
 
 if TYPE_CHECKING:
     import torch
@@ -63,13 +63,13 @@ class Scores(Scored):
 
     Layers use what `layers` gives them, together exactly what `sparsity` leaves. Gradients are
     straight-through: a score gets that of its weight, times the weight and the score's sign. Scores begin as
-    the weights times sqrt(6 / fan_in) over the layer's largest, and decay as weights do. Biases and batch norm are
-    trained on with `train_rest` (whether the paper does is not known to us). At the end the choice is the mask.
+    the weights times sqrt(6 / fan_in) over the layer's largest, and decay as weights do. At the end the choice is the
+    mask.
     Source: Sehwag et al. 2020, arXiv:2002.10509; the choice: Ramanujan et al. 2020, arXiv:1911.13299.
     """
 
     kind: Literal["scores"] = "scores"
-    train_rest: bool = Field(default=True, description="train biases and batch norms on")
+    train_rest: TrainRest = Field(default=True, description=TRAINED_ON)
 
     def scored(self, state: State, model: nn.Module, shape: Shape, network: Network | None) -> EffectiveWeights:
         from trainables.reparametrisations.learned_weights import ScoredWeights
@@ -84,9 +84,10 @@ class Rated(Scored):
     q is trained, and begins where the density is `begin`, or what `sparsity` leaves if that is more; with other
     `layers`, where these divide such a density of all weights. Added to the
     loss is gamma_t * max(0, density of all weights / wanted density - 1); gamma_t is `gamma` times the epoch, counted
-    from 1, and stays what it was once the wanted density is reached. At the end all densities are scaled by one
-    factor, so that exactly what `sparsity` leaves is used. That the gradient of a density is the sum of the gradients
-    of its layer's mask, as if all of it rose together, and that q does not decay, is ours.
+    from 1, and stays what it was from the first epoch on that begins with the wanted density or less. At the end all
+    densities are scaled by one factor, so that exactly what `sparsity` leaves is used. The gradient of a density is the
+    sum of the gradients of its layer's mask, as if all of it rose together, as in the code. That q does not decay is
+    ours; it does in the code.
 
     With `structure` `filter` scores are of output filters, and a density is the share of its filters that a layer uses;
     the last layer uses all. A filter that is not used is silenced with all that dies with it
@@ -110,7 +111,7 @@ class Rated(Scored):
         default=0.1, gt=0, lt=1, description="density of a layer at first, or the wanted one if higher"
     )
     gamma: float = Field(default=0.01, ge=0, description="weight of the penalty, times the epoch")
-    train_rest: bool = Field(default=True, description="train biases and batch norms on")
+    train_rest: TrainRest = Field(default=True, description=TRAINED_ON)
 
     @model_validator(mode="after")
     def _layers_of_weights(self) -> Self:

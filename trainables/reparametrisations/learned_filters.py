@@ -12,6 +12,7 @@ from torch import Tensor
 from trainables.models.graph.channels import Wiring
 from trainables.pruning import has_filters
 from trainables.pruning.filters import keep_filters
+from trainables.reparametrisations.base import TrainRest
 from trainables.reparametrisations.learned_weights import SCORES, Densities, RatedWeights, Sharpness, through
 from trainables.store.state import State
 
@@ -23,7 +24,7 @@ class FilterGates(RatedWeights):
         self,
         state: State,
         settings: Densities,
-        train_rest: bool,
+        train_rest: TrainRest,
         wiring: Wiring,
         uses: Mapping[str, int] | None = None,
         sharpness: Sharpness | None = None,
@@ -44,12 +45,12 @@ class FilterGates(RatedWeights):
     def _even(self) -> float:
         return math.sqrt(self._wanted)
 
-    def excess(self) -> Tensor:
-        densities = self.densities(self.extras)
+    def excess(self, extras: Mapping[str, Tensor]) -> Tensor:
+        densities = self.densities(extras)
         # The differences are exactly 0: adding and taking away the numbers themselves would round.
         outputs = {
             name: chosen + (density - density.detach())
-            for (name, chosen), density in zip(self._chosen(self.extras).items(), densities, strict=True)
+            for (name, chosen), density in zip(self._chosen(extras).items(), densities, strict=True)
         }
         outputs |= self._whole
         inputs = self._wiring.inputs(outputs)
@@ -87,4 +88,4 @@ class FilterGates(RatedWeights):
             for name, priority in self._priorities(extras).items()
         }
         masks = keep_filters(state, scores, self._keep, "global", "mean", self._wiring)
-        return replace(state, masks=masks).masked()
+        return self._noted(replace(state, masks=masks).masked(), extras)

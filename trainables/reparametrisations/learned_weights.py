@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from trainables.pruning.cut import keep_best
 from trainables.pruning.densities import LayerDensities, Uniform, quotas
 from trainables.pruning.topk import highest
-from trainables.reparametrisations.base import EffectiveWeights
-from trainables.store.state import State, Tensors
+from trainables.reparametrisations.base import EffectiveWeights, TrainRest
+from trainables.store.state import FORCED, State, Tensors
 
 if TYPE_CHECKING:
     from trainables.pruning.network import Network
@@ -33,6 +33,10 @@ class Sharpness:
     def at(self, done: float) -> float:
         """Return the share of their norm by which scores move where a share `done` of the training is done."""
         return self.s2ap if done >= self.warmup else 0.0
+
+
+_REACHED = 5e-5
+"""The relative excess below which the budget counts as reached: the code rounds it to four places."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class _Learned(EffectiveWeights):
         self,
         state: State,
         sparsity: float,
-        train_rest: bool,
+        train_rest: TrainRest,
         names: tuple[str, ...] | None = None,
         sharpness: Sharpness | None = None,
     ) -> None:
@@ -68,7 +72,10 @@ class _Learned(EffectiveWeights):
         self._sizes = [units.numel() for units in self._living.values()]
         self._limits = [int(units.sum()) for units in self._living.values()]
         self._keep = state.size() - round(sparsity * state.size())
-        self.frozen = frozenset(state.prunable() if train_rest else state.params)
+        trained = (
+            state.norms() if train_rest == "norms" else state.params.keys() - state.prunable() if train_rest else ()
+        )
+        self.frozen = frozenset(state.params.keys() - trained)
         for name in self._names:
             weight = state.params[name].detach()
             units = self._worth(weight)
@@ -105,7 +112,7 @@ class ScoredWeights(_Learned):
         self,
         state: State,
         sparsity: float,
-        train_rest: bool,
+        train_rest: TrainRest,
         layers: LayerDensities,
         sharpness: Sharpness | None = None,
         network: Network | None = None,
@@ -143,7 +150,7 @@ class RatedWeights(_Learned):
         self,
         state: State,
         settings: Densities,
-        train_rest: bool,
+        train_rest: TrainRest,
         uses: Mapping[str, int] | None = None,
         names: tuple[str, ...] | None = None,
         sharpness: Sharpness | None = None,
@@ -176,19 +183,30 @@ class RatedWeights(_Learned):
         """Return the layers' densities (layers,), differentiable in q."""
         return self._least + (1 - self._least) * extras[_RATES].sigmoid()
 
-    def excess(self) -> Tensor:
+    def excess(self, extras: Mapping[str, Tensor]) -> Tensor:
         """Return the relative excess of what is used over what is wanted, a scalar."""
-        densities = self.densities(self.extras)
+        densities = self.densities(extras)
         costs = densities.new_tensor([self._costs[name] for name in self._names])
         return (densities * costs).sum() / costs.sum() / self._wanted - 1
 
     def begin(self, epoch: int) -> None:
+        """Let the penalty's weight grow, unless it has stopped growing because what is wanted was reached."""
         with torch.no_grad():
-            if float(self.excess()) > 0:
+            grew = epoch == 0 or torch.equal(self.kept[_GAMMA], torch.full_like(self.kept[_GAMMA], self._gamma * epoch))
+            if grew and (epoch == 0 or float(self.excess(self.extras)) >= _REACHED):
                 self.kept[_GAMMA].fill_(self._gamma * (epoch + 1))
 
     def penalty(self) -> Tensor:
-        return self.kept[_GAMMA] * self.excess().relu()
+        return self.kept[_GAMMA] * self.excess(self.extras).relu()
+
+    def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
+        return self._noted(super().fold(state, extras), extras)
+
+    def _noted(self, state: State, extras: Mapping[str, Tensor]) -> State:
+        """Note which share of what is used is cut by force at the end."""
+        with torch.no_grad():
+            excess = self.excess(extras).relu().double()
+        return replace(state, notes={FORCED: excess / (1 + excess)})
 
     def weights(
         self, params: Mapping[str, Tensor], extras: Mapping[str, Tensor], draws: torch.Generator | None

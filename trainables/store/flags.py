@@ -56,6 +56,11 @@ FLAGS: dict[str, Flag] = {
     ),
     "misleading_gradient": Flag("warn", "the gradient does not predict how the logits change", questions=True),
     "at_chance": Flag("warn", "clean accuracy within two standard errors of always predicting the most frequent class"),
+    "budget_missed": Flag(
+        "warn",
+        "a training that should have reached the sparsity by itself did not: over a twentieth of what the network "
+        "used, in weights or in their squares, was cut by force",
+    ),
     "dead_layer": Flag("warn", "all weights of a layer are 0"),
     "zero_gradient": Flag("warn", "zero input gradient for more than 1 % of the examples", questions=True),
     "softmax_output": Flag("warn", "the network returns probabilities, not logits", questions=True),

@@ -320,7 +320,14 @@ class Stages:
 
 _PROGRESS = "progress-"
 _PARTIAL = "rung-"
-_GROUPS = {"params": "params", "buffers": "buffers", "masks": "masks", "extras": "latents", "history": "history"}
+_GROUPS = {
+    "params": "params",
+    "buffers": "buffers",
+    "masks": "masks",
+    "extras": "latents",
+    "history": "history",
+    "notes": "notes",
+}
 """The groups of tensors in a file, by the field of a state."""
 
 

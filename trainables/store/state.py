@@ -20,6 +20,9 @@ from trainables.core.errors import StageDamaged
 Tensors = dict[str, Tensor]
 _ORDER = "order"
 
+FORCED = "forced"
+"""The note of a training towards a budget: which share of what the network used was cut although it was in use."""
+
 
 def weight_names(model: nn.Module) -> dict[nn.Module, dict[str, str]]:
     """Return the names of the weights of each layer that has some to prune, by attribute, in order of definition.
@@ -127,7 +130,8 @@ class State:
     `extras` are further tensors of the training (`trainables.reparametrisations`), for example coefficients of noise.
     Parameters are always the effective weights, which can be measured without them.
     `history` is what the last training recorded of itself (`trainables.engine.validation`); no later phase keeps it,
-    and no hash of weights covers it.
+    and no hash of weights covers it. `notes` are numbers that measurements of this and of later phases flag, such as
+    `FORCED`; a dense network has none.
     """
 
     params: Tensors
@@ -135,6 +139,7 @@ class State:
     masks: Tensors = field(default_factory=dict)
     extras: Tensors = field(default_factory=dict)
     history: Tensors = field(default_factory=dict)
+    notes: Tensors = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module) -> State:
@@ -155,12 +160,17 @@ class State:
 
     def to(self, device: torch.device | str) -> State:
         """Return the state on another device."""
-        groups = (self.params, self.buffers, self.masks, self.extras, self.history)
+        groups = (self.params, self.buffers, self.masks, self.extras, self.history, self.notes)
         return State(*({name: t.to(device) for name, t in group.items()} for group in groups))
 
     def prunable(self) -> tuple[str, ...]:
         """Return the names of the prunable weights, in order of definition."""
         return tuple(name for name, mask in self.masks.items() if mask.dim() > 1)
+
+    def norms(self) -> frozenset[str]:
+        """Return the names of the scales and shifts of batch norms, as far as those keep statistics."""
+        prefixes = [name.removesuffix("running_mean") for name in self.buffers if name.endswith(".running_mean")]
+        return frozenset(f"{prefix}{kind}" for prefix in prefixes for kind in ("weight", "bias")) & self.params.keys()
 
     def nonzero(self) -> int:
         """Count the prunable weights that are not 0, from the weights themselves."""

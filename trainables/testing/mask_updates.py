@@ -120,6 +120,7 @@ class MaskUpdateKit:
                 assert not bool(state.params[name][~state.masks[name]].any()), name
                 dead = ~masks[name]
                 slots = [t for slot, t in checkpoint["optimiser"].items() if slot.endswith(f":{name}") and t.dim() > 1]
+                slots = [] if mask_update.trains_pruned else slots
                 for tensor in (checkpoint["params"][name], checkpoint["average"][name], *slots):
                     assert not bool(tensor[dead].any()), name
 

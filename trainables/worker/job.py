@@ -193,6 +193,7 @@ class Job:
                 f"the data on {socket.gethostname()} differ from those the study was made with "
                 f"(fingerprint {data.fingerprint[:12]}, not {expected[:12]})"
             )
+        trial.check_lengths(len(data.train))
         due, screen = self.config.get("partial_schedule"), self.config.get("screen")
         # A plug-in's code is in no key: what another study computed with it may differ.
         stages = Stages(self._storage, None if trial.plugins else self._storage.parent())

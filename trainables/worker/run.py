@@ -35,6 +35,7 @@ from trainables.method.phases import (
 )
 from trainables.method.screening import Screen
 from trainables.metrics.base import Trainings
+from trainables.models.graph.channels import Wiring
 from trainables.pruning.cut import below, prune
 from trainables.pruning.network import Network
 from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
@@ -364,12 +365,13 @@ class Run:
 
     def _inherit(self, phase: Inherit, keyed: KeyedPhase) -> Iterator[Epoch]:
         seed = self.trial.seed if phase.rest == "rewind" else derive(keyed.key, "inherit")
-        self._store(keyed, inherit(phase, self._load(keyed.parent), State.of(self._build(seed))))
+        small, fresh = self._load(keyed.parent), State.of(self._build(seed))
+        self._store(keyed, inherit(phase, small, fresh, Wiring(self._model, self.data.shape)))
         yield from ()
 
     def _rewind(self, phase: Rewind, keyed: KeyedPhase) -> Iterator[Epoch]:
-        source = self._rewind_source(phase, keyed)
-        self._store(keyed, State(source.params, source.buffers, self._load(keyed.parent).masks).masked())
+        source, pruned = self._rewind_source(phase, keyed), self._load(keyed.parent)
+        self._store(keyed, State(source.params, source.buffers, pruned.masks, notes=pruned.notes).masked())
         yield from ()
 
     def _rewind_source(self, phase: Rewind, keyed: KeyedPhase) -> State:

@@ -23,9 +23,10 @@ from trainables.losses.trades import Trades
 from trainables.method.schedules import Constant, Cosine
 from trainables.optimisers.adam import Adam, AdamW
 from trainables.optimisers.sgd import Sgd
+from trainables.reparametrisations.admm import Admm
 from trainables.reparametrisations.learned import Scores
 from trainables.reparametrisations.twin import Twin
-from trainables.store.state import State, pack, unpack
+from trainables.store.state import FORCED, State, pack, unpack
 
 OPTIMISERS = [
     Sgd(),
@@ -295,3 +296,24 @@ def test_attention_and_recurrent_layers_keep_their_masks(weights: Any) -> None:
     other = found.into(Rows(1)).eval()
     with torch.no_grad():
         assert torch.equal(other(x), found.into(model).eval()(x))
+
+
+@pytest.mark.parametrize("kind", ["regulariser", "reparametrisation"])
+def test_penalties_meant_for_twice_the_steps_weigh_twice_as_much(kind: str) -> None:
+    """Three epochs of three steps; a factor of 2 rounds nothing."""
+
+    def trained(weight: float, penalty_steps: int | None) -> State:
+        spec = phase(regularisers={"l1": weight} if kind == "regulariser" else {})
+        weights = Admm(sparsity=0.5, rho=weight, update_epochs=1) if kind == "reparametrisation" else spec.weights
+        spec = spec.model_copy(update={"penalty_steps": penalty_steps, "weights": weights})
+        return end(started(spec)).state()
+
+    assert same(trained(0.01, 18), trained(0.02, None))
+    assert not same(trained(0.01, 18), trained(0.01, None))
+
+
+def test_notes_stay_with_a_state_that_is_trained_on() -> None:
+    """Also where the state of an earlier epoch is chosen."""
+    noted = replace(State.of(network()), notes={FORCED: torch.tensor(0.3)})
+    for fields in ({}, {"select": 10}):
+        assert end(started(phase(**fields), noted)).state().notes == noted.notes

@@ -22,14 +22,14 @@ from trainables.core.errors import SpecError
 from trainables.core.rng import derive
 from trainables.core.spec import plain
 from trainables.data.tensors import Split
-from trainables.measure import evaluate
+from trainables.measure import evaluate, sanity_checks
 from trainables.measure.evaluate import measure
 from trainables.measure.sanity_checks import SEVERITY
 from trainables.method.protocol import Protocol
 from trainables.metrics.base import Metric, MetricContext
 from trainables.metrics.weights import Weights
 from trainables.models.normalised import Normalised
-from trainables.store.state import State
+from trainables.store.state import FORCED, State
 
 
 class Through(nn.Module):
@@ -317,6 +317,13 @@ def test_dead_layer_and_broken_masks_are_seen_in_the_state() -> None:
     result = measured(model, masks=masks)
     assert "masks_broken" in result.flags
     assert result.status == "invalid"
+
+
+@pytest.mark.parametrize(("forced", "flagged"), [(0.04, False), (0.06, True)])
+def test_a_budget_that_a_training_did_not_reach_is_seen_in_the_state(forced: float, flagged: bool) -> None:
+    model = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 3)), None)
+    state = replace(State.of(model), notes={FORCED: torch.tensor(forced)})
+    assert ("budget_missed" in sanity_checks.of_state(state, model)) == flagged
 
 
 def test_logits_that_are_not_finite_are_wrong() -> None:

@@ -32,12 +32,12 @@ def trained_net(model: Any, seed: int) -> nn.Module:
     return net
 
 
-def small_state(net: nn.Module, source: str) -> State:
+def small_state(net: nn.Module, source: str, sparsity: float = 0.6) -> State:
     nothing = Split(torch.empty(0, *SHAPE), torch.empty(0), 1.0)
     data = TrainingData(nothing, nothing, 3, SHAPE, (0.5, 0.5), (0.3, 0.2), "f", "s")
     pruning = PRUNINGS[source]  # type: ignore[index]
     draws = torch.Generator().manual_seed(0)
-    return prune(pruning, 0.6, State.of(net), draws, lambda s, g: Network(net, s, data, g, lambda seed: net))
+    return prune(pruning, sparsity, State.of(net), draws, lambda s, g: Network(net, s, data, g, lambda seed: net))
 
 
 class Rows(nn.Module):

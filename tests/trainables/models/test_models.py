@@ -133,3 +133,15 @@ def test_specs_need_no_torch_and_weights_are_the_same_in_another_process() -> No
 
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert there == State.of(built("resnet20")).weights_sha256()
+
+
+def test_a_single_weight_vector_decides_between_two_classes() -> None:
+    net = built({"kind": "linear", "single": True, "normalise": False}, (1, 28, 28), 2)
+    assert sum(p.numel() for p in net.parameters()) == 785
+    x = torch.rand(5, 1, 28, 28)
+    weight, bias = net.parameters()
+    logits = net(x)
+    torch.testing.assert_close(logits[:, 1] - logits[:, 0], x.flatten(1) @ weight[0] + bias[0])
+    torch.testing.assert_close(logits.sum(dim=1), torch.zeros(5))
+    with pytest.raises(SpecError, match="two classes"):
+        built({"kind": "linear", "single": True}, (1, 28, 28), 10)

@@ -208,3 +208,31 @@ def test_attention_and_recurrent_weights_are_cut_and_have_no_filters() -> None:
     filters = _cut(state, 0.05, structure="filter")
     assert all(bool(filters.masks[name].all()) for name in names if not name.endswith("proj.weight"))
     assert 0 < filters.nonzero() < state.size()
+
+
+@pytest.mark.parametrize("layers", ["uniform", "erk", "igq", "lamp", None])
+@pytest.mark.parametrize("floor", [0, 3, 0.2])
+@given(sparsity=st.floats(0, 0.7))
+def test_a_floor_holds_in_every_layer_within_the_same_budget(layers: str | None, floor: float, sparsity: float) -> None:
+    """Of 72, 80 and 15 weights; None is one ranking of all."""
+    state = _state()
+    settings = {"scope": "layerwise", "layers": layers} if layers else {"scope": "global"}
+    cut = _cut(state, sparsity, floor=floor, **settings)
+    assert sum(_alive(cut).values()) == state.size() - round(sparsity * state.size())
+    for name, alive in _alive(cut).items():
+        size = state.masks[name].numel()
+        assert alive >= (floor if isinstance(floor, int) else round(floor * size)), name
+        weights = state.params[name].abs()
+        assert float(weights[cut.masks[name]].min()) >= float(weights[~cut.masks[name]].max() if alive < size else 0)
+
+
+def test_a_floor_that_a_cut_meets_anyway_changes_nothing_and_one_beyond_the_budget_is_refused() -> None:
+    state = _state()
+    free = _cut(state, 0.9)
+    floor = min(_alive(free).values())
+    assert _alive(_cut(state, 0.9, floor=floor)) == _alive(free)
+    assert all(torch.equal(mask, free.masks[name]) for name, mask in _cut(state, 0.9, floor=floor).masks.items())
+    with pytest.raises(SpecError, match="a floor of 6 weights per layer holds 18 weights, and 17 are to be kept"):
+        _cut(state, 0.9, floor=6)
+    with pytest.raises(ValidationError, match="a floor is for single weights"):
+        Pruning(structure="2:4", floor=1)

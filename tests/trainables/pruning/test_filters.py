@@ -166,3 +166,15 @@ def test_dead_channels_of_the_built_in_nets_are_silent(model: object, scope: str
             noisy[name] = torch.where(dead, 1.0, cut.params[name])
         found = State({**dense.params, **noisy}, dense.buffers).into(net)(x)
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+@pytest.mark.parametrize(("floor", "least"), [(0, [1, 1, 1]), (3, [3, 3, 3]), (0.4, [3, 2, 5])])
+def test_every_layer_keeps_its_floor_of_filters(scope: str, floor: float, least: list[int]) -> None:
+    """Of 8, 6 and 12 filters, at the highest sparsity that leaves the floor."""
+    net = _net()
+    names = ("0.weight", "3.weight", "7.weight")
+    counts = [len(_filters(_cut(net, 0.8, scope=scope, floor=floor), name)) for name in names]
+    assert all(count >= low for count, low in zip(counts, least, strict=True)), counts
+    with pytest.raises(SpecError, match="holds"):
+        _cut(net, 0.995, scope=scope, floor=floor)

@@ -59,6 +59,63 @@ def test_radmm_pulls_cuts_and_retrains_as_its_code_does() -> None:
     assert rates == pytest.approx({0: 0.01, 79: 0.01, 80: 0.001, 149: 0.001, 150: 1e-4})
 
 
+@pytest.mark.parametrize("kind", ["three_stage", "filter", "mad", "hydra", "harp", "radmm", "guo2018", "rakin2019"])
+def test_every_training_after_a_cut_may_warm_up_its_radius(kind: str) -> None:
+    fields: dict[str, Any] = {"kind": kind, "finetune_eps_warmup": 2, "train": {"eps_warmup": 5}}
+    fields |= {"finetune_epochs": 10} if kind == "rakin2019" else {}
+    trainings = [phase.training for phase in RECIPES.parse(fields).phases() if isinstance(phase, Train)]
+    assert [training.eps_warmup for training in (trainings[0], trainings[-1])] == [5, 2]
+    assert all(training.eps_warmup in (0, 2) for training in trainings[1:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("cosentino2019", {"epochs": 60, "batch": 60, "eps": 0.3, "lr": 1.2e-3, "weight_decay": 0.0}),
+        ("rakin2019", {"epochs": 160, "eps": 0.031, "lr": 0.1, "weight_decay": 3e-4, "natural_epochs": 5}),
+        ("hydra", {"epochs": 100, "eps": 0.031, "lr": 0.1, "weight_decay": 1e-4}),
+        ("harp", {"epochs": 100, "eps": 0.031, "lr": 0.1, "weight_decay": 5e-4}),
+        ("radmm", {"epochs": 200, "eps": 8 / 255, "lr": 0.1, "weight_decay": 1e-4}),
+        ("twin_rep", {"epochs": 100, "eps": 0.031, "lr": 0.1, "weight_decay": 2e-4}),
+        ("mad", {"epochs": 60, "eps": 0.03, "lr": 0.1, "weight_decay": 2e-4}),
+        ("flying_bird", {"epochs": 200, "eps": 8 / 255, "lr": 0.1, "weight_decay": 5e-4}),
+        ("guo2018", {"lr": 0.05, "weight_decay": 5e-4}),
+        ("wang2020", {}),
+        ("shi2022", {}),
+    ],
+)
+def test_recipes_of_papers_train_as_published_and_in_single_precision(kind: str, wanted: dict[str, float]) -> None:
+    """As the papers and their codes say; where they are not known, the precision alone."""
+    recipe = RECIPES.parse({"kind": kind})
+    assert recipe.train.precision == "fp32"
+    assert RECIPES.parse({"kind": kind, "train": {}}) == recipe
+    own = {**plain(recipe.train.optimiser), **plain(recipe.train), "epochs": recipe.epochs}
+    own["eps"] = float(recipe.train.eps)
+    assert {name: own[name] for name in wanted} == pytest.approx(wanted)
+
+
+def test_later_phases_are_as_long_as_published() -> None:
+    lengths = {
+        kind: [phase.length for phase in RECIPES.parse({"kind": kind}).phases() if isinstance(phase, Train)]
+        for kind in ("hydra", "harp", "radmm", "twin_rep", "mad", "flying_bird", "rakin2019")
+    }
+    assert lengths == {
+        "hydra": [100, 20, 100],
+        "harp": [100, 20, 100],
+        "radmm": [200, 200, 200],
+        "twin_rep": [10, 90],
+        "mad": [60, 60],
+        "flying_bird": [200],
+        "rakin2019": [160],
+    }
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("radmm", 78_200), ("rakin2019", 62_560), ("harp", 7_820)])
+def test_penalties_are_meant_for_the_published_steps(kind: str, steps: int) -> None:
+    scaled = [p for p in RECIPES.parse({"kind": kind}).phases() if isinstance(p, Train) and p.penalty_steps]
+    assert [(phase.penalty_steps, phase.penalty_factor(391)) for phase in scaled] == [(steps, 1.0)]
+
+
 def test_radmm_options_override_its_defaults() -> None:
     fields = {"restarts": False, "admm_lr": 0.3, "retrain_schedule": Constant(), "retrain_lr": 0.2}
     _, _, pulled, _, rest, _ = Radmm.model_validate({**fields, "train": {"schedule": Step(warmup=2)}}).phases()
@@ -125,8 +182,15 @@ def test_imp_rewinds_to_the_given_state(rewind: Any) -> None:
             "natural_epochs\n  a warm-up of 4 epochs exceeds the training of 3",
         ),
         ({"kind": "imp", "epochs": 10, "train": {"awp": 0.01, "awp_warmup": 11}}, "awp_warmup\n  a warm-up of 11"),
+        ({"kind": "imp", "epochs": 10, "train": {"awp": 0.01, "awp_warmup": 10}}, "awp_warmup\n  the perturbation"),
+        ({"kind": "imp", "epochs": 10, "train": {"natural_epochs": 10}}, "natural_epochs\n  the attack never begins"),
+        (
+            {"kind": "filter", "finetune_epochs": 3, "finetune_eps_warmup": 4},
+            "finetune_eps_warmup\n  a warm-up of 4 epochs exceeds the training of 3",
+        ),
+        ({"kind": "radmm", "admm_epochs": 3, "update_epochs": 3}, "update_epochs\n  no update comes due"),
         ({"kind": "shi2022", "prune": {"structure": "2:4"}}, "a structure of 2:4 gives a sparsity of 0.5, not of 0.9"),
-        ({"kind": "gradual", "prune": {"pruner": "snip"}}, "gradual pruning goes by the weights alone"),
+        ({"kind": "gradual", "prune": {"pruner": "snip"}}, "pruning within a training goes by the weights alone"),
         ({"kind": "radmm", "prune": {"pruner": "snip"}}, "prune.pruner\n  weights are pulled to the nearest ones"),
         (
             {"kind": "radmm", "sparsity": 0.5, "prune": {"structure": "2:4", "pruner": "random"}},

@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from tests.trainables.models.factories import SHAPE, small_state, trained_net
 from trainables.data import tensors
+from trainables.engine.inherit import inherit
 from trainables.losses.cross_entropy import Natural
 from trainables.method.phases import Inherit, Measure, Phase, Prune, Rewind, Train
+from trainables.models.graph.channels import Wiring
 from trainables.recipes.trial import TrialSpec
 from trainables.recipes.wang2020 import Wang2020
 from trainables.store.records import Point
 from trainables.store.stages import Stages
+from trainables.store.state import State
 from trainables.store.storage import Storage
 from trainables.worker.run import Run
 
@@ -54,6 +59,34 @@ def test_slimming_and_natural_training_are_of_the_dense_network_alone() -> None:
     assert all(training == Wang2020().train for training in rest)
     # What the dense network's measurement stands for is that training alone.
     assert Wang2020(small="slimming", natural_first=True, slimming=0.01, sparsity=0.0).phases() == phases[:2]
+
+
+@pytest.mark.parametrize("small", ["filter", "slimming", "narrow"])
+def test_filters_that_would_get_no_gradient_are_refused(small: str) -> None:
+    for fields in ({"rest": "zero"}, {"rest": "silent", "rest_scale": 0.0}):
+        with pytest.raises(ValidationError, match="nothing would be inherited; set rest to silent"):
+            Wang2020.model_validate({"small": small, **fields})
+        Wang2020.model_validate({"small": small, **fields, "large": "none"})
+    assert Wang2020.model_validate({"small": small}).rest == "silent"
+
+
+def test_all_that_silent_filters_open_is_trained() -> None:
+    """Of the weights that the small network lacks, none is still what it was after a few steps: each has a gradient."""
+    model = {"kind": "lenet300", "hidden": [40, 20]}
+    small = small_state(trained_net(model, 0), "filter")
+    wiring = Wiring(trained_net(model, 1), SHAPE)
+    large = inherit(Inherit(rest="silent"), small, State.of(trained_net(model, 7)), wiring)
+    net = large.into(trained_net(model, 1)).train()
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    x, y = torch.rand(16, *SHAPE), torch.arange(16) % 3
+    for _ in range(3):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+        optimiser.step()
+    opened = {name: ~small.masks[name] for name in small.prunable()}
+    moved = sum(int((net.get_parameter(n)[mask] != large.params[n][mask]).sum()) for n, mask in opened.items())
+    # A unit that is dead for all images has no gradient, whatever it has inherited.
+    assert moved > 0.9 * sum(int(mask.sum()) for mask in opened.values())
 
 
 def _points(place: Path, **recipe: Any) -> list[Point]:

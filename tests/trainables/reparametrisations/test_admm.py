@@ -21,7 +21,7 @@ from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.optimisers.sgd import Sgd
 from trainables.reparametrisations.admm import MULTIPLIER, TARGET, Admm, AdmmWeights
-from trainables.store.state import State
+from trainables.store.state import FORCED, State
 
 LAYERS = ("0.weight", "2.weight")
 
@@ -101,6 +101,17 @@ def test_it_ends_at_the_best_point_within_the_budget() -> None:
         best = largest(aims[name].numpy(), keep)
         np.testing.assert_allclose(state.params[name].detach().numpy(), best, atol=1e-4)
         np.testing.assert_allclose(effective.kept[TARGET + name].numpy(), best, atol=1e-4)
+
+
+def test_the_share_of_the_squares_that_a_cut_takes_is_noted() -> None:
+    model = net()
+    effective, state = begun(model, Admm(sparsity=0.75))
+    squares = {name: state.params[name].detach().double().square().reshape(-1).sort(descending=True) for name in LAYERS}
+    left = sum(float(squares[name].values[:keep].sum()) for name, keep in (("0.weight", 27), ("2.weight", 30)))
+    whole = sum(float(found.values.sum()) for found in squares.values())
+    assert float(effective.fold(state, {}).notes[FORCED]) == pytest.approx(1 - left / whole, rel=1e-5)
+    reached = replace(state, params={**state.params, **effective._projection({n: state.params[n] for n in LAYERS})})
+    assert float(effective.fold(reached, {}).notes[FORCED]) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_penaltys_gradient_is_rho_times_the_gap() -> None:

@@ -25,7 +25,7 @@ from trainables.reparametrisations.learned import Rated, Scores
 from trainables.reparametrisations.learned_filters import FilterGates
 from trainables.reparametrisations.learned_weights import RatedWeights
 from trainables.reparametrisations.twin import Twin, TwinFactors
-from trainables.store.state import State
+from trainables.store.state import FORCED, State
 from trainables.testing.trainings import KEY, data, end, network, phase, started
 
 
@@ -105,7 +105,7 @@ def harp(sparsity: float = 0.9, begin: float = 0.3, **fields: float) -> tuple[Ra
 def test_densities_lie_between_the_floor_and_one() -> None:
     effective, _ = harp()
     torch.testing.assert_close(effective.densities(effective.extras), torch.full((3,), 0.3))
-    assert float(effective.excess().detach()) == pytest.approx(2.0, rel=1e-5)
+    assert float(effective.excess(effective.extras).detach()) == pytest.approx(2.0, rel=1e-5)
     for q, limit in ((-50.0, 0.01), (50.0, 1.0)):
         effective.extras["rates"].data.fill_(q)
         torch.testing.assert_close(effective.densities(effective.extras), torch.full((3,), limit))
@@ -133,7 +133,35 @@ def test_the_penalty_grows_by_the_epoch_until_the_budget_is_reached() -> None:
     effective.begin(3)
     assert float(effective.penalty().detach()) == 0
     effective.extras["rates"].data.fill_(50)
-    assert float(effective.penalty().detach()) == pytest.approx(0.03 * 9.0, rel=1e-5)
+    for epoch in (4, 5):
+        effective.begin(epoch)
+        assert float(effective.penalty().detach()) == pytest.approx(0.03 * 9.0, rel=1e-5), "it grew again"
+
+
+def test_a_budget_that_is_reached_from_the_start_may_be_left_in_the_first_epoch() -> None:
+    effective, _ = harp(sparsity=0.7, gamma=0.01)
+    effective.begin(0)
+    effective.extras["rates"].data.fill_(50)
+    effective.begin(1)
+    assert float(effective.penalty().detach()) == pytest.approx(0.02 * (1 / 0.3 - 1), rel=1e-5)
+
+
+@pytest.mark.parametrize(("q", "forced"), [(50.0, 0.9), (-50.0, 0.0)])
+def test_the_share_that_is_cut_by_force_is_noted(q: float, forced: float) -> None:
+    """Of all weights nine tenths are beyond a budget of a tenth; of fewer than the budget none are."""
+    effective, start = harp(sparsity=0.9)
+    effective.extras["rates"].data.fill_(q)
+    assert float(effective.fold(start, effective.extras).notes[FORCED]) == pytest.approx(forced, abs=1e-6)
+
+
+@pytest.mark.parametrize(("train_rest", "trained"), [(True, 4), (False, 0), ("norms", 2)])
+def test_biases_and_batch_norms_are_trained_on_as_said(train_rest: Any, trained: int) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(50, 20))
+    begin = State.of(model)
+    free = begin.params.keys() - built(Scores(sparsity=0.5, train_rest=train_rest), begin).frozen
+    assert len(free) == trained
+    assert free <= {"0.bias", "1.weight", "1.bias", "3.bias"}
+    assert train_rest != "norms" or free == {"1.weight", "1.bias"}
 
 
 def test_the_final_mask_has_the_budget_with_densities_in_proportion() -> None:
@@ -335,8 +363,8 @@ def test_the_penalty_counts_what_dies_and_falls_with_every_layer(counts: str, po
     conv, linear = positions
     whole = conv * (270 + 1080 + 120) + linear * 12 * 64 * 4
     used = conv * (27 * a + 9 * a * b + a * c) + linear * either * 64 * 4
-    assert float(found.excess().detach()) == pytest.approx(used / whole / 0.3 - 1, rel=1e-5)
-    found.excess().backward()  # type: ignore[no-untyped-call]
+    assert float(found.excess(found.extras).detach()) == pytest.approx(used / whole / 0.3 - 1, rel=1e-5)
+    found.excess(found.extras).backward()  # type: ignore[no-untyped-call]
     q = found.extras["rates"].detach()
     # Where both branches live, or neither, each has half of what reads their sum.
     apart, both = int((kept["one"] != kept["two"]).sum()), int((kept["one"] == kept["two"]).sum())

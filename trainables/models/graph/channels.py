@@ -77,6 +77,34 @@ class Wiring:
                 known[node] = self._after(node, [known[before] for before in node.all_input_nodes])
         return known
 
+    def heard(self, used: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return which outputs of each layer reach something: an input that is used, or what is not understood.
+
+        `used` says, by the weight of a layer, which of its inputs any of its weights reads; a layer without counts as
+        reading all. The network's own outputs are heard.
+
+        Shapes: used (inputs of the layer,) bool, the result (outputs of the layer,) bool.
+        """
+        outputs: dict[str, Tensor] = {}
+        for node in self.net.graph.nodes if self.net is not None else ():
+            if (layer := self.layer(node)) is not None:
+                outputs[f"{node.target}.weight"] = torch.ones(layer.weight.shape[0], requires_grad=True)
+        if not outputs:
+            return {}
+        total = torch.zeros(())
+        known = self.live(outputs)
+        for node, live in known.items():
+            if live is None:
+                continue
+            for reader in node.users:
+                read = used.get(f"{reader.target}.weight") if self.layer(reader) is not None else None
+                if read is not None:
+                    total = total + live[read.cpu()].sum()
+                elif known.get(reader) is None or self.layer(reader) is not None:
+                    total = total + live.sum()
+        found = torch.autograd.grad(total, list(outputs.values()), allow_unused=True, materialize_grads=True)
+        return {name: gradient > 0 for name, gradient in zip(outputs, found, strict=True)}
+
     def layer(self, node: fx.Node) -> nn.Conv2d | nn.Linear | None:
         """Return the layer that a node calls, if its channels are understood: one call, one group, channels first."""
         module = self.module(node)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from trainables.models.activations import TopK
 from trainables.models.nets.initial import glorot
@@ -21,6 +22,20 @@ def _head(sizes: Sequence[int], *, bias: bool = True, active: float = 1.0) -> li
             layers.append(nn.ReLU(inplace=True) if active == 1 else TopK(max(1, round(active * inside))))
         layers.append(nn.Linear(inside, outside, bias=bias))
     return layers
+
+
+class Opposed(nn.Module):
+    """Turn the one output z of a binary classifier into the logits -z/2 and z/2, whose difference it is."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Shapes: z (N, 1) to (N, 2)."""
+        return torch.cat([-z / 2, z / 2], dim=1)
+
+
+def binary(shape: Shape) -> nn.Module:
+    """Build a linear classifier of two classes with one weight per pixel."""
+    channels, height, width = shape
+    return glorot(nn.Sequential(*_head([channels * height * width, 1]), Opposed()))
 
 
 def mlp(

@@ -1,0 +1,90 @@
+"""A trial is refused where something that it is set to never comes due."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from trainables.core.errors import SpecError
+from trainables.recipes.flying_bird import EVERY
+from trainables.recipes.trial import TrialSpec
+
+
+def trial(limit: int | None = 1000, kind: str = "flying_bird", **recipe: Any) -> TrialSpec:
+    """Return a trial of 4 epochs of 10 steps, unless told otherwise."""
+    train = {"batch": 100, **recipe.pop("train", {})}
+    fields = {"kind": kind, "epochs": 4, "train": train, **recipe}
+    data = {"kind": "mnist", "limit": limit} if limit else {"kind": "image_folder", "root": "."}
+    return TrialSpec.model_validate({"data": data, "model": "lenet300", "recipe": fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "message"),
+    [
+        ({"dynamics": {"every": 900}}, "recipe.dynamics.every", "no exchange comes due in a training of 40 steps"),
+        ({"dynamics": {"every": 40}}, "recipe.dynamics.every", "no exchange"),
+        (
+            {"dynamics": {"every": 5, "plus": True}, "train": {"select": 10}},
+            "recipe.dynamics.window",
+            "plus never comes due in a training of 4 epochs",
+        ),
+        ({"kind": "gradual", "every": 30}, "recipe.every", "no cut but the last comes due in the 30 steps of 40"),
+        (
+            {"kind": "shi2022", "search_epochs": 2, "imitation": {"batch": 50}},
+            "recipe.imitation.rerank",
+            "the mask never changes in a search of 40 steps",
+        ),
+        (
+            {"kind": "imp", "train": {"schedule": {"kind": "step", "at": [0.5, 0.99]}}},
+            "recipe.train.schedule.at",
+            "the fall after 0.99 never comes due in a training of 4 epochs",
+        ),
+        (
+            {"kind": "imp", "train": {"schedule": {"kind": "step", "cycle": 9}}},
+            "recipe.train.schedule.at",
+            "the fall after 0.5 never comes due in a training of 4 epochs with a cycle of 9",
+        ),
+    ],
+)
+def test_what_never_comes_due_is_refused(fields: dict[str, Any], where: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as caught:
+        trial(**fields)
+    assert ".".join(map(str, caught.value.errors()[0]["loc"])) == where
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"dynamics": {"every": 39}},
+        {"dynamics": {"grow": "random"}},
+        {"dynamics": {"every": 0.1, "plus": True, "window": 2}, "train": {"select": 10}},
+        {"kind": "gradual"},
+        {"kind": "gradual", "every": 29},
+        {"kind": "shi2022", "search_epochs": 2, "imitation": {"batch": 50, "rerank": 0.1}},
+        {"kind": "imp", "train": {"schedule": {"kind": "step", "at": [0.5, 0.975]}}},
+        {"kind": "imp", "train": {"schedule": {"kind": "step", "cycle": 2}}},
+    ],
+)
+def test_what_comes_due_once_is_allowed(fields: dict[str, Any]) -> None:
+    trial(**fields).check_lengths(1000)
+
+
+def test_a_data_set_of_unknown_size_is_checked_once_it_is_counted() -> None:
+    unknown = trial(None, dynamics={"every": 900})
+    unknown.check_lengths(100_000)
+    with pytest.raises(SpecError, match=r"recipe\.dynamics\.every: no exchange comes due in a training of 40 steps"):
+        unknown.check_lengths(1000)
+
+
+def test_weights_are_exchanged_as_often_as_published_in_a_training_of_any_length() -> None:
+    """78 times: 200 epochs of 352 steps have as many intervals of 900."""
+    for epochs in (200, 20):
+        found = trial(limit=45_000, epochs=epochs, dynamics={"plus": False}, train={"batch": 128}).recipe.phases()[1]
+        steps = epochs * 352
+        assert found.rewiring.every == EVERY  # type: ignore[attr-defined]
+        due = [step for step in range(1, steps + 1) if found.rewiring.due(step, steps)]  # type: ignore[attr-defined]
+        assert len(due) == 78
+        assert due[0] == 900 * epochs // 200

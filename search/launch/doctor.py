@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from search.cluster import spec
 from search.cluster.base import Cluster
+from search.cluster.carriers.base import Remote
 from search.files.findings import Finding, Level
 from search.files.messages import counted
 from search.launch import exposure, plan
@@ -39,11 +40,11 @@ def examine(cluster_file: str | None, storage: str | None) -> list[Finding]:
         file = [Finding("ok", "cluster file", f"{cluster_file or 'none given: this machine'}, kind {kind}")]
     except RobustsearchError as error:
         cluster, file = None, [Finding("fail", "cluster file", str(error))]
-    root = storage or (cluster.storage if cluster else None) or DEFAULT_STORAGE
+    named = storage or (cluster.storage if cluster else None)
     found = [*_packages(), *_devices(cluster), *file]
     if cluster is not None:
         found += cluster.examine()
-    return [*found, *exposure.examine(), *_data_sets(), *_storage(root, cluster)]
+    return [*found, *exposure.examine(), *_data_sets(), *_storage(named, cluster)]
 
 
 def _packages() -> Iterator[Finding]:
@@ -107,9 +108,11 @@ def _data_sets() -> Iterator[Finding]:
             yield Finding("fail", kind, f"not found, {needed}")
 
 
-def _storage(location: str, cluster: Cluster | None) -> Iterator[Finding]:
+def _storage(named: str | None, cluster: Cluster | None) -> Iterator[Finding]:
     try:
-        storage = Storage(location, cluster.storage_options if cluster else None)
+        if isinstance(cluster, Remote):
+            cluster.check_storage(named)
+        storage = Storage(named or DEFAULT_STORAGE, cluster.storage_options if cluster else None)
         plan.check_writable(storage)
         names = catalogue.names(storage)
     except RobustsearchError as error:

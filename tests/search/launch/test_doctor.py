@@ -118,6 +118,12 @@ def test_a_storage_that_is_a_file_fails(healthy: Path) -> None:
     assert by_subject(examine(None, "runs"))["storage"].level == "fail"
 
 
+def test_a_storage_that_the_nodes_cannot_see_fails(healthy: Path) -> None:
+    (healthy / "cluster.yaml").write_text("kind: job\naddress: http://127.0.0.1:1\n")
+    finding = by_subject(examine("cluster.yaml", None))["storage"]
+    assert (finding.level, "write `storage: /shared/robustsearch`" in finding.message) == ("fail", True)
+
+
 def test_a_nearly_full_disk_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage(NamedTuple):
         total: int = 100

@@ -45,7 +45,7 @@ NEVER_FALL = (
     "Failed",
     "Failures by class",
     "Hypervolume",
-    "Front over time: robust accuracy from a sparsity",
+    "Front over time: robust accuracy from a sparsity on",
 )
 """Panels of counts and of the front, which only grows."""
 

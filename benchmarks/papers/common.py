@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 # A script's folder comes first on the path; the project's comes before what is installed.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from search.results.bootstrap import unpacked
+from search.results.bootstrap import unpacked_passes
 from search.results.verdicts import Arm, Interval, Judgement, Statement, Untested, collapsed
 from trainables.core.keys import canonical_json
 from trainables.core.spec import plain
@@ -144,8 +145,8 @@ def arm(points: Sequence[Point], name: str, chance: float, *, examples: int | No
         examples = points[0].examples
     if examples is None:
         return Arm.of(values, collapsed=any(collapsed(value, chance) for value in clean))
-    known = name == "robust_accuracy" and all(point.verdicts for point in points)
-    outcomes = [unpacked(point.verdicts, point.examples) for point in points] if known else None
+    bits = [point.verdicts if name == "robust_accuracy" else point.outcomes.get(name, "") for point in points]
+    outcomes = np.stack([unpacked_passes(each, examples) for each in bits]) if all(bits) else None
     return Arm.accuracy(values, examples, outcomes=outcomes, clean=clean, chance=chance)
 
 

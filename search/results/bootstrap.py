@@ -73,3 +73,16 @@ def _resampled(samples: Sequence[Sample], draws: int) -> list[tuple[np.ndarray, 
 def unpacked(text: str, examples: int) -> np.ndarray:
     """Return verdicts that are stored as hex. Shapes: (examples,) bool."""
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=examples).astype(np.bool_)
+
+
+def unpacked_passes(text: str, examples: int) -> np.ndarray:
+    """Return the share of passes in which each example is correct, of outcomes stored as hex. Shapes: (examples,).
+
+    Raises:
+        ValueError: with so few examples the bits do not tell how many passes there were.
+    """
+    if examples < 8:  # Up to seven bits fill the last byte.
+        raise ValueError(f"{examples} examples; at least 8 are needed")
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
+    passes = len(bits) // examples
+    return np.asarray(bits[: passes * examples].reshape(passes, examples).mean(axis=0))

@@ -64,7 +64,9 @@ def _overlapping(spec: StudySpec, rows: Sequence[PointRow]) -> list[bool]:
 
 
 def _numbers(point: Point) -> dict[str, object]:
-    return {name: getattr(point, name) for name in Point.model_fields if name not in ("verdicts", "metrics")}
+    return {
+        name: getattr(point, name) for name in Point.model_fields if name not in ("verdicts", "outcomes", "metrics")
+    }
 
 
 def dense_stage(trial: TrialRecord, stage: str) -> str | None:

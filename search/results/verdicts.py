@@ -214,7 +214,7 @@ def _of_seeds(values: np.ndarray, images: float, among: int) -> Interval:
 
 @cache
 def quantiles(among: int, seeds: int) -> tuple[float, float]:
-    """Return those of Student's t over two seeds or more, and of the normal distribution, of one of `among` intervals."""
+    """Return the quantiles of Student's t, over two seeds or more, and of the normal distribution."""
     share = ERROR / among
     return float(stats.t.ppf(1 - share, seeds - 1)), float(stats.norm.ppf(1 - share))
 

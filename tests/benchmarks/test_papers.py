@@ -28,7 +28,7 @@ TRIAL: dict[str, Any] = {
     "data": {"kind": "digits", "limit": 100, "validation": 50},
     "model": {"kind": "lenet300", "hidden": [8]},
     "recipe": {"kind": "three_stage", "epochs": 1, "finetune_epochs": 0, "train": {"loss": "natural"}},
-    "protocol": {"eps": 0.1, "attack": "fgsm", "metrics": [{"kind": "attacked", "name": "weak"}, "weights"]},
+    "protocol": {"eps": 0.1, "attack": "fgsm", "metrics": [{"kind": "attacked", "name": "weak"}, "noise", "weights"]},
 }
 
 
@@ -59,8 +59,12 @@ def test_points_are_measured_once_and_become_arms(tmp_path: Path, monkeypatch: p
     assert robust.outcomes.shape == (2, 50)
     assert robust.outcomes.mean(axis=1) == pytest.approx(np.array([first[0].robust_accuracy] * 2))
     assert robust.collapsed == (first[0].clean_accuracy <= 2 * common.chance(trial))
-    weak = common.arm([first[0]], "weak_accuracy", 0.1)
-    assert (weak.examples, weak.outcomes, weak.values.tolist()) == (50, None, [first[0].metrics["weak_accuracy"]])
+    for name in ("weak_accuracy", "clean_accuracy", "noise_pgd"):
+        arm = common.arm([first[0]], name, 0.1, examples=50)
+        assert arm.outcomes is not None
+        assert arm.outcomes.mean() == pytest.approx(common.number(first[0], name))
+    older = first[0].model_copy(update={"outcomes": {}})
+    assert common.arm([older], "weak_accuracy", 0.1).outcomes is None
     assert common.arm([first[0]], "hoyer", 0.1).examples is None
     assert common.chance(trial) == pytest.approx(0.1, abs=0.02)
 

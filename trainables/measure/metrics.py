@@ -67,7 +67,7 @@ def values(
             if name in found:
                 raise SpecError(f"protocol.metrics: two metrics have the name {name}")
             value = float(value) if isinstance(value, Tensor) else value
-            found[name] = value if math.isfinite(value) else None
+            found[name] = value if math.isfinite(value) else None  # An accuracy keeps its outcomes.
     return found
 
 

@@ -10,7 +10,7 @@ from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack, AttackLabels, Keep
 from trainables.attacks.pgd import Pgd
 from trainables.core.spec import Eps, check_radius
-from trainables.metrics.base import Metric, MetricContext
+from trainables.metrics.base import Accuracy, Metric, MetricContext
 
 CHUNK = 250
 
@@ -49,7 +49,7 @@ class Attacked(Metric):
 
         eps = context.eps if self.eps is None else float(self.eps)
         keep: Keep = "worst" if self.labels == "true" else "last"
-        correct = 0
+        correct = []
         for start in range(0, len(context.y), CHUNK):
             x, y = context.x[start : start + CHUNK], context.y[start : start + CHUNK]
             aim = y
@@ -58,5 +58,5 @@ class Attacked(Metric):
                     aim = context.net(x).argmax(dim=1)
             found = attacks.run(self.attack, context.net, x, aim, eps=eps, generator=context.generator, keep=keep)
             with torch.no_grad():
-                correct += int((context.net(found).argmax(dim=1) == y).sum())
-        return {f"{self.name}_accuracy": correct / len(context.y)}
+                correct.append(context.net(found).argmax(dim=1) == y)
+        return {f"{self.name}_accuracy": Accuracy.of(torch.cat(correct))}

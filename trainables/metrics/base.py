@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from trainables.core.spec import Spec
 
@@ -20,6 +20,23 @@ if TYPE_CHECKING:
 Trainings = tuple["Mapping[int, State]", "Mapping[int, State]"]
 KernelInputs = Literal["clean", "mixed", "adversarial"]
 """Images between which a tangent kernel is taken; `mixed`: clean ones with adversarial ones."""
+
+
+class Accuracy(float):
+    """The share of examples that are classified correctly, as a number that knows which ones.
+
+    `outcomes`, bool, has shape (examples,), or (passes, examples) of a network that draws. They are kept with the
+    point, so that networks can be compared on the same examples.
+    """
+
+    outcomes: Tensor
+
+    @classmethod
+    def of(cls, outcomes: Tensor) -> Self:
+        """Return the accuracy of outcomes, exactly."""
+        accuracy = cls(int(outcomes.sum()) / outcomes.numel())
+        accuracy.outcomes = outcomes
+        return accuracy
 
 
 @dataclass(frozen=True)
@@ -65,7 +82,7 @@ class Metric(Spec):
 
     @abstractmethod
     def values(self, context: MetricContext) -> dict[str, float]:
-        """Return numbers by name; one that is not finite is recorded as null.
+        """Return numbers by name, `Accuracy` where it is one; a number that is not finite is recorded as null.
 
         A protocol may have several metrics of one kind, so a name that depends on a field should contain it.
         """

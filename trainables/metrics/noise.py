@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, field_validator
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
-from trainables.metrics.base import Metric, MetricContext
+from trainables.metrics.base import Accuracy, Metric, MetricContext
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -111,20 +111,18 @@ def _accuracy(
     against: tuple[Attack, LogitsFn] | None,
     scored: LogitsFn,
     trials: int,
-) -> float:
+) -> Accuracy:
     """Return the accuracy on batches that are attacked once and classified in `trials` passes."""
     import torch
 
     from trainables.attacks import run
 
-    correct = number = 0
+    outcomes = []
     for x, y in batches:
         found = x
         if against is not None:
             attack, attacked = against
             found = run(attack, attacked, x, y, eps=context.eps, generator=context.generator, keep="last")
-        for _ in range(trials):
-            with torch.no_grad():
-                correct += int((scored(found).argmax(dim=1) == y).sum())
-            number += len(y)
-    return correct / number
+        with torch.no_grad():
+            outcomes.append(torch.stack([scored(found).argmax(dim=1) == y for _ in range(trials)]))
+    return Accuracy.of(torch.cat(outcomes, dim=1))

@@ -68,6 +68,10 @@ class Point(Record):
     status: Status = "ok"
     flags: tuple[str, ...] = ()
     verdicts: str = Field(default="", description="hex of the robust-correct bits, packed big-endian, in example order")
+    outcomes: dict[str, str] = Field(
+        default={},
+        description="the same for the clean accuracy and metrics that are accuracies, pass after pass, by name",
+    )
     epochs_trained: Count = Field(description="epochs that the trial had trained itself")
     epochs_shared: Count = Field(description="epochs that other trials had trained for it")
     seconds: float = Field(ge=0, description="duration of the work for this point alone")

@@ -21,8 +21,8 @@ from trainables.method.partial import PartialSchedule
 from trainables.method.phases import EpochPhase
 from trainables.method.protocol import Protocol
 from trainables.method.screening import Screen
-from trainables.metrics import KNOWN
-from trainables.metrics.base import Trainings
+from trainables.metrics import CLEAN_ACCURACY, KNOWN
+from trainables.metrics.base import Accuracy, Trainings
 from trainables.recipes.trial import KeyedPhase
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stages
@@ -144,7 +144,8 @@ class Measurements:
             status=result.status,
             flags=result.flags,
             verdicts=evaluate.pack_verdicts(result.robust_correct),
-            metrics=result.metrics,
+            outcomes=_outcomes(result),
+            metrics={name: None if value is None else float(value) for name, value in result.metrics.items()},
             weights_outside=result.weights_outside,
             seconds=time.monotonic() - since,
             device=device_name(self.device),
@@ -158,6 +159,13 @@ class Measurements:
 def _ruled_out(cheap: Point, screen: Screen) -> bool:
     counted = {name: float(value) for name in KNOWN if (value := getattr(cheap, name)) is not None}
     return screen.rules_out(counted, cheap.robust_correct, cheap.clean_correct, cheap.examples)
+
+
+def _outcomes(result: evaluate.Measurement) -> dict[str, str]:
+    """Return which examples are correct by the accuracies beside the robust one."""
+    known = {name: value.outcomes for name, value in result.metrics.items() if isinstance(value, Accuracy)}
+    bits = {name: evaluate.pack_verdicts(outcomes.cpu().numpy()) for name, outcomes in known.items()}
+    return {CLEAN_ACCURACY: evaluate.pack_verdicts(result.clean_correct), **bits}
 
 
 def _numbers(result: evaluate.Measurement) -> dict[str, Any]:

@@ -119,7 +119,9 @@ def _of_search(point: Point) -> list[np.ndarray]:
     robust = _bits(point.verdicts, point.examples)
     if int(robust.sum()) != point.robust_correct:  # Records of before verdicts were kept have none.
         robust = _some_of(np.ones(point.examples, dtype=bool), point.robust_correct, random)
-    # Search points store robust verdicts alone; which of the other examples are correct clean is drawn.
+    if (text := point.outcomes.get(CLEAN_ACCURACY)) is not None:
+        return [robust, _bits(text, point.examples)]
+    # Older records have robust verdicts alone; which of the other examples are correct clean is drawn.
     return [robust, robust | _some_of(~robust, point.clean_correct - point.robust_correct, random)]
 
 

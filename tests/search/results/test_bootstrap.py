@@ -5,7 +5,7 @@ from math import factorial
 import numpy as np
 import pytest
 
-from search.results.bootstrap import Sample, p_nondominated
+from search.results.bootstrap import Sample, p_nondominated, unpacked_passes
 
 DRAWS = 4000
 
@@ -76,3 +76,14 @@ def test_infeasible_resamples_do_not_count() -> None:
 
 def test_no_point_has_no_probability() -> None:
     assert p_nondominated([], judge) == []
+
+
+@pytest.mark.parametrize(("passes", "examples"), [(1, 8), (1, 13), (5, 11), (3, 128)])
+def test_outcomes_of_several_passes_are_averaged(passes: int, examples: int) -> None:
+    outcomes = np.random.default_rng(0).random((passes, examples)) < 0.5
+    assert unpacked_passes(np.packbits(outcomes).tobytes().hex(), examples).tolist() == outcomes.mean(axis=0).tolist()
+
+
+def test_outcomes_of_too_few_examples_are_refused() -> None:
+    with pytest.raises(ValueError, match="7 examples"):
+        unpacked_passes("ff", 7)

@@ -11,7 +11,7 @@ from search.results.compare.groups import Group
 from search.results.compare.plot import draw
 from search.results.study import Study
 from tests.search import factories
-from tests.search.confirmations import confirm
+from tests.search.confirmations import confirm, hexed
 from tests.search.results.compare.made import Given, made, standing
 from trainables.core.errors import SpecError
 
@@ -139,6 +139,21 @@ def test_verdicts_that_are_not_stored_are_drawn_with_the_same_counts(tmp_path: P
         assert point.verdicts == ""
         assert network.verdicts.sum(axis=-1).tolist() == [[point.robust_correct, point.clean_correct]]
         assert not (network.verdicts[:, 0] & ~network.verdicts[:, 1]).any()
+
+
+def test_outcomes_on_clean_images_are_those_that_are_stored(tmp_path: Path) -> None:
+    spec = factories.study_spec(name="a", constraints={})
+    records = factories.make_study(tmp_path / "a", 0, spec)
+    records.issue(factories.trial(0, spec))
+    step = factories.measurements(factories.trial(0, spec), spec)[0]
+    clean = np.arange(200) % 3 > 0
+    stored = {"clean_accuracy": float(clean.mean()), "outcomes": {"clean_accuracy": hexed(clean)}}
+    robust = {"robust_accuracy": float(clean[:100].sum() / 200), "verdicts": hexed(clean & (np.arange(200) < 100))}
+    point = factories.point(key=step.key, stage=step.parent, examples=200, **stored, **robust)
+    records.write_outcome(factories.outcome(0, [point]))
+    other = Study(factories.make_study(tmp_path / "b", 3, factories.study_spec(name="b", constraints={})))
+    (network,) = compare(alone(Study(records), other)).runs[0][0].networks
+    assert network.verdicts[0, 1].tolist() == clean.tolist()
 
 
 def test_flagged_points_on_a_front_are_named_and_hollow(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ SAMPLE_SECONDS = 0.5
 def launch(folder: str, trials: int, gauges: bool) -> None:
     """Launch `quickstart` in this process, and print how many epochs it trained and what its gauges took."""
     from search.cluster.local import Local
+
+    cluster = Local(cpus=1)
+    cluster.authenticate()  # Ray reads it when it is imported.
     from search.launch import api, tune
     from search.results.progress import Snapshot, epochs_of
 
@@ -45,7 +48,7 @@ def launch(folder: str, trials: int, gauges: bool) -> None:
             pass
 
     tune.Gauges = Timed if gauges else Silent  # type: ignore[misc, assignment]
-    study = api.launch("quickstart", cluster=Local(cpus=1), trials=trials, storage=folder)
+    study = api.launch("quickstart", cluster=cluster, trials=trials, storage=folder)
     outcomes = [outcome for _, outcome in study.records.trials() if outcome]
     assert [outcome.state for outcome in outcomes] == ["complete"] * trials, study.ending
     epochs = sum(trained for trained, _ in map(epochs_of, outcomes))

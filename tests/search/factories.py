@@ -140,7 +140,7 @@ def trial(number: int, spec: StudySpec | None = None, **changes: Any) -> TrialRe
     spec = spec or study_spec()
     values = changes.pop("params", None)
     values = {path: value for path, value in params(number).items() if path in spec.space} if values is None else values
-    described = spec.trial({path: value for path, value in values.items() if path in spec.space})
+    described = spec.trial({path: value for path, value in values.items() if path in spec.space}, changes.get("seed"))
     defaults = {
         "number": number,
         "study": spec.name,
@@ -199,18 +199,22 @@ def make_study(
     """Write a study of `trials` trials to `directory` and return its records.
 
     With `troubled`, of every ten trials number 3 failed, number 5 was stopped early, number 7 has a point with a
-    flag that makes it invalid, and the very last has no outcome yet. Points have the keys of their trials' phases, or,
+    flag that makes it invalid, and the very last has no outcome yet. Where the study has seeds, each configuration has
+    a trial for every one. Points have the keys of their trials' phases, or,
     without `keyed`, each one of its own.
     """
     spec = spec or study_spec()
     records = Records.create(Storage(str(directory)), spec, FINGERPRINT)
     for number in range(trials):
-        issued = trial(number, spec)
+        seeds = len(spec.seeds)
+        own = number // seeds if seeds else number
+        named = {"configuration": own, "seed": spec.seeds[number % seeds], "params": params(own)} if seeds else {}
+        issued = trial(number, spec, **named)
         records.issue(issued)
         steps = measurements(issued, spec)
         points = tuple(
             found.model_copy(update={**({"key": step.key, "stage": step.parent} if keyed else {}), **_protocol(spec)})
-            for found, step in zip(measured(number, params(number)), steps, strict=False)
+            for found, step in zip(measured(number, params(own)), steps, strict=False)
         )
         if troubled and number == trials - 1:
             continue
@@ -283,7 +287,7 @@ def keyed_points(trial: TrialRecord, spec: StudySpec, **changes: Any) -> list[Po
 
 def measurements(trial: TrialRecord, spec: StudySpec) -> list[KeyedPhase]:
     """The phases of a trial that lead to points."""
-    chain = keyed_phases(spec.trial(trial.params), DATA_HASH)
+    chain = keyed_phases(spec.trial(trial.params, trial.seed), DATA_HASH)
     return [step for step in chain if isinstance(step.phase, Measure)]
 
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from search.files.messages import printable
 from search.files.yaml import dump_yaml
 from search.results import exporters, progress, status
 from search.results.confirmed import ConfirmedRow
-from search.results.exporters.base import NORMS, REFERENCE, What, number, one_line, percent_sparsity, readable
+from search.results.exporters.base import (
+    NORMS,
+    OF_PAPERS,
+    REFERENCE,
+    What,
+    number,
+    one_line,
+    percent_sparsity,
+    readable,
+)
 from search.results.references import tables as reference_tables
 from search.results.report import field_charts, results_charts, search_charts
 from search.results.report.charts import Chart, accuracy, interval
@@ -19,6 +28,7 @@ from search.results.report.gather import Gathered
 from search.results.report.tables import Table, copied, table_of
 from search.results.study import Study
 from search.results.table import PointRow
+from search.study.spec import StudySpec
 from trainables.core.spec import plain
 
 
@@ -83,15 +93,22 @@ def _charts(found: Gathered) -> dict[str, list[tuple[str, Chart]]]:
     }
 
 
+def _whats(spec: StudySpec) -> list[What]:
+    """Return the tables that a study has."""
+    found: list[What] = ["front", "points", "trials", "confirmed"]
+    found += ["configurations"] if spec.seeds else []
+    return found + (["paper", "claims"] if spec.reproduces is not None else [])
+
+
 def _tables(study: Study) -> tuple[dict[str, Table], dict[str, str]]:
     """Return the tables of the exporters, and the texts of those that can be copied, by name and format."""
     found: dict[str, Table] = {}
     texts: dict[str, str] = {}
-    for what in get_args(What):
+    for what in _whats(study.spec):
         rows = study.table(what, own_params=True)
         copies = copied(what, partial(exporters.text, study, what), rows.num_rows)
         shown = readable(rows, what=what, study=study.name)
-        found[what] = table_of(what, shown, copies, points=what != "trials")
+        found[what] = table_of(what, shown, copies, points=what not in ("trials", *OF_PAPERS))
         texts |= copies
     return found, texts
 

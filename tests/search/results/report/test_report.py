@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable
@@ -15,12 +16,17 @@ from search.results import report
 from search.results.curves import Curve
 from search.results.exporters import EXPORTERS
 from search.results.study import Study
+from search.store.records import Records
+from search.study import reproduction
+from search.study.spec import Reproduces
 from search.testing.exporters import HOSTILE, hostile_table
 from tests.search import browser, factories
 from tests.search.confirmations import make_confirmed_study
 from trainables.core.errors import RobustsearchError
 from trainables.store.curves import EpochValues
+from trainables.store.storage import Storage
 
+COSENTINO = Reproduces(paper="cosentino2019", table="mnist")
 SECTIONS = [
     *("front", "confirmed", "tables", "hypervolume", "parameters"),
     *("layers", "training", "compute", "flags", "protocol"),
@@ -57,6 +63,12 @@ STUDIES: dict[str, Callable[[Path], Study]] = {
     ),
     "no front": of_spec(constraints={"clean_accuracy": ">= 0.9999"}),
     "nothing searched": of_spec(space={}, recipe={"kind": "three_stage", "sparsity": 0.5}),
+    "replicates": lambda path: Study(
+        factories.make_study(path, 12, factories.study_spec(seeds=[0, 1, 2]), troubled=False)
+    ),
+    "reproduces": lambda path: Study(
+        Records.create(Storage(str(path)), reproduction.study(COSENTINO, 2), factories.FINGERPRINT)
+    ),
     "old": lambda path: Study.open(str(FIXTURE)),
 }
 
@@ -303,3 +315,18 @@ def test_a_study_that_changes_while_it_is_read_still_has_a_page(
     front = [replace(row, point="t99.0") for row in study.front()]
     monkeypatch.setattr(study, "front", lambda: front)
     assert "t99.0" in report.render(study)
+
+
+def test_a_study_that_reproduces_a_paper_shows_its_table(tmp_path: Path) -> None:
+    page = html.unescape(report.render(STUDIES["reproduces"](tmp_path)))
+    assert "The paper's table (48)" in page
+    assert "The paper's claims (4)" in page
+
+
+def test_replicates_are_shown_by_their_means(tmp_path: Path) -> None:
+    study = STUDIES["replicates"](tmp_path)
+    page = report.render(study)
+    assert "standard deviation over 3 seeds" in page
+    assert "95 % interval" not in page
+    assert "All configurations (8)" in page
+    assert len({row.network for row in study.front()}) == len(study.front())

@@ -15,9 +15,16 @@ Measurements on validation images are left out.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A script's folder comes first on the path; put last, its search.py does not hide the package of that name.
+sys.path.sort(key=str(Path(__file__).parent).__eq__)
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode

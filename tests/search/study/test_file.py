@@ -457,4 +457,6 @@ def test_every_part_of_the_front_of_cifar10_runs_shortened_on_a_cpu(tmp_path: Pa
         run = Run(spec, data, Stages(Storage(str(tmp_path))), 0, "front", torch.device("cpu"))
         points = [now.point for now in run.progress() if now.point is not None]
         prunable = 64 * 30 + 30 * 20 + 20 * 10
-        assert points[-1].sparsity == round(params["recipe.sparsity"] * prunable) / prunable
+        wanted = round(params["recipe.sparsity"] * prunable) / prunable
+        # What Flying Bird has just grown may still be 0.
+        assert wanted <= points[-1].sparsity <= wanted + (0.02 if params["recipe.kind"] == "flying_bird" else 0)

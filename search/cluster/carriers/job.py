@@ -336,11 +336,13 @@ def job_state(job: dict[str, Any]) -> State:
     if not isinstance(code, int):
         reason = _LOST.get(str(job.get("error_type")), "Ray ended it")
         return State("lost", f"{reason}: {_last_line(message)}" if message else reason)
-    return State("ended", _why(code, message), code if code >= 0 else 128 - code)
+    if not_begun := _not_begun(code, message):
+        return State("ended", not_begun, ExitCode.CLUSTER)
+    return State("ended", _last_line(message), code if code >= 0 else 128 - code)
 
 
-def _why(code: int, message: str) -> str:
-    """Return the last line of a job that failed; where its launch did not even begin, what to do."""
+def _not_begun(code: int, message: str) -> str:
+    """Return what to do where the launch of a job did not even begin, empty where it did."""
     if _NO_PYTHON.search(message):
         return "the head has no `python` on its path; activate an environment with `shell` in the cluster file"
     missing = _NO_MODULE.search(message)
@@ -349,7 +351,7 @@ def _why(code: int, message: str) -> str:
             f"the head's python has no module {missing[1]}; install robustsearch there, send it with `code: ship`, or "
             "activate its environment with `shell` in the cluster file"
         )
-    return _last_line(message)
+    return ""
 
 
 def _last_line(text: str) -> str:

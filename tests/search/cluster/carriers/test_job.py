@@ -20,6 +20,7 @@ from search.cluster.carriers.job import Job, JobCarrier, job_state
 from search.cluster.spec import resolve
 from search.files import yaml
 from tests.search.cluster.carriers.dashboard import Dashboard, dashboard
+from trainables.core.errors import ExitCode
 
 SUBMISSION = Submission("tiny", "name: tiny\n", "s3://bucket/runs", {"region": "eu-1"}, ("--trials", "+20"))
 
@@ -146,7 +147,7 @@ def test_of_two_launches_at_once_the_later_one_finds_the_jobs_of_the_other(
         ({"status": "FAILED", "driver_exit_code": -9, "message": ""}, State("ended", "", 137)),
         (
             {"status": "FAILED", "driver_exit_code": 127, "message": "sh: 1: exec: python: not found"},
-            State("ended", jobs._why(127, "python: not found"), 127),
+            State("ended", jobs._not_begun(127, "python: not found"), ExitCode.CLUSTER),
         ),
         (
             {"status": "FAILED", "error_type": "JOB_SUPERVISOR_ACTOR_DIED", "message": "actor died\n"},
@@ -159,11 +160,13 @@ def test_a_state_is_read_from_what_ray_says(job: dict[str, Any], state: State) -
 
 
 def test_a_python_without_robustsearch_is_said_with_what_to_do() -> None:
-    said = job_state(
-        {"status": "FAILED", "driver_exit_code": 1, "message": "/opt/python: No module named search.console\n"}
-    )
+    failed = {"status": "FAILED", "driver_exit_code": 1, "message": "/opt/python: No module named search.console\n"}
+    said = job_state(failed)
     assert "no module search.console; install robustsearch there, send it with `code: ship`" in said.reason
-    assert "no `python` on its path" in jobs._why(127, "bash: line 1: exec: python: not found")
+    assert said.code == ExitCode.CLUSTER
+    said = job_state({**failed, "driver_exit_code": 127, "message": "bash: line 1: exec: python: not found"})
+    assert ("no `python` on its path" in said.reason, said.code) == (True, ExitCode.CLUSTER)
+    assert job_state({**failed, "message": "a bug"}).code == ExitCode.BUG
 
 
 def test_a_job_that_the_cluster_does_not_know_is_lost(board: Dashboard) -> None:

@@ -51,7 +51,11 @@ SEARCHED: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Size:
-    """How large the experiment is. `marks` are epochs after which sparse and dense logits are compared."""
+    """How large the experiment is.
+
+    `marks` are epochs after which sparse and dense logits are compared, `rerank` the steps between two masks of the
+    search.
+    """
 
     data: str
     limit: int
@@ -60,12 +64,13 @@ class Size:
     search_epochs: int
     examples: int
     marks: tuple[int, ...]
+    rerank: float = 25
     sparsity: float = 0.9
     others: tuple[float, ...] = (0.8, 0.95, 0.98)
 
 
 FULL = Size("mnist", 6000, (100, 50), epochs=8, search_epochs=4, examples=1000, marks=(1, 2, 3, 4, 6))
-TINY = Size("digits", 300, (16,), epochs=2, search_epochs=1, examples=100, marks=(1,), others=(0.8,))
+TINY = Size("digits", 300, (16,), epochs=2, search_epochs=1, examples=100, marks=(1,), rerank=1, others=(0.8,))
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Experiment:
         """Describe a trial."""
         size = self.size
         attack = {"kind": "pgd", "steps": 5}
-        imitation = {"outputs": "random", "attack": attack, "eps": 0.1, "rerank": 25}
+        imitation = {"outputs": "random", "attack": attack, "eps": 0.1, "rerank": size.rerank}
         train = {
             "batch": 100,
             "optimiser": {"kind": "adam", "lr": 2e-3},

@@ -49,11 +49,6 @@ def _cut_within_layers(options: argparse.Namespace, epochs: int) -> dict[str, An
     return {**fields, "finetune_epochs": options.epochs - epochs, "finetune_lr": options.lr / 10}
 
 
-def _steps(options: argparse.Namespace, share: float) -> int:
-    """Return so much of all steps of the budget, at least one."""
-    return max(1, round(share * options.epochs * -(-options.images // BATCH)))
-
-
 METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "three_stage": lambda o: {"epochs": o.epochs // 2, "finetune_epochs": o.epochs - o.epochs // 2},
     "imp": lambda o: {"epochs": o.epochs // 2, "rate": 0.5, "rewind": "none", "round_epochs": max(1, o.epochs // 8)},
@@ -71,9 +66,8 @@ METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         "prune": {"pruner": {"kind": "mad", "mask": False, "blocks": "weight"}},
         **METHODS["mad"](o),
     },
-    # Published are 900 of the steps of 200 epochs of 45,000 images in batches of 128.
-    "flying_bird": lambda o: {"epochs": o.epochs, "dynamics": {"every": _steps(o, 900 / (200 * 352))}},
-    "gradual": lambda o: {"epochs": o.epochs, "every": _steps(o, 1 / 40)},
+    "flying_bird": lambda o: {"epochs": o.epochs},
+    "gradual": lambda o: {"epochs": o.epochs, "every": 1 / 40},
     "filter": lambda o: {"epochs": o.epochs // 2, "finetune_epochs": o.epochs - o.epochs // 2},
 }
 """By recipe, or under a name of its own, the fields for a budget of epochs."""
@@ -88,6 +82,7 @@ def trial(method: str, sparsity: float, seed: int, options: argparse.Namespace) 
         "loss": options.loss,
         "attack": {"kind": "pgd", "steps": 7, "step_size": 0.25},
         "eps": options.eps,
+        "precision": "fp32",
     }
     if options.set_of.startswith("cifar"):
         train |= {"crop": 4, "flip": True}

@@ -112,7 +112,7 @@ def test_all_recipes_are_searched_together_and_each_can_run() -> None:
 
 @pytest.mark.parametrize("setting", ["pruner=snip", "structure=filter"])
 def test_what_gradual_pruning_cannot_do_is_refused_where_it_stands(setting: str) -> None:
-    with pytest.raises(SpecError, match=rf"recipe\.prune\.{setting.partition('=')[0]}: gradual pruning"):
+    with pytest.raises(SpecError, match=rf"recipe\.prune\.{setting.partition('=')[0]}: pruning within a training"):
         load("gradual-mnist", [f"recipe.prune.{setting}"])
 
 

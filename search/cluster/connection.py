@@ -162,6 +162,12 @@ def _first_lines(text: str) -> str:
     return " ".join(line.strip() for line in plain.strip().splitlines()[:3])[:400]
 
 
+def _reason(error: Exception) -> str:
+    """Return in a line why a task of Ray failed: the error that it raised itself, without Ray's traceback around it."""
+    cause = getattr(error, "cause", None)
+    return _first_lines(f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else str(error))
+
+
 class RayConnection(Connection):
     """Ray, connected to from this process."""
 
@@ -263,7 +269,7 @@ class RayConnection(Connection):
         self, request: ProbeRequest, *, cancelled: Callable[[], bool], say: Callable[[str], None]
     ) -> dict[str, Any] | None:
         """Probe a worker with a trial's resources on one node of each kind, and wait for resources that others use."""
-        return Prober(self._cluster, request, cancelled, say, _first_lines).found(_living())
+        return Prober(self._cluster, request, cancelled, say, _reason).found(_living())
 
     def confirm(
         self, jobs: Sequence[dict[str, Any]], *, cancelled: Callable[[], bool], look: Callable[[], None]
@@ -299,5 +305,5 @@ def _answered(answer: Any) -> dict[str, Any]:
         found: dict[str, Any] = ray.get(answer)
     except (ray.exceptions.RayError, ImportError) as error:
         code = int(ExitCode.CLUSTER)
-        return {"done": [], "error": f"a worker died: {_first_lines(str(error))}", "kind": "crashed", "exit_code": code}
+        return {"done": [], "error": f"a worker died: {_reason(error)}", "kind": "crashed", "exit_code": code}
     return found

@@ -42,7 +42,7 @@ class Prober:
     request: ProbeRequest
     cancelled: Cancelled
     say: Say
-    reason: Callable[[str], str]
+    reason: Callable[[Exception], str]
 
     def found(self, nodes: Sequence[Node]) -> Found | None:
         """Return what the probes found, of which all agree; None if the launch was cancelled meanwhile.
@@ -167,7 +167,7 @@ class Prober:
                 if "No module named 'trainables'" in str(error) or "failed to import" in str(error)
                 else ""
             )
-            raise ClusterError(f"a worker cannot run a trial: {self.reason(str(error))}{hint}") from error
+            raise ClusterError(f"a worker cannot run a trial: {self.reason(error)}{hint}") from error
         return found
 
 

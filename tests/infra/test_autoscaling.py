@@ -21,6 +21,7 @@ HEAD_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 HEAD_TYPE = "ray.head.default"
 """By these the provider of simulated nodes knows the head."""
 MOST = 3
+"""Trials at once, on one node: simulated nodes share a folder, in which each unpacks anew what others' workers use."""
 
 COUNT = """
 import sys, time
@@ -34,7 +35,7 @@ while True:
 
 
 class Growing:
-    """A head without cores, and an autoscaler that may start three nodes of one core."""
+    """A head without cores, and an autoscaler that may start a node of three."""
 
     def __init__(self, machine: Machine, folder: Path) -> None:
         self.machine, self.folder = machine, folder
@@ -48,7 +49,7 @@ class Growing:
             "NO_COLOR": "1",
         }
         (folder / "autoscaling.json").write_text(json.dumps(_autoscaling()))
-        own = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "1"}
+        own = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "1", "RAY_FAKE_CLUSTER": "1"}
         own |= {"RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID}
         start = ["start", "--head", "--port", str(PORT), "--num-cpus", "0", "--include-dashboard", "false"]
         start += ["--object-store-memory", "80000000", "--autoscaling-config", str(folder / "autoscaling.json")]
@@ -81,10 +82,10 @@ def _autoscaling() -> dict[str, object]:
         "launch_multiple": True,
         "head_node_id": HEAD_ID,
     }
-    worker = {"CPU": 1, "object_store_memory": 80_000_000}
+    worker = {"CPU": MOST, "object_store_memory": 80_000_000}
     return {
         "cluster_name": "growing",
-        "max_workers": MOST,
+        "max_workers": 1,
         "idle_timeout_minutes": 0.1,
         "provider": provider,
         "auth": {},
@@ -95,7 +96,7 @@ def _autoscaling() -> dict[str, object]:
         "head_node_type": HEAD_TYPE,
         "available_node_types": {
             HEAD_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-            "worker": {"resources": worker, "node_config": {}, "min_workers": 0, "max_workers": MOST},
+            "worker": {"resources": worker, "node_config": {}, "min_workers": 0, "max_workers": 1},
         },
     }
 
@@ -124,5 +125,5 @@ def test_a_cluster_grows_with_the_trials_and_shrinks_when_they_are_done(growing:
     assert f"killed: 6 trials, {MOST} at once" in err
     assert f"room for {MOST} on the nodes" in err
     assert states(tmp_path / "runs" / "killed") == {"complete": 6}
-    assert max(growing.workers()) == MOST
-    poll(lambda: growing.workers()[-1] == 0, "the nodes were not asked for any more, and leave", 120)
+    assert max(growing.workers()) == 1
+    poll(lambda: growing.workers()[-1] == 0, "the node was not asked for any more, and leaves", 120)

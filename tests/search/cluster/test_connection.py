@@ -167,3 +167,11 @@ def test_a_session_folder_that_others_can_change_is_warned_of(tmp_path: Path, ou
     found = session_finding(session)
     assert found.level == level
     assert (f"{session}/runtime_resources can be written by all users (mode 777)" in found.message) == (level == "warn")
+
+
+def test_a_failed_task_is_told_by_its_own_error() -> None:
+    from ray.exceptions import RayTaskError
+
+    error = RayTaskError("probe", "Traceback\n  File 'probe.py'\n  import torch", OSError("disk full"))
+    assert connection._reason(error) == "OSError: disk full"
+    assert connection._reason(ConnectionError("no answer")) == "no answer"

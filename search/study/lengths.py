@@ -25,7 +25,6 @@ LENGTHS = frozenset(
         "retrain_epochs",
         "rewind",
         "round_epochs",
-        "s2ap_warmup",
         "search_epochs",
         "update_epochs",
         "validate_every",
@@ -43,13 +42,12 @@ def shortened(study: Mapping[str, Any], scale: float) -> dict[str, Any]:
     """Return a study, as plain data with all defaults, whose lengths are `scale` times as long.
 
     A length in whole epochs or steps stays at least 1, a part of a running average that a step replaces at most all of
-    it. A penalty that grows by the epoch grows as much faster. A measurement within trainings that would come at their
-    end or later is left out.
+    it. Weights of penalties stay: recipes scale them by the steps of a training. A measurement within trainings that
+    would come at their end or later is left out.
     """
     found: dict[str, Any] = {name: _shortened(value, scale) for name, value in study.items() if name != "measure_at"}
     for path, parameter in study.get("space", {}).items():
-        if path.rpartition(".")[2] in LENGTHS:
-            last = path.rpartition(".")[2]
+        if (last := path.rpartition(".")[2]) in LENGTHS:
             values = {
                 name: _length(last, parameter[name], scale) for name in ("low", "high", "choices") if name in parameter
             }
@@ -76,15 +74,13 @@ def _length(name: str, value: Any, scale: float) -> Any:
 
 def _shortened(value: Any, scale: float) -> Any:
     if isinstance(value, Mapping):
-        return {name: _of(name, each, scale, value) for name, each in value.items()}
+        return {name: _of(name, each, scale) for name, each in value.items()}
     return [_shortened(each, scale) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def _of(name: str, value: Any, scale: float, beside: Mapping[str, Any]) -> Any:
+def _of(name: str, value: Any, scale: float) -> Any:
     if name in LENGTHS and not isinstance(value, Mapping):
         return _length(name, value, scale)
     if name == "ema" and isinstance(value, float) and value:
         return max(0.0, 1 - (1 - value) / scale)
-    if name == "gamma" and "counts" in beside and isinstance(value, (int, float)):  # The weight of a penalty per epoch.
-        return value / scale
     return _shortened(value, scale)

@@ -115,7 +115,7 @@ class Optimisation:
         for penalty in self._penalties:
             loss = loss + self._penalty_factor * penalty.weight * penalty.penalty(penalised[penalty.of])
         if self._weights is not None and (extra := self._weights.penalty()) is not None:
-            loss = loss + self._penalty_factor * extra
+            loss = loss + self._factor(lr) * extra
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if back is not None:
@@ -136,6 +136,15 @@ class Optimisation:
                 p.mul_(keep)
             if self._average:
                 self._follow(min(self._decay, (1 + number) / (10 + number)))
+
+    def _factor(self, lr: float) -> float | Tensor:
+        """Return what the effective weights' penalty is multiplied by: no more than they can follow, at least 1."""
+        if self._penalty_factor <= 1 or self._weights is None:
+            return self._penalty_factor
+        group = self._optimiser.param_groups[0]
+        momentum = group.get("momentum", group.get("betas", (0.0,))[0])
+        most = self._weights.followed(lr / (1 - momentum) ** 2)
+        return self._penalty_factor if most is None else most.clamp(1.0, self._penalty_factor)
 
     @torch.no_grad()
     def change_masks(self, masks: Mapping[str, Tensor]) -> None:

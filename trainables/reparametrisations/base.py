@@ -76,6 +76,13 @@ class EffectiveWeights(ABC):
         """Return a scalar that is added to the loss, or None."""
         return None
 
+    def followed(self, rate: float) -> Tensor | None:
+        """Return the largest factor of the penalty, a scalar, that gradient steps of this rate do not overshoot.
+
+        None where any will do.
+        """
+        return None
+
     def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
         """Return the training's result, which has effective weights; `state` has the network's own parameters."""
         effective = self.weights(state.params, extras, None)

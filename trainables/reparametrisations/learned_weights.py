@@ -199,6 +199,13 @@ class RatedWeights(_Learned):
     def penalty(self) -> Tensor:
         return self.kept[_GAMMA] * self.excess(self.extras).relu()
 
+    def followed(self, rate: float) -> Tensor:
+        """Return the factor with which one step of the rate brings the excess to 0, to first order."""
+        excess = self.excess(self.extras)
+        (slope,) = torch.autograd.grad(excess, self.extras[_RATES])
+        pull = rate * self.kept[_GAMMA] * slope.square().sum()
+        return excess.detach() / pull.clamp_min(1e-12)
+
     def fold(self, state: State, extras: Mapping[str, Tensor]) -> State:
         return self._noted(super().fold(state, extras), extras)
 

@@ -80,7 +80,7 @@ def test_what_counts_steps_is_shortened_alike_and_all_else_stays() -> None:
     assert found["measure_at"] == [3], "what would come at the end is measured anyway"
     harp = study_spec(recipe={"kind": "harp", "gamma": 0.01, "train": {"schedule": {"kind": "step", "gamma": 0.5}}})
     penalised = shortened(harp.resolved(), 0.1)["recipe"]
-    assert penalised["gamma"] == pytest.approx(0.1), "it is multiplied by the epoch"
+    assert (penalised["gamma"], penalised["penalty_steps"]) == (0.01, 7820), "the recipe scales its penalty"
     assert penalised["train"]["schedule"]["gamma"] == 0.5, "the factor of a fall stays"
     assert (scaled(0, 0.1), scaled(3, 0.01), scaled("init", 0.1), scaled(True, 0.1)) == (0, 1, "init", True)
 
@@ -89,7 +89,11 @@ COUNTED_OTHERWISE = {
     "batch": "images",
     "bias": "of an attack",
     "examples": "images",
-    "gamma": "a weight per epoch, which is changed as such",
+    "gamma": "a weight, which its recipe scales",
+    "penalty_steps": "those that weights of penalties are meant for",
+    "s2ap_warmup": "a share of the search",
+    "slowing": "no length",
+    "splice": "no length",
     "least": "of early stopping",
     "levels": "of early stopping",
     "mask_steps": "of each batch",

@@ -146,6 +146,32 @@ def test_a_budget_that_is_reached_from_the_start_may_be_left_in_the_first_epoch(
     assert float(effective.penalty().detach()) == pytest.approx(0.02 * (1 / 0.3 - 1), rel=1e-5)
 
 
+def test_a_penalty_is_followed_to_the_budget_however_few_the_steps() -> None:
+    """Sixty steps with the pull of 7,820: without a bound the first ones throw all densities to the floor."""
+    effective, start = harp(sparsity=0.99, begin=0.1, gamma=0.1)
+    optimisation = Optimisation(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(50, 20), nn.Linear(20, 10)),
+        start.masks,
+        Training(optimiser=Sgd(lr=0.05, momentum=0.9, weight_decay=0)),
+        effective,
+        penalty_factor=7820 / 60,
+    )
+    for step in range(1, 61):
+        zero = torch.stack([tensor.sum() for tensor in effective.extras.values()]).sum() * 0
+        optimisation.step(zero, lr=0.05, number=step)
+    assert -0.3 < float(effective.excess(effective.extras).detach()) < 0.05
+    assert float(effective.fold(start, effective.extras).notes[FORCED]) < 0.05
+
+
+def test_a_step_of_the_rate_brings_the_excess_to_zero_to_first_order() -> None:
+    effective, _ = harp(sparsity=0.9, begin=0.3, gamma=0.02)
+    excess, rates = float(effective.excess(effective.extras).detach()), effective.extras["rates"]
+    sizes = torch.tensor([216.0, 1000.0, 200.0])
+    slope = (1 - 0.01) * rates.detach().sigmoid() * (1 - rates.detach().sigmoid()) * sizes / sizes.sum() / 0.1
+    wanted = excess / (0.5 * 0.02 * float(slope.square().sum()))
+    assert float(effective.followed(0.5)) == pytest.approx(wanted, rel=1e-4)
+
+
 @pytest.mark.parametrize(("q", "forced"), [(50.0, 0.9), (-50.0, 0.0)])
 def test_the_share_that_is_cut_by_force_is_noted(q: float, forced: float) -> None:
     """Of all weights nine tenths are beyond a budget of a tenth; of fewer than the budget none are."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from search.objectives.replicates import deviation
-from search.results.bootstrap import unpacked
+from search.results.bootstrap import unpacked_passes
 from search.results.confirmed_network import Replicate
 from search.results.exporters.base import CAPTION
 from search.results.verdicts import Arm, Bound, Difference, Every, Interval, Judgement, Mean, Some, Statement, Untested
@@ -21,6 +21,7 @@ from search.study.spec import Reproduces, StudySpec
 from trainables.core.errors import SpecError
 from trainables.core.spec import plain
 from trainables.metrics import ROBUST_ACCURACY
+from trainables.metrics.base import Metric
 
 if TYPE_CHECKING:
     from search.results.confirmed import ConfirmedRow
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 NEAR = 0.004
 """How far a network's sparsity may be from that of a row: no two rows of a table are as close."""
-METRIC = "metric."
+METRIC, CONFIRMED = "metric.", "confirmed."
+FEWEST = 8
+"""Images of which stored bits say which were correct in how many passes."""
 
 
 class Study(Protocol):
@@ -78,12 +81,13 @@ def filled(study: Study) -> list[Filled]:
     for row in study.points():
         networks.setdefault(row.network, []).append(row)
     confirmed = {each.weights_sha256: each for row in study.confirmed() for each in row.replicates}
+    metrics = study.spec.protocol.metrics
     cells = []
     for line in table.rows:
         for column, number in zip(table.columns, line.paper or (None,) * len(table.columns), strict=True):
             wanted = reproduction.conditions(of, line, column, study.spec.measure_at)
             found = next((rows for rows in networks.values() if _meets(rows[0], wanted)), [])
-            by_seed = {row.seed: (row, value) for row in found if (value := _measured(row, column, confirmed))}
+            by_seed = {row.seed: (row, value) for row in found if (value := _measured(row, column, confirmed, metrics))}
             measured = [(seed, *by_seed[seed]) for seed in sorted(by_seed)]
             cells.append(_cell(line, column, number, measured, study.records.fingerprint.classes))
     return cells
@@ -209,29 +213,34 @@ def _arm(each: Sequence[_Measured], classes: int) -> Arm:
     if examples is None:
         return Arm.of(values)
     outcomes = None
-    if all(found.verdicts for found in each):
-        outcomes = np.array([unpacked(found.verdicts, examples) for found in each])
+    if examples >= FEWEST and all(found.verdicts for found in each):
+        outcomes = np.array([unpacked_passes(found.verdicts, examples) for found in each])
     clean = [found.clean for found in each if found.clean is not None]
     return Arm.accuracy(values, examples, outcomes=outcomes, clean=clean, chance=1 / classes)
 
 
-def _measured(row: PointRow, column: Column, confirmed: Mapping[str, Replicate]) -> _Measured | None:
+def _measured(
+    row: PointRow, column: Column, confirmed: Mapping[str, Replicate], metrics: Sequence[Metric]
+) -> _Measured | None:
     """Return the number of a network that a column shows, None where it has none."""
-    name = column.value.removeprefix("confirmed.")
-    if column.value.startswith(METRIC):
-        value = row.measured.metrics.get(column.value.removeprefix(METRIC))
-        examples = min(column.examples or row.examples, row.examples) if column.accuracy else None
-        return None if value is None else _Measured(value, examples, clean=row.clean_accuracy)
-    if name == column.value:
-        verdicts = row.measured.verdicts if name == ROBUST_ACCURACY else ""
-        return _Measured(getattr(row, name), row.examples, verdicts, row.clean_accuracy)
-    found = confirmed.get(row.weights_sha256)
-    if found is None:
+    name, clean = column.value, row.clean_accuracy
+    if name.startswith(CONFIRMED):
+        if (found := confirmed.get(row.weights_sha256)) is None:
+            return None
+        robust = name.removeprefix(CONFIRMED) == ROBUST_ACCURACY
+        accuracy, verdicts = (found.robust, found.verdicts) if robust else (found.clean, found.clean_verdicts)
+        return _Measured(accuracy.value, accuracy.examples, verdicts, found.clean.value)
+    if not name.startswith(METRIC):
+        verdicts = row.measured.verdicts if name == ROBUST_ACCURACY else row.measured.outcomes.get(name, "")
+        return _Measured(getattr(row, name), row.examples, verdicts, clean)
+    name = name.removeprefix(METRIC)
+    if (value := row.measured.metrics.get(name)) is None:
         return None
-    accuracy, verdicts = (
-        (found.robust, found.verdicts) if name == ROBUST_ACCURACY else (found.clean, found.clean_verdicts)
-    )
-    return _Measured(accuracy.value, accuracy.examples, verdicts, found.clean.value)
+    if not column.accuracy:
+        return _Measured(value)
+    # A metric that has fewer images than the protocol names its numbers after its kind.
+    fewer = [n for metric in metrics if name.startswith(metric.kind) and (n := getattr(metric, "examples", None))]
+    return _Measured(value, min([row.examples, *fewer]), row.measured.outcomes.get(name, ""), clean)
 
 
 def _meets(row: PointRow, wanted: Mapping[str, Any]) -> bool:

@@ -35,7 +35,6 @@ class Column(Spec):
         "of the test split; or `metric.<name>`",
     )
     accuracy: bool = Field(default=True, description="whether it is an accuracy, which the paper gives in percent")
-    examples: int | None = Field(default=None, description="images it is of; null: those of the protocol")
 
 
 class Row(Spec):

@@ -16,7 +16,7 @@ from search.study.spec import Reproduces, StudySpec
 from tests.search.factories import FINGERPRINT, make_study, outcome, point, trial
 from trainables.core.errors import SpecError
 from trainables.core.spec import plain
-from trainables.method.phases import Inherit, Measure, Prune
+from trainables.method.phases import Inherit, Measure, Prune, Train
 from trainables.recipes.trial import keyed_phases
 from trainables.store.storage import Storage
 
@@ -50,8 +50,9 @@ class Made:
     def _measured(self, spec: StudySpec, chain: Any, params: dict[str, Any], seed: int) -> list[Any]:
         found, sparsity = [], 0.0
         for step in chain:
-            if isinstance(step.phase, Prune):
-                sparsity = step.phase.sparsity
+            if isinstance(step.phase, (Prune, Train)):
+                within = step.phase if isinstance(step.phase, Prune) else step.phase.rewiring
+                sparsity = getattr(within, "sparsity", sparsity)
             elif isinstance(step.phase, Inherit):
                 sparsity = 0.0
             elif isinstance(step.phase, Measure):

@@ -93,10 +93,8 @@ def observe(
     calls: dict[str, list[Call]] = {name: [] for name in weights}
     for name in calls:
         layer = model.get_submodule(name.rpartition(".")[0])
-        forward_ = isinstance(layer, nn.modules.conv._ConvNd) and not isinstance(
-            layer, nn.modules.conv._ConvTransposeNd
-        )
-        if not (forward_ or isinstance(layer, nn.Linear)):
+        transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+        if transposed or not isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
             raise SpecError(f"the curvature of {name} is not known: its layer is transposed, attention or recurrent")
 
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:

@@ -86,13 +86,12 @@ def _prune(
         scores = pruning.pruner.scores(PrunerContext(weights, masks, generator, network))
     _check_scores(scores, masks)
     floors = _floors(pruning, masks, keep_open) if pruning.structure == "unstructured" else {}
-    if pruning.structure == "filter":
-        if pruning.backend == "torch-pruning":
-            if network is None:
-                raise ValueError("coupled filters need the network, and weights alone were given")
-            model = state.into(network.scratch())
-            kept = keep_coupled(state, scores, keep, pruning.scope, pruning.group, network.coupling, model)
-            return replace(state, masks={**state.masks, **kept}, history={}).masked()
+    if pruning.backend == "torch-pruning":
+        if network is None:
+            raise ValueError("coupled filters need the network, and weights alone were given")
+        model = state.into(network.scratch())
+        kept = keep_coupled(state, scores, keep, pruning.scope, pruning.group, network.coupling, model)
+    elif pruning.structure == "filter":
         densities = _densities(pruning, keep_open, weights, masks, network)
         wiring = network.wiring if network else None
         kept = keep_filters(state, scores, keep, pruning.scope, pruning.group, wiring, densities, pruning.floor)

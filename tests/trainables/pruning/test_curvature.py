@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from tests.trainables.models.factories import Rows
 from tests.trainables.pruning.factories import SHAPE, build, context, network
 from trainables.core.errors import SpecError
 from trainables.pruning.curvature import Factors, factors
@@ -168,6 +169,13 @@ def test_layers_called_by_keyword_are_seen_and_those_behind_nothing_do_no_damage
     scores = Mad(examples=24, batch=24, mask_steps=2).scores(context(Odd()))
     assert scores["layer.weight"].any()
     assert not scores["aside.weight"].any()
+
+
+def test_attention_and_recurrent_layers_are_refused_before_anything_is_trained() -> None:
+    with pytest.raises(SpecError, match=r"attention\.in_proj_weight is not known: .* attention or recurrent"):
+        Mad().check(Rows(), (1, 8, 8))
+    with pytest.raises(SpecError, match=r"weight_ih_l0 is not known"):
+        Mad().check(nn.GRU(4, 3), (1, 4, 4))
 
 
 def test_a_network_that_can_be_scored_is_left_as_it_was() -> None:

@@ -98,7 +98,7 @@ def test_a_script_is_a_command(tmp_path: Path) -> None:
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == (tmp_path / "plan.txt").read_text() == "15 trials, 60 epochs of training\n"
+    assert done.stdout == (tmp_path / "plan.txt").read_text() == "15 trials, 75 epochs of training\n"
 
 
 WRITTEN = [

@@ -112,7 +112,7 @@ def test_plug_ins_of_the_manual_train_and_measure_a_network(tmp_path: Path) -> N
     done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     results = {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
-    assert len(results) == len(modules) == 11
+    assert len(results) == len(modules) == 12
     for name, (points, sparsity, _, _) in results.items():
         assert points == (1 if name in ("my_recipes", "my_mask_updates") else 2), name
         assert sparsity == pytest.approx(0.5, abs=0.01), name

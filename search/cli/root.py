@@ -31,6 +31,7 @@ ARGUMENTS = {
     "names": "studies in the storage; LABEL=NAME,NAME,... for repeats of one search, `*` for any text in a name",
     "builtin": "a built-in study; `robustsearch studies` lists them",
     "point": "a measured network, tTRIAL.MEASUREMENT as in t17.2; `robustsearch front NAME` lists those of the front",
+    "paper": "a paper whose tables are there; without one, they are listed",
     "files": "study files, cluster files, or built-in studies",
     "directory": "where the files are written",
 }

@@ -93,7 +93,7 @@ def test_constraints_keep_the_search_where_they_are_met(kind: str) -> None:
     assert sum(sparsity > 0.8 for sparsity in found) / len(found) < 0.13
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SAMPLERS if kind not in ("random", "qmc", *SLOW, *BRIEF)])
+@pytest.mark.parametrize("kind", [kind for kind in SAMPLERS if kind not in ("random", "qmc", "grid", *SLOW, *BRIEF)])
 @pytest.mark.slow
 def test_samplers_learn_what_is_better(kind: str) -> None:
     """Epochs only help: late trials should take many of them more often than a third of the time."""

@@ -34,7 +34,8 @@ def count(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
         for layer, attribute, times in _uses(module, inputs, named, output):
             name = names[layer][attribute]
             positions[name] = positions.get(name, 0) + times
-            sizes[name] = layer.get_parameter(attribute).numel()
+            weight: Tensor = getattr(layer, attribute)
+            sizes[name] = weight.numel()
 
     handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in names]
     modes = {module: module.training for module in model.modules()}

@@ -55,7 +55,7 @@ class Csv(Exporter):
 
     def render(self, table: pa.Table, *, what: str, study: str) -> bytes:
         text = io.StringIO()
-        text.write(_line([cell(name) for name in table.column_names]))
+        text.write(_line([_heading(name) for name in table.column_names]))
         for row in table.to_pylist():
             cells = [value if name in _TIMES and value else cell(value) for name, value in row.items()]
             text.write(_line(cells))
@@ -64,6 +64,11 @@ class Csv(Exporter):
 
 def _line(cells: list[str]) -> str:
     return ",".join(map(_quoted, cells)) + "\n"
+
+
+def _heading(name: str) -> str:
+    """Return the name of a column, which readers take as it is written; of a parameter, it may begin like a formula."""
+    return name if name.isidentifier() else cell(name)
 
 
 def _quoted(text: str) -> str:

@@ -31,7 +31,8 @@ ENDS = {
     "closed terminal": (129, "stopped: "),
     # Where Ray was ended too, or nobody waits for it, nothing is counted.
     "sigterm to all": (143, "interrupted; "),
-    "ctrl-c twice": (130, "interrupted; "),
+    # On a busy machine, both may be one to Python.
+    "ctrl-c twice": (130, ("interrupted; ", "stopped: ")),
     "killed": (-signal.SIGKILL, ""),
     "gcs_server": (6, "the Ray cluster has died; "),
     "raylet": (6, "the Ray cluster has died; "),

@@ -31,7 +31,7 @@ ENDS = {
     "closed terminal": (129, "stopped: "),
     # Where Ray was ended too, or nobody waits for it, nothing is counted.
     "sigterm to all": (143, "interrupted; "),
-    # On a busy machine, both may be one to Python.
+    # What runs may be saved before the second comes.
     "ctrl-c twice": (130, ("interrupted; ", "stopped: ")),
     "killed": (-signal.SIGKILL, ""),
     "gcs_server": (6, "the Ray cluster has died; "),

@@ -42,7 +42,7 @@ lint: install
 test-quick: install
 	$(MAKE) --no-print-directory --jobs 2 lint suite-quick
 
-# Lint and all tests that need neither a GPU nor a network: a quarter of an hour on two cores.
+# Lint and all tests that need neither a GPU nor a network: 20 minutes on two cores.
 test: install
 	$(MAKE) --no-print-directory --jobs 2 lint suite
 

@@ -207,7 +207,8 @@ def test_doctor_says_when_a_job_would_start_and_why_not(slurm: Slurm, tmp_path: 
 
 
 def test_a_study_on_ray_is_requeued_in_the_middle(slurm: Slurm, tmp_path: Path) -> None:
-    study = Study(slurm, tmp_path, "rays", 6, 60, nodes=2, cpus_per_node=2)
+    setup = [f"export PATH={Path(sys.executable).parent}:$PATH"]
+    study = Study(slurm, tmp_path, "rays", 6, 60, nodes=2, cpus_per_node=2, setup=setup)
     job = study.submit()
     before = study.wait_outcomes(2)
     for machine in slurm.machines:

@@ -83,9 +83,11 @@ class Cluster:
         return err
 
     def trained_more(self, launch: Command) -> None:
-        """Wait until a job trains, one epoch at least."""
-        count = sum(epochs(self.log).values())
-        poll(lambda: sum(epochs(self.log).values()) > count + 10 or launch.poll() not in (None, 0), "epochs", 240)
+        """Wait until a trial more has ended in a job, and the next one trains."""
+        study, count = self.storage / "slow", len(outcomes(self.storage / "slow"))
+        poll(lambda: len(outcomes(study)) > count or launch.poll() not in (None, 0), "a trial more", 240)
+        trained = sum(epochs(self.log).values())
+        poll(lambda: sum(epochs(self.log).values()) > trained or launch.poll() not in (None, 0), "epochs", 240)
 
     def driver(self) -> psutil.Process:
         """Return the process that drives a study in a job."""
@@ -170,7 +172,7 @@ def test_a_second_launch_follows_the_job_of_the_first_and_stop_ends_both(cluster
 
 
 def test_a_killed_driver_ends_the_job_and_the_next_one_resumes_its_study(cluster: Cluster) -> None:
-    words = ("launch", "slow.yaml", "--cluster", cluster.cluster_file("job"))
+    words = ("launch", cluster.write("slow.yaml", SLOW), "--cluster", cluster.cluster_file("job"))
     launch = cluster.start(cluster.head, *words)
     cluster.trained_more(launch)
     before = outcomes(cluster.storage / "slow")

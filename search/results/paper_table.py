@@ -16,6 +16,7 @@ from search.results.confirmed_network import Replicate
 from search.results.exporters.base import CAPTION
 from search.results.verdicts import Arm, Bound, Difference, Every, Interval, Judgement, Mean, Some, Statement, Untested
 from search.study import reproduction
+from search.study.changes import leaves
 from search.study.reproduction import Cell, Claim, Column, Comparison, Number, Row
 from search.study.spec import Reproduces, StudySpec
 from trainables.core.errors import SpecError
@@ -155,7 +156,7 @@ def _changed(spec: StudySpec) -> list[str]:
     intended = plain(reproduction.study(of), hashed=True)
     own = plain(spec, hashed=True)
     apart = {"name", "budget", "description", "reproduces", "stage_storage", "timeouts", "max_failures", "abort_after"}
-    before, after = (dict(_leaves({k: v for k, v in each.items() if k not in apart})) for each in (intended, own))
+    before, after = (dict(leaves({k: v for k, v in each.items() if k not in apart})) for each in (intended, own))
     ignored = {"data.root", "data.download", "recipe.train.precision"}
     names = [name for name in dict.fromkeys((*before, *after)) if name not in ignored]
     return [
@@ -163,13 +164,6 @@ def _changed(spec: StudySpec) -> list[str]:
         for name in names
         if before.get(name) != after.get(name)
     ]
-
-
-def _leaves(data: Any, path: str = "") -> list[tuple[str, Any]]:
-    if isinstance(data, Mapping) and data:
-        found = (_leaves(part, f"{path}.{name}" if path else str(name)) for name, part in data.items())
-        return [leaf for leaves in found for leaf in leaves]
-    return [(path, data)]
 
 
 def _reproduces(spec: StudySpec) -> Reproduces:

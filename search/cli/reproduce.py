@@ -84,7 +84,7 @@ def reproduce(
     for each in tables:
         of = Reproduces(paper=paper, table=each, scale=scale)
         plan = _plan(reproduction.study(of, seeds, overrides), cluster, storage, name, dry_run, as_json)
-        code, facts = (_shown(plan, as_json), _facts(plan)) if dry_run else _run(plan, format_, output, as_json)
+        code, facts = _dry_run(plan, as_json) if dry_run else _run(plan, format_, output, as_json)
         found.append(facts)
         if code != ExitCode.DONE:
             break
@@ -108,27 +108,24 @@ def _plan(
         return plan(spec.resolved(), cluster=cluster, storage=storage, name=name, allow_change=True, dry=dry)
 
 
-def _facts(plan: Plan) -> dict[str, Any]:
-    from search.launch.dry_run import plan_data
-
-    return plan_data(plan)
-
-
-def _shown(plan: Plan, as_json: bool) -> ExitCode:
+def _dry_run(plan: Plan, as_json: bool) -> tuple[ExitCode, dict[str, Any]]:
+    """Print what would run; as JSON-able data, return it."""
     from search.cli.console import show_facts
-    from search.launch.dry_run import plan_facts
+    from search.launch.dry_run import plan_data, plan_facts
 
-    if not as_json:
-        show_facts(plan_facts(plan))
-    return ExitCode.DONE
+    if as_json:
+        return ExitCode.DONE, plan_data(plan)
+    show_facts(plan_facts(plan))
+    return ExitCode.DONE, {}
 
 
 def _run(plan: Plan, format_: str, output: Path | None, as_json: bool) -> tuple[ExitCode, dict[str, Any]]:
-    """Launch the study of a table, print the table, and return it as JSON-able data."""
+    """Launch the study of a table and print the table; as JSON-able data, return it."""
     from search.cli.launch import run
     from search.cluster.watchdog import Interrupt
     from search.results import exporters
     from search.results.paper_table import caption
+    from search.study import reproduction
 
     with Interrupt(signal=interrupts.noted()).caught():
         study, ending = run(plan, 0, as_json)
@@ -139,14 +136,12 @@ def _run(plan: Plan, format_: str, output: Path | None, as_json: bool) -> tuple[
     if output is not None:
         exporters.export(study, "paper", format_, output)
         say(f"wrote {output}")
-    elif not as_json:
+    if as_json:
+        tables = {what: study.table(what).to_pylist() for what in ("paper", "claims")}
+        return ending.exit_code, {**facts, "caption": caption(study), **tables}
+    if output is None:
         print(exporters.text(study, "paper", format_))
-    claims = study.table("claims").to_pylist()
-    if claims and not as_json:
+    assert study.spec.reproduces is not None
+    if reproduction.table(study.spec.reproduces).claims:
         print(exporters.text(study, "claims", format_))
-    return ending.exit_code, {
-        **facts,
-        "caption": caption(study),
-        "paper": study.table("paper").to_pylist(),
-        "claims": claims,
-    }
+    return ending.exit_code, facts

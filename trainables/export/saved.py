@@ -27,6 +27,7 @@ from trainables.core.registry import nearest
 from trainables.core.versions import versions
 from trainables.export import coupled, shrunk
 from trainables.export.shrunk import Spread
+from trainables.models.graph.logits import same_logits
 from trainables.models.noise import Noise
 from trainables.store.state import State, Tensors, fill, named_tensors, prunable
 
@@ -40,7 +41,6 @@ _SHRINKING: dict[str, ModuleType] = {"own": shrunk, "torch-pruning": coupled}
 """What makes networks smaller, by its name in a card's `shrunk`."""
 _ALIVE = "alive/"
 """Prefix of a weight's name in a smaller network: a boolean tensor of the outputs that it has."""
-_CLOSE = 1e-3
 
 
 class _Card(BaseModel):
@@ -244,7 +244,7 @@ def _check_equal(whole: nn.Module, small: nn.Module, shape: tuple[int, int, int]
             found = small(images)
         except RuntimeError as error:  # Layers no longer fit together.
             raise SpecError(problem) from error
-    if not torch.allclose(found, wanted, rtol=0, atol=_CLOSE * float(wanted.abs().max())):
+    if not same_logits(found, wanted):
         raise SpecError(problem)
 
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from trainables.core.errors import SpecError
+from trainables.models.graph.logits import same_logits
 from trainables.models.graph.tracing import BATCH_NORMS
 from trainables.store.state import duplicate
 
 PACKAGE = "torch-pruning"
-_CLOSE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Coupling:
         """
         try:
             for group in self.groups:
-                layer = self._net.get_submodule(group.root.removesuffix(".weight").removesuffix("weight"))
+                layer = self._layer(group.root)
                 first = group.parts[0]
                 dead = first.entries[~alive[group.root].cpu()[first.units]].tolist()
                 if dead:
@@ -140,13 +140,14 @@ class Coupling:
                 found = small(images)
             except Exception as error:  # Layers no longer fit together.
                 raise _not_understood(error) from error
-        if found.shape != wanted.shape or not torch.allclose(
-            found, wanted, rtol=0, atol=_CLOSE * float(wanted.abs().max())
-        ):
+        if not same_logits(found, wanted):
             raise _not_understood(None)
 
+    def _layer(self, weight: str) -> nn.Module:
+        return self._net.get_submodule(weight.rpartition(".")[0])
+
     def _groups(self, name: str) -> int:
-        layer = self._net.get_submodule(name.removesuffix(".weight").removesuffix("weight"))
+        layer = self._layer(name)
         return layer.groups if isinstance(layer, nn.Conv2d) else 1
 
     def _read(self, name: str, nonzero: Tensor) -> Tensor:

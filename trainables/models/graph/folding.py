@@ -19,12 +19,11 @@ from torch import Tensor, fx, nn
 from trainables.attacks.gradients import input_gradient
 from trainables.core.errors import Diverged
 from trainables.core.precision import Resolved
+from trainables.models.graph.logits import same_logits
 from trainables.models.graph.mlp_gradient import Perceptron, perceptron_of
 from trainables.models.graph.tracing import BATCH_NORMS, Graph, trace
 from trainables.models.normalised import Normalise
 from trainables.store.state import duplicate
-
-_CLOSE = 1e-3
 
 
 class FrozenAttackModel:
@@ -110,8 +109,7 @@ class FrozenAttackModel:
     def _agrees(self, wanted: Tensor, example: Tensor) -> bool:
         if bool(wanted.isnan().any()):
             raise Diverged("the network's logits in eval mode are NaN")
-        tolerance = _CLOSE * float(wanted.abs().max())
-        return self._runs(example) and torch.allclose(self(example), wanted, rtol=0, atol=tolerance)
+        return self._runs(example) and same_logits(self(example), wanted)
 
     @torch.no_grad()
     def _runs(self, example: Tensor) -> bool:

@@ -31,8 +31,7 @@ ENDS = {
     "closed terminal": (129, "stopped: "),
     # Where Ray was ended too, or nobody waits for it, nothing is counted.
     "sigterm to all": (143, "interrupted; "),
-    # What runs may be saved before the second comes.
-    "ctrl-c twice": (130, ("interrupted; ", "stopped: ")),
+    "ctrl-c twice": (130, "interrupted; "),
     "killed": (-signal.SIGKILL, ""),
     "gcs_server": (6, "the Ray cluster has died; "),
     "raylet": (6, "the Ray cluster has died; "),
@@ -54,6 +53,10 @@ def _end(how: str, launch: subprocess.Popen[str]) -> None:
         (vital,) = [child for child in psutil.Process(launch.pid).children() if child.name() == how]
         vital.kill()
     elif how == "ctrl-c twice":
+        # Workers that stand still save nothing, so that the launch still waits for them when the second comes.
+        for child in psutil.Process(launch.pid).children(recursive=True):
+            if child.is_running() and child.cmdline() and child.cmdline()[0].startswith("ray::tiny"):
+                child.suspend()
         group(signal.SIGINT)
         # The first has been noted when the handler for the second is in place; Python runs handlers one by one.
         # Two that wait while native code runs are one to Python.

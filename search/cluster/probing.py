@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,42 +86,45 @@ class Prober:
         return surveys
 
     def _probed(self, kinds: Mapping[Any, Sequence[Node]]) -> Found | None:
-        """Run the probe on one node of each kind."""
+        """Run the probe on one node of each kind; where that dies, on the next."""
+        if len(kinds) > 1:
+            self.say(f"probing a node of each of {len(kinds)} kinds")
+        left: dict[Any, deque[Node | None]] = {
+            kind: deque(nodes) if kind is not None and nodes else deque([None]) for kind, nodes in kinds.items()
+        }
+        answers: dict[Any, Found] = {}
+        waits = "waiting for a worker: it reads the data for the first time, or others use the cluster's resources"
+        while chosen := {kind: nodes.popleft() for kind, nodes in left.items() if nodes and kind not in answers}:
+            reports = {kind: f"{paths.PROBE}{uuid.uuid4().hex}" for kind in chosen}
+            tasks = {kind: self._probe(node, reports[kind]) for kind, node in chosen.items()}
+            if not self._waited(tasks.values(), waits):
+                return None
+            for kind, node in chosen.items():
+                answer = self._answer(tasks[kind], node, reports[kind])
+                if answer is not None:
+                    found = answers[kind] = checked_probe(answer)
+                    check_version(found["versions"], found["host"])
+                    check_device(found, self.cluster.gpus_per_trial)
+        if not answers:
+            raise ClusterError("all nodes died while they were probed")
+        return agreed([(answers[kind], max(1, len(kinds[kind]))) for kind in kinds if kind in answers], self.say)
+
+    def _probe(self, node: Node | None, report: str) -> Any:
+        """Start the probe with a trial's resources, on a node or on any; its supervisor writes the report."""
         from trainables.worker import probe
 
         asked = self.request
-        chosen = [nodes[0] if kind is not None and nodes else None for kind, nodes in kinds.items()]
-        reports = [f"{paths.PROBE}{uuid.uuid4().hex}" for _ in chosen]
-        if len(chosen) > 1:
-            self.say(f"probing a node of each of {len(chosen)} kinds")
-        tasks = [
-            self._task(probe.probe, node).remote(
-                asked.data,
-                asked.networks,
-                asked.storage,
-                asked.plugins,
-                asked.precision,
-                self.cluster.gpus_per_trial,
-                asked.trials,
-                asked.silence,
-                report,
-            )
-            for node, report in zip(chosen, reports, strict=True)
-        ]
-        waits = "waiting for a worker: it reads the data for the first time, or others use the cluster's resources"
-        if not self._waited(tasks, waits):
-            return None
-        answers: list[tuple[Found, int]] = []
-        for task, node, report, nodes in zip(tasks, chosen, reports, kinds.values(), strict=True):
-            answer = self._answer(task, node, report)
-            if answer is not None:
-                found = checked_probe(answer)
-                check_version(found["versions"], found["host"])
-                check_device(found, self.cluster.gpus_per_trial)
-                answers.append((found, max(1, len(nodes))))
-        if not answers:
-            raise ClusterError("all nodes died while they were probed")
-        return agreed(answers, self.say)
+        return self._task(probe.probe, node).remote(
+            asked.data,
+            asked.networks,
+            asked.storage,
+            asked.plugins,
+            asked.precision,
+            self.cluster.gpus_per_trial,
+            asked.trials,
+            asked.silence,
+            report,
+        )
 
     def _task(self, function: Any, node: Node | None, *, light: bool = False) -> Any:
         """Return a function as a task of Ray: with a trial's resources, or a `light` one; on a node, or on any."""
@@ -156,8 +160,7 @@ class Prober:
         try:
             found: Found = ray.get(task)
         except (ray.exceptions.RayError, ImportError) as error:
-            known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-            if node is not None and node.id not in {alive.id for alive in living(known)}:
+            if node is not None and _died(node, error):
                 return None
             crashed = isinstance(error, ray.exceptions.WorkerCrashedError)
             if crashed and report is not None and self.request.silence is not None:
@@ -169,6 +172,17 @@ class Prober:
             )
             raise ClusterError(f"a worker cannot run a trial: {self.reason(error)}{hint}") from error
         return found
+
+
+def _died(node: Node, error: Exception) -> bool:
+    """Return whether a task failed because its node has died.
+
+    Ray knows that of the task at once, and lists a node whose raylet was killed as alive for 12 more seconds.
+    """
+    import ray
+
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return isinstance(error, ray.exceptions.NodeDiedError) or node.id not in {alive.id for alive in living(known)}
 
 
 def task_options(cluster: Cluster) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.kill_loop import Loop
@@ -143,7 +144,7 @@ def test_kills_at_random_times_lose_no_trial_and_repeat_none(loop: Loop, rounds:
             loop.extend(8)  # The study has ended: it is made longer, which loses nothing either.
         elif sum(loop.tally.kills.values()) > before:
             kinds.pop()
-    assert loop.finish(600) == 0
+    assert loop.finish(600) == 0, loop.said()[-3000:]
     tally = loop.tally
     assert tally.kills == wanted
     assert (tally.trials_lost, tally.trials_repeated, tally.parameters_changed) == (0, 0, 0)
@@ -156,6 +157,36 @@ def test_kills_at_random_times_lose_no_trial_and_repeat_none(loop: Loop, rounds:
     )
     assert done.returncode == 0, done.stderr
     _head_dies(loop)
+
+
+SLOW_PROBE = """
+import os, sys, time
+from pathlib import Path
+
+place = Path(%(place)r)
+if "torch" in sys.modules and not place.exists():  # In the first worker that is probed.
+    place.write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_launch_whose_node_dies_in_the_probe_goes_on_with_another(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, seed=0, trials=2, epochs=1)
+    try:
+        place = tmp_path / "probed"
+        with open(tmp_path / "counted_epochs.py", "a") as plugin:
+            plugin.write(SLOW_PROBE % {"place": str(place)})
+        launch = loop.launch()
+        wait_for(lambda: (place.exists() and place.read_text() != "") or launch.poll() is not None, 120)
+        parents = psutil.Process(int(place.read_text())).parents()
+        (raylet,) = [one for one in loop.nodes.raylets() if one in parents]
+        raylet.kill()
+        assert loop.finish(120) == 0, loop.said()
+        assert states(loop.study) == {"complete": 2}
+    finally:
+        loop.close()
 
 
 def _head_dies(loop: Loop) -> None:

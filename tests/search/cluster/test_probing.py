@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,6 +147,7 @@ class Nodes:
             node.id: found(host=node.host) | changes for node, (_, changes) in zip(self.nodes, kinds, strict=True)
         }
         self.dead: set[str] = set()
+        self.dying: set[str] = set()
         self.ran: list[tuple[str, str, float]] = []
         self._hosts = {node.id: node.host for node in self.nodes}
         self._storage = storage
@@ -168,6 +169,8 @@ class Nodes:
         name, node = task
         if self._hosts[node] in self.dead:
             raise ray.exceptions.RaySystemError("the node died")
+        if name == "probe" and self._hosts[node] in self.dying:
+            raise ray.exceptions.NodeDiedError("the node died, and is still listed as alive")
         if name == "probe":
             return self.answers[node]
         self._storage.write(mark := f"{paths.PROBE}{node}", b"")
@@ -186,9 +189,11 @@ Probe = Callable[..., tuple[Any, Nodes, list[str]]]
 def probe(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Probe:
     """Probe nodes, each given by its cores and what its answer is beside the usual one."""
 
-    def probe(*kinds: tuple[int, dict[str, Any]], dead: str = "", **fields: Any) -> tuple[Any, Nodes, list[str]]:
+    def probe(
+        *kinds: tuple[int, dict[str, Any]], dead: str = "", dying: Iterable[str] = (), **fields: Any
+    ) -> tuple[Any, Nodes, list[str]]:
         nodes, said = Nodes(storage, *kinds), list[str]()
-        nodes.dead = {dead}
+        nodes.dead, nodes.dying = {dead}, set(dying)
         monkeypatch.setattr(ray, "remote", nodes.remote)
         monkeypatch.setattr(ray, "get", nodes.get)
         monkeypatch.setattr(ray, "wait", lambda tasks, **_: (tasks, []))
@@ -227,6 +232,19 @@ def test_a_node_that_dies_meanwhile_is_left_out_and_one_that_lives_is_not(probe:
     assert (answer["host"], nodes.ran[-1]) == ("host0", ("probe", "host0", 1))
     answer, nodes, _ = probe((4, {}), (4, {}), dead="host0")
     assert (answer["host"], nodes.ran[-1]) == ("host1", ("probe", "host1", 1))
+
+
+def test_another_node_of_the_kind_is_probed_where_one_dies_in_the_probe(probe: Probe) -> None:
+    answer, nodes, _ = probe((4, {}), (4, {}), (8, {}), (4, {}), dying=["host0", "host1"])
+    assert answer["host"] == "host3"
+    assert [ran for ran in nodes.ran if ran[0] == "probe"] == [
+        ("probe", host, 1) for host in ("host0", "host2", "host1", "host3")
+    ]
+
+
+def test_a_launch_ends_where_all_nodes_die_while_they_are_probed(probe: Probe) -> None:
+    with pytest.raises(ClusterError, match="all nodes died while they were probed"):
+        probe((4, {}), (8, {}), dying=["host0", "host1"])
 
 
 def test_what_a_node_refuses_ends_the_launch(probe: Probe) -> None:

@@ -15,7 +15,7 @@ from tests.infra.machines import Command, Machine, Machines, poll
 from tests.infra.ray_machines import PORT, PROGRAM, RAY, write_plugin
 from tests.search.tiny import conclusion, states
 
-pytestmark = [pytest.mark.infra, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(900)]
 
 HEAD_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 HEAD_TYPE = "ray.head.default"
@@ -119,7 +119,7 @@ def test_a_cluster_grows_with_the_trials_and_shrinks_when_they_are_done(growing:
     assert "no type of node that the autoscaler starts has what one trial asks for (1 CPU, 1 GPU)" in conclusion(err)
     assert set(growing.workers()) == {0}
     launch = growing.launch()
-    out, err = launch.communicate(timeout=300)
+    out, err = launch.communicate(timeout=600)
     assert launch.returncode == 0, out + err
     assert "waiting up to 600 s: no node has what one trial asks for (1 CPU)" in err
     assert f"killed: 6 trials, {MOST} at once" in err

@@ -21,7 +21,7 @@ from tests.infra.ray_machines import ALIVE, PROGRAM, epochs, write_plugin
 from tests.infra.ssh import Ssh
 from tests.search.tiny import TINY, conclusion, outcomes, states
 
-pytestmark = [pytest.mark.infra, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER = """
@@ -43,7 +43,7 @@ SLOW = TINY.replace("name: tiny", "name: slow").replace("trials: 4", "trials: 40
 NEVER = TINY.replace("name: tiny", "name: never") + 'constraints: {clean_accuracy: ">= 1"}\n'
 MARK = "ROBUSTSEARCH_TEST"
 """Names the folder of the tests in the environment of what is started on the head."""
-ENDING = 120
+ENDING = 300
 """Seconds in which a job ends that was asked to."""
 
 
@@ -85,9 +85,9 @@ class Cluster:
     def trained_more(self, launch: Command) -> None:
         """Wait until a trial more has ended in a job, and the next one trains."""
         study, count = self.storage / "slow", len(outcomes(self.storage / "slow"))
-        poll(lambda: len(outcomes(study)) > count or launch.poll() not in (None, 0), "a trial more", 240)
+        poll(lambda: len(outcomes(study)) > count or launch.poll() not in (None, 0), "a trial more", 600)
         trained = sum(epochs(self.log).values())
-        poll(lambda: sum(epochs(self.log).values()) > trained or launch.poll() not in (None, 0), "epochs", 240)
+        poll(lambda: sum(epochs(self.log).values()) > trained or launch.poll() not in (None, 0), "epochs", 600)
 
     def driver(self) -> psutil.Process:
         """Return the process that drives a study in a job."""

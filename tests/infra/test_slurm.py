@@ -22,7 +22,7 @@ from tests.infra.slurm import Slurm
 from tests.infra.without_ray import without_ray_programs
 from tests.search.tiny import FIELDS, numbers, outcomes, params, states
 
-pytestmark = [pytest.mark.infra, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(900)]
 
 ROBUSTSEARCH = [sys.executable, "-m", "search.console"]
 

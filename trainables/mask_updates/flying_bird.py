@@ -54,13 +54,14 @@ class FlyingBird(MaskUpdate):
         return step % amount(self.every, steps) == 0 and step <= self.until * steps and step < steps
 
     def check_length(self, steps: int, epochs: int) -> None:
-        due = [step for step in range(1, steps) if self.due(step, steps)]
-        if not due:
+        every = amount(self.every, steps)
+        last = min(steps - 1, math.floor(self.until * steps)) // every * every
+        if last <= 0:
             message = f"no exchange comes due in a training of {steps} steps; set a share of them, such as 0.0128"
             raise located(message, "every", value=self.every)
         # Within an epoch the results of those before it are known.
-        known = (due[-1] - 1) * epochs // steps
-        if self.plus and (known <= self.window or due[-1] < self.plus_from * steps):
+        known = (last - 1) * epochs // steps
+        if self.plus and (known <= self.window or last < self.plus_from * steps):
             message = (
                 f"plus never comes due in a training of {epochs} epochs: at the last exchange {known} of them are "
                 f"known, and {self.window + 1} are compared"

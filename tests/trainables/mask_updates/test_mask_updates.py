@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.trainables.engine.factories import EVERYTHING, KEY, data, network, pruned, same
@@ -128,6 +130,29 @@ def test_rises_counts_the_last_steps_alone() -> None:
     assert rises([9, 1, 2, 1, 2, 1], 4)
     assert not rises([0, 9, 8, 9, 8, 7], 4)
     assert not rises([1, 2, 3, 4], 4)
+
+
+@given(
+    every=st.integers(1, 60) | st.floats(0.01, 0.99),
+    until=st.floats(0.01, 1.0),
+    epochs=st.integers(1, 30),
+    of_an_epoch=st.integers(1, 7),
+    plus_from=st.floats(0.0, 1.0),
+    window=st.integers(1, 8),
+)
+def test_flying_bird_refuses_lengths_by_the_last_exchange_that_comes_due(
+    every: float, until: float, epochs: int, of_an_epoch: int, plus_from: float, window: int
+) -> None:
+    steps = epochs * of_an_epoch
+    due = [step for step in range(1, steps) if FlyingBird(every=every, until=until).due(step, steps)]
+    for plus in (False, True):
+        spec = FlyingBird(every=every, until=until, plus=plus, plus_from=plus_from, window=window)
+        never = not due or (plus and ((due[-1] - 1) // of_an_epoch <= window or due[-1] < plus_from * steps))
+        if never:
+            with pytest.raises(ValidationError, match="comes due in a training of"):
+                spec.check_length(steps, epochs)
+        else:
+            spec.check_length(steps, epochs)
 
 
 @pytest.mark.parametrize("grow", ["gradient", "random"])

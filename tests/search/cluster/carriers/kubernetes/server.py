@@ -205,7 +205,7 @@ def serving(kubeconfig: Path, token: str = TOKEN) -> Iterator[Server]:
     server = Server()
     handler = type("Handler", (_Handler,), {"served": server})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
         server.url = f"http://127.0.0.1:{http.server_port}"
         contexts = [{"name": name, "context": {"cluster": "c", "user": "ada"}} for name in ("ada", "research")]
         written = {

@@ -61,6 +61,7 @@ def test_each_operation_is_one_request(storage: Storage, object_server: ObjectSe
         assert object_server.counted() == methods
 
 
+@pytest.mark.slow
 def test_listings_go_on_after_a_thousand_names(storage: Storage, object_server: ObjectServer) -> None:
     for number in range(2300):
         storage.write(f"trials/{number:05d}/trial.json", b"12")

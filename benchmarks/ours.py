@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from curves import SPARSITY, Curves, Epoch
+from curves import Curves, Epoch
 from simulator import Ledger, Work
 
 from search.early_stopping.base import Off, Scheduler
 from search.launch.driver import Driver
 from search.launch.queue import Order
 from search.samplers import Sampler
+from search.space.parameters import SPARSITY_PATH
 from search.store.records import Records
 from search.store.study_yaml import Fingerprint
 from trainables.method.phases import Measure, Train
@@ -94,7 +95,7 @@ class Ours:
 
     def _work(self, record: TrialRecord) -> Work:
         chain = self.curves.chain(record.params)
-        end = chain[self.curves.rungs.index(record.params[SPARSITY]) + 1][-1]
+        end = chain[self.curves.rungs.index(record.params[SPARSITY_PATH]) + 1][-1]
         phases = trial_spec.keyed_phases(TrialSpec.model_validate(record.spec), DATA_HASH)
         store = self._store if self.parts.sharing else Store()
         points: list[Point] = []

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
-from curves import DENSE, REWIND, SPARSITY, Curves, Epoch
+from curves import Curves, Epoch, chained
 
+from search.space.parameters import SPARSITY_PATH
 from search.study.spec import StudySpec
+
+EPS, LOSS, L1, REWIND = (
+    *("recipe.train.eps", "recipe.train.loss.kind", "recipe.train.regularisers.l1"),
+    "recipe.rewind",
+)
 
 DENSE_EPOCHS, ROUND_EPOCHS, TOP = 5, 2, 3
 
@@ -27,11 +32,10 @@ def study() -> StudySpec:
                 "train": {"batch": 128, "precision": "fp32", "attack": {"kind": "pgd", "steps": 2}},
             },
             "space": {
-                SPARSITY: {"kind": "categorical", "choices": [1 - 0.5**number for number in range(1, TOP + 1)]},
-                DENSE[0]: {"kind": "categorical", "choices": [0.0, 0.1]},
-                DENSE[1]: {"kind": "categorical", "choices": ["madry", "mix"]},
-                DENSE[2]: {"kind": "categorical", "choices": [0.0, 1e-4]},
-                DENSE[3]: {"kind": "categorical", "choices": [0.0]},
+                SPARSITY_PATH: {"kind": "categorical", "choices": [1 - 0.5**number for number in range(1, TOP + 1)]},
+                EPS: {"kind": "categorical", "choices": [0.0, 0.1]},
+                LOSS: {"kind": "categorical", "choices": ["madry", "mix"]},
+                L1: {"kind": "categorical", "choices": [0.0, 1e-4]},
                 REWIND: {"kind": "categorical", "choices": ["init", 2, "none"]},
             },
             "protocol": {"eps": 0.1, "examples": 100, "attack": {"kind": "pgd", "steps": 2}},
@@ -48,20 +52,21 @@ def curves() -> Curves:
     """Robustness that falls with every round, slower for some choices."""
     spec = study()
     chains = {}
-    for index, values in enumerate(itertools.product(*(spec.space[path].extremes().values() for path in (*DENSE,)))):
-        for way, rewind in enumerate(spec.space[REWIND].extremes().values()):
-            chains[(*values, str(rewind))] = {
-                number: tuple(
-                    Epoch(
-                        robust=(0.8 - 0.01 * index) * (1 - 0.1 * number - 0.02 * way) * (epoch + 1) / epochs,
-                        clean=0.9,
-                        sparsity=1 - 0.5**number,
-                        cheap_robust=0.5,
-                        cheap_clean=0.9,
-                        status="ok",
-                    )
-                    for epoch in range(epochs)
+    choices = {path: parameter.spaced(0) for path, parameter in spec.space.items()}
+    for index, params in enumerate(chained(spec)):
+        way = choices[REWIND].index(params[REWIND])
+        chains[tuple(choices[path].index(value) for path, value in params.items())] = {
+            number: tuple(
+                Epoch(
+                    robust=(0.8 - 0.01 * (index // 3)) * (1 - 0.1 * number - 0.02 * way) * (epoch + 1) / epochs,
+                    clean=0.9,
+                    sparsity=1 - 0.5**number,
+                    cheap_robust=0.5,
+                    cheap_clean=0.9,
+                    status="ok",
                 )
-                for number, epochs in ((n, ROUND_EPOCHS if n else DENSE_EPOCHS) for n in range(TOP + 1))
-            }
+                for epoch in range(epochs)
+            )
+            for number, epochs in ((n, ROUND_EPOCHS if n else DENSE_EPOCHS) for n in range(TOP + 1))
+        }
     return Curves(spec, 100, chains)

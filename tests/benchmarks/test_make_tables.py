@@ -9,8 +9,9 @@ import make_tables
 import pyarrow.parquet as pq
 import pytest
 import torch
-from curves import DENSE, REWIND, SPARSITY, Curves
+from curves import Curves, chained, dense_paths
 
+from search.space.parameters import SPARSITY_PATH
 from tests.benchmarks import made
 from trainables.store.records import Point
 from trainables.store.stages import Stages
@@ -18,27 +19,54 @@ from trainables.store.storage import Storage
 from trainables.worker.run import Run
 
 
+def test_the_first_training_depends_on_what_it_trains_with() -> None:
+    assert dense_paths(made.study()) == [made.EPS, made.LOSS, made.L1]
+
+
 @pytest.mark.slow
-def test_a_chain_ends_every_round_where_a_trial_does(tmp_path: Path) -> None:
-    laboratory = make_tables.Laboratory.of(made.study())
-    params = {**dict(zip(DENSE, (0.1, "mix", 1e-4, 0.0), strict=True))}
-    table = make_tables.part(laboratory, params)
-    about = make_tables.described(laboratory.spec, laboratory, 1.0)
-    pq.write_table(table.replace_schema_metadata(about), tmp_path / "table.parquet")
-    curves = Curves.read(tmp_path / "table.parquet")
-    assert curves.spec == laboratory.spec
-    assert json.loads(about["cheap"]) == {"steps": 5, "examples": 100}
-    for rewind in laboratory.spec.space[REWIND].extremes().values():
-        trial = {**params, REWIND: rewind, SPARSITY: 1 - 0.5**made.TOP}
-        measured = run(laboratory, trial, tmp_path)
+def test_a_table_is_made_in_sittings_and_every_round_ends_where_a_trial_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = made.study()
+    monkeypatch.setattr(make_tables, "study", lambda name: spec)
+    said: list[str] = []
+    clock = iter(range(10**6))
+    monkeypatch.setattr(make_tables.time, "monotonic", lambda: float(next(clock)))
+    # A sitting of three minutes, of a minute for each look at the clock: the first look sets the end.
+    missing = make_tables.make("made", 3 / 60, said.append, tmp_path)
+    assert 0 < missing < 8
+    path = tmp_path / "made.parquet"
+    half = Curves.read(path)
+    assert not half.complete
+    assert make_tables.make("made", 1e9, said.append, tmp_path) == 0
+    assert len(said) == 8
+    curves = Curves.read(path)
+    assert curves.complete
+    assert not curves.by_epoch
+    assert curves.spec == spec
+    about = {key.decode(): value.decode() for key, value in pq.read_schema(path).metadata.items()}
+    assert (about["parts"], about["of"], json.loads(about["study"])) == ("8", "8", spec.resolved())
+    laboratory = make_tables.Laboratory.of(spec)
+    for params in [*chained(spec)][:6]:
+        trial = {**params, SPARSITY_PATH: 1 - 0.5**made.TOP}
         chain = curves.chain(trial)
-        assert [len(chain[number]) for number in sorted(chain)] == [made.DENSE_EPOCHS] + [made.ROUND_EPOCHS] * made.TOP
-        for number, point in enumerate(measured):
+        points = run(laboratory, trial, tmp_path)
+        assert len(chain) == len(points) == made.TOP + 1
+        for number, point in enumerate(points):
             end = chain[number][-1]
             assert end.robust == pytest.approx(point.robust_accuracy)
             assert end.clean == pytest.approx(point.clean_accuracy)
             assert end.sparsity == pytest.approx(point.sparsity)
-            assert end.status == point.status
+
+
+@pytest.mark.slow
+def test_a_table_of_another_study_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = made.study()
+    monkeypatch.setattr(make_tables, "study", lambda name: spec)
+    about = make_tables.described(make_tables.Laboratory.of(spec.model_copy(update={"seed": 1})), 1.0, 0, 8)
+    pq.write_table(make_tables.schema(spec).empty_table().replace_schema_metadata(about), tmp_path / "made.parquet")
+    with pytest.raises(SystemExit, match="another study"):
+        make_tables.make("made", 1.0, lambda line: None, tmp_path)
 
 
 def run(laboratory: make_tables.Laboratory, params: dict[str, object], folder: Path) -> list[Point]:
@@ -54,19 +82,29 @@ def run(laboratory: make_tables.Laboratory, params: dict[str, object], folder: P
     return [progress.point for progress in trial.progress() if progress.point]
 
 
-def test_the_studies_of_the_tables_have_enough_configurations() -> None:
-    for name in ("digits", "fashion"):
-        spec = make_tables.study(name)
-        ways = len(spec.space[REWIND].extremes())
-        assert len(make_tables.dense_choices(spec)) * ways >= 500
+TABLES = sorted(make_tables.TABLES.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in TABLES])
+def test_the_studies_of_the_tables_have_enough_configurations(name: str) -> None:
+    chains = [*chained(make_tables.study(name))]
+    assert len(chains) >= (1440 if name.endswith("wide") else 500)
+    assert sorted(map(str, chains)) == sorted(
+        str(params) for part in make_tables.parts(make_tables.study(name)) for params in part
+    )
 
 
 @pytest.mark.parametrize("path", sorted(make_tables.TABLES.glob("*.parquet")), ids=lambda path: path.stem)
-def test_a_table_is_complete_and_of_the_current_study(path: Path) -> None:
+def test_a_table_is_of_the_current_study_and_its_chains_are_whole(path: Path) -> None:
     spec, curves = make_tables.study(path.stem), Curves.read(path)
     assert (curves.spec.space, curves.spec.recipe) == (spec.space, spec.recipe)
-    lengths = [curves.dense_epochs] + [curves.round_epochs] * len(curves.rungs)
-    for params in make_tables.dense_choices(spec):
-        for rewind in spec.space[REWIND].extremes().values():
-            chain = curves.chain({**params, REWIND: rewind})
-            assert [len(chain[number]) for number in range(len(lengths))] == lengths
+    every = (curves.dense_epochs, curves.round_epochs) if curves.by_epoch else (1, 1)
+    lengths = [every[0]] + [every[1]] * len(curves.rungs)
+    parts = make_tables.parts(spec)
+    about = {key.decode(): value.decode() for key, value in pq.read_schema(path).metadata.items()}
+    done = int(about["parts"])
+    assert int(about["of"]) == len(parts)
+    assert curves.complete == (done == len(parts))
+    for params in (params for part in parts[:done] for params in part):
+        chain = curves.chain(params)
+        assert [len(chain[number]) for number in range(len(lengths))] == lengths

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import optuna
 import pytest
 from curves import Curves
-from rivals import ROUNDS, Optuna
+from rivals import ROUNDS, Ladders, Optuna, decoded, distributions
 from simulator import Ledger, simulate
 
 from search.objectives import pareto
@@ -22,9 +23,9 @@ class Listening(Optuna):
         self.suggested.append(params)
         return token, params
 
-    def tell(self, token: object, values: list[float]) -> None:
+    def tell(self, token: object, values: list[list[float]]) -> None:
         super().tell(token, values)
-        self.observed.append(values)
+        self.observed.append(values[-1])
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
@@ -34,9 +35,50 @@ def test_every_trial_trains_its_whole_chain(sampler: str) -> None:
     simulate(rival, ledger, workers=3, epochs=10**6, goal=2.0, trials=15)
     rounds = [int(str(params[ROUNDS])) for params in rival.suggested]
     assert ledger.epochs == sum(made.DENSE_EPOCHS + made.ROUND_EPOCHS * number for number in rounds)
-    ends = [curves.chain(p)[n][-1].values for p, n in zip(rival.suggested, rounds, strict=True)]
+    chains = [curves.chain(decoded(curves, params)) for params in rival.suggested]
+    ends = [chain[number][-1].values for chain, number in zip(chains, rounds, strict=True)]
     assert sorted(rival.observed) == sorted(ends)
     assert ledger.last_points[-1].hypervolume == pytest.approx(pareto.hypervolume(ends))
-    trained = zip(rival.suggested, rounds, strict=True)
-    on_the_way = [curves.chain(p)[k][-1].values for p, n in trained for k in range(1, n + 1)]
+    on_the_way = [chain[k][-1].values for chain, n in zip(chains, rounds, strict=True) for k in range(1, n + 1)]
     assert ledger.all_points[-1].hypervolume == pytest.approx(pareto.hypervolume(on_the_way))
+
+
+def test_numbers_are_told_as_ordered_and_other_choices_are_not() -> None:
+    curves = made.curves()
+    space = distributions(curves)
+    kinds = {path: type(one).__name__ for path, one in space.items()}
+    assert kinds == {
+        ROUNDS: "IntDistribution",
+        made.EPS: "IntDistribution",
+        made.LOSS: "CategoricalDistribution",
+        made.L1: "IntDistribution",
+        made.REWIND: "CategoricalDistribution",
+    }
+    chosen = {ROUNDS: 2, made.EPS: 1, made.LOSS: "mix", made.L1: 0, made.REWIND: "none"}
+    assert decoded(curves, chosen) == {**chosen, made.EPS: 0.1, made.L1: 0.0}
+
+
+def test_what_is_shared_is_trained_once_and_its_rounds_are_told() -> None:
+    curves, ledger = made.curves(), Ledger()
+    rival = Optuna(curves, ledger, "random", seed=0, shared=True)
+    simulate(rival, ledger, workers=1, epochs=10**6, goal=2.0, trials=30)
+    told = [trial for trial in rival._study.trials if trial.state.is_finished()]
+    dense, rounds = set(), set()
+    for trial in told:
+        params = decoded(curves, trial.params)
+        dense.add((params[made.EPS], params[made.LOSS], params[made.L1]))
+        rounds.add(tuple(map(str, params.values())))
+    assert ledger.epochs == made.DENSE_EPOCHS * len(dense) + made.ROUND_EPOCHS * len(rounds)
+    assert len(told) > 30
+    for trial in told:
+        params = decoded(curves, trial.params)
+        assert trial.values == curves.chain(params)[params[ROUNDS]][-1].values
+
+
+def test_a_ladder_is_told_as_one_number() -> None:
+    curves, ledger = made.curves(), Ledger()
+    rival = Ladders(curves, ledger, "random", seed=0)
+    simulate(rival, ledger, workers=2, epochs=10**6, goal=2.0, trials=5)
+    for trial in rival._study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
+        chain = curves.chain(decoded(curves, trial.params))
+        assert trial.value == pytest.approx(pareto.hypervolume([chain[n][-1].values for n in range(1, made.TOP + 1)]))

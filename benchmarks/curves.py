@@ -66,6 +66,12 @@ Chain = dict[int, tuple[Epoch, ...]]
 """The epochs of a chain by round; 0 is the dense training."""
 
 
+def is_complete(path: Path) -> bool:
+    """Return whether a table has all dense trainings of its study."""
+    about = pq.read_schema(path).metadata
+    return int(about[b"parts"]) == int(about[b"of"])
+
+
 class Curves:
     """The chains of a study."""
 
@@ -120,11 +126,6 @@ class Curves:
         chain = next(iter(self._chains.values()))
         return len(chain[0]) == self.dense_epochs
 
-    @property
-    def complete(self) -> bool:
-        """Whether every chain of the study is there."""
-        return len(self._chains) == sum(1 for _ in chained(self.spec))
-
     def chain(self, params: Mapping[str, Any]) -> Chain:
         """Return the chain of a trial with these values by dotted path, whatever its sparsity."""
         return self._chains[tuple(options.index(params[path]) for path, options in self.choices.items())]
@@ -133,13 +134,14 @@ class Curves:
         """Return the epochs that a trial with this many rounds trains if nothing is shared."""
         return self.dense_epochs + rounds * self.round_epochs
 
-    def ladders(self) -> Iterator[list[Epoch]]:
-        """Yield of each chain the networks that a trial can report: the ends of its rounds, without the dense one."""
-        for chain in self._chains.values():
-            yield [epochs[-1] for number, epochs in chain.items() if number]
+    def chains(self) -> Iterator[tuple[Params, list[Epoch]]]:
+        """Yield every chain's values, and the networks that its trials can report: the ends of its rounds."""
+        for at, chain in self._chains.items():
+            params = {path: options[index] for (path, options), index in zip(self.choices.items(), at, strict=True)}
+            yield params, [epochs[-1] for number, epochs in chain.items() if number]
 
     @cached_property
     def ideal(self) -> float:
         """The best known hypervolume: that of the whole table."""
-        ends = (epoch for ladder in self.ladders() for epoch in ladder)
+        ends = (epoch for _, ladder in self.chains() for epoch in ladder)
         return pareto.hypervolume([epoch.values for epoch in ends if epoch.status != "invalid"])

@@ -12,8 +12,10 @@ their intermediate measurements count for their front, which is generous. `--las
     python benchmarks/search.py --show                     # print the tables of stored runs
     python benchmarks/search.py --tables digits --workers 4 --seeds 5 --methods ours optuna-tpe
 
-Results are stored in `--results`, one file per run; a run is repeated if the code behind it has changed. MOASHA needs
-Syne Tune: `pip install --no-deps syne-tune dill`.
+Results are stored in `--results`, one file per run; a run is repeated if the code behind it has changed. A table that
+is not complete yet is left out. MOASHA needs Syne Tune: `pip install --no-deps syne-tune dill`; BoTorch: `pip install
+--no-deps botorch gpytorch linear_operator jaxtyping pyro-ppl pyro-api multipledispatch pyre-extensions typing-inspect
+wadler-lindig opt-einsum`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.sort(key=str(Path(__file__).parent).__eq__)
 
 import standings
-from curves import Curves
+from curves import Curves, is_complete
 from methods import METHODS, Entry
 from simulator import Ledger, simulate
 
@@ -76,7 +78,7 @@ def code_of(entry: Entry) -> str:
     if entry.package != "robustsearch":
         return f"{entry.package} {version(entry.package)}, optuna {version('optuna')}"
     folder = Path(search.__file__).parent
-    content = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    content = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -91,7 +93,7 @@ def fill(
         for count in workers:
             for method in methods:
                 entry = METHODS[method]
-                if seed >= entry.seeds:
+                if seed >= entry.seeds or (entry.by_epoch and not curves.by_epoch):
                     continue
                 file = results / name / str(count) / method / f"{seed}.json"
                 made_with = {"table": table, "code": code_of(entry), "budget": budget(curves)}
@@ -112,7 +114,7 @@ def fill(
 def main() -> None:
     """Make what is missing and print the standings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made = sorted(path.stem for path in TABLES.glob("*.parquet"))
+    made = sorted(path.stem for path in TABLES.glob("*.parquet") if is_complete(path))
     parser.add_argument("--tables", nargs="*", default=made, choices=made, metavar="TABLE")
     parser.add_argument("--workers", nargs="*", type=int, default=[4, 16])
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), metavar="METHOD")

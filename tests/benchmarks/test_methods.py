@@ -1,0 +1,28 @@
+"""Every method whose package is here searches the small table."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from methods import METHODS
+from simulator import Ledger, simulate
+
+from tests.benchmarks import made
+from trainables.store.storage import Storage
+
+IMPORTED = {"robustsearch": "search", "syne-tune": "syne_tune"}
+BY_GP = [name for name in METHODS if "gp" in name]
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in BY_GP and not name.startswith("tune")])
+def test_a_method_searches(name: str, tmp_path: Path) -> None:
+    entry = METHODS[name]
+    if find_spec(IMPORTED.get(entry.package, entry.package)) is None:
+        pytest.skip(f"{entry.package} is not installed")
+    curves, ledger = made.curves(), Ledger()
+    method = entry.build(curves, ledger, 0, Storage(str(tmp_path)).child("study"), 2)
+    simulate(method, ledger, workers=2, epochs=10**6, goal=2.0, trials=4)
+    assert ledger.trials == 4
+    assert ledger.all_points

@@ -47,6 +47,11 @@ def with_precision(spec: StudySpec, precision: str) -> StudySpec:
     return spec.model_copy(update={"recipe": recipe})
 
 
+def with_shrink(spec: StudySpec, shrink: bool | None) -> StudySpec:
+    """Write down what `shrink: null` stands for, on which keys depend."""
+    return spec if spec.shrink is not None else spec.model_copy(update={"shrink": shrink})
+
+
 def resumed(spec: StudySpec, records: Records, *, allow_change: bool = False) -> tuple[StudySpec, tuple[str, ...]]:
     """Return a study as it resumes the stored one, and what its changes mean, a line each.
 
@@ -55,7 +60,7 @@ def resumed(spec: StudySpec, records: Records, *, allow_change: bool = False) ->
     Raises:
         SpecError: the stored study searches or measures something else.
     """
-    spec = with_precision(spec, records.spec.recipe.train.precision)
+    spec = with_shrink(with_precision(spec, records.spec.recipe.train.precision), records.spec.shrink)
     differences = changes(records.spec, spec)
     if not differences:
         return spec, ()

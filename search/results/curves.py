@@ -25,6 +25,7 @@ class Curve:
     `study` and `trial` have trained it: others that share the stage have the same curve. `before` counts the epochs of
     the chain's earlier trainings, so that `before + epoch - first` is an epoch of the whole trial. The accuracies in
     `epochs` are of `examples` images that `train.select` holds back, the loss and accuracy of the `images` trained on.
+    `size` says, where filters are pruned whole, whether the network was trained without them, or why not.
     """
 
     phase: int
@@ -39,6 +40,7 @@ class Curve:
     examples: int
     epochs: tuple[EpochValues, ...]
     partials: tuple[Partial, ...]
+    size: str = ""
 
 
 def curves(stages: Stages, record: TrialRecord) -> list[Curve]:
@@ -52,6 +54,6 @@ def curves(stages: Stages, record: TrialRecord) -> list[Curve]:
             partials = tuple(Partial(epoch, measured) for epoch, measured in stages.partials(key))
             first = curve.epochs[-1].epoch - curve.length if curve.epochs else 0
             made = (phase, curve.phase, key, stage.study, stage.trial, before, first, curve.length)
-            found.append(Curve(*made, curve.images, curve.examples, curve.epochs, partials))
+            found.append(Curve(*made, curve.images, curve.examples, curve.epochs, partials, curve.size))
         before += stage.epochs
     return found

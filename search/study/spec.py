@@ -141,6 +141,11 @@ class StudySpec(Spec):
         description="Seeds of replicates: each configuration is run as one trial per seed, and judged by their means; "
         "empty: one trial, with `seed`.",
     )
+    shrink: bool | None = Field(
+        default=None,
+        description="Train and measure networks without the filters that were pruned whole, which takes less time and "
+        "rounds differently; null: true in a new study, false in one that was made without this field.",
+    )
     deterministic: bool = Field(
         default=False,
         description="Ask for trials in rounds, each after the one before has ended: the search then does not depend on "
@@ -219,6 +224,7 @@ class StudySpec(Spec):
             self.plugins,
             rewind_epochs(self.space),
             self.measure_at,
+            bool(self.shrink),
         )
 
     def problem(self) -> SearchProblem:

@@ -33,6 +33,7 @@ class TrialTemplate:
     plugins: tuple[str, ...]
     snapshots: tuple[int, ...]
     measure_at: tuple[int, ...] = ()
+    shrink: bool = False
 
     def plain(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the trial with these parameters as plain data, not yet validated.
@@ -48,7 +49,7 @@ class TrialTemplate:
                 _become(data, within, params[path])
             put(data, [*within, field], params[path])
         fixed = {"data": self.data, "protocol": self.protocol, "seed": self.seed, "plugins": self.plugins}
-        return {**data, **fixed, "snapshots": self.snapshots, "measure_at": self.measure_at}
+        return {**data, **fixed, "snapshots": self.snapshots, "measure_at": self.measure_at, "shrink": self.shrink}
 
 
 def _become(data: dict[str, Any], path: list[str], kind: Any) -> None:

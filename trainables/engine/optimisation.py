@@ -13,6 +13,9 @@ from trainables.optimisers.base import Params
 from trainables.reparametrisations.base import EffectiveWeights
 from trainables.store.state import State, Tensors, named_buffers, scales
 
+Whole = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Makes tensors of a smaller network those of the full one, differentiable."""
+
 
 def slots(optimiser: torch.optim.Optimizer, params: Mapping[str, Tensor]) -> Tensors:
     """Return the tensors of an optimiser's state, by `slot:name`."""
@@ -53,12 +56,15 @@ class Optimisation:
         *,
         penalty_factor: float = 1.0,
         trains_pruned: bool = False,
+        whole: Whole | None = None,
     ) -> None:
         """Start from the model's weights, which are masked already and on their device.
 
         The weights of all penalties are multiplied by `penalty_factor`. With `trains_pruned` weights have values of
-        their own beneath the masks (`trainables.mask_updates.base.MaskUpdate`).
+        their own beneath the masks (`trainables.mask_updates.base.MaskUpdate`). Penalties see what `whole` makes of the
+        tensors of a smaller network.
         """
+        self._whole = whole
         self._model = model
         self._params = dict(model.named_parameters())
         self._buffers = dict(named_buffers(model))
@@ -112,6 +118,8 @@ class Optimisation:
         penalised: dict[str, Mapping[str, Tensor]] = {**self._penalised}
         if self._weights is not None and self._penalties:
             penalised["weights"] = self._weights.penalised(penalised["weights"], self._extras)
+        if self._whole is not None and self._penalties:
+            penalised = {of: self._whole(tensors) for of, tensors in penalised.items()}
         for penalty in self._penalties:
             loss = loss + self._penalty_factor * penalty.weight * penalty.penalty(penalised[penalty.of])
         if self._weights is not None and (extra := self._weights.penalty()) is not None:

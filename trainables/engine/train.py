@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from trainables.attacks.base import LogitsFn
-from trainables.core.errors import Diverged
+from trainables.core.errors import Diverged, SpecError
 from trainables.core.precision import Resolved, resolve_precision
 from trainables.core.rng import generator
 from trainables.data.augment import augment
 from trainables.data.tensors import TrainingData, as_pixels, batch_sizes, batches
 from trainables.engine.awp import Once, climb
-from trainables.engine.optimisation import Optimisation
+from trainables.engine.optimisation import Optimisation, Whole
 from trainables.engine.selection import HeldBack, Selection, held_back
 from trainables.engine.validation import Validation
 from trainables.losses.base import Adversary, Terms
@@ -33,6 +33,7 @@ from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.models.activations import activity, recorded
 from trainables.models.graph.folding import FrozenAttackModel
+from trainables.models.graph.smaller import Smaller, cuts_filters
 from trainables.models.single import trains_on_one
 from trainables.pruning.network import Network
 from trainables.reparametrisations.network import ReparametrisedNetwork
@@ -51,7 +52,8 @@ class Epoch:
     adversarial ones, if any), as the weights were at each step; `lr` and `eps` are those of the last
     step. `state()` copies what would be the phase's result now, `checkpoint()` all that is needed to resume
     here; both must be called before the next epoch begins. `images` are those trained on; `validation_loss` is the last
-    one that was measured within the epoch, `held_back` what the images of `train.select` gave after it.
+    one that was measured within the epoch, `held_back` what the images of `train.select` gave after it. `size` says, of
+    a network with filters that are pruned whole, whether it was trained without them, or why not.
 
     Units: eps in pixel units of [0, 1].
     """
@@ -69,6 +71,7 @@ class Epoch:
     images: int = 0
     validation_loss: float | None = None
     held_back: HeldBack | None = None
+    size: str = ""
 
 
 def train(
@@ -85,12 +88,70 @@ def train(
 
     `model` is a scratch model: its weights are overwritten, and moved to `device`. Weights whose mask is False are
     exactly 0 after every step, in the averaged weights too. Batch norm's statistics are moved by the training
-    forward alone; the attack sees the network in eval mode, with running statistics.
+    forward alone; the attack sees the network in eval mode, with running statistics. A phase that is `shrunk` trains
+    the network without filters that are pruned whole, where that can be done; states and checkpoints are of the full
+    network.
 
     Raises:
         Diverged: the loss or a weight is no longer finite.
     """
-    run = _Run(model, state, phase, data, key, torch.device(device))
+    smaller, size = _smaller(model, state, phase, data)
+    if smaller is None:
+        epochs = _train(model, state, phase, data, key, torch.device(device), resume)
+        yield from (replace(epoch, size=size) for epoch in epochs)
+        return
+    if resume is not None:
+        resume = resume[0], _cut(resume[1], smaller)
+    state = smaller.cut_state(state)
+    for epoch in _train(smaller.model, state, phase, data, key, torch.device(device), resume, smaller.whole):
+        yield _whole(epoch, smaller, size)
+
+
+def _smaller(model: nn.Module, state: State, phase: Train, data: TrainingData) -> tuple[Smaller | None, str]:
+    """Return the network that is left where filters are pruned whole, None where it stays, and what to say of that."""
+    if not phase.shrunk:
+        cut = phase.whole_because is not None and cuts_filters(state)
+        return None, f"with all pruned filters: {phase.whole_because}" if cut else ""
+    try:
+        smaller = Smaller(model, state, data.shape)
+    except SpecError as reason:
+        return None, f"with all pruned filters: {reason}"
+    return smaller, f"without pruned filters, {100 * smaller.share:.1f} % of the multiply-accumulates"
+
+
+def _whole(epoch: Epoch, smaller: Smaller, size: str) -> Epoch:
+    """Return an epoch of the smaller network as one of the full network."""
+
+    def checkpoint() -> dict[str, Tensors]:
+        groups = epoch.checkpoint()
+        return {name: smaller.whole(group) if _of_network(name) else group for name, group in groups.items()}
+
+    return replace(epoch, state=lambda: smaller.whole_state(epoch.state()), checkpoint=checkpoint, size=size)
+
+
+def _cut(checkpoint: Checkpoint, smaller: Smaller) -> Checkpoint:
+    """Return a checkpoint of the full network as one of the smaller network."""
+    groups = {name: smaller.cut(group) if _of_network(name) else group for name, group in checkpoint.items()}
+    with_buffers = [name for name in ("buffers", "average") if groups.get(name)]
+    return {**groups, **{name: {**groups[name], **smaller.derived} for name in with_buffers}}
+
+
+def _of_network(group: str) -> bool:
+    """Return whether a group of tensors in a checkpoint has the names of the network's own."""
+    return group.rpartition(".")[2] in ("params", "buffers", "masks", "average", "optimiser")
+
+
+def _train(
+    model: nn.Module,
+    state: State,
+    phase: Train,
+    data: TrainingData,
+    key: str,
+    device: torch.device,
+    resume: tuple[int, Checkpoint] | None,
+    whole: Whole | None = None,
+) -> Iterator[Epoch]:
+    run = _Run(model, state, phase, data, key, device, whole)
     first = phase.start
     if resume is not None:
         first, checkpoint = resume
@@ -106,7 +167,14 @@ class _Run:
     """A running training: the network, its optimiser, and the average of its weights."""
 
     def __init__(
-        self, model: nn.Module, state: State, phase: Train, data: TrainingData, key: str, device: torch.device
+        self,
+        model: nn.Module,
+        state: State,
+        phase: Train,
+        data: TrainingData,
+        key: str,
+        device: torch.device,
+        whole: Whole | None,
     ) -> None:
         self.phase, self.key, self.device = phase, key, device
         self.training: Training = phase.training
@@ -136,6 +204,7 @@ class _Run:
             self.weights,
             penalty_factor=factor,
             trains_pruned=phase.rewiring.trains_pruned,
+            whole=whole,
         )
         self.steps = (phase.epochs - phase.start) * len(self.sizes)
         self.initial = state.mask_sparsity()

@@ -29,6 +29,7 @@ from trainables.measure.probe import EXAMPLES, Target, probe
 from trainables.method.protocol import Protocol
 from trainables.metrics.base import Trainings
 from trainables.models import macs
+from trainables.models.graph.smaller import Smaller
 from trainables.models.noise import Noise, Noisy
 from trainables.models.share import weights_outside
 from trainables.store.flags import questioned
@@ -76,6 +77,7 @@ def measure(
     *,
     device: torch.device | str,
     checked: bool = True,
+    shrunk: bool = False,
     origin: Callable[[], State] | None = None,
     trainings: Callable[[], Trainings | None] = lambda: None,
 ) -> Measurement:
@@ -83,8 +85,10 @@ def measure(
 
     An example is robustly correct if it is classified correctly both clean and attacked; logits that are not finite
     are wrong. The noise of a noisy network is off, unless the protocol has it on: then the majority of
-    `protocol.votes` passes is the predicted class. Without `checked` no sanity checks are made. `origin` returns the
-    initial network, `trainings` those that a metric of the protocol compares.
+    `protocol.votes` passes is the predicted class. Without `checked` no sanity checks are made. With `shrunk` the
+    network is attacked and checked without filters that are pruned whole, where that changes nothing but rounding;
+    metrics see the full one. `origin` returns the initial network, `trainings` those that a metric of the protocol
+    compares.
 
     Raises:
         SpecError: the protocol asks for more examples than the split has.
@@ -96,6 +100,8 @@ def measure(
     net = frozen(model, state, device)
     noise = Noise.of(state.to(device)) if protocol.noise else None
     measured = net if noise is None else Noisy(net, noise, state.to(device).masks).eval()
+    if shrunk and noise is None:
+        measured = _smaller(model, state, split, device) or net
     with exact(device):
         chunks = _chunks(measured, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
@@ -105,7 +111,7 @@ def measure(
         found = _flags(net, measured, state, protocol, split, chunks, device) if checked else ()
         if checked and noise is not None:
             found = (*found, *sanity_checks.of_noise(noise, state))
-        counts = _macs(net, split)
+        counts = macs.count(net, _shape(split))
         outside = sum(weights_outside(net).values())
         if checked and outside > OUTSIDE * (outside + state.size()):
             found = (*found, "weights_outside")
@@ -165,6 +171,20 @@ def frozen(model: nn.Module, state: State, device: torch.device) -> nn.Module:
     return net.eval().requires_grad_(False)
 
 
+def _smaller(model: nn.Module, state: State, split: Split, device: torch.device) -> nn.Module | None:
+    """Return what `frozen` does, of the network without filters that are pruned whole; None where they must stay."""
+    try:
+        smaller = Smaller(model, state, _shape(split))
+    except SpecError:
+        return None
+    return frozen(smaller.model, smaller.cut_state(state), device)
+
+
+def _shape(split: Split) -> tuple[int, int, int]:
+    channels, height, width = split.x.shape[1:]
+    return channels, height, width
+
+
 def _parts(examples: int, device: torch.device) -> Iterable[slice]:
     size = CHUNK.get(device.type, CHUNK["cpu"])
     return (slice(first, min(first + size, examples)) for first in range(0, examples, size))
@@ -200,11 +220,6 @@ def _flags(
         *(sampled := tuple(_flags_of_sample(measured, protocol, split, robust, device))),
         *_flags_of_probe(measured, protocol, split, robust, device, sampled),
     )
-
-
-def _macs(net: nn.Module, split: Split) -> macs.Counts:
-    channels, height, width = split.x.shape[1:]
-    return macs.count(net, (channels, height, width))
 
 
 def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: int) -> _Chunk:

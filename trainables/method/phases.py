@@ -22,6 +22,8 @@ RewindTo = Literal["init", "dense_trained", "random"] | Annotated[int, Field(ge=
 
 Rest = Literal["zero", "rewind", "random", "silent"]
 
+_SHRUNK = "leave out filters that were pruned whole, where that changes nothing but rounding"
+
 
 class Phase(Spec):
     """Base of every phase."""
@@ -94,6 +96,18 @@ class Train(EpochPhase):
         description="epochs whose weights are stored, for a later rewind; they change no weight and no key",
         json_schema_extra={"hashed": False},
     )
+    shrunk: bool = Field(default=False, description=f"{_SHRUNK}; so its results have other last digits")
+
+    @property
+    def whole_because(self) -> str | None:
+        """Why filters that were pruned whole must stay in the network while it is trained; None where they need not."""
+        if self.rewiring != Fixed():
+            return f"{self.rewiring.kind} may change masks"
+        if self.weights != Plain():
+            return f"{self.weights.kind} trains other tensors than the weights"
+        if not self.training.optimiser.entrywise:
+            return f"the optimiser {self.training.optimiser.kind} may look at whole tensors"
+        return None
 
     @model_validator(mode="after")
     def _rewiring_can_be_done(self) -> Self:
@@ -225,3 +239,4 @@ class Measure(Phase):
         "is. Samplers do not observe the former",
         json_schema_extra={"hashed": False},
     )
+    shrunk: bool = Field(default=False, description=_SHRUNK)

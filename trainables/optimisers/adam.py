@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Adam(Optimiser):
     """Adam; weight decay is added to the gradient."""
 
+    entrywise: ClassVar[bool] = True
     kind: Literal["adam"] = "adam"
     lr: float = Field(default=1e-3, gt=0, description="the highest learning rate; the schedule multiplies it")
 
@@ -27,6 +28,7 @@ class Adam(Optimiser):
 class AdamW(Optimiser):
     """Adam with decoupled weight decay."""
 
+    entrywise: ClassVar[bool] = True
     kind: Literal["adamw"] = "adamw"
     lr: float = Field(default=1e-3, gt=0, description="the highest learning rate; the schedule multiplies it")
     weight_decay: float = Field(default=1e-2, ge=0, description="weight decay of all parameters")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -19,7 +19,13 @@ Params = Iterable["nn.Parameter"] | list[dict[str, Any]]
 
 
 class Optimiser(Spec):
-    """Base of every optimiser. The framework sets the learning rate before each step, and holds the masks."""
+    """Base of every optimiser. The framework sets the learning rate before each step, and holds the masks.
+
+    With `entrywise` a step changes each entry of a tensor by that entry and its own gradients alone, and entries of 0
+    with gradients of 0 stay: filters that are pruned whole can then be left out of the tensors.
+    """
+
+    entrywise: ClassVar[bool] = False
 
     kind: str
     lr: float = Field(gt=0, description="the highest learning rate; the schedule multiplies it")

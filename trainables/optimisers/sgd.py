@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Sgd(Optimiser):
     """Stochastic gradient descent with momentum."""
 
+    entrywise: ClassVar[bool] = True
     kind: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.1, gt=0, description="the highest learning rate; the schedule multiplies it")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum; 0 for none")

@@ -14,7 +14,7 @@ from trainables.core.registry import reading_opaque
 from trainables.core.spec import MAX_SEED, Spec, located
 from trainables.data import DATASETS
 from trainables.data.base import Data, trained_on
-from trainables.method.phases import EpochPhase, Init, Measure, Phase, Snapshot, Train
+from trainables.method.phases import EpochPhase, Imitate, Inherit, Init, Measure, Phase, Prune, Snapshot, Train
 from trainables.method.protocol import Protocol
 from trainables.models import MODELS
 from trainables.models.base import Model
@@ -37,6 +37,9 @@ class TrialSpec(Spec):
     measure_at: tuple[int, ...] = Field(
         default=(), description="epochs of every training after which its network is measured, besides its end"
     )
+    shrink: bool = Field(
+        default=False, description="train and measure networks without the filters that were pruned whole"
+    )
 
     @model_validator(mode="after")
     def _images_are_left_to_train_on(self) -> Self:
@@ -51,6 +54,9 @@ class TrialSpec(Spec):
 
         Trainings store what the study rewinds to, what its metrics follow, and what is measured within them.
         """
+        return _shrunk(self._phases()) if self.shrink else self._phases()
+
+    def _phases(self) -> Iterator[Phase]:
         wanted = {epoch for epoch in self.snapshots if epoch > 0}
         follows = self.protocol.follows or ()
         for phase in self.recipe.phases():
@@ -97,6 +103,19 @@ class TrialSpec(Spec):
                 first, *rest = problem["loc"]
                 place = self.recipe.places.get(str(first), (first,))
                 raise located(problem["msg"], "recipe", *place, *rest, value=problem["input"]) from None
+
+
+def _shrunk(phases: Iterator[Phase]) -> Iterator[Phase]:
+    """Say which phases leave out filters that were pruned whole: measurements, trainings in which none can regrow."""
+    cut = False
+    for phase in phases:
+        if isinstance(phase, (Prune, Imitate)):
+            cut = cut or phase.pruning.structure == "filter"
+        elif isinstance(phase, Inherit):
+            cut = False
+        elif cut and (isinstance(phase, Measure) or (isinstance(phase, Train) and phase.whole_because is None)):
+            phase = phase.model_copy(update={"shrunk": True})
+        yield phase
 
 
 @dataclass(frozen=True)

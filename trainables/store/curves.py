@@ -37,7 +37,8 @@ class TrainingCurve:
     """The epochs of one training phase, in order; an early part may be missing where an older version trained it.
 
     `phase` is its kind, `length` how many epochs it has, `images` how many it trains on and `examples` how many
-    `train.select` holds back, of which the accuracies are.
+    `train.select` holds back, of which the accuracies are. `size` says, of a network with filters that are pruned
+    whole, whether it was trained without them, or why not.
     """
 
     phase: str
@@ -45,6 +46,7 @@ class TrainingCurve:
     images: int
     examples: int
     epochs: tuple[EpochValues, ...]
+    size: str = ""
 
     def json_text(self) -> str:
         """Return the curve as JSON with a list for each value, which takes half the space."""

@@ -80,6 +80,23 @@ class OptimiserKit:
         assert float(params["kernel"].detach().norm()) < float(before["kernel"].norm())
         assert torch.equal(params["vector"], before["vector"])
 
+    def test_zeros_can_be_left_out_of_tensors_where_it_says_so(self, optimiser: Optimiser) -> None:
+        """A filter and an input of zeros without gradients stay so, and change no other entry."""
+        if not optimiser.entrywise:
+            return
+        whole = nn.Parameter(torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)))
+        with torch.no_grad():
+            whole[0], whole[:, 1] = 0.0, 0.0
+        small = nn.Parameter(whole.detach()[1:][:, [0, 2]].clone())
+        built = [optimiser.build([p]) for p in (whole, small)]
+        for _ in range(4):
+            for p, one in zip((whole, small), built, strict=True):
+                one.zero_grad()
+                (p.square() * p.sign()).sum().backward()  # type: ignore[no-untyped-call]
+                one.step()
+        assert not bool(whole[0].any() | whole[:, 1].any())
+        torch.testing.assert_close(whole[1:][:, [0, 2]], small, rtol=0, atol=1e-6)
+
     @pytest.mark.parametrize("memory", FORMATS)
     def test_resumes_from_its_slots_to_the_same_bits(self, optimiser: Optimiser, memory: str) -> None:
         params = parameters(FORMATS[memory])

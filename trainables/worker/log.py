@@ -13,6 +13,7 @@ class TrialLog:
         """Begin every line with the number of the trial."""
         self._trial = f"trial {number}"
         self._waits_for: str | None = None
+        self._sized = -1
 
     def progress(self, progress: Progress) -> None:
         """Write what is new: an epoch, a point, a partial measurement, or a process that is waited for."""
@@ -20,6 +21,7 @@ class TrialLog:
         if progress.waits_for not in (None, before):
             self._write(f"waits for a stage that {progress.waits_for} computes")
         if (epoch := progress.epoch) is not None:
+            self._write_size(progress.phase, progress.phases_done, epoch.size)
             said = f"loss {epoch.loss:.4g} accuracy {epoch.accuracy:.4f} {epoch.seconds:.3g} s"
             self._write(f"{progress.phase} {epoch.epoch}/{epoch.epochs} {said}")
         if (partial := progress.partial) is not None:
@@ -33,6 +35,12 @@ class TrialLog:
         failure = outcome.failure
         said = "" if failure is None else f" ({failure.kind}): {failure.message.strip().partition(chr(10))[0]}"
         self._write(f"{outcome.state}, {points}, {outcome.seconds:.3g} s{said}")
+
+    def _write_size(self, phase: str, number: int, size: str) -> None:
+        """Write once a phase which network it trains, where filters are pruned whole."""
+        if size and number != self._sized:
+            self._write(f"{phase} {size}")
+        self._sized = number
 
     def _write(self, said: str) -> None:
         print(f"{self._trial} {said}", flush=True)

@@ -18,7 +18,7 @@ from trainables.data.tensors import Split
 from trainables.engine.train import Epoch
 from trainables.measure import evaluate
 from trainables.method.partial import PartialSchedule
-from trainables.method.phases import EpochPhase
+from trainables.method.phases import EpochPhase, Measure, Train
 from trainables.method.protocol import Protocol
 from trainables.method.screening import Screen
 from trainables.metrics import CLEAN_ACCURACY, KNOWN
@@ -91,7 +91,8 @@ class Measurements:
         if stored := self.stages.find_partial(keyed.key, epoch.epoch, self._partial_key(self.partial_schedule)):
             return stored.model_copy(update=named)
         protocol = self._limited(self.partial_schedule.protocol(self.protocol))
-        found = self._evaluated(epoch.state(), protocol, checked=False)
+        shrunk = isinstance(phase, Train) and phase.shrunk
+        found = self._evaluated(epoch.state(), protocol, checked=False, shrunk=shrunk)
         share = (epoch.epoch - phase.first) / phase.length
         partial = PartialMeasurement(**named, **_numbers(found), share=share, attack=protocol.attack.label)
         self.stages.save_partial(keyed.key, epoch.epoch, self._partial_key(self.partial_schedule), partial)
@@ -112,7 +113,7 @@ class Measurements:
         return protocol.model_copy(update={"examples": min(available, protocol.examples or available)})
 
     def _evaluated(
-        self, state: State, protocol: Protocol, *, checked: bool, keyed: KeyedPhase | None = None
+        self, state: State, protocol: Protocol, *, checked: bool, shrunk: bool, keyed: KeyedPhase | None = None
     ) -> evaluate.Measurement:
         return evaluate.measure(
             self.model,
@@ -121,6 +122,7 @@ class Measurements:
             self.split,
             device=self.device,
             checked=checked,
+            shrunk=shrunk,
             origin=self.origin,
             trainings=lambda: None if keyed is None else self.trainings(keyed),
         )
@@ -129,7 +131,8 @@ class Measurements:
         self, keyed: KeyedPhase, state: State, protocol: Protocol, since: float, *, checked: bool, **named: Any
     ) -> Point:
         started = datetime.now(UTC)
-        result = self._evaluated(state, protocol, checked=checked, keyed=keyed)
+        assert isinstance(keyed.phase, Measure)
+        result = self._evaluated(state, protocol, checked=checked, shrunk=keyed.phase.shrunk, keyed=keyed)
         return Point(
             **named,
             **_numbers(result),

@@ -414,7 +414,7 @@ def _curve(phase: EpochPhase, last: Epoch | None, passed: list[EpochValues]) -> 
     if last is None or not passed:
         return None
     examples = last.held_back.examples if last.held_back else 0
-    return TrainingCurve(phase.kind, phase.length, last.images, examples, tuple(passed))
+    return TrainingCurve(phase.kind, phase.length, last.images, examples, tuple(passed), last.size)
 
 
 COMPUTES: dict[type[Phase], Callable[[Run, Any, KeyedPhase], Iterator[Epoch]]] = {

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.engine.factories import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
-from tests.trainables.models.factories import Rows
+from tests.trainables.models.factories import SHAPE, Rows, small_state, trained_net
 from trainables.core.errors import Diverged
-from trainables.data.tensors import Split
+from trainables.data.tensors import Split, TrainingData
 from trainables.engine import train as subject
 from trainables.engine.train import Epoch, train
 from trainables.losses.cross_entropy import Madry, Mix, Natural
 from trainables.losses.trades import Trades
+from trainables.method.phases import Train
 from trainables.method.schedules import Constant, Cosine
 from trainables.optimisers.adam import Adam, AdamW
 from trainables.optimisers.sgd import Sgd
@@ -317,3 +318,115 @@ def test_notes_stay_with_a_state_that_is_trained_on() -> None:
     noted = replace(State.of(network()), notes={FORCED: torch.tensor(0.3)})
     for fields in ({}, {"select": 10}):
         assert end(started(phase(**fields), noted)).state().notes == noted.notes
+
+
+def images(shape: tuple[int, int, int] = SHAPE) -> TrainingData:
+    """Make real-valued images of three classes."""
+    draws = torch.Generator().manual_seed(1)
+    y = torch.arange(60) % 3
+    x = 0.6 * torch.rand((60, *shape), generator=draws) + 0.2 * y.view(-1, 1, 1, 1)
+    split = Split(x, y, 1.0)
+    return TrainingData(split, split, 3, shape, (0.5, 0.5), (0.3, 0.2), "f", "s")
+
+
+OF_SIZES = [
+    *(("lenet5", optimiser) for optimiser in (Sgd(lr=0.01), Adam(weight_decay=1e-3), AdamW())),
+    ("resnet20", Sgd(lr=0.01)),
+    *(
+        pytest.param(net, optimiser, marks=pytest.mark.slow)
+        for net in ("resnet18", "vgg16", "wrn28_4")
+        for optimiser in (Sgd(lr=0.01), Adam(weight_decay=1e-3))
+    ),
+]
+PENALTIES = {"l1": 1e-4, "l2": 1e-3, "group_lasso": 1e-3, "slimming": 1e-3}
+
+
+@pytest.mark.parametrize(("model", "optimiser"), OF_SIZES, ids=lambda given: getattr(given, "kind", given))
+def test_without_pruned_filters_the_training_is_the_same(
+    model: str, optimiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In double precision, where the rounding of other sums does not grow to anything within three epochs."""
+    monkeypatch.setattr("trainables.data.tensors.as_pixels", lambda x, scale: x.double())
+    monkeypatch.setattr(subject, "as_pixels", lambda x, scale: x.double())
+    begin = small_state(trained_net(model, 0).double(), "filter", 0.8)
+    fields = {**EVERYTHING, "crop": 0, "awp": 0.005, "select": 12, "activation_l1": 1e-6, "regularisers": PENALTIES}
+    spec = phase(optimiser=optimiser, **fields)
+    found = []
+    for shrunk in (False, True):
+        own = spec.model_copy(update={"shrunk": shrunk})
+        reports = list(train(trained_net(model, 1).double(), begin, own, images(), key=KEY, device="cpu"))
+        found.append((reports, reports[-1].state(), reports[-1].checkpoint()))
+    (whole, state, checkpoint), (small, own_state, own_checkpoint) = found
+    assert [e.size for e in whole] == [""] * 3
+    assert all(e.size.startswith("without pruned filters, ") for e in small)
+    for one, other in zip(whole, small, strict=True):
+        assert (one.accuracy, one.held_back) == (other.accuracy, other.held_back)
+        assert one.loss == pytest.approx(other.loss, rel=1e-6), "it is a sum in single precision"
+    close = {"rtol": 1e-7, "atol": 1e-9}
+    for group in ("params", "buffers", "masks"):
+        one, other = getattr(state, group), getattr(own_state, group)
+        assert list(one) == list(other)
+        for name in one:
+            torch.testing.assert_close(other[name], one[name], **close)
+    assert not same(state, begin)
+    assert checkpoint.keys() == own_checkpoint.keys()
+    for name, tensors in checkpoint.items():
+        assert tensors.keys() == own_checkpoint[name].keys()
+        for key, tensor in tensors.items():
+            torch.testing.assert_close(own_checkpoint[name][key], tensor, **close, msg=f"{name} {key}")
+
+
+@pytest.mark.parametrize(("model", "optimiser"), OF_SIZES[:4], ids=lambda given: getattr(given, "kind", given))
+def test_a_training_without_pruned_filters_resumes_to_the_same_bits(model: str, optimiser: Any) -> None:
+    begin = small_state(trained_net(model, 0), "filter", 0.8)
+    fields = {**EVERYTHING, "select": 12, "regularisers": PENALTIES}
+    spec = phase(optimiser=optimiser, **fields).model_copy(update={"shrunk": True})
+
+    def run(resume: Any = None) -> Iterator[Epoch]:
+        return train(trained_net(model, 1), begin, spec, images(), key=KEY, device="cpu", resume=resume)
+
+    whole = run()
+    checkpoints = [unpack(pack(next(whole).checkpoint())) for _ in range(2)]
+    last = end(whole)
+    wanted, masks = last.state(), begin.masks
+    for at, checkpoint in enumerate(checkpoints, start=1):
+        assert all(checkpoint["params"][name].shape == p.shape for name, p in begin.params.items())
+        resumed = end(run((at, checkpoint)))
+        assert resumed.loss == last.loss
+        assert same(resumed.state(), wanted)
+    for name, mask in wanted.masks.items():
+        assert torch.equal(mask, masks[name])
+        assert not bool(wanted.params[name][~mask].any())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("rewiring", {"kind": "flying_bird", "every": 2}, "flying_bird may change masks"),
+        ("weights", Admm(sparsity=0.8), "admm trains other tensors"),
+        ("optimiser", None, "the optimiser sgd may look at whole tensors"),
+    ],
+)
+def test_where_filters_may_come_back_the_network_stays_whole_and_says_why(
+    field: str, value: Any, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = small_state(trained_net("lenet5", 0), "filter", 0.8)
+    spec = phase(epochs=1)
+    if field == "optimiser":
+        monkeypatch.setattr(Sgd, "entrywise", False)
+    else:
+        spec = Train.model_validate({**dict(spec), field: value})
+    assert spec.whole_because is not None
+    last = end(train(trained_net("lenet5", 1), begin, spec, images(), key=KEY, device="cpu"))
+    assert last.size.startswith(f"with all pruned filters: {reason}")
+    whole = State.of(trained_net("lenet5", 1))
+    assert end(train(trained_net("lenet5", 1), whole, spec, images(), key=KEY, device="cpu")).size == ""
+
+
+def test_a_network_that_must_stay_whole_is_trained_as_before() -> None:
+    begin = pruned(State.of(network()))
+    spec = phase(epochs=1)
+    wanted = end(started(spec, begin)).state()
+    last = end(started(spec.model_copy(update={"shrunk": True}), begin))
+    assert last.size == "with all pruned filters: no filter is pruned whole"
+    assert same(last.state(), wanted)

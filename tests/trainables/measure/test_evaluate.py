@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from tests.trainables.measure.factories import EPS, PIXELS, QUICK, SPLIT, bands, linear, measured, split_of
+from tests.trainables.models.factories import SHAPE, small_state, trained_net
 from trainables import attacks
 from trainables.attacks import ATTACKS
 from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Fgsm, Pgd
 from trainables.core.errors import SpecError
 from trainables.core.rng import derive
-from trainables.core.spec import plain
+from trainables.core.spec import Eps, plain
 from trainables.data.tensors import Split
 from trainables.measure import evaluate, sanity_checks
 from trainables.measure.evaluate import measure
@@ -514,3 +515,37 @@ def test_metrics_of_one_kind_with_names_and_radii_of_their_own_are_taken() -> No
     own = {"kind": "attacked", "name": "far", "attack": "deepfool", "eps": 2.0}
     by_inputs = [{"kind": "dense_distance", "inputs": inputs} for inputs in ("clean", "mixed")]
     assert len(Protocol.model_validate({"metrics": ["attacked", own, *by_inputs]}).metrics) == 4
+
+
+@pytest.mark.parametrize("model", ["lenet5", "resnet20"])
+def test_without_pruned_filters_a_network_measures_the_same(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = trained_net(model, 0)
+    state = small_state(net, "filter", 0.8)
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (64, *SHAPE), generator=draws, dtype=torch.uint8)
+    with torch.no_grad():
+        logits = state.into(trained_net(model, 1)).eval()(x / 255)
+    *_, bias = (name for name in state.params if name.endswith("bias"))
+    state.params[bias].sub_(logits.mean(dim=0))  # All classes are predicted.
+    y = (logits - logits.mean(dim=0)).argmax(dim=1)
+    split, protocol = Split(x, y, 255.0), QUICK.model_copy(update={"eps": Eps(0.002)})
+    attacked: list[int] = []
+    run = attacks.run
+
+    def spy(attack: Attack, net: nn.Module, *rest: Any, **named: Any) -> torch.Tensor:
+        attacked.append(sum(p.numel() for p in net.parameters()) if isinstance(net, nn.Module) else 0)
+        return run(attack, net, *rest, **named)
+
+    monkeypatch.setattr(attacks, "run", spy)
+    whole, small = (measure(net, state, protocol, split, device="cpu", shrunk=shrunk) for shrunk in (False, True))
+    assert max(attacked[len(attacked) // 2 :]) < state.parameters() == attacked[0]
+    assert 8 < whole.robust_correct.sum() < 56
+    for verdicts in ("robust_correct", "clean_correct"):
+        assert (getattr(whole, verdicts) != getattr(small, verdicts)).sum() <= 1, "rounding alone"
+    plain = ("nonzero", "prunable", "parameters", "macs_dense", "macs_effective", "flags", "weights_sha256")
+    assert all(getattr(whole, name) == getattr(small, name) for name in plain)
+
+
+def test_a_network_without_pruned_filters_measures_to_the_same_bits() -> None:
+    one, other = (measure(linear(), State.of(linear()), QUICK, SPLIT, device="cpu", shrunk=s) for s in (False, True))
+    assert (one.robust_correct == other.robust_correct).all()

@@ -1,4 +1,4 @@
-"""A trial is refused where something that it is set to never comes due."""
+"""A trial is refused where something that it is set to never comes due, and says which of its phases may shrink."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from trainables.core.errors import SpecError
+from trainables.method.phases import Measure, Train
 from trainables.recipes.flying_bird import EVERY
-from trainables.recipes.trial import TrialSpec
+from trainables.recipes.trial import TrialSpec, keyed_phases
 
 
 def trial(limit: int | None = 1000, kind: str = "flying_bird", **recipe: Any) -> TrialSpec:
@@ -88,3 +89,43 @@ def test_weights_are_exchanged_as_often_as_published_in_a_training_of_any_length
         due = [step for step in range(1, steps + 1) if found.rewiring.due(step, steps)]  # type: ignore[attr-defined]
         assert len(due) == 78
         assert due[0] == 900 * epochs // 200
+
+
+def shrunk(**recipe: Any) -> list[tuple[str, bool]]:
+    """Return the trainings and measurements of a trial that may shrink, and whether they do."""
+    spec = trial(**recipe).model_copy(update={"shrink": True})
+    return [(phase.kind, phase.shrunk) for phase in spec.phases() if isinstance(phase, (Train, Measure))]
+
+
+def test_what_follows_the_pruning_of_filters_is_shrunk_until_they_are_inherited() -> None:
+    dense = [("train", False), ("measure", False)]
+    after = [("train", True), ("measure", True)]
+    assert shrunk(kind="filter", sparsity=0.5) == dense + after
+    assert shrunk(kind="three_stage", sparsity=0.5) == dense + dense
+    assert shrunk(kind="three_stage", sparsity=0.5, prune={"structure": "2:4"}) == dense + dense
+    twice = {"kind": "imp", "sparsity": 0.5, "rate": 0.3, "prune": {"structure": "filter"}}
+    assert shrunk(**twice) == dense + after + after
+    inherited = {"kind": "wang2020", "small": "filter", "sparsity": 0.5}
+    assert shrunk(**inherited) == dense + after + dense
+
+
+def test_a_training_in_which_filters_may_come_back_is_not_shrunk_but_measured_so() -> None:
+    twin = shrunk(kind="twin_rep", sparsity=0.5, prune_epoch=1, prune={"structure": "filter"})
+    assert twin == [("train", False), ("train", False), ("measure", True)]
+
+
+def test_shrinking_changes_the_keys_of_what_it_concerns_alone() -> None:
+    fields = {"kind": "filter", "sparsity": 0.5}
+    whole, small = (trial(**fields).model_copy(update={"shrink": shrink}) for shrink in (False, True))
+    steps = [keyed_phases(spec, "fingerprint") for spec in (whole, small)]
+    # Initialisation, training, measurement, pruning; training, measurement.
+    assert [a.key == b.key for a, b in zip(*steps, strict=True)] == [True] * 4 + [False] * 2
+    unshrunk = trial(kind="three_stage", sparsity=0.5)
+    same = [keyed_phases(unshrunk.model_copy(update={"shrink": s}), "fingerprint") for s in (False, True)]
+    assert same[0] == same[1]
+
+
+def test_a_measurement_right_after_the_pruning_has_a_key_of_its_own() -> None:
+    fields = {"kind": "filter", "sparsity": 0.5, "finetune_epochs": 0}
+    keys = [keyed_phases(trial(**fields).model_copy(update={"shrink": s}), "f")[-1].key for s in (False, True)]
+    assert keys[0] != keys[1]

@@ -11,7 +11,7 @@ EPOCHS = (
     EpochValues(2, 1.5, 0.25, 0.1, 8 / 255),
     EpochValues(3, 0.1 + 0.2, 0.5, 0.05, 8 / 255, validation_loss=1.25, clean_accuracy=0.75, robust_accuracy=0.0),
 )
-CURVE = TrainingCurve("train", length=3, images=600, examples=20, epochs=EPOCHS)
+CURVE = TrainingCurve("train", length=3, images=600, examples=20, epochs=EPOCHS, size="small")
 
 
 def test_a_curve_comes_back_as_it_was() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.trainables.factories import job_config, outcome, trial
 from trainables.recipes.trial import TrialSpec
+from trainables.testing.trainings import end, phase, started
 from trainables.worker.job import Job
 from trainables.worker.log import TrialLog
 from trainables.worker.run import Progress
@@ -54,6 +56,15 @@ def test_a_stage_that_another_computes_is_said_once(capsys: pytest.CaptureFixtur
     for progress in (waiting, waiting, Progress("train", 1, 4, 0), waiting):
         log.progress(progress)
     assert capsys.readouterr().out.splitlines() == ["trial 3 waits for a stage that process 7 computes"] * 2
+
+
+def test_the_size_of_a_network_with_pruned_filters_is_said_once_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    log = TrialLog(3)
+    epoch = end(started(phase(epochs=1)))
+    for done, size in ((1, ""), (3, "without pruned filters"), (3, "without pruned filters"), (5, "with all")):
+        log.progress(Progress("train", done, 6, 0, replace(epoch, size=size)))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "loss" not in line]
+    assert lines == ["trial 3 train without pruned filters", "trial 3 train with all"]
 
 
 def test_in_the_process_of_a_launch_nothing_is_printed(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from trainables.data import tensors
 from trainables.method.partial import PartialSchedule
 from trainables.method.phases import Measure, Phase, Train
 from trainables.method.screening import Screen
+from trainables.recipes import RECIPES
 from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stages
@@ -448,3 +449,44 @@ def test_every_kind_of_phase_has_what_computes_it() -> None:
     ours = {kind for kind in written if kind.__module__.startswith("trainables.")}
     assert len(ours) == 9
     assert ours - {Measure} == set(COMPUTES)
+
+
+def filters(*, shrink: bool) -> TrialSpec:
+    """Return a trial that prunes whole filters and then trains for 3 epochs."""
+    fields = {"kind": "filter", "sparsity": 0.6, "epochs": 3, "finetune_epochs": 3, "train": FAST}
+    return trial().model_copy(update={"recipe": RECIPES.parse(fields), "shrink": shrink})
+
+
+def test_filters_that_are_pruned_whole_are_left_out_and_stored_as_zeros(tmp_path: Path) -> None:
+    whole, small = filters(shrink=False), filters(shrink=True)
+    found = {spec.shrink: points(run(spec, tmp_path / str(spec.shrink)).progress()) for spec in (whole, small)}
+    (dense, one), (same_dense, other) = found[False], found[True]
+    assert dense.key == same_dense.key
+    assert one.key != other.key
+    assert (one.sparsity, one.nonzero, one.parameters) == (other.sparsity, other.nonzero, other.parameters)
+    assert one.robust_accuracy == pytest.approx(other.robust_accuracy, abs=0.03)
+    states = [final_state(spec, tmp_path / str(spec.shrink)) for spec in (whole, small)]
+    for name, p in states[0].params.items():
+        found_p = states[1].params[name]
+        assert found_p.shape == p.shape
+        if name in states[0].masks:
+            assert torch.equal(states[0].masks[name], states[1].masks[name])
+            assert torch.equal(found_p == 0, p == 0)
+    curves = [
+        Stages(Storage(str(tmp_path / str(s.shrink)))).curve(point.stage) for s, point in ((whole, one), (small, other))
+    ]
+    assert [curve.size.partition(",")[0] for curve in curves if curve] == ["", "without pruned filters"]
+
+
+def test_a_killed_training_without_pruned_filters_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    spec = filters(shrink=True)
+    wanted = points(run(spec, tmp_path / "whole").progress())[-1]
+    progress = run(spec, tmp_path / "cut", checkpoint_seconds=0.0).progress()
+    for now in progress:
+        if now.epoch is not None and now.epoch.size and now.epoch.epoch == 2:
+            break
+    progress.close()
+    again = list(run(spec, tmp_path / "cut").progress())
+    assert [now.epoch.epoch for now in again if now.epoch is not None] == [3]
+    found = points(iter(again))[-1]
+    assert (found.key, found.weights_sha256, found.verdicts) == (wanted.key, wanted.weights_sha256, wanted.verdicts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import fx, nn
 
 from trainables.models.nets.resnet import PadShortcut
+from trainables.models.nets.spread import Spread
 from trainables.models.normalised import Normalise
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -12,7 +13,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (Normalise, PadShortcut)) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (Normalise, PadShortcut, Spread)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(net: nn.Module) -> fx.GraphModule | None:

@@ -144,7 +144,7 @@ class StudySpec(Spec):
     shrink: bool | None = Field(
         default=None,
         description="Train and measure networks without the filters that were pruned whole, which takes less time and "
-        "rounds differently; null: true in a new study, false in one that was made without this field.",
+        "changes last digits; null: true in a new study, false in one that was made without this field.",
     )
     deterministic: bool = Field(
         default=False,

@@ -22,7 +22,7 @@ RewindTo = Literal["init", "dense_trained", "random"] | Annotated[int, Field(ge=
 
 Rest = Literal["zero", "rewind", "random", "silent"]
 
-_SHRUNK = "leave out filters that were pruned whole, where that changes nothing but rounding"
+_SHRUNK = "leave out filters that were pruned whole, where that changes last digits alone"
 
 
 class Phase(Spec):
@@ -96,7 +96,7 @@ class Train(EpochPhase):
         description="epochs whose weights are stored, for a later rewind; they change no weight and no key",
         json_schema_extra={"hashed": False},
     )
-    shrunk: bool = Field(default=False, description=f"{_SHRUNK}; so its results have other last digits")
+    shrunk: bool = Field(default=False, description=_SHRUNK)
 
     @property
     def whole_because(self) -> str | None:

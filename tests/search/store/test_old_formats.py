@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from search.launch.driver import Driver
+from search.launch.plan import plan
 from search.store.records import Records
 from tests.search.command import run
 from trainables.store.stages import Stages
@@ -64,3 +65,15 @@ def test_it_is_undamaged_and_resumes(study: Path) -> None:
     stages = Stages(Storage(str(study)))
     stored = [key for key in issued["keys"] if stages.load(key) is not None]
     assert stored, "what it has stored is read"
+
+
+def test_it_keeps_the_keys_and_the_size_of_its_trainings(study: Path) -> None:
+    """Studies of today leave out filters that were pruned whole, which changes keys."""
+    stored = Records.open(Storage(str(study)))
+    assert stored.spec.shrink is None
+    again = plan(study.name, storage=study.parent)
+    assert again.spec.shrink is None
+    assert not again.spec.trial(dict(stored.trials()[0][0].params)).shrink
+    new = plan(study.name, storage=study.parent, name="another")
+    assert new.spec.shrink is True
+    assert new.spec.trial(dict(stored.trials()[0][0].params)).shrink

@@ -49,6 +49,11 @@ def test_keys_equal_the_golden_ones() -> None:
                 }
             )
         ),
+        "filter, shrunk": _keys(
+            TrialSpec.model_validate(
+                {"data": "digits", "model": "lenet300", "recipe": {"kind": "filter", "sparsity": 0.5}, "shrink": True}
+            )
+        ),
     }
     assert named == json.loads(GOLDEN.read_text())
 

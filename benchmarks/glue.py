@@ -9,7 +9,7 @@ to shares of the lower final, and where they come from: epochs, seconds an epoch
 that is training and measuring.
 
     python benchmarks/glue.py quickstart [--seeds 5]             # a line for each run is appended to --results
-    python benchmarks/glue.py quickstart --sides ours-tpe ours-unshared        # parts of ours switched off, same seeds
+    python benchmarks/glue.py quickstart --sides ours-tpe ours-pgd      # parts of ours switched off, same seeds
     python benchmarks/glue.py quickstart --agreement 20          # are networks of both sides equally robust?
     python benchmarks/glue.py --show
 
@@ -75,6 +75,8 @@ SIDES: dict[str, tuple[str, ...]] = {
     "glue": (),
     "ours-tpe": ("sampler=tpe",),
     "ours-startup-10": ("sampler={kind: ehvi, n_startup_trials: 10}",),
+    # Measured as the glue measures; by the study's protocol afterwards.
+    "ours-pgd": ("protocol.attack={kind: pgd, steps: 20}",),
     # A weight decay without effect that no two trials have in common: they share no training.
     "ours-unshared": ("space.recipe.train.optimiser.weight_decay={kind: float, low: 0, high: 1e-15}",),
 }
@@ -197,6 +199,9 @@ def ours(name: str, seed: int, workers: int, folder: Path, side: str) -> Line:
     records = Records.open(Storage(str(folder / "runs")).child(name))
     outcomes = [outcome for _, outcome in records.trials() if outcome is not None]
     written = {file.parent.name: file.stat().st_mtime for file in (folder / "runs").rglob("point.json")}
+    changed = study(name, seed, side)[0].protocol != (spec := study(name, seed)[0]).protocol
+    bench = Bench(spec) if changed else None
+    stages = Stages(records.storage, records.storage.parent())
     points, own, first, known = [], 0.0, math.inf, set()
     for outcome in sorted(outcomes, key=lambda outcome: outcome.number):
         trained = 0
@@ -206,7 +211,12 @@ def ours(name: str, seed: int, workers: int, folder: Path, side: str) -> Line:
                 continue
             known.add(point.key)
             at = written[point.key] - began
-            points.append([at, point.robust_accuracy, point.sparsity, new])
+            robust = point.robust_accuracy
+            if bench is not None:
+                state = stages.load(point.stage)
+                assert state is not None
+                robust = bench.robust(state.params)
+            points.append([at, robust, point.sparsity, new])
             own, first = own + point.seconds, min(first, at - point.seconds)
     return summary(seconds, loads, first, sorted(points), own, len(outcomes))
 
@@ -307,42 +317,31 @@ def report(lines: list[Line], workers: int) -> Iterator[str]:
 
 
 def agreement(name: str, seeds: int, file: Path) -> Iterator[str]:
-    """Train the same configurations on both sides and measure both by the study's protocol."""
+    """Train one configuration to the last level on both sides, and measure both by the study's protocol."""
     spec, _ = study(name, 0)
     bench = Bench(spec)
     data, setting = bench.glue_data(), bench.glue_setting()
-    done = {(line["seed"], line["rewind"]) for line in stored(file)}
-    top = {path: parameter.spaced(2)[0] for path, parameter in spec.space.items()}
-    top |= {
-        "recipe.sparsity": max(spec.space["recipe.sparsity"].spaced(2)),
-        "recipe.train.eps": float(spec.protocol.eps),
-    }
-    for seed in range(seeds):
-        for to in spec.space["recipe.rewind"].spaced(0)[:1]:
-            if (seed, str(to)) in done:
-                continue
-            params = {**top, "recipe.rewind": to}
-            theirs = [
-                [bench.robust(found["state"]), found["sparsity"]]
-                for found in glue_trial.Trial(setting, data, params, seed).run()
-            ]
-            with tempfile.TemporaryDirectory() as folder:
-                trial = spec.trial(params, seed=seed)
-                run = Run(trial, bench.data, Stages(Storage(folder)), 0, "alone", torch.device("cpu"))
-                mine = [[p.point.robust_accuracy, p.point.sparsity] for p in run.progress() if p.point is not None]
-            append(file, {"seed": seed, "rewind": str(to), "glue": theirs, "ours": mine})
+    params = {path: parameter.spaced(2)[0] for path, parameter in spec.space.items()}
+    params["recipe.sparsity"] = max(spec.space["recipe.sparsity"].spaced(2))
+    params["recipe.train.eps"] = float(spec.protocol.eps)
+    done = {line["seed"] for line in stored(file)}
+    for seed in sorted(set(range(seeds)) - done):
+        trial = glue_trial.Trial(setting, data, params, seed)
+        theirs = [[bench.robust(found["state"]), found["sparsity"]] for found in trial.run()]
+        with tempfile.TemporaryDirectory() as folder:
+            stages = Stages(Storage(folder))
+            run = Run(spec.trial(params, seed=seed), bench.data, stages, 0, "alone", torch.device("cpu"))
+            points = [progress.point for progress in run.progress() if progress.point is not None]
+        mine = [[point.robust_accuracy, point.sparsity] for point in points]
+        append(file, {"seed": seed, "glue": theirs, "ours": mine})
     found = stored(file)
-    yield f"{name}: robust accuracy of ours less the glue's in points, mean [95 %] over {seeds} seeds of each side"
-    for to in dict.fromkeys(line["rewind"] for line in found):
-        own = [line for line in found if line["rewind"] == to]
-        for level in range(len(own[0]["ours"])):
-            mine, theirs = (np.array([line[side][level] for line in own]) for side in ("ours", "glue"))
-            difference = 100 * (mine[:, 0].mean() - theirs[:, 0].mean())
-            spread = 100 * 1.96 * math.sqrt((mine[:, 0].var(ddof=1) + theirs[:, 0].var(ddof=1)) / len(own))
-            yield (
-                f"  rewind {to}, sparsity {mine[0, 1]:.4f} and {theirs[0, 1]:.4f}: ours {mine[:, 0].mean():.3f}, glue "
-                f"{theirs[:, 0].mean():.3f}, {difference:+.1f} [{difference - spread:+.1f}, {difference + spread:+.1f}]"
-            )
+    yield f"{name}: robust accuracy of ours and the glue, means of {len(found)} trainings; difference in points [95 %]"
+    for level, (_, sparsity) in enumerate(found[0]["ours"]):
+        mine, theirs = (np.array([line[side][level][0] for line in found]) for side in ("ours", "glue"))
+        difference = 100 * (mine.mean() - theirs.mean())
+        half = 196 * math.sqrt((mine.var(ddof=1) + theirs.var(ddof=1)) / len(found)) if len(found) > 1 else math.inf
+        between = f"[{difference - half:+.1f}, {difference + half:+.1f}]"
+        yield f"  sparsity {sparsity:.4f}: {mine.mean():.3f}, {theirs.mean():.3f}; {difference:+.1f} {between}"
 
 
 def stored(file: Path) -> list[Line]:

@@ -11,7 +11,6 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from trainables.attacks.base import LossName
 from trainables.attacks.standing import classes
@@ -56,11 +55,15 @@ class CrossEntropy(AttackLoss):
 
     def slope(self, logits: Tensor) -> Tensor:
         if self._wanted is None:
-            y = self.y
-            self._wanted = y if y.is_floating_point() else one_hot(y, logits.shape[1]).float()
+            self._wanted = self.y if self.y.is_floating_point() else _one_hot(self.y, logits.shape[1])
         # The softmax too: for ten classes torch's own takes twice the time.
         powers = (logits.float() - logits.amax(dim=1, keepdim=True)).exp_()
         return powers.div_(powers.sum(dim=1, keepdim=True)).sub_(self._wanted).to(logits.dtype)
+
+
+def _one_hot(y: Tensor, classes: int) -> Tensor:
+    """Return one-hot labels (N, classes), float32; torch's own waits for the labels, which it checks."""
+    return torch.zeros(len(y), classes, device=y.device).scatter_(1, y[:, None], 1.0)
 
 
 class Lead(AttackLoss):

@@ -57,12 +57,14 @@ class Optimisation:
         penalty_factor: float = 1.0,
         trains_pruned: bool = False,
         whole: Whole | None = None,
+        rate_as_tensor: bool = False,
     ) -> None:
         """Start from the model's weights, which are masked already and on their device.
 
         The weights of all penalties are multiplied by `penalty_factor`. With `trains_pruned` weights have values of
         their own beneath the masks (`trainables.mask_updates.base.MaskUpdate`). Penalties see what `whole` makes of the
-        tensors of a smaller network.
+        tensors of a smaller network. With `rate_as_tensor` a fused optimiser reads the learning rate on its device, so
+        that a recorded step can be given another.
         """
         self._whole = whole
         self._model = model
@@ -81,6 +83,8 @@ class Optimisation:
             apart: list[dict[str, Any]] = [{"params": spared, "weight_decay": 0.0}] if spared else []
             groups = [{"params": decayed}, *apart]
         self._optimiser = training.optimiser.build(groups)
+        self._lr = 0.0
+        self._rate = self._rate_tensor() if rate_as_tensor else None
         self._penalised = {
             "weights": {name: self._params[name] for name, mask in masks.items() if mask.dim() > 1},
             "scales": {name: self._params[name] for name in scales(model)},
@@ -101,16 +105,36 @@ class Optimisation:
         """All that a step changes, by name: parameters, and those of effective weights."""
         return self._trained
 
-    def step(
-        self,
-        loss: Tensor,
-        *,
-        lr: float,
-        number: int,
-        back: Callable[[], None] | None = None,
-        keep_gradients: bool = False,
-    ) -> None:
-        """Descend `loss` plus the penalties; `number` counts the training's steps from 1.
+    @property
+    def recordable(self) -> bool:
+        """Whether `descend`, recorded once, does the same as if it were called again after `set_rate`."""
+        follows = self._penalty_factor > 1 and self._weights is not None and self._weights.followed(1.0) is not None
+        return self._rate is not None and not follows
+
+    def _rate_tensor(self) -> Tensor | None:
+        groups = self._optimiser.param_groups
+        if not all(group.get("fused") for group in groups):
+            return None
+        device = next(iter(self._params.values())).device
+        # What torch's kernels read: float32 on a GPU, and on a CPU what keeps the number.
+        rate = torch.zeros((), dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+        for group in groups:
+            group["lr"] = rate
+            if "capturable" in group:
+                group["capturable"] = True
+        return rate
+
+    def set_rate(self, lr: float) -> None:
+        """Set the learning rate of the next step."""
+        self._lr = lr
+        if self._rate is not None:
+            self._rate.fill_(lr)
+            return
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+
+    def descend(self, loss: Tensor, *, back: Callable[[], None] | None = None, keep_gradients: bool = False) -> None:
+        """Take the gradient of `loss` plus the penalties, and a step of the optimiser.
 
         `back` undoes a perturbation of the weights (`trainables.engine.awp`) once the gradients are known. With
         `keep_gradients` those of all prunable weights, pruned ones too, are copied to `gradients`.
@@ -123,15 +147,13 @@ class Optimisation:
         for penalty in self._penalties:
             loss = loss + self._penalty_factor * penalty.weight * penalty.penalty(penalised[penalty.of])
         if self._weights is not None and (extra := self._weights.penalty()) is not None:
-            loss = loss + self._factor(lr) * extra
+            loss = loss + self._factor() * extra
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if back is not None:
             back()
         weights = self._penalised["weights"] if keep_gradients else {}
         self.gradients = {name: p.grad.clone() for name, p in weights.items() if p.grad is not None}
-        for group in self._optimiser.param_groups:
-            group["lr"] = lr
         for p, keep in zip(self._pruned, self._keep, strict=True):
             if p.grad is not None and not self._beneath:
                 p.grad.mul_(keep)
@@ -142,16 +164,19 @@ class Optimisation:
                 own.copy_(self._params[name])
             for p, keep in zip(self._pruned, self._keep, strict=True):
                 p.mul_(keep)
-            if self._average:
-                self._follow(min(self._decay, (1 + number) / (10 + number)))
 
-    def _factor(self, lr: float) -> float | Tensor:
+    def follow(self, number: int) -> None:
+        """Let the average follow, if there is one, after step `number`, counted from 1."""
+        if self._average:
+            self._follow(min(self._decay, (1 + number) / (10 + number)))
+
+    def _factor(self) -> float | Tensor:
         """Return what the effective weights' penalty is multiplied by: no more than they can follow, at least 1."""
         if self._penalty_factor <= 1 or self._weights is None:
             return self._penalty_factor
         group = self._optimiser.param_groups[0]
         momentum = group.get("momentum", group.get("betas", (0.0,))[0])
-        most = self._weights.followed(lr / (1 - momentum) ** 2)
+        most = self._weights.followed(self._lr / (1 - momentum) ** 2)
         return self._penalty_factor if most is None else most.clamp(1.0, self._penalty_factor)
 
     @torch.no_grad()
@@ -190,6 +215,7 @@ class Optimisation:
     def _current(self) -> Tensors:
         return {**self._params, **self._buffers, **self._extras}
 
+    @torch.no_grad()
     def _follow(self, decay: float) -> None:
         current = self._current()
         floating = [name for name, t in self._average.items() if t.is_floating_point()]

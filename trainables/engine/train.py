@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from trainables.attacks.base import LogitsFn
 from trainables.core.errors import Diverged, SpecError
 from trainables.core.precision import Resolved, resolve_precision
-from trainables.core.rng import generator
+from trainables.core.rng import derive, generator
 from trainables.data.augment import augment
 from trainables.data.tensors import TrainingData, as_pixels, batch_sizes, batches
 from trainables.engine.awp import Once, climb
+from trainables.engine.cuda_graphs import Found, Given, Recorder, Replayed, recorder_for
 from trainables.engine.optimisation import Optimisation, Whole
 from trainables.engine.selection import HeldBack, Selection, held_back
 from trainables.engine.validation import Validation
@@ -53,7 +54,8 @@ class Epoch:
     step. `state()` copies what would be the phase's result now, `checkpoint()` all that is needed to resume
     here; both must be called before the next epoch begins. `images` are those trained on; `validation_loss` is the last
     one that was measured within the epoch, `held_back` what the images of `train.select` gave after it. `size` says, of
-    a network with filters that are pruned whole, whether it was trained without them, or why not.
+    a network with filters that are pruned whole, whether it was trained without them, or why not. `replayed` steps of
+    the phase so far were replayed (`trainables.engine.cuda_graphs`), or `not_replayed` says why none can be.
 
     Units: eps in pixel units of [0, 1].
     """
@@ -72,6 +74,8 @@ class Epoch:
     validation_loss: float | None = None
     held_back: HeldBack | None = None
     size: str = ""
+    replayed: int = 0
+    not_replayed: str | None = None
 
 
 def train(
@@ -83,6 +87,7 @@ def train(
     key: str,
     device: torch.device | str,
     resume: tuple[int, Checkpoint] | None = None,
+    recorder: Recorder | None = None,
 ) -> Iterator[Epoch]:
     """Train epochs `phase.start` to `phase.end` from `state`, or resume after the completed epochs of `resume`.
 
@@ -90,20 +95,21 @@ def train(
     exactly 0 after every step, in the averaged weights too. Batch norm's statistics are moved by the training
     forward alone; the attack sees the network in eval mode, with running statistics. A phase that is `shrunk` trains
     the network without filters that are pruned whole, where that can be done; states and checkpoints are of the full
-    network.
+    network. Steps are replayed with `recorder`, by default with what `trainables.engine.cuda_graphs.recorder_for`
+    returns.
 
     Raises:
         Diverged: the loss or a weight is no longer finite.
     """
     smaller, size = _smaller(model, state, phase, data)
     if smaller is None:
-        epochs = _train(model, state, phase, data, key, torch.device(device), resume)
+        epochs = _train(model, state, phase, data, key, torch.device(device), recorder, resume)
         yield from (replace(epoch, size=size) for epoch in epochs)
         return
     if resume is not None:
         resume = resume[0], _cut(resume[1], smaller)
     state = smaller.cut_state(state)
-    for epoch in _train(smaller.model, state, phase, data, key, torch.device(device), resume, smaller.whole):
+    for epoch in _train(smaller.model, state, phase, data, key, torch.device(device), recorder, resume, smaller.whole):
         yield _whole(epoch, smaller, size)
 
 
@@ -148,10 +154,11 @@ def _train(
     data: TrainingData,
     key: str,
     device: torch.device,
+    recorder: Recorder | None,
     resume: tuple[int, Checkpoint] | None,
     whole: Whole | None = None,
 ) -> Iterator[Epoch]:
-    run = _Run(model, state, phase, data, key, device, whole)
+    run = _Run(model, state, phase, data, key, device, recorder, whole)
     first = phase.start
     if resume is not None:
         first, checkpoint = resume
@@ -174,6 +181,7 @@ class _Run:
         data: TrainingData,
         key: str,
         device: torch.device,
+        recorder: Recorder | None,
         whole: Whole | None,
     ) -> None:
         self.phase, self.key, self.device = phase, key, device
@@ -205,7 +213,14 @@ class _Run:
             penalty_factor=factor,
             trains_pruned=phase.rewiring.trains_pruned,
             whole=whole,
+            rate_as_tensor=device.type == "cuda" or recorder is not None,
         )
+        self.draws = {purpose: torch.Generator(device) for purpose in ("order", "augment", "attack", "noise")}
+        self.noise = self.draws["noise"]
+        recorder = recorder or recorder_for(model, data.shape, batch, device)
+        self.replayed = Replayed(recorder, batch, [*self.draws.values()]) if recorder else None
+        if self.replayed and not self.optimisation.recordable:
+            self.replayed.why_not = "its optimiser or its penalty is given the learning rate as a number"
         self.steps = (phase.epochs - phase.start) * len(self.sizes)
         self.initial = state.mask_sparsity()
         self.completed = -1
@@ -232,12 +247,11 @@ class _Run:
         """Train one epoch."""
         began = time.perf_counter()
         self.completed = -1
-        order, draws, attack = (
-            generator(self.key, epoch, purpose, self.device) for purpose in ("order", "augment", "attack")
-        )
+        for purpose, draws in self.draws.items():
+            draws.manual_seed(derive(self.key, epoch, purpose))
         if self.weights is not None:
-            self.noise = generator(self.key, epoch, "noise", self.device)
             self.weights.begin(epoch)
+            self._forget()
         self.loss = self.training.loss_at(epoch)
         n, batch = len(self.split), self.training.batch
         steps = len(self.sizes)
@@ -245,18 +259,15 @@ class _Run:
         hits = torch.zeros((), dtype=torch.long, device=self.device)
         sizes = torch.tensor(self.sizes, dtype=torch.float32, device=self.device)
         lr = eps = 0.0
-        for step, index in enumerate(batches(n, batch, order, none_of_one=self.none_of_one)):
+        for step, index in enumerate(batches(n, batch, self.draws["order"], none_of_one=self.none_of_one)):
             at = epoch + step / steps
             lr = self.training.optimiser.lr * self.training.schedule.factor(at, self.phase.epochs)
             eps = self.training.eps_at(at)
-            y = self.split.y.index_select(0, index)
             number = (epoch - self.phase.start) * steps + step + 1
-            climbs = self._climbs(at)
-            found = self._step(self.pixels(index, draws), y, lr=lr, eps=eps, number=number, draws=attack, climbs=climbs)
-            losses[step] = found.loss.detach()
+            losses[step], right = self._step(index, lr=lr, eps=eps, number=number, climbs=self._climbs(at))
+            hits += right
             if self.validation.due(step, steps):
                 self._validate(epoch, step, steps, eps)
-            hits += (found.logits.detach().argmax(dim=1) == y).sum()
             if (step + 1) % _CHECK_EVERY == 0:
                 self._check_finite(epoch, losses[: step + 1])
         self._check_finite(epoch, losses)
@@ -281,6 +292,8 @@ class _Run:
             images=n,
             validation_loss=self.validation.latest(epoch * steps),
             held_back=self.selection.latest if self.training.select else None,
+            replayed=self.replayed.steps if self.replayed else 0,
+            not_replayed=self.replayed.why_not if self.replayed else None,
         )
 
     def _state(self, optimisation: Optimisation) -> State:
@@ -300,30 +313,35 @@ class _Run:
         if masks:
             self.masks = {name: mask.to(self.device) for name, mask in masks.items()}
             self.optimisation.change_masks(self.masks)
+            self._forget()
 
-    def _step(
-        self,
-        x: Tensor,
-        y: Tensor,
-        *,
-        lr: float,
-        eps: float,
-        number: int,
-        draws: torch.Generator,
-        climbs: Mapping[str, float],
-    ) -> Terms:
-        adversary = self._adversary(eps, draws)
-        back = None
-        if any(climbs.values()):
-            adversary = Once(adversary)
-            trained, buffers = self.optimisation.trained, dict(named_buffers(self.model))
-            back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, climbs)
-        found = self._terms(adversary, x, y)
+    def _step(self, index: Tensor, *, lr: float, eps: float, number: int, climbs: Mapping[str, float]) -> Found:
         due = self.phase.rewiring.due(number, self.steps)
-        self.optimisation.step(found.loss, lr=lr, number=number, back=back, keep_gradients=due)
+        given = Given(self.loss, eps, climbs, keep_gradients=due)
+        self.optimisation.set_rate(lr)
+        found = self.replayed(self._descend, index, given) if self.replayed else self._descend(index, given)
+        self.optimisation.follow(number)
         if due:
             self._update_masks(number)
         return found
+
+    def _descend(self, index: Tensor, given: Given) -> Found:
+        """Do all of a step that a graph may replay."""
+        y = self.split.y.index_select(0, index)
+        x = self.pixels(index, self.draws["augment"])
+        adversary = self._adversary(given.eps, self.draws["attack"])
+        back = None
+        if any(given.climbs.values()):
+            adversary = Once(adversary)
+            trained, buffers = self.optimisation.trained, dict(named_buffers(self.model))
+            back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, given.climbs)
+        found = self._terms(adversary, x, y)
+        self.optimisation.descend(found.loss, back=back, keep_gradients=given.keep_gradients)
+        return found.loss.detach(), (found.logits.detach().argmax(dim=1) == y).sum()
+
+    def _forget(self) -> None:
+        if self.replayed:
+            self.replayed.forget()
 
     def _climbs(self, at: float) -> Mapping[str, float]:
         """Return by what share of its norm each trained tensor moves up the loss, `at` epochs into the training.

@@ -192,13 +192,15 @@ def test_learning_rate_and_radius_are_functions_of_the_epoch(monkeypatch: pytest
 
 def test_epochs_differ_in_order_augmentation_and_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    step = subject._Run._step
+    pixels = subject._Run.pixels
 
-    def spy(self: Any, x: Tensor, y: Tensor, **rest: Any) -> Any:
-        seen.append(x.clone())
-        return step(self, x, y, **rest)
+    def spy(self: Any, index: Tensor, draws: torch.Generator | None = None) -> Tensor:
+        x = pixels(self, index, draws)
+        if draws is not None:
+            seen.append(x.clone())
+        return x
 
-    monkeypatch.setattr(subject._Run, "_step", spy)
+    monkeypatch.setattr(subject._Run, "pixels", spy)
     end(started(phase(epochs=2)))
     first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
     assert not torch.equal(first, second)

@@ -38,7 +38,8 @@ def spliced(spec: Splicing, lr: float = 0.2) -> tuple[list[dict[str, Tensor]], d
     for step in range(1, STEPS + 1):
         loss = torch.stack([(params[name] - aims[name]).square().sum() / 2 for name in aims]).sum()
         due = spec.due(step, STEPS)
-        optimisation.step(loss, lr=lr, number=step, keep_gradients=due)
+        optimisation.set_rate(lr)
+        optimisation.descend(loss, keep_gradients=due)
         if due:
             values, gradients = optimisation.values(), optimisation.gradients
             chances = torch.Generator().manual_seed(step)

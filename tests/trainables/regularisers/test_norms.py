@@ -34,7 +34,9 @@ def test_slimming_shrinks_the_scales_of_batch_norms_and_no_weight() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
     before = State.of(net)
     training = Training(optimiser={"kind": "sgd", "momentum": 0, "weight_decay": 0}, regularisers={"slimming": 0.3})  # type: ignore[arg-type, dict-item]
-    Optimisation(net, before.masks, training).step(0 * net(torch.ones(2, 1, 4, 4)).sum(), lr=0.1, number=1)
+    optimisation = Optimisation(net, before.masks, training)
+    optimisation.set_rate(0.1)
+    optimisation.descend(0 * net(torch.ones(2, 1, 4, 4)).sum())
     after = State.of(net)
     torch.testing.assert_close(after.params["1.weight"], before.params["1.weight"] - 0.03)
     assert all(torch.equal(after.params[name], before.params[name]) for name in before.params if name != "1.weight")

@@ -73,7 +73,8 @@ def test_the_iteration_is_that_of_a_quadratic_loss_written_out(growth: float, me
                 u[name] = u[name] + w[name] - z[name]
         w = {name: (a[name] + rho * (z[name] - u[name])) / (1 + rho) for name in LAYERS}
         loss = torch.stack([(state.params[name] - aims[name]).square().sum() / 2 for name in LAYERS]).sum()
-        optimisation.step(loss, lr=1 / (1 + rho), number=epoch + 1)
+        optimisation.set_rate(1 / (1 + rho))
+        optimisation.descend(loss)
         for name in LAYERS:
             for found, wanted in (
                 (state.params[name].detach(), w[name]),
@@ -96,7 +97,8 @@ def test_it_ends_at_the_best_point_within_the_budget() -> None:
     for epoch in range(40):
         effective.begin(epoch)
         loss = torch.stack([(state.params[name] - aims[name]).square().sum() / 2 for name in LAYERS]).sum()
-        optimisation.step(loss, lr=1 / 2, number=epoch + 1)
+        optimisation.set_rate(1 / 2)
+        optimisation.descend(loss)
     for name, keep in (("0.weight", 27), ("2.weight", 30)):
         best = largest(aims[name].numpy(), keep)
         np.testing.assert_allclose(state.params[name].detach().numpy(), best, atol=1e-4)

@@ -156,9 +156,10 @@ def test_a_penalty_is_followed_to_the_budget_however_few_the_steps() -> None:
         effective,
         penalty_factor=7820 / 60,
     )
-    for step in range(1, 61):
+    for _ in range(60):
         zero = torch.stack([tensor.sum() for tensor in effective.extras.values()]).sum() * 0
-        optimisation.step(zero, lr=0.05, number=step)
+        optimisation.set_rate(0.05)
+        optimisation.descend(zero)
     assert -0.3 < float(effective.excess(effective.extras).detach()) < 0.05
     assert float(effective.fold(start, effective.extras).notes[FORCED]) < 0.05
 
@@ -470,7 +471,9 @@ def test_a_penalty_on_twin_weights_is_on_their_products() -> None:
     settings = Training(optimiser=Sgd(momentum=0, weight_decay=0), regularisers={"l1": L1(weight=0.5)})
     first, second = model[0].weight.detach().clone(), effective.extras["twin/second/0.weight"].detach().clone()
     zero = 0 * (model[0].weight.sum() + effective.extras["twin/second/0.weight"].sum())
-    Optimisation(model, begin.masks, settings, effective).step(zero, lr=0.1, number=1)
+    optimisation = Optimisation(model, begin.masks, settings, effective)
+    optimisation.set_rate(0.1)
+    optimisation.descend(zero)
     sign = 0.05 * (first * second).sign()
     torch.testing.assert_close(model[0].weight.detach(), first - sign * second)
     torch.testing.assert_close(effective.extras["twin/second/0.weight"].detach(), second - sign * first)

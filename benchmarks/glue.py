@@ -67,7 +67,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
     ),
     "fashion-lenet5": (
         *("data.limit=640", "data.validation=1000", "protocol.examples=500", "recipe.epochs=8"),
-        *("recipe.round_epochs=2", "budget.trials=20"),
+        *("recipe.round_epochs=2", "budget.trials=16"),
     ),
 }
 SIDES: dict[str, tuple[str, ...]] = {

@@ -227,7 +227,7 @@ class Trial:
         rewind(net, effective(self.net))
         x, y = data.held_x[: setting.examples], data.held_y[: setting.examples]
         right = 0
-        for images, labels in zip(x.split(500), y.split(500), strict=True):
+        for images, labels in zip(x.split(setting.batch), y.split(setting.batch), strict=True):
             step = 2.5 * setting.test_eps / setting.test_steps
             attacked = pgd(net, images, labels, eps=setting.test_eps, step=step, steps=setting.test_steps)
             with torch.no_grad():

@@ -66,14 +66,25 @@ def _axis(path: str, parameter: Parameter) -> _Axis:
         return _Axis(1, 0.5, lambda value: ((_scaled(value, parameter.log) - low) / (high - low),))
     if len(values) == 2 or known is not None:
         spots = _spots(known) if known is not None else [0.0, 1.0]
-        return _Axis(1, 0.5, lambda value: (spots[_index(values, value)],))
+        return _Axis(1, 0.5, _chosen(values, [(spot,) for spot in spots]))
     beside = [[math.sqrt(0.5) if at == own else 0.0 for at in range(len(values))] for own in range(len(values))]
-    return _Axis(len(values), 0.0, lambda value: beside[_index(values, value)])
+    return _Axis(len(values), 0.0, _chosen(values, beside))
 
 
-def _index(choices: Sequence[Any], value: Any) -> int:
-    """Return the index of a choice; 1 and 1.0, and a choice that was read from JSON, are the same."""
-    return choices.index(value)
+def _chosen(choices: Sequence[Any], rows: Sequence[Sequence[float]]) -> Callable[[Any], Sequence[float]]:
+    """Return what finds a choice's row; 1 and 1.0, and a choice that was read from JSON, are the same."""
+    known: dict[Any, Sequence[float]] = {}
+
+    def row(value: Any) -> Sequence[float]:
+        try:
+            return known[value]
+        except TypeError:  # A list of values cannot be looked up.
+            return rows[choices.index(value)]
+        except KeyError:
+            known[value] = found = rows[choices.index(value)]
+            return found
+
+    return row
 
 
 def _scaled(value: float, log: bool) -> float:

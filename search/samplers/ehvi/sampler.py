@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from search.samplers.base import Sampler, SamplerContext, Suggestion
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 class Ehvi(Sampler):
@@ -24,12 +28,19 @@ class Ehvi(Sampler):
     )
 
     def suggest(self, context: SamplerContext) -> Suggestion:
-        from threadpoolctl import threadpool_limits
-
         from search.samplers.ehvi.suggest import suggest
         from search.samplers.points import ObservedPoints
 
         points = ObservedPoints.of(context.observations, context.problem)
         # Several threads gain nothing on such matrices, and sum in another order.
-        with threadpool_limits(1):
+        with _pools().limit(limits=1):
             return Suggestion(suggest(context, points, self.n_startup_trials))
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    """Return what limits the threads of numpy's and scipy's libraries, which are looked for once: it takes 4 ms."""
+    import scipy.linalg  # noqa: F401  A pool that is loaded later would not be limited.
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

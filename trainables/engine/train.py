@@ -34,6 +34,7 @@ from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.models.activations import activity, recorded
 from trainables.models.graph.folding import FrozenAttackModel
+from trainables.models.graph.mlp_gradient import layers_of
 from trainables.models.graph.smaller import Smaller, cuts_filters
 from trainables.models.single import trains_on_one
 from trainables.pruning.network import Network
@@ -200,10 +201,13 @@ class _Run:
         with exact(self.device):
             self.weights = phase.weights.build_seeing(Network(model, own, data, begun))
         self.reparametrised = ReparametrisedNetwork(model, self.weights) if self.weights else None
+        plain = not self.weights and self.precision == "fp32" and not self.training.activation_l1
+        self.perceptron = layers_of(model) if plain else None
         n, batch = len(self.split), self.training.batch
         # Batch norm may refuse a single image. Elsewhere a last batch of one stays, or results would change.
         self.none_of_one = n % batch == 1 < batch and not trains_on_one(model, self.pixels(self.index(1)))
         self.sizes = batch_sizes(n, batch, none_of_one=self.none_of_one)
+        self.weighting = torch.tensor(self.sizes, dtype=torch.float32, device=device)
         factor = phase.penalty_factor(len(self.sizes)) if phase.length else 1.0
         self.optimisation = Optimisation(
             model,
@@ -257,7 +261,6 @@ class _Run:
         steps = len(self.sizes)
         losses = torch.zeros(steps, device=self.device)
         hits = torch.zeros((), dtype=torch.long, device=self.device)
-        sizes = torch.tensor(self.sizes, dtype=torch.float32, device=self.device)
         lr = eps = 0.0
         for step, index in enumerate(batches(n, batch, self.draws["order"], none_of_one=self.none_of_one)):
             at = epoch + step / steps
@@ -281,7 +284,7 @@ class _Run:
         return Epoch(
             epoch=epoch + 1,
             epochs=self.phase.epochs,
-            loss=float((losses * sizes).sum() / n),
+            loss=float((losses * self.weighting).sum() / n),
             accuracy=accuracy,
             lr=lr,
             eps=eps,
@@ -349,6 +352,8 @@ class _Run:
         Vectors (biases, batch norms' scales and shifts) stay, but for those that the reparametrisation moves.
         """
         awp = self.training.awp_at(at)
+        if not awp and self.weights is None:
+            return {}
         own = {name: awp for name, p in self.model.named_parameters() if p.dim() > 1}
         if self.weights is None:
             return own
@@ -380,7 +385,7 @@ class _Run:
         if self.frozen is not None and self.reparametrised is not None:
             logits_fn = self.reparametrised.adversary(self.frozen, self.noise)
         elif self.frozen is not None:
-            self.frozen.refresh()
+            self.frozen.outdate()  # Not refreshed at once: within a radius of 0 nothing is attacked.
             logits_fn = self.frozen
         return Adversary(self.training.attack, logits_fn, eps, draws, self.training.attack_labels)
 
@@ -396,9 +401,11 @@ class _Run:
         self.validation.note(epoch * steps + step + 1, steps, loss)
 
     def _forward(self, x: Tensor) -> Tensor:
-        mixed: AbstractContextManager[object] = torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == "bf16"
-        )
+        if self.perceptron is not None:
+            return self.perceptron(x)
+        mixed: AbstractContextManager[object] = nullcontext()
+        if self.precision == "bf16":
+            mixed = torch.autocast(self.device.type, torch.bfloat16)
         with mixed:
             logits: Tensor = self.reparametrised.forward(x, self.noise) if self.reparametrised else self.model(x)
         return logits
@@ -408,15 +415,16 @@ class _Run:
         return self.optimisation
 
     def _check_finite(self, epoch: int, losses: Tensor) -> None:
-        wrong = (~losses.isfinite()).nonzero()
-        if len(wrong):
-            raise Diverged(
-                f"the training loss is {losses[wrong[0]].item()} in epoch {epoch + 1}, step {int(wrong[0]) + 1}"
-            )
+        """Check the weights, and the losses of the steps since the last check."""
+        first = (len(losses) - 1) // _CHECK_EVERY * _CHECK_EVERY
         extras = self.weights.extras.values() if self.weights else ()
         norms = torch.stack(torch._foreach_norm([*self.model.parameters(), *extras]))
-        if not bool(norms.isfinite().all()):
-            raise Diverged(f"weights are no longer finite in epoch {epoch + 1}, step {len(losses)}")
+        if bool(torch.cat([losses[first:], norms]).isfinite().all()):
+            return
+        for at in range(first, len(losses)):
+            if not bool(losses[at].isfinite()):
+                raise Diverged(f"the training loss is {losses[at].item()} in epoch {epoch + 1}, step {at + 1}")
+        raise Diverged(f"weights are no longer finite in epoch {epoch + 1}, step {len(losses)}")
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:

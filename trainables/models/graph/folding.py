@@ -27,7 +27,7 @@ from trainables.store.state import duplicate
 
 
 class FrozenAttackModel:
-    """The eval-mode logits of a network, in the input's type; call `refresh` whenever its weights have changed.
+    """The eval-mode logits of a network, in the input's type; call `outdate` whenever its weights have changed.
 
     A network that torch.fx cannot trace, or whose trace disagrees with it (a random one, for example), is copied and
     frozen instead, which is slower and equally correct; `folded` is False then.
@@ -42,6 +42,7 @@ class FrozenAttackModel:
         self._dtype = torch.bfloat16 if precision == "bf16" else example.dtype
         self._device = example.device.type
         self._perceptron: Perceptron | None = None
+        self._outdated = False
         self.folded = self._fold(example)
         if not self.folded:
             self._net: nn.Module = duplicate(model).eval().requires_grad_(False)
@@ -51,6 +52,7 @@ class FrozenAttackModel:
         self._pair_tensors()
 
     def __call__(self, x: Tensor) -> Tensor:
+        self._follow()
         context: AbstractContextManager[object] = (
             torch.autocast(self._device, torch.bfloat16) if self._autocast else nullcontext()
         )
@@ -60,13 +62,23 @@ class FrozenAttackModel:
 
     def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
         """Do what `trainables.attacks.gradients.input_gradient` does. Shapes: x and the result (N, C, H, W)."""
+        self._follow()
         if self._perceptron is not None:
             return self._perceptron.input_gradient(x, slope)
         return input_gradient(self.__call__, x, slope)
 
+    def outdate(self) -> None:
+        """Note that the network has changed: the next use calls `refresh` first, and no use costs nothing."""
+        self._outdated = True
+
+    def _follow(self) -> None:
+        if self._outdated:
+            self.refresh()
+
     @torch.no_grad()
     def refresh(self) -> None:
         """Copy the network's current weights and statistics; the normalisation stays as it was at first."""
+        self._outdated = False
         for layer in self._layers:
             layer.refresh()
         for mine, theirs in self._same:

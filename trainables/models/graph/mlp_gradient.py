@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from trainables.models.normalised import Normalised
+
 
 class Perceptron:
     """Linear layers with ReLU between them, on flattened inputs; each computes in the type of its own weights."""
@@ -37,6 +39,45 @@ class Perceptron:
         for layer, active in zip(self.layers[-2::-1], hidden[::-1], strict=True):
             gradient = torch.ops.aten.threshold_backward(gradient.to(active.dtype), active, 0) @ layer.weight
         return gradient.view(x.shape)
+
+
+class LayersInARow:
+    """The forward pass of a perceptron behind its normalisation, without what torch does around every module.
+
+    In a small net that takes as long as the layers. The logits and their gradients are the network's, bit for bit.
+    """
+
+    def __init__(self, normalise: nn.Module | None, layers: Sequence[nn.Linear]) -> None:
+        self._normalise = normalise
+        self._layers = layers
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Shapes: x (N, C, H, W) in [0, 1] to (N, K)."""
+        z = (x if self._normalise is None else self._normalise(x)).flatten(1)
+        for layer in self._layers[:-1]:
+            z = F.linear(z, layer.weight, layer.bias).relu_()
+        last = self._layers[-1]
+        return F.linear(z, last.weight, last.bias)
+
+
+def layers_of(model: nn.Module) -> LayersInARow | None:
+    """Return the forward pass of a network of linear layers with ReLU between them; None if it is more."""
+    if type(model) is not Normalised or type(model.net) is not nn.Sequential:
+        return None
+    flatten, *rest = model.net
+    linear = [layer for layer in rest[::2] if type(layer) is nn.Linear]
+    between = [layer for layer in rest[1::2] if type(layer) is nn.ReLU]
+    if len(linear) != len(between) + 1 or len(linear) + len(between) != len(rest):
+        return None
+    if type(flatten) is not nn.Flatten or flatten.start_dim != 1 or flatten.end_dim != -1:
+        return None
+    return None if any(map(hooked, (model, model.net, *model.net))) else LayersInARow(model.normalise, linear)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Return whether anything else happens when a module is called."""
+    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(own)
 
 
 def perceptron_of(net: fx.GraphModule, passes: type[nn.Module]) -> Perceptron | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trainables import models
 from trainables.models import MODELS
 from trainables.models.graph.folding import FrozenAttackModel
+from trainables.models.graph.mlp_gradient import layers_of
 from trainables.models.normalised import Normalise, Normalised
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -93,6 +94,20 @@ def test_the_frozen_model_follows_the_weights_on_refresh() -> None:
     stale = frozen(x)
     frozen.refresh()
     assert not torch.allclose(stale, frozen(x))
+    assert_stands_for(frozen, model, x)
+
+
+def test_an_outdated_frozen_model_follows_the_weights_when_it_is_used() -> None:
+    model = perceptron(nn.Flatten(), nn.Linear(192, 20), nn.ReLU(), nn.Linear(20, 5))
+    x = torch.rand(6, 3, 8, 8)
+    frozen = FrozenAttackModel(model, "fp32", x)
+    before = frozen(x)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1.1)
+    assert torch.equal(frozen(x), before)
+    frozen.outdate()
+    assert not torch.equal(frozen.input_gradient(x, lambda logits: 2 * logits), torch.zeros_like(x))
     assert_stands_for(frozen, model, x)
 
 
@@ -197,6 +212,40 @@ def test_nearly_a_perceptron_is_left_to_autograd(layers: tuple[nn.Module, ...]) 
     frozen = FrozenAttackModel(model, "fp32", x)
     assert frozen._perceptron is None
     assert_stands_for(frozen, model, x)
+
+
+@pytest.mark.parametrize("hidden", [(), (20,), (20, 12)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_in_a_row_train_bit_for_bit_as_the_network(hidden: tuple[int, ...], bias: bool) -> None:
+    spec = MODELS["lenet300"](hidden=hidden, bias=bias)
+    model = models.build(spec, shape=(1, 8, 8), classes=10, mean=(0.3,), std=(0.2,), seed=0)
+    row = layers_of(model)
+    assert row is not None
+    x = torch.rand(33, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(33) % 10
+    wanted, found = (function(x) for function in (model, row))
+    assert torch.equal(wanted, found)
+    gradients = [
+        torch.autograd.grad(nn.functional.cross_entropy(logits, y), list(model.parameters()))
+        for logits in (wanted, found)
+    ]
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_what_is_no_row_of_layers_is_called_as_a_module() -> None:
+    def none_for(*layers: nn.Module) -> bool:
+        return layers_of(perceptron(nn.Flatten(), *layers)) is None
+
+    assert not none_for(nn.Linear(192, 20), nn.ReLU(), nn.Linear(20, 5))
+    assert none_for(nn.Linear(192, 5), nn.ReLU())
+    assert none_for(nn.Linear(192, 20), nn.Sigmoid(), nn.Linear(20, 5))
+    assert none_for(nn.Linear(192, 20), nn.BatchNorm1d(20), nn.Linear(20, 5))
+    parametrised = nn.utils.parametrizations.weight_norm(nn.Linear(192, 5))
+    assert none_for(parametrised)
+    hooked = nn.Linear(192, 5)
+    hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert none_for(hooked)
+    assert layers_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 5))) is None
 
 
 def test_what_does_not_fold_is_kept() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -106,6 +107,25 @@ def test_one_worker_takes_on_another_trial_with_nothing_left_of_the_first(work: 
     run_out(fresh)
     shas = [[p.weights_sha256 for p in outcome(folder).points] for folder in (alone, study_folder / "fresh")]
     assert shas[0] == shas[1]
+
+
+def collected(thing: object) -> bool:
+    """Whether the garbage collector looks at an object."""
+    return any(other is thing for other in gc.get_objects())
+
+
+def test_the_collector_passes_over_what_is_loaded_but_not_over_what_trials_leave(work: Any, study_folder: Path) -> None:
+    loaded = [object()]
+    assert collected(loaded)
+    worker = work(trial(1))
+    assert not collected(loaded)
+    run_out(worker)
+    of_the_first = [object()]
+    worker.reset_config({**job_config(study_folder / "second", trial(2)), "number": 0})
+    assert not collected(of_the_first)  # Modules that the first trial loaded.
+    of_the_second = [object()]
+    worker.reset_config({**job_config(study_folder / "third", trial(3)), "number": 0})
+    assert collected(of_the_second)
 
 
 def saved_epochs(folder: Path) -> list[int]:

@@ -211,12 +211,13 @@ Space = dict[str, Annotated[Parameter, PARAMETERS]]
 
 def is_active(parameter: Parameter, params: Mapping[str, Any]) -> bool:
     """Return whether a parameter is active, given the values of the active parameters before it."""
-    return all(path in params and params[path] in wanted for path, wanted in parameter.when.items())
+    when = parameter.when
+    return not when or all(path in params and params[path] in wanted for path, wanted in when.items())
 
 
 def identity(params: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what distinguishes trials, hashable: 1, 1.0 and true are three values."""
-    return tuple((path, type(value), value) for path, value in params.items())
+    return tuple([(path, type(value), value) for path, value in params.items()])  # Of a list: samplers ask thousands.
 
 
 def canonical_value(parameter: Parameter, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from trainables.models.base import Model
 from trainables.store.state import duplicate, fill, named_tensors, prunable
 
 Shape = tuple[int, int, int]
+
+SMALL = 1_000_000
+"""Below so many weights, images are passed through a network to see that it takes them; above, shapes alone are."""
 
 
 def title(spec: Model) -> str:
@@ -40,21 +44,29 @@ def check_module(spec: Model, net: object) -> None:
 def check_shapes(spec: Model, net: nn.Module, shape: Shape, classes: int) -> None:
     """Run a copy of the network once in eval mode, for the shapes alone: on meta tensors, or where it fails on zeros.
 
-    Networks that branch on values, or hold tensors that are neither parameters nor buffers, run on zeros only.
+    Networks that branch on values, or hold tensors that are neither parameters nor buffers, run on zeros only. So do
+    small ones, which takes less time than torch's first pass over meta tensors.
 
     Raises:
         SpecError: it cannot take such images, or returns no logits for `classes` classes.
     """
-    try:
-        weightless = {id(t): _meta(t) for t in named_tensors(net).values()}
-        found = _run(duplicate(net, weightless), torch.empty((2, *shape), dtype=torch.float32, device="meta"))
-    except Exception:
+    found: Any = None
+    if not is_small(net):
+        with suppress(Exception):
+            weightless = {id(t): _meta(t) for t in named_tensors(net).values()}
+            found = _run(duplicate(net, weightless), torch.empty((2, *shape), dtype=torch.float32, device="meta"))
+    if found is None:
         copied = _copied(spec, net)
         try:
             found = _run(copied, torch.zeros((2, *shape), dtype=torch.float32))
         except Exception as error:
             raise SpecError(does_not_fit(spec, shape, error)) from error
     check_logits(spec, found, classes)
+
+
+def is_small(net: nn.Module) -> bool:
+    """Return whether a network has so few weights that a pass on two images takes milliseconds."""
+    return sum(t.numel() for t in named_tensors(net).values()) < SMALL
 
 
 def _copied(spec: Model, net: nn.Module) -> nn.Module:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from trainables.core.errors import SpecError
 from trainables.models.base import Model
-from trainables.models.checks import check_logits, check_module, check_shapes, does_not_fit
+from trainables.models.checks import check_logits, check_module, check_shapes, does_not_fit, is_small
 from trainables.models.isolation import isolated
 
 LEAST_STD = 1 / 255
@@ -87,16 +89,27 @@ def build_normalised(
     return Normalised(net.train(), Normalise(mean, std) if spec.normalise else None)
 
 
+class _Undrawn(TorchFunctionMode):
+    """Draws no values: on meta tensors, the first draw loads torch's compiler, which takes as long as torch itself."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_) and args[0].is_meta:
+            return args[0]
+        return func(*args, **kwargs or {})
+
+
 def outline(spec: Model, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
-    """Build a network for its shapes alone: on meta tensors, or where it fails there, as `build_normalised` does.
+    """Build a network for its shapes alone: on meta tensors, or where it is small or fails, as `build_normalised` does.
 
     Raises:
         SpecError: it cannot be built, or takes no images of this shape.
     """
     try:
-        with isolated(seed), torch.device("meta"):
+        with isolated(seed), torch.device("meta"), _Undrawn():
             net = spec.network(shape, classes)
-            if not any(is_lazy(p) for p in (*net.parameters(), *net.buffers())):
+            if not any(is_lazy(p) for p in (*net.parameters(), *net.buffers())) and not is_small(net):
                 with torch.no_grad():
                     check_logits(spec, net.eval()(torch.empty((2, *shape), dtype=torch.float32)), classes)
                 return Normalised(net, None)

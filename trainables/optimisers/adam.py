@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from trainables.optimisers.base import Optimiser, Params
+from trainables.optimisers.base import Optimiser, Params, eager
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ class Adam(Optimiser):
     def build(self, params: Params) -> torch.optim.Optimizer:
         import torch
 
-        return torch.optim.Adam(params, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        return eager(torch.optim.Adam)(params, lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
 
 class AdamW(Optimiser):
@@ -36,4 +36,4 @@ class AdamW(Optimiser):
     def build(self, params: Params) -> torch.optim.Optimizer:
         import torch
 
-        return torch.optim.AdamW(params, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        return eager(torch.optim.AdamW)(params, lr=self.lr, weight_decay=self.weight_decay, fused=True)

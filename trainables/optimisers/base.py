@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -37,3 +39,18 @@ class Optimiser(Spec):
 
         All that it remembers between steps must be tensors in its `state`, by parameter: a checkpoint has those.
         """
+
+
+@functools.cache
+def eager(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """Return torch's optimiser without the marks for its compiler, which torch imports to set them.
+
+    That takes as long as importing torch. Steps are the same to the bit: no gradients are recorded in them, as torch
+    does where an optimiser is not `differentiable`.
+    """
+    import torch
+
+    for method in vars(torch.optim.Optimizer).values():
+        if plain := getattr(method, "__wrapped__", None):
+            plain.__dynamo_disable = plain
+    return type(kind.__name__, (kind,), {"step": torch.no_grad()(inspect.unwrap(kind.step))})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.optimisers.base import Optimiser, Params
+from trainables.optimisers.base import Optimiser, Params, eager
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ class Sgd(Optimiser):
     def build(self, params: Params) -> torch.optim.Optimizer:
         import torch
 
-        return torch.optim.SGD(
+        return eager(torch.optim.SGD)(
             params,
             lr=self.lr,
             momentum=self.momentum,

@@ -19,7 +19,7 @@ def studies(context: click.Context, as_json: bool) -> None:
     from search.cli.console import show_facts
     from search.study import file as study_file
 
-    found = {name: study_file.load(name).description for name in study_file.builtin_names()}
+    found = {name: study_file.builtin_description(name) for name in study_file.builtin_names()}
     facts = {"studies": [{"name": name, "description": text} for name, text in found.items()]}
     answer(as_json, facts, lambda: show_facts(found))
 

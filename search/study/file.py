@@ -45,6 +45,15 @@ def builtin_text(name: str) -> str:
     return (resources.files("search.study") / "builtin" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
+def builtin_description(name: str) -> str:
+    """Return the description of a built-in study; it is read, not validated, as there are many.
+
+    Raises:
+        SpecError: there is none of that name.
+    """
+    return str(_document(name).data["description"])
+
+
 def load(study: str | Path, overrides: Sequence[str] = (), notes: list[str] | None = None) -> StudySpec:
     """Read a built-in study by name, or a file, with `key=value` overrides applied before validation.
 

@@ -11,12 +11,17 @@ from typing import Any
 
 
 class NamedActors:
-    """Gives each actor that Tune starts a name of its own, such as `digits worker 3 (job 01000000)`."""
+    """Gives each actor that Tune starts a name of its own, such as `digits worker 3 (job 01000000)`.
 
-    def __init__(self, name: str, cluster_unique: str) -> None:
+    Workers that a launch's own Ray has started have its environment already, and take actors without another one: for
+    the few variables that Tune passes on, Ray would start new processes.
+    """
+
+    def __init__(self, name: str, cluster_unique: str, *, own_workers: bool = False) -> None:
         """Number the actors of a launch; `cluster_unique` tells it from others on the cluster."""
         self._name = name
         self._unique = cluster_unique
+        self._changed: dict[str, Any] = {"runtime_env": None} if own_workers else {}
         self._numbers = itertools.count(1)
         self._classes: Any = None
 
@@ -34,7 +39,7 @@ class NamedActors:
         """Return Tune's actor class of a trainable with the next name; it is registered with Ray once."""
         named = copy.copy(self._classes.get(trainable))
         name = f"{self._name} {next(self._numbers)} ({self._unique})"
-        named._default_options = {**named._default_options, "name": name}
+        named._default_options = {**named._default_options, **self._changed, "name": name}
         return named
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
-from search.launch.driver import Driver
 from search.results.study import Ending
 from search.store import catalogue, confirmations, driver_lock
 from trainables.core.errors import ExitCode, RobustsearchError
 from trainables.store import paths
 from trainables.store.storage import Storage
+
+if TYPE_CHECKING:
+    from search.launch.driver import Driver
 
 
 class NotStarted(RobustsearchError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import ray
 from ray import tune
+from ray.air._internal import usage
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -220,7 +221,8 @@ def run(
     """
     os.environ.update(TUNE_SETTINGS)
     searcher = TuneSearcher(driver, should_end, common_config(driver, cluster, storage))
-    actors = NamedActors(f"{driver.spec.name} worker", f"job {ray.get_runtime_context().get_job_id()}")
+    unique, own = f"job {ray.get_runtime_context().get_job_id()}", getattr(cluster, "starts_ray", False)
+    actors = NamedActors(f"{driver.spec.name} worker", unique, own_workers=own)
     with launch_folder() as cache:
         tuner = tune.Tuner(
             RobustsearchTrial,
@@ -245,10 +247,22 @@ def run(
                 verbose=0,
             ),
         )
-        tuner.fit()
+        with _uncounted():
+            tuner.fit()
     if searcher.problem is not None:
         raise searcher.problem
     view(driver.snapshot())
+
+
+@contextmanager
+def _uncounted() -> Iterator[None]:
+    """Leave out what Tune counts for Ray's statistics of usage, which are off: it loads every tracker to do so."""
+    counted = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = counted
 
 
 def crash(said: str) -> Failure:

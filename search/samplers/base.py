@@ -76,6 +76,9 @@ class Sampler(Spec):
     def suggest(self, context: SamplerContext) -> Suggestion:
         """Return the parameters of one trial: those of the space that are active together."""
 
+    def load(self) -> None:
+        """Import what `suggest` needs; a launch calls it while it waits for something else."""
+
     def trials(self, space: Mapping[str, Parameter], enqueued: Collection[Params]) -> int | None:
         """Return how many trials there are to suggest, with those that are `enqueued`; None where there is no end."""
         return None

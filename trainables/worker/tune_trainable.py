@@ -1,18 +1,22 @@
-"""The Ray adapter of a trial: a Tune trainable whose every step is one result."""
+"""The Ray adapter of a trial: a Tune trainable whose every step is one result.
+
+The driver imports it too, and no torch with it.
+"""
 
 from __future__ import annotations
 
 import gc
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.exceptions import RayActorError
 
 from trainables.core.errors import StorageError
-from trainables.worker.job import Job, release_memory
 from trainables.worker.preemption import Preempted, Preemption
-from trainables.worker.run import Progress
+
+if TYPE_CHECKING:
+    from trainables.worker.run import Progress
 
 
 class RobustsearchTrial(tune.Trainable):
@@ -36,10 +40,14 @@ class RobustsearchTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start with a trial."""
+        import trainables.worker.job  # noqa: F401  It loads torch, which the driver can do without.
+
         gc.freeze()  # What is loaded stays; to look at it takes the collector 0.2 s after every trial.
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
+        from trainables.worker.job import Job
+
         self._title, self._activity = config["title"], "starts"
         self._show()
         self._job = Job(config, own_process=True, noted=self._note)
@@ -48,6 +56,8 @@ class RobustsearchTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Drop the last trial and start with another, so that one process serves many."""
+        from trainables.worker.job import release_memory
+
         self._title, self._activity = new_config["title"], "starts"
         self._show()
         requested = self._preemption.requested

@@ -36,6 +36,13 @@ class Ehvi(Sampler):
         with _pools().limit(limits=1):
             return Suggestion(suggest(context, points, self.n_startup_trials))
 
+    def load(self) -> None:
+        from search.samplers import sobol
+        from search.samplers.ehvi import suggest  # noqa: F401
+
+        sobol.load()
+        _pools()
+
 
 @cache
 def _pools() -> ThreadpoolController:

@@ -24,6 +24,9 @@ class OptunaSampler(Sampler):
     def build(self, context: SamplerContext) -> BaseSampler:
         """Return Optuna's sampler for one trial."""
 
+    def load(self) -> None:
+        from search.samplers.optuna import study  # noqa: F401
+
     def suggest(self, context: SamplerContext) -> Suggestion:
         from search.samplers.optuna.study import optuna_study
 

@@ -45,6 +45,17 @@ def test_every_actor_has_a_name_of_its_own() -> None:
     assert classes.actor_class._default_options == {"max_restarts": 0}
 
 
+def test_actors_in_own_workers_have_no_environment_that_needs_new_processes() -> None:
+    classes = Classes()
+    classes.actor_class._default_options["runtime_env"] = {"env_vars": {"PL_DISABLE_FORK": "1"}}
+    controller = SimpleNamespace(_class_cache=classes)
+    for own, left in ((False, {"env_vars": {"PL_DISABLE_FORK": "1"}}), (True, None)):
+        actors = NamedActors("digits worker", "job 01", own_workers=own)
+        controller._class_cache = classes
+        actors.use_in(TrialRunnerWrapper(controller, None))
+        assert controller._class_cache.get(object)._default_options["runtime_env"] == left
+
+
 def test_calls_are_named_after_the_trial_that_the_actor_runs_now() -> None:
     called: list[tuple[str | None, tuple[Any, ...]]] = []
     actor = SimpleNamespace(train=Method(called), reset=Method(called))

@@ -24,6 +24,7 @@ CARRIERS = {
     "search.cluster.connection",
     "search.cluster.inline",
     "search.cluster.probing",
+    "search.cluster.runtime_env",
     "search.results.model_export",
     "search.results.benchmark_entry",
 }
@@ -38,6 +39,7 @@ ALLOWED_IN = {
         "search.cluster.carriers.ray_launcher",
         "search.cluster.connection",
         "search.cluster.probing",
+        "search.cluster.runtime_env",
         "search.cluster.ray_start",
         "trainables.worker.tune_trainable",
     },
@@ -160,7 +162,7 @@ def test_a_library_is_imported_where_it_belongs_only(library: str) -> None:
 
 
 def test_only_one_module_imports_what_a_study_names() -> None:
-    """Foreign code is imported where its failures are caught; the others import modules of ours or of a kit's user."""
+    """Foreign code is imported where its failures are caught; the others import known modules or a kit's user's."""
     users = {
         name
         for sources in MODULES.values()
@@ -168,7 +170,7 @@ def test_only_one_module_imports_what_a_study_names() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == "import_module"
     }
-    kits = {"search.testing.samplers", "search.testing.schedulers"}
+    kits = {"search.testing.samplers", "search.testing.schedulers", "trainables.worker.prestart"}
     assert users - kits == {"search", "search.launch.code", "search.launch.doctor", "trainables.core.plugins"}
 
 
@@ -208,6 +210,7 @@ def test_what_only_describes_imports_no_torch(root: str) -> None:
         ("search.study.file", "torch ray optuna pandas matplotlib sklearn pyarrow"),
         ("search.results.study", "torch ray optuna pandas matplotlib sklearn"),
         ("trainables.worker.run", "ray optuna pandas search"),
+        ("search.launch.tune", "torch optuna sklearn mlflow wandb"),
     ],
 )
 @pytest.mark.slow

@@ -51,13 +51,12 @@ class ProbeRequest:
 class Connection(ABC):
     """A cluster that a launch is connected to.
 
-    `capacity` is how many trials run at once; `dashboard` and `metrics` are URLs, empty where there are none.
+    `capacity` is how many trials run at once; `metrics` is the URL of the cluster's metrics, empty where it has none.
     """
 
-    def __init__(self, capacity: int, nodes: int = 1, dashboard: str = "") -> None:
+    def __init__(self, capacity: int, nodes: int = 1) -> None:
         self.capacity = capacity
         self.nodes = nodes
-        self.dashboard = dashboard
         self.metrics = ""
 
     def alive(self) -> bool:
@@ -65,7 +64,10 @@ class Connection(ABC):
         return True
 
     def views(self) -> Iterator[str]:
-        """Yield where else the trials can be watched, a sentence each."""
+        """Yield where else the trials can be watched, a sentence each, as far as it has not been said.
+
+        To be called before the trials and, once one has started, about once a second: what takes time starts then.
+        """
         yield from ()
 
     def wait_for_room(self, wait: float, *, cancelled: Callable[[], bool], say: Callable[[str], None]) -> bool:
@@ -230,8 +232,12 @@ class Cluster(Spec):
         return lambda: True
 
     @abstractmethod
-    def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
+    def connect(
+        self, code_paths: tuple[str, ...] = (), beside: Callable[[], None] | None = None
+    ) -> AbstractContextManager[Connection]:
         """Connect for the length of a `with` block; `code_paths` are packages and modules sent to the workers.
+
+        `beside()` may be called in a thread of its own while that takes seconds.
 
         Raises:
             ClusterError: the cluster cannot be reached, or refuses.

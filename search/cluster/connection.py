@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 import time
 from abc import abstractmethod
 from collections import deque
@@ -59,6 +60,10 @@ class RayCluster(Cluster):
             ClusterError: there is none.
         """
 
+    def prestarted(self) -> int:
+        """Return how many workers a Ray that is started here starts at once: one for each trial that fits."""
+        return 0
+
     @abstractmethod
     def liveness(self, addressing: dict[str, Any]) -> Callable[[], bool]:
         """Return a cheap check of whether the connected cluster still runs."""
@@ -70,12 +75,16 @@ class RayCluster(Cluster):
     def starting(self) -> Callable[[], bool]:
         return ray_start.starting_alive() if self.starts_ray else super().starting()
 
-    def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[RayConnection]:
-        return _connected(self, code_paths)
+    def connect(
+        self, code_paths: tuple[str, ...] = (), beside: Callable[[], None] | None = None
+    ) -> AbstractContextManager[RayConnection]:
+        return _connected(self, code_paths, beside)
 
 
 @contextmanager
-def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[RayConnection]:
+def _connected(
+    cluster: RayCluster, code_paths: tuple[str, ...], beside: Callable[[], None] | None
+) -> Iterator[RayConnection]:
     addressing = cluster.addressing()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -86,13 +95,24 @@ def _connected(cluster: RayCluster, code_paths: tuple[str, ...]) -> Iterator[Ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     with launch_folder() as folder, ExitStack() as stack:
-        arguments = {**addressing, **ray_start.options(cluster.cpus_per_trial, code_paths, folder)}
+        thread = threading.Thread(target=beside, name="beside", daemon=True)
+
+        def begin() -> None:
+            if thread.ident is None:
+                thread.start()
+                stack.callback(thread.join)
+
+        arguments, code = {**addressing, **ray_start.options()}, (code_paths, cluster.cpus_per_trial)
         try:
             try:
-                context = (ray_start.start if cluster.starts_ray else ray_start.join)(arguments, folder)
+                if cluster.starts_ray:
+                    context = ray_start.start(arguments, folder, *code, cluster.prestarted(), begin)
+                else:
+                    begin()
+                    context = ray_start.join(arguments, folder, *code)
             except Exception as error:
                 raise ClusterError(_explain(cluster, error)) from error
-            dashboard = getattr(context, "dashboard_url", None) or ""
+            dashboard = ray_start.Dashboard() if cluster.starts_ray else getattr(context, "dashboard_url", None)
             connection = RayConnection(cluster, dashboard, cluster.liveness(addressing))
             if cluster.starts_ray:
                 stack.enter_context(monitoring.listed(folder / RAY / "session_latest"))
@@ -171,8 +191,12 @@ def _reason(error: Exception) -> str:
 class RayConnection(Connection):
     """Ray, connected to from this process."""
 
-    def __init__(self, cluster: Cluster, dashboard: str, alive: Callable[[], bool]) -> None:
-        super().__init__(0, 0, f"http://{dashboard}" if dashboard else "")
+    def __init__(
+        self, cluster: Cluster, dashboard: ray_start.Dashboard | str | None, alive: Callable[[], bool]
+    ) -> None:
+        super().__init__(0, 0)
+        self._dashboard = dashboard
+        self._views = self._view()
         self._cluster = cluster
         self._alive = alive
         self._requested = self._fits = 0
@@ -182,11 +206,25 @@ class RayConnection(Connection):
         return self._alive()
 
     def views(self) -> Iterator[str]:
-        if self.dashboard:
-            way_in = monitoring.way_in()
-            yield f"Ray dashboard: {self.dashboard}{f'; {way_in}' if way_in else ''}"
+        while view := next(self._views, None):
+            yield view
+
+    def _view(self) -> Iterator[str | None]:
+        """Yield each view once, and None while the dashboard starts."""
         if self.metrics:
             yield f"metrics for Prometheus: {self.metrics}"
+        address = self._dashboard
+        if isinstance(address, ray_start.Dashboard):
+            yield None
+            address.begin()
+            while (found := address.address()) is None:
+                yield None
+            address = found
+            if not address:
+                yield "caution: the Ray dashboard did not start, and the search goes on without it"
+        if address:
+            way_in = monitoring.way_in()
+            yield f"Ray dashboard: http://{address}{f'; {way_in}' if way_in else ''}"
 
     def wait_for_room(self, wait: float, *, cancelled: Callable[[], bool], say: Callable[[str], None]) -> bool:
         cluster = self._cluster
@@ -276,6 +314,9 @@ class RayConnection(Connection):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Run each job as a task with a trial's resources; one whose worker died is run again, from its results."""
         import ray
+
+        if isinstance(self._dashboard, ray_start.Dashboard):
+            self._dashboard.begin()
 
         from trainables.worker import confirm
 

@@ -39,7 +39,9 @@ class Inline(Cluster):
         return "running trials in this process ..."
 
     @contextmanager
-    def connect(self, code_paths: tuple[str, ...] = ()) -> Iterator[Connection]:
+    def connect(
+        self, code_paths: tuple[str, ...] = (), beside: Callable[[], None] | None = None
+    ) -> Iterator[Connection]:
         import torch
 
         if self.gpus_per_trial > torch.cuda.device_count():

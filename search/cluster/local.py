@@ -56,6 +56,12 @@ class Local(RayCluster):
             "_node_ip_address": "127.0.0.1",
         }
 
+    def prestarted(self) -> int:
+        fit = (self.cpus or os.cpu_count() or 1) // self.cpus_per_trial
+        if self.gpus_per_trial and self.gpus is not None:
+            fit = min(fit, int(self.gpus / self.gpus_per_trial))
+        return min(fit, self.concurrency or fit)
+
     def liveness(self, addressing: dict[str, Any]) -> Callable[[], bool]:
         return own_processes_alive()
 

@@ -8,14 +8,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from search.cluster.folder import RAY, VARIABLE, end_processes
-from search.cluster.runtime_env import MERGE, runtime_env
+from search.cluster.runtime_env import MERGE, own_workers, runtime_env
 from search.cluster.safe_path import safe_path
 from search.cluster.watchdog import handle_again, signalled
 
@@ -25,7 +26,8 @@ LOOK_SECONDS = 10.0
 """How long a head may take to answer, and its first node to be alive: it registers seconds after the head answers."""
 ALIVE = 0
 """The state of a living node, by Ray's protocol."""
-VITAL = ("gcs_server", "raylet")
+RAYLET = "raylet"
+VITAL = ("gcs_server", RAYLET)
 """The processes without which a node of Ray is dead."""
 _raylets: set[str] = set()
 """The sockets of the raylets on this machine of which one is being connected to."""
@@ -33,12 +35,21 @@ _again = threading.Event()
 """Set while the processes of a start that failed are ended."""
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Set to 0, Ray takes the loopback address for its own, and all its processes listen there alone."""
+DASHBOARD = "dashboard"
+LATER = ("monitor", DASHBOARD)
+"""The processes that only show what runs; they take two seconds of processor time to start."""
+WAIT = 'read -r line && exec "$0" "$@" </dev/null'
+"""How they wait for a line; without one, their launch has died."""
+NEEDED = ("aiohttp_cors", "grpc", "opencensus", "opentelemetry", "prometheus_client")
+"""Packages of Ray's dashboard and of its agents."""
+NONE: Mapping[str, str] = {}
+PENDING = b"pending"
+"""What stands for the dashboard's address until it has one."""
 
 
-def options(cpus: int, code_paths: tuple[str, ...], folder: Path) -> dict[str, Any]:
+def options() -> dict[str, Any]:
     """Return the arguments of `ray.init` that do not depend on where the cluster is."""
     return {
-        "runtime_env": runtime_env(cpus, code_paths, folder),
         "logging_level": logging.CRITICAL,
         "log_to_driver": False,
         "configure_logging": True,
@@ -46,19 +57,30 @@ def options(cpus: int, code_paths: tuple[str, ...], folder: Path) -> dict[str, A
     }
 
 
-def start(arguments: dict[str, Any], folder: Path) -> Any:
+def start(
+    arguments: dict[str, Any],
+    folder: Path,
+    code_paths: tuple[str, ...],
+    cpus: int,
+    workers: int,
+    meanwhile: Callable[[], None],
+) -> Any:
     """Start Ray on this machine, on the loopback alone and with all its files in `folder`.
+
+    `workers` processes that compute on `cpus` threads and see `code_paths` load at once what trials need. `meanwhile()`
+    is called when there is nothing to do for this process but to wait. The dashboard starts with `Dashboard`.
 
     Raises:
         Exception: it refuses, or did not come up in any of the tries.
     """
     import ray
 
+    given, variables = own_workers(cpus, code_paths, folder)
     for left in reversed(range(TRIES)):
         try:
-            with _loopback(), _free_agent_port(), _undisturbed(folder):
+            with _loopback(), _few_processes(workers, meanwhile), _undisturbed(folder, variables):
                 # Ray makes its folder writable for all; the one around it stays private.
-                return ray.init(**arguments, _temp_dir=str(folder / RAY))
+                return ray.init(**arguments, **given, _temp_dir=str(folder / RAY))
         except (ValueError, PermissionError):
             raise
         except Exception:  # A bare one, where Ray waited in vain for its own processes.
@@ -69,8 +91,8 @@ def start(arguments: dict[str, Any], folder: Path) -> Any:
         _again.clear()
 
 
-def join(arguments: dict[str, Any], folder: Path) -> Any:
-    """Connect to a cluster that runs already.
+def join(arguments: dict[str, Any], folder: Path, code_paths: tuple[str, ...], cpus: int) -> Any:
+    """Connect to a cluster that runs already; workers compute on `cpus` threads, and `code_paths` are sent to them.
 
     Raises:
         ConnectionError: a head answers, but no node of it is alive; connecting would end this process after a minute.
@@ -88,7 +110,7 @@ def join(arguments: dict[str, Any], folder: Path) -> Any:
     _raylets.update(node.raylet_socket_name for node in alive if accepts(node.raylet_socket_name))
     try:
         with _undisturbed(folder):
-            return ray.init(**arguments)
+            return ray.init(**arguments, runtime_env=runtime_env(cpus, code_paths, folder))
     finally:
         _raylets.clear()
 
@@ -151,17 +173,89 @@ def _loopback() -> Iterator[None]:
 
 
 @contextmanager
-def _free_agent_port() -> Iterator[None]:
-    """Let the agent of the dashboard take a free port: where another Ray has the usual one, no log could be read."""
-    from ray._private import parameter
+def _few_processes(workers: int, meanwhile: Callable[[], None]) -> Iterator[None]:
+    """Start what trials need: `workers`, no copier of logs, and what only shows something once it is told to.
 
-    with _attribute(parameter, "RayParams", partial(parameter.RayParams, dashboard_agent_listen_port=0)):
+    The agent of the dashboard takes a free port: where another Ray has the usual one, no log could be read.
+    """
+    from ray._private import parameter, services, utils
+    from ray.experimental import internal_kv
+
+    fewer: dict[str, Any] = {"include_log_monitor": False}
+    less = partial(parameter.RayParams, dashboard_agent_listen_port=0, **fewer)
+    run, ask, lacking = services.start_ray_process, internal_kv._internal_kv_get, utils.get_dashboard_dependency_error
+
+    def started(command: list[str], process_type: str, *rest: Any, **more: Any) -> Any:
+        if process_type in LATER:
+            return run(["/bin/sh", "-c", WAIT, *command], process_type, *rest, **{**more, "pipe_stdin": True})
+        many = "--num_prestart_python_workers="
+        command = [f"{many}{workers}" if part.startswith(many) else part for part in command]
+        process = run(command, process_type, *rest, **more)
+        if process_type == RAYLET:
+            meanwhile()
+        return process
+
+    def answered(key: Any, *rest: Any, **more: Any) -> Any:
+        return PENDING if key == _address_key() else ask(key, *rest, **more)
+
+    changes = (
+        (parameter, "RayParams", less),
+        (services, "start_ray_process", started),
+        (internal_kv, "_internal_kv_get", answered),
+        # It imports them all, although the distribution requires them.
+        (utils, "get_dashboard_dependency_error", lambda: None if all(map(find_spec, NEEDED)) else lacking()),
+    )
+    with ExitStack() as stack:
+        for change in changes:
+            stack.enter_context(_attribute(*change))
         yield
 
 
+def _address_key() -> Any:
+    from ray._private import ray_constants
+
+    return ray_constants.DASHBOARD_ADDRESS
+
+
+class Dashboard:
+    """The dashboard of a Ray that this process has started: it starts when trials run, not before."""
+
+    def __init__(self) -> None:
+        from ray._private import worker
+
+        self._node: Any = worker._global_node
+        self._waiting = False
+
+    def begin(self) -> None:
+        """Start it."""
+        for kind in LATER:
+            for info in self._node.all_processes.get(kind, ()):
+                with suppress(OSError, ValueError):  # It has ended.
+                    info.process.stdin.write(b"\n")
+                    info.process.stdin.close()
+        self._waiting = True
+
+    def address(self) -> str | None:
+        """Return its address where it has come up since the last call; an empty one where it never will."""
+        from ray._private import ray_constants
+
+        if not self._waiting:
+            return None
+        client = self._node.get_gcs_client()
+        found = client.internal_kv_get(_address_key().encode(), ray_constants.KV_NAMESPACE_DASHBOARD, timeout=1)
+        if found is None and any(kind == DASHBOARD for kind, _ in self._node.dead_processes()):
+            found = b""
+        if found is None:
+            return None
+        self._waiting = False
+        self._node._webui_url = found.decode()
+        client.internal_kv_put(b"webui:url", found, True, ray_constants.KV_NAMESPACE_DASHBOARD)
+        return str(self._node.webui_url)
+
+
 @contextmanager
-def _undisturbed(folder: Path) -> Iterator[None]:
-    """Keep our own signal handlers, and mark the processes that are started as those of the launch.
+def _undisturbed(folder: Path, variables: Mapping[str, str] = NONE) -> Iterator[None]:
+    """Keep our own signal handlers, and mark the processes that are started, with `variables`, as those of the launch.
 
     These do not receive SIGHUP: a closed terminal sends it to them too, and they save first. This process receives it
     at the end of the block, or in another thread.
@@ -179,8 +273,11 @@ def _undisturbed(folder: Path) -> Iterator[None]:
             handle_again()  # It takes SIGTERM for a crash of its own.
 
     kept = _attribute(utils, "set_sigterm_handler", lambda handler: None)
-    ours = _variable(VARIABLE, str(folder)), _variable(MERGE, "1")
-    with safe_path(), ours[0], ours[1], kept, _attribute(native, "CoreWorker", connect):
+    with ExitStack() as stack:
+        for context in (safe_path(), kept, _attribute(native, "CoreWorker", connect)):
+            stack.enter_context(context)
+        for name, value in {VARIABLE: str(folder), MERGE: "1", **variables}.items():
+            stack.enter_context(_variable(name, value))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:
             yield

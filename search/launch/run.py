@@ -8,7 +8,7 @@ from bdb import BdbQuit
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.cluster import folder, watchdog
 from search.cluster.base import ClusterError, Connection
@@ -20,7 +20,7 @@ from search.launch.ending import NotStarted as NotStarted
 from search.launch.ending import ending, interrupted, interrupted_code, resumes
 from search.launch.plan import Plan
 from search.launch.prepare import create_or_update, with_precision
-from search.results.progress import Snapshot
+from search.launch.running import STARTING
 from search.results.study import Ending, Study
 from search.store import driver_lock, leftovers, live
 from search.store.records import Records
@@ -30,12 +30,18 @@ from trainables.recipes.trial import TrialSpec
 from trainables.store import paths
 from trainables.store.lease import STALE_AFTER, Lease, LeaseHeld
 
+if TYPE_CHECKING:
+    from search.results.progress import Snapshot
+
 Say = Callable[[str], None]
 View = Callable[[Any], None]
 
 LEAVING_SECONDS = 20.0
 """How long a launch may take to leave the cluster; one that died keeps Ray for a minute, and ends the process then."""
 
+
+ALONE_SECONDS = 10.0
+"""How long the first trials have to start before anything that only shows them does."""
 
 LEASE_SECONDS = 1.0
 """How often a launch that waits for a lease looks whether it is free."""
@@ -164,7 +170,7 @@ class Launch:
             return self._not_begun()
         with ExitStack() as stack:
             with self._watchdog.over(cluster.starting()):
-                connection = stack.enter_context(cluster.connect(paths))
+                connection = stack.enter_context(cluster.connect(paths, self._load))
             try:
                 with self._watchdog.over(connection.alive):
                     self._ended = self._probe(connection)
@@ -172,6 +178,14 @@ class Launch:
                 with self._watchdog.over(for_seconds(LEAVING_SECONDS)):
                     stack.close()
         return self._ended
+
+    def _load(self) -> None:
+        """Import what the search needs, in the seconds in which the cluster starts."""
+        with suppress(Exception):  # It fails again where it is needed.
+            from search.launch.driver import Driver  # noqa: F401
+
+            _runner(self._plan.cluster.runner)
+            self._plan.spec.sampler.load()
 
     def _probe(self, connection: Connection) -> Ending:
         """Wait for room, probe workers, and run the trials if they can."""
@@ -220,6 +234,9 @@ class Launch:
         def shown(snapshot: Snapshot) -> None:
             fits = connection.fits_now(snapshot.target - snapshot.finished)
             self._view(snapshot if fits is None else replace(snapshot, fits=fits))
+            if snapshot.elapsed > ALONE_SECONDS or any(trial.phase != STARTING for trial in snapshot.trials):
+                for view in connection.views():
+                    self._say(view)
 
         run = _runner(cluster.runner)
         header = live.Header(self._lease.token, time.time() - driver.elapsed, driver.ended)

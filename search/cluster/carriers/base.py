@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -154,7 +154,9 @@ class Remote(Cluster):
         options = {"storage_options": submission.storage_options} if submission.storage_options else {}
         return dump_yaml({"kind": "address", **shared, "storage": submission.storage, **options, **fields})
 
-    def connect(self, code_paths: tuple[str, ...] = ()) -> AbstractContextManager[Connection]:
+    def connect(
+        self, code_paths: tuple[str, ...] = (), beside: Callable[[], None] | None = None
+    ) -> AbstractContextManager[Connection]:
         """Refuse: no process here talks to the trials.
 
         Raises:

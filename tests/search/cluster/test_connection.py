@@ -175,3 +175,55 @@ def test_a_failed_task_is_told_by_its_own_error() -> None:
     error = RayTaskError("probe", "Traceback\n  File 'probe.py'\n  import torch", OSError("disk full"))
     assert connection._reason(error) == "OSError: disk full"
     assert connection._reason(ConnectionError("no answer")) == "no answer"
+
+
+class Starting:
+    """A dashboard that has an address at the third look."""
+
+    def __init__(self, address: str) -> None:
+        self.found = iter([None, None, address])
+        self.begun = 0
+
+    def begin(self) -> None:
+        self.begun += 1
+
+    def address(self) -> str | None:
+        assert self.begun == 1
+        return next(self.found)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:8265", "Ray dashboard: http://127.0.0.1:8265"),
+        ("", "caution: the Ray dashboard did not start, and the search goes on without it"),
+    ],
+)
+def test_each_view_is_said_once_and_the_dashboard_starts_at_the_second_call(
+    monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr(connection.ray_start, "Dashboard", Starting)
+    starting = Starting(address)
+    found = RayConnection(Local(), starting, lambda: True)  # type: ignore[arg-type]
+    found.metrics = "http://127.0.0.1:1/metrics"
+    assert list(found.views()) == ["metrics for Prometheus: http://127.0.0.1:1/metrics"]
+    assert starting.begun == 0
+    assert list(found.views()) == list(found.views()) == []
+    assert list(found.views()) == [said]
+    assert list(found.views()) == []
+
+
+def test_a_dashboard_that_runs_is_said_at_once() -> None:
+    found = RayConnection(Address(), "10.0.0.1:8265", lambda: True)
+    assert [view.partition(";")[0] for view in found.views()] == ["Ray dashboard: http://10.0.0.1:8265"]
+    assert list(RayConnection(Address(), "", lambda: True).views()) == []
+
+
+def test_a_local_ray_prestarts_a_worker_for_each_trial_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert Local().prestarted() == 8
+    assert Local(cpus=2).prestarted() == 2
+    assert Local(cpus=7, cpus_per_trial=2).prestarted() == 3
+    assert Local(concurrency=3).prestarted() == 3
+    assert Local(gpus=1, gpus_per_trial=0.25).prestarted() == 4

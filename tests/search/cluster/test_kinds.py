@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -48,7 +48,9 @@ class Borrowed(Cluster):
         return f"asking {self.owner} ..."
 
     @contextmanager
-    def connect(self, code_paths: tuple[str, ...] = ()) -> Iterator[Connection]:
+    def connect(
+        self, code_paths: tuple[str, ...] = (), beside: Callable[[], None] | None = None
+    ) -> Iterator[Connection]:
         yield InlineConnection(self.gpus_per_trial)
 
 

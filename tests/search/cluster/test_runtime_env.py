@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from search.cluster.runtime_env import JOB, runtime_env
+from search.cluster.runtime_env import JOB, own_workers, runtime_env
+from trainables.worker import prestart
 
 OWN = {"OMP_NUM_THREADS": "2", "PYTHONSAFEPATH": "1"}
 
@@ -52,3 +53,34 @@ def test_a_job_without_a_runtime_environment_changes_nothing(
 ) -> None:
     monkeypatch.setenv(JOB, config)
     assert runtime_env(2, (), tmp_path) == {"working_dir": str(tmp_path / "empty"), "env_vars": OWN}
+
+
+def test_own_workers_get_by_their_environment_what_others_get_by_a_runtime_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(JOB, raising=False)
+    folder, plugin, package = tmp_path / "launch", tmp_path / "mine.py", tmp_path / "whole"
+    (package / "__pycache__").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    plugin.write_text("X = 1")
+    folder.mkdir()
+    given, variables = own_workers(2, (str(plugin), str(package)), folder)
+    assert given.keys() == {"job_config"}
+    assert given["job_config"]._runtime_env_has_working_dir(), "else Ray adds the current directory to workers' paths"
+    assert variables == {
+        prestart.FOLDER: str(folder),
+        "OMP_NUM_THREADS": "2",
+        "RAY_preload_python_modules": "trainables.worker.prestart",
+    }
+    assert list((folder / prestart.EMPTY).iterdir()) == []
+    plugin.write_text("X = 2")
+    sent = folder / prestart.CODE
+    assert (sent / "mine.py").read_text() == "X = 1", "what is edited during a launch does not reach its workers"
+    assert [path.name for path in (sent / "whole").iterdir()] == ["__init__.py"]
+
+
+def test_own_workers_within_a_job_have_its_runtime_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(JOB, json.dumps({"runtime_env": {"pip": ["x"]}, "metadata": {}}))
+    given, variables = own_workers(2, (), tmp_path)
+    assert given == {"runtime_env": {"working_dir": str(tmp_path / "empty"), "env_vars": OWN}}
+    assert not variables

@@ -5,20 +5,23 @@
   counted as the trial's own work is the time in which the worker is in `Job.work`, by a clock in the worker.
 - The share of the workers' time that is trials' own work, on `quickstart`, from when all workers work to the end.
 - How many times as fast training on clean images is as plain PyTorch loops.
+- Seconds from `robustsearch launch quickstart` to its first training step, and the processor time in them.
 
 For comparison, Ray Tune runs trials that do nothing with its defaults, without actor reuse.
 
-    python benchmarks/overhead.py [--trials 200] [--workers 2] [--rival 20] [--quickstart 60] [--pairs 41]
+    python benchmarks/overhead.py [--starts 3] [--trials 200] [--workers 2] [--rival 20] [--quickstart 60] [--pairs 41]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -198,15 +201,49 @@ def rival(trials: int, workers: int) -> float:
         return (time.perf_counter() - began) / trials
 
 
+def first_step(cpus: int) -> tuple[float, float]:
+    """Return the seconds from the command to the first training step of `quickstart`, and the processor time in them.
+
+    A worker stores the initial weights of a network as the first stage, right before it trains it; the time of that
+    file counts. Processor time is that of all processes of the launch, which is stopped then.
+    """
+    import psutil
+
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Path(folder) / "cluster.yaml"
+        cluster.write_text(f"kind: local\ncpus: {cpus}\n")
+        command = [sys.executable, "-m", "search.console", "launch", "quickstart", "--cluster", str(cluster)]
+        began = time.time()
+        launch = subprocess.Popen([*command, "--storage", folder], stderr=subprocess.PIPE)
+        used: dict[int, float] = {}
+        try:
+            while not (stages := list(Path(folder).glob("quickstart/stages/*/stage.json"))):
+                assert launch.poll() is None, launch.communicate()[1].decode()
+                for process in (psutil.Process(launch.pid), *psutil.Process(launch.pid).children(recursive=True)):
+                    with suppress(psutil.Error):
+                        used[process.pid] = sum(process.cpu_times()[:2])
+                time.sleep(0.05)
+            stored = min(stage.stat().st_mtime for stage in stages)
+        finally:
+            launch.terminate()
+            launch.communicate()
+    return stored - began, sum(used.values())
+
+
 def main() -> None:
     """Run all, and print the numbers with the load of the machine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--starts", type=int, default=3, help="starts of quickstart; 0 leaves them out")
     parser.add_argument("--trials", type=int, default=200, help="trials that train nothing; 0 leaves them out")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rival", type=int, default=20, help="trials of the comparison; 0 leaves it out")
     parser.add_argument("--quickstart", type=int, default=60, help="trials of quickstart; 0 leaves it out")
     parser.add_argument("--pairs", type=int, default=41, help="pairs of runs on clean images; 0 leaves them out")
     arguments = parser.parse_args()
+    for _ in range(arguments.starts):
+        seconds, used = first_step(arguments.workers)
+        said = f"{seconds:.2f}, with {used:.1f} s of processor time"
+        print(f"seconds from the command to the first training step: {said}, {load()}")
     if arguments.pairs:
         for loop, ratios in natural(arguments.pairs).items():
             low, middle, high = (sorted(ratios)[int(share * (len(ratios) - 1))] for share in (0.1, 0.5, 0.9))

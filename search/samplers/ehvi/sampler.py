@@ -41,7 +41,6 @@ class Ehvi(Sampler):
         from search.samplers.ehvi import suggest  # noqa: F401
 
         sobol.load()
-        _pools()
 
 
 @cache

@@ -13,6 +13,9 @@ from search.cluster.connection import OBJECT_STORE_BYTES, RayCluster, own_proces
 from search.cluster.tokens import local_token, token_file, token_finding, use_local_token
 from search.files.findings import Finding
 
+MOST_PRESTARTED = 16
+"""Workers that start before there are trials: each takes 200 MB, and a study may have fewer trials than cores."""
+
 
 class Local(RayCluster):
     """Start Ray on this machine for the length of the launch."""
@@ -60,7 +63,7 @@ class Local(RayCluster):
         fit = (self.cpus or os.cpu_count() or 1) // self.cpus_per_trial
         if self.gpus_per_trial and self.gpus is not None:
             fit = min(fit, int(self.gpus / self.gpus_per_trial))
-        return min(fit, self.concurrency or fit)
+        return min(fit, self.concurrency or fit, MOST_PRESTARTED)
 
     def liveness(self, addressing: dict[str, Any]) -> Callable[[], bool]:
         return own_processes_alive()

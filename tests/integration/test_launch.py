@@ -118,7 +118,7 @@ def _finish_the_issued(start: Start, study: Path, saved: dict[str, bytes], issue
     """Launch until all trials that were issued have ended."""
     total = len(issued)
     out, err = _finish(start("launch", "tiny", "--cluster", "two.yaml", "--trials", str(total), NO_COLOR="1"))
-    assert "Ray dashboard: http://127.0.0.1:" in err
+    assert "metrics for Prometheus: http://127.0.0.1:" in err
     assert f"{total} of {total} trials complete, 0 failed" in conclusion(err)
     assert "\x1b" not in out + err
     assert sorted(outcomes(study)) == numbers(total)

@@ -61,17 +61,17 @@ class Launch:
 
 
 @pytest.fixture
-def begin(tmp_path: Path, short_path: Path) -> Iterator[Callable[[str], Launch]]:
+def begin(tmp_path: Path, short_path: Path) -> Iterator[Callable[..., Launch]]:
     """Start a launch of the study on a kind of cluster."""
     (tmp_path / "tiny.yaml").write_text(STUDY)
     (tmp_path / "local.yaml").write_text("kind: local\ncpus: 2\n")
     begun: list[subprocess.Popen[str]] = []
 
-    def begin(cluster: str) -> Launch:
+    def begin(cluster: str, *more: str) -> Launch:
         log = tmp_path / f"{len(begun)}.err"
         with log.open("w") as err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "search.console", "launch", "tiny.yaml", "--cluster", cluster],
+                [sys.executable, "-m", "search.console", "launch", "tiny.yaml", "--cluster", cluster, *more],
                 stdout=subprocess.DEVNULL,
                 stderr=err,
                 text=True,
@@ -156,8 +156,8 @@ def test_a_signal_at_every_half_second_with_ray(begin: Callable[[str], Launch], 
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_only_the_user_and_the_loopback_reach_a_launch(begin: Callable[[str], Launch]) -> None:
-    launch = begin("local.yaml")
+def test_only_the_user_and_the_loopback_reach_a_launch(begin: Callable[..., Launch]) -> None:
+    launch = begin("local.yaml", "--trials", "500")  # The dashboard comes some seconds after the first trial.
     wait_for(lambda: "Ray dashboard: " in launch.err or launch.process.poll() is not None, 120)
     family = [psutil.Process(launch.process.pid), *launch.processes()]
     assert len(family) > 5, launch.err

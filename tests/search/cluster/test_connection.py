@@ -223,6 +223,7 @@ def test_a_dashboard_that_runs_is_said_at_once() -> None:
 def test_a_local_ray_prestarts_a_worker_for_each_trial_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert Local().prestarted() == 8
+    assert Local(cpus=1000).prestarted() == 16
     assert Local(cpus=2).prestarted() == 2
     assert Local(cpus=7, cpus_per_trial=2).prestarted() == 3
     assert Local(concurrency=3).prestarted() == 3

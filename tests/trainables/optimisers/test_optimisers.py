@@ -46,8 +46,10 @@ def test_neither_building_a_small_network_nor_training_it_loads_torchs_compiler(
 import sys
 import torch
 from trainables.models import MODELS, build
+from trainables.models.normalised import outline
 from trainables.optimisers import OPTIMISERS
 net = build(MODELS.parse({"kind": "lenet300"}), shape=(1, 8, 8), classes=10, mean=(0.5,), std=(0.25,), seed=0)
+outline(MODELS.parse({"kind": "lenet300"}), (1, 8, 8), 10, 0)
 for kind in ("sgd", "adam", "adamw"):
     optimiser = OPTIMISERS.parse({"kind": kind}).build(list(net.parameters()))
     net(torch.rand(2, 1, 8, 8)).sum().backward()

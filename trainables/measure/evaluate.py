@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables import attacks
-from trainables.attacks.base import Keep
+from trainables.attacks.base import Keep, LogitsFn
 from trainables.attacks.eot import Eot
 from trainables.core import heartbeat
 from trainables.core.errors import SpecError
@@ -29,6 +29,7 @@ from trainables.measure.probe import EXAMPLES, Target, probe
 from trainables.method.protocol import Protocol
 from trainables.metrics.base import Trainings
 from trainables.models import macs
+from trainables.models.graph.mlp_gradient import layers_of
 from trainables.models.graph.smaller import Smaller
 from trainables.models.noise import Noise, Noisy
 from trainables.models.share import weights_outside
@@ -241,13 +242,19 @@ def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: i
     generator = torch.Generator(x.device).manual_seed(derive("protocol", protocol.seed, first))
     # An input that a random network happened to misclassify once is no stronger than the attack's last one.
     keep: Keep = "last" if noisy else "worst"
-    attacked = Eot(net, protocol.eot) if noisy else net
+    attacked = _attackable(net, protocol)
     if protocol.attack.sparing and not noisy:
-        found = attacks.hunt(protocol.attack, net, x, y, eps=float(protocol.eps), generator=generator, standing=clean)
+        eps = float(protocol.eps)
+        found = attacks.hunt(protocol.attack, attacked, x, y, eps=eps, generator=generator, standing=clean)
     else:
         found = attacks.run(protocol.attack, attacked, x, y, eps=float(protocol.eps), generator=generator, keep=keep)
     robust, still = classified(net, found, y, votes)
     return _Chunk(clean, clean & robust, finite and still)
+
+
+def _attackable(net: nn.Module, protocol: Protocol) -> LogitsFn:
+    """Return the logits that attacks by gradients see: of a network with noise their mean over passes."""
+    return Eot(net, protocol.eot) if isinstance(net, Noisy) else layers_of(net) or net
 
 
 def classified(net: nn.Module, x: Tensor, y: Tensor, votes: int) -> tuple[Tensor, bool]:
@@ -283,7 +290,7 @@ def _flags_of_probe(
     noisy = isinstance(net, Noisy)
     votes = protocol.votes if noisy else 1
     target = Target(
-        logits_fn=Eot(net, protocol.eot) if noisy else net,
+        logits_fn=_attackable(net, protocol),
         passes=net,
         stands=lambda x, y: classified(net, x, y, votes)[0],
         norm=protocol.attack.norm,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from trainables.models.normalised import Normalised
+from trainables.models.normalised import Normalise, Normalised
 
 
 class Perceptron:
@@ -42,32 +42,52 @@ class Perceptron:
 
 
 class LayersInARow:
-    """The forward pass of a perceptron behind its normalisation, without what torch does around every module.
+    """The logits of a perceptron behind its normalisation, without what torch does around every module.
 
     In a small net that takes as long as the layers. The logits and their gradients are the network's, bit for bit.
     """
 
-    def __init__(self, normalise: nn.Module | None, layers: Sequence[nn.Linear]) -> None:
+    def __init__(self, normalise: Normalise | None, layers: Sequence[nn.Linear]) -> None:
         self._normalise = normalise
         self._layers = layers
 
     def __call__(self, x: Tensor) -> Tensor:
         """Shapes: x (N, C, H, W) in [0, 1] to (N, K)."""
+        return self._passed(x)[-1]
+
+    def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+        """Do what `trainables.attacks.gradients.input_gradient` does. Shapes: x and the result (N, C, H, W)."""
+        with torch.no_grad():
+            *hidden, logits = self._passed(x)
+        gradient = slope(logits)
+        with torch.no_grad():
+            gradient = gradient @ self._layers[-1].weight
+            for layer, active in zip(self._layers[-2::-1], hidden[::-1], strict=True):
+                gradient = torch.ops.aten.threshold_backward(gradient, active, 0) @ layer.weight
+            gradient = gradient.view(x.shape)
+            return gradient if self._normalise is None else gradient / self._normalise.std
+
+    def _passed(self, x: Tensor) -> list[Tensor]:
+        """Return what the hidden layers give, and the logits."""
         z = (x if self._normalise is None else self._normalise(x)).flatten(1)
+        found = []
         for layer in self._layers[:-1]:
             z = F.linear(z, layer.weight, layer.bias).relu_()
+            found.append(z)
         last = self._layers[-1]
-        return F.linear(z, last.weight, last.bias)
+        return [*found, F.linear(z, last.weight, last.bias)]
 
 
 def layers_of(model: nn.Module) -> LayersInARow | None:
-    """Return the forward pass of a network of linear layers with ReLU between them; None if it is more."""
+    """Return a network of linear layers with ReLU between them as such; None if it is more."""
     if type(model) is not Normalised or type(model.net) is not nn.Sequential:
         return None
     flatten, *rest = model.net
     linear = [layer for layer in rest[::2] if type(layer) is nn.Linear]
     between = [layer for layer in rest[1::2] if type(layer) is nn.ReLU]
     if len(linear) != len(between) + 1 or len(linear) + len(between) != len(rest):
+        return None
+    if type(model.normalise) not in (Normalise, type(None)):
         return None
     if type(flatten) is not nn.Flatten or flatten.start_dim != 1 or flatten.end_dim != -1:
         return None

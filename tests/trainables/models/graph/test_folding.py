@@ -232,6 +232,21 @@ def test_layers_in_a_row_train_bit_for_bit_as_the_network(hidden: tuple[int, ...
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("memory", FORMATS)
+@pytest.mark.parametrize("hidden", [(), (20,), (20, 12)])
+def test_layers_in_a_row_are_attacked_bit_for_bit_as_the_network(
+    hidden: tuple[int, ...], memory: torch.memory_format
+) -> None:
+    spec = MODELS["lenet300"](hidden=hidden)
+    model = models.build(spec, shape=(3, 8, 8), classes=10, mean=(0.3, 0.4, 0.5), std=(0.2, 0.1, 0.3), seed=0)
+    row = layers_of(model)
+    assert row is not None
+    x = torch.rand(33, 3, 8, 8, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=memory)
+    logits, wanted = input_gradient(model, x)
+    assert torch.equal(row(x), logits)
+    assert torch.equal(row.input_gradient(x, lambda logits: 2 * logits), wanted)
+
+
 def test_what_is_no_row_of_layers_is_called_as_a_module() -> None:
     def none_for(*layers: nn.Module) -> bool:
         return layers_of(perceptron(nn.Flatten(), *layers)) is None

@@ -221,7 +221,7 @@ def test_a_ray_that_does_not_come_up_is_started_again(
 
     calls: list[str] = []
 
-    def init(_temp_dir: str) -> str:
+    def init(_temp_dir: str, job_config: object) -> str:
         calls.append(_temp_dir)
         if len(calls) <= failures:
             raise Exception("The current node timed out during startup.")
@@ -229,9 +229,13 @@ def test_a_ray_that_does_not_come_up_is_started_again(
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+    def start() -> object:
+        return ray_start.start({}, tmp_path, (), 1, 2, lambda: None)
+
     if failures < 3:
-        assert ray_start.start({}, tmp_path) == "up"
+        assert start() == "up"
     else:
         with pytest.raises(Exception, match="timed out during startup"):
-            ray_start.start({}, tmp_path)
+            start()
     assert calls == [str(tmp_path / "r")] * tries

@@ -42,7 +42,6 @@ WAIT = 'read -r line && exec "$0" "$@" </dev/null'
 """How they wait for a line; without one, their launch has died."""
 NEEDED = ("aiohttp_cors", "grpc", "opencensus", "opentelemetry", "prometheus_client")
 """Packages of Ray's dashboard and of its agents."""
-NONE: Mapping[str, str] = {}
 PENDING = b"pending"
 """What stands for the dashboard's address until it has one."""
 
@@ -238,23 +237,26 @@ class Dashboard:
     def address(self) -> str | None:
         """Return its address where it has come up since the last call; an empty one where it never will."""
         from ray._private import ray_constants
+        from ray.exceptions import RpcError
 
         if not self._waiting:
             return None
-        client = self._node.get_gcs_client()
-        found = client.internal_kv_get(_address_key().encode(), ray_constants.KV_NAMESPACE_DASHBOARD, timeout=1)
+        client, found = self._node.get_gcs_client(), None
+        with suppress(RpcError):  # The cluster is busy, or dead, which the watchdog finds.
+            found = client.internal_kv_get(_address_key().encode(), ray_constants.KV_NAMESPACE_DASHBOARD, timeout=1)
         if found is None and any(kind == DASHBOARD for kind, _ in self._node.dead_processes()):
             found = b""
         if found is None:
             return None
         self._waiting = False
         self._node._webui_url = found.decode()
-        client.internal_kv_put(b"webui:url", found, True, ray_constants.KV_NAMESPACE_DASHBOARD)
+        with suppress(RpcError):
+            client.internal_kv_put(b"webui:url", found, True, ray_constants.KV_NAMESPACE_DASHBOARD)
         return str(self._node.webui_url)
 
 
 @contextmanager
-def _undisturbed(folder: Path, variables: Mapping[str, str] = NONE) -> Iterator[None]:
+def _undisturbed(folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[None]:
     """Keep our own signal handlers, and mark the processes that are started, with `variables`, as those of the launch.
 
     These do not receive SIGHUP: a closed terminal sends it to them too, and they save first. This process receives it
@@ -276,7 +278,7 @@ def _undisturbed(folder: Path, variables: Mapping[str, str] = NONE) -> Iterator[
     with ExitStack() as stack:
         for context in (safe_path(), kept, _attribute(native, "CoreWorker", connect)):
             stack.enter_context(context)
-        for name, value in {VARIABLE: str(folder), MERGE: "1", **variables}.items():
+        for name, value in {VARIABLE: str(folder), MERGE: "1", **(variables or {})}.items():
             stack.enter_context(_variable(name, value))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:

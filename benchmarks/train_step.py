@@ -6,7 +6,8 @@ as the median over rounds with the spread (lowest to highest), and the ratio to 
     python benchmarks/train_step.py                    # about five minutes on one core
     python benchmarks/train_step.py --nets lenet300 lenet5 --rounds 9 --json speed.json
     python benchmarks/train_step.py --pair             # two trials on two cores against one
-    python benchmarks/train_step.py --device cuda      # ResNet-18, PGD-10, batches of 512
+
+For a GPU there is `benchmarks/gpu.py`.
 
 torchattacks pins an old `requests` but works without it: `pip install --no-deps torchattacks`. Without torchattacks,
 its column is omitted.
@@ -37,8 +38,6 @@ GOALS = {
     "ours bf16": {"lenet300": 2.4, "lenet5": 2.2, "resnet20": 2.0, "resnet18": 1.9},
     "ours fp32": {"lenet300": 1.25, "lenet5": 1.7, "resnet20": 1.2, "resnet18": 1.05},
 }
-GFLOP_PER_IMAGE = 25.55
-"""Of a ResNet-18 training step with PGD-10 on a 32x32 image: 10 forward passes and input gradients, one full step."""
 
 
 def compare(net: str, ways: list[str], *, rounds: int, batch: int, steps: int) -> dict[str, Any]:
@@ -102,45 +101,6 @@ def _trial(net: str, seconds: float, barrier: Any, queue: Any) -> None:
     queue.put(passes * images / (time.perf_counter() - began))
 
 
-def on_gpu(*, rounds: int, batches: int = 20, batch: int = 512) -> dict[str, Any]:
-    """Time ResNet-18 with PGD-10 and the bf16 matmul peak in turn."""
-    device = torch.device("cuda")
-    shared, source = make_setup("resnet18", images=batches * batch, batch=batch, steps=10, device=device)
-    running = {precision: ours(shared, precision) for precision in ("bf16", "fp32")}
-    for training in running.values():
-        next(training)
-    speeds: dict[str, list[float]] = {precision: [] for precision in running}
-    peaks = []
-    for _ in range(rounds):
-        peaks.append(matmul_tflops(device))
-        for precision, training in running.items():
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-            next(training)
-            torch.cuda.synchronize()
-            speeds[precision].append(batches * batch / (time.perf_counter() - began))
-    peak = statistics.median(peaks)
-    for precision, found in speeds.items():
-        speed = statistics.median(found)
-        share = speed * GFLOP_PER_IMAGE / 1e3 / peak
-        spread = f"{min(found):.0f} to {max(found):.0f}"
-        print(f"resnet18, PGD-10, batch {batch}, {precision}, {source}: {speed:.0f} images/s ({spread}),", end=" ")
-        print(f"{share:.1%} of the {peak:.0f} TFLOP/s that bf16 matrices reach here")
-    return {"device": torch.cuda.get_device_name(device), "images_per_second": speeds, "peak_tflops": peaks}
-
-
-def matmul_tflops(device: torch.device, size: int = 8192, repeats: int = 20) -> float:
-    """Measure the product of two square bf16 matrices."""
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    a @ b
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    for _ in range(repeats):
-        a @ b
-    torch.cuda.synchronize()
-    return repeats * 2 * size**3 / (time.perf_counter() - began) / 1e12
-
-
 def processor() -> str:
     """Name the processor as the system does."""
     try:
@@ -160,15 +120,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7, help="steps of the attack")
     parser.add_argument("--pair", action="store_true", help="measure two trials on two cores instead")
     parser.add_argument("--seconds", type=float, default=15, help="how long each side of --pair runs")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread, {processor()}, load {os.getloadavg()[0]:.1f}")
     results: list[dict[str, Any]] = []
-    if args.device == "cuda":
-        results.append(on_gpu(rounds=args.rounds or 5))
-    elif args.pair:
+    if args.pair:
         for net in args.nets:
             results.append(pair(net, args.seconds))
             print(

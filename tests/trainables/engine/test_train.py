@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -250,24 +249,6 @@ def test_convolutions_run_in_channels_last() -> None:
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert report.accuracy <= 1
     assert subject.memory_format(nn.Sequential(nn.Linear(2, 2))) is torch.contiguous_format
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_trains_on_a_gpu_and_resumes_bit_for_bit() -> None:
-    spec = phase(epochs=3, precision="bf16", **EVERYTHING)
-    resident = data()
-    split = Split(resident.train.x.cuda(), resident.train.y.cuda(), 255.0)
-    resident = copy.copy(resident)
-    object.__setattr__(resident, "train", split)
-    begin = pruned(State.of(network())).to("cuda")
-
-    def go(**options: Any) -> Iterator[Epoch]:
-        return train(network(), begin, spec, resident, key=KEY, device="cuda", **options)
-
-    whole = end(go()).state()
-    checkpoint = next(go()).checkpoint()
-    assert same(end(go(resume=(1, checkpoint))).state(), whole)
 
 
 @pytest.mark.parametrize(("last", "batches"), [(nn.Identity(), [4, 4, 1]), (nn.BatchNorm1d(6), [4, 5])])

@@ -4,8 +4,8 @@ Both sides run in one process on one thread and take turns, so that changes of t
 Prints CPU seconds an epoch of adversarial training and of a measurement under PGD, as medians over rounds, and the
 ratio as the median over pairs with the spread (lowest to highest). A measurement includes the shrinking itself.
 
-`--sparse` instead compares products with sparse matrices of the layers of LeNet-300-100, as a training step with
-unstructured masks would use them, to the dense products.
+`--sparse` instead compares trainings of LeNet-300-100 with and without sparse matrices in the attack, and the products
+of its layers, as a training step with unstructured masks would use them, to the dense products.
 
     python benchmarks/shrunk.py                          # about ten minutes on one quiet core
     python benchmarks/shrunk.py --nets vgg16 --gone 0.5 --rounds 3 --json shrunk.json
@@ -213,6 +213,45 @@ def show_sparse(found: dict[str, Any]) -> None:
         )
 
 
+def epochs(shape: tuple[int, int, int], sparsity: float, *, rounds: int, batch: int = 128) -> dict[str, Any]:
+    """Time epochs of adversarial training of LeNet-300-100 with and without sparse matrices in the attack, in turn."""
+    data = images(20 * batch, shape)
+
+    def model() -> torch.nn.Module:
+        return models.build(MODELS["lenet300"](), shape=shape, classes=10, mean=data.mean, std=data.std, seed=0)
+
+    state = prune(Pruning(), sparsity, State.of(model()), torch.Generator().manual_seed(0))
+    training = Training(
+        batch=batch, optimiser=Sgd(lr=0.01), schedule=Constant(), attack=Pgd(steps=7), eps=0.1, precision="fp32"
+    )
+    phase = Train(epochs=10**6, training=training)
+    ways = {"dense": phase, "sparse": phase.model_copy(update={"sparse": True})}
+    running = {
+        way: train(model(), state, own, data, key="benchmark", device=torch.device("cpu")) for way, own in ways.items()
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(rounds + 1):
+        for way in ways if number % 2 else reversed(ways):
+            began = time.process_time()
+            next(running[way])
+            if number:
+                seconds[way].append(time.process_time() - began)
+    return {"shape": shape, "sparsity": sparsity, "load": os.getloadavg()[0], "seconds": seconds}
+
+
+def show_epochs(found: dict[str, Any]) -> None:
+    """Print one line."""
+    dense, other = found["seconds"]["dense"], found["seconds"]["sparse"]
+    ratios = [a / b for a, b in zip(dense, other, strict=True)]
+    print(
+        f"LeNet-300-100, {found['shape'][1]} pixels wide, {100 * found['sparsity']:g} % pruned: an epoch takes "
+        f"{statistics.median(dense):.3f} s, with sparse matrices in the attack {statistics.median(other):.3f} s, ratio "
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, n = {len(ratios)}); load "
+        f"{found['load']:.1f}",
+        flush=True,
+    )
+
+
 def semi_structured() -> str:
     """Say what torch does with a 2:4 matrix on the CPU."""
     weight = torch.tensor([0.0, 0.0, 1.0, 1.0]).tile((64, 32))
@@ -238,6 +277,10 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     if args.sparse:
         print(semi_structured())
+        for shape in (MNIST, (1, 8, 8)):
+            for sparsity in (0.9, 0.95, 0.98, 0.99):
+                found.append(epochs(shape, sparsity, rounds=args.rounds))
+                show_epochs(found[-1])
         for batch in (64, 128, 512):
             for sparsity in (0.9, 0.95, 0.98, 0.99):
                 found.append(sparse(batch, sparsity, args.rounds))

@@ -256,6 +256,8 @@ def shared(storage: Storage, surveys: Mapping[str, Found]) -> None:
 def agreed(answers: Sequence[tuple[Found, int]], say: Say) -> Found:
     """Return the first of what probes found, each with the number of nodes of its kind; say where others differ.
 
+    Sparse matrices are faster where they are on all of them.
+
     Raises:
         ClusterError: they differ in the data, or in the precision that `auto` stands for.
     """
@@ -280,7 +282,7 @@ def agreed(answers: Sequence[tuple[Found, int]], say: Say) -> Found:
     if len(devices) > 1:
         each = ", ".join(f"{device} on {counted(nodes, 'node')}" for device, nodes in devices.items())
         say(f"trials run on different devices: {each}; their times differ, and so may the last digits of results")
-    return first
+    return {**first, "sparse": all(found["sparse"] for found, _ in answers)}
 
 
 def _say_versions(first: Found, other: Found, say: Say) -> None:

@@ -16,7 +16,7 @@ from search.launch.code import code_paths
 from search.launch.ending import NotStarted, interrupted_code
 from search.launch.jobs import Job
 from search.launch.plan import Plan
-from search.launch.prepare import with_precision
+from search.launch.prepare import with_precision, with_sizes
 from search.results import progress
 from search.results.progress import Snapshot
 from search.results.study import Ending, Study
@@ -87,7 +87,8 @@ def _refuse_another_version(plan: Plan, job: Job) -> None:
     with suppress(FileNotFoundError):
         text = plan.storage.read(paths.SUBMITTED).decode()
         before = study_file.loads(text, f"{plan.storage.location}/{paths.SUBMITTED}")
-        if with_precision(before, plan.spec.recipe.train.precision) != plan.spec:
+        before = with_precision(before, plan.spec.recipe.train.precision)
+        if with_sizes(before, sparse=plan.spec.sparse) != plan.spec:
             name = catalogue.arguments(plan.storage)
             raise SpecError(
                 f"job {job.id} ({job.kind}) runs another version of {plan.spec.name}; "

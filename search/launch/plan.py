@@ -17,7 +17,7 @@ from search.cluster.spec import resolve
 from search.files.diagnostics import shown
 from search.launch import warm_start
 from search.launch.code import code_paths
-from search.launch.prepare import resized, resumed, with_shrink
+from search.launch.prepare import resized, resumed, with_sizes
 from search.store import catalogue
 from search.store.catalogue import DEFAULT_STORAGE, STORAGE_VARIABLE
 from search.store.records import Records
@@ -99,7 +99,7 @@ def plan(
         _check_images(spec)
     effects: tuple[str, ...] = ()
     if records is None:
-        spec = with_shrink(spec, True)
+        spec = with_sizes(spec, shrink=True)
         warm_start.check(spec, root)
     else:
         spec, effects = resumed(spec, records, allow_change=allow_change)

@@ -47,9 +47,9 @@ def with_precision(spec: StudySpec, precision: str) -> StudySpec:
     return spec.model_copy(update={"recipe": recipe})
 
 
-def with_shrink(spec: StudySpec, shrink: bool | None) -> StudySpec:
-    """Write down what `shrink: null` stands for, on which keys depend."""
-    return spec if spec.shrink is not None else spec.model_copy(update={"shrink": shrink})
+def with_sizes(spec: StudySpec, **meant: bool | None) -> StudySpec:
+    """Write down what null stands for as `shrink` or `sparse`, on which keys depend."""
+    return spec.model_copy(update={name: value for name, value in meant.items() if getattr(spec, name) is None})
 
 
 def resumed(spec: StudySpec, records: Records, *, allow_change: bool = False) -> tuple[StudySpec, tuple[str, ...]]:
@@ -60,7 +60,8 @@ def resumed(spec: StudySpec, records: Records, *, allow_change: bool = False) ->
     Raises:
         SpecError: the stored study searches or measures something else.
     """
-    spec = with_shrink(with_precision(spec, records.spec.recipe.train.precision), records.spec.shrink)
+    stored = records.spec
+    spec = with_sizes(with_precision(spec, stored.recipe.train.precision), shrink=stored.shrink, sparse=stored.sparse)
     differences = changes(records.spec, spec)
     if not differences:
         return spec, ()

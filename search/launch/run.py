@@ -19,7 +19,7 @@ from search.launch.code import code_paths
 from search.launch.ending import NotStarted as NotStarted
 from search.launch.ending import ending, interrupted, interrupted_code, resumes
 from search.launch.plan import Plan
-from search.launch.prepare import create_or_update, with_precision
+from search.launch.prepare import create_or_update, with_precision, with_sizes
 from search.launch.running import STARTING
 from search.results.study import Ending, Study
 from search.store import driver_lock, leftovers, live
@@ -208,6 +208,8 @@ class Launch:
         """Run the trials of a study that a worker has probed."""
         probe.check_images(self._plan.spec, self._trials, found["train"], found["validation"])
         spec = with_precision(self._plan.spec, found["precision"])
+        if not self._plan.exists:
+            spec = with_sizes(spec, sparse=found["sparse"])
         records = create_or_update(spec, self._storage, self.records, found, self._say, self._plan.effects)
         self.records = records
         if self._plan.exists:

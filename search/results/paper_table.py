@@ -157,7 +157,7 @@ def _changed(spec: StudySpec) -> list[str]:
     own = plain(spec, hashed=True)
     apart = {"name", "budget", "description", "reproduces", "stage_storage", "timeouts", "max_failures", "abort_after"}
     before, after = (dict(leaves({k: v for k, v in each.items() if k not in apart})) for each in (intended, own))
-    ignored = {"data.root", "data.download", "recipe.train.precision", "shrink"}
+    ignored = {"data.root", "data.download", "recipe.train.precision", "shrink", "sparse"}
     names = [name for name in dict.fromkeys((*before, *after)) if name not in ignored]
     return [
         f"{name} is {after.get(name)} instead of {before.get(name)}"

@@ -146,6 +146,12 @@ class StudySpec(Spec):
         description="Train and measure networks without the filters that were pruned whole, which takes less time and "
         "changes last digits; null: true in a new study, false in one that was made without this field.",
     )
+    sparse: bool | None = Field(
+        default=None,
+        description="Attack perceptrons of which nine tenths are pruned by sparse matrices in training, which changes "
+        "last digits; null: where a worker measures them to be faster in a new study, not in one that was made without "
+        "this field.",
+    )
     deterministic: bool = Field(
         default=False,
         description="Ask for trials in rounds, each after the one before has ended: the search then does not depend on "
@@ -225,6 +231,7 @@ class StudySpec(Spec):
             rewind_epochs(self.space),
             self.measure_at,
             bool(self.shrink),
+            bool(self.sparse),
         )
 
     def problem(self) -> SearchProblem:

@@ -34,6 +34,7 @@ class TrialTemplate:
     snapshots: tuple[int, ...]
     measure_at: tuple[int, ...] = ()
     shrink: bool = False
+    sparse: bool = False
 
     def plain(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the trial with these parameters as plain data, not yet validated.
@@ -48,8 +49,8 @@ class TrialTemplate:
             if field == "kind":
                 _become(data, within, params[path])
             put(data, [*within, field], params[path])
-        fixed = {"data": self.data, "protocol": self.protocol, "seed": self.seed, "plugins": self.plugins}
-        return {**data, **fixed, "snapshots": self.snapshots, "measure_at": self.measure_at, "shrink": self.shrink}
+        names = ("data", "protocol", "seed", "plugins", "snapshots", "measure_at", "shrink", "sparse")
+        return {**data, **{name: getattr(self, name) for name in names}}
 
 
 def _become(data: dict[str, Any], path: list[str], kind: Any) -> None:

@@ -233,7 +233,10 @@ class _Run:
         if self.training.loss.attacks:
             example = self.pixels(self.index(min(_EXAMPLES, len(self.split))))
             self.frozen = FrozenAttackModel(
-                self.reparametrised.attacked if self.reparametrised else model, self.precision, example
+                self.reparametrised.attacked if self.reparametrised else model,
+                self.precision,
+                example,
+                self.masks if phase.sparse else None,
             )
 
     def index(self, images: int) -> Tensor:

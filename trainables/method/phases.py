@@ -97,6 +97,9 @@ class Train(EpochPhase):
         json_schema_extra={"hashed": False},
     )
     shrunk: bool = Field(default=False, description=_SHRUNK)
+    sparse: bool = Field(
+        default=False, description="attack a perceptron by sparse matrices, where most of a weight is pruned"
+    )
 
     @property
     def whole_because(self) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -19,6 +19,9 @@ class Model(Spec):
 
     kind: str
     normalise: bool = Field(default=True, description="normalise the images by the training split's mean and deviation")
+
+    perceptron: ClassVar[bool] = False
+    """Whether the network is linear layers with ReLU between them, on flattened images."""
 
     @property
     def hides_gradients(self) -> bool:

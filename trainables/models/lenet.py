@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ class LeNet300(Model):
     the net of Cosentino et al. 2019.
     """
 
+    perceptron: ClassVar[bool] = True
     kind: Literal["lenet300"] = "lenet300"
     hidden: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         default=(300, 100), description="units of the hidden layers"

@@ -21,6 +21,9 @@ from trainables.models.base import Model
 from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
 
+SPARSE = 0.9
+"""The sparsity from which perceptrons are attacked by sparse matrices."""
+
 
 class TrialSpec(Spec):
     """One trial. It travels to the worker as JSON."""
@@ -40,6 +43,7 @@ class TrialSpec(Spec):
     shrink: bool = Field(
         default=False, description="train and measure networks without the filters that were pruned whole"
     )
+    sparse: bool = Field(default=False, description="attack very sparse perceptrons in training by sparse matrices")
 
     @model_validator(mode="after")
     def _images_are_left_to_train_on(self) -> Self:
@@ -54,7 +58,8 @@ class TrialSpec(Spec):
 
         Trainings store what the study rewinds to, what its metrics follow, and what is measured within them.
         """
-        return _shrunk(self._phases()) if self.shrink else self._phases()
+        found = _shrunk(self._phases()) if self.shrink else self._phases()
+        return _sparse(found) if self.sparse and self.model.perceptron else found
 
     def _phases(self) -> Iterator[Phase]:
         wanted = {epoch for epoch in self.snapshots if epoch > 0}
@@ -116,6 +121,25 @@ def _shrunk(phases: Iterator[Phase]) -> Iterator[Phase]:
         elif cut and (isinstance(phase, Measure) or (isinstance(phase, Train) and phase.whole_because is None)):
             phase = phase.model_copy(update={"shrunk": True})
         yield phase
+
+
+def _sparse(phases: Iterator[Phase]) -> Iterator[Phase]:
+    """Say which trainings of a perceptron attack it by sparse matrices: in single precision, with masks that stay."""
+    cut = False
+    for phase in phases:
+        if isinstance(phase, (Prune, Imitate)):
+            cut = phase.pruning.structure == "unstructured" and phase.sparsity >= SPARSE
+        elif isinstance(phase, Inherit):
+            cut = False
+        elif cut and isinstance(phase, Train) and _attacks_exactly(phase):
+            phase = phase.model_copy(update={"sparse": True})
+        yield phase
+
+
+def _attacks_exactly(phase: Train) -> bool:
+    """Return whether a training attacks fixed masks in single precision."""
+    settings = phase.training
+    return phase.whole_because is None and settings.precision == "fp32" and settings.loss.attacks
 
 
 @dataclass(frozen=True)

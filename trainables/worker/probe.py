@@ -46,10 +46,10 @@ def probe(
     in small. Specs come as plain data, for they travel to the worker. Where nothing progresses for `silence` seconds,
     the probe is interrupted; or, with `report`, its process is ended, and that file in the storage says why.
 
-    Returns plain data: the worker's `host`, `device` (with `gpus` GPUs), `versions` and `precision` (resolved for the
-    device); the data's `fingerprint`, `split_hash`, `classes`, `class_names`, `notes`, `shape`, `train` and
-    `validation` sizes; what share of each of the `networks` is prunable. Where a trial cannot run: `error` and
-    `exit_code`.
+    Returns plain data: the worker's `host`, `device` (with `gpus` GPUs), `versions`, `precision` (resolved for the
+    device) and whether `sparse` matrices are faster there; the data's `fingerprint`, `split_hash`, `classes`,
+    `class_names`, `notes`, `shape`, `train` and `validation` sizes; what share of each of the `networks` is prunable.
+    Where a trial cannot run: `error` and `exit_code`.
     """
     try:
         import trainables.worker.rehearsal  # noqa: F401 - Imports of torch take seconds, and show no progress.
@@ -83,6 +83,7 @@ def _probe(
     from trainables import models
     from trainables.data import DATASETS, tensors
     from trainables.models.checks import title
+    from trainables.models.graph.sparse_weights import sparse_is_faster
     from trainables.models.share import Share
     from trainables.pruning import PRUNERS
     from trainables.recipes.trial import TrialSpec
@@ -111,6 +112,7 @@ def _probe(
         "device": device_name(device),
         "versions": versions(),
         "precision": resolve_precision(precision, device),
+        "sparse": sparse_is_faster(device),
         "fingerprint": loaded.fingerprint,
         "split_hash": loaded.split_hash,
         "classes": loaded.classes,

@@ -27,6 +27,7 @@ def found(**changes: Any) -> dict[str, Any]:
         "host": "one",
         "device": "cpu",
         "precision": "fp32",
+        "sparse": True,
         "fingerprint": "f" * 64,
         "split_hash": "5" * 64,
         "versions": {"robustsearch": __version__, "torch": "2.11"},
@@ -34,10 +35,16 @@ def found(**changes: Any) -> dict[str, Any]:
     }
 
 
+def test_sparse_matrices_are_faster_where_they_are_on_every_node() -> None:
+    said: list[str] = []
+    assert not agreed([(found(), 1), (found(host="two", sparse=False), 1)], said.append)["sparse"]
+    assert not said
+
+
 def test_nodes_that_agree_are_not_mentioned() -> None:
     said: list[str] = []
     first = found()
-    assert agreed([(first, 2), (found(host="two"), 1)], said.append) is first
+    assert agreed([(first, 2), (found(host="two"), 1)], said.append) == first
     assert said == []
 
 

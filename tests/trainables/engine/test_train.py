@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tests.trainables.engine.factories import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
 from tests.trainables.models.factories import SHAPE, Rows, small_state, trained_net
+from trainables.attacks.pgd import Pgd
 from trainables.core.errors import Diverged
 from trainables.data.tensors import Split, TrainingData
 from trainables.engine import train as subject
@@ -21,8 +22,11 @@ from trainables.losses.cross_entropy import Madry, Mix, Natural
 from trainables.losses.trades import Trades
 from trainables.method.phases import Train
 from trainables.method.schedules import Constant, Cosine
+from trainables.models.graph.sparse_weights import SparseWeight
 from trainables.optimisers.adam import Adam, AdamW
 from trainables.optimisers.sgd import Sgd
+from trainables.pruning import Pruning
+from trainables.pruning.cut import prune
 from trainables.reparametrisations.admm import Admm
 from trainables.reparametrisations.learned import Scores
 from trainables.reparametrisations.twin import Twin
@@ -111,7 +115,6 @@ def test_average_is_what_the_phase_hands_on() -> None:
 def test_learns_and_adversarial_training_helps() -> None:
     """Under attack, the adversarially trained networks beat the naturally trained one."""
     from trainables.attacks import run
-    from trainables.attacks.pgd import Pgd
 
     robust = {}
     for loss in (Natural(), Madry(), Trades()):
@@ -303,13 +306,13 @@ def test_notes_stay_with_a_state_that_is_trained_on() -> None:
         assert end(started(phase(**fields), noted)).state().notes == noted.notes
 
 
-def images(shape: tuple[int, int, int] = SHAPE) -> TrainingData:
+def images(number: int = 60) -> TrainingData:
     """Make real-valued images of three classes."""
     draws = torch.Generator().manual_seed(1)
-    y = torch.arange(60) % 3
-    x = 0.6 * torch.rand((60, *shape), generator=draws) + 0.2 * y.view(-1, 1, 1, 1)
+    y = torch.arange(number) % 3
+    x = 0.6 * torch.rand((number, *SHAPE), generator=draws) + 0.2 * y.view(-1, 1, 1, 1)
     split = Split(x, y, 1.0)
-    return TrainingData(split, split, 3, shape, (0.5, 0.5), (0.3, 0.2), "f", "s")
+    return TrainingData(split, split, 3, SHAPE, (0.5, 0.5), (0.3, 0.2), "f", "s")
 
 
 OF_SIZES = [
@@ -333,11 +336,13 @@ def test_without_pruned_filters_the_training_is_the_same(
     monkeypatch.setattr(subject, "as_pixels", lambda x, scale: x.double())
     begin = small_state(trained_net(model, 0).double(), "filter", 0.8)
     fields = {**EVERYTHING, "crop": 0, "awp": 0.005, "select": 12, "activation_l1": 1e-6, "regularisers": PENALTIES}
-    spec = phase(optimiser=optimiser, **fields)
+    attacks = {"attack": Pgd(steps=2), "select_attack": Pgd(steps=2)}
+    spec = phase(optimiser=optimiser, **fields, **attacks)
     found = []
     for shrunk in (False, True):
         own = spec.model_copy(update={"shrunk": shrunk})
-        reports = list(train(trained_net(model, 1).double(), begin, own, images(), key=KEY, device="cpu"))
+        data = images(60 if model in ("lenet5", "resnet20") else 30)
+        reports = list(train(trained_net(model, 1).double(), begin, own, data, key=KEY, device="cpu"))
         found.append((reports, reports[-1].state(), reports[-1].checkpoint()))
     (whole, state, checkpoint), (small, own_state, own_checkpoint) = found
     assert [e.size for e in whole] == [""] * 3
@@ -413,3 +418,31 @@ def test_a_network_that_must_stay_whole_is_trained_as_before() -> None:
     last = end(started(spec.model_copy(update={"shrunk": True}), begin))
     assert last.size == "with all pruned filters: no filter is pruned whole"
     assert same(last.state(), wanted)
+
+
+def test_attacked_by_sparse_matrices_a_training_is_the_same_but_for_rounding_and_resumes_to_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    products: list[Tensor] = []
+    forward = SparseWeight.forward
+    monkeypatch.setattr(SparseWeight, "forward", lambda weight, z: (products.append(z), forward(weight, z))[1])
+    model = trained_net("lenet300", 0)
+    begin = prune(Pruning(), 0.95, State.of(model), torch.Generator().manual_seed(0))
+    spec = phase(optimiser=Sgd(lr=0.01), ema=0.9)
+    sparse = spec.model_copy(update={"sparse": True})
+
+    def run(own: Train, resume: Any = None) -> Iterator[Epoch]:
+        return train(trained_net("lenet300", 1), begin, own, images(), key=KEY, device="cpu", resume=resume)
+
+    whole = run(sparse)
+    checkpoint = unpack(pack(next(whole).checkpoint()))
+    last = end(whole)
+    wanted = last.state()
+    assert same(end(run(sparse, (1, checkpoint))).state(), wanted)
+    assert products
+    products.clear()
+    dense = end(run(spec))
+    assert not products
+    assert last.loss == pytest.approx(dense.loss, rel=1e-3)
+    for name, p in dense.state().params.items():
+        torch.testing.assert_close(wanted.params[name], p, rtol=1e-3, atol=1e-4)

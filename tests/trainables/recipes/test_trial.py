@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from trainables.core.errors import SpecError
 from trainables.method.phases import Measure, Train
+from trainables.models import MODELS
 from trainables.recipes.flying_bird import EVERY
 from trainables.recipes.trial import TrialSpec, keyed_phases
 
@@ -129,3 +130,34 @@ def test_a_measurement_right_after_the_pruning_has_a_key_of_its_own() -> None:
     fields = {"kind": "filter", "sparsity": 0.5, "finetune_epochs": 0}
     keys = [keyed_phases(trial(**fields).model_copy(update={"shrink": s}), "f")[-1].key for s in (False, True)]
     assert keys[0] != keys[1]
+
+
+def sparse(model: str = "lenet300", **recipe: Any) -> list[bool]:
+    """Return which trainings of a trial attack by sparse matrices where they are faster."""
+    recipe["train"] = {"precision": "fp32", **recipe.get("train", {})}
+    spec = trial(**recipe).model_copy(update={"sparse": True, "model": MODELS.parse(model)})
+    return [phase.sparse for phase in spec.phases() if isinstance(phase, Train)]
+
+
+def test_perceptrons_are_attacked_by_sparse_matrices_from_nine_tenths_on() -> None:
+    ladder = {"kind": "imp", "sparsity": 0.95, "rate": 0.5}
+    assert sparse(**ladder) == [False, False, False, False, True, True]
+    assert not any(sparse("lenet5", **ladder))
+    assert not any(sparse(**ladder, train={"precision": "bf16"}))
+    assert not any(sparse(**ladder, train={"loss": "natural"}))
+    assert not any(sparse(kind="filter", sparsity=0.95))
+    assert not any(sparse(kind="flying_bird", sparsity=0.95))
+    assert sparse(kind="wang2020", sparsity=0.95) == [False, True, False], "the last is dense again"
+
+
+def test_sparse_matrices_change_the_keys_of_the_trainings_that_use_them_and_of_what_follows() -> None:
+    fields = {"kind": "imp", "sparsity": 0.95, "rate": 0.5, "train": {"precision": "fp32"}}
+    steps = [
+        keyed_phases(trial(**fields).model_copy(update={"sparse": sparse}), "fingerprint") for sparse in (False, True)
+    ]
+    same = [a.key == b.key for a, b in zip(*steps, strict=True)]
+    first = next(at for at, (step, equal) in enumerate(zip(steps[1], same, strict=True)) if not equal)
+    assert same == [True] * first + [False] * (len(same) - first)
+    phase = steps[1][first].phase
+    assert isinstance(phase, Train)
+    assert phase.sparse

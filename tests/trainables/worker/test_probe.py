@@ -61,7 +61,10 @@ def refused(found: dict[str, Any], exit_code: int) -> str:
     return str(found["error"].removeprefix(host))
 
 
-def test_a_worker_that_can_run_trials_returns_what_it_has(ask: Probe, study_folder: Path) -> None:
+def test_a_worker_that_can_run_trials_returns_what_it_has(
+    ask: Probe, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.models.graph.sparse_weights.sparse_is_faster", lambda device: device.type == "cpu")
     data = tensors.load(DATASETS.parse("digits"), torch.device("cpu"))
     found = ask()
     assert found == {
@@ -69,6 +72,7 @@ def test_a_worker_that_can_run_trials_returns_what_it_has(ask: Probe, study_fold
         "versions": versions(),
         "device": "cpu",
         "precision": "fp32",
+        "sparse": True,
         "fingerprint": data.fingerprint,
         "split_hash": data.split_hash,
         "classes": 10,

@@ -9,7 +9,7 @@ network computes in eval mode, with running statistics, and does not change the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -33,8 +33,10 @@ class FrozenAttackModel:
     frozen instead, which is slower and equally correct; `folded` is False then.
     """
 
-    def __init__(self, model: nn.Module, precision: Resolved, example: Tensor) -> None:
-        """Freeze `model` as it is.
+    def __init__(
+        self, model: nn.Module, precision: Resolved, example: Tensor, masks: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Freeze `model` as it is; a perceptron in fp32 with sparse matrices where `masks`, by weight, hold zeros.
 
         Shapes: example, a small batch of inputs, (N, C, H, W) in [0, 1].
         """
@@ -50,6 +52,13 @@ class FrozenAttackModel:
             self._autocast = precision == "bf16"
             self._cast_input = False
         self._pair_tensors()
+        if self._perceptron is not None and masks is not None and self._dtype == torch.float32:
+            self._perceptron.sparsify(self._by_layer(masks))
+
+    def _by_layer(self, masks: Mapping[str, Tensor]) -> dict[nn.Linear, Tensor]:
+        names = {layer: f"{name}.weight" for name, layer in self._model.named_modules()}
+        linear = [(layer.folded, names[layer.source]) for layer in self._layers]
+        return {layer: masks[name] for layer, name in linear if isinstance(layer, nn.Linear) and name in masks}
 
     def __call__(self, x: Tensor) -> Tensor:
         self._follow()
@@ -83,6 +92,8 @@ class FrozenAttackModel:
             layer.refresh()
         for mine, theirs in self._same:
             mine.copy_(theirs)
+        if self._perceptron is not None:
+            self._perceptron.refresh()
 
     def _pair_tensors(self) -> None:
         """Pair the tensors that are not folded with the network's, and copy all values."""

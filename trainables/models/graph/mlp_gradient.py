@@ -6,20 +6,35 @@ layers in a row need none of it: the gradient is a product with each weight, mas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from trainables.models.graph.sparse_weights import SparseWeight, suits
 from trainables.models.normalised import Normalise, Normalised
 
 
 class Perceptron:
-    """Linear layers with ReLU between them, on flattened inputs; each computes in the type of its own weights."""
+    """Linear layers with ReLU between them, on flattened inputs; each computes in the type of its own weights.
+
+    Those with a mask in `sparsify` that suits it multiply by sparse matrices.
+    """
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         self.layers = layers
+        self._sparse: dict[nn.Linear, SparseWeight] = {}
+
+    def sparsify(self, masks: Mapping[nn.Linear, Tensor]) -> None:
+        """Use sparse matrices for layers that are 0 outside these masks, where they are large and empty enough."""
+        suitable = {layer: masks[layer] for layer in self.layers if layer in masks and suits(masks[layer])}
+        self._sparse = {layer: SparseWeight(mask, layer.weight) for layer, mask in suitable.items()}
+
+    def refresh(self) -> None:
+        """Take the current values of the layers' weights."""
+        for layer, sparse in self._sparse.items():
+            sparse.refresh(layer.weight)
 
     @torch.no_grad()
     def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
@@ -27,6 +42,8 @@ class Perceptron:
 
         Shapes: x and the result (N, ...), flattened to the inputs of the first layer; logits (N, K).
         """
+        if self._sparse:
+            return self._sparse_gradient(x, slope)
         last = self.layers[-1]
         # A handful of logits is no work: a product in low precision would cost more to start than to compute.
         weight = last.weight.to(x.dtype)
@@ -39,6 +56,23 @@ class Perceptron:
         for layer, active in zip(self.layers[-2::-1], hidden[::-1], strict=True):
             gradient = torch.ops.aten.threshold_backward(gradient.to(active.dtype), active, 0) @ layer.weight
         return gradient.view(x.shape)
+
+    def _sparse_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+        """Do what `input_gradient` does, with images as columns, as sparse products want them."""
+        z, hidden = x.flatten(1).T.contiguous(), []
+        for layer in self.layers:
+            sparse = self._sparse.get(layer)
+            z = layer.weight @ z if sparse is None else sparse.forward(z)
+            if layer.bias is not None:
+                z += layer.bias[:, None]
+            hidden.append(z.relu_() if layer is not self.layers[-1] else z)
+        gradient = slope(z.T.contiguous()).T.contiguous()
+        for layer, before in zip(self.layers[::-1], [*hidden[-2::-1], None], strict=True):
+            sparse = self._sparse.get(layer)
+            gradient = layer.weight.T @ gradient if sparse is None else sparse.backward(gradient)
+            if before is not None:
+                gradient = torch.ops.aten.threshold_backward(gradient, before, 0)
+        return gradient.T.contiguous().view(x.shape)
 
 
 class LayersInARow:

@@ -294,3 +294,27 @@ def test_random_network_is_not_frozen_by_its_trace() -> None:
     frozen = FrozenAttackModel(Random(), "fp32", x)
     assert not frozen.folded
     assert not torch.equal(frozen(x), frozen(x))
+
+
+def test_perceptron_with_sparse_matrices_has_the_gradients_of_the_dense_one() -> None:
+    model = perceptron(
+        nn.Flatten(), nn.Linear(192, 300), nn.ReLU(), nn.Linear(300, 100, bias=False), nn.ReLU(), nn.Linear(100, 5)
+    )
+    draws = torch.Generator().manual_seed(0)
+    zeros = {"net.1.weight": 0.95, "net.3.weight": 0.92, "net.5.weight": 0.95}
+    masks = {name: torch.rand(model.get_parameter(name).shape, generator=draws) > z for name, z in zeros.items()}
+    x = torch.rand(6, 3, 8, 8, generator=draws)
+    dense, sparse = FrozenAttackModel(model, "fp32", x), FrozenAttackModel(model, "fp32", x, masks)
+    assert sparse._perceptron is not None
+    assert len(sparse._perceptron._sparse) == 2, "the last layer is small"
+    for _ in range(2):
+        with torch.no_grad():
+            for name, mask in masks.items():
+                model.get_parameter(name).normal_(generator=draws).mul_(mask)
+        dense.refresh(), sparse.refresh()
+        found, wanted = (net.input_gradient(x, lambda logits: 2 * logits) for net in (sparse, dense))
+        assert found.shape == x.shape
+        assert close(found, wanted, 1e-5)
+    half = FrozenAttackModel(model, "bf16", x, masks)
+    assert half._perceptron is not None
+    assert not half._perceptron._sparse, "there are no such kernels"

@@ -7,7 +7,7 @@ the full network up to the rounding of shorter sums.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,14 @@ _STATISTICS = {"running_mean": "cut_mean", "running_var": "cut_var"}
 """Statistics of a batch norm, and where a smaller one keeps those of the channels that it lacks."""
 
 _IMAGES = 4
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Indices of the entries of a tensor that are left, and, along its first dimension, of those that are not."""
+
+    left: tuple[Tensor, ...]
+    cut: Tensor
 
 
 class Smaller:
@@ -49,6 +57,7 @@ class Smaller:
         shrinking = Shrinking(wiring, _alive(wiring, state), TrainedSpread)
         self.model = shrinking.net
         self._kept = {name: kept for name, kept in shrinking.kept.items() if not _everything(kept)}
+        self._places: dict[tuple[str, torch.device], _Where] = {}
         if not self._kept:
             raise SpecError("no filter is pruned whole")
         for name in self._kept.keys() & state.masks.keys():
@@ -77,11 +86,10 @@ class Smaller:
             if kept is None or tensor.shape != self._shapes[name]:
                 found[path] = tensor
                 continue
-            outputs, inputs = (None if side is None else side.to(tensor.device) for side in kept)
-            assert outputs is not None
-            found[path] = tensor[outputs] if inputs is None else tensor[outputs][:, inputs]
+            where = self._where(name, tensor.device)
+            found[path] = tensor[where.left]
             if (lacking := _lacking(name)) is not None:
-                found[f"{prefix}{colon}{lacking}"] = tensor[~outputs]
+                found[f"{prefix}{colon}{lacking}"] = tensor[where.cut]
         return found
 
     def whole(self, tensors: Mapping[str, Tensor]) -> Tensors:
@@ -97,14 +105,21 @@ class Smaller:
         tensor, kept = tensors[path], self._kept.get(name)
         if kept is None or tensor.shape != self._small_shapes[name]:
             return tensor
-        outputs, inputs = (None if side is None else side.to(tensor.device) for side in kept)
-        assert outputs is not None
-        at = outputs.nonzero()[:, 0]
+        where = self._where(name, tensor.device)
         full = tensor.new_zeros(self._shapes[name])
         if (lacking := _lacking(name)) is not None:
-            full[~outputs] = tensors[f"{prefix}{colon}{lacking}"]
-        where = (at,) if inputs is None else (at[:, None], inputs.nonzero()[:, 0])
-        return full.index_put(where, tensor)
+            full[where.cut] = tensors[f"{prefix}{colon}{lacking}"]
+        return full.index_put(where.left, tensor)
+
+    def _where(self, name: str, device: torch.device) -> _Where:
+        """Return the places of what is left of a tensor, which stay on the device: looking them up waits for a GPU."""
+        if (found := self._places.get((name, device))) is None:
+            outputs, inputs = (None if side is None else side.to(device) for side in self._kept[name])
+            assert outputs is not None
+            at, cut = outputs.nonzero()[:, 0], (~outputs).nonzero()[:, 0]
+            left = (at,) if inputs is None else (at[:, None], inputs.nonzero()[:, 0])
+            found = self._places[name, device] = _Where(left, cut)
+        return found
 
     def cut_state(self, state: State) -> State:
         """Return the smaller network in a state of the full one, of the same masks."""
@@ -113,12 +128,9 @@ class Smaller:
 
     def whole_state(self, state: State) -> State:
         """Return the full network in a state of the smaller one, with its tensors in their order."""
-        params, buffers, masks = (self.whole(group) for group in (state.params, state.buffers, state.masks))
-        order = [name for name in self._shapes if name in params], [name for name in self._shapes if name in buffers]
-        params, buffers = (
-            {name: group[name] for name in names} for names, group in zip(order, (params, buffers), strict=True)
-        )
-        return replace(state, params=params, buffers=buffers, masks=masks)
+        params, buffers = (self.whole(group) for group in (state.params, state.buffers))
+        ordered = ({name: group[name] for name in self._shapes if name in group} for group in (params, buffers))
+        return State(*ordered, self.whole(state.masks), state.extras, state.history, state.notes)
 
     def _keep_statistics(self, full: nn.Module) -> None:
         buffers = dict(named_buffers(full))

@@ -128,9 +128,11 @@ class Smaller:
 
     def whole_state(self, state: State) -> State:
         """Return the full network in a state of the smaller one, with its tensors in their order."""
-        params, buffers = (self.whole(group) for group in (state.params, state.buffers))
-        ordered = ({name: group[name] for name in self._shapes if name in group} for group in (params, buffers))
-        return State(*ordered, self.whole(state.masks), state.extras, state.history, state.notes)
+        params, buffers = (self._ordered(self.whole(group)) for group in (state.params, state.buffers))
+        return replace(state, params=params, buffers=buffers, masks=self.whole(state.masks))
+
+    def _ordered(self, tensors: Mapping[str, Tensor]) -> Tensors:
+        return {name: tensors[name] for name in self._shapes if name in tensors}
 
     def _keep_statistics(self, full: nn.Module) -> None:
         buffers = dict(named_buffers(full))

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
-from search.cluster.inline import Inline
+from search.cluster.inline import Inline, InlineConnection
+from search.launch import run
 from search.launch.driver import Driver
 from search.objectives.pareto import nondominated
 from search.objectives.values import values
@@ -56,6 +57,23 @@ def launch(tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch) -> Laun
         return done
 
     return launch
+
+
+def test_where_else_trials_can_be_watched_is_said_when_it_is_known(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+
+    def views(self: InlineConnection) -> Iterator[str]:
+        calls.append(True)
+        if len(calls) == 2:
+            yield "another view"
+
+    monkeypatch.setattr(InlineConnection, "views", views)
+    monkeypatch.setattr(run, "ALONE_SECONDS", -1.0)
+    said = launch().stderr
+    assert said.count("another view\n") == 1
+    assert said.index("another view") > said.index("4 trials, 1 at once"), "the first call precedes the trials"
 
 
 def test_a_launch_ends_with_a_front_and_can_be_extended(launch: Launch, study: Path, tmp_path: Path) -> None:

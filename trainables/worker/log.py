@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainables.engine.train import Epoch
 from trainables.store.records import Outcome, Point
 from trainables.worker.run import Progress
 
@@ -23,7 +24,7 @@ class TrialLog:
         if (epoch := progress.epoch) is not None:
             self._write_size(progress.phase, progress.phases_done, epoch.size)
             said = f"loss {epoch.loss:.4g} accuracy {epoch.accuracy:.4f} {epoch.seconds:.3g} s"
-            self._write(f"{progress.phase} {epoch.epoch}/{epoch.epochs} {said}")
+            self._write(f"{progress.phase} {epoch.epoch}/{epoch.epochs} {said}{_graph(epoch)}")
         if (partial := progress.partial) is not None:
             self._write(f"{progress.phase} on the way: {_accuracies(partial.robust_accuracy, partial.clean_accuracy)}")
         if progress.point is not None:
@@ -44,6 +45,12 @@ class TrialLog:
 
     def _write(self, said: str) -> None:
         print(f"{self._trial} {said}", flush=True)
+
+
+def _graph(epoch: Epoch) -> str:
+    if epoch.not_replayed is not None:
+        return f", no CUDA graph: {epoch.not_replayed}"
+    return f", {epoch.replayed} steps from a CUDA graph" if epoch.replayed else ""
 
 
 def _point(point: Point) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from tests.trainables.engine.factories import EVERYTHING, KEY, data, network, ph
 from tests.trainables.engine.tape import Tape
 from trainables.attacks.pgd import Pgd
 from trainables.engine import cuda_graphs
-from trainables.engine.cuda_graphs import Given, Replayed, recorder_for
+from trainables.engine.cuda_graphs import CudaGraphs, Given, Replayed, recorder_for
 from trainables.engine.optimisation import Optimisation
 from trainables.engine.train import Epoch, train
 from trainables.losses.cross_entropy import Mix, Natural
@@ -209,6 +212,25 @@ def test_draws_in_place_and_new_ones_go_on_where_the_last_step_ended() -> None:
     for step, found in enumerate(wanted):
         assert [t.item() for t in steps(work, torch.arange(3) + step, GIVEN)] == [t.item() for t in found]
     assert steps.steps == 8 - cuda_graphs.WARMUPS
+
+
+def test_what_waits_for_the_gpu_is_named_and_other_warnings_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: torch warns where Python waits, in these words."""
+    stream, modes = MagicMock(), []
+    for name, value in {"Stream": lambda device: stream, "current_stream": lambda device: stream}.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    wrong: list[str] = []
+    with warnings.catch_warnings(record=True) as passed, CudaGraphs(torch.device("cuda")).warming(wrong):
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(warning.message) for warning in passed] == ["something else"]
+    assert len(wrong) == 1
+    assert wrong[0].startswith("Python waits for the GPU (test_cuda_graphs.py:")
+    assert modes == ["warn", 0]
 
 
 def test_graphs_are_for_small_networks_on_gpus_that_are_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:

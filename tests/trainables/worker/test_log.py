@@ -70,3 +70,19 @@ def test_the_size_of_a_network_with_pruned_filters_is_said_once_a_training(capsy
 def test_in_the_process_of_a_launch_nothing_is_printed(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(study_folder, trial(epochs=3), own_process=False)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, " s"),
+        ({"replayed": 12}, " s, 12 steps from a CUDA graph"),
+        ({"not_replayed": "it draws"}, " s, no CUDA graph: it draws"),
+    ],
+)
+def test_an_epoch_says_whether_steps_were_replayed(
+    fields: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epoch = replace(end(started(phase(epochs=1))), **fields)
+    TrialLog(0).progress(Progress("train", 0, 1, 1, epoch))
+    assert capsys.readouterr().out.endswith(f"{said}\n")

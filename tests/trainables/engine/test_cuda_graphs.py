@@ -223,10 +223,15 @@ def test_what_waits_for_the_gpu_is_named_and_other_warnings_are_passed_on(monkey
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     wrong: list[str] = []
-    with warnings.catch_warnings(record=True) as passed, CudaGraphs(torch.device("cuda")).warming(wrong):
-        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
-        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
-        warnings.warn("something else", stacklevel=1)
+
+    def work() -> None:
+        with CudaGraphs(torch.device("cuda")).warming(wrong):
+            warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+            warnings.warn("something else", stacklevel=1)
+
+    with pytest.warns(UserWarning, match="something else") as passed:
+        work()
     assert [str(warning.message) for warning in passed] == ["something else"]
     assert len(wrong) == 1
     assert wrong[0].startswith("Python waits for the GPU (test_cuda_graphs.py:")

@@ -176,7 +176,8 @@ def make(name: str, minutes: float, say: Callable[[str], None], folder: Path = T
     path = folder / f"{name}.parquet"
     whole = pq.read_table(path) if path.exists() else schema(spec).empty_table()
     about = {key.decode(): value.decode() for key, value in (whole.schema.metadata or {}).items()}
-    if about and json.loads(about["study"]) != spec.resolved():
+    # Compared as specs: a later version may know more fields, which have their defaults.
+    if about and StudySpec.model_validate(json.loads(about["study"])) != spec:
         raise SystemExit(f"{path} is of another study than {name}.yaml: move one of them away")
     wanted, done = parts(spec), int(about.get("parts", 0))
     seconds, until = float(about.get("seconds", 0)), time.monotonic() + 60 * minutes

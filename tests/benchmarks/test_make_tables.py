@@ -37,6 +37,10 @@ def test_a_table_is_made_in_sittings_and_every_round_ends_where_a_trial_does(
     assert 0 < missing < 8
     path = tmp_path / "made.parquet"
     assert not is_complete(path)
+    # As an older version wrote it, which did not know a field.
+    begun = pq.read_table(path)
+    older = {key: value for key, value in spec.resolved().items() if key != "description"}
+    pq.write_table(begun.replace_schema_metadata({**begun.schema.metadata, b"study": json.dumps(older)}), path)
     assert make_tables.make("made", 1e9, said.append, tmp_path) == 0
     assert len(said) == 8
     curves = Curves.read(path)

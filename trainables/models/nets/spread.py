@@ -25,7 +25,7 @@ class Spread(nn.Module):
 class TrainedSpread(Spread):
     """A `Spread` that is fast to train through on a CPU: a product with zeros and ones.
 
-    It is exact, but spreads infinities and NaN. With channels last, a copy by index is three times slower.
+    It is exact, but spreads infinities and NaN. With a copy by index a gradient of ResNet-18 takes 1.4 times as long.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 Prints the share of single chains, each with its whole ladder, that have 90 % of the best known hypervolume by
 themselves; how many random trials (a random chain to a random level, every network on the way counted) reach 90, 95 and
-98 %; the share of the best hypervolume that the best choice of each parameter loses when another one is forced; and the
-noise: the standard deviation of the best chain's hypervolume over resampled images. An incomplete table is a random
-sample of its dense trainings, so that shares hold, but its best hypervolume is too low, and it looks easier than it is.
+98 %; the noise, the standard deviation of the best chain's hypervolume over samples of images; and what share of the
+best hypervolume is left if a parameter has but one of its choices. An incomplete table is a random sample of its dense
+trainings, so that shares hold, but its best hypervolume is too low, and it looks easier than it is.
 
     python benchmarks/hardness.py [digits digits-wide ...]
 """
@@ -57,7 +57,7 @@ def trials_until(ladders: list[Ladder], ideal: float, rng: np.random.Generator) 
     return reached
 
 
-def losses(curves: Curves) -> Iterator[tuple[str, list[tuple[object, float]]]]:
+def left_by_choice(curves: Curves) -> Iterator[tuple[str, list[tuple[object, float]]]]:
     """Yield of each parameter what share of the best hypervolume is left where it has each of its choices."""
     chains = list(curves.chains())
     for path, options in curves.choices.items():
@@ -89,7 +89,7 @@ def lines(name: str) -> Iterator[str]:
     # The same images measure all levels, so that their errors go together: at most the whole is off by one error.
     error = float(np.sqrt(robust * (1 - robust) / curves.examples).mean() / robust.mean())
     yield f"  standard deviation of a hypervolume over images: up to {error:.1%}"
-    for path, left in losses(curves):
+    for path, left in left_by_choice(curves):
         yield f"  {path}: " + ", ".join(f"{option} {share:.2f}" for option, share in left)
 
 

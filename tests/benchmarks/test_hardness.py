@@ -27,7 +27,7 @@ def test_random_trials_are_counted_until_a_share_is_reached(monkeypatch: pytest.
 
 def test_what_is_left_under_each_choice_is_that_of_its_chains() -> None:
     curves = made.curves()
-    found = {path: dict(left) for path, left in hardness.losses(curves)}
+    found = {path: dict(left) for path, left in hardness.left_by_choice(curves)}
     assert set(found) == set(curves.choices)
     assert all(max(left.values()) == pytest.approx(1) for left in found.values())
     # The first choices are the best ones of the formula, and the last way to rewind loses most.

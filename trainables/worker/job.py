@@ -86,8 +86,8 @@ class Job:
         """Work until the next measurement or for `MIN_STEP_SECONDS`, and record the outcome if the trial ends.
 
         The first call returns with the first progress, so that the trial is seen to have started.
-        Work also pauses after an epoch where `interrupted()` is true. Returns None at the end of the trial and of a
-        failed attempt.
+        Work also pauses after an epoch where `interrupted()` is true. Returns the last progress when the outcome is
+        recorded, or None there and at the end of a failed attempt.
 
         Raises:
             StorageError: the storage refused twice; the trial has no outcome.
@@ -95,7 +95,7 @@ class Job:
         try:
             with self._working():
                 progress = self._advance(interrupted)
-                if progress is None:
+                if progress is None or progress.last:
                     self._end(None)
             return progress
         except BaseException as error:  # Recorded as the trial's outcome: one bad trial must not stop the search.

@@ -79,6 +79,11 @@ class Progress:
     ahead: str | None = None
 
     @property
+    def last(self) -> bool:
+        """Whether nothing of the trial is left to do: it ends with a point."""
+        return self.point is not None and self.phases_done == self.phases
+
+    @property
     def activity(self) -> str:
         """What the trial does now, such as `train 34/80`."""
         if self.waits_for is not None:

@@ -50,6 +50,14 @@ def finish(work: Job) -> list[Progress]:
     return found
 
 
+def test_the_outcome_is_recorded_with_the_last_point(start: Any, study_folder: Path) -> None:
+    work = start(trial())
+    while not ((now := work.work()) and now.point and now.point.measure == 2):
+        assert not work.over
+    assert work.over
+    assert outcome(study_folder).state == "complete"
+
+
 def test_every_point_is_yielded_and_recorded(start: Any, study_folder: Path) -> None:
     found = finish(start(trial()))
     ended = outcome(study_folder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from search.cluster.base import Cluster
@@ -15,7 +15,7 @@ from search.launch.driver import Driver
 from search.launch.tally import Snapshot
 from search.launch.trial_config import common_config, trial_config
 from search.launch.view import VIEW_SECONDS
-from trainables.store.records import TrialRecord
+from trainables.store.records import PartialMeasurement, Point, TrialRecord
 from trainables.store.storage import Address
 
 View = Callable[[Snapshot], None]
@@ -63,23 +63,24 @@ class _Running:
         job = Job(config)
         try:
             while not (job.over or self._driver.stops(record.number) or self._should_end()):
-                self._report(record.number, job.work())
+                self._report(record.number, job.work(), job.new)
         finally:
             job.close()
             release_memory()
         self._driver.on_end(record.number, None)
 
-    def _report(self, number: int, progress: Any) -> None:
-        """Pass what a trial has done to the driver; None where it ended or starts over."""
+    def _report(self, number: int, progress: Any, new: Sequence[Point | PartialMeasurement]) -> None:
+        """Pass what a trial has done and measured to the driver; no progress where it ended or starts over."""
         if progress is not None:
             epoch = progress.epoch
             said = {"epoch": epoch.epoch, "loss": epoch.loss} if epoch is not None else {}
             said |= {"waits_for": progress.waits_for, "host": self._host}
             self._driver.on_progress(number, progress.phases_done, **said)
-            if progress.point is not None:
-                self._driver.on_point(number, progress.point)
-            if progress.partial is not None:
-                self._driver.on_partial(number, progress.partial)
+            for one in new:
+                if isinstance(one, Point):
+                    self._driver.on_point(number, one)
+                else:
+                    self._driver.on_partial(number, one)
         if time.monotonic() - self._shown >= VIEW_SECONDS:
             self._view(self._driver.snapshot())
             self._shown = time.monotonic()

@@ -87,7 +87,7 @@ class TuneSearcher(_Live, Searcher):
         return trial_config(self._driver, record, self._common)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass on progress, a measured point, a partial measurement, or that the worker's storage refuses."""
+        """Pass on progress, measurements, or that the worker's storage refuses."""
         if "storage" in result:
             self.problem = self.problem or StorageError(result["storage"])
         if self.problem is not None:
@@ -96,10 +96,11 @@ class TuneSearcher(_Live, Searcher):
         said = {name: result[name] for name in ("epoch", "loss", "waits_for") if name in result}
         host = str(result.get("hostname", ""))  # Tune adds it.
         self._driver.on_progress(number, result.get("phases_done", 0), **said, host=host)
-        if "point" in result:
-            self._driver.on_point(number, Point.model_validate_json(result["point"]))
-        if "partial" in result:
-            self._driver.on_partial(number, PartialMeasurement.model_validate_json(result["partial"]))
+        for kind, text in result.get("new", ()):
+            if kind == Point.__name__:
+                self._driver.on_point(number, Point.model_validate_json(text))
+            else:
+                self._driver.on_partial(number, PartialMeasurement.model_validate_json(text))
 
     def stops(self, trial_id: str) -> bool:
         """Return whether a running trial should stop early."""
@@ -107,7 +108,7 @@ class TuneSearcher(_Live, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass on a trial's end, or that its process died: the driver counts that, and issues it again."""
-        if result and result.keys() & {"point", "partial", "storage"}:
+        if result and result.keys() & {"new", "storage"}:
             self.on_trial_result(trial_id, result)
         number = self._numbers[trial_id]
         try:

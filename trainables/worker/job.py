@@ -68,6 +68,8 @@ class Job:
         self.number = int(config["number"])
         self.points: list[Point] = []
         self.partials: list[PartialMeasurement] = []
+        self.new: list[Point | PartialMeasurement] = []
+        """The measurements that the last `work` gave."""
         self.over = False
         """Whether the outcome is recorded."""
         self._storage = Storage(config["storage"])
@@ -83,7 +85,9 @@ class Job:
         self._log = TrialLog(self.number) if own_process else None
 
     def work(self, interrupted: Callable[[], bool] = lambda: False) -> Progress | None:
-        """Work until the next measurement or for `MIN_STEP_SECONDS`, and record the outcome if the trial ends.
+        """Work until a measurement was made or for `MIN_STEP_SECONDS`, and record the outcome if the trial ends.
+
+        What was measured is in `new`, with stored points that were passed on the way.
 
         The first call returns with the first progress, so that the trial is seen to have started.
         Work also pauses after an epoch where `interrupted()` is true. Returns the last progress when the outcome is
@@ -147,15 +151,19 @@ class Job:
 
     def _advance(self, interrupted: Callable[[], bool]) -> Progress | None:
         began = time.monotonic()
+        self.new = []
         if self._progress is None:
             self._progress = self._start()
         for progress in self._progress:
             self._note(progress)
             if progress.point is not None:
                 self.points.append(progress.point)
-                return progress
+                self.new.append(progress.point)
             if progress.partial is not None:
                 self.partials.append(progress.partial)
+                self.new.append(progress.partial)
+            measured = progress.point is not None or progress.partial is not None
+            if progress.last or (measured and not progress.stored):
                 return progress
             first, self._reported = not self._reported, True
             if first or interrupted() or time.monotonic() - began >= MIN_STEP_SECONDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -64,8 +64,9 @@ Work = Callable[..., Iterator[Epoch]]
 class Progress:
     """How far a trial is.
 
-    Yielded after an epoch, perhaps with a partial measurement; with a measured point; or while another process
-    computes a stage that the trial needs. `phase` is what it reports on, and `ahead` the phase that comes next, if any.
+    Yielded after an epoch, perhaps with a partial measurement; with a point, measured now or `stored` before; or while
+    another process computes a stage that the trial needs. `phase` is what it reports on, and `ahead` the phase that
+    comes next, if any.
     """
 
     phase: str
@@ -77,6 +78,7 @@ class Progress:
     partial: PartialMeasurement | None = None
     waits_for: str | None = None
     ahead: str | None = None
+    stored: bool = False
 
     @property
     def last(self) -> bool:
@@ -162,7 +164,7 @@ class Run:
                 point = self._measurements.point(keyed, state, last_point, **named)
                 measures += 1
                 last_point = time.monotonic()
-                yield self._progress(keyed.phase, index + 1, point=point)
+                yield replace(self._progress(keyed.phase, index + 1, point=point), stored=keyed.key not in left)
                 continue
             if isinstance(keyed.phase, EpochPhase) and keyed.key in left:
                 yield from self._train_or_wait(keyed.phase, keyed, index, measures)

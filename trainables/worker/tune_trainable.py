@@ -110,6 +110,8 @@ class RobustsearchTrial(tune.Trainable):
 
     def _result(self, progress: Progress | None) -> dict[str, Any]:
         result: dict[str, Any] = {"number": self._job.number, "points": len(self._job.points), "done": self._job.over}
+        if self._job.new:
+            result["new"] = [(type(one).__name__, one.model_dump_json()) for one in self._job.new]
         if progress is None:
             return result
         result |= {"phase": progress.phase, "phases_done": progress.phases_done, "phases": progress.phases}
@@ -118,10 +120,6 @@ class RobustsearchTrial(tune.Trainable):
             result["waits_for"] = progress.waits_for
         if progress.epoch is not None:
             result |= {"epoch": progress.epoch.epoch, "epochs": progress.epoch.epochs, "loss": progress.epoch.loss}
-        if progress.point is not None:
-            result["point"] = progress.point.model_dump_json()
-        if progress.partial is not None:
-            result["partial"] = progress.partial.model_dump_json()
         return result
 
     def _note(self, progress: Progress) -> None:

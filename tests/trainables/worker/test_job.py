@@ -58,6 +58,20 @@ def test_the_outcome_is_recorded_with_the_last_point(start: Any, study_folder: P
     assert outcome(study_folder).state == "complete"
 
 
+def test_stored_points_come_with_what_is_measured_next(
+    start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "MIN_STEP_SECONDS", 60.0)
+    finish(start(trial()))
+    (study_folder / paths.outcome(0)).unlink()
+    again = start(trial())
+    counts = []
+    while not again.over:
+        again.work()
+        counts.append([point.measure for point in again.new])
+    assert [found for found in counts if found] == [[0, 1, 2]]
+
+
 def test_every_point_is_yielded_and_recorded(start: Any, study_folder: Path) -> None:
     found = finish(start(trial()))
     ended = outcome(study_folder)

@@ -50,6 +50,11 @@ def run_out(worker: RobustsearchTrial) -> list[dict[str, Any]]:
     return results
 
 
+def measured(results: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The measurements in results: their kinds, and what they say."""
+    return [each for result in results for each in result.get("new", ())]
+
+
 def test_the_process_is_named_after_trial_and_phase_from_the_first_moment(
     work: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +73,7 @@ def test_the_process_is_named_after_trial_and_phase_from_the_first_moment(
 
 def test_every_point_is_reported_and_recorded(work: Any, study_folder: Path) -> None:
     results = run_out(work(trial()))
-    reported = [Point.model_validate_json(result["point"]) for result in results if "point" in result]
+    reported = [Point.model_validate_json(text) for kind, text in measured(results) if kind == "Point"]
     ended = outcome(study_folder)
     assert ended.state == "complete"
     assert list(ended.points) == reported
@@ -79,7 +84,7 @@ def test_every_point_is_reported_and_recorded(work: Any, study_folder: Path) -> 
 
 def test_partial_measurements_are_reported_where_the_configuration_asks(work: Any, study_folder: Path) -> None:
     results = run_out(work(trial(11), partial_schedule={"levels": [1, 4], "examples": 32, "steps": 1}))
-    reported = [PartialMeasurement.model_validate_json(result["partial"]) for result in results if "partial" in result]
+    reported = [PartialMeasurement.model_validate_json(text) for kind, text in measured(results) if kind != "Point"]
     assert [partial.resource for partial in reported] == [1, 4]
     assert list(outcome(study_folder).rungs) == reported
     assert all(json.dumps(result) for result in results)
@@ -89,7 +94,7 @@ def test_a_trial_that_is_stopped_saves_where_it_stands_and_leaves_its_record_to_
     work: Any, study_folder: Path
 ) -> None:
     worker = work(trial(epochs=50), partial_schedule={"levels": [2], "examples": 32, "steps": 1})
-    while "partial" not in worker.step():
+    while "new" not in worker.step():
         continue
     worker.stop()
     assert not (study_folder / paths.outcome(0)).exists()

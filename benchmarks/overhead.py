@@ -253,8 +253,8 @@ def main() -> None:
         if trials:
             found = ours(study(name), trials, arguments.workers)
             print(
-                f"{name}: {found.outside:.3f} s a trial outside its own work, which is {found.share:.1%} of the "
-                f"workers' time and {found.working / found.trials:.3f} s a trial; "
+                f"{name}: {found.outside:.3f} s a trial outside its own work of "
+                f"{found.working / found.trials:.3f} s, so {found.share:.1%} of the workers' time is trials' own work; "
                 f"{found.workers} workers, {found.trials} trials, {load()}"
             )
     if arguments.rival:

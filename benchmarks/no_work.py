@@ -31,7 +31,7 @@ TIMES = "ROBUSTSEARCH_OVERHEAD_TIMES"
 
 
 def clock(folder: Path) -> None:
-    """Write begin and end of every call of `Job.work` of this process to a file in the folder, in Unix time."""
+    """Write begin and end of every call of `Job.work` of this process, in Unix time, and whether its trial is over."""
     from trainables.worker.job import Job
 
     works = Job.work
@@ -42,7 +42,7 @@ def clock(folder: Path) -> None:
             return works(job, *arguments)
         finally:
             with (folder / f"{os.getpid()}.txt").open("a") as file:
-                file.write(f"{began} {time.time()}\n")
+                file.write(f"{began} {time.time()} {int(job.over)}\n")
 
     Job.work = timed  # type: ignore[method-assign]
 

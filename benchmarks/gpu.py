@@ -37,7 +37,8 @@ from trainables.attacks.pgd import Pgd
 from trainables.data import DATASETS, tensors
 from trainables.data.tensors import Split, TrainingData
 from trainables.engine.cuda_graphs import CudaGraphs
-from trainables.engine.train import Epoch, train
+from trainables.engine.epoch import Epoch
+from trainables.engine.train import train
 from trainables.measure.evaluate import exact
 from trainables.method.phases import Train
 from trainables.method.training import Training

@@ -20,6 +20,7 @@ OF_SEVERAL = {
     "search/store/test_old_formats.py": "what released versions have written",
     "trainables/data/test_layouts.py": "data sets in every layout of their files",
     "trainables/data/test_real.py": "data sets that are on few machines",
+    "trainables/engine/test_gpu.py": "trainings on a GPU beside the CPU",
     "trainables/metrics/test_geometry.py": "metrics of the logits' geometry",
 }
 """Tests that are of no single module, and what they are of instead."""

@@ -19,8 +19,8 @@ from trainables.attacks import run
 from trainables.core.errors import Diverged
 from trainables.core.rng import generator
 from trainables.data.tensors import TrainingData, batches
+from trainables.engine.epoch import Checkpoint, Epoch
 from trainables.engine.optimisation import load_slots, slots
-from trainables.engine.train import Checkpoint, Epoch
 from trainables.method.phases import Imitate
 from trainables.models.graph.folding import FrozenAttackModel
 from trainables.models.ntk import Function, kernel, readout

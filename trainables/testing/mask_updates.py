@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainables.core.spec import plain
-from trainables.engine.train import Epoch
+from trainables.engine.epoch import Epoch
 from trainables.mask_updates import MASK_UPDATES
 from trainables.mask_updates.base import EpochResult, MaskUpdate, MaskUpdateContext
 from trainables.method.phases import Train

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from trainables.data.tensors import Split, TrainingData
-from trainables.engine.train import Epoch, train
+from trainables.engine.epoch import Epoch
+from trainables.engine.train import train
 from trainables.method.phases import Train
 from trainables.method.training import Training
 from trainables.store.state import State

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainables.engine.train import Epoch
+from trainables.engine.epoch import Epoch
 from trainables.store.records import Outcome, Point
 from trainables.worker.run import Progress
 

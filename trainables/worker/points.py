@@ -15,7 +15,7 @@ from trainables import __version__
 from trainables.core.keys import digest, key
 from trainables.core.spec import plain
 from trainables.data.tensors import Split
-from trainables.engine.train import Epoch
+from trainables.engine.epoch import Epoch
 from trainables.measure import evaluate
 from trainables.method.partial import PartialSchedule
 from trainables.method.phases import EpochPhase, Measure, Train

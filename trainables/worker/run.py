@@ -15,9 +15,10 @@ from trainables import models
 from trainables.core.errors import StageLost
 from trainables.core.rng import derive, generator
 from trainables.data.tensors import TrainingData
+from trainables.engine.epoch import Epoch
 from trainables.engine.imitate import imitate
 from trainables.engine.inherit import inherit
-from trainables.engine.train import Epoch, train
+from trainables.engine.train import train
 from trainables.measure.evaluate import exact
 from trainables.method.partial import PartialSchedule
 from trainables.method.phases import (

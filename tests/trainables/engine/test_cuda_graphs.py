@@ -16,8 +16,9 @@ from tests.trainables.engine.tape import Tape
 from trainables.attacks.pgd import Pgd
 from trainables.engine import cuda_graphs
 from trainables.engine.cuda_graphs import CudaGraphs, Given, Replayed, recorder_for
+from trainables.engine.epoch import Epoch
 from trainables.engine.optimisation import Optimisation
-from trainables.engine.train import Epoch, train
+from trainables.engine.train import train
 from trainables.losses.cross_entropy import Mix, Natural
 from trainables.losses.mart import Mart
 from trainables.losses.trades import Trades

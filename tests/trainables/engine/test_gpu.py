@@ -19,7 +19,8 @@ from trainables import models
 from trainables.attacks.pgd import Pgd
 from trainables.data.tensors import Split, TrainingData
 from trainables.engine.cuda_graphs import CudaGraphs, Recorder
-from trainables.engine.train import Epoch, train
+from trainables.engine.epoch import Epoch
+from trainables.engine.train import train
 from trainables.losses.cross_entropy import Mix, Natural
 from trainables.losses.mart import Mart
 from trainables.losses.trades import Trades

@@ -14,8 +14,8 @@ from trainables.data import tensors
 from trainables.data.digits import Digits
 from trainables.data.tensors import TrainingData
 from trainables.engine import imitate as module
+from trainables.engine.epoch import Epoch
 from trainables.engine.imitate import imitate
-from trainables.engine.train import Epoch
 from trainables.method.imitation import Imitation
 from trainables.method.phases import Imitate
 from trainables.models.lenet import LeNet300

@@ -16,8 +16,9 @@ from tests.trainables.models.factories import SHAPE, Rows, small_state, trained_
 from trainables.attacks.pgd import Pgd
 from trainables.core.errors import Diverged
 from trainables.data.tensors import Split, TrainingData
-from trainables.engine import train as subject
-from trainables.engine.train import Epoch, train
+from trainables.engine import training_run as subject
+from trainables.engine.epoch import Epoch
+from trainables.engine.train import train
 from trainables.losses.cross_entropy import Madry, Mix, Natural
 from trainables.losses.trades import Trades
 from trainables.method.phases import Train
@@ -132,14 +133,14 @@ def test_learns_and_adversarial_training_helps() -> None:
 def statistics_after(loss: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[State, list[Tensor]]:
     """Train one epoch of one step that hardly moves, and return the batches that train mode saw."""
     seen: list[Tensor] = []
-    forward = subject._Run._forward
+    forward = subject.TrainingRun._forward
 
     def spy(self: Any, x: Tensor) -> Tensor:
         assert self.model.training
         seen.append(x.detach().clone())
         return forward(self, x)
 
-    monkeypatch.setattr(subject._Run, "_forward", spy)
+    monkeypatch.setattr(subject.TrainingRun, "_forward", spy)
     spec = phase(epochs=1, batch=60, loss=loss, optimiser=Sgd(lr=1e-12, weight_decay=0.0))
     return end(started(spec)).state(), seen
 
@@ -175,13 +176,13 @@ def test_the_first_epochs_may_be_natural_and_change_nothing_after() -> None:
 
 def test_learning_rate_and_radius_are_functions_of_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[float, float]] = []
-    step = subject._Run._step
+    step = subject.TrainingRun._step
 
     def spy(self: Any, *args: Any, lr: float, eps: float, **rest: Any) -> Any:
         seen.append((lr, eps))
         return step(self, *args, lr=lr, eps=eps, **rest)
 
-    monkeypatch.setattr(subject._Run, "_step", spy)
+    monkeypatch.setattr(subject.TrainingRun, "_step", spy)
     spec = phase(epochs=4, start=1, optimiser=Sgd(lr=0.2), schedule=Cosine(warmup=2.0), eps=0.1, eps_warmup=3.0)
     reports = list(started(spec))
     assert [r.epoch for r in reports] == [2, 3, 4]
@@ -194,7 +195,7 @@ def test_learning_rate_and_radius_are_functions_of_the_epoch(monkeypatch: pytest
 
 def test_epochs_differ_in_order_augmentation_and_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    pixels = subject._Run.pixels
+    pixels = subject.TrainingRun.pixels
 
     def spy(self: Any, index: Tensor, draws: torch.Generator | None = None) -> Tensor:
         x = pixels(self, index, draws)
@@ -202,7 +203,7 @@ def test_epochs_differ_in_order_augmentation_and_attack(monkeypatch: pytest.Monk
             seen.append(x.clone())
         return x
 
-    monkeypatch.setattr(subject._Run, "pixels", spy)
+    monkeypatch.setattr(subject.TrainingRun, "pixels", spy)
     end(started(phase(epochs=2)))
     first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
     assert not torch.equal(first, second)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.trainables.engine.factories import EVERYTHING, KEY, data, network, pruned, same
-from trainables.engine.train import Epoch, train
+from trainables.engine.epoch import Epoch
+from trainables.engine.train import train
 from trainables.mask_updates.base import EpochResult, MaskUpdate, MaskUpdateContext
 from trainables.mask_updates.flying_bird import FlyingBird, rises
 from trainables.mask_updates.gradual import Gradual

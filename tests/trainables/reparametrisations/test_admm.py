@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from tests.trainables.engine.factories import data, end, network, phase, pruned
+from trainables.engine.epoch import Epoch
 from trainables.engine.optimisation import Optimisation
 from trainables.engine.selection import EPOCH
-from trainables.engine.train import Epoch, train
+from trainables.engine.train import train
 from trainables.losses.cross_entropy import Natural
 from trainables.method.phases import Train
 from trainables.method.training import Training

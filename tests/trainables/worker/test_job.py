@@ -16,7 +16,7 @@ import torch
 from tests.trainables.factories import FAST, job_config, outcome, trial
 from trainables.core.errors import StorageError
 from trainables.core.spec import plain
-from trainables.engine import train
+from trainables.engine import training_run
 from trainables.measure import evaluate
 from trainables.models.lenet import LeNet300
 from trainables.recipes.trial import TrialSpec
@@ -360,7 +360,7 @@ def test_out_of_memory_on_the_first_batch_is_tried_once_more_and_recorded_as_suc
         calls.append(1)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(train._Run, "_step", short)
+    monkeypatch.setattr(training_run.TrainingRun, "_step", short)
     finish(start(trial()))
     ended = outcome(study_folder)
     assert ended.failure is not None
@@ -387,7 +387,7 @@ def test_a_network_whose_logits_in_eval_mode_are_no_numbers_has_diverged(
 def test_weights_that_are_no_numbers_are_a_failed_trial(
     start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    real = train._Run._step
+    real = training_run.TrainingRun._step
 
     def spoilt(self: Any, *arguments: Any, **named: Any) -> Any:
         found = real(self, *arguments, **named)
@@ -396,7 +396,7 @@ def test_weights_that_are_no_numbers_are_a_failed_trial(
                 parameter.fill_(value)
         return found
 
-    monkeypatch.setattr(train._Run, "_step", spoilt)
+    monkeypatch.setattr(training_run.TrainingRun, "_step", spoilt)
     finish(start(trial()))
     ended = outcome(study_folder)
     assert ended.failure is not None

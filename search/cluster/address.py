@@ -88,7 +88,11 @@ class Address(RayCluster):
         return lambda: answers() and ray_start.joining_alive()
 
     def liveness(self, addressing: dict[str, Any]) -> Callable[[], bool]:
-        return _answers(addressing["address"])
+        """Return a check of the head, and of the node here through which the launch asks for workers."""
+        from ray._private import worker
+
+        own: Any = worker._global_node
+        return _answers(addressing["address"], own.raylet_socket_name)
 
     def refusal(self, reason: str) -> str:
         return (
@@ -121,17 +125,18 @@ class Address(RayCluster):
         return ("trainables",) if self.code == "ship" else ()
 
 
-def _answers(address: str) -> Callable[[], bool]:
-    """Return a check of the head; one that does not answer `SILENT_LOOKS` times in a row is dead."""
+def _answers(address: str, raylet: str | None = None) -> Callable[[], bool]:
+    """Return a check of the head and of a raylet here; what does not answer `SILENT_LOOKS` times in a row is dead."""
     silent = 0
 
     def check() -> bool:
         nonlocal silent, address
         try:
             address = answering(address)
-            silent = 0
+            answers = raylet is None or ray_start.accepts(raylet)
         except ClusterError:
-            silent += 1
+            answers = False
+        silent = 0 if answers else silent + 1
         return silent < SILENT_LOOKS
 
     return check

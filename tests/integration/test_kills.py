@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from benchmarks.kill_loop import Loop
+from benchmarks.nodes import cluster_file
 from search.launch.driver import Driver
 from search.store.records import Records
 from tests.integration.waiting import wait_for
@@ -172,9 +173,14 @@ if "torch" in sys.modules and not place.exists():  # In the first worker that is
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_a_launch_whose_node_dies_in_the_probe_goes_on_with_another(tmp_path: Path) -> None:
     loop = Loop(tmp_path, seed=0, trials=2, epochs=1)
     try:
+        # The head has room for no trial: the launch may be connected to it.
+        cluster_file(tmp_path, loop.nodes, cpus_per_trial=2)
+        for _ in range(2):
+            loop.nodes.add(cpus=2)
         place = tmp_path / "probed"
         with open(tmp_path / "counted_epochs.py", "a") as plugin:
             plugin.write(SLOW_PROBE % {"place": str(place)})
@@ -183,8 +189,26 @@ def test_a_launch_whose_node_dies_in_the_probe_goes_on_with_another(tmp_path: Pa
         parents = psutil.Process(int(place.read_text())).parents()
         (raylet,) = [one for one in loop.nodes.raylets() if one in parents]
         raylet.kill()
-        assert loop.finish(120) == 0, loop.said()
+        assert loop.finish(300) == 0, loop.said()
         assert states(loop.study) == {"complete": 2}
+    finally:
+        loop.close()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_launch_whose_own_node_dies_ends_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, seed=0, trials=200, epochs=2)
+    try:
+        launch = loop.launch()
+        wait_for(lambda: len(outcomes(loop.study)) > 0 or launch.poll() is not None, 120)
+        # That of the head, through which the launch asks for workers.
+        loop.nodes.raylets()[0].kill()
+        assert launch.wait(200) == 6, loop.said()
+        assert "the Ray cluster has died" in conclusion(loop.said())
+        loop.compare()
+        assert (loop.tally.trials_lost, loop.tally.trials_repeated) == (0, 0)
     finally:
         loop.close()
 

@@ -89,10 +89,7 @@ class Address(RayCluster):
 
     def liveness(self, addressing: dict[str, Any]) -> Callable[[], bool]:
         """Return a check of the head, and of the node here through which the launch asks for workers."""
-        from ray._private import worker
-
-        own: Any = worker._global_node
-        return _answers(addressing["address"], own.raylet_socket_name)
+        return _answers(addressing["address"], ray_start.own_raylet())
 
     def refusal(self, reason: str) -> str:
         return (

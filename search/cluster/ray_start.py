@@ -124,6 +124,14 @@ def joining_alive() -> bool:
     return not sockets or any(map(accepts, sockets))
 
 
+def own_raylet() -> str:
+    """Return the socket of the raylet through which this process, which is connected, asks for workers."""
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    return str(node.raylet_socket_name)
+
+
 def accepts(path: str) -> bool:
     """Return whether a process on this machine listens on a socket of the file system."""
     with socket.socket(socket.AF_UNIX) as client:

@@ -65,8 +65,9 @@ def check_shapes(spec: Model, net: nn.Module, shape: Shape, classes: int) -> Non
 
 
 def is_small(net: nn.Module) -> bool:
-    """Return whether a network has so few weights that a pass on two images takes milliseconds."""
-    return sum(t.numel() for t in named_tensors(net).values()) < SMALL
+    """Return whether a network has so few weights that a pass on two images takes milliseconds; all are dense."""
+    tensors = named_tensors(net).values()
+    return all(t.layout == torch.strided for t in tensors) and sum(t.numel() for t in tensors) < SMALL
 
 
 def _copied(spec: Model, net: nn.Module) -> nn.Module:

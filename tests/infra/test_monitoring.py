@@ -30,7 +30,7 @@ from tests.search.tiny import TINY
 pytestmark = pytest.mark.infra
 
 TRIALS = 400
-STUDY = TINY.replace("epochs: 4", "epochs: 40").replace("optimiser: adam", "optimiser: {kind: sgd, lr: 0.1}")
+STUDY = TINY.replace("epochs: 4", "epochs: 150").replace("optimiser: adam", "optimiser: {kind: sgd, lr: 0.1}")
 STUDY += "abort_after: 50\n"
 STUDY = STUDY.replace(
     "space:", "space:\n  recipe.train.optimiser.lr: {kind: categorical, choices: [0.1, 0.05, 1.0e+30]}"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -125,9 +126,8 @@ def test_a_worker_killed_while_it_saves_goes_on_at_the_save_before(tmp_path: Pat
 
 @pytest.fixture
 def loop(tmp_path: Path) -> Iterator[Loop]:
-    made = Loop(tmp_path, seed=random.randrange(10**6), trials=24, epochs=8)
-    yield made
-    made.close()
+    with closing(Loop(tmp_path, seed=random.randrange(10**6), trials=24, epochs=8)) as made:
+        yield made
 
 
 @pytest.mark.slow
@@ -175,8 +175,7 @@ if "torch" in sys.modules and not place.exists():  # In the first worker that is
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_a_launch_whose_node_dies_in_the_probe_goes_on_with_another(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, seed=0, trials=2, epochs=1)
-    try:
+    with closing(Loop(tmp_path, seed=0, trials=2, epochs=1)) as loop:
         # The head has room for no trial: the launch may be connected to it.
         cluster_file(tmp_path, loop.nodes, cpus_per_trial=2)
         for _ in range(2):
@@ -191,16 +190,13 @@ def test_a_launch_whose_node_dies_in_the_probe_goes_on_with_another(tmp_path: Pa
         raylet.kill()
         assert loop.finish(300) == 0, loop.said()
         assert states(loop.study) == {"complete": 2}
-    finally:
-        loop.close()
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_a_launch_whose_own_node_dies_ends_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, seed=0, trials=200, epochs=2)
-    try:
+    with closing(Loop(tmp_path, seed=0, trials=200, epochs=2)) as loop:
         launch = loop.launch()
         wait_for(lambda: len(outcomes(loop.study)) > 0 or launch.poll() is not None, 120)
         # That of the head, through which the launch asks for workers.
@@ -209,8 +205,6 @@ def test_a_launch_whose_own_node_dies_ends_and_the_next_one_goes_on(tmp_path: Pa
         assert "the Ray cluster has died" in conclusion(loop.said())
         loop.compare()
         assert (loop.tally.trials_lost, loop.tally.trials_repeated) == (0, 0)
-    finally:
-        loop.close()
 
 
 def _head_dies(loop: Loop) -> None:

@@ -18,7 +18,6 @@ from trainables.core.errors import SpecError
 from trainables.data.tensors import TrainingData
 from trainables.engine.cuda_graphs import Recorder
 from trainables.engine.epoch import Checkpoint, Epoch
-from trainables.engine.optimisation import Whole
 from trainables.engine.training_run import TrainingRun
 from trainables.method.phases import Train
 from trainables.models.graph.smaller import Smaller, cuts_filters
@@ -49,14 +48,15 @@ def train(
         Diverged: the loss or a weight is no longer finite.
     """
     smaller, size = _smaller(model, state, phase, data)
+    on = torch.device(device)
     if smaller is None:
-        epochs = _train(model, state, phase, data, key, torch.device(device), recorder, resume)
-        yield from (replace(epoch, size=size) for epoch in epochs)
+        run = TrainingRun(model, state, phase, data, key, on, recorder)
+        yield from (replace(epoch, size=size) for epoch in run.epochs(resume))
         return
     if resume is not None:
         resume = resume[0], _cut(resume[1], smaller)
-    state = smaller.cut_state(state)
-    for epoch in _train(smaller.model, state, phase, data, key, torch.device(device), recorder, resume, smaller.whole):
+    run = TrainingRun(smaller.model, smaller.cut_state(state), phase, data, key, on, recorder, smaller.whole)
+    for epoch in run.epochs(resume):
         yield _whole(epoch, smaller, size)
 
 
@@ -92,26 +92,3 @@ def _cut(checkpoint: Checkpoint, smaller: Smaller) -> Checkpoint:
 def _of_network(group: str) -> bool:
     """Return whether a group of tensors in a checkpoint has the names of the network's own."""
     return group.rpartition(".")[2] in ("params", "buffers", "masks", "average", "optimiser")
-
-
-def _train(
-    model: nn.Module,
-    state: State,
-    phase: Train,
-    data: TrainingData,
-    key: str,
-    device: torch.device,
-    recorder: Recorder | None,
-    resume: tuple[int, Checkpoint] | None,
-    whole: Whole | None = None,
-) -> Iterator[Epoch]:
-    run = TrainingRun(model, state, phase, data, key, device, recorder, whole)
-    first = phase.start
-    if resume is not None:
-        first, checkpoint = resume
-        run.hold(checkpoint.get("masks", {}))
-        run.optimisation.load(checkpoint)
-        run.validation.load(checkpoint)
-        run.selection.load(checkpoint)
-    for epoch in range(first, phase.end):
-        yield run.epoch(epoch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from trainables.data.augment import augment
 from trainables.data.tensors import TrainingData, as_pixels, batch_sizes, batches
 from trainables.engine.awp import Once, climb
 from trainables.engine.cuda_graphs import Found, Given, Recorder, Replayed, recorder_for
-from trainables.engine.epoch import Epoch
+from trainables.engine.epoch import Checkpoint, Epoch
 from trainables.engine.optimisation import Optimisation, Whole
 from trainables.engine.selection import Selection, held_back
 from trainables.engine.validation import Validation
@@ -51,7 +51,7 @@ class TrainingRun:
         key: str,
         device: torch.device,
         recorder: Recorder | None,
-        whole: Whole | None,
+        whole: Whole | None = None,
     ) -> None:
         self.phase, self.key, self.device = phase, key, device
         self.training: Training = phase.training
@@ -106,6 +106,18 @@ class TrainingRun:
                 example,
                 self.masks if phase.sparse else None,
             )
+
+    def epochs(self, resume: tuple[int, Checkpoint] | None) -> Iterator[Epoch]:
+        """Train all epochs of the phase, or those after the completed ones of `resume`."""
+        first = self.phase.start
+        if resume is not None:
+            first, checkpoint = resume
+            self.hold(checkpoint.get("masks", {}))
+            self.optimisation.load(checkpoint)
+            self.validation.load(checkpoint)
+            self.selection.load(checkpoint)
+        for epoch in range(first, self.phase.end):
+            yield self.epoch(epoch)
 
     def index(self, images: int) -> Tensor:
         """Return the indices of the first images."""

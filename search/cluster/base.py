@@ -219,6 +219,11 @@ class Cluster(Spec):
         kind = {f"{ACCELERATOR}{self.accelerator}": ACCELERATOR_SHARE} if self.accelerator else {}
         return {"CPU": float(self.cpus_per_trial), **gpus, **kind}
 
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for nodes: of a cluster whose nodes are counted, or that grows, they may still start."""
+        return self.start_timeout if self.nodes or self.max_concurrency else 0.0
+
     @abstractmethod
     def where(self) -> str:
         """Return where trials run, for a sentence."""

@@ -109,7 +109,9 @@ def _connected(
                     context = ray_start.start(arguments, folder, *code, cluster.prestarted(), begin)
                 else:
                     begin()
-                    context = ray_start.join(arguments, folder, *code)
+                    context = ray_start.join(arguments, folder, *code, cluster.patience)
+            except ClusterError:
+                raise
             except Exception as error:
                 raise ClusterError(_explain(cluster, error)) from error
             dashboard = ray_start.Dashboard() if cluster.starts_ray else getattr(context, "dashboard_url", None)
@@ -230,8 +232,7 @@ class RayConnection(Connection):
         cluster = self._cluster
         growing = cluster.max_concurrency
         # This machine will not grow.
-        patience = 0.0 if cluster.this_machine else wait
-        patience = max(patience, cluster.start_timeout if cluster.nodes or growing else 0.0)
+        patience = max(0.0 if cluster.this_machine else wait, cluster.patience)
         until, told, refusals = time.monotonic() + patience, False, None
         if growing and not room(cluster, _living()):
             refusals = autoscaler.Refusals()

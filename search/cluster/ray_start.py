@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from search.cluster.base import ClusterError
 from search.cluster.folder import RAY, VARIABLE, end_processes
 from search.cluster.runtime_env import MERGE, own_workers, runtime_env
 from search.cluster.safe_path import safe_path
@@ -24,6 +25,9 @@ TRIES = 3
 """How often a Ray of our own is started: on a busy machine it may not come up in the 30 s that it gives itself."""
 LOOK_SECONDS = 10.0
 """How long a head may take to answer, and its first node to be alive: it registers seconds after the head answers."""
+HERE_SECONDS = 60.0
+"""How long after nodes elsewhere the one of this machine may be alive."""
+LOOK_EVERY = 0.5
 ALIVE = 0
 """The state of a living node, by Ray's protocol."""
 RAYLET = "raylet"
@@ -90,23 +94,32 @@ def start(
         _again.clear()
 
 
-def join(arguments: dict[str, Any], folder: Path, code_paths: tuple[str, ...], cpus: int) -> Any:
+def join(arguments: dict[str, Any], folder: Path, code_paths: tuple[str, ...], cpus: int, patience: float = 0.0) -> Any:
     """Connect to a cluster that runs already; workers compute on `cpus` threads, and `code_paths` are sent to them.
 
+    For its first node it waits `patience` seconds if that is longer than `LOOK_SECONDS`, and for the one here
+    `HERE_SECONDS` after that.
+
     Raises:
-        ConnectionError: a head answers, but no node of it is alive; connecting would end this process after a minute.
+        ClusterError: a head answers, but has no living node here; connecting would end this process after a minute.
         Exception: it refuses.
     """
     import ray
     from ray import _raylet
 
     native: Any = _raylet
-    client, until = native.GcsClient(address=arguments["address"]), time.monotonic() + LOOK_SECONDS
-    while not (alive := [node for node in client.get_all_node_info(timeout=LOOK_SECONDS).values() if _alive(node)]):
+    client, elsewhere = native.GcsClient(address=arguments["address"]), False
+    until = time.monotonic() + max(patience, LOOK_SECONDS)
+    while True:
+        alive = [node for node in client.get_all_node_info(timeout=LOOK_SECONDS).values() if node.state == ALIVE]
+        if here := {node.raylet_socket_name for node in alive if accepts(node.raylet_socket_name)}:
+            break
+        if alive and not elsewhere:
+            elsewhere, until = True, time.monotonic() + HERE_SECONDS
         if signalled() or time.monotonic() > until:
-            raise ConnectionError(f"no node of the cluster at {arguments['address']} is alive")
-        time.sleep(0.5)
-    _raylets.update(node.raylet_socket_name for node in alive if accepts(node.raylet_socket_name))
+            raise ClusterError(_no_node(arguments["address"], len(alive)))
+        time.sleep(LOOK_EVERY)
+    _raylets.update(here)
     try:
         with _undisturbed(folder):
             return ray.init(**arguments, runtime_env=runtime_env(cpus, code_paths, folder))
@@ -114,8 +127,11 @@ def join(arguments: dict[str, Any], folder: Path, code_paths: tuple[str, ...], c
         _raylets.clear()
 
 
-def _alive(node: Any) -> bool:
-    return bool(node.state == ALIVE)
+def _no_node(address: str, alive: int) -> str:
+    if not alive:
+        return f"no node of the Ray cluster at {address} is alive"
+    nodes, one = ("its node is", "it") if alive == 1 else (f"its {alive} nodes are", "one of them")
+    return f"this machine is no node of the Ray cluster at {address}, {nodes} elsewhere: launch on {one}"
 
 
 def joining_alive() -> bool:

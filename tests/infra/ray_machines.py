@@ -46,7 +46,7 @@ class RayMachines:
             # By default 20 and 30, which a busy machine exceeds.
             "RAY_gcs_server_port_wait_time_s": "200",
             "RAY_raylet_start_wait_time_s": "200",
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": f"{Path(__file__).parents[2]}:{folder}",
         }
         self.head = machines["n1"]
         self.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from search.cluster import ray_start
+from search.cluster.base import ClusterError
 from search.cluster.ray_start import Dashboard, accepts, joining_alive
 
 
@@ -37,6 +39,59 @@ def test_a_cluster_is_dead_where_no_raylet_answers_that_did(monkeypatch: pytest.
     assert joining_alive()
     living.clear()
     assert not joining_alive()
+
+
+class Gcs:
+    """A head that knows more nodes with each look; a number is the state of a node, and its socket is its name."""
+
+    def __init__(self, *looks: dict[str, int]) -> None:
+        self.looks = iter(looks)
+        self.last: dict[str, int] = {}
+
+    def __call__(self, address: str) -> Gcs:
+        return self
+
+    def get_all_node_info(self, timeout: float) -> dict[int, Any]:
+        self.last = next(self.looks, self.last)
+        nodes = [SimpleNamespace(state=state, raylet_socket_name=name) for name, state in self.last.items()]
+        return dict(enumerate(nodes))
+
+
+@pytest.fixture
+def join(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """Join a cluster whose nodes are given look by look; a node named `here` is on this machine."""
+    import ray
+    from ray import _raylet
+
+    def join(*looks: dict[str, int], patience: float) -> Any:
+        monkeypatch.setattr(_raylet, "GcsClient", Gcs(*looks))
+        return ray_start.join({"address": "10.0.0.1:6379"}, tmp_path, (), 1, patience)
+
+    monkeypatch.setattr(ray_start, "accepts", lambda path: path == "here")
+    monkeypatch.setattr(ray_start, "runtime_env", lambda *arguments: {})
+    monkeypatch.setattr(ray, "init", lambda **arguments: sorted(ray_start._raylets))
+    for name in ("LOOK_SECONDS", "HERE_SECONDS", "LOOK_EVERY"):
+        monkeypatch.setattr(ray_start, name, 0.0)
+    return join
+
+
+def test_a_cluster_whose_nodes_still_start_is_joined_once_the_one_here_is_alive(join: Callable[..., Any]) -> None:
+    assert join({}, {"here": 1}, {}, {"here": 0, "other": 0}, patience=60) == ["here"]
+    assert ray_start._raylets == set()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ({}, "no node of the Ray cluster at 10.0.0.1:6379 is alive"),
+        ({"here": 1}, "no node of the Ray cluster at 10.0.0.1:6379 is alive"),
+        ({"other": 0}, "this machine is no node of .*, its node is elsewhere: launch on it"),
+        ({"other": 0, "third": 0}, "this machine is no node of .*, its 2 nodes are elsewhere: launch on one of them"),
+    ],
+)
+def test_a_cluster_without_a_node_here_is_refused(join: Callable[..., Any], nodes: dict[str, int], said: str) -> None:
+    with pytest.raises(ClusterError, match=said):
+        join(nodes, patience=0.01)
 
 
 def test_only_what_trials_need_starts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

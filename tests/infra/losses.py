@@ -110,7 +110,7 @@ class OnSlurm(Losses):
         fields = {
             "kind": "slurm",
             "nodes": 2,
-            "cpus_per_node": 2,
+            "cpus_per_node": 1,
             "cpus_per_trial": 1,
             "requeues": 1000,
             "extra": ["--exclude=n1"],

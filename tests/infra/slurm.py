@@ -63,7 +63,7 @@ class Slurm:
         fields = {"head": self.head.name, "address": self.head.address, "folder": self.folder}
         (self.etc / "slurm.conf").write_text(CONFIGURATION.format(**fields, nodes=nodes, names=names))
         for number in range(2):
-            (self.folder / f"gpu{number}").touch()  # A stand-in for the device: Slurm wants a file, and opens none.
+            (self.folder / f"gpu{number}").symlink_to("/dev/null")  # Slurm wants a device, and opens none.
         (self.etc / "gres.conf").write_text(f"Name=gpu Type=a100 File={self.folder}/gpu[0-1]\n")
         for machine in machines:
             self._prepare(machine)

@@ -179,6 +179,37 @@ def test_a_time_limit_and_a_lost_node_lose_nothing(slurm: Slurm, tmp_path: Path,
     assert slurm.job(limited)["Restarts"] == "1"
 
 
+def test_a_job_that_is_preempted_at_once_or_with_a_time_of_grace_loses_nothing(
+    slurm: Slurm, tmp_path: Path, without_ray: dict[str, Any]
+) -> None:
+    """By a job of a partition with a higher priority. With grace, Slurm tells the steps, and not the script."""
+    study = Study(slurm, tmp_path, "preempted", 8, 40, **without_ray)
+    job, before = study.submit(), {}
+    for grace in (0, 30):
+        before |= study.wait_outcomes(len(before) + 2)
+        slurm.head.run(["scontrol", "update", "PartitionName=main", f"GraceTime={grace}"])
+        words = "sbatch --parsable --partition=urgent --nodes=2 --exclusive --wrap"
+        urgent = slurm.head.run([*words.split(), "sleep 1"]).stdout.strip()
+        slurm.wait_state(urgent, "COMPLETED")
+    assert "requeued to resume" in study.log(), "by itself, before the time of grace was over"
+    done = study.run(*study.launch)
+    assert f"job {job} (slurm) runs this study already" in done.stderr
+    assert slurm.job(job)["Restarts"] == "2"
+    study.check(before)
+
+
+def test_each_node_of_a_job_gives_ray_the_gpus_that_slurm_gave_it(
+    slurm: Slurm, tmp_path: Path, without_ray: dict[str, Any]
+) -> None:
+    busy = slurm.head.run("sbatch --parsable --gpus-per-node=1 --nodes=2 --wrap 'sleep 600'").stdout.strip()
+    slurm.wait_state(busy, "RUNNING")
+    study = Study(slurm, tmp_path, "gpus", 1, 4, nodes=2, gpus_per_node="a100:1", gpus_per_trial=0.5, **without_ray)
+    study.run(*study.launch)
+    started = [line.split() for line in (tmp_path / "programs" / "ray.log").read_text().splitlines()]
+    assert sorted(words[:2] for words in started) == [["n1", "1"], ["n2", "1"]], "the other job has GPU 0 of each"
+    assert all("--num-gpus=1" in words for words in started)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

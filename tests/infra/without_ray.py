@@ -16,7 +16,9 @@ done
 exec {sys.executable} -m search.console "${{words[@]}}"
 """
 FAKE_RAY = f"""#!{sys.executable} -S
-import signal, socket, sys
+import os, signal, socket, sys
+with open(os.path.dirname(__file__) + "/ray.log", "a") as log:
+    print(socket.gethostname(), os.environ.get("CUDA_VISIBLE_DEVICES"), *sys.argv[1:], file=log)
 ports = [word.removeprefix("--port=") for word in sys.argv if word.startswith("--port=")]
 if ports:
     listening = socket.create_server(("", int(ports[0])))
@@ -25,7 +27,10 @@ signal.pause()
 
 
 def without_ray_programs(folder: Path) -> Path:
-    """Write the programs `ray` and `robustsearch` into a folder, which is to stand first in PATH; return it."""
+    """Write the programs `ray` and `robustsearch` into a folder, which is to stand first in PATH; return it.
+
+    A start of Ray is a line of its `ray.log`: the machine, the GPUs that CUDA would see there, and the arguments.
+    """
     folder.mkdir(exist_ok=True)
     for name, text in (("ray", FAKE_RAY), ("robustsearch", FAKE_LAUNCH)):
         (folder / name).write_text(text)

@@ -28,13 +28,21 @@ sees_storage() {
     fail "$(hostname) does not see $RS_MARK: the storage must be a directory that all nodes share, or a URI"
 }
 
+# Slurm ends all steps, on a preemption with a time of grace alone these: the launch is told in the head's step, before
+# Ray ends under it.
+tell_launch() {
+    : 2>/dev/null >"$folder/told"
+    scancel --batch --signal=TERM "$SLURM_JOB_ID" 2>/dev/null
+}
+
 # One node of the Ray cluster, in a step of Slurm: `ray_node FOLDER ARGUMENTS-OF-RAY-START`.
 ray_node() {
-    local token=$RS_TOKEN started='' signals=0 host port
+    local token=$RS_TOKEN started='' signals=0 tell=: host port
     folder=$1
     shift
     unset RS_TOKEN
-    trap 'signals=$((signals + 1)); [ -z "$started" ] || kill -TERM "$started" 2>/dev/null' TERM
+    [[ $1 != --head ]] || tell=tell_launch
+    trap 'signals=$((signals + 1)); $tell; [ -z "$started" ] || kill -TERM "$started" 2>/dev/null' TERM
     trap 'signals=$((signals + 1))' USR1
     private_folder "$folder"
     sees_storage
@@ -84,7 +92,7 @@ step() {
     shift
     export RS_TOKEN=$token
     exec srun --overlap --exact --ntasks-per-node=1 --cpus-per-task="$RS_CPUS" --kill-on-bad-exit=0 "$@" \
-        bash -c "$(declare -f say fail address_of private_folder sees_storage reach await ray_node); $task"
+        bash -c "$(declare -f say fail address_of private_folder sees_storage reach await tell_launch ray_node); $task"
 }
 
 terminate() {
@@ -123,6 +131,7 @@ done
 
 folder=$RS_TEMP/rs-$SLURM_JOB_ID
 private_folder "$folder"
+rm -f -- "$folder/headless" "$folder/told"
 token=$(od -An -N 32 -tx1 /dev/urandom | tr -d ' \n')
 (umask 077 && printf %s "$token" >"$folder/token")
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
@@ -155,7 +164,7 @@ robustsearch launch "$folder/study.yaml" --cluster "$folder/cluster.yaml" "${RS_
 launch=$!
 [ "$signals" -eq 0 ] || kill -TERM "$launch"
 await "$launch"
-[ ! -e "$folder/headless" ] || [ "$code" -ne 143 ] || code=6
+[ ! -e "$folder/headless" ] || [ -e "$folder/told" ] || [ "$code" -ne 143 ] || code=6
 leave
 
 # The time limit, or a preemption that leaves the job where it is: the next start resumes. A job that somebody

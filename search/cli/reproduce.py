@@ -124,7 +124,8 @@ def _run(plan: Plan, format_: str, output: Path | None, as_json: bool) -> tuple[
     from search.cli.launch import run
     from search.cluster.watchdog import Interrupt
     from search.results import exporters
-    from search.results.paper_table import caption
+    from search.results.paper_table import caption, filled
+    from search.store import catalogue
     from search.study import reproduction
 
     with Interrupt(signal=interrupts.noted()).caught():
@@ -139,9 +140,16 @@ def _run(plan: Plan, format_: str, output: Path | None, as_json: bool) -> tuple[
     if as_json:
         tables = {what: study.table(what).to_pylist() for what in ("paper", "claims")}
         return ending.exit_code, {**facts, "caption": caption(study), **tables}
-    if output is None:
-        print(exporters.text(study, "paper", format_))
-    assert study.spec.reproduces is not None
-    if reproduction.table(study.spec.reproduces).claims:
-        print(exporters.text(study, "claims", format_))
+    if ending.exit_code != ExitCode.DONE:
+        named = catalogue.arguments(plan.storage)
+        say(
+            f"next: the same command resumes it; `robustsearch export {named} --what paper` has what is measured so far"
+        )
+    if ending.exit_code == ExitCode.DONE or any(cell.values for cell in filled(study)):
+        assert study.spec.reproduces is not None
+        claims = reproduction.table(study.spec.reproduces).claims
+        if output is None:
+            print(exporters.text(study, "paper", format_))
+        if claims:
+            print(exporters.text(study, "claims", format_))
     return ending.exit_code, facts

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,6 @@ from search.results.confirmed_network import Replicate
 from search.results.exporters.base import CAPTION
 from search.results.verdicts import Arm, Bound, Difference, Every, Interval, Judgement, Mean, Some, Statement, Untested
 from search.study import reproduction
-from search.study.changes import leaves
 from search.study.reproduction import Cell, Claim, Column, Comparison, Number, Row
 from search.study.spec import Reproduces, StudySpec
 from trainables.core.errors import SpecError
@@ -112,10 +112,15 @@ def claims_table(study: Study) -> pa.Table:
     """
     cells = {(cell.row, cell.column): cell for cell in filled(study)}
     rows = [_judged(claim, cells) for claim in reproduction.table(_reproduces(study.spec)).claims]
-    told = (
-        f"{caption(study)} A verdict is wrong in at most 2.5 % of cases on either side; of several levels, corrected."
-    )
+    title = f"Claims about {_title(study.spec)}"
+    told = "\n".join([title, *_warnings(study), _READING])
     return pa.Table.from_pylist(rows, schema=_CLAIMS.with_metadata({CAPTION: told}))
+
+
+_READING = (
+    "Differences in points, with intervals of 95 %. A verdict is wrong in at most 2.5 % of cases on either side; where "
+    "one of several levels is enough, it is corrected for their number."
+)
 
 
 def points(study: Study) -> list[str]:
@@ -128,42 +133,108 @@ def points(study: Study) -> list[str]:
 
 
 def caption(study: Study) -> str:
-    """Return what the table is, how it was measured, and how the study differs from the paper's.
+    """Return what the table is, how it was measured, and how the study differs from the paper's, in paragraphs.
 
     Raises:
         SpecError: as `filled`.
     """
     spec = study.spec
+    table = reproduction.table(_reproduces(spec))
+    seeds, published = len(spec.replicates), len(reproduction.study(_reproduces(spec)).replicates)
+    counted = f"{seeds} seed{'' if seeds == 1 else 's'}{'' if seeds == published else f' of {published}'}"
+    spread = "mean, standard deviation over seeds, and 95 % interval of the mean"
+    images = f"{spec.protocol.examples or spec.data.validation} validation images"
+    parts = [
+        _title(spec),
+        f"Paper: {table.evidence}. Ours: {f'{spread}; ' if seeds > 1 else ''}{counted}, {images}.",
+        *_warnings(study),
+    ]
+    if table.differs:
+        parts.append(f"Known to differ from the paper: {'; '.join(table.differs)}.")
+    if changed := _changed(spec):
+        parts.append(f"Set otherwise: {'; '.join(changed)}.")
+    return "\n".join(parts)
+
+
+def _title(spec: StudySpec) -> str:
     of = _reproduces(spec)
-    paper, table = reproduction.paper(of.paper), reproduction.table(of)
-    images = spec.protocol.examples or spec.data.validation
-    measured = f"Ours: {images} validation images, {len(spec.replicates)} seed{'s' if len(spec.replicates) > 1 else ''}"
-    parts = [f"{paper.title}: {table.title}.", f"Published numbers: {table.evidence}.", f"{measured}."]
+    return f"{reproduction.paper(of.paper).title}: {reproduction.table(of).title}."
+
+
+def _warnings(study: Study) -> list[str]:
+    """Return what nobody may overlook: that trainings were shortened, or trials are missing."""
+    spec = study.spec
+    of = _reproduces(spec)
+    found = []
     if of.scale != 1:
-        published = reproduction.study(Reproduces(paper=of.paper, table=of.table))
-        lengths = f"{spec.recipe.epochs} of {published.recipe.epochs} epochs in the first training"
-        parts.append(f"SHORTENED: all that counts epochs or steps is {of.scale:g} times as long ({lengths}).")
-    parts += [f"Differs: {text}." for text in (*table.differs, *_changed(spec))]
+        whole = reproduction.study(Reproduces(paper=of.paper, table=of.table)).recipe.epochs
+        first = f"the first training has {spec.recipe.epochs} of {whole} epochs"
+        found.append(f"SHORTENED: all that counts epochs or steps is {of.scale:g} times as long; {first}.")
     complete = sum(outcome is not None and outcome.state == "complete" for _, outcome in study.records.trials())
     if (left := spec.planned - complete) > 0:
-        parts.append(f"INCOMPLETE: {left} of {spec.planned} trials are not complete.")
-    return " ".join(parts)
+        found.append(f"INCOMPLETE: {left} of {spec.planned} trials are not complete.")
+    return found
 
 
 def _changed(spec: StudySpec) -> list[str]:
-    """Return what of a study is not as the paper's file has it, besides its lengths."""
-    of = _reproduces(spec)
-    intended = plain(reproduction.study(of), hashed=True)
-    own = plain(spec, hashed=True)
-    apart = {"name", "budget", "description", "reproduces", "stage_storage", "timeouts", "max_failures", "abort_after"}
-    before, after = (dict(leaves({k: v for k, v in each.items() if k not in apart})) for each in (intended, own))
-    ignored = {"data.root", "data.download", "recipe.train.precision", "shrink", "sparse"}
-    names = [name for name in dict.fromkeys((*before, *after)) if name not in ignored]
-    return [
-        f"{name} is {after.get(name)} instead of {before.get(name)}"
-        for name in names
-        if before.get(name) != after.get(name)
-    ]
+    """Return what of a study is not as the paper's file has it, besides its lengths and seeds."""
+    published = reproduction.study(_reproduces(spec))
+    return list(_differences(plain(published, hashed=True), plain(spec, hashed=True)))
+
+
+_NOT_TOLD = {
+    *(
+        "name",
+        "budget",
+        "description",
+        "reproduces",
+        "seeds",
+        "stage_storage",
+        "timeouts",
+        "max_failures",
+        "abort_after",
+    ),
+    *("data.root", "data.download", "recipe.train.precision", "shrink", "sparse"),
+}
+
+
+def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Yield what of nested plain data is another, with its dotted path; specs in lists are named by their kind."""
+    if path in _NOT_TOLD or before == after:
+        return
+    old, new = _parts(before), _parts(after)
+    if old is None or new is None:
+        yield f"{path} is {_shown(after)} instead of {_shown(before)}"
+        return
+    for name in dict.fromkeys((*old, *new)):
+        inner = f"{path}.{name}" if path else name
+        if name not in new:
+            yield f"{inner} is left out"
+        elif name not in old:
+            yield f"{inner} is {_shown(new[name])}"
+        else:
+            yield from _differences(old[name], new[name], inner)
+
+
+def _parts(value: Any) -> Mapping[str, Any] | None:
+    """Return the named parts of a mapping or of a list of specs; None of all else."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, list) and value and all(isinstance(each, Mapping) and "kind" in each for each in value):
+        named = {each.get("name") or each["kind"]: each for each in value}
+        return named if len(named) == len(value) else None
+    return None
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a caption has it, long ones by their kinds."""
+    if isinstance(value, Mapping):
+        return str(value.get("name") or value.get("kind", "given"))
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _reproduces(spec: StudySpec) -> Reproduces:
@@ -308,8 +379,8 @@ def _judged(claim: Claim, cells: Mapping[Cell, Filled]) -> dict[str, Any]:
     parts = (*claim.every, *claim.some)
     return {
         "claim": claim.text,
-        "paper": "; ".join(_published(each, cells) for each in parts),
-        "ours": "; ".join(_found(each, cells) for each in parts),
+        "paper": _listed(parts, [_published(each, cells) for each in parts], "not known"),
+        "ours": _listed(parts, [_found(each, cells) for each in parts], "not measured"),
         "verdict": judgement.verdict,
         "why": judgement.why,
     }
@@ -343,21 +414,44 @@ def _of(cell: Filled, seeds: Sequence[int]) -> Arm:
     return Arm(arm.values[chosen], arm.examples, outcomes, arm.chance, arm.collapsed)
 
 
-def _published(each: Comparison, cells: Mapping[Cell, Filled]) -> str:
+_Number = tuple[float, str]
+"""A number, and how it is written."""
+_MANY = 4
+"""Of more parts of a claim, only the least and the most are written."""
+
+
+def _listed(parts: Sequence[Comparison], numbers: Sequence[_Number | None], missing: str) -> str:
+    """Write the numbers of a claim's parts, each with what tells its cell from the others'."""
+    unlike = [at for at in (0, 1) if len({each.of[at] for each in parts}) > 1]
+    labels = [", ".join(each.of[at] for at in unlike) for each in parts]
+    there = [(*number, label) for number, label in zip(numbers, labels, strict=True) if number is not None]
+    if not there:
+        return missing
+    if len(parts) > _MANY:
+        (_, least, lower), (_, most, upper) = min(there), max(there)
+        some = "" if len(there) == len(parts) else f", of {len(there)} of {len(parts)}"
+        return f"from {least} ({lower}) to {most} ({upper}){some}"
+    texts = [missing if number is None else number[1] for number in numbers]
+    return "; ".join(f"{label}: {text}" if label else text for label, text in zip(labels, texts, strict=True))
+
+
+def _published(each: Comparison, cells: Mapping[Cell, Filled]) -> _Number | None:
     ours, theirs = cells[each.of], cells[each.than] if each.than else None
     if ours.paper is None or (theirs is not None and theirs.paper is None):
-        return "not known"
+        return None
     if theirs is None or theirs.paper is None:
-        return f"{100 * ours.paper:.1f}" if ours.percent else f"{ours.paper:.3g}"
+        return ours.paper, f"{100 * ours.paper:.1f}" if ours.percent else f"{ours.paper:.3g}"
     if each.relative:
-        return f"{100 * (ours.paper / theirs.paper - 1):+.1f} %"
-    return f"{100 * (ours.paper - theirs.paper):+.1f}" if ours.percent else f"{ours.paper - theirs.paper:+.3g}"
+        found = ours.paper / theirs.paper - 1
+        return found, f"{100 * found:+.1f} %"
+    found = ours.paper - theirs.paper
+    return found, f"{100 * found:+.1f}" if ours.percent else f"{found:+.3g}"
 
 
-def _found(each: Comparison, cells: Mapping[Cell, Filled]) -> str:
-    quantity = _quantity(each, cells)
-    if quantity is None:
-        return "not measured"
+def _found(each: Comparison, cells: Mapping[Cell, Filled]) -> _Number | None:
+    if (quantity := _quantity(each, cells)) is None:
+        return None
+    found = quantity.interval()
     if cells[each.of].percent or each.relative:
-        return quantity.interval().text(100) + (" %" if each.relative else "")
-    return quantity.interval().text(1, 3)
+        return found.mean, found.text(100) + (" %" if each.relative else "")
+    return found.mean, found.text(1, 3)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from pyarrow import parquet
 
 from search.results.exporters import EXPORTERS, Exporter, OutputError, What, export, format_of, render
@@ -342,12 +343,16 @@ def test_latex_compiles_within_the_line(study: Study, encoding: str, what: What,
     assert (tmp_path / "document.pdf").exists()
 
 
-@settings(max_examples=200)
-@given(st.text(alphabet=st.sampled_from('\\|`*_[]<>&"~$#ab \n\r\x00é'), max_size=30))
-def test_markdown_escape_leaves_no_markup(text: str) -> None:
-    shown = markdown_escape(text)
-    rest = re.sub(r"\\[\\`*_\[\]|~$#]|&(amp|lt|gt|quot);", "", shown)
-    assert not set(rest) & set('\\`*_[]|<>&"~$#\n\r\x00')
+@settings(max_examples=300)
+@given(st.text(alphabet=st.sampled_from('\\|`*_[]()<>&"~$#ab1,. \n\r\x00é'), max_size=30))
+@example("[1, 2](a) [1.5, 2] r_inf _a_ &amp; & &#49; <b> > <a@b.c>")
+def test_markdown_shows_escaped_text_as_it_is(text: str) -> None:
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    (line,) = reader.parseInline(markdown_escape(text))
+    parts = line.children or []
+    assert {part.type for part in parts} <= {"text", "text_special"}
+    assert "".join(part.content for part in parts).strip() == one_line(text).strip()
+    assert not re.search(r"(?<!\\)(?:\\\\)*[|$#]", markdown_escape(text)), "what readers of GitHub's kind take for more"
 
 
 def test_latex_structure(study: Study) -> None:
@@ -393,7 +398,7 @@ def test_caption_never_claims_one_value_where_there_are_two(tmp_path: Path) -> N
     text = render(Study(records), "front", "markdown").decode()
     assert "n = 100, 360 examples" in text
     assert "2 seeds" in text
-    assert "| n |" in text
+    assert re.search(r"\| +n \|", text)
 
 
 def test_sparsity_is_never_rounded_up_to_all() -> None:

@@ -38,7 +38,10 @@ class Exporter(Spec):
 
 @dataclass(frozen=True)
 class Readable:
-    """A table cut to what a person reads: headings, rows of plain text, and which columns hold numbers."""
+    """A table cut to what a person reads: headings, rows of plain text, and which columns hold numbers.
+
+    The lines of a caption are its paragraphs.
+    """
 
     headings: tuple[str, ...]
     numeric: tuple[bool, ...]
@@ -56,8 +59,12 @@ def readable(table: pa.Table, *, what: str, study: str) -> Readable:
     told = (table.schema.metadata or {}).get(CAPTION.encode(), b"").decode()
     if what == REFERENCE:
         return _reference(rows, told)
-    if what in OF_PAPERS:
-        return _of_paper(rows, _CELL_COLUMNS if what == "paper" else _CLAIM_COLUMNS, told)
+    if what == "paper":
+        return _beside_the_paper(rows, told)
+    if what == "claims":
+        names = ("claim", "paper", "ours", "verdict")
+        judged = ({**row, "verdict": f"{row['verdict']}: {row['why']}".removesuffix(": ")} for row in rows)
+        return Readable(names, (False,) * 4, tuple(tuple(row[name] for name in names) for row in judged), told)
     if what in AVERAGED and replicated(rows):
         columns = _mean_columns(rows)
     else:
@@ -74,7 +81,7 @@ def readable(table: pa.Table, *, what: str, study: str) -> Readable:
         headings=tuple(heading for heading, _, _ in columns),
         numeric=tuple(numeric for _, numeric, _ in columns),
         rows=tuple(tuple(cell(row) for _, _, cell in columns) for row in rows),
-        caption=caption(rows, what=what, study=study),
+        caption=one_line(caption(rows, what=what, study=study)),
     )
 
 
@@ -107,13 +114,32 @@ OF_PAPERS = ("paper", "claims")
 """The tables of studies that reproduce a paper."""
 
 
-def _of_paper(rows: list[dict[str, Any]], columns: list[Column], caption: str) -> Readable:
-    return Readable(
-        headings=tuple(heading for heading, _, _ in columns),
-        numeric=tuple(numeric for _, numeric, _ in columns),
-        rows=tuple(tuple(cell(row) for _, _, cell in columns) for row in rows),
-        caption=caption,
-    )
+def _beside_the_paper(rows: list[dict[str, Any]], caption: str) -> Readable:
+    """Return a paper's table with our numbers below the paper's; the names that need less room stand above."""
+    sides = [list(dict.fromkeys(row[side] for row in rows)) for side in ("row", "column")]
+    left, above = sorted(sides, key=_width_above, reverse=True)
+    cells = {(row["row"], row["column"]) if left is sides[0] else (row["column"], row["row"]): row for row in rows}
+    most = max((row["seeds"] for row in rows), default=0)
+    mean = _with_deviation("mean", "sd")
+    kinds = {
+        "paper": _with_deviation("paper", "paper_sd"),
+        "ours": lambda row: mean(row) + (f" ({row['seeds']})" if 0 < row["seeds"] < most else ""),
+        "95 %": _interval_of_mean,
+    }
+    lines = []
+    for name in left:
+        told = [(kind, *(write(cells[name, other]) for other in above)) for kind, write in kinds.items()]
+        kept = [line for line in told if line[0] == "ours" or any(line[1:])]
+        lines += [("" if number else name, *line) for number, line in enumerate(kept)]
+    return Readable(("", "", *above), (False, False, *(True for _ in above)), tuple(lines), caption)
+
+
+def _width_above(names: list[str]) -> int:
+    return sum(max(len(name), _CELL) for name in names)
+
+
+_CELL = 12
+"""About how wide a number with its standard deviation, or an interval, is."""
 
 
 def _with_deviation(mean: str, sd: str) -> Any:
@@ -140,17 +166,6 @@ def _interval_of_mean(row: dict[str, Any]) -> str:
 
 def _named(name: str) -> Any:
     return lambda row: number(row[name])
-
-
-_CELL_COLUMNS: list[Column] = [
-    ("row", False, _named("row")),
-    ("column", False, _named("column")),
-    ("paper", True, _with_deviation("paper", "paper_sd")),
-    ("ours", True, _with_deviation("mean", "sd")),
-    ("seeds", True, _named("seeds")),
-    ("95 % interval of the mean", True, _interval_of_mean),
-]
-_CLAIM_COLUMNS: list[Column] = [(name, False, _named(name)) for name in ("claim", "paper", "ours", "verdict", "why")]
 
 
 def _accuracy(name: str, decimals: int = 1) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from search.results.exporters.base import Exporter, Readable, one_line, readable
@@ -10,7 +12,13 @@ from search.results.exporters.base import Exporter, Readable, one_line, readable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
+_SPECIAL = re.compile(
+    r"\[-?[\d.]+, -?[\d.]+\](?![(\[:])"  # an interval, which no reader takes for a link
+    r"|(?<=[^\W_])_(?=[^\W_])"  # within a word
+    r"|&(?![#\w])"
+    r"|(?P<escaped>[\\`*_\[\]|~$#&<]|^>)"
+)
+"""What may be markup; only what is `escaped` is."""
 
 
 class Markdown(Exporter):
@@ -25,18 +33,34 @@ class Markdown(Exporter):
 
 
 def typeset(shown: Readable) -> bytes:
-    """Return a table for people."""
-    rule = ["---:" if numeric else ":---" for numeric in shown.numeric]
-    lines = [escape(shown.caption), "", _line([escape(h) for h in shown.headings]), _line(rule)]
-    lines += [_line([escape(cell) for cell in row]) for row in shown.rows]
-    return ("\n".join(lines) + "\n").encode()
+    """Return a table for people: columns of equal width, as a terminal shows it without a reader of Markdown."""
+    cells = [[escape(cell) for cell in row] for row in (shown.headings, *shown.rows)]
+    widths = [max(4, *map(len, column)) for column in zip(*cells, strict=True)]
+    headings, *rows = [_line(row, widths, shown.numeric) for row in cells]
+    dashes = ["-" * (width - 1) for width in widths]
+    rule = [f"{line}:" if right else f":{line}" for line, right in zip(dashes, shown.numeric, strict=True)]
+    caption = "\n\n".join(escape(line) for line in shown.caption.split("\n"))
+    return ("\n".join([caption, "", headings, _line(rule, widths, shown.numeric), *rows]) + "\n").encode()
 
 
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    padded = (
+        cell.rjust(width) if right else cell.ljust(width)
+        for cell, width, right in zip(cells, widths, numeric, strict=True)
+    )
+    return f"| {' | '.join(padded)} |"
 
 
 def escape(text: str) -> str:
     """Return text that Markdown and HTML show as it is, on one line."""
-    text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-    return _SPECIAL.sub(r"\\\1", text)
+
+    def escaped(found: re.Match[str]) -> str:
+        match found["escaped"]:
+            case None:
+                return found[0]
+            case "&" | "<" | ">" as special:
+                return html.escape(special)
+            case special:
+                return f"\\{special}"
+
+    return _SPECIAL.sub(escaped, one_line(text))

@@ -52,6 +52,24 @@ def test_a_table_is_launched_as_a_study_and_printed(started: list[Any]) -> None:
     assert "seeds: every configuration is run with 2 too" in again.stderr
 
 
+def test_what_is_interrupted_says_how_it_continues_and_prints_no_empty_table(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from search.launch import run as launching
+
+    whole = launching.launch
+
+    def stopped(*given: Any, **options: Any) -> Study:
+        found = whole(*given, **options)
+        return Study(found.records, Ending(ExitCode.INTERRUPTED, "stopped: 0 of 3 trials complete"))
+
+    monkeypatch.setattr("search.launch.run.launch", stopped)
+    result = run("reproduce", "shi2022", *TINY)
+    assert result.exit_code == ExitCode.INTERRUPTED
+    assert "the same command resumes it; `robustsearch export shi2022-lenet300 --what paper`" in result.stderr
+    assert not result.stdout
+
+
 def test_all_tables_of_a_paper_run_one_after_the_other(started: list[Any]) -> None:
     result = run("reproduce", "wang2020", "--json", *TINY)
     assert [plan.spec.name for plan in started] == ["wang2020-inheritance", "wang2020-inverse"]

@@ -129,10 +129,50 @@ def test_the_caption_says_what_was_shortened_changed_and_left_out(tmp_path: Path
     assert "INCOMPLETE" not in caption(whole)
     data = whole.spec.data.model_copy(update={"limit": 20000})
     told = caption(Made(tmp_path / "short", of, data=data).study(leave_out=2))
-    assert "SHORTENED: all that counts epochs or steps is 0.05 times as long (3 of 60 epochs" in told
-    assert "data.limit is 20000 instead of None" in told
+    assert "SHORTENED: all that counts epochs or steps is 0.05 times as long; the first training has 3 of 60" in told
+    assert "Set otherwise: data.limit is 20000 instead of null." in told
     assert "INCOMPLETE: 2 of 6 trials are not complete" in told
-    assert "2 seeds" in told
+    assert "2 seeds of 5" in told
+
+
+def test_the_caption_names_what_is_set_otherwise_within_lists_too(tmp_path: Path) -> None:
+    of = Reproduces(paper="rakin2019", table="resnet20")
+    spec = reproduction.study(of)
+    (noise,) = spec.protocol.metrics
+    fewer = noise.model_copy(update={"examples": 32, "attacks": {"fgsm": noise.attacks["fgsm"]}})
+    protocol = spec.protocol.model_copy(update={"metrics": (fewer,)})
+    (line,) = [text for text in caption(Made(tmp_path, of, protocol=protocol).study()).splitlines() if "Set" in text]
+    assert line == (
+        "Set otherwise: protocol.metrics.noise.attacks.square is left out; "
+        "protocol.metrics.noise.examples is 32 instead of 1000."
+    )
+
+
+def test_the_table_is_read_in_the_papers_shape(tmp_path: Path) -> None:
+    made = Made(tmp_path, MNIST, seeds=3)
+    made.robust = inverted_u
+    lines = exporters.text(made.study(), "paper", "markdown").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert rows[0] == ["", "", "100.0 %", "51.3 %", "16.9 %", "8.7 %", "3.6 %", "1.8 %"]
+    (at,) = [number for number, row in enumerate(rows) if row[0] == ATTACKED]
+    assert rows[at][:4] == [ATTACKED, "paper", "45.3 ± 0.2", "60.1 ± 1.0"]
+    assert rows[at + 1][:4] == ["", "ours", "45.5 ± 0.5", "60.5 ± 0.5"]
+    assert rows[at + 2][:2] == ["", "95 %"]
+    assert rows[at + 2][2].startswith("[4")
+    assert len({len(line) for line in lines if line.startswith("|")}) == 1, "a terminal shows columns"
+    assert "&amp;" not in lines[0]
+
+
+def test_of_a_claim_about_many_cells_the_least_and_the_most_are_written(tmp_path: Path) -> None:
+    made = Made(tmp_path, MNIST, seeds=3)
+    made.robust = inverted_u
+    first, _, third, last = claims_table(made.study()).to_pylist()
+    assert first["paper"] == "1.8 %: -7.1; 51.3 %: +14.8; 16.9 %: +14.6; 8.7 %: +12.3"
+    assert first["ours"].startswith("1.8 %: -7.0 [")
+    assert third["paper"] == (
+        "from 0.7 (16.9 %, PGD: natural training, attacked) to 11.5 (16.9 %, FGSM: natural training, attacked)"
+    )
+    assert last["paper"] == "3.6 %: -2.8; 1.8 %: -5.7"
 
 
 def test_a_shortened_study_is_measured_where_its_trainings_allow_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from search.results.bootstrap import unpacked_passes
-from search.results.verdicts import Arm, Interval, Judgement, Statement, Untested, collapsed
+from search.results.verdicts import Arm, Bound, Interval, Judgement, Quantity, Statement, Untested, collapsed
 from trainables.core.keys import canonical_json
 from trainables.core.spec import plain
 from trainables.data import tensors
@@ -30,6 +30,7 @@ from trainables.worker.run import Run
 
 CHECKPOINT_SECONDS = 20.0
 Points = tuple[Point, ...]
+Made = TypeVar("Made")
 
 
 def arguments(description: str | None, name: str) -> argparse.ArgumentParser:
@@ -45,6 +46,21 @@ def arguments(description: str | None, name: str) -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=Path("build/papers") / name, help="of the stages and points")
     parser.add_argument("--output", type=Path, help="write the tables there too")
     return parser
+
+
+def sized(description: str | None, name: str, full: Any, tiny: Any, given: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the options of a script that has two sizes: `options.size` is the one that is wanted."""
+    options = arguments(description, name).parse_args(given)
+    options.size = tiny if options.tiny else full
+    options.folder /= "tiny" if options.tiny else "full"
+    return options
+
+
+def by_seed(options: argparse.Namespace, experiment: Callable[[Any, dict[str, Any], int], Made]) -> list[Made]:
+    """Return an experiment for each seed, made of its size, its data and the seed."""
+    size = options.size
+    described = data(size.data, options.data, limit=size.limit, validation=max(size.examples, 100))
+    return [experiment(size, described, seed) for seed in range(options.seeds)]
 
 
 def data(kind: str, root: Path | None, **fields: Any) -> dict[str, Any]:
@@ -183,6 +199,13 @@ class Claim:
     ) -> Claim:
         """Return a claim about one interval."""
         return cls(id, text, paper, found.text(scale, digits), found.size(), statement)
+
+    @classmethod
+    def bounded(
+        cls, id: str, text: str, paper: str, found: Quantity, *, scale: float = 100.0, digits: int = 1, **bounds: float
+    ) -> Claim:
+        """Return a claim that something lies within bounds."""
+        return cls.about(id, text, paper, found.interval(), Bound(found, **bounds), scale=scale, digits=digits)
 
     @property
     def judged(self) -> Judgement:

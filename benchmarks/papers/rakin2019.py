@@ -25,7 +25,7 @@ from typing import Any
 import common
 from common import Arm, Bench, Claim, TrialSpec, markdown
 
-from search.results.verdicts import Bound, Difference, Mean
+from search.results.verdicts import Difference, Mean
 
 ARMS: dict[str, dict[str, Any]] = {
     "AT": {"weights": "plain"},
@@ -144,7 +144,7 @@ def claims(results: Results) -> Iterator[Claim]:
     for id, text, paper, found, bounds in wanted:
         if id == "R4a":
             yield Claim("R3", "larger nets bear more of the lasso", "more", "one net here")
-        yield Claim.about(id, text, paper, found.interval(), Bound(found, **bounds))
+        yield Claim.bounded(id, text, paper, found, **bounds)
 
 
 def side_by_side(results: Results) -> str:

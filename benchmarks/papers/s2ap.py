@@ -25,7 +25,7 @@ import common
 import torch
 from common import Bench, Claim, markdown
 
-from search.results.verdicts import Arm, Bound, Difference, Mean
+from search.results.verdicts import Arm, Difference, Mean
 from trainables import models
 from trainables.core.rng import generator
 from trainables.data import tensors
@@ -174,10 +174,10 @@ def claims(results: Results) -> Iterator[Claim]:
         at = f"at {sparsity:.0%}"
         for id, text, paper, ours, theirs in CLAIMS:
             found = Difference(results.arm(ours, sparsity), results.arm(theirs, sparsity))
-            yield Claim.about(f"{id} {at}", text, paper, found.interval(), Bound(found, more_than=0.0))
+            yield Claim.bounded(f"{id} {at}", text, paper, found, more_than=0.0)
         calm = Difference(results.exchanged("s2ap", sparsity), results.exchanged("neither", sparsity))
         text = "masks change less from epoch to epoch (share of the kept weights)"
-        yield Claim.about(f"M {at}", text, "falls", calm.interval(), Bound(calm, less_than=0.0), digits=2)
+        yield Claim.bounded(f"M {at}", text, "falls", calm, digits=2, less_than=0.0)
 
 
 def levels(results: Results) -> str:

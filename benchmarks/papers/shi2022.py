@@ -20,7 +20,7 @@ import common
 import torch
 from common import Arm, Bench, Claim, TrialSpec
 
-from search.results.verdicts import Bound, Difference, Mean
+from search.results.verdicts import Difference, Mean
 from trainables import models
 from trainables.data import tensors
 from trainables.method.phases import Train
@@ -123,14 +123,8 @@ class Experiment:
         return methods | {("AWT", sparsity): self.named("AWT", sparsity) for sparsity in size.others}
 
 
-def size_of(options: Namespace) -> Size:
-    return TINY if options.tiny else FULL
-
-
 def experiments(options: Namespace) -> list[Experiment]:
-    size = size_of(options)
-    data = common.data(size.data, options.data, limit=size.limit, validation=max(size.examples, 100))
-    return [Experiment(size, data, seed) for seed in range(options.seeds)]
+    return common.by_seed(options, Experiment)
 
 
 def trials(options: Namespace) -> Iterator[TrialSpec]:
@@ -148,7 +142,8 @@ class Results:
 
     @property
     def size(self) -> Size:
-        return size_of(self.options)
+        size: Size = self.options.size
+        return size
 
     def specs(self, method: str, sparsity: float | None = None) -> list[TrialSpec]:
         at = self.size.sparsity if sparsity is None else sparsity
@@ -201,16 +196,16 @@ def claims(results: Results) -> Iterator[Claim]:
             found = Difference(results.distance("AWT", name), results.distance(other, name))
             start = ", with which the search starts" if other == "magnitude" else ""
             what = f"distance of {text} to the dense network, AWT less {other}{start}"
-            yield _claim("C2.1", what, "below 0", found, scale=1, digits=3, less_than=0.0)
+            yield Claim.bounded("C2.1", what, "below 0", found, scale=1, digits=3, less_than=0.0)
     for other in ("magnitude", "random", "SNIP"):
         found = Difference(results.dynamics("AWT"), results.dynamics(other))
         what = f"distance to the dense network's logits over the training, AWT less {other}"
-        yield _claim("C2.2", what, "below 0", found, scale=1, digits=3, less_than=0.0)
+        yield Claim.bounded("C2.2", what, "below 0", found, scale=1, digits=3, less_than=0.0)
     size = results.size
     for sparsity in sorted({size.sparsity, *size.others}):
         found = Difference(results.robust("AWT", sparsity), results.robust("dense"))
         what = f"robust accuracy of AWT less that of the dense network, points, at {sparsity:.0%} sparsity"
-        yield _claim("C2.3", what, "equal: not below -1", found, at_least=-0.01)
+        yield Claim.bounded("C2.3", what, "equal: not below -1", found, at_least=-0.01)
     for ours, theirs in (
         ("AWT", "AWT mask, new weights"),
         ("AWT mask, new weights", "random"),
@@ -219,20 +214,13 @@ def claims(results: Results) -> Iterator[Claim]:
         ("AWT, global", "SNIP"),
     ):
         found = Difference(results.robust(ours), results.robust(theirs))
-        yield _claim(
+        yield Claim.bounded(
             "C2.4", f"robust accuracy of {ours} less that of {theirs}, points", "above 0", found, more_than=0.0
         )
     both = results.seconds("dense").values + results.seconds("random").values
     costs = Mean(Arm.of(list(results.seconds("AWT").values / both)))
     what = "seconds of search and sparse training, over those of a dense and a sparse training"
-    bound = Bound(costs, less_than=1.0)
-    yield Claim.about("C2.5", what, "below 1", costs.interval(), bound, scale=1, digits=2)
-
-
-def _claim(
-    id: str, text: str, paper: str, found: Difference, scale: float = 100, digits: int = 1, **bounds: float
-) -> Claim:
-    return Claim.about(id, text, paper, found.interval(), Bound(found, **bounds), scale=scale, digits=digits)
+    yield Claim.bounded("C2.5", what, "below 1", costs, scale=1, digits=2, less_than=1.0)
 
 
 def methods(results: Results) -> str:
@@ -253,7 +241,7 @@ def methods(results: Results) -> str:
 
 
 def report(options: Namespace, bench: Bench) -> Iterator[str]:
-    size, results = size_of(options), Results(options, bench)
+    size, results = options.size, Results(options, bench)
     yield (
         f"{size.data}, {size.limit} training images, LeNet-{'-'.join(map(str, size.hidden))}, {size.epochs} epochs, "
         f"search of {size.search_epochs} more, l_inf 0.1, PGD-20 on {size.examples} validation images, "
@@ -265,9 +253,7 @@ def report(options: Namespace, bench: Bench) -> Iterator[str]:
 
 
 def parsed(given: Sequence[str] | None = None) -> Namespace:
-    options = common.arguments(__doc__, "shi2022").parse_args(given)
-    options.folder /= "tiny" if options.tiny else "full"
-    return options
+    return common.sized(__doc__, "shi2022", FULL, TINY, given)
 
 
 if __name__ == "__main__":

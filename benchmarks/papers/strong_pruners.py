@@ -26,7 +26,7 @@ from typing import Any
 import common
 from common import Arm, Bench, Claim, Point, TrialSpec, markdown
 
-from search.results.verdicts import Bound, Difference, Mean
+from search.results.verdicts import Difference, Mean
 
 SPARSITIES = (0.9, 0.95, 0.99)
 BATCH = 128
@@ -176,7 +176,7 @@ def claims(results: Results) -> Iterator[Claim]:
         options = results.options
         if {ours[0], theirs[0]} <= set(options.methods) and {ours[1], theirs[1]} <= set(options.sparsities):
             found = Difference(results.arm(*ours), results.arm(*theirs))
-            yield Claim.about(id, text, paper, found.interval(), Bound(found, **bounds))
+            yield Claim.bounded(id, text, paper, found, **bounds)
         else:
             yield Claim(id, text, paper)
 

@@ -19,7 +19,7 @@ from typing import Any
 import common
 from common import Arm, Bench, Claim, TrialSpec
 
-from search.results.verdicts import Bound, Difference, Mean
+from search.results.verdicts import Difference, Mean
 
 MODES = ("continued", "rewound", "random")
 LARGE: dict[str, dict[str, Any]] = {
@@ -120,13 +120,7 @@ def curve(sparsity: float) -> str:
 
 
 def experiments(options: Namespace) -> list[Experiment]:
-    size = size_of(options)
-    data = common.data(size.data, options.data, limit=size.limit, validation=max(size.examples, 100))
-    return [Experiment(size, data, seed) for seed in range(options.seeds)]
-
-
-def size_of(options: Namespace) -> Size:
-    return TINY if options.tiny else FULL
+    return common.by_seed(options, Experiment)
 
 
 def trials(options: Namespace) -> Iterator[TrialSpec]:
@@ -157,40 +151,34 @@ ABOVE, BELOW = {"more_than": 0.0}, {"less_than": 0.0}
 
 def claims(results: Results) -> Iterator[Claim]:
     """Yield the claims C1.1 to C1.5."""
-    size = size_of(results.options)
+    size = results.options.size
     least, most, usual = size.sparsities[0], size.sparsities[-1], size.sparsity
     for sparsity in [s for s in size.sparsities if s <= usual]:
         found = results.less(curve(sparsity), "dense")
         text = f"robust accuracy at {sparsity:.0%} sparsity less that of the dense network, points"
-        yield _claim("C1.1", text, "not hurt: not below -1", found, at_least=-0.01)
+        yield Claim.bounded("C1.1", text, "not hurt: not below -1", found, at_least=-0.01)
     found = results.less(curve(most), curve(least))
-    yield _claim("C1.1", f"and at {most:.0%} less that at {least:.0%}", "below 0", found, **BELOW)
+    yield Claim.bounded("C1.1", f"and at {most:.0%} less that at {least:.0%}", "below 0", found, **BELOW)
     for name, bounds, said in (("sigma", BELOW, "below 0"), ("condition", ABOVE, "above 0")):
         for sparsity in (least, usual):
             what = "product of the layers' spectral norms" if name == "sigma" else "mean condition number"
             text = f"{what}, log10, at {sparsity:.0%} sparsity less that of the dense network"
             found = results.less(curve(sparsity), "dense", name)
-            yield _claim("C1.2", text, said, found, scale=1, digits=2, **bounds)
+            yield Claim.bounded("C1.2", text, said, found, scale=1, digits=2, **bounds)
     for source in size.sources:
         for ours, theirs in pairwise(MODES):
             text = f"{source}, {usual:.0%}: robust accuracy of {ours} weights less that of {theirs}, points"
             paper = "above 0" if ours == "continued" else "above 0 (Li et al. 2020: 0.47)"
-            yield _claim("C1.3", text, paper, results.less(f"{source}, {ours}", f"{source}, {theirs}"), **ABOVE)
+            yield Claim.bounded("C1.3", text, paper, results.less(f"{source}, {ours}", f"{source}, {theirs}"), **ABOVE)
     text = f"{usual:.0%}: adversarial training before and after pruning less after it alone, points"
-    yield _claim("C1.4", text, "above 0", results.less(curve(usual), "global, natural first"), **ABOVE)
+    yield Claim.bounded("C1.4", text, "above 0", results.less(curve(usual), "global, natural first"), **ABOVE)
     for name in [name for name in LARGE if name.startswith("IWI")]:
         for baseline in ("scratch, equal epochs", SCRATCH[name.split(", ")[1]]):
             text = f"robust accuracy of {name} less that of {', '.join(baseline.split(', ')[:2])}, points"
-            yield _claim("C1.5", text, "above 0", results.less(name, baseline), **ABOVE)
+            yield Claim.bounded("C1.5", text, "above 0", results.less(name, baseline), **ABOVE)
     inherited, scratch = "IWI, pruned, rest zero", "scratch, equal epochs"
     text = f"Hoyer's sparsity of the weights of {inherited} less that of {scratch}"
-    yield _claim("C1.5", text, "above 0", results.less(inherited, scratch, "hoyer"), scale=1, digits=3, **ABOVE)
-
-
-def _claim(
-    id: str, text: str, paper: str, found: Difference, scale: float = 100, digits: int = 1, **bounds: float
-) -> Claim:
-    return Claim.about(id, text, paper, found.interval(), Bound(found, **bounds), scale=scale, digits=digits)
+    yield Claim.bounded("C1.5", text, "above 0", results.less(inherited, scratch, "hoyer"), scale=1, digits=3, **ABOVE)
 
 
 SHOWN = (
@@ -209,7 +197,7 @@ def networks(results: Results) -> str:
         (name, *(Mean(results.arm(name, value)).interval().text(scale, digits) for value, scale, digits in SHOWN))
         for name in experiments(results.options)[0].rows()
     ]
-    sparsities = (0.0, *size_of(results.options).sparsities)
+    sparsities = (0.0, *results.options.size.sparsities)
     by_seed = zip(*(results.arm(curve(sparsity)).values for sparsity in sparsities), strict=True)
     best = [max(zip(values, sparsities, strict=True))[1] for values in by_seed]
     headings = ("", "sparsity %", "clean %", "robust %", "Hoyer", "log10 sigma", "log10 condition")
@@ -218,7 +206,7 @@ def networks(results: Results) -> str:
 
 
 def report(options: Namespace, bench: Bench) -> Iterator[str]:
-    size, results = size_of(options), Results(options, bench)
+    size, results = options.size, Results(options, bench)
     yield (
         f"{size.data}, {size.limit} training images of which {size.held} choose the epoch, "
         f"LeNet-{'-'.join(map(str, size.hidden))}, {size.epochs} epochs, {size.retrain_epochs} after a pruning, l_inf "
@@ -230,9 +218,7 @@ def report(options: Namespace, bench: Bench) -> Iterator[str]:
 
 
 def parsed(given: Sequence[str] | None = None) -> Namespace:
-    options = common.arguments(__doc__, "wang2020").parse_args(given)
-    options.folder /= "tiny" if options.tiny else "full"
-    return options
+    return common.sized(__doc__, "wang2020", FULL, TINY, given)
 
 
 if __name__ == "__main__":

@@ -237,11 +237,14 @@ def test_doctor_says_when_a_job_would_start_and_why_not(slurm: Slurm, tmp_path: 
     assert "no such `partition`" in study.run("doctor", "--cluster", "checked-slurm.yaml", check=6).stdout
 
 
-def test_a_study_on_ray_is_requeued_in_the_middle(slurm: Slurm, tmp_path: Path) -> None:
+def test_of_two_studies_on_ray_that_share_a_node_one_is_requeued_in_the_middle(slurm: Slurm, tmp_path: Path) -> None:
     setup = [f"export PATH={Path(sys.executable).parent}:$PATH"]
     study = Study(slurm, tmp_path, "rays", 6, 60, nodes=2, cpus_per_node=2, setup=setup)
-    job = study.submit()
-    before = study.wait_outcomes(2)
+    beside = Study(slurm, tmp_path, "beside", 3, 60, extra=["--nodelist=n1"], setup=setup)
+    job, other = study.submit(), beside.submit()
+    before, of_beside = study.wait_outcomes(2), beside.wait_outcomes(1)
+    dashboards = re.findall(r"Ray dashboard: (\S+);", study.log() + beside.log())
+    assert len(set(dashboards)) == 2, dashboards
     for machine in slurm.machines:
         assert set(machine.run("stat -c %a /tmp/rs-*").stdout.split()) == {"700"}, "nobody else may write there"
     slurm.head.run(["scontrol", "requeue", job])
@@ -249,5 +252,8 @@ def test_a_study_on_ray_is_requeued_in_the_middle(slurm: Slurm, tmp_path: Path) 
     assert f"job {job} (slurm) runs this study already" in done.stderr
     assert slurm.job(job)["Restarts"] == "1"
     study.check(before)
+    slurm.wait_state(other, "COMPLETED")
+    assert slurm.job(other)["Restarts"] == "0"
+    beside.check(of_beside)
     for machine in slurm.machines:
         assert machine.run("ls -d /tmp/rs-*", check=False).stdout == "", "Ray's files are gone with the job"

@@ -428,7 +428,7 @@ def _check_reachable(endpoint: str, uri: str) -> None:
         reason = error.strerror or error
         raise StorageError(
             f"{uri}: no server answers at {parts.hostname}:{port} from {socket.gethostname()} ({reason}); check the "
-            "network and the option `endpoint`"
+            "network and the option `endpoint` (in the cluster file, or in ROBUSTSEARCH_STORAGE_OPTIONS)"
         ) from None
 
 

@@ -113,5 +113,7 @@ def reason_text(reason: str) -> str:
     if re.match("QOS|Assoc|MaxJobs|Max.*PerAccount", name):
         whose = "the QoS" if name.startswith("QOS") else "the account"
         what = next((f": {text}" for part, text in LIMITED.items() if part in name), "")
+        if re.search("PerJob|PerNode|QOSMin", name):
+            return f"{name}: outside of what {whose} allows a job{what}; it will never start"
         return f"{name}: a limit of {whose} is reached{what}"
     return reason.strip("()").replace("_", " ")

@@ -94,7 +94,7 @@ class Slurm(Remote):
     @field_validator("gpus_per_node")
     @classmethod
     def _gpus(cls, gpus: int | str | None) -> int | str | None:
-        if gpus is not None and not re.fullmatch(r"([A-Za-z][A-Za-z0-9_.-]*:)?[1-9][0-9]*", str(gpus)):
+        if gpus is not None and not re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9_.-]*:)?[1-9][0-9]*", str(gpus)):
             raise ValueError(f"{gpus!r} is neither a number of GPUs nor a type with a number, such as 'a100:4'")
         return gpus
 

@@ -92,6 +92,11 @@ def test_wrong_fields_are_refused_with_what_is_wrong(fields: dict[str, Any], sai
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize(("asked", "gpus"), [(None, 0), (2, 2), ("a100:4", 4), ("1g.10gb:7", 7)])
+def test_gpus_are_counted_with_and_without_a_type(asked: int | str | None, gpus: int) -> None:
+    assert Slurm(gpus_per_node=asked).gpus == gpus
+
+
 @pytest.mark.parametrize(
     ("time", "seconds"),
     [("90", 5400), ("90:30", 5430), ("1:00:00", 3600), ("2-0", 172800), ("1-12:30", 131400), ("1-00:00:01", 86401)],

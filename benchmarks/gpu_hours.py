@@ -10,6 +10,9 @@ Measurements on validation images are left out.
 
     python benchmarks/gpu_hours.py cifar10-resnet18-front
     python benchmarks/gpu_hours.py cifar10-resnet18-front --rate 100
+    python benchmarks/gpu_hours.py rakin2019/resnet20      # a paper's table at its published length
+
+Small networks, such as those of MNIST, keep no GPU busy: their time is that of starting kernels, which is not in here.
 """
 
 from __future__ import annotations
@@ -32,8 +35,9 @@ from torch.utils.flop_counter import flop_registry
 
 from search.samplers.grid import Grid
 from search.space.parameters import Params
+from search.study import reproduction
 from search.study.file import load
-from search.study.spec import StudySpec
+from search.study.spec import Reproduces, StudySpec
 from trainables import models
 from trainables.core.keys import canonical_json
 from trainables.core.spec import plain
@@ -182,15 +186,21 @@ def report(spec: StudySpec, rate: float, robust: float) -> str:
     return "\n".join([*lines, "", passes, assumed])
 
 
+def wanted(name: str) -> StudySpec:
+    """Return a built-in study, one of a file, or that of a paper's table, which is written `paper/table`."""
+    paper, _, table = name.partition("/")
+    return reproduction.study(Reproduces(paper=paper, table=table)) if paper in reproduction.names() else load(name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", help="a built-in study or a file; its space is tried as a grid")
+    parser.add_argument("study", help="a built-in study, a file or PAPER/TABLE; its space is tried as a grid")
     parser.add_argument("--rate", type=float, default=50.0, help="operations a second that the GPU sustains, in 10^12")
     parser.add_argument(
         "--robust", type=float, default=0.47, help="share of the test images that AutoAttack leaves right"
     )
     options = parser.parse_args()
-    print(report(load(options.study), options.rate, options.robust))
+    print(report(wanted(options.study), options.rate, options.robust))
 
 
 if __name__ == "__main__":

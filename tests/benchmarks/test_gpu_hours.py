@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from gpu_hours import IMAGES, count, report, trainings
+from gpu_hours import IMAGES, count, report, trainings, wanted
 
 from search.study.file import from_dict
 from search.study.spec import StudySpec
@@ -73,3 +73,8 @@ def test_shared_trainings_count_once_for_each_seed() -> None:
     assert "| training, in all | 28 |" in text
     assert "AutoAttack of 4 networks" in text
     assert IMAGES == 4
+
+
+def test_a_papers_table_is_a_study_too() -> None:
+    assert wanted("rakin2019/resnet20").recipe.epochs == 160
+    assert wanted("quickstart").name == "quickstart"

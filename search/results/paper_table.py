@@ -452,6 +452,9 @@ def _found(each: Comparison, cells: Mapping[Cell, Filled]) -> _Number | None:
     if (quantity := _quantity(each, cells)) is None:
         return None
     found = quantity.interval()
-    if cells[each.of].percent or each.relative:
-        return found.mean, found.text(100) + (" %" if each.relative else "")
-    return found.mean, found.text(1, 3)
+    # That there is one seed is said by the verdict.
+    text = (found.text(100) if cells[each.of].percent or each.relative else found.text(1, 3)).removesuffix(
+        " (one seed)"
+    )
+    sign = "+" if each.than and text[0].isdigit() else ""
+    return found.mean, f"{sign}{text}{' %' if each.relative else ''}"

@@ -19,6 +19,8 @@ _SPECIAL = re.compile(
     r"|(?P<escaped>[\\`*_\[\]|~$#&<]|^>)"
 )
 """What may be markup; only what is `escaped` is."""
+_WIDEST = 40
+"""Longer cells run over the width of their column, so that one of them does not widen all rows."""
 
 
 class Markdown(Exporter):
@@ -33,9 +35,9 @@ class Markdown(Exporter):
 
 
 def typeset(shown: Readable) -> bytes:
-    """Return a table for people: columns of equal width, as a terminal shows it without a reader of Markdown."""
+    """Return a table for people: a terminal, which is no reader of Markdown, shows columns of equal width too."""
     cells = [[escape(cell) for cell in row] for row in (shown.headings, *shown.rows)]
-    widths = [max(4, *map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [min(_WIDEST, max(4, *map(len, column))) for column in zip(*cells, strict=True)]
     headings, *rows = [_line(row, widths, shown.numeric) for row in cells]
     dashes = ["-" * (width - 1) for width in widths]
     rule = [f"{line}:" if right else f":{line}" for line, right in zip(dashes, shown.numeric, strict=True)]

@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 from search.cluster.base import Cluster
 from search.cluster.folder import launch_folder
 from search.launch.actor_names import NamedActors, NamedCalls
+from search.launch.actor_reuse import ActorReuse
 from search.launch.driver import Driver
 from search.launch.gauges import Gauges
 from search.launch.tally import Snapshot
@@ -145,10 +146,11 @@ class EarlyStopper(_Live, FIFOScheduler):
         self._actors = actors
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Give the workers names, before the first of them starts."""
+        """Give the workers names and let all of them start, before the first of them does."""
         super().on_trial_add(tune_controller, trial)
-        with suppress(AttributeError):  # Another version of Tune may keep its classes elsewhere.
+        with suppress(AttributeError):  # Another version of Tune may keep its classes and actors elsewhere.
             self._actors.use_in(tune_controller)
+            ActorReuse.use_in(tune_controller)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Note what Ray says of a process that died, just before the searcher hears of it."""

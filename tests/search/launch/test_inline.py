@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -48,6 +49,17 @@ def test_inline_and_local_are_names_of_clusters(tmp_path: Path, monkeypatch: pyt
     assert load("local").kind == "local"
     (tmp_path / "inline").write_text("kind: local\n")
     assert load("inline").kind == "local", "a file of that name comes first"
+
+
+def test_the_garbage_collector_passes_over_what_is_loaded_until_the_launch_ends(tmp_path: Path) -> None:
+    gc.unfreeze()  # The tests' own.
+    frozen: list[int] = []
+    try:
+        launch(tmp_path, view=lambda shown: frozen.append(gc.get_freeze_count()), quiet=False, trials=2)
+        assert frozen[-1] > 0
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
 
 
 RAY_FREE = """

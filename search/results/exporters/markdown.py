@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SPECIAL = re.compile(
     r"\[-?[\d.]+, -?[\d.]+\](?![(\[:])"  # an interval, which no reader takes for a link
     r"|(?<=[^\W_])_(?=[^\W_])"  # within a word
-    r"|&(?![#\w])"
+    r"|&(?!#?\w+;)"  # no entity
     r"|(?P<escaped>[\\`*_\[\]|~$#&<]|^>)"
 )
 """What may be markup; only what is `escaped` is."""

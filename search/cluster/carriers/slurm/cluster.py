@@ -78,7 +78,10 @@ class Slurm(Remote):
         "inherits the environment of the command line.",
     )
     requeues: int = Field(
-        default=10, ge=0, description="How often the job is queued again after its time limit or a preemption."
+        default=10,
+        ge=0,
+        description="The job queues itself again at its time limit until it has been queued again this often, "
+        "preemptions included.",
     )
     save_seconds: int = Field(
         default=180, ge=30, description="Seconds before the time limit at which running trials are told to save."

@@ -3,10 +3,11 @@
     python -m tests.infra.losses --on slurm --rounds 20 --seed 0 --folder /var/tmp/losses
 
 The machines are namespaces (`tests/infra/machines.py`) on one disk. On `slurm`, a job on n2 and n3 is requeued,
-cancelled, or killed in its launch, or one of its machines is lost and booted again; n1 is the login node. On `address`,
-Ray runs on all three, and the driver is killed, n2 or n3 is lost, or n1 with the head and the driver. `slurm-inline` is
-as `slurm`, but the launch in the job runs its trials in its own process, without Ray: many more losses in an hour. What
-has ended is launched again. Started again with the same folder, the loop resumes.
+cancelled, preempted with or without a time of grace, or killed in its launch, or one of its machines is lost and booted
+again; n1 is the login node. On `address`, Ray runs on all three, and the driver is killed, n2 or n3 is lost, or n1 with
+the head and the driver. `slurm-inline` is as `slurm`, but the launch in the job runs its trials in its own process,
+without Ray: many more losses in an hour. What has ended is launched again. Started again with the same folder, the loop
+resumes.
 
 At the end it prints what `benchmarks.kill_loop` prints, with losses by kind as `kills`.
 """
@@ -102,7 +103,7 @@ class Losses(CountedSearch, ABC):
 
 
 class OnSlurm(Losses):
-    kinds = ("requeue", "cancel", "machine", "driver")
+    kinds = ("requeue", "cancel", "preempt", "machine", "driver")
 
     def __init__(self, folder: Path, seed: int, trials: int) -> None:
         super().__init__(folder, seed, trials)
@@ -143,9 +144,11 @@ class OnSlurm(Losses):
             self._lose_machine(self._random.choice(["n2", "n3"]))
         elif kind == "driver":
             return self._kill_driver(job)
+        elif self._slurm.job(job)["JobState"] != "RUNNING":
+            return False
+        elif kind == "preempt":
+            self._slurm.preempt("n2,n3", grace=self._random.choice([0, 30]))
         else:
-            if self._slurm.job(job)["JobState"] != "RUNNING":
-                return False
             self._slurm.head.run(f"scontrol requeue {job}" if kind == "requeue" else f"scancel {job}")
             poll(lambda: kind == "requeue" or self.over(), "the end of the job", SECONDS)
         return True

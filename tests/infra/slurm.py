@@ -103,6 +103,12 @@ class Slurm:
         poll(lambda: self.job(number)["JobState"] in states, f"job {number} {' or '.join(states)}", seconds)
         return self.job(number)
 
+    def preempt(self, nodes: str, grace: int) -> None:
+        """Run a job in `urgent` on whole nodes; jobs in `main` that run there have a time of grace in seconds."""
+        self.head.run(["scontrol", "update", "PartitionName=main", f"GraceTime={grace}"])
+        words = ["--parsable", "--partition=urgent", f"--nodelist={nodes}", "--exclusive", "--wrap=sleep 1"]
+        self.wait_state(self.head.run(["sbatch", *words]).stdout.strip(), "COMPLETED", seconds=300)
+
     def restart(self, machine: Machine) -> None:
         """Start a machine that was lost again, with its daemons."""
         self.machines.boot(machine)

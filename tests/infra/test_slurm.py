@@ -187,10 +187,7 @@ def test_a_job_that_is_preempted_at_once_or_with_a_time_of_grace_loses_nothing(
     job, before = study.submit(), {}
     for grace in (0, 30):
         before |= study.wait_outcomes(len(before) + 2)
-        slurm.head.run(["scontrol", "update", "PartitionName=main", f"GraceTime={grace}"])
-        words = "sbatch --parsable --partition=urgent --nodes=2 --exclusive --wrap"
-        urgent = slurm.head.run([*words.split(), "sleep 1"]).stdout.strip()
-        slurm.wait_state(urgent, "COMPLETED")
+        slurm.preempt("n1,n2", grace)
     assert "requeued to resume" in study.log(), "by itself, before the time of grace was over"
     done = study.run(*study.launch)
     assert f"job {job} (slurm) runs this study already" in done.stderr

@@ -140,12 +140,11 @@ def _run(plan: Plan, format_: str, output: Path | None, as_json: bool) -> tuple[
     if as_json:
         tables = {what: study.table(what).to_pylist() for what in ("paper", "claims")}
         return ending.exit_code, {**facts, "caption": caption(study), **tables}
-    if ending.exit_code != ExitCode.DONE:
+    ended = ending.exit_code in (ExitCode.DONE, ExitCode.NO_FEASIBLE_POINT, ExitCode.TRIALS_FAILED)
+    if not ended:
         named = catalogue.arguments(plan.storage)
-        say(
-            f"next: the same command resumes it; `robustsearch export {named} --what paper` has what is measured so far"
-        )
-    if ending.exit_code == ExitCode.DONE or any(cell.values for cell in filled(study)):
+        say(f"next: the same command resumes it; `robustsearch export {named} --what paper` shows what there is so far")
+    if ended or any(cell.values for cell in filled(study)):
         assert study.spec.reproduces is not None
         claims = reproduction.table(study.spec.reproduces).claims
         if output is None:

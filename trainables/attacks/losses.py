@@ -73,24 +73,27 @@ class Lead(AttackLoss):
     """How many of the largest logits a loss looks at; with fewer classes it is the lead as it is."""
 
     def value(self, logits: Tensor) -> Tensor:
-        return self.both(logits)[0]
+        return self._parts(logits.float())[0][:, 0]
 
     def slope(self, logits: Tensor) -> Tensor:
         return self.both(logits)[1]
 
     def both(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         whole = logits.float()
-        top, order = whole.topk(min(self.largest, whole.shape[1]), dim=1)
-        pair = torch.stack([self.ahead(order), self.labels], dim=1)
-        lead = whole.gather(1, pair)
-        value = lead[:, :1] - lead[:, 1:]
-        if whole.shape[1] < self.largest:
-            index, weights = pair, self._signs(value)
-        else:
-            value, index, weights = self.scaled(value, pair, top, order)
+        value, index, weights = self._parts(whole)
         # Added up, because a class may be in several places.
         slope = torch.zeros_like(whole).scatter_add_(1, index, weights.expand(index.shape))
         return value[:, 0], slope.to(logits.dtype)
+
+    def _parts(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `scaled` does, of logits (N, K) in full precision; with too few classes, the lead as it is."""
+        top, order = logits.topk(min(self.largest, logits.shape[1]), dim=1)
+        pair = torch.stack([self.ahead(order), self.labels], dim=1)
+        two = logits.gather(1, pair)
+        lead = two[:, :1] - two[:, 1:]
+        if logits.shape[1] < self.largest:
+            return lead, pair, self._signs(lead)
+        return self.scaled(lead, pair, top, order)
 
     def ahead(self, order: Tensor) -> Tensor:
         """Return the classes (N,) whose lead it is: of those in order (N, 2 or more), the first that is not true."""

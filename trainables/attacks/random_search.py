@@ -18,6 +18,7 @@ class _Search:
         self.best = self.x
         self.size = (rows, columns)
         self.generator = generator
+        self._known_lines: dict[int, tuple[Tensor, Tensor]] = {}
 
     def first(self) -> Tensor:
         """Return the inputs to begin with, shaped like the images."""
@@ -45,9 +46,20 @@ class _Search:
         ]
         return places[0], places[1]
 
-    def _signs(self, *shape: int) -> Tensor:
+    def _faces(self, *shape: int) -> Tensor:
+        """Draw for each image and place of `shape` whether it is the upper one."""
         drawn = torch.randint(2, (len(self.x), *shape), generator=self.generator, device=self.x.device)
-        return drawn.to(self.x.dtype).mul_(2).sub_(1)
+        return drawn.bool()
+
+    def _signed(self, *shape: int) -> Tensor:
+        return self._faces(*shape).to(self.x.dtype).mul_(2).sub_(1)
+
+    def _lines(self, side: int) -> tuple[Tensor, Tensor]:
+        """Return the pixels of a row and of a column that lie in a square of this side, by the place of its first."""
+        if side not in self._known_lines:
+            device = self.x.device
+            self._known_lines = {side: (_intervals(self.size[0], side, device), _intervals(self.size[1], side, device))}
+        return self._known_lines[side]
 
 
 class _LInf(_Search):
@@ -58,17 +70,12 @@ class _LInf(_Search):
         self.low, self.high = (self.x - self.eps).clamp_(min=0), (self.x + self.eps).clamp_(max=1)
 
     def first(self) -> Tensor:
-        stripes = self._signs(self.x.shape[1], 1, self.size[1])
-        return torch.where(stripes > 0, self.high, self.low)
+        return torch.where(self._faces(self.x.shape[1], 1, self.size[1]), self.high, self.low)
 
     def propose(self, side: int) -> Tensor:
-        inside = [
-            (line >= place[:, None]) & (line < place[:, None] + side)
-            for line, place in zip(_lines(self.x), self._places(side), strict=True)
-        ]
-        square = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-        colour = torch.where(self._signs(self.x.shape[1], 1, 1) > 0, self.high, self.low)
-        return torch.where(square, colour, self.best)
+        rows, columns = (line[place] for line, place in zip(self._lines(side), self._places(side), strict=True))
+        colour = torch.where(self._faces(self.x.shape[1], 1, 1), self.high, self.low)
+        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], colour, self.best)
 
     def keep(self, which: Tensor) -> None:
         super().keep(which)
@@ -84,7 +91,7 @@ class _L2(_Search):
         delta = torch.zeros_like(self.x)
         for top in range(max((rows - 5 * side) // 2, 0), rows - side + 1, side):
             for left in range(max((columns - 5 * side) // 2, 0), columns - side + 1, side):
-                bump = self._bump(side) * self._signs(self.x.shape[1], 1, 1)
+                bump = self._bump(side) * self._signed(self.x.shape[1], 1, 1)
                 delta[:, :, top : top + side, left : left + side] += bump
         return self._filled(delta)
 
@@ -98,7 +105,7 @@ class _L2(_Search):
         moved[target], moved[source] = True, True
         lengths = _length(torch.where(moved, delta, 0.0), (2, 3))
         unused = (self.eps**2 - _length(delta, (1, 2, 3)).square()).clamp_(min=0) / channels
-        new = self._bump(side) * self._signs(channels, 1, 1) + old / _length(old, (2, 3)).clamp_min(1e-12)
+        new = self._bump(side) * self._signed(channels, 1, 1) + old / _length(old, (2, 3)).clamp_min(1e-12)
         new = new / _length(new, (2, 3)).clamp_min(1e-12) * (unused + lengths.square()).sqrt()
         delta[source] = 0.0
         delta[target] = new
@@ -139,10 +146,10 @@ def _length(delta: Tensor, dims: tuple[int, ...]) -> Tensor:
     return length
 
 
-def _lines(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the numbers of the rows, (1, H), and columns, (1, W)."""
-    rows, columns = (torch.arange(n, device=x.device)[None, :] for n in x.shape[2:])
-    return rows, columns
+def _intervals(extent: int, side: int, device: torch.device) -> Tensor:
+    """Return which of `extent` pixels lie in an interval of `side`, by its first one: (extent - side + 1, extent)."""
+    at, first = torch.arange(extent, device=device), torch.arange(extent - side + 1, device=device)[:, None]
+    return (at >= first) & (at < first + side)
 
 
 SEARCHES: dict[Norm, type[_LInf] | type[_L2]] = {"linf": _LInf, "l2": _L2}

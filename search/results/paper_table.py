@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from search.results.confirmed import ConfirmedRow
     from search.results.table import PointRow
     from search.store.records import Records
+    from trainables.store.records import TrialRecord
 
 NEAR = 0.004
 """How far a network's sparsity may be from that of a row: no two rows of a table are as close."""
@@ -118,8 +119,8 @@ def claims_table(study: Study) -> pa.Table:
 
 
 _READING = (
-    "Differences in points, with intervals of 95 %. A verdict is wrong in at most 2.5 % of cases on either side; where "
-    "one of several levels is enough, it is corrected for their number."
+    "Differences of accuracies are in points, intervals of 95 %. A verdict is wrong in at most 2.5 % of cases on either "
+    "side; where one of several levels is enough, it is corrected for their number."
 )
 
 
@@ -140,7 +141,8 @@ def caption(study: Study) -> str:
     """
     spec = study.spec
     table = reproduction.table(_reproduces(spec))
-    seeds, published = len(spec.replicates), len(reproduction.study(_reproduces(spec)).replicates)
+    seeds = len({record.seed for record in _complete(study)}) or len(spec.replicates)
+    published = len(reproduction.study(_reproduces(spec)).replicates)
     counted = f"{seeds} seed{'' if seeds == 1 else 's'}{'' if seeds == published else f' of {published}'}"
     spread = "mean, standard deviation over seeds, and 95 % interval of the mean"
     images = f"{spec.protocol.examples or spec.data.validation} validation images"
@@ -170,10 +172,13 @@ def _warnings(study: Study) -> list[str]:
         whole = reproduction.study(Reproduces(paper=of.paper, table=of.table)).recipe.epochs
         first = f"the first training has {spec.recipe.epochs} of {whole} epochs"
         found.append(f"SHORTENED: all that counts epochs or steps is {of.scale:g} times as long; {first}.")
-    complete = sum(outcome is not None and outcome.state == "complete" for _, outcome in study.records.trials())
-    if (left := spec.planned - complete) > 0:
+    if (left := spec.planned - len(_complete(study))) > 0:
         found.append(f"INCOMPLETE: {left} of {spec.planned} trials are not complete.")
     return found
+
+
+def _complete(study: Study) -> list[TrialRecord]:
+    return [record for record, outcome in study.records.trials() if outcome is not None and outcome.state == "complete"]
 
 
 def _changed(spec: StudySpec) -> list[str]:

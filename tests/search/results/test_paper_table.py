@@ -134,6 +134,7 @@ def test_the_caption_says_what_was_shortened_changed_and_left_out(tmp_path: Path
     assert "Set otherwise: data.limit is 20000 instead of null." in told
     assert "INCOMPLETE: 2 of 6 trials are not complete" in told
     assert "2 seeds of 5" in told
+    assert "1 seed of 5" in caption(Made(tmp_path / "first", of).study(leave_out=5)), "those that are measured"
 
 
 def test_the_caption_names_what_is_set_otherwise_within_lists_too(tmp_path: Path) -> None:

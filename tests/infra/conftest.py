@@ -19,6 +19,9 @@ import pytest
 from tests.infra import services, slurm, ssh
 from tests.infra.machines import UNSHARE, Machines
 
+# Ray's workers have the priority of all else here: at Ray's own, 15, they starve where others use the machine too.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 
 def require(*tools: str, root: bool = False) -> None:
     """Skip, or fail where everything has to be there, unless the programs are found."""

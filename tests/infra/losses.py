@@ -155,8 +155,8 @@ class OnSlurm(Losses):
 
     def _lose_machine(self, name: str) -> None:
         self.machines[name].kill()
-        # A node that is back sooner counts as never lost: Slurm would know by the time since its boot, which all machines
-        # here have in common.
+        # A node that is back sooner counts as never lost: Slurm tells by the time since its boot, which is the same on
+        # all machines here.
         poll(lambda: self._slurm.states()[name].startswith("down"), f"the loss of {name}", SECONDS)
         self._slurm.restart(self.machines[name])
 

@@ -32,11 +32,11 @@ file_mounts: {{"~/.ray/auth_token": {token}}}
 setup_commands:
   - echo 'export PATH={bin}:$PATH' > ~/.bashrc
 head_start_ray_commands:
-  - export PYTHONPATH={root} {mark}={folder} RAY_USAGE_STATS_ENABLED=0;
+  - export PYTHONPATH={root} {mark}={folder} RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0;
     RAY_AUTH_MODE=token ray start --head --port=6379 --num-cpus=2 --object-store-memory=100000000
     --autoscaling-config=~/ray_bootstrap_config.yaml
 worker_start_ray_commands:
-  - export PYTHONPATH={root} {mark}={folder} RAY_USAGE_STATS_ENABLED=0;
+  - export PYTHONPATH={root} {mark}={folder} RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0;
     RAY_AUTH_MODE=token ray start --address=$RAY_HEAD_IP:6379 --num-cpus=1 --object-store-memory=100000000
 """
 SLOW = TINY.replace("name: tiny", "name: slow").replace("trials: 4", "trials: 400") + "plugins: [counted_epochs]\n"

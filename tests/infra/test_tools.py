@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,9 +23,10 @@ def test_machines_have_their_own_name_processes_and_temporary_files(machines: Ma
     first, second = machines["n1"], machines["n2"]
     assert [machine.run("hostname").stdout for machine in machines] == ["n1\n", "n2\n"]
     assert len(first.run("ps -e --no-headers").stdout.splitlines()) < 10
-    first.run("touch /tmp/mine /dev/shm/mine /run/mine")
-    assert second.run("ls /tmp/mine /dev/shm/mine /run/mine", check=False).stdout == ""
-    assert not Path("/tmp/mine").exists()
+    mine = f"mine-{os.getpid()}"
+    first.run(f"touch /tmp/{mine} /dev/shm/{mine} /run/{mine}")
+    assert second.run(f"ls /tmp/{mine} /dev/shm/{mine} /run/{mine}", check=False).stdout == ""
+    assert not Path(f"/tmp/{mine}").exists()
     (tmp_path / "seen").write_text("by all")
     (machines.shared / "seen").write_text("by all")
     for path in (tmp_path / "seen", machines.shared / "seen"):

@@ -240,8 +240,6 @@ def test_of_two_studies_on_ray_that_share_a_node_one_is_requeued_in_the_middle(s
     beside = Study(slurm, tmp_path, "beside", 3, 60, extra=["--nodelist=n1"], setup=setup)
     job, other = study.submit(), beside.submit()
     before, of_beside = study.wait_outcomes(2), beside.wait_outcomes(1)
-    dashboards = re.findall(r"Ray dashboard: (\S+);", study.log() + beside.log())
-    assert len(set(dashboards)) == 2, dashboards
     for machine in slurm.machines:
         assert set(machine.run("stat -c %a /tmp/rs-*").stdout.split()) == {"700"}, "nobody else may write there"
     slurm.head.run(["scontrol", "requeue", job])

@@ -118,7 +118,8 @@ def _connected(
                 raise ClusterError(_explain(cluster, error)) from error
             dashboard = ray_start.Dashboard() if cluster.starts_ray else getattr(context, "dashboard_url", None)
             connection = RayConnection(cluster, dashboard, cluster.liveness(addressing))
-            if cluster.starts_ray:
+            if isinstance(dashboard, ray_start.Dashboard):
+                stack.callback(dashboard.close)
                 stack.enter_context(monitoring.listed(folder / RAY / "session_latest"))
                 connection.metrics = _own_metrics()
             try:

@@ -247,16 +247,23 @@ class Dashboard:
         from ray._private import worker
 
         self._node: Any = worker._global_node
+        self._processes = [info.process for kind in LATER for info in self._node.all_processes.get(kind, ())]
         self._waiting = False
 
     def begin(self) -> None:
         """Start it."""
-        for kind in LATER:
-            for info in self._node.all_processes.get(kind, ()):
-                with suppress(OSError, ValueError):  # It has ended.
-                    info.process.stdin.write(b"\n")
-                    info.process.stdin.close()
+        self._tell(b"\n")
         self._waiting = True
+
+    def close(self) -> None:
+        """End what still waits."""
+        self._tell(b"")
+
+    def _tell(self, line: bytes) -> None:
+        for process in self._processes:
+            with suppress(OSError, ValueError):  # It has ended, or was told.
+                process.stdin.write(line)
+                process.stdin.close()
 
     def address(self) -> str | None:
         """Return its address where it has come up since the last call; an empty one where it never will."""

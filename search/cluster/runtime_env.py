@@ -17,6 +17,11 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 MERGE = "RAY_OVERRIDE_JOB_RUNTIME_ENV"
 """Set to 1, Ray puts the runtime environment of `ray.init` over that of the job, where it would refuse both."""
 
+IDLE = "RAY_idle_worker_killing_time_threshold_ms"
+"""After how long Ray ends a worker without a task when the cores are given away: a second by default."""
+IDLE_SECONDS = 120
+"""As the cores of a trial are given away before its worker is chosen, those that had started for trials were ended."""
+
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".git", ".venv")
 """What is not copied of a package."""
 
@@ -65,7 +70,12 @@ def own_workers(cpus: int, code_paths: tuple[str, ...], folder: Path) -> tuple[d
             shutil.copytree(path, folder / CODE / path.name, ignore=LEFT_OUT, ignore_dangling_symlinks=True)
         else:
             shutil.copy(path, folder / CODE)
-    variables = {FOLDER: str(folder), "OMP_NUM_THREADS": str(cpus), "RAY_preload_python_modules": prestart.__name__}
+    variables = {
+        FOLDER: str(folder),
+        "OMP_NUM_THREADS": str(cpus),
+        "RAY_preload_python_modules": prestart.__name__,
+        IDLE: str(1000 * IDLE_SECONDS),
+    }
     return {"job_config": OwnPath()}, variables
 
 

@@ -71,6 +71,7 @@ def test_own_workers_get_by_their_environment_what_others_get_by_a_runtime_envir
         prestart.FOLDER: str(folder),
         "OMP_NUM_THREADS": "2",
         "RAY_preload_python_modules": "trainables.worker.prestart",
+        "RAY_idle_worker_killing_time_threshold_ms": "120000",
     }
     assert list((folder / prestart.EMPTY).iterdir()) == []
     plugin.write_text("X = 2")

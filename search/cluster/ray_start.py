@@ -246,8 +246,9 @@ class Dashboard:
     def __init__(self) -> None:
         from ray._private import worker
 
-        self._node: Any = worker._global_node
-        self._processes = [info.process for kind in LATER for info in self._node.all_processes.get(kind, ())]
+        node: Any = worker._global_node
+        self._node = node
+        self._processes = [info.process for kind in LATER for info in node.all_processes.get(kind, ())]
         self._waiting = False
 
     def begin(self) -> None:

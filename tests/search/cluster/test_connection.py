@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -254,6 +255,7 @@ def test_workers_that_started_for_trials_stay_when_the_cores_are_given_away() ->
         cores = placement_group([{"CPU": 1}, {"CPU": 1}])
         assert cores.wait(60)
         time.sleep(3)  # Ray looks five times a second for workers that have been idle for a second.
-        options = {"num_cpus": 1, "runtime_env": None, "scheduling_strategy": PlacementGroupSchedulingStrategy(cores)}
+        inside = PlacementGroupSchedulingStrategy(cores)
+        options: dict[str, Any] = {"num_cpus": 1, "runtime_env": None, "scheduling_strategy": inside}
         workers = [ray.remote(**options)(Worker).remote() for _ in range(2)]
         assert {ray.get(worker.process.remote()) for worker in workers} == started

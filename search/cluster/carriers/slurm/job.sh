@@ -146,7 +146,8 @@ nodes=$SLURM_JOB_NUM_NODES
 port=$((20000 + SLURM_JOB_ID % 10000))
 address=$(address_of "$SLURMD_NODENAME"):$port
 say "job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST; Ray's head at $address"
-step "ray_node $(printf %q "$folder") --head --port=$port --dashboard-host=127.0.0.1 --ray-client-server-port=$((port - 10000))" \
+step "ray_node $(printf %q "$folder") --head --port=$port --ray-client-server-port=$((port - 10000)) --dashboard-host=127.0.0.1 \
+    --dashboard-port=$((30000 + SLURM_JOB_ID % 2700))" \
     --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" &
 steps=($!)
 watch_head "${steps[0]}" &

@@ -19,7 +19,6 @@ from search.cluster.base import Cluster, ClusterError, Connection, ProbeRequest
 from search.cluster.capacity import Node, asked, capacity, living, room
 from search.cluster.folder import RAY, launch_folder
 from search.cluster.probing import Prober, task_options
-from search.cluster.tokens import use_token_in_ray
 from search.files.findings import Finding
 from search.files.messages import counted
 from trainables.core.errors import ExitCode
@@ -94,7 +93,7 @@ def _connected(
         os.environ.update(monitoring.environment())
     import ray
 
-    use_token_in_ray()
+    ray_start.use_token()
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     with launch_folder() as folder, ExitStack() as stack:
         thread = threading.Thread(target=beside, name="beside", daemon=True)

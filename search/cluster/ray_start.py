@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -58,6 +59,17 @@ def options() -> dict[str, Any]:
         "configure_logging": True,
         "namespace": "robustsearch",
     }
+
+
+def use_token() -> None:
+    """Have Ray take the token that the environment names now: it read the environment when it was imported."""
+    from ray import _raylet
+
+    native: Any = _raylet
+    mode = os.environ["RAY_AUTH_MODE"]
+    if native.get_authentication_mode() != getattr(native.AuthenticationMode, mode.upper()):
+        native.Config.initialize(json.dumps({"AUTH_MODE": mode}).encode())
+    native.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def start(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from search.cluster.base import ClusterError
 from search.files.findings import Finding
@@ -79,17 +77,6 @@ def use_local_token() -> None:
     if found.st_mode & 0o077 or not ownership.is_mine(found):
         raise ClusterError(f"other users can read {path}, the token of local Rays; delete it, and a new one is made")
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
-
-
-def use_token_in_ray() -> None:
-    """Have Ray take the token that the environment names now: it read the environment when it was imported."""
-    from ray import _raylet
-
-    native: Any = _raylet
-    mode = os.environ["RAY_AUTH_MODE"]
-    if native.get_authentication_mode() != getattr(native.AuthenticationMode, mode.upper()):
-        native.Config.initialize(json.dumps({"AUTH_MODE": mode}).encode())
-    native.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def token_finding(path: Path, missing: Finding) -> Finding:

@@ -119,8 +119,8 @@ def claims_table(study: Study) -> pa.Table:
 
 
 _READING = (
-    "Differences of accuracies are in points, intervals of 95 %. A verdict is wrong in at most 2.5 % of cases on either "
-    "side; where one of several levels is enough, it is corrected for their number."
+    "Differences of accuracies are in points, intervals of 95 %. A verdict is wrong in at most 2.5 % of cases on either"
+    " side; where one of several levels is enough, it is corrected for their number."
 )
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from search.cluster import autoscaler, connection
@@ -16,7 +12,6 @@ from search.cluster.base import ClusterError
 from search.cluster.capacity import Node
 from search.cluster.connection import RayConnection, session_finding
 from search.cluster.spec import Address, Local
-from tests.integration.waiting import wait_for
 
 Connect = Callable[..., RayConnection]
 
@@ -233,29 +228,3 @@ def test_a_local_ray_prestarts_a_worker_for_each_trial_that_fits(monkeypatch: py
     assert Local(cpus=7, cpus_per_trial=2).prestarted() == 3
     assert Local(concurrency=3).prestarted() == 3
     assert Local(gpus=1, gpus_per_trial=0.25).prestarted() == 4
-
-
-@pytest.mark.ray
-def test_workers_that_started_for_trials_stay_when_the_cores_are_given_away() -> None:
-    import ray
-    from ray.util import placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    class Worker:
-        def process(self) -> int:
-            return os.getpid()
-
-    def idle() -> set[int]:
-        (raylet,) = [child for child in psutil.Process().children() if child.name() == "raylet"]
-        return {child.pid for child in raylet.children() if child.cmdline()[:1] == ["ray::IDLE"]}
-
-    with Local(cpus=2).connect():
-        wait_for(lambda: len(idle()) == 2)
-        started = idle()
-        cores = placement_group([{"CPU": 1}, {"CPU": 1}])
-        assert cores.wait(60)
-        time.sleep(3)  # Ray looks five times a second for workers that have been idle for a second.
-        inside = PlacementGroupSchedulingStrategy(cores)
-        options: dict[str, Any] = {"num_cpus": 1, "runtime_env": None, "scheduling_strategy": inside}
-        workers = [ray.remote(**options)(Worker).remote() for _ in range(2)]
-        assert {ray.get(worker.process.remote()) for worker in workers} == started

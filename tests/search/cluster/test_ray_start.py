@@ -188,3 +188,20 @@ def test_a_dashboard_that_dies_has_no_address(head: Head) -> None:
     head.all_processes["dashboard"][0].process.wait(timeout=10)
     assert dashboard.address() == ""
     assert dashboard.address() is None
+
+
+IMPORTED_FIRST = """
+import os, sys
+from ray import _raylet
+from search.cluster.ray_start import use_token
+for mode, token in (("disabled", ""), ("token", "a" * 64), ("token", "b" * 64), ("disabled", "")):
+    os.environ.update(RAY_AUTH_MODE=mode, RAY_AUTH_TOKEN=token)
+    use_token()
+    loader = _raylet.AuthenticationTokenLoader.instance()
+    print(_raylet.get_authentication_mode(), loader.get_raw_token(ignore_auth_mode=True) if token else "")
+"""
+
+
+def test_ray_takes_the_token_also_where_it_was_imported_before() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED_FIRST], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["0 ", f"1 {'a' * 64}", f"1 {'b' * 64}", "0 "]

@@ -25,7 +25,7 @@ from trainables.worker.probe import NAME
 
 PATIENCE_SECONDS = 15
 """After this time without an answer from a worker, a message says what the launch waits for."""
-REPORT_SECONDS = 4.0
+REPORT_SECONDS = 15.0
 """How long a launch waits for the report on a worker that died, by its supervisor, which looks once a second."""
 MARK_SECONDS = 10.0
 """How long what a node has written may take to be seen here: NFS remembers for seconds that a file was missing."""

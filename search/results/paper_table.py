@@ -187,20 +187,11 @@ def _changed(spec: StudySpec) -> list[str]:
     return list(_differences(plain(published, hashed=True), plain(spec, hashed=True)))
 
 
-_NOT_TOLD = {
-    *(
-        "name",
-        "budget",
-        "description",
-        "reproduces",
-        "seeds",
-        "stage_storage",
-        "timeouts",
-        "max_failures",
-        "abort_after",
-    ),
-    *("data.root", "data.download", "recipe.train.precision", "shrink", "sparse"),
-}
+_LAUNCHING = ("name", "budget", "description", "stage_storage", "timeouts", "max_failures", "abort_after")
+_TOLD_ELSEWHERE = ("reproduces", "seeds")
+_EXECUTION = ("data.root", "data.download", "recipe.train.precision", "shrink", "sparse")
+_NOT_TOLD = {*_LAUNCHING, *_TOLD_ELSEWHERE, *_EXECUTION}
+"""Keys whose differences a caption does not list."""
 
 
 def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:

@@ -28,7 +28,7 @@ def changes(old: StudySpec, new: StudySpec) -> list[str]:
     for study in (old, new):
         data = plain(study, hashed=True)
         space = {path: (order, parameter) for order, (path, parameter) in enumerate(data.pop("space").items())}
-        flat = dict(leaves({name: part for name, part in data.items() if name not in MAY_CHANGE}))
+        flat = dict(_leaves({name: part for name, part in data.items() if name not in MAY_CHANGE}))
         sides.append({**flat, **{f"space.{path}": text for path, text in space.items()}})
     before, after = sides
     found = []
@@ -51,10 +51,10 @@ def _said(value: Any) -> str:
     return repr(value)
 
 
-def leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the values of nested plain data with their dotted paths; an empty mapping is a value."""
     if isinstance(data, Mapping) and data:
         for name, value in data.items():
-            yield from leaves(value, f"{path}.{name}" if path else str(name))
+            yield from _leaves(value, f"{path}.{name}" if path else str(name))
     else:
         yield path, data

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 
 from search.cluster.base import Cluster
 from search.cluster.folder import launch_folder
+from search.cluster.probing import REPORT_SECONDS
 from search.launch.actor_names import NamedActors, NamedCalls
 from search.launch.actor_reuse import ActorReuse
 from search.launch.driver import Driver
@@ -30,8 +31,10 @@ from trainables.store.records import Failure, PartialMeasurement, Point
 from trainables.store.storage import Address
 from trainables.worker.tune_trainable import RobustsearchTrial
 
-REPORT_SECONDS = 3.0
-"""How long the driver waits for the report on a worker that died; its supervisor writes it at once."""
+WORKER_EXIT = "Worker exit detail"
+"""How Ray introduces what the raylet of a node knows of a worker that died."""
+LOST_SECONDS = 3.0
+"""How long the driver waits for the report on a worker that may have died with its node."""
 
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -115,7 +118,7 @@ class TuneSearcher(_Live, Searcher):
         try:
             # A process that dies while the launch ends is no crash of its trial.
             if error and not self.over():
-                self._driver.on_crash(number, self.crash, REPORT_SECONDS)
+                self._driver.on_crash(number, self.crash, report_seconds(self.crash))
             else:
                 self._driver.on_end(number, None)
         except RobustsearchError as problem:  # Tune would wrap it in a traceback; `run` raises it as it is.
@@ -271,13 +274,21 @@ def _uncounted() -> Iterator[None]:
 def crash(said: str) -> Failure:
     """Return a failure by what Ray says of a process that died; its own monitor of memory may have ended it."""
     said = said.rpartition("\nFailure #")[2]
-    detail = re.search(r"Worker exit detail: (.*?)(?:\. |\n|$)", said)
+    detail = re.search(WORKER_EXIT + r": (.*?)(?:\. |\n|$)", said)
     first = next((line.strip() for line in said.splitlines()[1:] if line.strip()), "")
     oom = re.search(r"OutOfMemoryError|due to the node running low on memory|memory (usage )?threshold", said)
     kind = "oom" if oom else "crashed"
     return Failure(
         kind=kind, message=f"its process died: {detail[1] if detail else first}"[:500], traceback=said[-8000:]
     )
+
+
+def report_seconds(known: Failure | None) -> float:
+    """Return how long a report on a worker that died is waited for, by what Ray says of it.
+
+    The supervisor dies with its node and leaves none. Where Ray tells how the process ended, the node lived.
+    """
+    return REPORT_SECONDS if known is not None and WORKER_EXIT in known.traceback else LOST_SECONDS
 
 
 def _trial_name(trial: Any) -> str:

@@ -70,6 +70,7 @@ class Address(RayCluster):
             if not path.is_file():
                 raise ClusterError(f"the cluster's token file {path} does not exist")
             os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+            os.environ.pop("RAY_AUTH_TOKEN", None)  # Ray would prefer it.
         if token_known():
             os.environ["RAY_AUTH_MODE"] = "token"
         elif self.allow_no_token:
@@ -105,7 +106,7 @@ class Address(RayCluster):
         else:
             named = f"{path} does not exist; name the cluster's `token_file` in the cluster file"
             missing = Finding("fail", "token", named)
-        yield token_finding(path, missing)
+        yield token_finding(path, missing, named=bool(self.token_file))
         try:
             with self.connect() as connection:
                 yield from connection.examine()

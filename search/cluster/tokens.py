@@ -79,9 +79,12 @@ def use_local_token() -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
 
 
-def token_finding(path: Path, missing: Finding) -> Finding:
-    """Check a token file, and return `missing` where there is none."""
-    if os.environ.get("RAY_AUTH_TOKEN"):
+def token_finding(path: Path, missing: Finding, named: bool = False) -> Finding:
+    """Check a token file, and return `missing` where there is none.
+
+    The token in the environment goes before the file, except where the cluster file has `named` it.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN") and not named:
         return Finding("ok", "token", "from RAY_AUTH_TOKEN")
     if not path.is_file():
         return missing

@@ -212,8 +212,9 @@ class JobCarrier(Carrier):
     def checks(self) -> Iterator[Finding]:
         named = self._cluster.token_file
         path = Path(absolute(named)) if named else tokens.ray_token()
-        if path.is_file():
-            yield tokens.token_finding(path, Finding("fail", "token", f"{path} does not exist"))
+        if path.is_file() if named else tokens.token_known():
+            missing = Finding("fail", "token", f"{path} does not exist")
+            yield tokens.token_finding(path, missing, named=bool(named))
         try:
             yield from self._examined()
         except ClusterError as error:

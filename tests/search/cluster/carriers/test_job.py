@@ -26,7 +26,9 @@ SUBMISSION = Submission("tiny", "name: tiny\n", "s3://bucket/runs", {"region": "
 
 
 @pytest.fixture
-def board(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     monkeypatch.setattr(jobs, "LOOK_EVERY", 0.01)
     with dashboard() as board:

@@ -161,9 +161,10 @@ def part(laboratory: Laboratory, chains: list[Row]) -> pa.Table:
 
 def parts(spec: StudySpec) -> list[list[Row]]:
     """Return the chains of each dense training, in a random order: what is trained first is a fair sample of all."""
+    paths = dense_paths(spec)
     by_dense: dict[tuple[Any, ...], list[Row]] = {}
     for params in chained(spec):
-        by_dense.setdefault(tuple(params[path] for path in dense_paths(spec)), []).append(params)
+        by_dense.setdefault(tuple(params[path] for path in paths), []).append(params)
     found = list(by_dense.values())
     random.Random(spec.seed).shuffle(found)
     return found

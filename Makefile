@@ -54,7 +54,7 @@ test: install
 test-infra: infra-tools
 	$(BIN)/python -m pytest -n $(INFRA_WORKERS) -m 'infra and not long'
 
-# What `test` does in short, at length: forty kills of drivers, workers and nodes, where `test` has eight, an hour of fuzzing
+# What `test` does in short, at length: forty kills of drivers, workers and nodes, where `test` has four, an hour of fuzzing
 # (FUZZ_SECONDS), where `test` has half a minute, and jobs and machines that are lost, over and over.
 test-long: infra-tools
 	$(PYTEST) -m 'long and not gpu'

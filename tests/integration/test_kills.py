@@ -133,7 +133,7 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize("rounds", [8, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=pytest.mark.long)])
 def test_kills_at_random_times_lose_no_trial_and_repeat_none(loop: Loop, rounds: int) -> None:
     print(f"seed {loop.tally.seed}")
     kinds = ["driver", "driver", "worker", "raylet"] * (rounds // 4)

@@ -286,6 +286,8 @@ def test_agrees_with_the_original_code_on_a_trained_network(norm: str, kind: str
     autopgd = pytest.importorskip("pyautoattack.autopgd_base")
     eps = {"linf": 0.1, "l2": 0.5}[norm]
     model, x, y = trained_on_digits(norm, eps)
+    if kind == "apgd-t":  # Nine times the work of the others.
+        x, y = x[::3], y[::3]
     correct = model(x).argmax(1) == y
     attack = ATTACKS.parse({"kind": kind, "norm": norm, "steps": 100})
     ours = hunt(attack, model, x, y, eps=eps, generator=generator(), standing=correct)

@@ -124,7 +124,8 @@ def _run(plan: Plan, format_: str, output: Path | None, as_json: bool) -> tuple[
     from search.cli.launch import run
     from search.cluster.watchdog import Interrupt
     from search.results import exporters
-    from search.results.paper_table import caption, filled
+    from search.results.paper.caption import caption
+    from search.results.paper.cells import filled
     from search.store import catalogue
     from search.study import reproduction
 

@@ -12,8 +12,8 @@ from search.cluster.base import Cluster
 from search.cluster.spec import resolve
 from search.launch.code import code_paths
 from search.launch.plan import check_writable
-from search.results import paper_table
 from search.results.candidates import dense_stage, near
+from search.results.paper import cells
 from search.results.study import Study
 from search.results.table import PointRow
 from search.store import catalogue, confirmations
@@ -257,7 +257,7 @@ def _chosen(study: Study, points: Sequence[str]) -> tuple[list[PointRow], list[P
             return [row for row in study.points() if row.network in chosen], []
         return (near(study.spec, study.points()) if points[0] == "near" else front), front
     known = {row.point: row for row in study.points()}
-    points = paper_table.points(study) if list(points) == ["paper"] else points
+    points = cells.points(study) if list(points) == ["paper"] else points
     wanted = [point if point.startswith("t") else f"t{point}" for point in points]
     for point in wanted:
         if point not in known:

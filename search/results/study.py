@@ -250,9 +250,9 @@ class Study:
         The metadata of the schema of points hold the names of the classes, where the study has them.
         """
         if what in OF_PAPERS:
-            from search.results import paper_table
+            from search.results.paper import cells, claims
 
-            return paper_table.paper_table(self) if what == "paper" else paper_table.claims_table(self)
+            return cells.paper_table(self) if what == "paper" else claims.claims_table(self)
         if what == "trials":
             return tables.table(TrialRow, self.trials(), self.spec.space)
         kind, rows = self._rows_of(what, examples)

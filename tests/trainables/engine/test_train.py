@@ -321,7 +321,11 @@ OF_SIZES = [
     ("resnet20", Sgd(lr=0.01)),
     *(
         pytest.param(net, optimiser, marks=pytest.mark.slow)
-        for net, optimiser in (("resnet18", Adam(weight_decay=1e-3)), ("vgg16", Sgd(lr=0.01)), ("wrn28_4", Sgd(lr=0.01)))
+        for net, optimiser in (
+            ("resnet18", Adam(weight_decay=1e-3)),
+            ("vgg16", Sgd(lr=0.01)),
+            ("wrn28_4", Sgd(lr=0.01)),
+        )
     ),
 ]
 PENALTIES = {"l1": 1e-4, "l2": 1e-3, "group_lasso": 1e-3, "slimming": 1e-3}

@@ -1,0 +1,1 @@
+"""Tables of papers beside what a study measured: cells, caption and claims."""

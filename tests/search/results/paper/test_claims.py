@@ -1,0 +1,35 @@
+"""The claims of papers have the verdicts of what was measured."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from search.results.paper.claims import claims_table
+from tests.search.results.paper.made import MNIST, Made, inverted_u
+
+
+def test_claims_have_the_verdict_of_what_was_measured(tmp_path: Path) -> None:
+    made = Made(tmp_path / "true", MNIST, seeds=3)
+    made.robust = inverted_u
+    verdicts = [row["verdict"] for row in claims_table(made.study()).to_pylist()]
+    assert verdicts[0] == "holds"
+    assert verdicts[2] == "holds", "naturally trained networks are at 2 %"
+    flat = Made(tmp_path / "flat", MNIST, seeds=3)
+    flat.robust = lambda seed, params, sparsity: 0.45 + 0.005 * seed - 0.05 * sparsity
+    assert claims_table(flat.study()).to_pylist()[0]["verdict"] == "does not"
+    one = Made(tmp_path / "one", MNIST, seeds=1)
+    one.robust = inverted_u
+    assert claims_table(one.study()).to_pylist()[0]["verdict"] == "cannot tell"
+
+
+def test_of_a_claim_about_many_cells_the_least_and_the_most_are_written(tmp_path: Path) -> None:
+    made = Made(tmp_path, MNIST, seeds=3)
+    made.robust = inverted_u
+    first, _, third, last = claims_table(made.study()).to_pylist()
+    assert first["paper"] == "1.8 %: -7.1; 51.3 %: +14.8; 16.9 %: +14.6; 8.7 %: +12.3"
+    assert re.sub(r" \[.*?\]", "", first["ours"]) == "1.8 %: -7.0; 51.3 %: +15.0; 16.9 %: +15.0; 8.7 %: +13.0"
+    assert third["paper"] == (
+        "from 0.7 (16.9 %, PGD: natural training, attacked) to 11.5 (16.9 %, FGSM: natural training, attacked)"
+    )
+    assert last["paper"] == "3.6 %: -2.8; 1.8 %: -5.7"

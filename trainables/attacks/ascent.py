@@ -174,27 +174,24 @@ def chase(logits_fn: LogitsFn, climber: Climber, loss: AttackLoss, steps: int) -
     """
     found = climber.z.clone()
     broken = torch.zeros(len(found), dtype=torch.bool, device=found.device)
-    rows = torch.arange(len(found), device=found.device)
-    gone = torch.zeros_like(broken)
+    # Of the images that are left: their places in the batch, and what was found for them.
+    rows, inputs, gone = torch.arange(len(found), device=found.device), climber.z, broken
     for _ in range(steps):
         gradient, value, logits = differentiate(logits_fn, climber.z, loss)
         now = wrong(logits, loss.labels)
-        if bool(now.any()):
-            gone = gone | now
-            found[rows[now]], broken[rows[now]] = climber.z[now], True
-            if _BROKEN * int(gone.sum()) >= len(rows):
-                left = (~gone).nonzero()[:, 0]
-                rows, gone = rows[left], gone[left]
-                if not len(rows):
-                    return found, broken
-                climber.select(left)
-                gradient, value, loss = gradient[left], value[left], loss.select(left)
+        inputs, gone = choose(now, climber.z, inputs), gone | now
+        if _BROKEN * int(gone.sum()) >= len(rows):
+            found[rows], broken[rows] = inputs, gone
+            left = (~gone).nonzero()[:, 0]
+            if not len(left):
+                return found, broken
+            rows, inputs, gone = rows[left], inputs[left], gone[left]
+            climber.select(left)
+            gradient, value, loss = gradient[left], value[left], loss.select(left)
         climber.move(gradient, value)
     with torch.no_grad():
         now = wrong(logits_fn(climber.z), loss.labels)
-    last = now | ~gone
-    found[rows[last]] = climber.z[last]
-    broken[rows[now]] = True
+    found[rows], broken[rows] = choose(now | ~gone, climber.z, inputs), gone | now
     return found, broken
 
 
@@ -219,4 +216,5 @@ def differentiate(logits_fn: LogitsFn, z: Tensor, loss: AttackLoss) -> tuple[Ten
 
 def wrong(logits: Tensor, labels: Tensor) -> Tensor:
     """Return which inputs (N,) count as misclassified: by their logits (N, K), or because these are not finite."""
-    return (logits.argmax(dim=1) != labels) | ~logits.isfinite().all(dim=1)
+    # A sum of products with 0 is 0 where all are finite; `isfinite` takes twice the time.
+    return (logits.argmax(dim=1) != labels) | ((logits * 0).sum(dim=1) != 0)

@@ -25,6 +25,8 @@ class Counted:
         self._net = net
         self.forward = 0
         self.backward = 0
+        if hasattr(net, "samples"):
+            self.samples = int(net.samples)
         self._samples = int(getattr(net, "samples", 1))
         if hasattr(net, "input_gradient"):
             self.input_gradient = self._input_gradient

@@ -111,6 +111,12 @@ class Lead(AttackLoss):
         return like.new_tensor([[1.0, -1.0]])
 
 
+def lead(logits: Tensor, y: Tensor) -> Tensor:
+    """Return by how much the logit of `y` exceeds all others, (N,), for logits (N, K) and class indices (N,)."""
+    place = y[:, None]
+    return logits.gather(1, place)[:, 0] - logits.scatter(1, place, -torch.inf).amax(dim=1)
+
+
 class Margin(Lead):
     """The largest other logit minus that of the true class: above 0 where an input is misclassified.
 

@@ -73,7 +73,10 @@ class _LInf(_Search):
         return torch.where(self._faces(self.x.shape[1], 1, self.size[1]), self.high, self.low)
 
     def propose(self, side: int) -> Tensor:
-        rows, columns = (line[place] for line, place in zip(self._lines(side), self._places(side), strict=True))
+        # `index_select` takes half the time of an index in brackets.
+        rows, columns = (
+            line.index_select(0, place) for line, place in zip(self._lines(side), self._places(side), strict=True)
+        )
         colour = torch.where(self._faces(self.x.shape[1], 1, 1), self.high, self.low)
         return torch.where(rows[:, None, :, None] & columns[:, None, None, :], colour, self.best)
 

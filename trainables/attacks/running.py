@@ -10,6 +10,8 @@ from trainables.core.errors import SpecError
 from trainables.core.unchanged import unchanged
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import Tensor
 
@@ -131,16 +133,31 @@ class _Recorder:
         self.labels = classes(y)
         self.inputs = x
         self.fooled = x.new_zeros(len(x)).bool()
+        # A network that averages over `samples` passes is judged by their mean, not by each.
+        if hasattr(logits_fn, "input_gradient") and not hasattr(logits_fn, "samples"):
+            self.input_gradient = self._input_gradient
 
     def __call__(self, inputs: Tensor) -> Tensor:
+        logits = self.logits_fn(inputs)
+        self._record(inputs, logits)
+        return logits
+
+    def _input_gradient(self, inputs: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+        from trainables.attacks.gradients import input_gradient
+
+        def recorded(logits: Tensor) -> Tensor:
+            self._record(inputs, logits)
+            return slope(logits)
+
+        return input_gradient(self.logits_fn, inputs, recorded)
+
+    def _record(self, inputs: Tensor, logits: Tensor) -> None:
         from trainables.attacks.geometry import choose
 
-        logits = self.logits_fn(inputs)
         if inputs.shape == self.inputs.shape:
             wrong = self._wrong(logits)
             self.inputs = choose(wrong, inputs.detach(), self.inputs)
             self.fooled = self.fooled | wrong
-        return logits
 
     def worst(self, found: Tensor) -> Tensor:
         import torch

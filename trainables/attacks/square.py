@@ -68,7 +68,7 @@ class Square(Attack):
     ) -> Tensor:
         import torch
 
-        from trainables.attacks.losses import Margin
+        from trainables.attacks.losses import lead
         from trainables.attacks.random_search import SEARCHES
         from trainables.attacks.standing import Standing
 
@@ -90,10 +90,13 @@ class Square(Attack):
                 inputs = search.first() if query == 0 else search.propose(self._side(query - 1, search.size))
                 with torch.no_grad():
                     logits = logits_fn(inputs.view(-1, *x.shape[1:]))
-                leads = -Margin(standing.y).value(logits).to(x.dtype)
-                wrong = logits.argmax(dim=1) != standing.y
+                leads = lead(logits.float(), standing.y).to(x.dtype)
                 search.accept(inputs, leads < shortest)
                 shortest = torch.fmin(shortest, leads)
+                # Not below 0 where two logits are equal; NaN is above nothing.
+                if bool((leads > 0).all()):
+                    continue
+                wrong = logits.argmax(dim=1) != standing.y
                 if bool(wrong.any()):
                     standing.leave(inputs.view(-1, *x.shape[1:]), wrong)
                     search.keep(~wrong)

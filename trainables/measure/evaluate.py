@@ -254,7 +254,12 @@ def _attacked(net: nn.Module, protocol: Protocol, x: Tensor, y: Tensor, first: i
 
 def _attackable(net: nn.Module, protocol: Protocol) -> LogitsFn:
     """Return the logits that attacks by gradients see: of a network with noise their mean over passes."""
-    return Eot(net, protocol.eot) if isinstance(net, Noisy) else layers_of(net) or net
+    return Eot(net, protocol.eot) if isinstance(net, Noisy) else _one_pass(net)
+
+
+def _one_pass(net: nn.Module) -> LogitsFn:
+    """Return the logits of one pass, of a perceptron without modules: the same bits."""
+    return layers_of(net) or net
 
 
 def classified(net: nn.Module, x: Tensor, y: Tensor, votes: int) -> tuple[Tensor, bool]:
@@ -275,8 +280,9 @@ def _flags_of_sample(
     x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)
     y = split.y[part].to(device)
     votes = protocol.votes if isinstance(net, Noisy) else 1
+    attacked = _one_pass(net)
     return sanity_checks.of_sample(
-        net, protocol, x, y, robust[part].to(device), lambda inputs: classified(net, inputs, y, votes)[0]
+        net, attacked, protocol, x, y, robust[part].to(device), lambda inputs: classified(net, inputs, y, votes)[0]
     )
 
 
@@ -291,7 +297,7 @@ def _flags_of_probe(
     votes = protocol.votes if noisy else 1
     target = Target(
         logits_fn=_attackable(net, protocol),
-        passes=net,
+        passes=_one_pass(net),
         stands=lambda x, y: classified(net, x, y, votes)[0],
         norm=protocol.attack.norm,
         eps=float(protocol.eps),

@@ -10,6 +10,7 @@ from torch import Tensor
 from trainables.attacks.base import LogitsFn, Norm
 from trainables.attacks.geometry import region
 from trainables.attacks.gradients import input_gradient
+from trainables.attacks.losses import lead
 from trainables.measure.statistics import exceeds
 
 SMALL = 1e-3
@@ -28,12 +29,6 @@ class Fidelity:
 
     misleading: bool = False
     rough: bool = False
-
-
-def lead(logits: Tensor, y: Tensor) -> Tensor:
-    """Return by how much the logit of `y` exceeds all others, (N,), for logits (N, K) and class indices (N,)."""
-    others = logits.scatter(1, y[:, None], -torch.inf)
-    return logits.gather(1, y[:, None])[:, 0] - others.amax(dim=1)
 
 
 def lead_gradient(logits_fn: LogitsFn, z: Tensor, y: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -170,7 +171,12 @@ def _withstand(target: Target, x: Tensor, y: Tensor) -> int:
         if not len(x):
             break
         attack = attack.model_copy(update={"norm": target.norm})
-        moved = attacks.run(attack, target.logits_fn, x, y, eps=target.eps, generator=target.generator)
+        given: dict[str, Any] = {"eps": target.eps, "generator": target.generator}
+        if target.steady:  # An image that is broken needs no more of 20 restarts.
+            given["standing"] = torch.ones_like(y, dtype=torch.bool)
+            moved = attacks.hunt(attack, target.logits_fn, x, y, **given)
+        else:
+            moved = attacks.run(attack, target.logits_fn, x, y, **given)
         stands = target.stands(moved, y)
         x, y = x[stands], y[stands]
     return len(x)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import attacks
+from trainables.attacks.base import LogitsFn
 from trainables.attacks.pgd import Fgsm
 from trainables.core.rng import derive
 from trainables.measure.forward_checks import of_passes
@@ -93,6 +94,7 @@ def of_verdicts(clean: Tensor, y: Tensor, *, finite: bool) -> Iterator[str]:
 
 def of_sample(
     net: nn.Module,
+    logits_fn: LogitsFn,
     protocol: Protocol,
     x: Tensor,
     y: Tensor,
@@ -100,6 +102,8 @@ def of_sample(
     stands: Callable[[Tensor], Tensor],
 ) -> Iterator[str]:
     """Check a sample of examples, `robust` being the attack's verdicts on them; `stands` classifies inputs like those.
+
+    `logits_fn` is one pass of the network as attacks see it.
 
     Shapes: x (N, C, H, W) in [0, 1]; y, robust and what `stands` returns (N,).
     """
@@ -116,7 +120,7 @@ def of_sample(
         yield "random_noise_stronger"
     yield from of_passes(net, x, random=isinstance(net, Noisy))
     single = Fgsm(norm=protocol.attack.norm, random_start=False, step_size=1.0)
-    found = attacks.run(single, net, x, y, eps=float(protocol.eps), generator=generator)
+    found = attacks.run(single, logits_fn, x, y, eps=float(protocol.eps), generator=generator)
     survivors = stands(x) & stands(found)
     more, fewer = int((robust & ~survivors).sum()), int((survivors & ~robust).sum())
     # McNemar's exact test: an example or two may go either way.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from trainables import attacks
 from trainables.attacks import ATTACKS
+from trainables.attacks.base import Keep
 from trainables.attacks.counting import Counted
 from trainables.attacks.eot import Eot
 from trainables.core.precision import Resolved
 from trainables.models.graph.folding import FrozenAttackModel
 
+KEEPS: tuple[Keep, Keep] = ("last", "worst")
 X = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 PRECISION: Resolved = "fp32"
 
@@ -54,6 +57,25 @@ def test_a_gradient_of_the_networks_own_is_counted_and_used() -> None:
     assert (frozen.forward, frozen.backward) == (plain.forward, plain.backward)
     torch.testing.assert_close(found[0], found[1])
     assert not hasattr(plain, "input_gradient")
+
+
+def test_what_a_gradient_of_the_networks_own_passes_is_recorded() -> None:
+    """The last iterate is right, and one before it is not."""
+
+    class Own:
+        def __call__(self, x: Tensor) -> Tensor:
+            brightness = x.flatten(1).mean(dim=1, keepdim=True)
+            return torch.cat([brightness, 0.5 + 0.3 * (brightness > 0.55) * (brightness < 0.65)], dim=1)
+
+        def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+            slope(self(x))
+            return torch.ones_like(x)
+
+    net, x, y = Own(), torch.full((3, 1, 2, 2), 0.52), torch.zeros(3, dtype=torch.long)
+    pgd = ATTACKS.parse({"kind": "pgd", "steps": 2, "step_size": 0.5, "random_start": False})
+    last, worst = (attacks.run(pgd, net, x, y, eps=0.2, generator=torch.Generator(), keep=k) for k in KEEPS)
+    assert (net(last).argmax(dim=1) == y).all()
+    assert (net(worst).argmax(dim=1) != y).all()
 
 
 def test_every_sample_of_a_random_network_counts() -> None:

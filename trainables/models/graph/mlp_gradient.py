@@ -82,8 +82,8 @@ class LayersInARow:
     """
 
     def __init__(self, normalise: Normalise | None, layers: Sequence[nn.Linear]) -> None:
-        self._normalise = normalise
-        self._layers = layers
+        self._normalised = None if normalise is None else (normalise.mean, normalise.std)
+        self._layers = [(layer.weight, layer.bias) for layer in layers]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Shapes: x (N, C, H, W) in [0, 1] to (N, K)."""
@@ -93,23 +93,22 @@ class LayersInARow:
         """Do what `trainables.attacks.gradients.input_gradient` does. Shapes: x and the result (N, C, H, W)."""
         with torch.no_grad():
             *hidden, logits = self._passed(x)
-        gradient = slope(logits)
-        with torch.no_grad():
-            gradient = gradient @ self._layers[-1].weight
-            for layer, active in zip(self._layers[-2::-1], hidden[::-1], strict=True):
-                gradient = torch.ops.aten.threshold_backward(gradient, active, 0) @ layer.weight
+            gradient = slope(logits) @ self._layers[-1][0]
+            for (weight, _), active in zip(self._layers[-2::-1], hidden[::-1], strict=True):
+                gradient = torch.ops.aten.threshold_backward(gradient, active, 0) @ weight
             gradient = gradient.view(x.shape)
-            return gradient if self._normalise is None else gradient / self._normalise.std
+            return gradient if self._normalised is None else gradient / self._normalised[1]
 
     def _passed(self, x: Tensor) -> list[Tensor]:
         """Return what the hidden layers give, and the logits."""
-        z = (x if self._normalise is None else self._normalise(x)).flatten(1)
-        found = []
-        for layer in self._layers[:-1]:
-            z = F.linear(z, layer.weight, layer.bias).relu_()
+        if self._normalised is not None:
+            mean, std = self._normalised
+            x = (x - mean) / std
+        z, found = x.flatten(1), []
+        for weight, bias in self._layers[:-1]:
+            z = F.linear(z, weight, bias).relu_()
             found.append(z)
-        last = self._layers[-1]
-        return [*found, F.linear(z, last.weight, last.bias)]
+        return [*found, F.linear(z, *self._layers[-1])]
 
 
 def layers_of(model: nn.Module) -> LayersInARow | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ class Ball:
     x: Tensor
     eps: float | Tensor
 
-    def select(self, rows: Tensor) -> Ball:
+    def select(self, rows: Tensor | slice) -> Ball:
         eps = self.eps[rows] if isinstance(self.eps, Tensor) and self.eps.dim() else self.eps
         return Ball(self.norm, self.x[rows], eps)
 
@@ -124,6 +125,7 @@ class Adaptive(Climber):
             setattr(self, name, getattr(self, name)[rows])
 
 
+@cache
 def checkpoints(steps: int) -> frozenset[int]:
     """Return after how many of so many steps APGD looks back: first after 22 %, then sooner and sooner."""
     ends, length = [0.22], 0.22

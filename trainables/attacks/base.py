@@ -46,6 +46,11 @@ class Attack(Spec):
         """Whether a measurement leaves to it only the images that are classified correctly; see `Sparing`."""
         return False
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether `hunt` attacks parts of a batch (`trainables.attacks.parts`) as it would attack each alone."""
+        return False
+
     @abstractmethod
     def perturb(
         self,

@@ -24,6 +24,10 @@ class Climbing(Sparing):
     def taken(self) -> int:
         """The gradient steps of a run."""
 
+    @property
+    def takes_parts(self) -> bool:
+        return type(self).hunt is Climbing.hunt
+
     @abstractmethod
     def climber(self, ball: Ball, start: Tensor) -> Climber:
         """Return how a run moves, from its first inputs (N, ...)."""
@@ -35,6 +39,16 @@ class Climbing(Sparing):
     def begin(self, ball: Ball, generator: torch.Generator) -> Tensor:
         """Return the first inputs of a run."""
         return ball.draw(generator)
+
+    def _begin_parts(self, ball: Ball, generator: torch.Generator) -> Tensor:
+        """Do what `begin` does, for each part of the batch by itself."""
+        import torch
+
+        from trainables.attacks.parts import Parts
+
+        if not isinstance(generator, Parts):
+            return self.begin(ball, generator)
+        return torch.cat([self.begin(ball.select(part), own) for part, own in generator])
 
     def perturb(
         self,
@@ -73,7 +87,7 @@ class Climbing(Sparing):
         rows = standing.nonzero()[:, 0]
         for loss in losses:
             # Drawn for all images, so that a draw does not depend on which stand.
-            first = self.begin(ball, generator)[rows]
+            first = self._begin_parts(ball, generator)[rows]
             found, broken = chase(logits_fn, self.climber(ball.select(rows), first), loss.select(rows), self.taken)
             inputs[rows] = found
             rows = rows[~broken]

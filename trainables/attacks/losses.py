@@ -88,16 +88,17 @@ class Lead(AttackLoss):
     def _parts(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what `scaled` does, of logits (N, K) in full precision; with too few classes, the lead as it is."""
         top, order = logits.topk(min(self.largest, logits.shape[1]), dim=1)
-        pair = torch.stack([self.ahead(order), self.labels], dim=1)
+        pair = self.pair(order)
         two = logits.gather(1, pair)
         lead = two[:, :1] - two[:, 1:]
         if logits.shape[1] < self.largest:
             return lead, pair, self._signs(lead)
         return self.scaled(lead, pair, top, order)
 
-    def ahead(self, order: Tensor) -> Tensor:
-        """Return the classes (N,) whose lead it is: of those in order (N, 2 or more), the first that is not true."""
-        return torch.where(order[:, 0] == self.labels, order[:, 1], order[:, 0])
+    def pair(self, order: Tensor) -> Tensor:
+        """Return the class whose lead it is and the true one, (N, 2): the first in order (N, 2 or more) that is not."""
+        ahead = torch.where(order[:, 0] == self.labels, order[:, 1], order[:, 0])
+        return torch.stack([ahead, self.labels], dim=1)
 
     def scaled(self, lead: Tensor, pair: Tensor, top: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss (N, 1), the classes (N, P) that it depends on, and the derivatives by their logits.
@@ -153,12 +154,13 @@ class TargetedDlr(Lead):
         """Take the labels and the classes (N,) that are to win."""
         super().__init__(y)
         self.targets = targets
+        self._pair = torch.stack([targets, self.labels], dim=1)
 
     def select(self, rows: Tensor) -> Self:
         return type(self)(self.y[rows], self.targets[rows])
 
-    def ahead(self, order: Tensor) -> Tensor:
-        return self.targets
+    def pair(self, order: Tensor) -> Tensor:
+        return self._pair
 
     def scaled(self, lead: Tensor, pair: Tensor, top: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         scale = (top[:, :1] - (top[:, 2:3] + top[:, 3:]) / 2 + _LEAST).reciprocal_()

@@ -50,6 +50,10 @@ class Pgd(Climbing):
         return self.loss != "ce" and super().sparing
 
     @property
+    def takes_parts(self) -> bool:
+        return type(self).hunt is Pgd.hunt
+
+    @property
     def taken(self) -> int:
         return self.steps
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -109,7 +110,7 @@ class Square(Attack):
     def _side(self, query: int, size: tuple[int, int]) -> int:
         """Return the side of the squares of a query, for images of this height and width."""
         at = query / self.queries * 10_000 if self.rescale else query
-        share = self.area / 2 ** sum(at > limit for limit in _HALVINGS)
+        share = self.area / 2 ** bisect_left(_HALVINGS, at)
         return min(max(round(math.sqrt(share * size[0] * size[1])), 1), *size)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.attacks.base import Attack, Sparing
+from trainables.attacks.base import Attack, Sparing, can_hunt
 from trainables.attacks.registry import ATTACKS
 from trainables.attacks.running import hunt
 from trainables.core.spec import located
@@ -61,6 +61,10 @@ class Worst(Sparing):
         labels = [attack.label for attack in self.attacks]
         # None is the label of a kind that is not known here; see `trainables.core.registry`.
         return " + ".join(labels) if all(labels) else None  # type: ignore[return-value]
+
+    @property
+    def takes_parts(self) -> bool:
+        return type(self).hunt is Worst.hunt and all(can_hunt(attack) and attack.takes_parts for attack in self.attacks)
 
     def cheaper(self, steps: int) -> Worst:
         return self.model_copy(update={"attacks": (self.attacks[0].cheaper(steps),)})

@@ -17,6 +17,7 @@ from trainables import attacks
 from trainables.core.errors import DataError, SpecError, StorageError
 from trainables.data.tensors import Split, TrainingData
 from trainables.mask_updates.base import Fixed
+from trainables.measure.evaluate import one_pass
 from trainables.method.phases import Phase, Train
 from trainables.models.base import Model
 from trainables.models.checks import title
@@ -83,7 +84,7 @@ def run_small(trial: TrialSpec, data: TrainingData, device: torch.device) -> Non
 
 def _attack(run: Run, trial: TrialSpec, split: Split, device: torch.device) -> None:
     """Attack a few images as a measurement does, which leaves out the attack where none is classified correctly."""
-    net = run.network().to(device).eval().requires_grad_(False)
+    net = one_pass(run.network().to(device).eval().requires_grad_(False))
     x = split.pixels().to(device)
     with torch.no_grad():
         y = net(x).argmax(dim=1)

@@ -444,6 +444,31 @@ def test_an_attack_that_spares_what_is_broken_measures_what_it_would_of_all_imag
     assert spared < 0.9 * sum(sizes)
 
 
+def test_chunks_of_a_perceptron_measure_together_what_they_measure_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 16), nn.ReLU(), nn.Linear(16, 3)), None)
+    split = replace(SPLIT, y=model(SPLIT.pixels()).argmax(dim=1))
+    attack = {"kind": "pgd", "loss": "margin", "steps": 2, "step_size": 0.3}
+    protocol = Protocol.model_validate({"attack": attack, "eps": 0.05})
+    real, sizes = attacks.hunt, []
+
+    def counted(*args: Any, **named: Any) -> Tensor:
+        sizes.append(len(args[2]))
+        return real(*args, **named)
+
+    monkeypatch.setattr(attacks, "hunt", counted)
+    found = [measure(model, State.of(model), protocol, split, device="cpu", checked=False)]
+    monkeypatch.setattr(evaluate, "TOGETHER", 0)
+    found.append(measure(model, State.of(model), protocol, split, device="cpu", checked=False))
+    assert sizes == [300, 128, 128, 44]
+    assert np.array_equal(found[0].robust_correct, found[1].robust_correct)
+    assert np.array_equal(found[0].clean_correct, found[1].clean_correct)
+    # The draws of the chunks matter: with others, other images stand.
+    monkeypatch.setitem(evaluate.CHUNK, "cpu", 300)
+    others = measure(model, State.of(model), protocol, split, device="cpu", checked=False)
+    assert not np.array_equal(found[0].robust_correct, others.robust_correct)
+
+
 @pytest.mark.parametrize("attack", SPARING)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_first_steps_of_an_attack_that_spares_break_no_example_that_all_of_them_do_not(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -32,6 +34,7 @@ from trainables.worker.probe import NAME, probe
 from trainables.worker.rehearsal import run_small
 from trainables.worker.run import Run
 
+ROOT = Path(__file__).parents[3]
 DATA = {"kind": "digits", "validation": 60, "limit": 65}
 BATCH = 32
 assert DATA["limit"] % BATCH == 1, "the last batch has one image"
@@ -329,3 +332,33 @@ def test_a_small_trial_leaves_no_trace_in_global_state() -> None:
     before = torch.get_rng_state()
     run_small(spec, tensors.load(spec.data), torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_neither_a_rehearsal_nor_a_measurement_of_a_perceptron_loads_sympy() -> None:
+    """It takes a third of a second, which torch spends when a gradient is weighted."""
+    code = """
+import sys
+from dataclasses import replace
+import torch
+from trainables import models
+from trainables.data import tensors
+from trainables.measure.evaluate import measure
+from trainables.recipes.trial import TrialSpec
+from trainables.store.state import State
+from trainables.worker.rehearsal import rehearse
+trial = TrialSpec.model_validate({
+    "data": {"kind": "digits", "validation": 60},
+    "model": {"kind": "lenet300", "hidden": [8]},
+    "recipe": {"kind": "imp", "sparsity": 0.5, "rate": 0.5, "train": {"precision": "fp32"}},
+    "protocol": {"eps": 0.001, "attack": {"kind": "worst", "attacks": ["apgd-ce", {"kind": "apgd-t", "targets": 2}]}},
+    "seed": 0,
+})
+data = tensors.load(trial.data)
+rehearse([trial], data, torch.device("cpu"))
+net = models.build(trial.model, shape=data.shape, classes=10, mean=data.mean, std=data.std, seed=0)
+split = replace(data.validation, y=net(data.validation.pixels()).argmax(dim=1))
+found = measure(net, State.of(net), trial.protocol, split, device="cpu")
+print(found.robust_correct.any(), "sympy" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["True", "False"]

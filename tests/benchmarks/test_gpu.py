@@ -11,6 +11,7 @@ import gpu
 import pytest
 
 
+@pytest.mark.slow
 def test_needs_neither_ray_nor_optuna() -> None:
     code = "import gpu, sys; print(sorted({'ray', 'optuna', 'search', 'scipy', 'sklearn'} & set(sys.modules)))"
     folder = Path(gpu.__file__).parent
@@ -37,6 +38,7 @@ def test_every_section_runs_on_a_cpu(name: str, tmp_path: Path) -> None:
         assert min(shares) > 0
 
 
+@pytest.mark.slow
 def test_a_section_that_fails_or_hangs_keeps_its_rows_and_leaves_the_others(tmp_path: Path) -> None:
     stopped = gpu.run("memory", 0.2, ["--device", "cpu", "--quick"], tmp_path)
     assert (stopped["wrong"], stopped["rows"]) == ("stopped after 0 s", [])

@@ -85,6 +85,7 @@ def ran(*arguments: str, **environment: str) -> None:
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FOUND)
 def test_what_was_found_has_an_answer(case: str, tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"

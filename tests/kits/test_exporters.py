@@ -195,6 +195,7 @@ def test_csv_has_no_cell_that_a_spreadsheet_runs() -> None:
             assert not [c for c in row if c.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
 
 
+@pytest.mark.slow
 @given(st.text(max_size=20))
 def test_csv_protects_all_but_plain_numbers(text: str) -> None:
     shown = cell(text)
@@ -286,6 +287,7 @@ def _checked_csv(rows: list[tuple[str, str, str | None]], directory: Path) -> No
         assert [{name: row[name] for name in wanted[0]} for row in back] == wanted, reader
 
 
+@pytest.mark.slow
 def test_csv_reads_back_equal_in_pandas_polars_and_duckdb(tmp_path: Path) -> None:
     @settings(max_examples=15, deadline=None)
     @given(st.lists(st.tuples(CELLS, CELLS, st.none() | CELLS), min_size=1, max_size=5))

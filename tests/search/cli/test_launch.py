@@ -353,6 +353,7 @@ def test_trials_must_be_a_count(trials: str, started: list[Any], here: Path) -> 
     assert started == []
 
 
+@pytest.mark.slow
 def test_init_writes_files_that_are_valid_and_never_overwrites(started: list[Any], here: Path) -> None:
     written = json.loads(run("init", "new", "--json").stdout)["written"]
     assert "new/study.yaml" in written

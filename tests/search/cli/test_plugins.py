@@ -121,6 +121,7 @@ def forget(tables: list[tuple[Any, dict[str, Any]]]) -> None:
     Path("ran").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [True, False], ids=["there", "absent"])
 @pytest.mark.parametrize(
     "command",
@@ -308,6 +309,7 @@ MODELS.register('talks', Talks)
 """
 
 
+@pytest.mark.slow
 def test_what_the_methods_of_plugins_print_is_no_part_of_the_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -357,6 +359,7 @@ def process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SCRIPT, *words], cwd=folder, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow
 def test_of_the_current_directory_nothing_but_plugins_is_executed_by_validate(tmp_path: Path) -> None:
     hostile(tmp_path)
     done = process(tmp_path, "validate", "study.yaml")

@@ -43,6 +43,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args", [["--help"], ["launch", "--help"], ["validate", "--no-networks", "my.yaml"], ["studies"]]
 )
@@ -53,6 +54,7 @@ def test_the_light_commands_load_nothing_heavy(args: list[str], tmp_path: Path) 
     assert result.stdout.splitlines()[-2:] == ["exit 0", "heavy []"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [["--help"], ["validate", "my.yaml"]])
 def test_help_and_validate_need_nothing_heavy_installed(args: list[str], tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text(STUDY)
@@ -68,6 +70,7 @@ def script() -> str:
     return str(SCRIPT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [["--help"], ["validate", "my.yaml"]])
 def test_modules_of_our_names_in_the_current_directory_change_nothing(
     args: list[str], script: str, tmp_path: Path
@@ -80,6 +83,7 @@ def test_modules_of_our_names_in_the_current_directory_change_nothing(
     assert sorted(path.name for path in tmp_path.glob("imported-*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [["export", "synthetic"], ["front", "synthetic"], ["export", "synthetic", "--json"]])
 def test_a_reader_that_leaves_ends_the_command_quietly(args: list[str], tmp_path: Path) -> None:
     make_study(tmp_path / "synthetic", 4)
@@ -103,6 +107,7 @@ FULL = "cannot write to stdout: No space left on device"
 CLOSED = "cannot write to stdout: Bad file descriptor"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
@@ -161,6 +166,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_what_a_plugin_leaves_running_does_not_keep_a_command_from_ending(tmp_path: Path) -> None:
     result = python(ENDLESS, cwd=tmp_path)
     assert result.returncode == 2
@@ -177,6 +183,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_what_is_printed_after_the_answer_goes_to_stderr(tmp_path: Path) -> None:
     result = python(LATE, cwd=tmp_path)
     assert json.loads(result.stdout)["studies"] == []

@@ -35,6 +35,7 @@ print(interrupt.cluster_died, interrupt.signal)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "printed", "code"),
     [

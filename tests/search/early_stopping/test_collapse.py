@@ -100,6 +100,7 @@ def test_halving_on_robust_accuracy_alone_collapses_the_front() -> None:
     assert min(shares(SCHEDULERS["moasha"](), TWO[:1])) < 0.86
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"kind": "moasha"}, {"kind": "moasha", "rank": "hypervolume"}, {"kind": "reach"}], ids=str
 )

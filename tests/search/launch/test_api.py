@@ -46,6 +46,7 @@ def test_the_function_has_the_signature_of_the_one_behind_it() -> None:
     assert search.launch.__doc__
 
 
+@pytest.mark.slow
 def test_a_file_a_name_and_a_mapping_are_studies(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(json.dumps(TINY))
     options: dict[str, Any] = {"cluster": "inline", "storage": tmp_path / "runs", "quiet": True}
@@ -61,6 +62,7 @@ def test_a_file_a_name_and_a_mapping_are_studies(tmp_path: Path) -> None:
     assert TINY["name"] == "tiny", "the mapping stays as it is"
 
 
+@pytest.mark.slow
 def test_a_plan_starts_nothing_and_can_be_launched(tmp_path: Path) -> None:
     plan = search.plan(TINY, cluster={"kind": "inline"}, storage=tmp_path, trials=1)
     assert (plan.spec.name, plan.exists, list(tmp_path.iterdir())) == ("tiny", False, [])
@@ -98,6 +100,7 @@ def test_what_cannot_run_raises_an_error_of_ours(arguments: dict[str, Any], mess
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_progress_is_printed_given_to_a_view_or_kept_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[Snapshot] = []
     search.launch(TINY, cluster="inline", storage=tmp_path, trials=1)
@@ -110,6 +113,7 @@ def test_progress_is_printed_given_to_a_view_or_kept_quiet(tmp_path: Path, capsy
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_launch_works_in_a_thread_that_handles_no_signals(tmp_path: Path) -> None:
     found: list[Study] = []
     work = threading.Thread(

@@ -109,6 +109,7 @@ def test_a_refused_job_leaves_no_record(
     assert jobs.Job.read(planned(tmp_path).storage) is None
 
 
+@pytest.mark.slow
 def test_a_job_is_followed_through_its_states_to_its_end(tmp_path: Path, pretend: type[Pretend]) -> None:
     queued = State("queued", "in queue day (busy)")
     pretend.states[:] = [queued, queued, State("starting"), State("running", "on n1"), State("ended", code=0)]
@@ -158,6 +159,7 @@ def test_without_a_study_the_code_is_that_of_the_job(state: State, code: ExitCod
     assert carry.exit_code(state, None) == code
 
 
+@pytest.mark.slow
 def test_where_the_code_is_unknown_the_records_tell(tmp_path: Path, pretend: type[Pretend]) -> None:
     run_inline(tmp_path)
     now = Study.open(str(tmp_path / "tiny")).progress()
@@ -247,6 +249,7 @@ def test_an_error_of_the_storage_says_that_the_job_goes_on(
     assert "goes on" in said[-1]
 
 
+@pytest.mark.slow
 def test_the_python_api_submits_and_follows(tmp_path: Path, pretend: type[Pretend]) -> None:
     run_inline(tmp_path)
     pretend.states[:] = [State("ended", code=0)]

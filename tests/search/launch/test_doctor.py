@@ -54,6 +54,7 @@ def test_missing_data_warn_and_name_the_studies_that_need_them() -> None:
     assert "\n" not in finding.message
 
 
+@pytest.mark.slow
 def test_a_package_that_cannot_be_imported_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "IMPORTED", ("no_such_package",))
     finding = by_subject(examine(None, "runs"))["no_such_package"]
@@ -65,6 +66,7 @@ def test_a_package_that_cannot_be_imported_fails(monkeypatch: pytest.MonkeyPatch
     assert {"level": "fail", "subject": "no_such_package", "message": finding.message} in shown["findings"]
 
 
+@pytest.mark.slow
 def test_a_token_that_others_can_read_is_warned_of(healthy: Path) -> None:
     token = healthy / ".robustsearch" / "ray_token"
     token.parent.mkdir()
@@ -76,6 +78,7 @@ def test_a_token_that_others_can_read_is_warned_of(healthy: Path) -> None:
     assert by_subject(examine(None, "runs"))["token"].level == "ok"
 
 
+@pytest.mark.slow
 def test_a_cluster_without_a_token_fails_unless_it_is_accepted(healthy: Path) -> None:
     (healthy / "cluster.yaml").write_text("kind: address\n")
     assert by_subject(examine("cluster.yaml", "runs"))["token"].level == "fail"
@@ -151,6 +154,7 @@ def test_damaged_records_and_drivers_are_listed(healthy: Path) -> None:
     assert found["busy"].message.startswith("driven by process")
 
 
+@pytest.mark.slow
 def test_what_other_users_can_change_is_named(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_subject(examine(None, "runs"))["other users"].level == "ok"
     for name in ("here", "images"):

@@ -54,6 +54,7 @@ def test_a_restart_issues_unfinished_trials_again_with_their_parameters(tmp_path
     assert second.next() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "qmc", "random"])
 def test_a_resumed_search_proposes_what_an_uninterrupted_one_would(tmp_path: Path, sampler: str) -> None:
     def step(driver: Driver) -> dict[str, Any]:

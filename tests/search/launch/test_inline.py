@@ -51,6 +51,7 @@ def test_inline_and_local_are_names_of_clusters(tmp_path: Path, monkeypatch: pyt
     assert load("inline").kind == "local", "a file of that name comes first"
 
 
+@pytest.mark.slow
 def test_the_garbage_collector_passes_over_what_is_loaded_until_the_launch_ends(tmp_path: Path) -> None:
     gc.unfreeze()  # The tests' own.
     frozen: list[int] = []
@@ -118,6 +119,7 @@ def _at_first_point(do: Any) -> Any:
 LONG = {**TINY, "recipe": {**TINY["recipe"], "epochs": 30}, "budget": {"trials": 50}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (None, 130)]
 )

@@ -59,6 +59,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_new_study_is_validated_once(tmp_path: Path, counts: Counts) -> None:
     (tmp_path / "tiny.yaml").write_text(json.dumps(TINY))
     options = ("--cluster", "inline", "--storage", str(tmp_path / "runs"), "--trials", "1")
@@ -70,6 +71,7 @@ def test_a_new_study_is_validated_once(tmp_path: Path, counts: Counts) -> None:
 SETTINGS = ("max_failures=3", "abort_after=4", "budget.trials=1", "description=Again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [(), SETTINGS])
 def test_a_stored_study_is_parsed_once_however_many_values_are_overridden(
     settings: tuple[str, ...], storage: Path, counts: Counts
@@ -101,6 +103,7 @@ def test_a_command_reads_a_stored_study_once(command: list[str], storage: Path, 
     assert counts == Counts(reads=1, parses=1, validations=1)
 
 
+@pytest.mark.slow
 def test_a_study_that_another_launch_changed_is_planned_again(storage: Path) -> None:
     plan = api.plan("tiny", cluster="inline", storage=storage, trials="+1")
     assert not plan.outdated()

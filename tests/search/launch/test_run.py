@@ -59,6 +59,7 @@ def launch(tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch) -> Laun
     return launch
 
 
+@pytest.mark.slow
 def test_where_else_trials_can_be_watched_is_said_when_it_is_known(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +77,7 @@ def test_where_else_trials_can_be_watched_is_said_when_it_is_known(
     assert said.index("another view") > said.index("4 trials, 1 at once"), "the first call precedes the trials"
 
 
+@pytest.mark.slow
 def test_a_launch_ends_with_a_front_and_can_be_extended(launch: Launch, study: Path, tmp_path: Path) -> None:
     done = launch()
     assert "4 of 4 trials complete" in done.stderr
@@ -120,6 +122,7 @@ def test_a_study_that_is_extended_equals_one_that_was_long_from_the_start(launch
     assert len(parts.records.trials()) == 8
 
 
+@pytest.mark.slow
 def test_a_search_without_a_feasible_point_says_so(launch: Launch, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY + "constraints: {clean_accuracy: '>= 1.0'}\n")
     done = launch("--trials", "2", "--json", code=3)
@@ -132,6 +135,7 @@ def test_a_search_without_a_feasible_point_says_so(launch: Launch, tmp_path: Pat
     assert len(json.loads(front.stdout)["least_violating"]) > 0
 
 
+@pytest.mark.slow
 def test_launch_and_status_say_which_share_of_the_parameters_is_prunable(launch: Launch) -> None:
     done = launch("--trials", "1")
     assert "lenet300: 1,184 of 1,210 parameters (97.8 %) are prunable" in done.stderr
@@ -170,6 +174,7 @@ def hopeless(tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch) -> ty
     return Hopeless
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trials", "message"),
     [
@@ -213,6 +218,7 @@ def test_what_the_data_or_the_network_do_not_allow_is_refused_before_the_first_t
     assert not study.exists()
 
 
+@pytest.mark.slow
 def test_a_study_that_changed_is_refused_before_its_cluster_starts(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +293,7 @@ def held(study: Path, silent: float) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_launch_waits_for_the_lease_of_one_that_may_be_dead(launch: Launch, study: Path) -> None:
     held(study, silent=STALE_AFTER - 1.5)
     done = launch("--trials", "1", "--wait", "60")
@@ -297,6 +304,7 @@ def test_a_launch_waits_for_the_lease_of_one_that_may_be_dead(launch: Launch, st
     assert "1 of 1 trials complete" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wait", "ending"), [((), ""), (("--wait", "1"), "; waited 1 s")])
 def test_a_lease_that_is_held_to_the_end_of_the_wait_is_refused(
     launch: Launch, study: Path, wait: tuple[str, ...], ending: str
@@ -309,6 +317,7 @@ def test_a_lease_that_is_held_to_the_end_of_the_wait_is_refused(
     assert path.read_text() == before
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_wait_for_a_lease(launch: Launch, study: Path) -> None:
     held(study, silent=1.0)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))

@@ -76,6 +76,7 @@ def test_only_points_that_the_space_could_have_produced_are_transferred(root: St
     assert (records.warm_start_points().points, said) == ((), ["warm start: 0 points of ladder"])
 
 
+@pytest.mark.slow
 def test_later_changes_of_the_other_study_change_nothing(root: Storage) -> None:
     spec = ladder("next", "ehvi", warm_start=["ladder"], budget={"trials": 6})
     records, _ = begin(spec, root)

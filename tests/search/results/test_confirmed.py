@@ -186,6 +186,7 @@ def test_the_table_agrees_with_numpy_on_the_stored_verdicts(study: Study) -> Non
         assert row["rank"] == 1 + sum(other.mean() > own.mean() for other in robust.values())
 
 
+@pytest.mark.slow
 def test_the_probability_of_being_non_dominated_agrees_with_a_bootstrap_of_its_own(study: Study) -> None:
     """Another generator, more draws, and dominance written out: equal within the error of two Monte Carlo estimates."""
     networks, draws = stored(study), 4000

@@ -111,6 +111,7 @@ def take(place: Path, which: str, output: str = "taken", *more: str) -> tuple[in
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_the_network_is_the_one_that_was_measured(studied: tuple[Path, State]) -> None:
     place, state = studied
     code, _, error = take(place, "t0.1")
@@ -318,6 +319,7 @@ def test_what_was_confirmed_is_in_the_card(tmp_path: Path) -> None:
     assert sum(int(line.split(",")[1]) for line in rows) == row.replicates[0].clean.correct
 
 
+@pytest.mark.slow
 def test_onnx_is_written_and_checked_on_validation_images(tmp_path: Path) -> None:
     place, _ = stored(tmp_path, study_spec(), trained=True)
     code, _, error = take(place, "t0.1", "taken", "--onnx")
@@ -333,6 +335,7 @@ def test_onnx_is_written_and_checked_on_validation_images(tmp_path: Path) -> Non
         torch.testing.assert_close(torch.tensor(logits), saved.load(place / "taken")(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_onnx_is_refused(studied: tuple[Path, State], monkeypatch: pytest.MonkeyPatch) -> None:
     place, _ = studied
     monkeypatch.setattr("trainables.export.onnx.TOLERANCE", 0.0)

@@ -47,6 +47,7 @@ def database(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(study, tmp_path_factory.mktemp("out") / "new" / "study.db")
 
 
+@pytest.mark.slow
 def test_the_study_is_what_it_was(study: Study, database: Path) -> None:
     found = opened(database)
     assert found.study_name == "synthetic"

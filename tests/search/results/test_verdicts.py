@@ -56,6 +56,7 @@ def test_without_outcomes_of_images_even_fewer_are_judged() -> None:
     assert max(shares(draws(3, 128, 0.0, 0.0), claim)) <= 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "examples"), SIZES[:2])
 def test_the_best_of_equal_levels_seldom_gains(seeds: int, examples: int) -> None:
     def claim(dense: Arm, *levels: Arm) -> Statement:
@@ -71,6 +72,7 @@ def test_judging_the_highest_mean_by_its_own_numbers_would_not_do() -> None:
     assert shares(draws(3, 128, *[0.0] * 6), naive)[0] > TOLERATED
 
 
+@pytest.mark.slow
 def test_a_gain_whose_condition_fails_seldom_holds() -> None:
     """The gain is real; the other measure is at its bound."""
 
@@ -81,6 +83,7 @@ def test_a_gain_whose_condition_fails_seldom_holds() -> None:
     assert shares(draws(3, 128, 0.3, 0.0, -0.03, 0.0), claim)[0] <= TOLERATED
 
 
+@pytest.mark.slow
 def test_that_no_level_gains_is_seldom_said_of_one_that_does_nor_denied_where_none_does() -> None:
     def claim(dense: Arm, *levels: Arm) -> Statement:
         return Every(tuple(Bound(Difference(level, dense), at_most=0.01) for level in levels))

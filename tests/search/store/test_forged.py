@@ -99,6 +99,7 @@ def test_a_trial_that_contradicts_its_parameters_is_damaged(study: Path) -> None
     assert damaged.reason.startswith("params.recipe.sparsity is 0.31, but the trial has ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [paths.trial_record(1), paths.outcome(1), paths.STUDY])
 def test_a_flipped_bit_changes_nothing_that_is_shown(study: Path, name: str) -> None:
     content, before = (study / name).read_bytes(), seen(study)

@@ -66,6 +66,7 @@ def test_gc_removes_them_too_but_not_when_it_only_says_what_it_would_do(records:
         assert len(litter(tmp_path)) == left
 
 
+@pytest.mark.slow
 def test_a_launch_removes_what_an_earlier_one_left(tmp_path: Path) -> None:
     for trials in (1, 2):
         api.launch(TINY, cluster="inline", storage=tmp_path / "runs", trials=trials, quiet=True)

@@ -198,6 +198,7 @@ records.write_outcome(factories.outcome(0))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("when", "kept"), [("before", False), ("after", True)])
 def test_kill_around_the_rename_keeps_all_or_nothing(records: Records, when: str, kept: bool) -> None:
     records.issue(factories.trial(0))

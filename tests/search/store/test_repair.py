@@ -133,6 +133,7 @@ def test_a_trial_cut_at_any_byte_is_rebuilt_as_it_was_or_not_at_all(template: Pa
     assert last.sampler == trial.sampler
 
 
+@pytest.mark.slow
 def test_garbage_in_a_trial_under_way_is_not_believed(template: Path) -> None:
     records = Records.open(storage(template))
     content = records.trials()[UNFINISHED][0].json_bytes()

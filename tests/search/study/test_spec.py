@@ -183,6 +183,7 @@ target: {robust_accuracy: ">= 0.4"}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["", SPACE, SHORT_FORMS])
 def test_json_schema_accepts_what_the_loader_accepts(more: str) -> None:
     study(more)

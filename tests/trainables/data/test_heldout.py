@@ -87,6 +87,7 @@ def offenders(check: Any) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_only_what_runs_confirmations_imports_the_module_that_reads_the_test_split() -> None:
     def imports_it(tree: ast.AST) -> bool:
         names = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
@@ -99,14 +100,17 @@ def test_only_what_runs_confirmations_imports_the_module_that_reads_the_test_spl
     assert offenders(imports_it) == {"search/cluster/connection.py", "search/cluster/inline.py"}
 
 
+@pytest.mark.slow
 def test_only_confirm_imports_heldout() -> None:
     assert offenders(imports_heldout) <= MAY_IMPORT_HELDOUT
 
 
+@pytest.mark.slow
 def test_only_heldout_calls_read_test() -> None:
     assert offenders(calls_read_test) == MAY_CALL_READ_TEST
 
 
+@pytest.mark.slow
 def test_only_read_test_asks_for_test_files() -> None:
     assert offenders(asks_for_test_part) == set()
 
@@ -188,6 +192,7 @@ def below(root: str, opened: list[str]) -> tuple[set[str], set[str]]:
     return {name.as_posix() for name in names} - test, test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_training_opens_no_test_file(layout: str, child: dict[str, Any]) -> None:
     root, report = child["specs"][layout]["root"], child["report"][layout]

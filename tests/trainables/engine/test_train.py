@@ -113,6 +113,7 @@ def test_average_is_what_the_phase_hands_on() -> None:
     assert not torch.allclose(found.params["4.weight"], checkpoint["params"]["4.weight"])
 
 
+@pytest.mark.slow
 def test_learns_and_adversarial_training_helps() -> None:
     """Under attack, the adversarially trained networks beat the naturally trained one."""
     from trainables.attacks import run
@@ -331,6 +332,7 @@ OF_SIZES = [
 PENALTIES = {"l1": 1e-4, "l2": 1e-3, "group_lasso": 1e-3, "slimming": 1e-3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "optimiser"), OF_SIZES, ids=lambda given: getattr(given, "kind", given))
 def test_without_pruned_filters_the_training_is_the_same(
     model: str, optimiser: Any, monkeypatch: pytest.MonkeyPatch
@@ -368,6 +370,7 @@ def test_without_pruned_filters_the_training_is_the_same(
             torch.testing.assert_close(own_checkpoint[name][key], tensor, **close, msg=f"{name} {key}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "optimiser"), OF_SIZES[:4], ids=lambda given: getattr(given, "kind", given))
 def test_a_training_without_pruned_filters_resumes_to_the_same_bits(model: str, optimiser: Any) -> None:
     begin = small_state(trained_net(model, 0), "filter", 0.8)

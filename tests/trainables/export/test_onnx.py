@@ -39,6 +39,7 @@ def differences(content: bytes, net: nn.Module, images: Tensor) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NETS, ids=str)
 def test_a_pruned_network_has_the_same_logits(model: Any) -> None:
     net = trained_net(model, 0).eval()
@@ -73,6 +74,7 @@ class Rounds(nn.Module):
         return self.factor * self.linear(x.flatten(1))
 
 
+@pytest.mark.slow
 def test_other_logits_are_refused() -> None:
     net = Rounds().eval()
     exported = program.exported(net, SHAPE)

@@ -211,6 +211,7 @@ def test_plugins_run_only_when_allowed(folder: Path, tmp_path: Path, monkeypatch
         saved.load(folder, allow_plugins=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [{"kind": "lenet300", "hidden": [40, 20]}, "conv4", "resnet20"], ids=str)
 def test_a_network_saved_without_its_dead_filters_has_the_same_logits(model: object, tmp_path: Path) -> None:
     net = trained_net(model, 0).eval()

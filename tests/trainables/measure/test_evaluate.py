@@ -469,6 +469,7 @@ def test_chunks_of_a_perceptron_measure_together_what_they_measure_alone(monkeyp
     assert not np.array_equal(found[0].robust_correct, others.robust_correct)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", SPARING)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_first_steps_of_an_attack_that_spares_break_no_example_that_all_of_them_do_not(
@@ -542,6 +543,7 @@ def test_metrics_of_one_kind_with_names_and_radii_of_their_own_are_taken() -> No
     assert len(Protocol.model_validate({"metrics": ["attacked", own, *by_inputs]}).metrics) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["lenet5", "resnet20"])
 def test_without_pruned_filters_a_network_measures_the_same(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net = trained_net(model, 0)

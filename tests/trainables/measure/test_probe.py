@@ -60,6 +60,7 @@ def planted(name: str) -> Measurement:
     return judged(PLANTED[name](copy.deepcopy(robust())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INVALID)
 def test_a_network_that_masks_is_invalid(name: str) -> None:
     found = planted(name)

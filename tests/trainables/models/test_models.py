@@ -74,6 +74,7 @@ def test_constant_channel_is_not_divided_by_zero() -> None:
     assert model(torch.rand(2, 1, 4, 4)).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "shape", "words"),
     [

@@ -41,6 +41,7 @@ def test_steps_are_those_of_torch_to_the_bit(ours: Optimiser, torchs: Callable[.
     assert torch.equal(*ends)
 
 
+@pytest.mark.slow
 def test_neither_building_a_small_network_nor_training_it_loads_torchs_compiler() -> None:
     code = """
 import sys

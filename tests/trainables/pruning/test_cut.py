@@ -210,6 +210,7 @@ def test_attention_and_recurrent_weights_are_cut_and_have_no_filters() -> None:
     assert 0 < filters.nonzero() < state.size()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", ["uniform", "erk", "igq", "lamp", None])
 @pytest.mark.parametrize("floor", [0, 3, 0.2])
 @given(sparsity=st.floats(0, 0.7))

@@ -128,6 +128,7 @@ def test_a_claim_whose_answer_was_lost_is_known_to_be_ones_own(storage: Storage,
         assert not storage.claim("a", b"same"), "another's claim with the same content"
 
 
+@pytest.mark.slow
 def test_a_claim_that_meets_a_conflict_is_tried_again(storage: Storage, object_server: ObjectServer) -> None:
     """S3 answers so where another write of the object is under way, whether that succeeds or not."""
     with object_server.failing(times(2, (409, "ConditionalRequestConflict"))):

@@ -108,6 +108,7 @@ def _size(storage: Storage) -> int:
     return storage.size("")
 
 
+@pytest.mark.slow
 def test_another_process_opens_what_is_sent_to_it(storage: Storage) -> None:
     storage.write("a", b"12345")
     again = pickle.loads(pickle.dumps(storage))

@@ -204,6 +204,7 @@ def test_whatever_the_code_of_a_trial_raises_is_recorded(
     assert ended.failure.message.startswith(message)
 
 
+@pytest.mark.slow
 def test_a_users_ctrl_c_is_no_failure_of_the_trial(
     start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +259,7 @@ def test_a_storage_that_refuses_for_a_moment_costs_nothing(
     assert outcome(study_folder).state == "complete"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [paths.OUTCOME, paths.STAGE, "progress-"])
 def test_a_storage_that_keeps_refusing_leaves_the_trial_unfinished(
     start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch, what: str

@@ -54,6 +54,7 @@ def test_imp_measures_every_round_at_its_counted_sparsity(tmp_path: Path) -> Non
         )
 
 
+@pytest.mark.slow
 def test_networks_within_trainings_are_points_and_change_nothing_else(tmp_path: Path) -> None:
     plain = points(run(trial(), tmp_path / "plain").progress())
     within = trial().model_copy(update={"measure_at": (1, 2)})
@@ -110,6 +111,7 @@ def test_a_second_trial_shares_the_prefix_and_says_so(tmp_path: Path) -> None:
     assert [p.weights_sha256 for p in second[:3]] == [p.weights_sha256 for p in first]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rewind", ["init", "random", "dense_trained", "none"])
 def test_rewinding_gives_the_survivors_the_weights_it_names(tmp_path: Path, rewind: str) -> None:
     spec = trial(sparsity=0.5, rewind=rewind)
@@ -135,6 +137,7 @@ def test_rewinding_gives_the_survivors_the_weights_it_names(tmp_path: Path, rewi
             assert not torch.equal(rewound.params[name][mask], start.params[name][mask])
 
 
+@pytest.mark.slow
 def test_rewinding_to_an_epoch_takes_the_weights_after_it(tmp_path: Path) -> None:
     list(run(trial(sparsity=0.5, rewind=2), tmp_path / "long").progress())
     spec = trial(sparsity=0.5, rewind=2)
@@ -152,6 +155,7 @@ def test_rewinding_to_an_epoch_takes_the_weights_after_it(tmp_path: Path) -> Non
         )
 
 
+@pytest.mark.slow
 def test_a_stage_without_the_snapshot_that_is_needed_is_trained_again(tmp_path: Path) -> None:
     list(run(trial(sparsity=0.5, rewind=1), tmp_path).progress())
     progress = list(run(trial(sparsity=0.5, rewind=2), tmp_path, number=1).progress())
@@ -386,6 +390,7 @@ def test_stored_partial_measurements_of_an_interrupted_training_come_before_it_r
     assert report.epoch.epoch == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partials_before_the_stop", [1, 3, 4])
 def test_a_stopped_trial_is_continued_by_another_for_what_is_left(
     tmp_path: Path, partials_before_the_stop: int

@@ -91,6 +91,7 @@ def run(tmp_path: Path, how: str, silence: float = 0.5, trial: float = 60) -> tu
     return worker.returncode, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "where"),
     [
@@ -148,6 +149,7 @@ def order(tmp_path: Path) -> Order:
     return Order(0, str(tmp_path), silence=0.3, trial=None, kill=False)
 
 
+@pytest.mark.slow
 def test_where_the_process_is_not_the_trials_own_its_work_is_interrupted(order: Order) -> None:
     handler = signal.getsignal(supervisor.INTERRUPT_SIGNAL)
     where = r"no progress for 0\.3 s.*test_supervision\.py, line \d+, in test_where"

@@ -102,6 +102,7 @@ def test_a_trial_that_is_stopped_saves_where_it_stands_and_leaves_its_record_to_
     assert progress.name == "progress-000002.safetensors"
 
 
+@pytest.mark.slow
 def test_one_worker_takes_on_another_trial_with_nothing_left_of_the_first(work: Any, study_folder: Path) -> None:
     alone = study_folder / "alone"
     worker = work(trial(1))
@@ -144,6 +145,7 @@ def once_saving_is_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "SAVE_SHARE", 1e-9)
 
 
+@pytest.mark.slow
 def test_a_preempted_worker_saves_and_is_no_failure(
     work: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def test_rendering_needs_no_cluster(words: list[str], server: Server, tmp_path: 
     assert not server.asked
 
 
+@pytest.mark.slow
 def test_a_detached_study_is_followed_and_ended_by_commands(words: list[str], server: Server, tmp_path: Path) -> None:
     storage = ("--storage", tmp_path / "runs")
     done = run("launch", *words, "--detach")
@@ -81,6 +82,7 @@ def test_a_detached_study_is_followed_and_ended_by_commands(words: list[str], se
     assert not server.objects
 
 
+@pytest.mark.slow
 def test_a_followed_study_ends_as_its_records_say(words: list[str], server: Server, tmp_path: Path) -> None:
     def operator() -> None:
         while not server.objects or len(server.objects) < 2:

@@ -31,7 +31,7 @@ def monitoring(
     Both listen on the loopback address of this machine alone, and are started with the two commands that this prints.
     DIRECTORY is ~/.robustsearch/monitoring by default; launches that start a Ray of their own look there.
     """
-    from search.cluster.monitoring import ENVIRONMENT
+    from search.cluster.monitoring import ENVIRONMENT, default_folder
     from search.launch import monitoring as settings
 
     chosen = settings.plan(directory, prometheus_port=prometheus_port, grafana_port=grafana_port, session=session)
@@ -47,6 +47,11 @@ def monitoring(
     def show() -> None:
         print(*written, sep="\n")
         say(f"next: start both, then launch, and open Metrics on the Ray dashboard\n  {prometheus}\n  {grafana}")
-        say(f"before `ray start --head` of a Ray that runs already: . {chosen.directory / ENVIRONMENT}")
+        if chosen.directory != default_folder():
+            say(f"launches that start a Ray of their own are not shown: they look in {default_folder()} alone")
+        again = "run this again, and restart Prometheus"
+        say(
+            f"for a Ray of your own: before `ray start --head`, `. {chosen.directory / ENVIRONMENT}`; after it, {again}"
+        )
 
     answer(as_json, facts, show)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from search.files.findings import Finding
 from trainables.core.errors import ExitCode, RobustsearchError
@@ -201,9 +201,13 @@ class Cluster(Spec):
 
     @field_validator("accelerator")
     @classmethod
-    def _scheduled(cls, accelerator: str | None) -> str | None:
+    def _scheduled(cls, accelerator: str | None, given: ValidationInfo) -> str | None:
         if cls.runner == "inline" and accelerator is not None:
             raise ValueError("trials run in this process, which chooses no GPU; leave it out")
+        if accelerator is not None and given.data.get("gpus_per_trial") == 0:
+            raise ValueError(
+                "trials ask for no GPU, and would run on the CPUs of those nodes; write `gpus_per_trial: 1` too"
+            )
         return accelerator
 
     @model_validator(mode="after")

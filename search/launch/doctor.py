@@ -26,6 +26,7 @@ from trainables.core.versions import versions
 from trainables.data.cache import already_described
 from trainables.store.storage import Storage
 
+NO_GPU = "install a build of torch for its driver, or ask for less with `gpus_per_trial`"
 IMPORTED = ("torch", "torchvision", "ray", "optuna")
 """The packages that are imported: an installed one may still fail to import."""
 LITTLE_SPACE = 1024**3
@@ -80,7 +81,7 @@ def _devices(cluster: Cluster | None) -> Iterator[Finding]:
         )
     wanted = cluster.gpus_per_trial if cluster and cluster.this_machine else 0
     if wanted > gpus:
-        yield Finding("fail", "gpu", f"a trial asks for {wanted:g} GPUs, torch sees {gpus} on this machine")
+        yield Finding("fail", "gpu", f"a trial asks for {wanted:g} GPU, torch sees {gpus} on this machine; {NO_GPU}")
     elif not gpus:
         yield Finding("ok", "gpu", "none that torch can use")
 

@@ -9,11 +9,13 @@
 #SBATCH --time=24:00:00
 #SBATCH --partition=gpu
 #SBATCH --account=robust
-#SBATCH '--output=/shared/my runs/tiny/carrier/slurm-%j.log'
 #SBATCH --signal=B:TERM@180
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --qos=preempt
+
+# Slurm makes no folder for a log.
+mkdir -p -- '/shared/my runs/tiny/carrier' && exec >>'/shared/my runs/tiny/carrier'/slurm-"$SLURM_JOB_ID".log 2>&1
 
 # The lines of `setup` in the cluster file.
 source /shared/venv/bin/activate

@@ -146,6 +146,16 @@ def test_a_job_is_stopped_at_once_or_after_saving_and_taken_out_of_the_queue(
     study.check(before)
 
 
+def test_a_rendered_script_is_submitted_by_hand(slurm: Slurm, tmp_path: Path, without_ray: dict[str, Any]) -> None:
+    """Into a storage that has nothing yet: Slurm makes no folder for a job's output, and fails a job that lacks it."""
+    study = Study(slurm, tmp_path, "rendered", 2, 4, **without_ray)
+    study.run(*study.launch, "--render", str(tmp_path / "made"))
+    job = slurm.head.run(["sbatch", "--parsable", str(tmp_path / "made" / "job.sh")], cwd=tmp_path).stdout.strip()
+    assert slurm.wait_state(job, "COMPLETED", "FAILED", seconds=300)["JobState"] == "COMPLETED", study.log()
+    study.check({})
+    assert f"job {job}, start 1" in study.log()
+
+
 def end_soon(slurm: Slurm, job: str) -> None:
     """Give a job one to two minutes, which Slurm notices within half a minute."""
     hours, minutes, seconds = map(int, slurm.job(job)["RunTime"].split(":"))

@@ -67,7 +67,10 @@ def meanwhile(do: Callable[[], object]) -> Iterator[None]:
         ({"gpus_per_trial": 8}, "no node has what one trial asks for (1 CPU, 8 GPU)"),
         ({"cpus_per_trial": 3}, "no node has what one trial asks for (3 CPU)"),
         ({"concurrency": 4}, "concurrency 4 does not fit"),
-        ({"accelerator": "A100"}, "no node has what one trial asks for (1 CPU of type A100); the nodes have: 2 CPU"),
+        (
+            {"accelerator": "A100", "gpus_per_trial": 1},
+            "no node has what one trial asks for (1 CPU, 1 GPU of type A100); the nodes have: 2 CPU",
+        ),
         ({"nodes": 2, "start_timeout": 2}, "1 of 2 nodes is alive; waited 2 s"),
         ({"token_file": "nowhere"}, "token file nowhere does not exist"),
         ({"address": "unused"}, "no Ray cluster answers at"),

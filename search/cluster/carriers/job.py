@@ -50,10 +50,10 @@ _OPEN = (
     "RAY_AUTH_MODE=token, or write `allow_no_token: true` in the cluster file"
 )
 _SCRIPT = """#!/bin/sh
-# Submits the launch as a Ray job. RAY_API_SERVER_ADDRESS names the dashboard, RAY_AUTH_TOKEN_PATH the token's file.
+# Submits the launch as a Ray job, to the dashboard and with the token's file that the cluster file names.
 # Plug-ins of the study, and with `code: ship` the packages `search` and `trainables`, belong beside this script.
+# Headers for a proxy: `export RAY_JOB_HEADERS='{"NAME": "VALUE"}'`.
 cd "$(dirname "$0")" || exit
-export RAY_AUTH_MODE=token
 """
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _NO_PYTHON = re.compile(r"python: (?:command )?not found|exec: python:", re.I)
@@ -207,7 +207,13 @@ class JobCarrier(Carrier):
         """Return what submits the same job by hand, with the files beside it."""
         metadata = json.dumps({_IDENTITY: self._submission.identity})
         words = ["ray", "job", "submit", "--no-wait", "--working-dir", ".", "--metadata-json", metadata]
-        return f"{_SCRIPT}exec {shlex.join(words)} -- {self.entrypoint()}\n"
+        lines = [f"export RAY_API_SERVER_ADDRESS={shlex.quote(self._address())}"]
+        if not self._cluster.open_to_all:
+            lines.append("export RAY_AUTH_MODE=token")
+        if named := self._cluster.token_file:  # Ray prefers that of the environment.
+            lines.append(f"unset RAY_AUTH_TOKEN; export RAY_AUTH_TOKEN_PATH={shlex.quote(absolute(named))}")
+        beginning = _SCRIPT + "".join(f"{line}\n" for line in lines)
+        return f"{beginning}exec {shlex.join(words)} -- {self.entrypoint()}\n"
 
     def checks(self) -> Iterator[Finding]:
         named = self._cluster.token_file

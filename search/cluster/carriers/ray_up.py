@@ -71,7 +71,8 @@ class RayUpCarrier(Carrier):
         self._jobs: JobCarrier | None = None
 
     def files(self) -> dict[str, str]:
-        jobs = JobCarrier(self._cluster, self._submission, lambda: "").files()
+        tunnel = f"http://127.0.0.1:{DASHBOARD_PORT}"  # Where `ray dashboard` makes one.
+        jobs = JobCarrier(self._cluster, self._submission, lambda: tunnel).files()
         return {**jobs, UP: f"#!/bin/sh\nexec ray up --yes {shlex.quote(self._path)}\n"}
 
     def checks(self) -> Iterator[Finding]:

@@ -25,10 +25,9 @@ def nodes(*resources: dict[str, float]) -> list[Node]:
         ({"gpus_per_trial": 2}, [{"CPU": 16, "GPU": 3}, {"CPU": 16}], 1),
         ({"gpus_per_trial": 0.5, "cpus_per_trial": 4}, [{"CPU": 8, "GPU": 8}], 2),
         ({"concurrency": 2}, [{"CPU": 4}], 2),
-        ({"accelerator": "A100"}, [{"CPU": 4, "accelerator_type:A100": 1}, {"CPU": 8, "accelerator_type:T4": 1}], 4),
         (
             {"accelerator": "A100", "gpus_per_trial": 0.5},
-            [{"CPU": 9, "GPU": 2, "accelerator_type:A100": 1}, {"CPU": 9, "GPU": 2}],
+            [{"CPU": 9, "GPU": 2, "accelerator_type:A100": 1}, {"CPU": 9, "GPU": 2, "accelerator_type:T4": 1}],
             4,
         ),
     ],

@@ -42,6 +42,10 @@ def test_no_file_is_this_machine_and_the_templates_are_found_by_name(
         ("kind: local\nnodes: 2", "nodes: trials run on this machine alone; leave it out"),
         ("kind: local\nmax_concurrency: 2", "max_concurrency: trials run on this machine alone"),
         ("kind: inline\naccelerator: A100", "accelerator: trials run in this process, which chooses no GPU"),
+        (
+            "kind: local\naccelerator: A100",
+            "c.yaml:2:1 accelerator: trials ask for no GPU, .*; write `gpus_per_trial: 1`",
+        ),
         ("kind: address\nnodes: 0", "nodes: 0 is not allowed"),
         ("kind: address\naccelerator: two words", "accelerator: 'two words' is not allowed"),
         ("kind: address\nstart_timeout: 0", "start_timeout: 0 is not allowed"),

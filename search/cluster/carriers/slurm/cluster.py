@@ -17,7 +17,7 @@ from search.cluster.carriers.base import WAIT_SECONDS, Carrier, Remote, State, S
 from search.cluster.carriers.slurm import commands, jobs
 from search.cluster.carriers.slurm.script import script
 from search.files.findings import Finding
-from trainables.core.errors import SpecError
+from trainables.core.errors import SpecError, StorageError
 from trainables.store import paths
 
 FORBIDDEN = {
@@ -239,7 +239,8 @@ class SlurmCarrier(Carrier):
         if job := self._running():
             return job
         self._test()
-        said = commands.run("sbatch", "--parsable", *self._options(), text=self._script())
+        self._make_folder()
+        said = commands.run("sbatch", "--parsable", *self._output(), *self._options(), text=self._script())
         answered = re.search(r"^(\d+)(;.*)?$", said, re.MULTILINE)
         if answered is None:
             raise ClusterError(f"sbatch answered no job id: {said.strip()[:200]}")
@@ -282,6 +283,28 @@ class SlurmCarrier(Carrier):
         storage = self._study.storage.removeprefix("file://")
         return None if "://" in storage else f"{storage}/{self._study.study}/{paths.CARRIER}"
 
+    def _make_folder(self) -> None:
+        """Make the folder of the log: Slurm makes none, and fails a job whose output it cannot open.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        if self._folder is None:
+            return
+        try:
+            Path(self._folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"the folder of the job's log, {self._folder}, cannot be made: {error.strerror}"
+            ) from error
+
+    def _output(self) -> list[str]:
+        """Return the option that names the log.
+
+        It is none of the script's: submitted by hand, it may find no folder yet, and makes it when it runs.
+        """
+        return [f"--output={self._folder}/slurm-%j.log"] if self._folder else []
+
     def _options(self) -> list[str]:
         """Return the options of sbatch, which win over its environment variables on the command line only."""
         cluster = self._cluster
@@ -291,7 +314,6 @@ class SlurmCarrier(Carrier):
             "time": cluster.time,
             "partition": cluster.partition,
             "account": cluster.account,
-            "output": f"{self._folder}/slurm-%j.log" if self._folder else None,
         }
         return [
             f"--job-name={self._study.name}",
@@ -317,4 +339,4 @@ class SlurmCarrier(Carrier):
         }
         words = ["--wait", str(WAIT_SECONDS), *self._study.words]
         texts = {"study": self._study.study_yaml, "cluster": cluster.inner(self._study, nodes=cluster.nodes)}
-        return script(self._options(), cluster.setup, variables, words, texts)
+        return script(self._options(), cluster.setup, variables, words, texts, folder=self._folder)

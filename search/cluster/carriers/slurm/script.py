@@ -13,16 +13,19 @@ def script(
     variables: Mapping[str, str],
     words: Sequence[str],
     texts: Mapping[str, str],
+    *,
+    folder: str | None = None,
 ) -> str:
     """Return a script for `sbatch`.
 
     `variables` are those that `job.sh` reads, `words` are further words of the launch in the job, and each of the
-    `texts` becomes a function that prints it.
+    `texts` becomes a function that prints it. The job's log is in `folder`, or where Slurm writes it.
     """
     parts = [
         "#!/bin/bash",
         *(f"#SBATCH {shlex.quote(option)}" for option in options),
         "",
+        *(_logging(folder) if folder else ()),
         "# The lines of `setup` in the cluster file.",
         *setup,
         "",
@@ -35,6 +38,16 @@ def script(
         (files("search.cluster.carriers.slurm") / "job.sh").read_text(encoding="utf-8"),
     ]
     return "\n".join(parts)
+
+
+def _logging(folder: str) -> tuple[str, ...]:
+    """Return lines of shell that make the folder and write all that follows to the job's log there."""
+    path = shlex.quote(folder)
+    return (
+        "# Slurm makes no folder for a log.",
+        f'mkdir -p -- {path} && exec >>{path}/slurm-"$SLURM_JOB_ID".log 2>&1',
+        "",
+    )
 
 
 def _printing(name: str, text: str) -> str:

@@ -88,7 +88,12 @@ def test_what_is_submitted_by_hand_is_what_is_submitted() -> None:
     assert files["submit.sh"].endswith(f" -- {command}\n")
     assert '{"robustsearch": "' + SUBMISSION.identity in files["submit.sh"]
     assert subprocess.run(["sh", "-n"], input=files["submit.sh"], text=True).returncode == 0
-    plain = Job(allow_no_token=True).carrier(SUBMISSION).files()
+    lines = files["submit.sh"].splitlines()
+    assert "export RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265" in lines
+    assert f"unset RAY_AUTH_TOKEN; export RAY_AUTH_TOKEN_PATH={Path.home() / 'token'}" in lines
+    plain = Job(allow_no_token=True, address="https://head/ray").carrier(SUBMISSION).files()
+    assert "export RAY_API_SERVER_ADDRESS=https://head/ray\n" in plain["submit.sh"]
+    assert "RAY_AUTH" not in plain["submit.sh"]
     assert "allow_no_token: true" in plain["inner.yaml"]
     assert " -- exec python -m search.console launch " in plain["submit.sh"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from search.cluster.base import ClusterError
 from search.cluster.carriers.base import Carrier, State, Submission
 from search.cluster.carriers.slurm.cluster import Slurm, time_seconds
 from search.files import yaml
-from trainables.core.errors import SpecError
+from trainables.core.errors import SpecError, StorageError
 
 GOLDEN = Path(__file__).parents[4] / "golden" / "slurm-job.sh"
 FULL: dict[str, Any] = {
@@ -139,17 +140,41 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def carrier(**fields: Any) -> Carrier:
-    return Slurm.model_validate({"kind": "slurm", **fields}).carrier(submission())
+def carrier(storage: str = "/shared/my runs", **fields: Any) -> Carrier:
+    return Slurm.model_validate({"kind": "slurm", **fields}).carrier(submission(storage))
 
 
 def test_a_job_is_submitted_with_its_options_on_the_command_line_too(answers: Path) -> None:
-    assert carrier(partition="gpu", time="2-0").submit() == "4711"
+    storage = str(answers / "my runs")
+    assert carrier(storage, partition="gpu", time="2-0").submit() == "4711"
     called = (answers / "sbatch.called").read_text().splitlines()
     assert called[0] == "--test-only"
     assert called.count("--partition=gpu") == 2, "variables of the environment would win over the script"
     assert "--parsable" in called
-    assert (answers / "sbatch.input").read_text() == carrier(partition="gpu", time="2-0").files()["job.sh"]
+    script = carrier(storage, partition="gpu", time="2-0").files()["job.sh"]
+    assert (answers / "sbatch.input").read_text() == script
+
+
+def test_the_folder_of_the_log_is_there_before_the_job(answers: Path) -> None:
+    """Slurm fails a job whose output it cannot open, and says it nowhere."""
+    carrier(str(answers / "my runs")).submit()
+    (log,) = {line for line in (answers / "sbatch.called").read_text().splitlines() if line.startswith("--output=")}
+    assert log == f"--output={answers}/my runs/tiny/carrier/slurm-%j.log"
+    assert (answers / "my runs" / "tiny" / "carrier").is_dir()
+    (answers / "file").write_text("")
+    with pytest.raises(StorageError, match="file/tiny/carrier, cannot be made: Not a directory"):
+        carrier(str(answers / "file")).submit()
+
+
+def test_a_script_that_is_submitted_by_hand_makes_it(tmp_path: Path) -> None:
+    script = carrier(f"{tmp_path}/my runs").files()["job.sh"]
+    assert "#SBATCH --output" not in script
+    beginning = script.partition("# The lines of `setup`")[0]
+    done = subprocess.run(
+        ["bash"], input=f"{beginning}\necho said; echo wrong >&2", env={**os.environ, "SLURM_JOB_ID": "7"}, text=True
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "my runs" / "tiny" / "carrier" / "slurm-7.log").read_text() == "said\nwrong\n"
 
 
 def test_a_job_of_the_study_is_found_and_one_of_its_name_in_another_storage_is_not(answers: Path) -> None:
@@ -159,8 +184,8 @@ def test_a_job_of_the_study_is_found_and_one_of_its_name_in_another_storage_is_n
     )
     assert carrier().submit() == "13"
     assert not (answers / "sbatch.called").exists()
-    (answers / "squeue.answer").write_text(f"12 robustsearch-{other}\n")
-    assert carrier().submit() == "4711"
+    (answers / "squeue.answer").write_text(f"12 robustsearch-{submission().identity}\n")
+    assert carrier(str(answers / "runs")).submit() == "4711"
 
 
 @pytest.mark.parametrize(

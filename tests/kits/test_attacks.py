@@ -34,6 +34,10 @@ def norms(kind: str) -> list[str]:
 
 
 class TestAttacks(AttackKit):
+    test_a_cheaper_form_is_of_the_same_kind_and_asks_no_more = pytest.mark.slow(
+        AttackKit.test_a_cheaper_form_is_of_the_same_kind_and_asks_no_more
+    )
+
     @pytest.fixture(params=[(kind, norm) for kind in ATTACKS for norm in norms(kind)], ids="-".join)
     def attack(self, request: pytest.FixtureRequest) -> Attack:
         kind, norm = request.param

@@ -46,6 +46,10 @@ SLOW = {"shi2022", "cosentino2019"}
 
 
 class TestRecipes(RecipeKit):
+    test_broken_off_anywhere_it_ends_with_the_same_bits = pytest.mark.slow(
+        RecipeKit.test_broken_off_anywhere_it_ends_with_the_same_bits
+    )
+
     @pytest.fixture(
         params=[pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in (*RECIPES, *MORE)]
     )

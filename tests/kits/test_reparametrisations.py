@@ -32,6 +32,10 @@ MORE: dict[str, dict[str, Any]] = {
 
 
 class TestReparametrisations(ReparametrisationKit):
+    test_a_resumed_training_equals_an_uninterrupted_one = pytest.mark.slow(
+        ReparametrisationKit.test_a_resumed_training_equals_an_uninterrupted_one
+    )
+
     @pytest.fixture(params=[*REPARAMETRISATIONS, *MORE])
     def reparametrisation(self, request: pytest.FixtureRequest) -> Reparametrisation:
         fields = MORE.get(request.param, {"kind": request.param, **FORMS.get(request.param, {})})

@@ -269,6 +269,7 @@ JSON_COMMANDS: list[tuple[int, list[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "args"), JSON_COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
@@ -312,6 +313,7 @@ def test_export_goes_to_stdout_as_csv(storage: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_report_writes_a_page_and_says_what_is_in_it(
     storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +329,7 @@ def test_report_writes_a_page_and_says_what_is_in_it(
     assert (tmp_path / "x.html").read_bytes() == page.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["export", "--format", "csv"], ["plot"], ["report"]])
 @pytest.mark.parametrize("target", ["a directory", "below a file", "a record", "no permission"])
 def test_an_output_that_cannot_be_is_refused(
@@ -374,6 +377,7 @@ def test_text_from_records_cannot_drive_the_terminal(tmp_path: Path) -> None:
     assert not any(character in shown for character in "\x1b\x07\u202e")
 
 
+@pytest.mark.slow
 def test_no_escape_bytes_with_no_color_even_in_a_terminal(storage: Path) -> None:
     terminal = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
     for args in (["front", "synthetic"], ["status"], ["status", "synthetic"], ["studies"]):

@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.search.command import run
 from tests.search.factories import make_study
 
 
+@pytest.mark.slow
 def test_the_file_is_named_and_no_other_is_replaced(tmp_path: Path) -> None:
     make_study(tmp_path / "synthetic", 2)
     target = tmp_path / "study.db"

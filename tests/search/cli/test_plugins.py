@@ -387,6 +387,7 @@ def test_of_the_current_directory_nothing_but_plugins_is_executed_by_a_launch(tm
         assert not list(tmp_path.rglob("*ran"))
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_interpreter_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "it_crashes.py").write_text("import ctypes\nctypes.string_at(0)\n")
     (tmp_path / "study.yaml").write_text(json.dumps({**TINY, "plugins": ["it_crashes"]}))

@@ -135,6 +135,7 @@ def test_streams_that_cannot_be_written_to_end_in_one_line(line: str, code: int,
     assert len(result.stderr.splitlines()) == bool(says)
 
 
+@pytest.mark.slow
 def test_help_ends_quietly_when_its_reader_leaves(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -146,6 +147,7 @@ def test_help_ends_quietly_when_its_reader_leaves(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 def test_a_directory_that_was_deleted_is_named(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -108,6 +108,7 @@ def test_marks_of_nodes_are_seen_and_deleted(storage: Storage, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == [paths.DRIVER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("survey", "message"),
     [

@@ -202,6 +202,7 @@ for mode, token in (("disabled", ""), ("token", "a" * 64), ("token", "b" * 64), 
 """
 
 
+@pytest.mark.slow
 def test_ray_takes_the_token_also_where_it_was_imported_before() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTED_FIRST], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["0 ", f"1 {'a' * 64}", f"1 {'b' * 64}", "0 "]

@@ -126,6 +126,7 @@ SPARSITIES = st.sampled_from([0.3, 0.5, 0.6, 0.75, 0.8, 0.9]) | st.floats(0.3, 0
 VALUES = st.builds(params, SPARSITIES, st.sampled_from(["init", 3, "none"]), st.sampled_from([0, 0.05]))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(VALUES, max_size=6), st.lists(VALUES, min_size=1, max_size=6))
 def test_forecasts_equal_those_of_hashing_everything(before: list[Any], asked: list[Any]) -> None:

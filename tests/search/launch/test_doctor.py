@@ -37,6 +37,7 @@ def by_subject(findings: list[Finding]) -> dict[str, Finding]:
     return {finding.subject: finding for finding in findings}
 
 
+@pytest.mark.slow
 def test_a_healthy_machine_has_no_failure(healthy: Path) -> None:
     findings = examine(None, "runs")
     assert [finding for finding in findings if finding.level == "fail"] == []
@@ -47,6 +48,7 @@ def test_a_healthy_machine_has_no_failure(healthy: Path) -> None:
     assert not (healthy / "runs").exists()
 
 
+@pytest.mark.slow
 def test_missing_data_warn_and_name_the_studies_that_need_them() -> None:
     finding = by_subject(examine(None, "runs"))["svhn"]
     assert finding.level == "warn"
@@ -86,6 +88,7 @@ def test_a_cluster_without_a_token_fails_unless_it_is_accepted(healthy: Path) ->
     assert by_subject(examine("cluster.yaml", "runs"))["token"].level == "warn"
 
 
+@pytest.mark.slow
 def test_a_wrong_cluster_file_fails_and_the_rest_is_still_checked(healthy: Path) -> None:
     (healthy / "cluster.yaml").write_text("kind: local\ncpus: many\n")
     result = run("doctor", "--cluster", "cluster.yaml", NO_COLOR="1")
@@ -96,6 +99,7 @@ def test_a_wrong_cluster_file_fails_and_the_rest_is_still_checked(healthy: Path)
     assert lines["storage"].startswith("ok")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["auto", "closed"])
 def test_a_cluster_that_does_not_answer_fails_at_once(address: str, healthy: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -110,23 +114,27 @@ def test_a_cluster_that_does_not_answer_fails_at_once(address: str, healthy: Pat
     assert closed in finding.message
 
 
+@pytest.mark.slow
 def test_no_cluster_at_all_fails(healthy: Path) -> None:
     (healthy / "cluster.yaml").write_text("kind: address\n")
     finding = by_subject(examine("cluster.yaml", "runs"))["cluster"]
     assert (finding.level, "auto" in finding.message) == ("fail", True)
 
 
+@pytest.mark.slow
 def test_a_storage_that_is_a_file_fails(healthy: Path) -> None:
     (healthy / "runs").write_text("")
     assert by_subject(examine(None, "runs"))["storage"].level == "fail"
 
 
+@pytest.mark.slow
 def test_a_storage_that_the_nodes_cannot_see_fails(healthy: Path) -> None:
     (healthy / "cluster.yaml").write_text("kind: job\naddress: http://127.0.0.1:1\n")
     finding = by_subject(examine("cluster.yaml", None))["storage"]
     assert (finding.level, "write `storage: /shared/robustsearch`" in finding.message) == ("fail", True)
 
 
+@pytest.mark.slow
 def test_a_nearly_full_disk_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage(NamedTuple):
         total: int = 100
@@ -140,6 +148,7 @@ def test_a_nearly_full_disk_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> Non
     assert by_subject(examine(None, "runs"))["storage"].level == "warn"
 
 
+@pytest.mark.slow
 def test_damaged_records_and_drivers_are_listed(healthy: Path) -> None:
     make_study(healthy / "runs" / "hurt", 3)
     (healthy / "runs" / "hurt" / paths.outcome(1)).write_text("{}")

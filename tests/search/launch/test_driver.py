@@ -240,6 +240,7 @@ def test_a_preempted_trial_stays_unfinished(tmp_path: Path) -> None:
     assert Records.open(Storage(str(tmp_path))).unfinished() == [0]
 
 
+@pytest.mark.slow
 def test_the_first_trials_failing_alike_end_the_search_but_one_success_or_another_class_does_not(
     tmp_path: Path,
 ) -> None:
@@ -364,6 +365,7 @@ def test_a_deterministic_search_is_the_same_at_any_speed_and_after_any_kill(tmp_
         assert deterministic_run(tmp_path / f"killed-{seed}", sampler, 20, random.Random(seed), stops=5) == plain
 
 
+@pytest.mark.slow
 def test_a_deterministic_search_that_is_extended_equals_a_longer_one(tmp_path: Path) -> None:
     deterministic_run(tmp_path / "short", "tpe", 10, random.Random(0))
     short = Records.open(Storage(str(tmp_path / "short")))

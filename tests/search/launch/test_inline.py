@@ -98,6 +98,7 @@ def test_a_launch_says_which_images_are_not_used_and_records_names(
     assert study.records.fingerprint.data_notes == (note,)
 
 
+@pytest.mark.slow
 def test_a_second_launch_is_refused_while_one_is_at_work(tmp_path: Path) -> None:
     launch(tmp_path, trials=1)
     with driver_lock.acquire(Storage(str(tmp_path / "tiny"))), pytest.raises(LeaseHeld, match="is driven by process"):
@@ -147,6 +148,7 @@ def test_a_stopped_launch_saves_says_so_and_resumes(number: int | None, code: in
     assert outcome["state"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_view_that_raises_is_not_shown_again_and_the_search_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +216,7 @@ def test_leaving_the_debugger_during_the_probe_ends_the_launch(tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_wall_time_ends_a_launch(tmp_path: Path) -> None:
     code, message = ending(launch(tmp_path, {**LONG, "budget": {"trials": 50, "wall_time": 0.01}}))
     assert code == 3

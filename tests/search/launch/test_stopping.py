@@ -174,6 +174,7 @@ def test_a_stopped_trial_is_observed_with_its_last_values_and_is_no_point(tmp_pa
     assert shown == [(look.robust_accuracy, look.sparsity) for look in last]
 
 
+@pytest.mark.slow
 def test_a_search_that_is_resumed_after_every_trial_stops_the_same_trials(tmp_path: Path) -> None:
     for kind in (EAGER, {"kind": "reach", "evidence": 1, "worth": 1}):
         whole = study(tmp_path / kind["kind"] / "whole", early_stopping=kind)

@@ -87,6 +87,7 @@ def test_hypervolume_grows_with_points(values: list[list[float]], point: tuple[f
         assert after == pytest.approx(before, abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.integers(1, 3).flatmap(lambda n: tables(n, 8)))
 def test_contribution_is_what_removal_costs(values: list[list[float]]) -> None:

@@ -160,6 +160,7 @@ def test_a_network_that_was_measured_with_noise_is_not_written_without(tmp_path:
     assert not (place / "taken").exists()
 
 
+@pytest.mark.slow
 def test_a_network_is_written_without_its_dead_filters_if_it_has_any(tmp_path: Path) -> None:
     place, state = stored(tmp_path, study_spec())
     code, out, error = take(place, "t0.1", "taken", "--shrink", "--json")

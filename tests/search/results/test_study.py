@@ -32,6 +32,7 @@ def test_opening_what_is_no_study_is_an_error(tmp_path: Path) -> None:
         Study.open(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_importing_search_stays_light() -> None:
     for statement, heavy in (
         ("import search", ("pydantic", "pyarrow", "numpy", "moocore", "torch", "ray")),

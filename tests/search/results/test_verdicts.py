@@ -99,6 +99,7 @@ def test_numbers_that_are_no_accuracies_are_judged_over_seeds() -> None:
     assert max(holds, not_) <= TOLERATED
 
 
+@pytest.mark.slow
 def test_a_clear_gain_is_seen() -> None:
     """Else nothing above would say anything."""
     holds, not_ = shares(draws(6, 300, 0.1, 0.0), lambda ours, theirs: Bound(Difference(ours, theirs), at_least=0.02))

@@ -313,6 +313,7 @@ def test_damaged_outcome_set_aside_runs_again(records: Records) -> None:
     assert records.write_outcome(factories.outcome(0))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_mutated_record_never_crashes_a_reader(tmp_path: Path, data: st.DataObject) -> None:

@@ -69,6 +69,7 @@ def test_the_default_study_comes_first() -> None:
     assert builtin_names()[0] == "quickstart"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILTIN)
 def test_builtin_studies_are_what_their_names_say(name: str) -> None:
     spec = load(name)
@@ -126,6 +127,7 @@ sparsities = st.floats(0, 0.99)
 numbers = st.floats(1e-6, 1.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     name=st.from_regex(r"x[a-z0-9_-]{0,20}", fullmatch=True),
@@ -295,6 +297,7 @@ def test_plugins_are_imported_before_validation(tmp_path: Path, monkeypatch: pyt
         study("plugins: [../x]\n")
 
 
+@pytest.mark.slow
 def test_reading_a_study_loads_nothing_heavy() -> None:
     code = (
         "import sys; from search.study.file import load; load('quickstart');"

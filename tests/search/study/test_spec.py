@@ -190,6 +190,7 @@ def test_json_schema_accepts_what_the_loader_accepts(more: str) -> None:
     Draft202012Validator(json_schema()).validate(parse(BASE + more, "my.yaml").data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more", ["epocs: 1\n", "  epochs: -1\n", "sampler: tpee\n", "budget: {trials: 0}\n", "name: A\n"]
 )

@@ -267,6 +267,7 @@ class Shaky(nn.Module):
         return x.flatten(1) @ (self.weight + 0.1 * noise).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ALL, ids=lambda a: a.label)
 def test_a_random_network_is_attacked_through_the_mean_of_its_passes(attack: Attack) -> None:
     shaky = Shaky()

@@ -51,6 +51,7 @@ def lengths(found: Tensor, x: Tensor) -> Tensor:
     return (found - x).flatten(1).norm(dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [DeepFool(), CW], ids=["deepfool", "cw"])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
 def test_finds_the_exact_distance_of_an_affine_classifier(attack: Minimal, memory: torch.memory_format) -> None:
@@ -130,6 +131,7 @@ def test_where_nothing_is_found_the_image_comes_back() -> None:
         assert torch.equal(attack.nearest(constant, x, y), x)
 
 
+@pytest.mark.slow
 def test_in_a_ball_they_break_what_lies_within_it() -> None:
     net = affine()
     x, y = batch(net)

@@ -37,6 +37,7 @@ def real(request: pytest.FixtureRequest) -> Data:
     return DATASETS[request.param](root=None if root == DEBIAN else str(root))
 
 
+@pytest.mark.slow
 def test_real_files(real: Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     _, shape, n = SETS[real.kind]

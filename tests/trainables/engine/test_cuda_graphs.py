@@ -142,6 +142,7 @@ class Random(nn.Module):
         return logits
 
 
+@pytest.mark.slow
 def test_what_cannot_be_replayed_is_trained_without_and_says_why() -> None:
     early_exit, _ = compare(spec(attack=Pgd(steps=2, norm="l2"), eps=0.5))
     assert early_exit.replayed == 0

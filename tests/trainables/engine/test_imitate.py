@@ -71,6 +71,7 @@ def rows(net: nn.Module, params: Tensors, x: Tensor) -> Tensor:
     return torch.stack(found)
 
 
+@pytest.mark.slow
 def test_one_step_descends_the_objective_written_out(data: TrainingData) -> None:
     """A batch of all images and one step of SGD: loss and new weights by plain autograd."""
     settings = phase(batch=32, optimiser=SGD, **PLAIN)

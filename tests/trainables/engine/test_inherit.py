@@ -30,6 +30,7 @@ def _logits(model: Any, state: State) -> Tensor:
     return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rest", ["zero", "silent"])
 @pytest.mark.parametrize("source", ["global", "layerwise", "filter", "narrow", "dying"])
 @pytest.mark.parametrize("model", NETS, ids=str)
@@ -60,6 +61,7 @@ def test_silent_filters_can_learn_and_add_nothing(model: Any) -> None:
     assert bool((gradient[alive][~mask[alive]] != 0).any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rest", ["rewind", "random"])
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_the_rest_is_what_it_is_said_to_be(rest: Any, scale: float) -> None:

@@ -160,6 +160,7 @@ def test_batch_norm_statistics_come_from_the_training_forward_alone(
     assert int(state.buffers["1.num_batches_tracked"]) == forwards
 
 
+@pytest.mark.slow
 def test_the_first_epochs_may_be_natural_and_change_nothing_after() -> None:
     mixed = started(phase(epochs=4, loss=Mix(), natural_epochs=2, schedule=Constant()))
     reports = [next(mixed), next(mixed)]

@@ -83,6 +83,7 @@ def test_other_logits_are_refused() -> None:
         onnx.converted(net, exported, IMAGES)
 
 
+@pytest.mark.slow
 def test_logits_that_are_not_finite_are_refused() -> None:
     net = Rounds().eval()
     net.factor = float("inf")

@@ -25,6 +25,7 @@ def reloaded(net: nn.Module) -> nn.Module:
 NETS = [{"kind": "lenet300", "active": 0.2}, "lenet5", pytest.param("resnet20", marks=pytest.mark.slow)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NETS, ids=str)
 def test_logits_and_input_gradients_are_equal_bit_for_bit(model: Any) -> None:
     net = trained_net(model, 0).eval()

@@ -399,6 +399,7 @@ def test_what_is_not_checked_raises_no_flag_and_measures_the_same() -> None:
     assert (bare.nonzero, bare.macs_effective) == (whole.nonzero, whole.macs_effective)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_the_first_steps_of_an_attack_break_no_example_that_all_of_them_do_not(

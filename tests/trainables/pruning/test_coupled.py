@@ -97,6 +97,7 @@ def test_grouped_convolutions_keep_equally_many_channels_in_each_group() -> None
     assert not any(bool((again.masks[name] & ~pruned.masks[name]).any()) for name in pruned.prunable())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["global", "layerwise"])
 @pytest.mark.parametrize("model", [{"kind": "lenet300", "hidden": [40, 20]}, "conv4"], ids=str)
 def test_in_a_chain_it_cuts_what_our_own_way_cuts(model: Any, scope: str) -> None:

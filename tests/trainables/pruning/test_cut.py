@@ -33,6 +33,7 @@ def _alive(state: State) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in state.masks.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["magnitude", "random"])
 @pytest.mark.parametrize("scope", ["global", "layerwise"])
 @given(sparsity=st.floats(0, 0.99), again=st.floats(0, 0.99))

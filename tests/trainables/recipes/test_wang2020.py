@@ -107,6 +107,7 @@ def _points(place: Path, **recipe: Any) -> list[Point]:
     return [report.point for report in reports if report.point is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("small", "rest"), [("global", "zero"), ("filter", "random"), ("narrow", "silent")])
 def test_the_large_network_comes_out_dense_and_the_small_one_was_not(tmp_path: Path, small: str, rest: str) -> None:
     *_, last_small, large = _points(tmp_path, small=small, rest=rest)

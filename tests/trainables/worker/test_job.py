@@ -142,6 +142,7 @@ def test_other_data_than_the_studys_are_refused(start: Any, study_folder: Path) 
     assert "differ from those the study was made with" in ended.failure.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("times", "state"), [(1, "complete"), (2, "failed")])
 def test_out_of_memory_is_tried_once_more_from_the_store(
     start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch, times: int, state: str
@@ -218,6 +219,7 @@ def test_a_users_ctrl_c_is_no_failure_of_the_trial(
     assert not (study_folder / paths.outcome(0)).exists()
 
 
+@pytest.mark.slow
 def test_an_outcome_that_is_recorded_is_not_overwritten(start: Any, study_folder: Path) -> None:
     finish(start(trial()))
     before = Storage(str(study_folder)).read(paths.outcome(0))
@@ -241,6 +243,7 @@ def test_damaged_stages_are_dropped_and_computed_again(start: Any, study_folder:
     assert [p.weights_sha256 for p in again.points] == [p.weights_sha256 for p in whole.points]
 
 
+@pytest.mark.slow
 def test_a_storage_that_refuses_for_a_moment_costs_nothing(
     start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +291,7 @@ def test_a_storage_that_keeps_refusing_leaves_the_trial_unfinished(
     assert outcome(study_folder).state == "complete"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "under way"])
 def test_nothing_is_written_where_the_study_is_not(
     start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
@@ -303,6 +307,7 @@ def test_nothing_is_written_where_the_study_is_not(
     assert (study_folder / "stages").exists() == (when == "under way")
 
 
+@pytest.mark.slow
 def test_a_study_that_takes_the_place_of_another_gets_no_outcome_of_its_trials(
     start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +322,7 @@ def test_a_study_that_takes_the_place_of_another_gets_no_outcome_of_its_trials(
     assert not (study_folder / paths.outcome(0)).exists()
 
 
+@pytest.mark.slow
 def test_a_study_that_is_moved_away_while_a_trial_runs_is_not_made_anew(
     start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

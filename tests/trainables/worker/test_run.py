@@ -73,6 +73,7 @@ def test_networks_within_trainings_are_points_and_change_nothing_else(tmp_path: 
     assert {p.key for p in points(run(shorter, tmp_path / "short").progress())}.isdisjoint({p.key for p in found})
 
 
+@pytest.mark.slow
 def test_points_within_a_training_are_shared_and_survive_a_restart(tmp_path: Path) -> None:
     within = trial().model_copy(update={"measure_at": (2,)})
     first = points(run(within, tmp_path).progress())
@@ -227,6 +228,7 @@ def _epochs(progress: list[Progress]) -> int:
     return len([report for report in progress if report.epoch is not None])
 
 
+@pytest.mark.slow
 def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp_path: Path) -> None:
     spec = trial(rewind="none")
     first = points(run(spec, tmp_path).progress())
@@ -243,6 +245,7 @@ def test_stages_that_were_dropped_are_needed_by_nobody_who_starts_after_them(tmp
     assert (second[-1].epochs_trained, second[-1].epochs_shared) == (3, 9)
 
 
+@pytest.mark.slow
 def test_a_study_takes_over_what_another_in_its_storage_has_trained(tmp_path: Path) -> None:
     (tmp_path / "front.csv").write_text("a table that a user exported beside the studies")
     first = points(run_in_study(tmp_path, "one", trial()).progress())
@@ -340,6 +343,7 @@ def partials(progress: Iterable[Progress]) -> list[PartialMeasurement]:
     return [report.partial for report in progress if report.partial is not None]
 
 
+@pytest.mark.slow
 def test_partial_measurements_are_made_where_due_and_change_no_result(tmp_path: Path) -> None:
     spec = trial(train={**FAST, "ema": 0.9})
     plain = points(run_with(spec, tmp_path / "plain", schedule=None).progress())
@@ -413,6 +417,7 @@ def screened(spec: TrialSpec, place: Path, front: list[dict[str, float]] | None,
     return points(Run(spec, data, Stages(Storage(str(place))), 0, "study", CPU, screen=screen).progress())
 
 
+@pytest.mark.slow
 def test_points_that_the_front_rules_out_are_measured_cheaply_under_keys_of_their_own(tmp_path: Path) -> None:
     whole = screened(trial(), tmp_path / "whole", None)
     front = [{"robust_accuracy": 1.0, "sparsity": 0.6}]
@@ -462,6 +467,7 @@ def filters(*, shrink: bool) -> TrialSpec:
     return trial().model_copy(update={"recipe": RECIPES.parse(fields), "shrink": shrink})
 
 
+@pytest.mark.slow
 def test_filters_that_are_pruned_whole_are_left_out_and_stored_as_zeros(tmp_path: Path) -> None:
     whole, small = filters(shrink=False), filters(shrink=True)
     found = {spec.shrink: points(run(spec, tmp_path / str(spec.shrink)).progress()) for spec in (whole, small)}
@@ -483,6 +489,7 @@ def test_filters_that_are_pruned_whole_are_left_out_and_stored_as_zeros(tmp_path
     assert [curve.size.partition(",")[0] for curve in curves if curve] == ["", "without pruned filters"]
 
 
+@pytest.mark.slow
 def test_a_killed_training_without_pruned_filters_resumes_to_the_same_bits(tmp_path: Path) -> None:
     spec = filters(shrink=True)
     wanted = points(run(spec, tmp_path / "whole").progress())[-1]

@@ -120,6 +120,7 @@ def collected(thing: object) -> bool:
     return any(other is thing for other in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_the_collector_passes_over_what_is_loaded_but_not_over_what_trials_leave(work: Any, study_folder: Path) -> None:
     loaded = [object()]
     assert collected(loaded)

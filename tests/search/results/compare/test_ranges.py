@@ -68,6 +68,7 @@ def test_beyond_the_sparsest_point_of_one_only_the_other_is_ahead(tmp_path: Path
     assert pair.ranges[0].high == pytest.approx(0.45, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_of_equal_searches_with_few_repeats_few_are_ahead_anywhere() -> None:
     """Three repeats each: the bootstrap over them alone would name one far more often than in 5 % of comparisons."""
     random = np.random.default_rng(0)

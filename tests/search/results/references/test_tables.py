@@ -64,6 +64,7 @@ def test_files_for_people_have_them_as_a_second_table(format: str, storage: Path
     assert "AutoAttack" in second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["front"], ["export"], ["plot"]])
 def test_where_nothing_matches_the_reason_stands_on_stderr(words: list[str], storage: Path, tmp_path: Path) -> None:
     output = ["--output", str(tmp_path / "front.png")] if words == ["plot"] else []

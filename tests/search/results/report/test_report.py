@@ -88,6 +88,7 @@ def data_of(text: str) -> dict[str, Any]:
     return dict(json.loads(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STUDIES)
 def test_every_study_has_a_page_with_all_sections_that_is_the_same_again(kind: str, tmp_path: Path) -> None:
     study = STUDIES[kind](tmp_path / "study")

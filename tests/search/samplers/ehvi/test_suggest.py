@@ -159,6 +159,7 @@ def test_bounds_on_the_sparsity_are_known_not_learned() -> None:
     assert 0.4 <= found["recipe.sparsity"] <= 0.8
 
 
+@pytest.mark.slow
 def test_the_sparsity_is_learned_where_networks_are_not_as_sparse_as_asked() -> None:
     """As with a recipe that makes its pruned network whole again."""
     spec = study(SPACE)
@@ -177,6 +178,7 @@ def test_the_sparsity_is_learned_where_networks_are_not_as_sparse_as_asked() -> 
     assert not any(whole(params) for params in chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objectives",
     [

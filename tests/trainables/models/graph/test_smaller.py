@@ -42,6 +42,7 @@ def without_filters(net: nn.Module, filters: int = 2) -> State:
     return state.masked()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NETS, ids=str)
 def test_tensors_come_back_as_they_were_and_the_logits_are_those_of_the_full_network(model: Any) -> None:
     net = trained_net(model, 0)

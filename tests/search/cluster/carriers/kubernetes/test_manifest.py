@@ -46,6 +46,7 @@ def test_the_same_submission_gives_the_same_files() -> None:
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 @pytest.mark.parametrize("release", RELEASES)
 def test_each_release_of_kuberay_knows_every_key(release: str, example: str) -> None:

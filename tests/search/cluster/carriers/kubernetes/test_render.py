@@ -63,6 +63,7 @@ _DATA = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(data=st.dictionaries(st.text("abc", min_size=1, max_size=3), _DATA, max_size=4))
 def test_what_is_written_is_what_yaml_1_1_reads(data: dict[str, Any]) -> None:
     documents = list(yaml_1_1.safe_load_all(render.dump([data, {"x": 1}])))

@@ -6,6 +6,7 @@ name is merged, and a new name is appended. Any other list is replaced. Directiv
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ def load(path: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SpecError: the file is missing, is no mapping, or changes by what the job is known.
     """
+    if not os.path.exists(path):
+        raise SpecError(f"the `overlay` of the cluster file, {path}, is not there, seen from {os.getcwd()}")
     document = yaml.load(path)
     if not isinstance(document.data, dict):
         raise SpecError(f"{path}: an overlay is a mapping with parts of a RayJob, such as `spec:`")

@@ -73,5 +73,5 @@ def test_a_wrong_overlay_is_refused_with_its_file(text: str, said: str, tmp_path
 
 
 def test_an_overlay_that_is_missing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"nowhere\.yaml"):
+    with pytest.raises(SpecError, match=r"the `overlay` of the cluster file, .*nowhere\.yaml, is not there"):
         overlay.load(str(tmp_path / "nowhere.yaml"), {})

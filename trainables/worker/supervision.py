@@ -53,6 +53,7 @@ class Supervision:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=(shared, self._stack),
+            process_group=0,  # Ray kills the group of a worker that died, 0.2 s after it.
         )
         heartbeat.share(self._numbers[:8])
         atexit.register(self._stop)

@@ -65,6 +65,8 @@ def work(how):
         os.abort()
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "killed with its group":
+        os.killpg(0, signal.SIGKILL)
 
 storage, how, silence, trial = sys.argv[1:]
 with supervised(Order(3, storage, float(silence), float(trial), kill=True)):
@@ -82,6 +84,7 @@ def run(tmp_path: Path, how: str, silence: float = 0.5, trial: float = 60) -> tu
         timeout=40,
         stderr=subprocess.DEVNULL,
         cwd=Path(__file__).parents[3],
+        process_group=0,
     )
     until = time.monotonic() + 10
     while worker.returncode and not report.exists() and time.monotonic() < until:
@@ -97,10 +100,10 @@ def run(tmp_path: Path, how: str, silence: float = 0.5, trial: float = 60) -> tu
     [
         ("lock of Python", "<string>, line "),
         ("stopped", "its process is stopped"),
-        pytest.param("sleep", "<string>, line ", marks=pytest.mark.slow),
-        pytest.param("loop", ", in work", marks=pytest.mark.slow),
-        pytest.param("deadlock", "<string>, line ", marks=pytest.mark.slow),
-        pytest.param("signals blocked", "", marks=pytest.mark.slow),
+        ("sleep", "<string>, line "),
+        ("loop", ", in work"),
+        ("deadlock", "<string>, line "),
+        ("signals blocked", ""),
     ],
 )
 def test_a_worker_that_hangs_is_killed_wherever_it_is(tmp_path: Path, how: str, where: str) -> None:
@@ -124,9 +127,10 @@ def test_progress_is_no_silence_but_a_trial_has_a_limit_too(tmp_path: Path) -> N
     ("how", "cause"),
     [
         ("read of nothing", "SIGSEGV (exit code -11), in ctypes/__init__.py"),
-        pytest.param("exit", "exit code 7, by <string>, line ", marks=pytest.mark.slow),
-        pytest.param("abort", "SIGABRT (exit code -6), in <string>, line ", marks=pytest.mark.slow),
-        pytest.param("killed", "SIGKILL (exit code -9), or an exit that left no trace", marks=pytest.mark.slow),
+        ("exit", "exit code 7, by <string>, line "),
+        ("abort", "SIGABRT (exit code -6), in <string>, line "),
+        ("killed", "SIGKILL (exit code -9), or an exit that left no trace"),
+        ("killed with its group", "SIGKILL (exit code -9), or an exit that left no trace"),
     ],
 )
 def test_the_death_of_a_worker_is_explained(tmp_path: Path, how: str, cause: str) -> None:

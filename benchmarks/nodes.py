@@ -14,6 +14,9 @@ from pathlib import Path
 
 import psutil
 
+TRIES, TOO_SLOW = 3, "timed out during startup"
+"""How often a node is started that Ray gives up because it takes longer than 30 s, and how Ray says it."""
+
 
 def free_port() -> int:
     with socket.socket() as listening:
@@ -58,15 +61,20 @@ class Nodes:
     def _start(self, arguments: list[str], *before: str) -> None:
         known = set(psutil.pids())
         command = [*before, self._python, "-m", "ray.scripts.scripts", "start", *arguments]
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=240, cwd=self.folder
-        )
+        for _ in range(TRIES):
+            done = subprocess.run(
+                command, env=self.environment, capture_output=True, text=True, timeout=240, cwd=self.folder
+            )
+            if done.returncode == 0 or TOO_SLOW not in done.stderr:
+                break
         assert done.returncode == 0, done.stdout + done.stderr
         for pid in set(psutil.pids()) - known:
             try:
                 process = psutil.Process(pid)
-                # All processes of a node are given its folder; whoever else started one meanwhile is spared.
-                if str(self.folder) in " ".join(process.cmdline()) and process.ppid() in (1, os.getpid()):
+                # All processes of a node are given its folder or the address; whoever else started one is spared.
+                given = " ".join(process.cmdline())
+                ours = str(self.folder) in given or self.address in given
+                if ours and process.ppid() in (1, os.getpid()):
                     self.processes.append(process)
             except psutil.Error:
                 continue

@@ -53,9 +53,10 @@ def _end(how: str, launch: subprocess.Popen[str]) -> None:
         (vital,) = [child for child in psutil.Process(launch.pid).children() if child.name() == how]
         vital.kill()
     elif how == "ctrl-c twice":
-        # Workers that stand still save nothing, so that the launch still waits for them when the second comes.
+        # Workers that stand still save nothing, so that the launch still waits for them when the second comes. Between
+        # two trials, and while one begins, they have another title.
         for child in psutil.Process(launch.pid).children(recursive=True):
-            if child.is_running() and child.cmdline() and child.cmdline()[0].startswith("ray::tiny"):
+            if child.is_running() and child.cmdline() and child.cmdline()[0].startswith("ray::"):
                 child.suspend()
         group(signal.SIGINT)
         # The first has been noted when the handler for the second is in place; Python runs handlers one by one.

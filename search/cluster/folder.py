@@ -31,6 +31,8 @@ RAY = "r"
 LONGEST_SOCKET = f"/{RAY}/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_MetricsHead"
 UNFINISHED_AFTER = 3600.0
 """Seconds after which a folder without a lock counts as left behind: its launch died between two calls."""
+END_SECONDS = 5.0
+"""How long the end of processes that were killed is waited for."""
 
 _open: dict[Path, int] = {}
 """The folders of this process, each with the descriptor that holds its lock."""
@@ -104,14 +106,24 @@ def remove_dead(root: Path) -> None:
 
 def end_processes(folder: Path) -> None:
     """End all processes that were started for a launch, known by their environment."""
-    ended = []
+    ending = []
     for process in _processes(folder):
         with suppress(Exception):  # It has ended meanwhile.
             process.kill()
-            ended.append(process)
-    for process in ended:
-        with suppress(Exception):
-            process.wait(timeout=5)
+            ending.append(process)
+    until = time.monotonic() + END_SECONDS
+    while (ending := [process for process in ending if not _has_ended(process)]) and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def _has_ended(process: Any) -> bool:
+    """Return whether a process has ended; in containers, what was its parent's is often reaped late or never."""
+    import psutil
+
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True
 
 
 def _processes(folder: Path) -> list[Any]:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from search.cluster import folder
@@ -69,6 +71,24 @@ def test_the_next_launch_removes_what_killed_ones_left_and_spares_living_ones(ro
         assert (strange / "mine.txt").exists(), "without a lock it is no launch's"
     living.communicate("\n")
     assert not used.exists()
+
+
+NEGLIGENT = """
+import os, subprocess, sys
+started = subprocess.Popen(["sleep", "1000"], env={**os.environ, sys.argv[1]: sys.argv[2]})
+print(started.pid, flush=True)
+input()
+"""
+
+
+def test_processes_that_nobody_reaps_are_not_waited_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "END_SECONDS", 1e9)
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", NEGLIGENT, folder.VARIABLE, str(root)], **pipes) as parent:
+        started = psutil.Process(int(parent.stdout.readline()))
+        folder.end_processes(root)
+        assert started.status() == psutil.STATUS_ZOMBIE
+        parent.communicate("\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

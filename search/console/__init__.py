@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from search.files import interrupts
 
 
@@ -15,3 +17,5 @@ def main() -> None:
         command()
     except KeyboardInterrupt:  # Between the command's last line and its end.
         interrupts.end()
+    finally:
+        gc.freeze()  # The interpreter would look through all that was imported before it ends: half a second.

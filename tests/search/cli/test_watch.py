@@ -23,6 +23,7 @@ from rich.console import Console
 
 from search.cli.progress import Panel
 from search.results.study import Study
+from tests.integration.waiting import wait_for
 from tests.search.command import run
 from tests.search.factories import RUNNING, SNAPSHOT, make_study, point
 from tests.search.tiny import FIELDS
@@ -201,6 +202,8 @@ def test_without_a_capable_terminal_lines_are_printed_and_a_signal_ends_them(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     launch = launched(tmp_path, recipe={**FIELDS["recipe"], "epochs": 100_000})
+    wait_for((tmp_path / "tiny" / "study.yaml").exists, 60)
+    _epoch(Study.open(str(tmp_path / "tiny")), 1)  # The lines after the first come half a minute later.
     watcher, side = terminal((80, 24), "watch", "tiny", "--storage", str(tmp_path), **environment)
     try:
         text = seen(side, "trial 0: ")

@@ -301,7 +301,7 @@ class Dashboard:
 
 @contextmanager
 def _undisturbed(folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Keep our own signal handlers, and mark the processes that are started, with `variables`, as those of the launch.
+    """Keep our signal handlers and debugger; mark the processes that are started, with `variables`, as the launch's.
 
     These do not receive SIGHUP: a closed terminal sends it to them too, and they save first. This process receives it
     at the end of the block, or in another thread.
@@ -320,7 +320,8 @@ def _undisturbed(folder: Path, variables: Mapping[str, str] | None = None) -> It
 
     kept = _attribute(utils, "set_sigterm_handler", lambda handler: None)
     with ExitStack() as stack:
-        for context in (safe_path(), kept, _attribute(native, "CoreWorker", connect)):
+        # Ray's own debugger of drivers needs a package that is not installed.
+        for context in (safe_path(), kept, _attribute(native, "CoreWorker", connect), _kept("PYTHONBREAKPOINT")):
             stack.enter_context(context)
         for name, value in {VARIABLE: str(folder), MERGE: "1", **(variables or {})}.items():
             stack.enter_context(_variable(name, value))
@@ -334,8 +335,15 @@ def _undisturbed(folder: Path, variables: Mapping[str, str] | None = None) -> It
 
 @contextmanager
 def _variable(name: str, value: str) -> Iterator[None]:
+    with _kept(name):
+        os.environ[name] = value
+        yield
+
+
+@contextmanager
+def _kept(name: str) -> Iterator[None]:
+    """Give a variable of the environment back its value at the end."""
     before = os.environ.get(name)
-    os.environ[name] = value
     try:
         yield
     finally:

@@ -112,6 +112,7 @@ def launch_here(
         before = dict(os.environ)
         try:
             done = command.run("launch", *(arguments or (str(study_file),)), "--cluster", shared(**fields))
+            assert os.environ.get("PYTHONBREAKPOINT") == before.get("PYTHONBREAKPOINT"), "Ray has a debugger of its own"
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -41,11 +41,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Lint, and what is quick and needs no Ray: 4 minutes on two cores. Lint runs beside the tests.
+# Lint, and what is quick and needs no Ray: a minute and a half on two cores. Lint runs beside the tests.
 test-quick: install
 	$(MAKE) --no-print-directory --jobs 2 lint suite-quick
 
-# Lint and all tests that need neither a GPU nor a network: 18 minutes on two cores.
+# Lint and all tests that need neither a GPU nor a network: a quarter of an hour on two cores.
 test: install
 	$(MAKE) --no-print-directory --jobs 2 lint suite
 

@@ -165,6 +165,8 @@ class Prober:
             crashed = isinstance(error, ray.exceptions.WorkerCrashedError)
             if crashed and report is not None and self.request.silence is not None:
                 explain_death(Storage(self.request.storage), report)
+                if node is not None and _died(node, error):  # Ray lists it as dead by now.
+                    return None
             hint = (
                 " (`code: ship` in the cluster file sends this project to the workers)"
                 if "No module named 'trainables'" in str(error) or "failed to import" in str(error)

@@ -218,7 +218,8 @@ class JobCarrier(Carrier):
     def checks(self) -> Iterator[Finding]:
         named = self._cluster.token_file
         path = Path(absolute(named)) if named else tokens.ray_token()
-        if path.is_file() if named else tokens.token_known():
+        found = path.is_file() if named else tokens.token_known()
+        if found:  # What is missing is said by the cluster, or by the error of reading it.
             missing = Finding("fail", "token", f"{path} does not exist")
             yield tokens.token_finding(path, missing, named=bool(named))
         try:

@@ -43,6 +43,7 @@ PartitionName=main Nodes={names} Default=YES MaxTime=60 DefMemPerCPU=500 Priorit
 PartitionName=urgent Nodes={names} MaxTime=60 DefMemPerCPU=500 PriorityTier=10 PreemptMode=OFF
 PartitionName=shut Nodes={names} MaxTime=60 State=DOWN
 """
+GOING = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED")  # A job that has not ended.
 NODE = "NodeName={name} NodeAddr={address} CPUs=4 RealMemory=8000 Gres=gpu:a100:2"
 
 
@@ -99,8 +100,14 @@ class Slurm:
         return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
     def wait_state(self, number: str | int, *states: str, seconds: float = 120) -> dict[str, str]:
-        """Wait until a job is in one of the states, such as RUNNING or COMPLETED."""
-        poll(lambda: self.job(number)["JobState"] in states, f"job {number} {' or '.join(states)}", seconds)
+        """Wait until a job is in one of the states, such as RUNNING or COMPLETED; fail at once where it ended otherwise."""
+
+        def reached() -> bool:
+            job = self.job(number)
+            assert job["JobState"] in (*states, *GOING), f"job {number} is not {' or '.join(states)}: {job}"
+            return job["JobState"] in states
+
+        poll(reached, f"job {number} {' or '.join(states)}", seconds)
         return self.job(number)
 
     def preempt(self, nodes: str, grace: int) -> None:

@@ -24,6 +24,10 @@ from tests.search.tiny import FIELDS, numbers, outcomes, params, states
 
 pytestmark = [pytest.mark.infra, pytest.mark.timeout(900)]
 
+SQUEUE_WITHOUT_AN_ANSWER = """#!/bin/bash
+mkdir "$0.asked" 2>/dev/null && { echo "slurm_load_jobs error: Socket timed out" >&2; exit 1; }
+exec /usr/bin/squeue "$@"
+"""
 ROBUSTSEARCH = [sys.executable, "-m", "search.console"]
 
 
@@ -79,11 +83,16 @@ class Study:
 
     def check(self, before: dict[str, bytes]) -> None:
         """Require that all trials are complete, each once, and that what had ended before was not touched."""
-        after = outcomes(self.own)
+        assert self.check_ended(before) == self.trials
         assert states(self.own) == {"complete": self.trials}
-        assert list(after) == numbers(self.trials)
-        assert {number: after[number] for number in before} == before, "a trial that had ended was run again"
         assert sorted(params(self.own)) == numbers(self.trials)
+
+    def check_ended(self, before: dict[str, bytes]) -> int:
+        """Require that what had ended before was not touched, and no number left out; return how many have ended."""
+        after = outcomes(self.own)
+        assert {number: after[number] for number in before} == before, "a trial that had ended was run again"
+        assert list(after) == numbers(len(after))
+        return len(after)
 
 
 @pytest.fixture
@@ -167,26 +176,32 @@ def test_a_time_limit_and_a_lost_node_lose_nothing(slurm: Slurm, tmp_path: Path,
     """Both at once, on a node each: most of the time is that of Slurm and of the lease."""
     busy = slurm.head.run("sbatch --parsable --nodelist=n1 --cpus-per-task=3 --wrap 'sleep 600'").stdout.strip()
     slurm.wait_state(busy, "RUNNING")
-    short = Study(slurm, tmp_path, "short", 40, 60, save_seconds=150, **without_ray)
+    short = Study(slurm, tmp_path, "short", 1000, 60, save_seconds=150, **without_ray)
     lost = Study(slurm, tmp_path, "lost", 6, 40, **without_ray)
+    squeue = tmp_path / "programs" / "squeue"
+    squeue.write_text(SQUEUE_WITHOUT_AN_ANSWER)
+    squeue.chmod(0o755)
     limited, moved = short.submit(), lost.submit()
     assert slurm.wait_state(moved, "RUNNING")["NodeList"] == "n2"
-    of_short = short.wait_outcomes(1)
+    short.wait_outcomes(1)
     end_soon(slurm, limited)
     of_lost = lost.wait_outcomes(2)
     slurm.machines["n2"].kill()
     slurm.wait_state(limited, "PENDING", seconds=200)
+    of_short = outcomes(short.own)
     slurm.head.run(["scontrol", "update", f"JobId={limited}", "TimeLimit=30"])
     assert "requeued to resume" in short.log()
+    assert "Socket timed out" in short.log(), "Slurm was asked again"
     slurm.head.run(["scancel", busy])
 
     assert lost.run(*lost.launch).returncode == 0
     lost.check(of_lost)
     assert slurm.job(moved)["Restarts"] == "1"
     assert "took over the study from" in lost.log()
-    assert short.run(*short.launch).returncode == 0
-    short.check(of_short)
+    short.wait_outcomes(len(of_short) + 2)
     assert slurm.job(limited)["Restarts"] == "1"
+    short.run("stop", *short.stored, "--now")
+    short.check_ended(of_short)
 
 
 def test_a_job_that_is_preempted_at_once_or_with_a_time_of_grace_loses_nothing(

@@ -95,6 +95,16 @@ step() {
         bash -c "$(declare -f say fail address_of private_folder sees_storage reach await tell_launch ray_node); $task"
 }
 
+# Run a command of Slurm, whose controller may be too busy to answer at once.
+insist() {
+    local try
+    for ((try = 0; try < 5; try++)); do
+        "$@" && return
+        sleep 3
+    done
+    return 1
+}
+
 terminate() {
     signals=$((signals + 1))
     [ -z "$launch" ] || kill -TERM "$launch" 2>/dev/null
@@ -171,8 +181,8 @@ leave
 # The time limit, or a preemption that leaves the job where it is: the next start resumes. A job that somebody
 # cancels or requeues is no longer RUNNING.
 if [ "$code" -eq 143 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RS_REQUEUES" ] &&
-    [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then
+    [ "$(insist squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then
     say "requeued to resume"
-    scontrol requeue "$SLURM_JOB_ID" && sleep 60
+    insist scontrol requeue "$SLURM_JOB_ID" && sleep 60
 fi
 exit "$code"

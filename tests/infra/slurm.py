@@ -100,15 +100,19 @@ class Slurm:
         return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
     def wait_state(self, number: str | int, *states: str, seconds: float = 120) -> dict[str, str]:
-        """Wait until a job is in one of the states, such as RUNNING or COMPLETED; fail at once where it ended otherwise."""
-
-        def reached() -> bool:
-            job = self.job(number)
-            assert job["JobState"] in (*states, *GOING), f"job {number} is not {' or '.join(states)}: {job}"
-            return job["JobState"] in states
-
-        poll(reached, f"job {number} {' or '.join(states)}", seconds)
+        """Wait until a job is in one of the states, such as RUNNING or COMPLETED; one that ended otherwise fails."""
+        poll(lambda: self.going(number, *states)["JobState"] in states, f"job {number} {' or '.join(states)}", seconds)
         return self.job(number)
+
+    def wait_requeued(self, number: str | int) -> None:
+        """Wait until a job has been requeued once; a requeued job is PENDING for a moment that may be missed."""
+        poll(lambda: int(self.going(number)["Restarts"]) > 0, f"job {number} requeued", 200)
+
+    def going(self, number: str | int, *ended: str) -> dict[str, str]:
+        """Return what Slurm says of a job, which must not have ended but in the states `ended`."""
+        job = self.job(number)
+        assert job["JobState"] in (*ended, *GOING), job
+        return job
 
     def preempt(self, nodes: str, grace: int) -> None:
         """Run a job in `urgent` on whole nodes; jobs in `main` that run there have a time of grace in seconds."""

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -255,16 +256,13 @@ def test_a_study_that_is_killed_resumes_without_a_trial_lost(
 
 
 def _kill_a_worker(driver: int) -> None:
-    def workers() -> list[psutil.Process]:
-        found = []
+    def killed() -> bool:
         for process in psutil.Process(driver).children(recursive=True):
-            try:
+            with suppress(psutil.Error):
                 title = " ".join(process.cmdline())
-            except psutil.Error:
-                continue
-            if title.startswith("ray::") and "tiny-0" in title:
-                found.append(process)
-        return found
+                if title.startswith("ray::") and "tiny-0" in title:
+                    process.kill()
+                    return True
+        return False
 
-    poll(lambda: bool(workers()), "a worker at work", 200)
-    workers()[0].kill()
+    poll(killed, "a worker at work", 200)

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +18,14 @@ from search.cluster.capacity import Node, fit, living
 from search.files.messages import counted
 from trainables import __version__
 from trainables.core.errors import ExitCode, StorageError
-from trainables.store import paths
+from trainables.store import paths, worker_reports
 from trainables.store.storage import Storage
 from trainables.worker.probe import NAME
 
 PATIENCE_SECONDS = 15
 """After this time without an answer from a worker, a message says what the launch waits for."""
 REPORT_SECONDS = 15.0
-"""How long a launch waits for the report on a worker that died, by its supervisor, which looks once a second."""
+"""How long a launch waits for the supervisor's report on a worker that died; it looks once a second."""
 MARK_SECONDS = 10.0
 """How long what a node has written may take to be seen here: NFS remembers for seconds that a file was missing."""
 
@@ -304,17 +303,14 @@ def explain_death(storage: Storage, report: str) -> None:
     Raises:
         ClusterError: there is one; a probe that hangs is bad input.
     """
-    until, said = time.monotonic() + REPORT_SECONDS, None
-    while said is None and time.monotonic() < until:
-        try:
-            said = json.loads(storage.read(report))
-            with suppress(StorageError):
-                storage.delete(report)
-        except (OSError, ValueError, StorageError):
-            time.sleep(0.1)
+    try:
+        said = worker_reports.take(storage, report, REPORT_SECONDS)
+    except StorageError:
+        return
     if said is None:
         return
-    problem = ClusterError(f"{NAME} failed: {said['message']}" if said["kind"] != "timeout" else said["message"])
-    if said["kind"] == "timeout":
-        problem.exit_code = ExitCode.BAD_INPUT
+    if said.kind != "timeout":
+        raise ClusterError(f"{NAME} failed: {said.message}")
+    problem = ClusterError(said.message)
+    problem.exit_code = ExitCode.BAD_INPUT
     raise problem

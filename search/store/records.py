@@ -8,7 +8,6 @@ results. Only YAML and JSON are read.
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,15 +23,13 @@ from search.store.study_yaml import Changed, Fingerprint, first_error, parse_stu
 from search.store.warm_start_points import NOTHING, WarmStartPoints
 from search.study.spec import StudySpec
 from trainables.core.errors import StorageError
-from trainables.store import paths
+from trainables.store import paths, worker_reports
 from trainables.store.checksum import checksum_fault
 from trainables.store.records import SCHEMA, Failure, Outcome, TrialRecord
 from trainables.store.storage import Storage
 
 R = TypeVar("R", TrialRecord, Outcome)
 NOT_FETCHED: Mapping[str, bytes | None] = MappingProxyType({})
-LOOK_PAUSE, REMOTE_LOOK_PAUSE = 0.05, 0.5
-"""Seconds between two looks for a report that may come, on a file system and on an object store."""
 FETCHED_AT_ONCE = 500
 """The records of how many trials are read together from an object store, and are in memory as text meanwhile."""
 
@@ -183,19 +180,7 @@ class Records:
 
     def take_worker_report(self, number: int, wait: float = 0.0) -> Failure | None:
         """Return and delete what the supervisor of a trial's worker left, waiting up to `wait` seconds for it."""
-        path, until = paths.worker_report(number), time.monotonic() + wait
-        while True:
-            try:
-                report = Failure.model_validate_json(self.storage.read(path))
-            except FileNotFoundError:
-                if time.monotonic() >= until:
-                    return None
-                time.sleep(LOOK_PAUSE if self.storage.local is not None else REMOTE_LOOK_PAUSE)
-                continue
-            except ValidationError:
-                report = None
-            self.storage.delete(path)
-            return report
+        return worker_reports.take(self.storage, paths.worker_report(number), wait)
 
     def outcome(self, number: int) -> Outcome | None:
         """Return how a trial ended; None while it has not, and where its record is damaged."""

@@ -23,7 +23,7 @@ class Curve:
 
     `phase` is its place in the chain, counted from 0, `kind` what it is (`train`, `imitate`), `key` that of its stage.
     `study` and `trial` have trained it: others that share the stage have the same curve. `before` counts the epochs of
-    the chain's earlier trainings, so that `before + epoch - first` is an epoch of the whole trial. The accuracies in
+    the chain's earlier trainings, `first` is the epoch with which this one begins. The accuracies in
     `epochs` are of `examples` images that `train.select` holds back, the loss and accuracy of the `images` trained on.
     `size` says, where filters are pruned whole, whether the network was trained without them, or why not.
     """
@@ -41,6 +41,10 @@ class Curve:
     epochs: tuple[EpochValues, ...]
     partials: tuple[Partial, ...]
     size: str = ""
+
+    def epoch_of_trial(self, epoch: int) -> int:
+        """Return an epoch of this training as an epoch of the whole trial."""
+        return self.before + epoch - self.first
 
 
 def curves(stages: Stages, record: TrialRecord) -> list[Curve]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from search.objectives import pareto
@@ -61,6 +61,27 @@ class _Canvas:
         return chr(0x2800 + self.dots[x, y]) if (x, y) in self.dots else " "
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A point with its coordinates in the units of the axes."""
+
+    across: float
+    up: float
+    point: Point
+
+    @property
+    def at(self) -> tuple[float, float]:
+        return self.across, self.up
+
+    @property
+    def flagged(self) -> bool:
+        return self.point.status != "ok"
+
+
+Place = Callable[[float, float], tuple[float, float]]
+"""Maps coordinates to fractions of the width and height of a canvas."""
+
+
 def front_plot(
     points: Sequence[Point], objectives: Sequence[str], *, width: int, height: int, ascii: bool = False
 ) -> list[str]:
@@ -70,13 +91,13 @@ def front_plot(
     with a flag an exclamation mark. Sparsity is drawn by the logarithm of the density, as in a picture.
     """
     x, y = (Axis(measure) for measure in axes_of(list(objectives)))
-    shown = [(x.at(point), y.at(point), point) for point in points]
-    shown = sorted((place for place in shown if math.isfinite(place[0] + place[1])), key=lambda place: place[:2])
+    shown = [_Shown(x.at(point), y.at(point), point) for point in points]
+    shown = sorted((each for each in shown if math.isfinite(sum(each.at))), key=lambda each: each.at)
     inner, lines = width - _LABEL - 1, height - 3
     if not shown or inner < 16 or lines < 3:
         return []
-    left, right = _limits([across for across, _, _ in shown], zero=x.measure == SPARSITY)
-    bands = [_band(y, point, up) for _, up, point in shown]
+    left, right = _limits([each.across for each in shown], zero=x.measure == SPARSITY)
+    bands = [_band(y, each.point, each.up) for each in shown]
     low, high = _limits([value for band in bands for value in band])
     canvas = _Canvas(inner, lines, ascii)
 
@@ -84,28 +105,34 @@ def front_plot(
         return (across - left) / (right - left), (up - low) / (high - low)
 
     if (x.measure, y.measure) == (SPARSITY, ROBUST_ACCURACY):
-        # Between two points, what is attained at that sparsity is what the sparser one has.
-        edge = [(across, up) for across, up, _ in shown]
-        edge = [at for at, best in zip(edge, pareto.nondominated(edge), strict=True) if best]
-        for before, after in itertools.pairwise(edge):
-            canvas.line(place(before[0], after[1]), place(*after), ".")
-    for (across, _, _), (below, above) in zip(shown, bands, strict=True):
+        _draw_steps(canvas, [each.at for each in shown], place)
+    for each, (below, above) in zip(shown, bands, strict=True):
         if above > below:
-            canvas.line(place(across, below), place(across, above), "|")
-    for across, up, point in sorted(shown, key=lambda place: place[2].status != "ok"):  # Flags are never covered.
-        mark = "!" if point.status != "ok" else "o" if ascii else "●"
-        canvas.marks[canvas.cell(*place(across, up))] = mark
-    labels = {0: high, lines - 1: low, (lines - 1) // 2: high - (high - low) * ((lines - 1) // 2 + 0.5) / lines}
-    side = "|" if ascii else "│"
-    rows = [
-        f"{_number(labels[at]) if at in labels else '':>{_LABEL}}{side}{row}" for at, row in enumerate(canvas.rows())
-    ]
-    flagged = "   ! has a flag" if any(point.status != "ok" for _, _, point in shown) else ""
+            canvas.line(place(each.across, below), place(each.across, above), "|")
+    for each in sorted(shown, key=lambda each: each.flagged):  # Flags are never covered.
+        canvas.marks[canvas.cell(*place(*each.at))] = "!" if each.flagged else "o" if ascii else "●"
+    flagged = "   ! has a flag" if any(each.flagged for each in shown) else ""
     return [
         f"{y.title} against {x.title}{flagged}"[:width],
-        *(row.rstrip() for row in rows),
+        *_labelled(canvas, low, high),
         *_axis(x, left, right, inner, ascii),
     ]
+
+
+def _draw_steps(canvas: _Canvas, at: Sequence[tuple[float, float]], place: Place) -> None:
+    """Draw the attained accuracy: between two points of the front, it is that of the sparser one."""
+    edge = [each for each, best in zip(at, pareto.nondominated(list(at)), strict=True) if best]
+    for before, after in itertools.pairwise(edge):
+        canvas.line(place(before[0], after[1]), place(*after), ".")
+
+
+def _labelled(canvas: _Canvas, low: float, high: float) -> list[str]:
+    """Return the lines of a canvas behind the vertical axis, which is labelled at the top, middle and bottom."""
+    last, side = canvas.height - 1, "|" if canvas.ascii else "│"
+    middle = last // 2
+    labels = {0: high, last: low, middle: high - (high - low) * (middle + 0.5) / canvas.height}
+    texts = (_number(labels[at]) if at in labels else "" for at in range(canvas.height))
+    return [f"{text:>{_LABEL}}{side}{row}".rstrip() for text, row in zip(texts, canvas.rows(), strict=True)]
 
 
 def _band(axis: Axis, point: Point, value: float) -> tuple[float, float]:

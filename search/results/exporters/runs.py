@@ -141,7 +141,7 @@ def _training_rows(stages: Stages, record: TrialRecord, started: float) -> Itera
     for curve in curves.curves(stages, record):
         for epoch in curve.epochs:
             values = {name: float(value) for name, value in asdict(epoch).items() if value is not None}
-            at = curve.before + epoch.epoch - curve.first
+            at = curve.epoch_of_trial(epoch.epoch)
             yield Row("train", at, started, {**values, "epoch": float(at)})
 
 

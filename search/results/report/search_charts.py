@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from search.results import palette
@@ -222,41 +222,26 @@ def best_epoch(curve: Curve) -> EpochValues | None:
     return max(known, key=lambda epoch: epoch.robust_accuracy or 0.0) if len(known) > 1 else None
 
 
-_LINES = (
+_ACCURACIES = (
     ("accuracy", "trained on (attacked)", charts.GREY, "dot"),
     ("clean_accuracy", "held back, clean", palette.ORANGE, "dash"),
     ("robust_accuracy", "held back, attacked", palette.BLUE, "solid"),
+)
+_LOSSES = (
+    ("loss", "loss, trained on", palette.PURPLE, "solid"),
+    ("validation_loss", "loss, held back", palette.PURPLE, "dash"),
 )
 
 
 def _curve(parts: Sequence[Curve]) -> Chart:
     """Draw the trainings of a trial one after the other, with accuracies on the left and losses on the right."""
-    epochs = [part.before + epoch.epoch - part.first for part in parts for epoch in part.epochs]
-    data: list[dict[str, Any]] = []
-    for measure, name, colour, dash in _LINES:
-        values = [getattr(epoch, measure) for part in parts for epoch in part.epochs]
-        if any(value is not None for value in values):
-            data.append(_line(epochs, percent(values), name, colour, dash))
-    if tops := [(part, best) for part in parts if (best := best_epoch(part)) is not None]:
-        marker = {"symbol": "triangle-up", "size": 11, "color": palette.BLUE}
-        places = {
-            "x": [part.before + best.epoch - part.first for part, best in tops],
-            "y": percent([best.robust_accuracy for _, best in tops]),
-        }
-        data.append({"type": "scatter", "mode": "markers", "name": "its best epoch", "marker": marker, **places})
-    losses = [epoch.loss for part in parts for epoch in part.epochs]
-    held_back = [epoch.validation_loss for part in parts for epoch in part.epochs]
-    for values, name, dash in ((losses, "loss, trained on", "solid"), (held_back, "loss, held back", "dash")):
-        if any(value is not None for value in values):
-            rounded = [None if value is None else float(f"{value:.5g}") for value in values]
-            data.append(_line(epochs, rounded, name, palette.PURPLE, dash) | {"yaxis": "y2"})
-    measured = [(part.before + each.epoch - part.first, each.measured) for part in parts for each in part.partials]
-    if measured:
-        marker = {"symbol": "star", "size": 9, "color": palette.GREEN}
-        places = {"x": [at for at, _ in measured], "y": percent([each.robust_accuracy for _, each in measured])}
-        data.append({"type": "scatter", "mode": "markers", "name": "partial measurement", "marker": marker, **places})
-    starts = [part.before for part in parts if part.before]
-    line = {"type": "line", "y0": 0, "y1": 1, "yref": "paper", "line": {"color": charts.FADED, "width": 1}}
+    data = [
+        *_values(parts, _ACCURACIES, percent),
+        *_best_epochs(parts),
+        *(line | {"yaxis": "y2"} for line in _values(parts, _LOSSES, _five_digits)),
+        *_partials(parts),
+    ]
+    separator = {"type": "line", "y0": 0, "y1": 1, "yref": "paper", "line": {"color": charts.FADED, "width": 1}}
     right = title("loss") | {
         "overlaying": "y",
         "side": "right",
@@ -266,8 +251,47 @@ def _curve(parts: Sequence[Curve]) -> Chart:
         "nticks": 6,
     }
     left = title("accuracy (%)") | {"range": [0, 100]}
-    shapes = [line | {"x0": at + 0.5, "x1": at + 0.5} for at in starts]
+    shapes = [separator | {"x0": part.before + 0.5, "x1": part.before + 0.5} for part in parts if part.before]
     return chart(data, title("epoch of the trial"), left, yaxis2=right, shapes=shapes)
+
+
+def _values(
+    parts: Sequence[Curve],
+    lines: Sequence[tuple[str, str, str, str]],
+    written: Callable[[Sequence[float | None]], list[float | None]],
+) -> list[dict[str, Any]]:
+    """Draw those of the lines (measure, name, colour, dash) that some epoch has a value of."""
+    epochs = [part.epoch_of_trial(epoch.epoch) for part in parts for epoch in part.epochs]
+    drawn = []
+    for measure, name, colour, dash in lines:
+        values = [getattr(epoch, measure) for part in parts for epoch in part.epochs]
+        if any(value is not None for value in values):
+            drawn.append(_line(epochs, written(values), name, colour, dash))
+    return drawn
+
+
+def _five_digits(values: Sequence[float | None]) -> list[float | None]:
+    return [None if value is None else float(f"{value:.5g}") for value in values]
+
+
+def _best_epochs(parts: Sequence[Curve]) -> list[dict[str, Any]]:
+    best = [(part, epoch) for part in parts if (epoch := best_epoch(part)) is not None]
+    epochs = [part.epoch_of_trial(epoch.epoch) for part, epoch in best]
+    marker = {"symbol": "triangle-up", "size": 11, "color": palette.BLUE}
+    return _markers(epochs, [epoch.robust_accuracy for _, epoch in best], "its best epoch", marker)
+
+
+def _partials(parts: Sequence[Curve]) -> list[dict[str, Any]]:
+    epochs = [part.epoch_of_trial(partial.epoch) for part in parts for partial in part.partials]
+    values = [partial.measured.robust_accuracy for part in parts for partial in part.partials]
+    return _markers(epochs, values, "partial measurement", {"symbol": "star", "size": 9, "color": palette.GREEN})
+
+
+def _markers(
+    epochs: Sequence[int], values: Sequence[float | None], name: str, marker: dict[str, Any]
+) -> list[dict[str, Any]]:
+    places = {"x": list(epochs), "y": percent(values)}
+    return [{"type": "scatter", "mode": "markers", "name": name, "marker": marker, **places}] if epochs else []
 
 
 def _line(x: Sequence[int], y: Sequence[float | None], name: str, colour: str, dash: str) -> dict[str, Any]:

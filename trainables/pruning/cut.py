@@ -85,26 +85,42 @@ def _prune(
     with unchanged(f"the pruner {pruning.pruner.kind}", shared):
         scores = pruning.pruner.scores(PrunerContext(weights, masks, generator, network))
     _check_scores(scores, masks)
-    floors = _floors(pruning, masks, keep_open) if pruning.structure == "unstructured" else {}
+    kept = _kept(pruning, keep, keep_open, state, scores, masks, rates, network)
+    params = _rescaled(state, kept) if pruning.rescale else state.params
+    return replace(state, params=params, masks={**state.masks, **kept}, history={}).masked()
+
+
+def _kept(
+    pruning: Pruning,
+    keep: int,
+    keep_open: int,
+    state: State,
+    scores: Mapping[str, Tensor],
+    masks: Tensors,
+    rates: Rates | None,
+    network: Network | None,
+) -> Tensors:
+    """Return new masks by scores: `keep` weights live in the network, `keep_open` of them in the layers of `masks`."""
+    weights = {name: state.params[name] for name in masks}
     if pruning.backend == "torch-pruning":
         if network is None:
             raise ValueError("coupled filters need the network, and weights alone were given")
         model = state.into(network.scratch())
-        kept = keep_coupled(state, scores, keep, pruning.scope, pruning.group, network.coupling, model)
-    elif pruning.structure == "filter":
+        return keep_coupled(state, scores, keep, pruning.scope, pruning.group, network.coupling, model)
+    if pruning.structure == "filter":
         densities = _densities(pruning, keep_open, weights, masks, network)
         wiring = network.wiring if network else None
-        kept = keep_filters(state, scores, keep, pruning.scope, pruning.group, wiring, densities, pruning.floor)
-    elif pruning.pattern is not None:
-        kept = {name: keep_pattern(scores[name], mask, *pruning.pattern) for name, mask in masks.items()}
-    elif pruning.scope == "global" and rates is None:
-        kept = _above_floors(scores, masks, keep_open, floors)
-    else:
-        kept = {}
-        for name, quota in _quotas(pruning, keep_open, weights, masks, rates, names[-1], network, floors).items():
-            kept |= keep_best({name: scores[name]}, {name: masks[name]}, quota)
-    params = _rescaled(state, kept) if pruning.rescale else state.params
-    return replace(state, params=params, masks={**state.masks, **kept}, history={}).masked()
+        return keep_filters(state, scores, keep, pruning.scope, pruning.group, wiring, densities, pruning.floor)
+    if pruning.pattern is not None:
+        return {name: keep_pattern(scores[name], mask, *pruning.pattern) for name, mask in masks.items()}
+    floors = _floors(pruning, masks, keep_open)
+    if pruning.scope == "global" and rates is None:
+        return _above_floors(scores, masks, keep_open, floors)
+    last = list(state.prunable())[-1]
+    kept: Tensors = {}
+    for name, quota in _quotas(pruning, keep_open, weights, masks, rates, last, network, floors).items():
+        kept |= keep_best({name: scores[name]}, {name: masks[name]}, quota)
+    return kept
 
 
 def _densities(
@@ -161,7 +177,7 @@ def _check_scores(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> 
     for name, score in scores.items():
         if not isinstance(score, Tensor) or score.is_complex():
             given = score.dtype if isinstance(score, Tensor) else type(score).__name__
-            raise ValueError(f"the pruner's scores for {name} are no tensor of real numbers: {given}")
+            raise ValueError(f"the pruner's scores for {name} are not a tensor of real numbers: {given}")
         if score.shape != masks[name].shape or not bool(torch.isfinite(score).all()):
             raise ValueError(f"the pruner's scores for {name} are not finite or not shaped {tuple(masks[name].shape)}")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from search.results.progress import Snapshot
     from search.results.status import Status
     from search.results.study import Ending, Study, Summary
+    from search.results.table import PointRow
     from search.store.live import RunningTrial
 
 
@@ -78,46 +79,15 @@ def show_job(name: str, job: Mapping[str, Any]) -> None:
 def show_status(state: Status, job: Mapping[str, Any] | None = None) -> None:
     """Print a study's state, and that of the job which runs its launch."""
     console = Out(sys.stdout)
-    summary, now = state.summary, state.progress
+    now = state.progress
     assert now is not None
-    told = progress.lines(now)
-    epochs = state.epochs_shared + state.epochs_trained
-    share = f"{100 * state.epochs_shared / max(1, epochs):.0f} %"
-    print_facts(
-        console,
-        {
-            "study": summary.study,
-            "in": state.storage,
-            "driver": progress.driver_text(now),
-            **({"job": job["text"]} if job else {}),
-            "trials": told["trials"],
-            **({"networks": "; ".join(map(str, state.networks))} if state.networks else {}),
-            "points": told["points"],
-            **({"flags": "; ".join(map(str, state.flags))} if state.flags else {}),
-            "hypervolume": told["hypervolume"],
-            **(
-                {"confirmed": f"{state.confirmed} points, see `robustsearch front --confirmed`"}
-                if state.confirmed
-                else {}
-            ),
-            **{shown: told[name] for name, shown in (("rate", "rate"), ("time", "this launch")) if name in told},
-            "epochs": f"{state.epochs_trained} trained, {state.epochs_shared} ({share}) from stored stages",
-            "time": f"{duration(summary.seconds)} of trials' work",
-            **({"first trial": _moment(state.first_issued)} if state.first_issued else {}),
-            **({"last result": _moment(state.last_finished)} if state.last_finished else {}),
-        },
-    )
+    print_facts(console, _status_facts(state, now, job))
     if now.trials:
         console.print()
         _running(console, now.trials)
     if state.best:
         console.print()
-        headings = ("best points", *POINT_HEADINGS[:-1])
-        remarks = remark_cells(list(state.best.values()))
-        headings = (*headings, *(("flags",) if any(remarks) else ()))
-        best = zip(state.best.items(), remarks, strict=True)
-        rows = [(name, *measured(row), *remark) for (name, row), remark in best]
-        print_table(console, table(console, headings, rows, right=(2, 3, 4)))
+        _best(console, state.best)
     if state.answer is not None:
         console.print()
         print_answer(console, state.answer)
@@ -125,11 +95,43 @@ def show_status(state: Status, job: Mapping[str, Any] | None = None) -> None:
         console.print()
         rows = [(failed.kind, str(failed.trials), _first_line(failed.message)) for failed in state.failures]
         print_table(console, table(console, ("failed", "trials", "for example"), rows, right=(1,)))
-    if state.damaged or state.damaged_confirmations:
+    damaged = [(each.path, each.reason) for each in state.damaged]
+    damaged += [(each.path, each.reason) for each in state.damaged_confirmations]
+    if damaged:
         console.print()
-        rows = [(damaged.path, damaged.reason) for damaged in state.damaged]
-        rows += [(damaged.path, damaged.reason) for damaged in state.damaged_confirmations]
-        print_table(console, table(console, ("damaged record", "reason"), rows))
+        print_table(console, table(console, ("damaged record", "reason"), damaged))
+
+
+def _status_facts(state: Status, now: Snapshot, job: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the lines above the tables by their names; those that say nothing are left out."""
+    told = progress.lines(now)
+    share = 100 * state.epochs_shared / max(1, state.epochs_shared + state.epochs_trained)
+    facts = {
+        "study": state.summary.study,
+        "in": state.storage,
+        "driver": progress.driver_text(now),
+        "job": job["text"] if job else "",
+        "trials": told["trials"],
+        "networks": "; ".join(map(str, state.networks)),
+        "points": told["points"],
+        "flags": "; ".join(map(str, state.flags)),
+        "hypervolume": told["hypervolume"],
+        "confirmed": f"{state.confirmed} points, see `robustsearch front --confirmed`" if state.confirmed else "",
+        "rate": told.get("rate", ""),
+        "this launch": told.get("time", ""),
+        "epochs": f"{state.epochs_trained} trained, {state.epochs_shared} ({share:.0f} %) from stored stages",
+        "time": f"{duration(state.summary.seconds)} of trials' work",
+        "first trial": _moment(state.first_issued or ""),
+        "last result": _moment(state.last_finished or ""),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _best(console: Console, best: Mapping[str, PointRow]) -> None:
+    remarks = remark_cells(list(best.values()))
+    headings = ("best points", *POINT_HEADINGS[:-1], *(("flags",) if any(remarks) else ()))
+    rows = [(name, *measured(row), *remark) for (name, row), remark in zip(best.items(), remarks, strict=True)]
+    print_table(console, table(console, headings, rows, right=(2, 3, 4)))
 
 
 def show_progress(now: Snapshot) -> None:

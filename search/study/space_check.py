@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import reduce
 from typing import Any
 
@@ -77,6 +77,12 @@ def _wrong_trials(space: Space, plain_trial: PlainTrial) -> Iterator[Problem]:
     First each extreme by itself, for what is wrong with that value; then combinations of those that are possible, for
     what is wrong between values.
     """
+    possible = yield from _wrong_extremes(space, plain_trial)
+    yield from _wrong_combinations(space, plain_trial, possible)
+
+
+def _wrong_extremes(space: Space, plain_trial: PlainTrial) -> Generator[Problem, None, Extremes]:
+    """Yield what is wrong with each extreme by itself; return the possible ones."""
     extremes: Extremes = {}
     for path, parameter in space.items():
         possible = {}
@@ -92,16 +98,25 @@ def _wrong_trials(space: Space, plain_trial: PlainTrial) -> Iterator[Problem]:
                 possible[at] = value
         if possible:
             extremes[path] = possible
+    return extremes
+
+
+def _wrong_combinations(space: Space, plain_trial: PlainTrial, extremes: Extremes) -> Iterator[Problem]:
+    """Yield what is wrong between the values of corner points, each message once."""
     seen: set[str] = set()
     for varied, values in _corners(space, extremes):
         params = active({path: space[path] for path in extremes}, values)
-        for spot, message in trial_problems(plain_trial, params) if params else ():
-            name = next((path for path in reversed(params or {}) if sets(path, spot)), varied)
-            if message not in seen:
-                seen.add(message)
-                own_extremes = extremes[name].items() if name else ()
-                extreme = next((at for at, value in own_extremes if name and value == values[name]), None)
-                yield _position(name, extreme), naming(name, spot, message)
+        if not params:
+            continue
+        for spot, message in trial_problems(plain_trial, params):
+            if message in seen:
+                continue
+            seen.add(message)
+            name = next((path for path in reversed(params) if sets(path, spot)), varied)
+            extreme = None
+            if name is not None:
+                extreme = next((at for at, value in extremes[name].items() if value == values[name]), None)
+            yield _position(name, extreme), naming(name, spot, message)
 
 
 Extremes = dict[str, dict[str | int, Any]]

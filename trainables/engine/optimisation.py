@@ -139,15 +139,7 @@ class Optimisation:
         `back` undoes a perturbation of the weights (`trainables.engine.awp`) once the gradients are known. With
         `keep_gradients` those of all prunable weights, pruned ones too, are copied to `gradients`.
         """
-        penalised: dict[str, Mapping[str, Tensor]] = {**self._penalised}
-        if self._weights is not None and self._penalties:
-            penalised["weights"] = self._weights.penalised(penalised["weights"], self._extras)
-        if self._whole is not None and self._penalties:
-            penalised = {of: self._whole(tensors) for of, tensors in penalised.items()}
-        for penalty in self._penalties:
-            loss = loss + self._penalty_factor * penalty.weight * penalty.penalty(penalised[penalty.of])
-        if self._weights is not None and (extra := self._weights.penalty()) is not None:
-            loss = loss + self._factor() * extra
+        loss = self._with_penalties(loss)
         for p in self._trained.values():  # As `zero_grad` does, which on a small network takes as long as its backward.
             p.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
@@ -165,6 +157,19 @@ class Optimisation:
                 own.copy_(self._params[name])
             for p, keep in zip(self._pruned, self._keep, strict=True):
                 p.mul_(keep)
+
+    def _with_penalties(self, loss: Tensor) -> Tensor:
+        if self._penalties:
+            penalised: dict[str, Mapping[str, Tensor]] = {**self._penalised}
+            if self._weights is not None:
+                penalised["weights"] = self._weights.penalised(penalised["weights"], self._extras)
+            if self._whole is not None:
+                penalised = {of: self._whole(tensors) for of, tensors in penalised.items()}
+            for penalty in self._penalties:
+                loss = loss + self._penalty_factor * penalty.weight * penalty.penalty(penalised[penalty.of])
+        if self._weights is not None and (extra := self._weights.penalty()) is not None:
+            loss = loss + self._factor() * extra
+        return loss
 
     def follow(self, number: int) -> None:
         """Let the average follow, if there is one, after step `number`, counted from 1."""

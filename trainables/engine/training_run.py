@@ -97,15 +97,13 @@ class TrainingRun:
         self.initial = state.mask_sparsity()
         self.completed = -1
         self.validation = Validation(phase, data.validation, self.device, self.format)
-        self.frozen: FrozenAttackModel | None = None
-        if self.training.loss.attacks:
-            example = self.pixels(self.index(min(_EXAMPLES, len(self.split))))
-            self.frozen = FrozenAttackModel(
-                self.reparametrised.attacked if self.reparametrised else model,
-                self.precision,
-                example,
-                self.masks if phase.sparse else None,
-            )
+        self.frozen = self._attack_model() if self.training.loss.attacks else None
+
+    def _attack_model(self) -> FrozenAttackModel:
+        """Return the copy of the network that attacks see."""
+        model = self.reparametrised.attacked if self.reparametrised else self.model
+        example = self.pixels(self.index(min(_EXAMPLES, len(self.split))))
+        return FrozenAttackModel(model, self.precision, example, self.masks if self.phase.sparse else None)
 
     def epochs(self, resume: tuple[int, Checkpoint] | None) -> Iterator[Epoch]:
         """Train all epochs of the phase, or those after the completed ones of `resume`."""

@@ -46,11 +46,6 @@ def steps(levels: int) -> Change:
     return lambda x: (x * levels).round() / levels
 
 
-def straight_through(change: Change) -> Change:
-    """Change values, with the gradient of the identity."""
-    return lambda x: x + (change(x) - x).detach()
-
-
 def with_gradient_of(value: Change, slope: Change) -> Change:
     """Return `value` with the gradient of `slope`."""
     return lambda x: value(x).detach() + slope(x) - slope(x).detach()

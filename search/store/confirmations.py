@@ -19,7 +19,6 @@ from trainables.store.storage import Storage
 _WEIGHTS = re.compile("[0-9a-f]{64}")
 SEED = "seed-"
 """How the names of the studies begin that retrain the front, in `confirm/`."""
-_SEED = re.compile(f"{SEED}(0|[1-9][0-9]{{0,18}})")
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,6 @@ def folders(storage: Storage) -> list[str]:
     """Return the directories of results: one per network and set of examples."""
     weights = [name for name in storage.names(paths.CONFIRM) if _WEIGHTS.fullmatch(name)]
     return [f"{paths.CONFIRM}/{name}/{each}" for name in weights for each in storage.names(f"{paths.CONFIRM}/{name}")]
-
-
-def seed_studies(storage: Storage) -> list[int]:
-    """Return the seeds with which the front was retrained, each a study of its own."""
-    names = (_SEED.fullmatch(name) for name in storage.names(paths.CONFIRM))
-    return sorted(int(name[1]) for name in names if name)
 
 
 def seed_name(seed: int) -> str:

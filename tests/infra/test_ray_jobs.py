@@ -40,7 +40,6 @@ worker_start_ray_commands:
     RAY_AUTH_MODE=token ray start --address=$RAY_HEAD_IP:6379 --num-cpus=1 --object-store-memory=100000000
 """
 SLOW = TINY.replace("name: tiny", "name: slow").replace("trials: 4", "trials: 400") + "plugins: [counted_epochs]\n"
-NEVER = TINY.replace("name: tiny", "name: never") + 'constraints: {clean_accuracy: ">= 1"}\n'
 MARK = "ROBUSTSEARCH_TEST"
 """Names the folder of the tests in the environment of what is started on the head."""
 ENDING = 300

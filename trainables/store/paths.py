@@ -25,11 +25,9 @@ STATE = "state.safetensors"
 STAGE = "stage.json"
 CURVE = "curve.json"
 POINT = "point.json"
-MODEL_WEIGHTS = "model.safetensors"
 DAMAGED = ".damaged-"
 PROBE = "probe-"
 PROGRESS = "progress-"
-MODEL_CARD = "model.json"
 
 
 def trial(number: int) -> str:

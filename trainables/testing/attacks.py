@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 import torch
@@ -27,23 +26,6 @@ def network_of(x: Tensor, classes: int) -> LogitsFn:
     """Return an affine network for images such as x (N, ...)."""
     weight = torch.randn(x[0].numel(), classes, generator=torch.Generator().manual_seed(1))
     return lambda z: z.flatten(1) @ weight
-
-
-SMALL: dict[str, dict[str, Any]] = {
-    "cw": {"steps": 30, "searches": 3, "constant": 1.0, "lr": 0.05},
-    "deepfool": {"steps": 10},
-    "square": {"queries": 30},
-    "fab": {"steps": 5, "targets": 2},
-    "fmn": {"steps": 20},
-    "noise": {"draws": 30},
-    "autoattack": {"steps": 5, "queries": 5},
-    "aa": {"steps": 5, "queries": 10, "targets": 2},
-    "apgd-ce": {"steps": 10},
-    "apgd-dlr": {"steps": 10},
-    "apgd-t": {"steps": 10, "targets": 3},
-    "worst": {"attacks": [{"kind": "pgd", "steps": 5}, {"kind": "apgd-t", "steps": 5, "targets": 3}]},
-}
-"""What makes an attack fast enough for tests."""
 
 
 def attacked(attack: Attack, batch: tuple[Tensor, Tensor], eps: float | Tensor, seed: int = 0) -> Tensor:

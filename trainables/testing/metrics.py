@@ -15,7 +15,6 @@ from trainables.metrics.base import Metric, MetricContext
 from trainables.store.state import State
 
 EXAMPLES = 6
-SLOW = {"distance"}
 
 
 def network(seed: int = 0) -> nn.Module:

@@ -127,7 +127,7 @@ def test_the_card_says_what_the_network_is(studied: tuple[Path, State]) -> None:
     place, state = studied
     code, out, _ = take(place, "t0.1", "taken", "--json")
     assert (code, json.loads(out)) == (0, {"output": str(place / "taken")})
-    card = json.loads((place / "taken" / paths.MODEL_CARD).read_text())
+    card = json.loads((place / "taken" / saved.CARD).read_text())
     study = Study.open(str(place / "runs" / "synthetic"))
     row = study.points()[1]
     assert (card["study"], card["trial"], card["point"], card["seed"]) == ("synthetic", 0, "t0.1", 0)
@@ -152,7 +152,7 @@ def test_the_card_says_what_the_network_is(studied: tuple[Path, State]) -> None:
 def test_a_network_that_was_measured_with_noise_is_not_written_without(tmp_path: Path) -> None:
     place, _ = stored(tmp_path / "off", study_spec(), strength=0.5)
     assert take(place, "t0.1")[0] == 0
-    assert json.loads((place / "taken" / paths.MODEL_CARD).read_text())["noise"] == pytest.approx(0.5)
+    assert json.loads((place / "taken" / saved.CARD).read_text())["noise"] == pytest.approx(0.5)
     place, _ = stored(tmp_path / "on", study_spec(protocol={"eps": 0.1, "noise": True}), strength=0.5)
     code, _, error = take(place, "t0.1")
     assert code == 2
@@ -176,7 +176,7 @@ def test_a_network_is_written_without_its_dead_filters_if_it_has_any(tmp_path: P
     with torch.no_grad():
         torch.testing.assert_close(small(images), saved.load(place / "whole")(images))
     first = next(iter(state.masks))
-    card = json.loads((place / "small" / paths.MODEL_CARD).read_text())
+    card = json.loads((place / "small" / saved.CARD).read_text())
     assert card["shrunk"]["layers"][first] == [len(state.masks[first]) - 20, 64]
     assert card["shrunk"]["parameters"] == sum(p.numel() for p in small.parameters())
     assert card["robust_accuracy"]["value"] == Study.open(str(place / "runs" / "synthetic")).points()[1].robust_accuracy
@@ -202,7 +202,7 @@ def test_an_unknown_point_is_answered_with_those_near(which: str, hint: str, stu
 def test_an_id_of_the_older_form_is_the_same_point(studied: tuple[Path, State]) -> None:
     place, _ = studied
     assert take(place, "0.1")[0] == 0
-    assert json.loads((place / "taken" / paths.MODEL_CARD).read_text())["point"] == "t0.1"
+    assert json.loads((place / "taken" / saved.CARD).read_text())["point"] == "t0.1"
 
 
 def test_lost_weights_and_damaged_ones_are_not_handed_out(studied: tuple[Path, State]) -> None:
@@ -287,7 +287,7 @@ def test_the_examples_are_listed_with_their_verdicts_and_every_file_has_its_hash
     place, _ = studied
     assert take(place, "t0.1", "taken")[0] == 0
     taken = place / "taken"
-    card = json.loads((taken / paths.MODEL_CARD).read_text())
+    card = json.loads((taken / saved.CARD).read_text())
     assert {path.name for path in taken.iterdir()} == {*card["files"], "model.json"}
     assert set(card["files"]) == {"model.safetensors", "model.pt2", "examples.csv", "README.md"}
     for name, digest in card["files"].items():
@@ -311,7 +311,7 @@ def test_what_was_confirmed_is_in_the_card(tmp_path: Path) -> None:
     confirmations.confirm(study.records, points=[study.points()[1]])
     (row,) = Study.open(str(folder)).confirmed()
     assert take(place, "t0.1")[0] == 0
-    card = json.loads((place / "taken" / paths.MODEL_CARD).read_text())["confirmed"]
+    card = json.loads((place / "taken" / saved.CARD).read_text())["confirmed"]
     assert (card["examples"], card["split"]) == (row.examples, "test")
     assert card["robust_accuracy"]["value"] == row.robust_accuracy
     assert [attack["label"] for attack in card["attacks"]] == [attack.label for attack in row.attacks]
@@ -325,7 +325,7 @@ def test_onnx_is_written_and_checked_on_validation_images(tmp_path: Path) -> Non
     place, _ = stored(tmp_path, study_spec(), trained=True)
     code, _, error = take(place, "t0.1", "taken", "--onnx")
     assert (code, error) == (0, f"wrote {place / 'taken'}\n")
-    card = json.loads((place / "taken" / paths.MODEL_CARD).read_text())
+    card = json.loads((place / "taken" / saved.CARD).read_text())
     assert card["onnx"]["largest_difference"] <= card["onnx"]["tolerance"] == 1e-4
     assert card["onnx"]["batches"] == [1, 2, 7, 64]
     assert "model.onnx" in card["files"]
@@ -360,7 +360,7 @@ def test_where_the_data_set_is_missing_a_note_says_what_is_left_out(
     assert code == 0
     assert json.loads(out)["notes"] == ["left out examples.csv: digits: no files here"]
     assert error == "left out examples.csv: digits: no files here\n"
-    card = json.loads((place / "taken" / paths.MODEL_CARD).read_text())
+    card = json.loads((place / "taken" / saved.CARD).read_text())
     assert card["examples"] == {"missing": "digits: no files here"}
     assert "Measure again" not in (place / "taken" / "README.md").read_text()
     code, _, error = take(place, "t0.1", "other", "--onnx")

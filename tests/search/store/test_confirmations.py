@@ -28,7 +28,6 @@ def test_results_are_read_as_they_were_written(storage: Storage) -> None:
     storage.write("confirm/seed-1/study.yaml", b"name: seed-1\n")
     storage.write(f"confirm/{RESULTS[0].weights_sha256}/all/square.json.1234.tmp", b"half")
     assert reading.read(storage) == reading.Confirmations(tuple(RESULTS), ())
-    assert reading.seed_studies(storage) == [1]
 
 
 def test_nothing_is_read_where_nothing_was_confirmed(tmp_path: Path) -> None:

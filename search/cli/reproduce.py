@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("paper", required=False)
-@click.option("--table", "table", metavar="TABLE", help="The table [default: the paper's only one].")
-@click.option("--recipe", metavar="RECIPE", help="The method, where a table is named after it.")
+@click.option("--table", "table", metavar="TABLE", help="The table [default: all of the paper, one after the other].")
+@click.option("--recipe", metavar="RECIPE", help="The method, for tables named after one.")
 @click.option(
     "--scale",
     type=click.FloatRange(min=0, max=1, min_open=True),
     default=1.0,
     show_default=True,
-    help="How long all that counts epochs or steps is, as a share of the published length.",
+    help="Length of everything that counts epochs or steps, as a fraction of the published one.",
 )
 @click.option("--seeds", type=click.IntRange(min=1, max=100), help="Replicates [default: the paper's runs].")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the study; repeatable.")
@@ -63,10 +63,10 @@ def reproduce(
     storage: str | None,
     as_json: bool,
 ) -> int:
-    """Fill a paper's table by a study of its own, and print it beside the paper's numbers.
+    """Run the study behind a paper's table, and print the table beside the paper's numbers.
 
     Without PAPER, lists the papers and their tables. The study has the published length and hyperparameters; the same
-    command resumes it, and `export NAME --what paper` writes its table at any moment.
+    command resumes it, and `export NAME --what paper` writes its table at any time.
     """
     from search.study import reproduction
     from search.study.spec import Reproduces
@@ -76,6 +76,8 @@ def reproduce(
         listed = {name: {key: table.title for key, table in each.tables.items()} for name, each in known.items()}
         answer(as_json, {"papers": listed}, lambda: _list(listed))
         return ExitCode.DONE
+    if recipe and table:
+        raise SpecError("give --table or --recipe, not both")
     wanted = recipe or table
     tables = [wanted] if wanted else list(reproduction.paper(paper).tables)
     if len(tables) > 1 and (output or name):

@@ -77,6 +77,11 @@ def test_all_tables_of_a_paper_run_one_after_the_other(started: list[Any]) -> No
     assert "choose one with --table" in run("reproduce", "wang2020", "--name", "x", *TINY).stderr
 
 
+def test_a_table_and_a_recipe_at_once_are_refused() -> None:
+    result = run("reproduce", "piras2024", "--table", "hydra-vgg16", "--recipe", "hydra")
+    assert (result.exit_code, "not both" in result.stderr) == (2, True)
+
+
 def test_the_table_can_be_written_and_exported_later(started: list[Any], tmp_path: Path) -> None:
     written = tmp_path / "table.tex"
     command = ("reproduce", "shi2022", "--format", "latex", "--output", str(written), *TINY)

@@ -22,10 +22,16 @@ from search.files.messages import say
 @name_argument
 @click.argument("point")
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The directory to write.")
-@click.option("--ap-key", required=True, metavar="KEY", help="The method's key there: Method_AuthorYearWord.")
+@click.option(
+    "--ap-key", required=True, metavar="KEY", help="The benchmark's key of the method: Method_AuthorYearWord."
+)
 @click.option("--paper", default="", metavar="URL", help="The link to the method's paper.")
 @click.option(
-    "--examples", "count", type=click.IntRange(1, 9999), metavar="N", help="A quick look at N test images: no entry."
+    "--examples",
+    "count",
+    type=click.IntRange(1, 9999),
+    metavar="N",
+    help="Measure the first N test images only: no entry.",
 )
 @storage_options
 def benchmark_entry(
@@ -38,7 +44,7 @@ def benchmark_entry(
     storage: str | None,
     as_json: bool,
 ) -> None:
-    """Measure a point as the adversarial pruning benchmark does, and write what it asks of an entry.
+    """Measure a point as the adversarial pruning benchmark does, and write the files of an entry.
 
     It runs AutoAttack on the first 10,000 test images at eps = 0.031, on a GPU if there is one: a CPU takes days.
     """
@@ -57,5 +63,5 @@ def _show(written: Any) -> None:
         for name, label in (("clean", "clean"), ("autoattack", "AutoAttack"), ("fmn", "FMN"))
     )
     say(f"{written.key}: {shares}")
-    kind = f"a quick look at {found['examples']} images, which is no entry," if written.quick else "the entry"
+    kind = f"a quick look at {found['examples']} images, which is not an entry," if written.quick else "the entry"
     say(f"wrote {kind} to {written.path}")

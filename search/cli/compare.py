@@ -27,7 +27,7 @@ from search.store.catalogue import DEFAULT_STORAGE
 )
 @storage_options
 def compare(names: tuple[str, ...], confirmed: bool, output: Path | None, storage: str | None, as_json: bool) -> None:
-    """Compare studies: hypervolume, attainment, and which attains more at which sparsity.
+    """Compare studies: hypervolume, attainment, and which is more robust at which sparsity.
 
     A NAME with a label, as in LABEL=NAME,NAME, is a group: repeats of one search, compared as one. In a NAME, `*`
     stands for any text; quote it.

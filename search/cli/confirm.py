@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     default=("near",),
     show_default=True,
     metavar="near|front|paper|POINT",
-    help="What to confirm: the front and what its intervals reach, the front alone, the networks of a paper's table, "
+    help="What to confirm: the front and the points near it, the front alone, the networks of a paper's table, "
     "or one point; repeatable.",
 )
 @click.option(
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     default=1,
     show_default=True,
     metavar="K",
-    help="How many training seeds in all: the front is retrained with K - 1 others.",
+    help="Total number of training seeds: the front is retrained with K - 1 others.",
 )
-@click.option("--corruptions", is_flag=True, help="Measure noisy, blurred, bright and pale images, too.")
+@click.option("--corruptions", is_flag=True, help="Also measure noisy, blurred, bright and pale images.")
 @click.option("--attack", metavar="KIND", default="autoattack", show_default=True, help="The attack that comes first.")
 @click.option("--cluster", metavar="FILE", help="Where to measure and retrain, as for `launch` [default: Ray here].")
 @click.option("--dry-run", is_flag=True, help="Print what would be measured, and start nothing.")

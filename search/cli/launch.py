@@ -39,16 +39,16 @@ LONGEST_WAIT = 10**6
     help="Where trials run: a cluster file, or `inline` for this process without Ray [default: Ray on this machine].",
 )
 @click.option("--name", help="Run the study under another name.")
-@click.option("--trials", metavar="N|+N", help="How many trials in all, or with + how many more.")
+@click.option("--trials", metavar="N|+N", help="Total number of trials, or with + how many more.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the study; repeatable.")
 @click.option("--allow-change", is_flag=True, help="Change a stored study, such as its space, and print what it means.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print what would run, and start nothing.")
-@click.option("--detach", is_flag=True, help="Submit the launch to a cluster as a job, and end.")
+@click.option("--detach", is_flag=True, help="Submit the launch as a job to a cluster, and return.")
 @click.option(
     "--render",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write what would be submitted to a cluster to a directory, and submit nothing.",
+    help="Write the files of the job to a directory, and submit nothing.",
 )
 @click.option(
     "--wait",
@@ -79,8 +79,8 @@ def launch(
     `robustsearch status NAME`, or on the Ray dashboard. The first Ctrl-C saves the running trials and ends the launch;
     a second one ends it at once.
 
-    On a cluster that runs it as a job, the launch submits that, or finds the one which runs, and follows its records.
-    There, Ctrl-C asks whether to leave the job alone or to stop it.
+    On a cluster that runs launches as jobs, this submits the job, or finds the one that is running, and follows the
+    study's records. Ctrl-C then asks whether to leave the job running or to stop it.
     """
     from search.launch.api import plan as check
 
@@ -158,12 +158,13 @@ def next_step(plan: Plan, ending: Ending, words: str) -> str:
 
 @click.command(cls=Command, epilog=examples("stop quickstart", "stop quickstart --now"))
 @name_argument
-@click.option("--now", is_flag=True, help="End the job of the launch on its cluster at once, saved or not.")
+@click.option("--now", is_flag=True, help="End the job on its cluster at once, even if trials have not saved.")
 @storage_options
 def stop(name: str, now: bool, storage: str | None, as_json: bool) -> None:
     """End a running launch; launching the study again resumes it.
 
-    Running trials save their progress first. A launch that waits as a job on a cluster is taken out of its queue.
+    Running trials save their progress first. A job that still waits in the queue of a cluster is
+    removed from it.
     """
     from search.launch import jobs
     from trainables.store.storage import Storage
@@ -180,7 +181,7 @@ def stop(name: str, now: bool, storage: str | None, as_json: bool) -> None:
 def validate(files: tuple[str, ...], no_networks: bool, as_json: bool) -> int:
     """Check study and cluster files.
 
-    Data sets, the storage and clusters are left alone; `robustsearch launch --dry-run` looks at those too.
+    No data set, storage or cluster is opened; `robustsearch launch --dry-run` checks those too.
     """
     from search.launch.validate import check_file
 

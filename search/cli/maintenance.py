@@ -40,7 +40,7 @@ def doctor(name: str | None, cluster: str | None, storage: str | None, as_json: 
 def repair(name: str, plugins: bool, storage: str | None, as_json: bool) -> int:
     """Repair a damaged study from the files that are intact.
 
-    Torn records are set aside under another name, never deleted.
+    Damaged records are renamed, never deleted.
     """
     from search.store.catalogue import damaged_study_storage
     from search.store.repair import repair as restore
@@ -57,9 +57,9 @@ def repair(name: str, plugins: bool, storage: str | None, as_json: bool) -> int:
 @click.option("--dry-run", is_flag=True, help="Print what would be deleted, and delete nothing.")
 @storage_options
 def gc(name: str, dry_run: bool, storage: str | None, as_json: bool) -> None:
-    """Delete stored stages that no unfinished trial and no point of the front, or near it, needs.
+    """Delete stored stages that neither an unfinished trial nor a point on or near the front needs.
 
-    What killed processes left, such as temporary files, goes too. Links and what they lead to stay.
+    Temporary files and the like that killed processes left are deleted too. Links and their targets stay.
     """
     from search.results.candidates import needed_stages
     from search.store import catalogue, driver_lock, leftovers

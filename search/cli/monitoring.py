@@ -20,16 +20,16 @@ PORT = click.IntRange(1, 65535)
     "--session",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The session's folder of a Ray whose head runs on this machine [default: that of one which runs].",
+    help="The session folder of a Ray cluster whose head is this machine [default: that of the running one].",
 )
 @json_option
 def monitoring(
     directory: Path | None, prometheus_port: int, grafana_port: int, session: Path | None, as_json: bool
 ) -> None:
-    """Write settings with which Prometheus and Grafana show searches, also on the Ray dashboard.
+    """Write settings for Prometheus and Grafana to show searches, also on the Ray dashboard.
 
-    Both listen on the loopback address of this machine alone, and are started with the two commands that this prints.
-    DIRECTORY is ~/.robustsearch/monitoring by default; launches that start a Ray of their own look there.
+    Start both with the two commands that are printed; they listen on the loopback address of this machine only.
+    DIRECTORY is ~/.robustsearch/monitoring by default, which is where launches that start Ray themselves look.
     """
     from search.cluster.monitoring import ENVIRONMENT, default_folder
     from search.launch import monitoring as settings

@@ -13,7 +13,7 @@ from search.files.messages import say
 @click.command("optuna", cls=Command, epilog=examples("optuna quickstart --output study.db"))
 @name_argument
 @click.option("--output", type=click.Path(path_type=Path), help="The SQLite file to write [default: NAME-optuna.db].")
-@click.option("--force", is_flag=True, help="Replace a file that is not an earlier output for this study.")
+@click.option("--force", is_flag=True, help="Replace a file that this command did not write for the same study.")
 @storage_options
 def optuna(name: str, output: Path | None, force: bool, storage: str | None, as_json: bool) -> None:
     """Write the study for Optuna's own tools: an SQLite file for optuna-dashboard and `optuna.load_study`."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from search.results.study import Study
 
 REFERENCE_OPTION = click.option(
-    "--reference", metavar="REFERENCE", help="Published results to show beside where they match: piras2024."
+    "--reference", metavar="REFERENCE", help="Published results to add if they match the study: piras2024."
 )
 
 

@@ -60,7 +60,7 @@ def _list(storage: str | None, as_json: bool) -> None:
 def front(name: str, confirmed: bool, reference: str | None, storage: str | None, as_json: bool) -> int:
     """Print the Pareto front.
 
-    Where no point is feasible, those nearest to the constraints are listed, and the exit code is 3.
+    If no point is feasible, the points nearest to the constraints are listed, and the exit code is 3.
     """
     from search.cli.fronts import show_confirmed, show_front, show_reference
     from search.results import confirmed as confirmations
@@ -124,7 +124,7 @@ def export(
 ) -> None:
     """Write a table of the front, the points, the trials or the confirmed points.
 
-    `configurations` has every point once, and of replicates their means. `paper` and `claims` are of a study that
+    `configurations` lists every point once, with means over replicates. `paper` and `claims` need a study that
     `robustsearch reproduce` made.
     """
     from search.results import exporters
@@ -164,9 +164,11 @@ def plot(name: str, output: Path | None, reference: str | None, storage: str | N
 @name_argument
 @click.argument("point")
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The directory to write.")
-@click.option("--shrink", is_flag=True, help="Remove filters that were pruned whole: the layers become smaller.")
-@click.option("--onnx", is_flag=True, help="Write the network in ONNX too, checked to give the same logits.")
-@click.option("--program", is_flag=True, help="Write the program of a plug-in's model too, which runs its code.")
+@click.option("--shrink", is_flag=True, help="Remove filters that were pruned completely, which makes layers smaller.")
+@click.option("--onnx", is_flag=True, help="Also write the network in ONNX, checked to give the same logits.")
+@click.option(
+    "--program", is_flag=True, help="Write the program of a plug-in's model too, which runs the plug-in's code."
+)
 @storage_options
 def model(
     name: str,
@@ -178,7 +180,7 @@ def model(
     storage: str | None,
     as_json: bool,
 ) -> None:
-    """Write the network of a point: weights, a card, a PyTorch program, its examples with their verdicts."""
+    """Write the network of a point: weights, model card, PyTorch program, and the verdicts on its examples."""
     from search.results import model_export
 
     study = opened(storage, name)

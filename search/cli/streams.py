@@ -35,7 +35,7 @@ def prepare() -> None:
     if sys.stderr is None:
         sys.stderr = _opened(2, os.O_WRONLY)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # A terminal without UTF-8 is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")  # A terminal without UTF-8 is not a reason to fail.
 
 
 def _opened(descriptor: int, flags: int) -> TextIO:

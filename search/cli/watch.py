@@ -29,15 +29,15 @@ LINE_EVERY = 30.0
     cls=Command, epilog=examples("watch quickstart", "watch quickstart --web", "watch quickstart --once --json")
 )
 @name_argument
-@click.option("--once", is_flag=True, help="Print what is to be seen now, and end.")
-@click.option("--web", is_flag=True, help="Serve the report to a browser on this machine, refreshed while trials run.")
+@click.option("--once", is_flag=True, help="Print the current state, and end.")
+@click.option("--web", is_flag=True, help="Serve the report to browsers on this machine, refreshed while trials run.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The port of the page [default: a free one].")
 @storage_options
 def watch(name: str, once: bool, web: bool, port: int | None, storage: str | None, as_json: bool) -> int:
-    """Watch a search: the trials that run, the front, the hypervolume, and the time left.
+    """Watch a search: the running trials, the front, the hypervolume, and the time left.
 
-    It only reads, from any machine that sees the storage, and it ends with the launch. A study that was not launched
-    yet is waited for. Without a terminal it prints a line for each trial that ends.
+    It only reads, from any machine that sees the storage, and it ends with the launch. It waits for a study that has
+    not been launched yet. Without a terminal it prints a line for each trial that ends.
     """
     from search.results.watching import Watched
     from trainables.store.storage import Storage

@@ -31,35 +31,37 @@ FLAGS: dict[str, Flag] = {
     ),
     "depends_on_batch": Flag("invalid", "an image's logits depend on the images beside it", questions=True),
     "depends_on_gradients": Flag(
-        "invalid", "the logits are others where gradients are computed, as the attack does", questions=True
+        "invalid", "the logits change when gradients are computed, as they are in the attack", questions=True
     ),
     "undeclared_noise": Flag(
         "invalid",
-        "passes differ, but the protocol measures without noise: its attack averages over none",
+        "passes differ, but the protocol measures without noise, so its attack does not average over passes",
         questions=True,
     ),
     "no_gradient": Flag(
         "invalid", "the attack saw no gradient on many of the examples that it did not break", questions=True
     ),
     "fails_at_large_radius": Flag(
-        "invalid", "the attack leaves examples right at a radius that makes all images alike", questions=True
+        "invalid",
+        "the attack leaves examples correct at a radius at which all images can be made equal",
+        questions=True,
     ),
     "black_box_stronger": Flag(
         "invalid",
-        "an attack without gradients breaks many of the examples that survived the protocol's",
+        "a gradient-free attack breaks many of the examples that survived the protocol's attack",
         questions=True,
     ),
     "stronger_attack": Flag(
         "warn",
-        "a longer attack on another loss breaks many of the examples that survived the protocol's",
+        "a longer attack on another loss breaks many of the examples that survived the protocol's attack",
         questions=True,
     ),
     "misleading_gradient": Flag("warn", "the gradient does not predict how the logits change", questions=True),
     "at_chance": Flag("warn", "clean accuracy within two standard errors of always predicting the most frequent class"),
     "budget_missed": Flag(
         "warn",
-        "a training that should have reached the sparsity by itself did not: over a twentieth of what the network "
-        "used, in weights or in their squares, was cut by force",
+        "a training that should have reached the sparsity by itself did not: the final cut removed over 5 % of the "
+        "weights in use, by number or by sum of squares",
     ),
     "dead_layer": Flag("warn", "all weights of a layer are 0"),
     "zero_gradient": Flag("warn", "zero input gradient for more than 1 % of the examples", questions=True),
@@ -76,7 +78,9 @@ FLAGS: dict[str, Flag] = {
     "weaker_than_fgsm": Flag(
         "warn", "FGSM breaks over one percentage point more examples than the protocol's attack", questions=True
     ),
-    "weights_outside": Flag("warn", "over a tenth of the weights are outside prunable layers: no sparsity counts them"),
+    "weights_outside": Flag(
+        "warn", "over 10 % of the weights are outside prunable layers, where sparsity does not count them"
+    ),
 }
 """Every flag that a measurement may have, worst first."""
 

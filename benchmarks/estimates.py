@@ -51,7 +51,7 @@ REFERENCES: dict[str, dict[str, Any]] = {
 
 
 class ApgdMargin(ApgdDlr):
-    """APGD on the margin, which is no kind of its own: DLR is the margin, scaled."""
+    """APGD on the margin, which is not a kind of its own: DLR is the margin, scaled."""
 
     ascends = "margin"
 

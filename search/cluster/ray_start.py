@@ -143,7 +143,7 @@ def _no_node(address: str, alive: int) -> str:
     if not alive:
         return f"no node of the Ray cluster at {address} is alive"
     nodes, one = ("its node is", "it") if alive == 1 else (f"its {alive} nodes are", "one of them")
-    return f"this machine is no node of the Ray cluster at {address}, {nodes} elsewhere: launch on {one}"
+    return f"this machine is not a node of the Ray cluster at {address}, {nodes} elsewhere: launch on {one}"
 
 
 def joining_alive() -> bool:

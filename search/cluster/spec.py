@@ -67,7 +67,7 @@ def resolve(cluster: Cluster | Mapping[str, Any] | str | Path | None) -> Cluster
 def load(path: str | Path | None) -> Cluster:
     """Read a cluster file; None is this machine.
 
-    A bare name such as `gpu.yaml` that is no file here is looked for among the templates that ship; one such as
+    A bare name such as `gpu.yaml` that is not a file here is looked for among the templates that ship; one such as
     `inline` is a kind with its defaults.
 
     Raises:

@@ -134,7 +134,7 @@ class ReachRule(StoppingRule):
     def _shortfalls(self, values: Array, violations: Array, rivals: Array, theirs: Array, but: Any = False) -> Array:
         """Return the shortfall of each row against the rivals without `but`; minus infinity where none is as sparse.
 
-        A constraint that all rivals violate is no shortfall: early in training no network meets one.
+        A constraint that all rivals violate is not a shortfall: early in training no network meets one.
 
         Shapes: values (N, D), violations (N,), rivals (M, D), theirs (M,), but (N, M); returns (N,).
         """

@@ -21,7 +21,7 @@ def _portable(name: str) -> str:
         allowed = (
             "at most 64 lower-case letters, digits, dots, dashes and underscores, beginning with a letter or digit"
         )
-        raise ValueError(f"{shown(name)} is no name for a study: {allowed}")
+        raise ValueError(f"{shown(name)} is not a name for a study: {allowed}")
     if name.split(".")[0].lower() in _DEVICES:
         raise ValueError(f"'{name}' is a device name on Windows; choose another")
     if ".." in name or name.endswith("."):
@@ -35,7 +35,7 @@ def _seconds(value: Any) -> Any:
         return value
     match = _DURATION.fullmatch(value.replace(" ", ""))
     if not match or not any(match.groups()):
-        raise ValueError(f"{shown(value)} is no time; write seconds, or a text such as 30m or 1h30m")
+        raise ValueError(f"{shown(value)} is not a time; write seconds, or a text such as 30m or 1h30m")
     return sum(int(n or 0) * unit for n, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
 
 
@@ -51,7 +51,7 @@ def _bytes(value: Any) -> Any:
             raise ValueError
         return int(_SIZE.validate_python(value.strip()))
     except (ValueError, OverflowError):  # A ValidationError is a ValueError; the size may be infinite.
-        raise ValueError(f"{shown(value)} is no size; write bytes, or a text such as 500MB or 20GB") from None
+        raise ValueError(f"{shown(value)} is not a size; write bytes, or a text such as 500MB or 20GB") from None
 
 
 def size_text(size: int) -> str:
@@ -67,7 +67,7 @@ def bound(text: str) -> tuple[Literal[">=", "<="], float]:
     """
     match = _BOUND.fullmatch(text)
     if not match:
-        raise ValueError(f"{shown(text)} is no constraint; write one such as '>= 0.75'")
+        raise ValueError(f"{shown(text)} is not a constraint; write one such as '>= 0.75'")
     return (">=" if match[1] == ">=" else "<="), float(match[2])
 
 

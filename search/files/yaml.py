@@ -156,7 +156,7 @@ def decode(content: bytes, name: str) -> str:
         raise SpecError(f"{name}:{line}: {limit} end in this line; a study or cluster file is far smaller")
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise SpecError(f"{name}:{line}: the file contains NUL bytes; it is no text file in UTF-8 (save it as UTF-8)")
+        raise SpecError(f"{name}:{line}: the file contains NUL bytes, so it is not text in UTF-8; save it as UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -187,12 +187,12 @@ def parse(text: str, name: str) -> Document:
         raise _syntax_error(error, text, name) from None
     except ReaderError as error:
         line, column = _line_column(text, error.position)
-        raise SpecError(f"{name}:{line}:{column}: no YAML: the control character {error.character!r}") from None
+        raise SpecError(f"{name}:{line}:{column}: not valid YAML: the control character {error.character!r}") from None
     except YAMLError as error:
-        raise SpecError(f"{name}:1: no YAML: {str(error).splitlines()[0]}") from None
+        raise SpecError(f"{name}:1: not valid YAML: {str(error).splitlines()[0]}") from None
     except (ValueError, OverflowError):  # Numbers in directives and escapes, which ruamel does not check.
         what = "after this, an escape or a directive has an impossible number"
-        raise SpecError(f"{name}:{line}:{column}: no YAML: {what}") from None
+        raise SpecError(f"{name}:{line}:{column}: not valid YAML: {what}") from None
     return builder.document
 
 
@@ -363,7 +363,7 @@ def _quoted(data: Any) -> Any:
         return data
     if isinstance(data, float):
         return float(data)
-    raise ValueError(f"{data!r} is no plain data")
+    raise ValueError(f"{data!r} is not plain data")
 
 
 def leaves(data: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:

@@ -63,7 +63,7 @@ def submit(plan: Plan, say: Say) -> Job:
     Raises:
         ClusterError: the cluster refuses the job, or cannot be reached.
         SpecError: the job that runs was submitted with another version of the study.
-        LeaseHeld: a launch drives the study that is no job.
+        LeaseHeld: a launch drives the study that is not a job.
     """
     assert isinstance(plan.cluster, Remote)
     before = Job.read(plan.storage)

@@ -16,7 +16,7 @@ def code_paths(cluster: Cluster, plugins: tuple[str, ...]) -> tuple[str, ...]:
     Of the current directory nothing else is sent.
 
     Raises:
-        SpecError: a plug-in cannot be found, or is no source file.
+        SpecError: a plug-in cannot be found, or is not a source file.
     """
     found: dict[str, None] = {}
     for name in dict.fromkeys(plugin.partition(".")[0] for plugin in plugins):
@@ -26,7 +26,7 @@ def code_paths(cluster: Cluster, plugins: tuple[str, ...]) -> tuple[str, ...]:
         if not cluster.sends(name, path):
             continue
         if path.is_file() and path.suffix != ".py":
-            raise SpecError(f"the plug-in {name} cannot be sent to the workers: {path} is no Python source (.py)")
+            raise SpecError(f"the plug-in {name} cannot be sent to the workers: {path} is not Python source (.py)")
         found[str(path)] = None
     for name in cluster.sent_packages:
         found[str(Path(str(importlib.import_module(name).__file__)).parent)] = None

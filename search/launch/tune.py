@@ -116,7 +116,7 @@ class TuneSearcher(_Live, Searcher):
             self.on_trial_result(trial_id, result)
         number = self._numbers[trial_id]
         try:
-            # A process that dies while the launch ends is no crash of its trial.
+            # A process that dies while the launch ends is not a crash of its trial.
             if error and not self.over():
                 self._driver.on_crash(number, self.crash, report_seconds(self.crash))
             else:

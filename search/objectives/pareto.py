@@ -31,7 +31,7 @@ Values = Sequence[Sequence[float]] | np.ndarray
 def _array(values: Values) -> np.ndarray:
     """Return (points, objectives) float64."""
     points = np.asarray(values, dtype=np.float64)
-    assert points.ndim == 2, f"objective values of shape {points.shape} are no table of points"
+    assert points.ndim == 2, f"objective values of shape {points.shape} are not a table of points"
     assert bool(np.isfinite(points).all()), "only finite points can be compared"
     return points
 

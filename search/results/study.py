@@ -297,7 +297,7 @@ def open_study(storage: Storage, name: str) -> Study:
     """Open an existing study of a storage, read-only.
 
     Raises:
-        SpecError: `name` is no valid name, there is no such study, or its `study.yaml` is damaged.
+        SpecError: `name` is not a valid name, there is no such study, or its `study.yaml` is damaged.
         StorageError: the storage cannot be read.
     """
     return Study(Records.open(catalogue.study_storage(storage, name)))

@@ -38,7 +38,7 @@ class PointRow:
 
     Accuracies with `_mean` and `_sd` are over the `seeds` networks that the replicates of the trial's configuration
     have at this measurement; all of them say the same. `params` are the trial's parameters, as issued, `measured` is
-    the record itself, `replicates` are the records of those networks. These are no columns.
+    the record itself, `replicates` are the records of those networks. These are not columns.
     """
 
     point: str

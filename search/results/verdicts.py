@@ -81,7 +81,7 @@ class Arm:
 
     @classmethod
     def of(cls, values: Sequence[float], *, collapsed: bool = False) -> Arm:
-        """Return an arm of numbers that are no accuracies."""
+        """Return an arm of numbers that are not accuracies."""
         return cls(np.asarray(values, dtype=np.float64), collapsed=collapsed)
 
     @classmethod

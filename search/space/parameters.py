@@ -130,7 +130,7 @@ class _Range(Parameter):
         steps = (Decimal(str(float(self.high))) - Decimal(str(float(self.low)))) / Decimal(str(step))
         if steps != steps.to_integral_value():
             top = float(Decimal(str(float(self.low))) + math.floor(steps) * Decimal(str(step)))
-            raise located(f"{self.high:g} is no whole number of steps above low; the last step is {top:g}", "high")
+            raise located(f"{self.high:g} is not a whole number of steps above low; the last step is {top:g}", "high")
 
 
 class FloatRange(_Range):
@@ -312,7 +312,7 @@ def check_conditions(space: Mapping[str, Parameter]) -> Iterator[tuple[tuple[str
             if other == path:
                 yield at, "a parameter cannot depend on itself"
             elif other not in space:
-                yield at, f"'{other}' is no parameter of this space{nearest(other, space)}"
+                yield at, f"'{other}' is not a parameter of this space{nearest(other, space)}"
             elif other not in before:
                 yield at, f"'{other}' must stand before '{path}' in the space"
             elif isinstance(before[other], FloatRange):

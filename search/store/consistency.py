@@ -30,7 +30,7 @@ def inconsistency(record: TrialRecord | Outcome, number: int) -> str | None:
         return reason
     if isinstance(record, TrialRecord):
         if not all(map(_DIGEST.fullmatch, record.keys)):
-            return "a key is no sha256 digest"
+            return "a key is not a sha256 digest"
         return times_fault(record.issued, record.issued)
     return _of_points(record) or _of_end(record)
 
@@ -126,7 +126,7 @@ def unproven(spec: StudySpec, data_hash: str, trial: TrialRecord, outcome: Outco
         own = spec.trial(trial.params, trial.seed if trial.seed in spec.seeds else None) if whole else described
         chain = keyed_phases(described, data_hash)
     except (SpecError, ValueError) as error:
-        return f"it is no trial of this study: {str(error).partition(chr(10))[0][:200]}"
+        return f"it is not a trial of this study: {str(error).partition(chr(10))[0][:200]}"
     for part in ("recipe", "model", "protocol", "seed"):
         if plain(getattr(own, part), hashed=True) != plain(getattr(described, part), hashed=True):
             return f"its {part} is not the one that its parameters give"

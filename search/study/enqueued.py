@@ -76,7 +76,7 @@ def _wrong_product(space: Space, given: Mapping[str, Any], trials: Sequence[Para
     """Check that every list is of use."""
     for path in given:
         if path not in space:
-            yield ("enqueue", index, path), f"'{path}' is no parameter of the space{nearest(path, space)}"
+            yield ("enqueue", index, path), f"'{path}' is not a parameter of the space{nearest(path, space)}"
         elif not any(path in params for params in trials):
             yield ("enqueue", index, path), f"'{path}' is not searched with any of these values"
 
@@ -102,6 +102,6 @@ def _wrong_values(space: Space, given: Mapping[str, Any]) -> Iterator[Problem]:
             yield (path,), f"{shown(given[path])} is not in the space: {parameter.values_text()}"
     for path in given:
         if path not in space:
-            yield (path,), f"'{path}' is no parameter of the space{nearest(path, space)}"
+            yield (path,), f"'{path}' is not a parameter of the space{nearest(path, space)}"
         elif path not in kept:
             yield (path,), f"'{path}' is not searched with these values"

@@ -148,7 +148,7 @@ def _import_plugins(document: Document) -> None:
     """
     names = document.data.get("plugins")
     listed = names if isinstance(names, (list, tuple)) else ()
-    # The validation refuses all that is no name of a plug-in.
+    # The validation refuses all that is not a name of a plug-in.
     possible = [name for name in listed if isinstance(name, str) and not plugins.name_problem(name)]
     try:
         plugins.load(possible, plugins.current_folder())

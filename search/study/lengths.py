@@ -58,7 +58,7 @@ def shortened(study: Mapping[str, Any], scale: float) -> dict[str, Any]:
 
 
 def scaled(length: Any, scale: float) -> Any:
-    """Return a length, or each of several, times `scale`; what is no number, such as the name of a state, stays."""
+    """Return a length, or each of several, times `scale`; what is not a number, such as the name of a state, stays."""
     if isinstance(length, (list, tuple)):
         return [scaled(each, scale) for each in length]
     if isinstance(length, bool) or not isinstance(length, (int, float)) or length == 0:

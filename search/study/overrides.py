@@ -122,7 +122,7 @@ def _set(document: Document, override: str) -> dict[str, str]:
     """Set one `key=value`, and return the override by the path of each field of a trial that it sets.
 
     Raises:
-        SpecError: the override is no assignment, or leads through a value that has no fields.
+        SpecError: the override is not an assignment, or leads through a value that has no fields.
     """
     label = f"--set {override}:"
     key, equals, text = override.partition("=")

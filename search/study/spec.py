@@ -294,7 +294,7 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
         for measure in names:
             if measure not in MEASURES:
                 hint = nearest(measure, MEASURES)
-                yield (section, measure), f"'{measure}' is no measure{hint}; allowed: {known}"
+                yield (section, measure), f"'{measure}' is not a measure{hint}; allowed: {known}"
     for measure, direction in study.objectives.items():
         if MEASURES.get(measure, direction) != direction:
             less = "less" if direction == "minimise" else "more"

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 Start = Callable[..., "subprocess.Popen[str]"]
 STUDY = TINY.replace("epochs: 4", "epochs: 10") + "max_failures: 0\n"
-"""No trial may fail: whatever ends a launch is no failure of its trials."""
+"""No trial may fail: whatever ends a launch is not a failure of its trials."""
 NEVER_IMPORTED = ("search", "trainables", "clusters", "random", "ray", "json", "torch", "numpy", "sitecustomize")
 """Modules in the current directory that no process of a launch imports."""
 ENDS = {

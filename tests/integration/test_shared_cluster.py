@@ -303,7 +303,7 @@ def test_a_full_disk_ends_the_launch_with_everything_valid_and_it_resumes_when_t
     assert "No space left on device" in conclusion(full.stderr)
     assert "Traceback" not in full.output
     before = outcomes(study)
-    assert states(study).keys() <= {"complete"}, "a full disk is no result"
+    assert states(study).keys() <= {"complete"}, "a full disk is not a result"
     assert [fault for fault in check.faults(Storage(str(study))) if not fault.harmless] == []
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True, capture_output=True, timeout=30)
     total = str(len(before) + 2)

@@ -32,7 +32,7 @@ def wilson(correct: int, examples: int, z: float = 1.959963984540054) -> tuple[f
         ValueError: `examples` is not positive or `correct` lies outside [0, examples].
     """
     if examples <= 0 or not 0 <= correct <= examples:
-        raise ValueError(f"{correct} correct of {examples} examples is no proportion")
+        raise ValueError(f"{correct} correct of {examples} examples is not a proportion")
     p = correct / examples
     centre = p + z * z / (2 * examples)
     spread = z * math.sqrt(p * (1 - p) / examples + z * z / (4 * examples * examples))

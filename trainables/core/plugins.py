@@ -79,7 +79,7 @@ def name_problem(name: str) -> str | None:
         hint = f": write {stem}" if all(map(_identifier, stem.split("."))) else ""
         return f"{name!r} is a path; a plug-in is named as in an import statement{hint}"
     if not all(map(_identifier, parts)):
-        return f"{name!r} is no name of a module; a plug-in is named as in an import statement, such as my_models"
+        return f"{name!r} is not a name of a module; a plug-in is named as in an import statement, such as my_models"
     if parts[0] in sys.stdlib_module_names:
         return f"{name!r} is a module of Python's standard library; give your module another name"
     if parts[0] in OURS | _USED | {"__main__"}:

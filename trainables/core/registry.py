@@ -122,7 +122,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         if not (isinstance(implementation, type) and issubclass(implementation, self.base)):
             given = getattr(implementation, "__qualname__", f"an object of {type(implementation).__qualname__}")
             base = f"{self.base.__module__}.{self.base.__qualname__}"
-            raise ValueError(f"{self.family} {kind!r}: {given} is no subclass of {base}")
+            raise ValueError(f"{self.family} {kind!r}: {given} is not a subclass of {base}")
         if missing := sorted(implementation.__abstractmethods__):
             raise ValueError(
                 f"{self.family} {kind!r}: {implementation.__qualname__} does not define "

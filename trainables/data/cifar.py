@@ -98,7 +98,7 @@ class CifarLayout:
             )
         # What a damaged pickle raises depends on the byte that is wrong.
         except Exception as error:
-            raise DataError(f"{path} is no CIFAR batch: {type(error).__name__}: {error}") from error
+            raise DataError(f"{path} is not a CIFAR batch: {type(error).__name__}: {error}") from error
 
 
 class Cifar10(FileData):

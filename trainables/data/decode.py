@@ -89,10 +89,10 @@ def _decoded(file: IO[bytes], name: str, channels: int | None, notes: Notes) -> 
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(f"{name} is no readable image: its content is of no known format") from None
+        raise DataError(f"{name} is not a readable image: its content is of no known format") from None
     # What a damaged image raises depends on the byte that is wrong.
     except Exception as error:
-        raise DataError(f"{name} is no readable image: {str(error) or type(error).__name__}") from error
+        raise DataError(f"{name} is not a readable image: {str(error) or type(error).__name__}") from error
     if narrowed:
         notes.add("image", "with more than 8 bits a channel, of which the upper 8 are read", name)
     if frames > 1:

@@ -29,7 +29,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """Read one idx file of unsigned bytes, gzipped or not.
 
     Raises:
-        DataError: the file is no idx file of this number of dimensions, or is truncated.
+        DataError: the file is not an idx file of this number of dimensions, or is truncated.
     """
     import numpy as np
 
@@ -51,7 +51,7 @@ def read_shape(path: Path, dimensions: int) -> list[int]:
     """Return the sizes in the header of an idx file.
 
     Raises:
-        DataError: the file is no idx file of this number of dimensions.
+        DataError: the file is not an idx file of this number of dimensions.
     """
     with _opened(path) as file:
         return _shape(file, path, dimensions)
@@ -69,7 +69,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 def _shape(file: IO[bytes], path: Path, dimensions: int) -> list[int]:
     header = file.read(4 + 4 * dimensions)
     if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
-        raise DataError(f"{path} is no idx file of unsigned bytes in {dimensions} dimensions")
+        raise DataError(f"{path} is not an idx file of unsigned bytes in {dimensions} dimensions")
     return list(struct.unpack(f">{dimensions}I", header[4:]))
 
 

@@ -195,7 +195,7 @@ def _annotations(folder: Path) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8: {error}") from error
+        raise DataError(f"{path} is not text in UTF-8: {error}") from error
     rows = (line.split("\t") for line in text.splitlines() if line.strip())
     return {row[0]: row[1] for row in rows if len(row) > 1}
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHARE = 0.01
-"""The share of the validation images above which equal ones among the training images are no chance."""
+"""The share of the validation images above which equal ones among the training images are not chance."""
 
 Repeats = tuple[tuple[int, int], ...]
 """Pairs of an image and the first image that equals it, for every image that is not the first of its kind."""
@@ -47,5 +47,5 @@ def across(found: Repeats, training: np.ndarray, validation: np.ndarray) -> list
 
 
 def too_many(count: int, validation: int) -> bool:
-    """Return whether so many of the validation images equal a training image that it is no chance."""
+    """Return whether so many of the validation images equal a training image that it is not chance."""
     return count > max(1, SHARE * validation)

@@ -42,7 +42,7 @@ class MatLayout:
             images = np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1))
         # What a damaged MATLAB file raises depends on the byte that is wrong.
         except Exception as error:
-            raise DataError(f"{files[0]} is no SVHN file: {type(error).__name__}: {error}") from error
+            raise DataError(f"{files[0]} is not an SVHN file: {type(error).__name__}: {error}") from error
         return images, np.where(labels == 10, 0, labels)
 
 

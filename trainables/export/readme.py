@@ -67,7 +67,7 @@ def _head(card: dict[str, Any]) -> str:
 
 _WHAT = {
     "model.safetensors": "the weights, pruned ones 0; names with the prefix `alive/` belong to a network without its "
-    "dead filters and are no weights",
+    "dead filters and are not weights",
     "model.json": "the card: architecture, data, protocol, accuracies, hashes of all other files",
     "model.pt2": "the network as a `torch.export` program, with its weights",
     "model.onnx": "the network in ONNX",

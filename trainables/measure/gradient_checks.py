@@ -17,7 +17,7 @@ SMALL = 1e-3
 """The change of the lead, as a part of the largest logit, by which a gradient is compared with a difference."""
 
 MISLEADING = 0.25
-"""The share of examples above which gradients that predict no change are no accident."""
+"""The share of examples above which gradients that predict no change are not an accident."""
 
 ROUGH = 0.2
 """The share of examples with changes far from the predicted that is worth a longer look."""

@@ -46,13 +46,13 @@ LOWER = 0.03
 """The part of all examples by which that search may lower the robust accuracy unflagged, whatever gradients find."""
 
 MUTE = 0.05
-"""The share of probed examples above which a loss without gradients, where another breaks them, is no accident."""
+"""The share of probed examples above which a loss without gradients, where another breaks them, is not an accident."""
 
 POINTS = 0.15
 """The part of all examples by which another attack by gradients may lower the robust accuracy unflagged."""
 
 FLAT = 0.25
-"""The share of probed examples above which gradients of 0 are no accident."""
+"""The share of probed examples above which gradients of 0 are not an accident."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,9 @@ def ensemble(kind: str, norm: str, classes: int) -> str:
     try:
         ATTACKS[kind].model_validate({"norm": norm})
     except ValidationError as error:
-        raise SpecError(f"--attack {kind}: it is no attack in {norm} as it is: {error.errors()[0]['msg']}") from None
+        raise SpecError(
+            f"--attack {kind}: it is not an attack in {norm} as it is: {error.errors()[0]['msg']}"
+        ) from None
     return kind
 
 

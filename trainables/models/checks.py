@@ -30,7 +30,7 @@ def does_not_fit(spec: Model, shape: Shape, error: Exception) -> str:
 
 
 def check_module(spec: Model, net: object) -> None:
-    """Refuse what a network's code returned if it is no module.
+    """Refuse what a network's code returned if it is not a module.
 
     Raises:
         SpecError: it is something else.

@@ -105,5 +105,5 @@ class Mad(Sighted):
             with torch.no_grad():
                 for number in numbers.values():
                     number.clamp_(max=ONE)
-        # Exactly 1 where it was not turned down: rounding is no damage.
+        # Exactly 1 where it was not turned down: rounding is not damage.
         return {name: torch.where(n < ONE, soft(n), 1.0).detach() for name, n in numbers.items()}

@@ -60,7 +60,7 @@ class EffectiveWeights(ABC):
     def climbs(self, done: float, awp: float) -> Mapping[str, float]:
         """Return how far each extra moves up the loss before a step takes its gradient, as a share of its norm.
 
-        `done` is the share of the training that is done. By default those that are no vectors move as `awp` moves the
+        `done` is the share of the training that is done. By default those that are not vectors move as `awp` moves the
         network's own weights.
         """
         return {name: awp for name, extra in self.extras.items() if extra.dim() > 1}

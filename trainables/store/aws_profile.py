@@ -69,6 +69,6 @@ def _section(variable: str, file: str, name: str) -> dict[str, str]:
     try:
         parser.read(path)
     except (configparser.Error, UnicodeDecodeError):
-        raise StorageError(f"{path} cannot be read: it is no file of AWS profiles") from None
+        raise StorageError(f"{path} cannot be read: it is not a file of AWS profiles") from None
     heading = name if file == "credentials" or name == "default" else f"profile {name}"
     return dict(parser[heading]) if parser.has_section(heading) else {}

@@ -37,7 +37,7 @@ def passing(text: str) -> bool:
     )
 
 
-def words(text: str, uri: str, options: StorageOptions, *, no_bucket: bool = False) -> str:
+def words(text: str, uri: str, options: StorageOptions, *, bucket_missing: bool = False) -> str:
     """Return what an error of the store behind `uri` means and what to do.
 
     Units: the text is that of obstore's exception.
@@ -45,7 +45,7 @@ def words(text: str, uri: str, options: StorageOptions, *, no_bucket: bool = Fal
     text = text.split("\n\nDebug source")[0]
     status, code = _STATUS.search(text), _CODE.search(text)
     number, name = int(status[1]) if status else 0, code[1] if code else ""
-    if no_bucket or any(known in text for known in _NO_BUCKET):
+    if bucket_missing or no_bucket(text):
         return no_such_bucket(uri)
     if "169.254.169.254" in text or "metadata.google.internal" in text or "token request" in text:
         return no_credentials(uri)

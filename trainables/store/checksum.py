@@ -1,6 +1,6 @@
 """The checksum at the end of a record: of its bytes, and of the place where the file belongs.
 
-It finds damage, edits, and a record in another's place. It is no signature: who can write the file can compute it.
+It finds damage, edits, and a record in another's place. It is not a signature: who can write the file can compute it.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _contradiction(found: Confirmation) -> str | None:
         try:
             content = bytes.fromhex(text)
         except ValueError:
-            return f"{name} is no hexadecimal text"
+            return f"{name} is not hexadecimal text"
         if len(content) != size or int.from_bytes(content) & ((1 << (8 * size - found.examples)) - 1):
             return f"{name} has bits of other examples than the {found.examples} measured"
         if bits(text).bit_count() != getattr(found, f"{name}_count"):

@@ -48,7 +48,7 @@ def _of_verdicts(point: Point) -> str | None:
     try:
         packed = bytes.fromhex(point.verdicts)
     except ValueError:
-        return "its verdicts are no hexadecimal text"
+        return "its verdicts are not hexadecimal text"
     if len(packed) != -(-point.examples // 8):
         return f"verdicts of {8 * len(packed)} examples, but there are {point.examples}"
     bits = int.from_bytes(packed)
@@ -66,7 +66,7 @@ def _of_partial(partial: PartialMeasurement) -> str | None:
 
 
 def times_fault(started: str, finished: str) -> str | None:
-    """Return what is wrong with the times of a record; a clock that was set back is no fault."""
+    """Return what is wrong with the times of a record; a clock that was set back is not a fault."""
     try:
         if any(datetime.fromisoformat(time).tzinfo is None for time in (started, finished)):
             return "a time has no time zone"

@@ -225,7 +225,7 @@ class Lease:
         return self._lost is None
 
     def release(self) -> None:
-        """Release the lease; twice is no error."""
+        """Release the lease; twice is not an error."""
         if self._done.is_set():
             return
         self._done.set()

@@ -99,7 +99,7 @@ class Bucket:
         except FileNotFoundError as error:
             if missing and not bucket_errors.no_bucket(str(error)):
                 raise FileNotFoundError(2, "no such object", f"{self.uri}/{key}") from None
-            said = bucket_errors.words(str(error), self.uri, self._options, no_bucket=True)
+            said = bucket_errors.words(str(error), self.uri, self._options, bucket_missing=True)
             raise StorageError(f"cannot {what} {self.uri}/{key}: {said}") from None
         except (BaseError, NotImplementedError, OSError, ValueError) as error:
             said = bucket_errors.words(str(error), self.uri, self._options)
@@ -272,7 +272,7 @@ class Bucket:
         return sum(each["size"] for each in self._below(prefix))
 
     def delete(self, key: str) -> None:
-        """Delete an object; a missing one is no error."""
+        """Delete an object; a missing one is not an error."""
         import obstore
 
         with suppress(FileNotFoundError), self._reported("delete", key):

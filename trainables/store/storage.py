@@ -186,7 +186,7 @@ class Storage:
         return self._local.names(self._checked(path)) if self._local else self._bucket.names(self._key(path))
 
     def delete(self, path: str, *, through_links: bool = False) -> None:
-        """Delete a file; a missing one is no error, and of a link what it leads to stays.
+        """Delete a file; a missing one is not an error, and of a link what it leads to stays.
 
         Raises:
             StorageError: a directory on the way below the storage is a link, without `through_links`.
@@ -198,7 +198,7 @@ class Storage:
             self._bucket.delete(self._key(path))
 
     def delete_directory(self, path: str) -> None:
-        """Delete a directory with all in it, or a file; a missing one is no error, and what links lead to stays.
+        """Delete a directory with all in it, or a file; a missing one is not an error, and what links lead to stays.
 
         Raises:
             StorageError: a directory on the way below the storage is a link.

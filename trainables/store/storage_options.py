@@ -37,7 +37,7 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 class StorageOptions(Spec):
-    """How the object store of a URI is reached. Credentials are no options: each machine takes them from its own
+    """How the object store of a URI is reached. Credentials are not options: each machine takes them from its own
     environment, credentials file or instance role.
     """
 
@@ -80,7 +80,7 @@ class StorageOptions(Spec):
             raise ValueError(credentials.ADVICE)
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{endpoint!r} is no URL of a server; write it as https://host:port")
+            raise ValueError(f"{endpoint!r} is not a URL of a server; write it as https://host:port")
         return endpoint.rstrip("/")
 
     @model_validator(mode="after")
@@ -144,7 +144,7 @@ def _own_variable() -> dict[str, Any]:
     """Return the options of our own environment variable.
 
     Raises:
-        SpecError: it is no list of `name=value`, or names what is no option; its text is not repeated.
+        SpecError: it is not a list of `name=value`, or names what is not an option; its text is not repeated.
     """
     found: dict[str, Any] = {}
     known = StorageOptions.model_fields
@@ -157,7 +157,7 @@ def _own_variable() -> dict[str, Any]:
         if credentials.is_name(name) and name not in known:
             raise SpecError(f"{OPTIONS_VARIABLE}: {name[:40]} is a credential; {ADVICE}")
         if not mark or name not in known:
-            what = f"{name[:40]!r} is no option" if mark else "a word is no name=value"
+            what = f"{name[:40]!r} is not an option" if mark else "a word is not name=value"
             raise SpecError(f"{OPTIONS_VARIABLE}: {what}{nearest(name, known)} (allowed: {', '.join(known)})")
         flag = isinstance(known[name].default, bool)
         if flag and value.lower() not in _TRUTH:

@@ -23,7 +23,7 @@ class LayerWeights:
 
 
 def weights_by_layer(content: bytes) -> tuple[LayerWeights, ...] | None:
-    """Return the prunable weights of a stage's file, in order of definition; None where it is no such file.
+    """Return the prunable weights of a stage's file, in order of definition; None where it is not such a file.
 
     They are the prunable weights, which have a mask each; masks of vectors do not count.
     """

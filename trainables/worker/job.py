@@ -255,7 +255,7 @@ class Job:
 
 
 def ends_the_launch(error: BaseException) -> bool:
-    """Return whether an error is no failure of the trial: the machine or the user wants its process to end.
+    """Return whether an error is not a failure of the trial: the machine or the user wants its process to end.
 
     A trial's own code may raise KeyboardInterrupt too, but a signal's handler is what raises that of a user.
     """

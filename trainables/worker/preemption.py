@@ -14,7 +14,7 @@ GRACE_SECONDS = 4.0
 
 
 class Preempted(BaseException):
-    """The worker has to stop at once. It is no failure of the trial, so no handler of errors may catch it."""
+    """The worker has to stop at once. It is not a failure of the trial, so no handler of errors may catch it."""
 
 
 class Preemption:

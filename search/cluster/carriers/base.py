@@ -107,7 +107,7 @@ class Carrier(ABC):
 
     @abstractmethod
     def cancel(self, job: str) -> None:
-        """End the job now; one that has ended already is no error. The request to stop has been written before."""
+        """End the job now; one that has ended already is not an error. The request to stop has been written before."""
 
     def ended(self, job: str) -> None:  # noqa: B027 (most kinds leave nothing)
         """Do what is left after a job that was followed to its end; no launch drives its study any more."""

@@ -124,7 +124,7 @@ class Job(RayJobs):
             raise ValueError(f"{address} is a Ray Client address; write that of the dashboard: http://HOST:8265")
         parts = urlsplit(address if "://" in address else f"http://{address}")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{address!r} is no address of a Ray dashboard, such as http://10.0.0.1:8265")
+            raise ValueError(f"{address!r} is not an address of a Ray dashboard, such as http://10.0.0.1:8265")
         port = parts.port or (DASHBOARD_PORT if "://" not in address else None)
         return f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
 
@@ -133,7 +133,7 @@ class Job(RayJobs):
     def _headers(cls, headers: dict[str, str]) -> dict[str, str]:
         for name, value in headers.items():
             if not _HEADER.fullmatch(name) or not value.isprintable():
-                raise ValueError(f"{name!r} is no name of a header, or its value has more than one line")
+                raise ValueError(f"{name!r} is not a name of a header, or its value has more than one line")
         return headers
 
     def where(self) -> str:

@@ -181,7 +181,7 @@ class JobServer:
 
     def _no_dashboard(self) -> ClusterError:
         return ClusterError(
-            f"what answers at {self.address} is no Ray dashboard; write the address of the head's, usually port 8265"
+            f"what answers at {self.address} is not a Ray dashboard; write the address of the head's, usually port 8265"
         )
 
 

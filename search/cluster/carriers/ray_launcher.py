@@ -52,9 +52,9 @@ def load(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ClusterError(f"{path}: {error.strerror or error}") from error
     except (YAMLError, ValueError) as error:
-        raise ClusterError(f"{path} is no YAML: {_line(str(error))}") from error
+        raise ClusterError(f"{path} is not YAML: {_line(str(error))}") from error
     if not isinstance(found, dict) or not isinstance(found.get("provider"), dict) or "cluster_name" not in found:
-        raise ClusterError(f"{path} is no file for Ray's cluster launcher: it has no `cluster_name` or no `provider`")
+        raise ClusterError(f"{path} is not a file for Ray's cluster launcher: it lacks `cluster_name` or `provider`")
     return found
 
 

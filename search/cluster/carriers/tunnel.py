@@ -65,7 +65,7 @@ class Tunnel:
         return self._ssh.poll() is None
 
     def close(self) -> None:
-        """Close it; twice is no error."""
+        """Close it; twice is not an error."""
         if self._ssh.poll() is None:
             self._ssh.kill()
         self._ssh.wait()

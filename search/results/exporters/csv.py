@@ -77,7 +77,7 @@ def _quoted(text: str) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return a value as a cell. Text stays text for every reader, and is no formula (OWASP, CSV Injection)."""
+    """Return a value as a cell. Text stays text for every reader, and is not a formula (OWASP, CSV Injection)."""
     if value is None:
         return ""
     if isinstance(value, bool):

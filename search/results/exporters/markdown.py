@@ -35,7 +35,7 @@ class Markdown(Exporter):
 
 
 def typeset(shown: Readable) -> bytes:
-    """Return a table for people: a terminal, which is no reader of Markdown, shows columns of equal width too."""
+    """Return a table for people: a terminal, which is not a reader of Markdown, shows columns of equal width too."""
     cells = [[escape(cell) for cell in row] for row in (shown.headings, *shown.rows)]
     widths = [min(_WIDEST, max(4, *map(len, column))) for column in zip(*cells, strict=True)]
     headings, *rows = [_line(row, widths, shown.numeric) for row in cells]

@@ -1,4 +1,4 @@
-"""What the charts of a report share: colours that the colour-blind tell apart, markers, axes, texts that are no markup.
+"""What the charts of a report share: colours that the colour-blind tell apart, markers, axes, escaped texts.
 
 A chart is a figure of plotly as plain data.
 """

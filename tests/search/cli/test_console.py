@@ -18,5 +18,5 @@ class _Closed(io.StringIO):
 def test_a_pipe_closed_between_two_prints_is_distinguished_from_other_failures() -> None:
     with pytest.raises(BrokenPipeError) as caught:
         Out(_Closed()).print("text")
-    # By this number the command line knows that it is no bug.
+    # By this number the command line knows that it is not a bug.
     assert caught.value.errno == errno.EPIPE

@@ -68,7 +68,7 @@ def test_the_next_launch_removes_what_killed_ones_left_and_spares_living_ones(ro
     with launch_folder():
         assert used.exists()
         assert not left.exists()
-        assert (strange / "mine.txt").exists(), "without a lock it is no launch's"
+        assert (strange / "mine.txt").exists(), "without a lock it is not a launch's"
     living.communicate("\n")
     assert not used.exists()
 

@@ -85,8 +85,11 @@ def test_a_cluster_whose_nodes_still_start_is_joined_once_the_one_here_is_alive(
     [
         ({}, "no node of the Ray cluster at 10.0.0.1:6379 is alive"),
         ({"here": 1}, "no node of the Ray cluster at 10.0.0.1:6379 is alive"),
-        ({"other": 0}, "this machine is no node of .*, its node is elsewhere: launch on it"),
-        ({"other": 0, "third": 0}, "this machine is no node of .*, its 2 nodes are elsewhere: launch on one of them"),
+        ({"other": 0}, "this machine is not a node of .*, its node is elsewhere: launch on it"),
+        (
+            {"other": 0, "third": 0},
+            "this machine is not a node .*, its 2 nodes are elsewhere: launch on one of them",
+        ),
     ],
 )
 def test_a_cluster_without_a_node_here_is_refused(join: Callable[..., Any], nodes: dict[str, int], said: str) -> None:

@@ -41,7 +41,7 @@ def test_values_are_aimed_at_the_target_where_they_follow_from_the_sparsity() ->
 def test_a_trial_with_a_point_that_no_complete_trial_covers_continues() -> None:
     search = Merciless(TWO)
     assert not search.report(0, point(0.8, 0.0, ahead=(0.5,)))
-    assert search.report(1, point(0.8, 0.0, ahead=(0.5,), share=0.5)), "a look is no point"
+    assert search.report(1, point(0.8, 0.0, ahead=(0.5,), share=0.5)), "a look is not a point"
     assert search.report(2, point(0.8, 0.0, ahead=(0.5,), violation=0.1)), "an infeasible point is on no front"
     assert not search.report(0, point(0.7, 0.5)), "a trial is not stopped at its end"
     search.end(0, "complete")

@@ -75,7 +75,7 @@ def test_where_falls_back_to_what_holds_the_missing_key() -> None:
         ("%YAML 1.1\n---\na: no\n", r"YAML 1.2"),
         ("a: [1, 2\n", r"my.yaml:2:1: expected ',' or '\]'"),
         ("a: b: c\n", r"my.yaml:1:5: mapping values are not allowed here in 'a: b: c'"),
-        ("a: \x07\n", r"my.yaml:1:4: no YAML: the control character"),
+        ("a: \x07\n", r"my.yaml:1:4: not valid YAML: the control character"),
         ("a: " + "9" * 5000, r"my.yaml:1:4: a number of 5000 characters"),
     ],
 )
@@ -154,5 +154,5 @@ def test_dump_reads_back_equal(data: dict[str, object]) -> None:
 
 
 def test_dump_refuses_what_is_not_plain() -> None:
-    with pytest.raises(ValueError, match="no plain data"):
+    with pytest.raises(ValueError, match="not plain data"):
         dump_yaml({"a": object()})

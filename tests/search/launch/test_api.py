@@ -87,7 +87,7 @@ def test_an_override_may_be_one_text_and_hold_a_path(tmp_path: Path) -> None:
         ({"cluster": "lokal"}, "'lokal' is neither a cluster file nor a kind of cluster; .* did you mean 'local'"),
         ({"cluster": "lokal.yaml"}, "cannot read lokal.yaml"),
         ({"cluster": {"kind": "lokal"}}, "did you mean 'local'"),
-        ({"name": "a/b"}, "no name for a study"),
+        ({"name": "a/b"}, "not a name for a study"),
         ({"overrides": {"recipe.epoch": 3}}, "epoch"),
     ],
 )

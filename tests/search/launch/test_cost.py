@@ -59,7 +59,7 @@ def brute_force(spec: StudySpec, known: set[str], values: dict[str, Any]) -> For
 
 def test_a_first_trial_pays_for_everything() -> None:
     found = Forecasts(LADDER, factories.DATA_HASH).of(params(0.8))
-    # The dense network after 10 epochs is no trial of this space.
+    # The dense network after 10 epochs is not a trial of this space.
     assert [point["recipe.sparsity"] for point in found.points] == [0.5, 0.75, 0.8]
     assert found.epochs == (14, 18, 22)
     assert found.known == (False, False, False)

@@ -93,7 +93,7 @@ def test_a_trial_whose_parameters_the_study_file_gives_runs_to_its_end() -> None
 
 
 def test_a_missed_constraint_keeps_a_point_off_the_front_that_protects() -> None:
-    """A trial that alone has a point of the front continues after worse ones; an infeasible point is no reason to."""
+    """A trial that alone has a point of the front continues after worse ones; an infeasible point does not count."""
     for clean, stops in ((0.9, False), (0.6, True)):
         early = EarlyStopping(spec(constraints={"clean_accuracy": ">= 0.75"}))
         early.partial(record(0), rung(resource=2, robust_accuracy=0.9))

@@ -157,5 +157,5 @@ def test_seeds_of_replicates_can_only_be_added(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="the trials so far are replicates"):
         effects(replicated, ladder())
     alone = Records.create(Storage(str(tmp_path / "plain")), ladder(), factories.FINGERPRINT)
-    with pytest.raises(SpecError, match="the trials so far are no replicates"):
+    with pytest.raises(SpecError, match="the trials so far are not replicates"):
         effects(alone, ladder(seeds=[0]))

@@ -64,7 +64,7 @@ def test_a_state_that_is_no_longer_renewed_is_ignored(storage: Storage, monkeypa
         written(storage, lease.token)
         now = time.time()
         monkeypatch.setattr("time.time", lambda: now - 3600.0)
-        assert driver_state(storage).live is not None, "a clock that is behind is no reason"
+        assert driver_state(storage).live is not None, "a clock that is behind is not a reason"
         monkeypatch.setattr("time.time", lambda: now + STALE_AFTER + 1.0)
         assert driver_state(storage).live is None
 

@@ -285,7 +285,7 @@ def test_impossible_outcome_is_listed_with_its_reason(
 def test_a_key_that_lost_a_character_is_listed(records: Records) -> None:
     trial = factories.trial(0)
     raw(records, paths.trial_record(0), altered(trial, "keys", 0, to=trial.keys[0][1:]))
-    assert [(damaged.number, damaged.reason) for damaged in records.damaged()] == [(0, "a key is no sha256 digest")]
+    assert [(damaged.number, damaged.reason) for damaged in records.damaged()] == [(0, "a key is not a sha256 digest")]
 
 
 def test_measurement_reported_twice_is_no_result(records: Records) -> None:

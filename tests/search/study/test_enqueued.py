@@ -19,7 +19,7 @@ QUEUES = {
     "missing": ("{recipe.sparsity: 0.5}", r"my.yaml:11:5 enqueue\[0\]: 'recipe.rewind' is missing"),
     "unknown": (
         "{recipe.sparsity: 0.5, recipe.rewind: init, recipe.rewnd: 3}",
-        r"enqueue\[0\].recipe.rewnd: 'recipe.rewnd' is no parameter of the space; did you mean 'recipe.rewind'",
+        r"enqueue\[0\].recipe.rewnd: 'recipe.rewnd' is not a parameter of the space; did you mean 'recipe.rewind'",
     ),
     "inactive": (
         "{recipe.sparsity: 0.5, recipe.rewind: init, recipe.rate: 0.3}",
@@ -83,7 +83,7 @@ PRODUCTS = {
     "missing": ("{recipe.sparsity: [0.5, 0.6]}", r"enqueue\[0\]: 'recipe.train.loss.kind' is missing"),
     "unknown": (
         "{recipe.sparsity: [0.5, 0.6], recipe.train.loss.kind: natural, recipe.rte: 1}",
-        r"'recipe.rte' is no parameter of the space",
+        r"'recipe.rte' is not a parameter of the space",
     ),
     "inactive": (
         "{recipe.sparsity: [0.5, 0.6], recipe.train.loss.kind: natural, recipe.train.attack.kind: [fgsm, pgd]}",

@@ -419,7 +419,7 @@ def test_paths_in_a_dict_are_texts_and_what_no_file_holds_is_named() -> None:
         ("recipe.epochs=1e5", "write 100000, without a point or an exponent"),
         ("budget.trials=true", "valid integer"),
         ("recipe.train.eps=８/255", "neither a number nor a fraction"),
-        ("budget.wall_time=１h", "is no time"),
+        ("budget.wall_time=１h", "is not a time"),
         ("stage_storage=1" + "0" * 60 + "TB", "."),
         ("seed=18446744073709551616", "64 bits"),
         ("budget.trials=1000000000000", "less than"),

@@ -51,7 +51,7 @@ REFUSED_SPACES = {
     ),
     "condition on nothing": (
         "recipe.rate: {kind: float, low: 0.1, high: 0.2, when: {recipe.rewnd: 1}}",
-        r"'recipe.rewnd' is no parameter of this space",
+        r"'recipe.rewnd' is not a parameter of this space",
     ),
     "condition on itself": (
         "recipe.rate: {kind: float, low: 0.1, high: 0.2, when: {recipe.rate: 0.1}}",

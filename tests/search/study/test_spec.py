@@ -47,11 +47,11 @@ REFUSED = {
     "no trials": ("budget: {trials: 0}\n", r"my.yaml:6:10 budget.trials: 0 is not allowed: must be greater than 0"),
     "negative seed": ("seed: -1\n", r"my.yaml:6:1 seed: -1 is not allowed"),
     "infinite": ("  rate: .inf\n", r"recipe.rate: inf is not allowed"),
-    "no time": ("budget: {wall_time: soon}\n", r"budget.wall_time: 'soon' is no time"),
+    "no time": ("budget: {wall_time: soon}\n", r"budget.wall_time: 'soon' is not a time"),
     "schema of the future": ("schema: 2\n", r"my.yaml:6:1 schema: 2 is not allowed: must be 1"),
     "unknown objective": (
         "objectives: {acuracy: maximise}\n",
-        r"'acuracy' is no measure; did you mean '\w+_accuracy'",
+        r"'acuracy' is not a measure; did you mean '\w+_accuracy'",
     ),
     "objective turned round": (
         "objectives: {sparsity: minimise}\n",
@@ -67,7 +67,7 @@ REFUSED = {
         r"constraints.clean_accuracy: .*did you mean 0.75\?",
     ),
     "target in per cent": ("target: {robust_accuracy: '>= 45'}\n", r"target.robust_accuracy: .*did you mean 0.45\?"),
-    "target of nothing": ("target: {robustness: '>= 0.4'}\n", r"target.robustness: 'robustness' is no measure"),
+    "target of nothing": ("target: {robustness: '>= 0.4'}\n", r"target.robustness: 'robustness' is not a measure"),
     "target of sparsity": ("target: {sparsity: '>= 0.4'}\n", r"target.sparsity: .*bound sparsity with `constraints`"),
     "target without sparsity": (
         "target: {robust_accuracy: '>= 0.4'}\nobjectives: {robust_accuracy: maximise}\n",
@@ -76,7 +76,7 @@ REFUSED = {
     "constraint without a bound": ("constraints: {clean_accuracy: 0.75}\n", r"constraints.clean_accuracy: 0.75 is not"),
     "constraint misspelt": (
         "constraints: {clean_accuracy: '> 0.75'}\n",
-        r"'> 0.75' is no constraint; write one such as",
+        r"'> 0.75' is not a constraint; write one such as",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The input gradient where there is none: a network that autograd cannot follow is no error."""
+"""The input gradient where there is none: a network that autograd cannot follow is not an error."""
 
 from __future__ import annotations
 

@@ -43,5 +43,5 @@ def test_wilson_narrows_with_examples_and_widens_with_z() -> None:
 
 @pytest.mark.parametrize(("correct", "examples"), [(0, 0), (-1, 5), (6, 5), (0, -1)])
 def test_what_is_no_proportion_is_refused(correct: int, examples: int) -> None:
-    with pytest.raises(ValueError, match="is no proportion"):
+    with pytest.raises(ValueError, match="is not a proportion"):
         wilson(correct, examples)

@@ -108,7 +108,7 @@ BAD = [
     ("raise ValueError('one\\n  two\\n')", "NAME.py, line 1: ValueError: one; two"),
     (
         "from trainables.pruning import PRUNERS\nPRUNERS.register('own', 3)",
-        "NAME.py, line 2: ValueError: pruner 'own': an object of int is no subclass of trainables.pruning.base.Pruner",
+        "NAME.py, line 2: ValueError: pruner 'own': an object of int is not a subclass of trainables.pruning.base",
     ),
     (
         f"{PRUNER}  kind: str = 'own'\n  def scores(self): ...\nPRUNERS.register('own', Own)",
@@ -157,12 +157,12 @@ PATH = "is a path; a plug-in is named as in an import statement"
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("", "'' is no name of a module"),
-        (".x", "'.x' is no name of a module"),
-        ("a..b", "'a..b' is no name of a module"),
-        ("my-models", "'my-models' is no name of a module"),
-        ("class", "'class' is no name of a module"),
-        ("a b", "'a b' is no name of a module"),
+        ("", "'' is not a name of a module"),
+        (".x", "'.x' is not a name of a module"),
+        ("a..b", "'a..b' is not a name of a module"),
+        ("my-models", "'my-models' is not a name of a module"),
+        ("class", "'class' is not a name of a module"),
+        ("a b", "'a b' is not a name of a module"),
         (
             "plugins/foo.py",
             "'plugins/foo.py' is a path; a plug-in is named as in an import statement: write plugins.foo",

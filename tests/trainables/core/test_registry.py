@@ -97,7 +97,7 @@ def test_a_kind_without_its_familys_method_is_refused_before_anything_runs() -> 
 
 
 def test_a_kind_of_another_family_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"shape 'other': .*Other is no subclass of .*_Shape"):
+    with pytest.raises(ValueError, match=r"shape 'other': .*Other is not a subclass of .*_Shape"):
         SHAPES.register("other", type("Other", (Spec,), {"__annotations__": {"kind": str}, "kind": "other"}))
 
 

@@ -227,7 +227,7 @@ def test_a_file_of_the_same_size_and_time_is_read_again(spec: Parquet, reads: li
     at = content.index(b"IDAT") + 4  # Of the first image.
     path.write_bytes(content[:at] + bytes((content[at] ^ 1,)) + content[at + 1 :])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(DataError, match="row 0 is no readable image"):
+    with pytest.raises(DataError, match="row 0 is not a readable image"):
         fingerprint(spec)
     path.write_bytes(content)
     assert fingerprint(spec) == before

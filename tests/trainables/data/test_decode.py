@@ -105,7 +105,7 @@ def test_the_first_of_several_frames_is_read_and_said(kind: str) -> None:
 
 def test_eps_starts_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a program is started"))
-    with pytest.raises(DataError, match="it is no readable image: its content is of no known format"):
+    with pytest.raises(DataError, match="it is not a readable image: its content is of no known format"):
         decoded(encoded(COLOURED, "EPS"))
 
 
@@ -128,7 +128,7 @@ def test_whatever_byte_is_wrong_the_image_is_named(kind: str) -> None:
 
 
 def test_a_bomb_is_refused() -> None:
-    with pytest.raises(DataError, match=r"it is no readable image: .*decompression bomb"):
+    with pytest.raises(DataError, match=r"it is not a readable image: .*decompression bomb"):
         decoded(b"P6 60000 60000 255\n" + bytes(100))
 
 

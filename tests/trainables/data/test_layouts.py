@@ -56,7 +56,7 @@ def test_decode_refuses_different_sizes_without_a_size() -> None:
 @pytest.mark.parametrize("content", [b"", b"no image", png(np.zeros((3, 30, 30), np.uint8))[:50]])
 def test_decode_names_what_is_damaged(content: bytes) -> None:
     good = np.zeros((3, 30, 30), np.uint8)
-    with pytest.raises(DataError, match="image 1 is no readable image"):
+    with pytest.raises(DataError, match="image 1 is not a readable image"):
         decode(encoded(good, content), 2)
 
 
@@ -122,7 +122,7 @@ def test_cifar_batch_cannot_run_code(tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "canary"),)
 
     batch.write_bytes(pickle.dumps({"data": Evil(), "labels": []}))
-    with pytest.raises(DataError, match="data_batch_2 is no CIFAR batch"):
+    with pytest.raises(DataError, match="data_batch_2 is not a CIFAR batch"):
         Cifar10(root=str(tmp_path)).read_training()
     assert not (tmp_path / "canary").exists()
 

@@ -71,5 +71,5 @@ def test_what_autoattack_cannot_attack_is_attacked_otherwise() -> None:
     assert ensemble("pgd", "l2", 2) == "pgd"
     with pytest.raises(SpecError, match=r"no such attack.*autoattack"):
         ensemble("autoatack", "linf", 10)
-    with pytest.raises(SpecError, match="deepfool: it is no attack in linf"):
+    with pytest.raises(SpecError, match="deepfool: it is not an attack in linf"):
         ensemble("deepfool", "linf", 10)

@@ -22,7 +22,7 @@ def test_each_tensor_is_counted_once_and_the_largest_others_are_named() -> None:
 
 
 class Odd(nn.Module):
-    """A dense matrix in a buffer, a bare parameter, a prunable layer, and what is no weight."""
+    """A dense matrix in a buffer, a bare parameter, a prunable layer, and what is not a weight."""
 
     def __init__(self) -> None:
         super().__init__()

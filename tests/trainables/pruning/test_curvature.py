@@ -50,7 +50,7 @@ def test_factors_of_a_linear_layer_are_those_of_its_per_image_gradients() -> Non
 
 @pytest.mark.parametrize("blocks", ["layer", "output", "weight"])
 def test_damage_of_a_softmax_regression_is_half_the_form_of_its_hessian(blocks: Any) -> None:
-    """With one image whose labels come as often as the network says they do, K-FAC is no approximation."""
+    """With one image whose labels come as often as the network says they do, K-FAC is not an approximation."""
     counts = torch.tensor([12, 8, 4])
     one = images(1)[0]
     x, y = one.repeat(24, 1, 1, 1), torch.arange(3).repeat_interleave(counts)

@@ -40,7 +40,7 @@ def test_a_real_point_does_not_contradict_itself() -> None:
         ({**VERDICTS, "verdicts": "f000"}, "4 verdicts are correct, but robust_correct is 3"),
         ({**VERDICTS, "verdicts": "e001"}, "verdicts on more examples than there are"),
         ({**VERDICTS, "verdicts": "e0"}, "verdicts of 8 examples, but there are 10"),
-        ({**VERDICTS, "verdicts": "zz00"}, "its verdicts are no hexadecimal text"),
+        ({**VERDICTS, "verdicts": "zz00"}, "its verdicts are not hexadecimal text"),
         ({"started": "yesterday"}, "a time is not in ISO 8601"),
     ],
 )

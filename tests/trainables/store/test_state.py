@@ -55,7 +55,7 @@ def test_the_hash_is_of_values_and_extras_whatever_their_memory_format() -> None
         name: p.contiguous(memory_format=torch.channels_last) if p.dim() == 4 else p for name, p in state.params.items()
     }
     assert State(params, state.buffers, state.masks).weights_sha256() == state.weights_sha256()
-    assert State(state.params, state.buffers).weights_sha256() == state.weights_sha256(), "masks are no weights"
+    assert State(state.params, state.buffers).weights_sha256() == state.weights_sha256(), "masks are not weights"
     noisy = State(state.params, state.buffers, extras={"noise/0.weight": torch.ones(1)})
     assert noisy.weights_sha256() != state.weights_sha256()
     changed = {**state.params, "0.bias": state.params["0.bias"] + 1}

@@ -29,7 +29,7 @@ def test_credentials_are_refused_and_not_repeated(name: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("endpoint", ["minio:9000", "s3://host", "https://", "https://host?x=1", "https://host#x"])
 def test_an_endpoint_is_the_url_of_a_server(endpoint: str) -> None:
-    with pytest.raises(ValidationError, match=r"no URL of a server; write it as https://host:port"):
+    with pytest.raises(ValidationError, match=r"not a URL of a server; write it as https://host:port"):
         StorageOptions(endpoint=endpoint)
 
 
@@ -70,10 +70,10 @@ def test_the_words_of_options_are_those_of_the_variable(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("endpiont=https://x", r"'endpiont' is no option; did you mean.*endpoint.*\(allowed: endpoint, region"),
-        ("https://minio:9000", r"a word is no name=value"),
+        ("endpiont=https://x", r"'endpiont' is not an option; did you mean.*endpoint.*\(allowed: endpoint, region"),
+        ("https://minio:9000", r"a word is not name=value"),
         ("allow_http=maybe", "allow_http=maybe: write true or false"),
-        ("endpoint=minio:9000", "endpoint: 'minio:9000' is no URL"),
+        ("endpoint=minio:9000", "endpoint: 'minio:9000' is not a URL"),
         ("endpoint='x", "No closing quotation; write name=value"),
     ],
 )

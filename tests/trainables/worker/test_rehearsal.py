@@ -165,7 +165,7 @@ def test_a_network_that_hangs_is_refused_with_the_line(
 
     monkeypatch.setitem(zoo.WORKS, "hanging", build)
     spec = trial("hanging")
-    # What is imported for the first time is no hang.
+    # What is imported for the first time is not a hang.
     tensors.load(spec.data) if where == "cannot be built" else asked(trial("unused_layer"), study_folder)
     found = asked(spec, study_folder, silence=1)
     assert found["exit_code"] == 2
@@ -285,7 +285,7 @@ def zeroed(tensors: Iterable[torch.Tensor], result: Any) -> Any:
         (
             "pruner",
             lambda c: dict.fromkeys(c.weights, 1.0),
-            "ValueError: the pruner's scores for net.1.weight are no t",
+            "ValueError: the pruner's scores for net.1.weight are not ",
         ),
         ("pruner", lambda c: zeroed(c.weights.values(), c.weights), "the pruner wrong changes the weight net.1.weight"),
         ("pruner", lambda c: zeroed(c.masks.values(), c.weights), "the pruner wrong changes the mask of net.1.weight"),

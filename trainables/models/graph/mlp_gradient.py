@@ -45,7 +45,7 @@ class Perceptron:
         if self._sparse:
             return self._sparse_gradient(x, slope)
         last = self.layers[-1]
-        # A handful of logits is no work: a product in low precision would cost more to start than to compute.
+        # A handful of logits is not work: a product in low precision would cost more to start than to compute.
         weight = last.weight.to(x.dtype)
         z, hidden = x.flatten(1), []
         for layer in self.layers[:-1]:

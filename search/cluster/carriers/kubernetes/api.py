@@ -97,7 +97,7 @@ class Api:
         return self._ask("POST", self._ray_jobs(), CHECKED | (TRIED if dry else {}), manifest)
 
     def delete_job(self, name: str) -> None:
-        """Delete a RayJob after all that it owns; one that is gone is no error."""
+        """Delete a RayJob after all that it owns; one that is gone is not an error."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
         try:
             self._ask("DELETE", self._ray_jobs(name), body=options)

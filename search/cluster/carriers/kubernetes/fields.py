@@ -19,7 +19,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def _memory(text: str) -> str:
     if not _MEMORY.fullmatch(text):
-        raise ValueError(f"{text!r} is no amount of memory with a unit, such as 8Gi or 500M")
+        raise ValueError(f"{text!r} is not an amount of memory with a unit, such as 8Gi or 500M")
     return text
 
 
@@ -140,7 +140,7 @@ class Settings(Remote):
     @classmethod
     def _reference(cls, image: str) -> str:
         if not image or re.search(r"\s", image):
-            raise ValueError(f"{image!r} is no reference of an image, such as registry/robustsearch:1.0")
+            raise ValueError(f"{image!r} is not a reference to an image, such as registry/robustsearch:1.0")
         return image
 
     @field_validator("workers")
@@ -158,7 +158,7 @@ class Settings(Remote):
     def _no_keys(cls, env: dict[str, str]) -> dict[str, str]:
         for name in env:
             if not _VARIABLE.fullmatch(name):
-                raise ValueError(f"{name!r} is no name of an environment variable")
+                raise ValueError(f"{name!r} is not a name of an environment variable")
             if _SECRET.search(name):
                 raise ValueError(f"{name} looks like a key; put it into a Secret, and name that in `env_from_secret`")
         return env

@@ -23,7 +23,7 @@ def load(path: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return a manifest with the overlay in a file merged into it.
 
     Raises:
-        SpecError: the file is missing, is no mapping, or changes by what the job is known.
+        SpecError: the file is missing, is not a mapping, or changes by what the job is known.
     """
     if not os.path.exists(path):
         raise SpecError(f"the `overlay` of the cluster file, {path}, is not there, seen from {os.getcwd()}")

@@ -1,4 +1,4 @@
-"""Write manifests as YAML that kubectl reads as meant: by YAML 1.1, as it does, `yes` and `12:30` are no texts."""
+"""Write manifests as YAML that kubectl reads as meant: by YAML 1.1, as it does, `yes` and `12:30` are not texts."""
 
 from __future__ import annotations
 

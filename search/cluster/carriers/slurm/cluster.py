@@ -105,7 +105,7 @@ class Slurm(Remote):
     @classmethod
     def _time(cls, time: str | None) -> str | None:
         if time is not None and not _TIME.fullmatch(time):
-            raise ValueError(f"{time!r} is no time of Slurm; write hours, minutes and seconds such as '24:00:00'")
+            raise ValueError(f"{time!r} is not a time of Slurm; write hours, minutes and seconds such as '24:00:00'")
         return time
 
     @field_validator("setup", "extra")
@@ -121,7 +121,7 @@ class Slurm(Remote):
         for option in options:
             name = option.partition("=")[0].partition(" ")[0]
             if not name.startswith("-"):
-                raise ValueError(f"{option!r} is no option of sbatch; write one such as '--qos=preempt'")
+                raise ValueError(f"{option!r} is not an option of sbatch; write one such as '--qos=preempt'")
             if reason := FORBIDDEN.get(name if name.startswith("--") else name[:2]):
                 raise ValueError(f"{name} cannot be given here: {reason}")
         return options
@@ -279,7 +279,7 @@ class SlurmCarrier(Carrier):
 
     @property
     def _folder(self) -> str | None:
-        """Where the job's log and a file for its nodes lie; None where the storage is no directory."""
+        """Where the job's log and a file for its nodes lie; None where the storage is not a directory."""
         storage = self._study.storage.removeprefix("file://")
         return None if "://" in storage else f"{storage}/{self._study.study}/{paths.CARRIER}"
 

@@ -57,9 +57,9 @@ def test_an_address_is_completed(given: str, address: str) -> None:
     ("fields", "message"),
     [
         ({"address": "ray://head:10001"}, "is a Ray Client address; write that of the dashboard"),
-        ({"address": "ftp://head"}, "is no address of a Ray dashboard"),
-        ({"address": "http://head:port"}, "Port could not be cast|is no address"),
-        ({"headers": {"X Key": "1"}}, "is no name of a header"),
+        ({"address": "ftp://head"}, "is not an address of a Ray dashboard"),
+        ({"address": "http://head:port"}, "Port could not be cast|is not an address"),
+        ({"headers": {"X Key": "1"}}, "is not a name of a header"),
         ({"headers": {"X-Key": "1\r\nX-Other: 2"}}, "more than one line"),
     ],
 )

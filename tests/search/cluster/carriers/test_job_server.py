@@ -64,7 +64,7 @@ def test_a_refused_token_is_named(board: Dashboard, token: str | None, message: 
     [
         ((302, "", {"Location": "http://127.0.0.1:1/login"}), "login page of a proxy.*`headers`"),
         ((403, "<html><p>members only</p></html>", {}), "refuses access .status 403.: members only;.*`headers`"),
-        ((200, "<html>hello</html>", {}), "is no Ray dashboard"),
+        ((200, "<html>hello</html>", {}), "is not a Ray dashboard"),
         ((500, "TimeoutError: Failed to get head node agent within 60 seconds", {}), "no job agent on its head"),
         ((500, "No available agent to submit job, please try again later.", {}), "no job agent on its head"),
         (
@@ -83,7 +83,7 @@ def test_what_refuses_is_told_apart(board: Dashboard, answer: tuple[int, str, di
 
 def test_what_has_no_such_pages_is_no_dashboard(board: Dashboard) -> None:
     board.answers["GET", "/api/version"] = (404, "Not found", {})
-    with pytest.raises(ClusterError, match="is no Ray dashboard; write the address"):
+    with pytest.raises(ClusterError, match="is not a Ray dashboard; write the address"):
         server(board).ray_version()
 
 
@@ -130,7 +130,7 @@ def test_another_protocol_is_no_dashboard() -> None:
 
         thread = threading.Thread(target=talk)
         thread.start()
-        with pytest.raises(ClusterError, match="is no Ray dashboard"):
+        with pytest.raises(ClusterError, match="is not a Ray dashboard"):
             JobServer(f"http://127.0.0.1:{listening.getsockname()[1]}", None).jobs()
         thread.join()
 

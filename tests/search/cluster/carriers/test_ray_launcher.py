@@ -35,10 +35,10 @@ def test_a_file_is_read_as_ray_reads_it(config: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: job\n", "is no file for Ray's cluster launcher: it has no `cluster_name`"),
-        ("cluster_name: x\nprovider: aws\n", "is no file for Ray's cluster launcher"),
-        ("cluster_name: [\n", "is no YAML"),
-        ("- 1\n", "is no file for Ray's cluster launcher"),
+        ("kind: job\n", "is not a file for Ray's cluster launcher: it lacks `cluster_name`"),
+        ("cluster_name: x\nprovider: aws\n", "is not a file for Ray's cluster launcher"),
+        ("cluster_name: [\n", "is not YAML"),
+        ("- 1\n", "is not a file for Ray's cluster launcher"),
     ],
 )
 def test_what_is_no_file_of_the_launcher_is_refused(config: Path, text: str, message: str) -> None:

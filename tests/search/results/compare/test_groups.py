@@ -48,7 +48,7 @@ def test_each_argument_is_a_group(root: Path, arguments: list[str], groups: dict
         (["x*", "harp"], r"is named 'x\*' \(stored: harp, imp-1"),
         (["=harp", "imp-1"], "no label before '='"),
         (["hrap", "imp-1"], "there is no study 'hrap'.*did you mean 'harp'"),
-        (["a=", "imp-1"], "is no name for a study"),
+        (["a=", "imp-1"], "is not a name for a study"),
     ],
 )
 def test_what_names_no_groups_is_refused(root: Path, arguments: list[str], message: str) -> None:

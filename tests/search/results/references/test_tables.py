@@ -87,7 +87,7 @@ def test_the_report_has_them_in_a_section_of_their_own(storage: Path, tmp_path: 
         assert run("report", name, "--output", plain, "--storage", storage).exit_code == 0
         result = run("report", name, "--output", asked, "--reference", "piras2024", "--storage", storage)
         assert result.exit_code == 0
-        assert "Against the field" not in plain.read_text()
+        assert "Published results" not in plain.read_text()
         text = asked.read_text()
         assert '<section id="field">' in text
         assert said in text

@@ -1,4 +1,4 @@
-"""The charts: plotly takes every one, texts are no markup, axes of parameters."""
+"""The charts: plotly takes every one, texts are not markup, axes of parameters."""
 
 from __future__ import annotations
 

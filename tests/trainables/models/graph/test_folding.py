@@ -137,7 +137,7 @@ def small() -> nn.Module:
 
 
 class Odd(nn.Module):
-    """A convolution that two batch norms read, a layer called twice, and layers that are no convolution."""
+    """A convolution that two batch norms read, a layer called twice, and layers that are not convolutions."""
 
     def __init__(self) -> None:
         super().__init__()

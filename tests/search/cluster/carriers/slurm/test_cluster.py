@@ -72,10 +72,10 @@ def test_a_bucket_needs_no_directory_and_keeps_its_options() -> None:
     [
         ({"gpus_per_node": "x"}, "neither a number of GPUs nor a type"),
         ({"gpus_per_node": 0}, "neither a number of GPUs nor a type"),
-        ({"time": "soon"}, "no time of Slurm"),
+        ({"time": "soon"}, "not a time of Slurm"),
         ({"extra": ["--nodes=3"]}, "--nodes cannot be given here: write `nodes`"),
         ({"extra": ["-N2"]}, "-N2 cannot be given here: write `nodes`"),
-        ({"extra": ["qos"]}, "is no option of sbatch"),
+        ({"extra": ["qos"]}, "is not an option of sbatch"),
         ({"setup": ["a\nb"]}, "more than one line"),
         ({"temp": "relative"}, "absolute path of at most 20 characters"),
         ({"temp": "/a-path-that-is-too-long"}, "absolute path of at most 20 characters"),

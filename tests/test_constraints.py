@@ -19,8 +19,12 @@ def release(version: str) -> str:
 
 def test_the_oldest_versions_are_the_lower_bounds() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    everything_else, *dev = project["optional-dependencies"]["dev"]
+    extras = re.findall(r"\w+", everything_else.removeprefix("robustsearch"))
+    assert {*extras, "dev", "infra"} == project["optional-dependencies"].keys()
+    optional = [requirement for extra in extras for requirement in project["optional-dependencies"][extra]]
     bounds = {}
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for requirement in [*project["dependencies"], *optional, *dev]:
         found = REQUIREMENT.fullmatch(requirement)
         assert found, requirement
         bounds[found["name"]] = release(found["version"])

@@ -79,7 +79,7 @@ def confirm(
 
         plan = check(name, cluster=cluster, storage=storage, points=points, **options)
     for point in plan.missing:
-        say(f"{point} is left out: its weights are not stored any more")
+        say(f"{point} is left out: its weights are no longer stored")
     if dry_run:
         from search.cli.console import show_facts
         from search.launch.confirm_plan import plan_data, plan_facts

@@ -48,7 +48,7 @@ def monitoring(
         print(*written, sep="\n")
         say(f"next: start both, then launch, and open Metrics on the Ray dashboard\n  {prometheus}\n  {grafana}")
         if chosen.directory != default_folder():
-            say(f"launches that start a Ray of their own are not shown: they look in {default_folder()} alone")
+            say(f"launches that start Ray themselves are not shown: they look only in {default_folder()}")
         again = "run this again, and restart Prometheus"
         say(
             f"for a Ray of your own: before `ray start --head`, `. {chosen.directory / ENVIRONMENT}`; after it, {again}"

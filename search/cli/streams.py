@@ -75,7 +75,7 @@ def lost(error: OSError) -> tuple[str, ExitCode]:
         abandon(sys.stdout)
         return f"cannot write to stdout: {reason}", ExitCode.STORAGE
     if error.filename is None and not _stands_somewhere():
-        return "the current directory does not exist any more; change to another one", ExitCode.STORAGE
+        return "the current directory no longer exists; change to another one", ExitCode.STORAGE
     return f"{error.filename or 'the system'}: {reason}", ExitCode.STORAGE
 
 

@@ -118,6 +118,6 @@ def _serve(watched: Watched, port: int | None, as_json: bool) -> int:
         else:
             print(server.url)
         sys.stdout.flush()
-        say(f"{watched.name} is shown there to this machine alone; Ctrl-C ends it")
+        say(f"{watched.name} is shown there, to this machine only; Ctrl-C ends it")
         server.serve_forever()
     return ExitCode.DONE

@@ -196,7 +196,7 @@ class Cluster(Spec):
     @classmethod
     def _of_many_nodes(cls, value: int | None) -> int | None:
         if cls.this_machine and value is not None:
-            raise ValueError("trials run on this machine alone; leave it out, or use another kind of cluster")
+            raise ValueError("trials run only on this machine; leave it out, or use another kind of cluster")
         return value
 
     @field_validator("accelerator")

@@ -69,7 +69,7 @@ def submit(plan: Plan, say: Say) -> Job:
     before = Job.read(plan.storage)
     if before is not None and not before.carrier(plan.storage).state(before.id).over:
         _refuse_another_version(plan, before)
-        say(f"job {before.id} ({before.kind}) runs this study already: followed, and not submitted again")
+        say(f"job {before.id} ({before.kind}) already runs this study; following it")
         return before
     driver = driver_lock.driver(plan.storage)
     # The driver of a job that is over was killed; its lease lives on for a minute, for which the new job waits.

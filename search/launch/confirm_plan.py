@@ -214,7 +214,7 @@ def plan(
     missing = tuple(row.point for row in rows if row not in kept)
     if not kept:
         raise StorageError(
-            f"no weights of {len(rows)} points are stored any more in {study.records.storage.location}, the first is "
+            f"the weights of {len(rows)} points are no longer stored in {study.records.storage.location}, the first is "
             f"{rows[0].point}; launch the study under another --name to train them again"
         )
     if resolved.this_machine:

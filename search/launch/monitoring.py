@@ -107,7 +107,7 @@ def write(chosen: Monitoring) -> list[Path]:
     """
     directory = chosen.directory
     if directory.is_dir() and any(directory.iterdir()) and not (directory / ENVIRONMENT).is_file():
-        raise OutputError(f"{directory} has files of something else; name a new directory")
+        raise OutputError(f"{directory} contains other files; name a new directory")
     made = chosen.files()
     for private in (directory.parent, directory):
         private.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -51,7 +51,9 @@ def _check_ours(study: Study, output: Path) -> None:
         return
     if output.is_file() and _studies_in(output) == [study.name]:
         if busy := [f"{output}{end}" for end in ("-journal", "-wal") if Path(f"{output}{end}").exists()]:
-            raise OutputError(f"{output} is being written by another program: there is {busy[0]}; close it, or --force")
+            raise OutputError(
+                f"{output} is being written by another program: {busy[0]} exists; close that program, or use --force"
+            )
         return
     raise OutputError(f"{output} exists and is not what this command wrote for {study.name}; --force replaces it")
 

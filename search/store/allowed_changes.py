@@ -35,7 +35,7 @@ def effects(records: Records, new: StudySpec) -> list[str]:
     if refused:
         listed = "\n".join(f"  {line}" for line in refused)
         raise SpecError(
-            f"{records.storage.location} cannot be changed so, not even with --allow-change:\n{listed}\n"
+            f"{records.storage.location} cannot be changed in this way, even with --allow-change:\n{listed}\n"
             "its points and new ones could not be compared; launch under another --name"
         )
     return list(_effects(old, new, trials))

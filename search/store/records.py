@@ -137,7 +137,7 @@ class Records:
         """
         number = record.number
         if self.storage.local is not None and not self.exist(self.storage):
-            raise StorageError(f"{self.storage.location} holds no study any more: {paths.STUDY} is missing")
+            raise StorageError(f"{self.storage.location} no longer holds a study: {paths.STUDY} is missing")
         taken = self._trials.keys() | self._damaged.keys()
         assert number == 0 or number - 1 in taken or self.storage.exists(paths.trial_record(number - 1)), (
             f"trial {number} would leave a gap"

@@ -104,7 +104,7 @@ def from_document(document: Document, overrides: Sequence[str] = (), notes: list
     if not isinstance(document.data, dict):
         raise SpecError(f"{document.name}: a study file is a mapping that begins with 'name: ...'")
     if "cluster_name" in document.data and "provider" in document.data:
-        raise SpecError(f"{document.name}: this is a Ray launcher file, no study")
+        raise SpecError(f"{document.name}: this is a file for Ray's launcher, not a study")
     refuse_credentials(document)
     _import_plugins(document)
     said = apply_overrides(document, overrides)

@@ -35,7 +35,7 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[str]:
         if credentials.in_uri(override):
             raise SpecError(f"--set: {credentials.ADVICE}")
         if not _WHOLE.fullmatch(override):
-            raise SpecError(f"--set {shown(override)}: no text in UTF-8")
+            raise SpecError(f"--set {shown(override)}: not text in UTF-8")
         if override.startswith("~"):
             _remove(document, override.removeprefix("~"), f"--set {override}:")
         else:

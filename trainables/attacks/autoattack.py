@@ -83,11 +83,11 @@ class AutoAttack(Attack):
             count = net(x[:1]).shape[1]
         if count < _CLASSES[self.version]:
             raise SpecError(
-                f"AutoAttack {self.version} needs {_CLASSES[self.version]} classes at least, for its DLR loss, but the "
+                f"AutoAttack {self.version} needs at least {_CLASSES[self.version]} classes for its DLR loss, but the "
                 f"network has {count}; take the attack `aa`"
             )
         if self.norm == "l2" and x.dim() > 2 and min(x.shape[-2:]) < 5:
-            raise SpecError("AutoAttack's Square in l2 needs images of 5 x 5 pixels at least; take the attack `aa`")
+            raise SpecError("AutoAttack's Square in l2 needs images of at least 5 x 5 pixels; take the attack `aa`")
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         labels, found = classes(y), x.contiguous().clone()
         radii = torch.as_tensor(eps, dtype=torch.float64).expand(len(x)).to(x.device)

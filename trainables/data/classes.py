@@ -78,7 +78,7 @@ def numbers(spec: Data, labels: np.ndarray, values: tuple[int, ...]) -> tuple[np
     at = np.minimum(np.searchsorted(ascending, labels), len(values) - 1)
     kept = ascending[at] == labels
     if not kept.all() and not spec.select:
-        raise DataError(f"{spec.kind}: the label {labels[~kept][0]} is of no training image")
+        raise DataError(f"{spec.kind}: no training image has the label {labels[~kept][0]}")
     return kept, order[at[kept]].astype(np.int64)
 
 

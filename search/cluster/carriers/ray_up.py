@@ -127,7 +127,7 @@ class RayUpCarrier(Carrier):
             if jobs.answers():
                 return jobs.state(job)
             time.sleep(LOOK_EVERY)
-        return State("lost", f"Ray does not run on the head of the cluster of {self._path} any more")
+        return State("lost", f"Ray no longer runs on the head of the cluster of {self._path}")
 
     def log(self, job: str) -> Iterator[str]:
         jobs = self._reached()

@@ -101,7 +101,7 @@ def test_weights_that_are_gone_are_exit_code_5(root: Path) -> None:
     shown = run("confirm", "synthetic", "--storage", root, "--cluster", "inline", "--attack", "pgd", "--json")
     assert shown.exit_code == ExitCode.STORAGE
     assert json.loads(shown.stdout)["error"]["exit_code"] == ExitCode.STORAGE
-    assert "are stored any more" in shown.stderr
+    assert "are no longer stored" in shown.stderr
 
 
 def test_progress_is_a_line_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ def test_it_writes_to_the_home_and_says_the_two_commands(tmp_path: Path, monkeyp
     assert f". {made}/ray.env" in told.stderr
     assert "are not shown" not in told.stderr
     elsewhere = command.run("monitoring", str(tmp_path / "elsewhere")).stderr
-    assert f"launches that start a Ray of their own are not shown: they look in {made} alone" in elsewhere
+    assert f"launches that start Ray themselves are not shown: they look only in {made}" in elsewhere
 
 
 def test_a_session_is_scraped_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

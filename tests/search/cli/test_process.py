@@ -154,7 +154,7 @@ def test_a_directory_that_was_deleted_is_named(tmp_path: Path) -> None:
     code = f"import os; os.rmdir({str(gone)!r}); from search.cli import main; main(['status'])"
     result = python(code, cwd=gone)
     assert result.returncode == 5
-    assert result.stderr.splitlines() == ["error: the current directory does not exist any more; change to another one"]
+    assert result.stderr.splitlines() == ["error: the current directory no longer exists; change to another one"]
 
 
 ENDLESS = """

@@ -39,8 +39,8 @@ def test_no_file_is_this_machine_and_the_templates_are_found_by_name(
         ("kind: address\naddress: ray://head:10001", "Ray Client address"),
         ("kind: address\naddress: head", "'head' is neither 'auto' nor host:port"),
         ("kind: address\ncode: git", "code: 'git' is not allowed"),
-        ("kind: local\nnodes: 2", "nodes: trials run on this machine alone; leave it out"),
-        ("kind: local\nmax_concurrency: 2", "max_concurrency: trials run on this machine alone"),
+        ("kind: local\nnodes: 2", "nodes: trials run only on this machine; leave it out"),
+        ("kind: local\nmax_concurrency: 2", "max_concurrency: trials run only on this machine"),
         ("kind: inline\naccelerator: A100", "accelerator: trials run in this process, which chooses no GPU"),
         (
             "kind: local\naccelerator: A100",

@@ -69,7 +69,7 @@ def test_what_is_submitted_is_the_study_as_planned_and_found_again(tmp_path: Pat
     assert carry.submit(planned(tmp_path, name="other"), said.append).id == "p2"
 
 
-FOLLOWED = "followed, and not submitted again"
+FOLLOWED = "already runs this study; following it"
 
 
 def test_another_version_of_a_study_is_not_followed(tmp_path: Path, pretend: type[Pretend]) -> None:

@@ -232,7 +232,7 @@ def test_points_without_weights_are_left_out(storage: Path) -> None:
     planned = plan("tiny", cluster="inline", storage=storage, points=chosen, attack="pgd")
     assert planned.missing == (first.point,)
     assert [row.point for row in planned.rows] == [second.point]
-    with pytest.raises(StorageError, match="are stored any more"):
+    with pytest.raises(StorageError, match="are no longer stored"):
         plan("tiny", cluster="inline", storage=storage, points=(first.point,), attack="pgd")
 
 

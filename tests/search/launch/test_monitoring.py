@@ -73,7 +73,7 @@ def test_it_is_written_anew_but_not_over_files_of_something_else(
     monitoring.write(settings)
     assert "scrape_configs" in (tmp_path / "made" / "prometheus.yml").read_text()
     (tmp_path / "prometheus.yml").write_text("of something else")
-    with pytest.raises(OutputError, match="files of something else; name a new directory"):
+    with pytest.raises(OutputError, match="contains other files; name a new directory"):
         monitoring.write(monitoring.plan(tmp_path))
     assert (tmp_path / "prometheus.yml").read_text() == "of something else"
 

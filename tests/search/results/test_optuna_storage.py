@@ -172,7 +172,7 @@ def test_a_file_that_is_being_written_is_left_alone(study: Study, database: Path
     connection = sqlite3.connect(target, isolation_level=None)
     connection.execute("begin immediate")
     connection.execute("update studies set study_name = 'x'")
-    with pytest.raises(OutputError, match=r"written by another program: there is .*x\.db-journal"):
+    with pytest.raises(OutputError, match=r"written by another program: .*x\.db-journal"):
         write(study, target)
     connection.execute("rollback")
     connection.close()

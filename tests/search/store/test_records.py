@@ -390,7 +390,7 @@ def test_many_records_on_an_object_store_are_read_together(
 def test_no_trial_is_issued_where_the_study_has_gone(tmp_path: Path) -> None:
     records = factories.make_study(tmp_path / "study", trials=2, troubled=False)
     (tmp_path / "study").rename(tmp_path / "elsewhere")
-    with pytest.raises(StorageError, match="holds no study any more"):
+    with pytest.raises(StorageError, match="no longer holds a study"):
         records.issue(factories.trial(2))
     assert not (tmp_path / "study").exists()
 

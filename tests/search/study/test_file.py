@@ -251,7 +251,7 @@ def test_what_is_no_mapping_is_no_study(text: str, tmp_path: Path) -> None:
 
 
 def test_a_launcher_file_is_recognised() -> None:
-    with pytest.raises(SpecError, match="Ray launcher file"):
+    with pytest.raises(SpecError, match="a file for Ray's launcher, not a study"):
         loads("cluster_name: x\nprovider: {type: aws}\n", "gpu.yaml")
 
 

@@ -32,5 +32,5 @@ def test_numbers_of_labels_in_any_order() -> None:
     kept, found = numbers(Idx(select=(7, 2**40, 3)), np.array([3, 2**40, 5, 7, 7]), (7, 2**40, 3))
     assert kept.tolist() == [True, True, False, True, True]
     assert found.tolist() == [2, 1, 0, 0]
-    with pytest.raises(DataError, match="the label 5 is of no training image"):
+    with pytest.raises(DataError, match="no training image has the label 5"):
         numbers(Idx(), np.array([3, 5]), (3, 7))

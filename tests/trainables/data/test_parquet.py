@@ -94,7 +94,7 @@ def test_labels_with_gaps_are_numbered_and_named(values: tuple[int, ...], write:
     write([values[2]] * N, part="test")
     assert set(load_test(spec).y.tolist()) == {2}, "test labels are numbered as training labels are"
     write([4] * N, part="test")
-    with pytest.raises(DataError, match="the label 4 is of no training image"):
+    with pytest.raises(DataError, match="no training image has the label 4"):
         load_test(spec)
 
 

@@ -144,7 +144,7 @@ class Slurm(Remote):
         except ClusterError as error:
             raise ValueError(f"{error} (by `cpus_per_node` and `gpus_per_node`)") from None
         if self.time is not None and (seconds := time_seconds(self.time)) <= self.save_seconds:
-            raise ValueError(f"save_seconds: {self.save_seconds} s are all of the time limit, {seconds} s")
+            raise ValueError(f"save_seconds: {self.save_seconds} s leave nothing of the time limit, {seconds} s")
         return self
 
     @property

@@ -185,7 +185,7 @@ def test_machines_without_ray_get_it_started_again(
 
     monkeypatch.setattr(ray_launcher, "up", up)
     lost = carrier(config).state("robustsearch-tiny-1")
-    assert lost == State("lost", f"Ray does not run on the head of the cluster of {config} any more")
+    assert lost == State("lost", f"Ray no longer runs on the head of the cluster of {config}")
     assert carrier(config).submit() == "robustsearch-tiny-1"
     assert cloud.commands == ["up"]
 

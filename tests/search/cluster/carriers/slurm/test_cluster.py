@@ -82,7 +82,7 @@ def test_a_bucket_needs_no_directory_and_keeps_its_options() -> None:
         ({"cpus_per_trial": 9}, "no node has what one trial asks for (9 CPU)"),
         ({"gpus_per_trial": 1}, "no node has what one trial asks for"),
         ({"concurrency": 2}, "concurrency 2 does not fit"),
-        ({"time": "3:00"}, "save_seconds: 180 s are all of the time limit, 180 s"),
+        ({"time": "3:00"}, "save_seconds: 180 s leave nothing of the time limit, 180 s"),
         ({"memory_per_node": "lots"}, "memory_per_node"),
         ({"partition": "a b"}, "partition"),
     ],

@@ -1,10 +1,10 @@
-# The whole interface for a person at a checkout: launch, test, lint.
+# What a developer runs in a checkout: install, launch, lint, test.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-# Python keeps what it has compiled, rewritten asserts of the tests too, where an environment forbids it as well.
+# Let Python cache compiled files, and pytest its rewritten asserts, even where the environment forbids it.
 unexport PYTHONDONTWRITEBYTECODE
 
 # How many processes share the tests.
@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # Tests on real services wait more than they compute.
 INFRA_WORKERS ?= 3
 
-# A test of infrastructure fails where what it needs is missing if this is 1, and is skipped otherwise.
+# With 1, a test of infrastructure fails if something that it needs is missing; otherwise it is skipped.
 export ROBUSTSEARCH_INFRA ?= $(if $(filter 0,$(shell id -u)),1,0)
 
 .PHONY: install infra-tools launch lint test test-quick test-infra test-long suite suite-quick clean
@@ -41,7 +41,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Lint, and what is quick and needs no Ray: a minute and a half on two cores. Lint runs beside the tests.
+# Lint, and the tests that are quick and need no Ray: a minute and a half on two cores. Lint runs beside the tests.
 test-quick: install
 	$(MAKE) --no-print-directory --jobs 2 lint suite-quick
 
@@ -49,13 +49,13 @@ test-quick: install
 test: install
 	$(MAKE) --no-print-directory --jobs 2 lint suite
 
-# Tests on real services: Slurm, sshd, stores of objects, Prometheus, and machines made of namespaces. They need Debian
-# and root, who installs what is missing; elsewhere they are skipped. Under 10 minutes on two cores.
+# Tests on real services: Slurm, sshd, object stores, Prometheus, and machines made of namespaces. They need Debian and
+# root, and install what is missing; elsewhere they are skipped. Under 10 minutes on two cores.
 test-infra: infra-tools
 	$(BIN)/python -m pytest -n $(INFRA_WORKERS) -m 'infra and not long'
 
-# What `test` does in short, at length: forty kills of drivers, workers and nodes, where `test` has four, an hour of fuzzing
-# (FUZZ_SECONDS), where `test` has half a minute, and jobs and machines that are lost, over and over.
+# Long versions of tests in `test`: forty kills of drivers, workers and nodes instead of four, an hour of fuzzing
+# (FUZZ_SECONDS) instead of half a minute, and jobs and machines lost over and over.
 test-long: infra-tools
 	$(PYTEST) -m 'long and not gpu'
 

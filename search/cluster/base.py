@@ -142,7 +142,7 @@ class Cluster(Spec):
     max_concurrency: int | None = Field(
         default=None,
         gt=0,
-        description="Of a cluster that grows by itself: how many trials may run at once, or wait for nodes.",
+        description="For a cluster that grows by itself: how many trials may run at once, or wait for nodes.",
     )
     accelerator: str | None = Field(
         default=None,
@@ -150,7 +150,7 @@ class Cluster(Spec):
         description="The type of GPU that a trial asks for, by Ray's name, such as A100; null takes any.",
     )
     nodes: int | None = Field(
-        default=None, gt=0, description="Wait until so many nodes are alive; null takes those that there are."
+        default=None, gt=0, description="Wait until this many nodes are alive; null takes those that there are."
     )
     start_timeout: float = Field(
         default=600.0,

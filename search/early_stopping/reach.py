@@ -29,9 +29,9 @@ class Reach(Scheduler):
     )
     evidence: int = Field(default=4, ge=1, description="Other trials that must have been at the same stage.")
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        default=(0.05, 0.1, 0.25, 0.5), description="Parts of a training after which a network is measured."
+        default=(0.05, 0.1, 0.25, 0.5), description="Shares of a training after which a partial measurement is taken."
     )
-    least: int = Field(default=8, ge=1, description="Epochs of the shortest training during which is measured.")
+    least: int = Field(default=8, ge=1, description="Epochs of the shortest training with partial measurements.")
     examples: int = Field(default=128, gt=0, description="Validation examples of a partial measurement.")
     steps: int = Field(default=5, gt=0, description="Attack steps of a partial measurement.")
 

@@ -195,7 +195,7 @@ def plan(
         cluster: as for a launch.
         storage: the directory or URI with the studies.
         points: `near` (the front and what its intervals reach), `front`, or the ids of points.
-        examples: the first so many of the test split; by default all.
+        examples: how many of the test split, from the first; by default all.
         seeds: how many training seeds in all: the search's own, and further ones with which points are retrained.
         attack: the kind of the attack that comes first.
         corruptions: measure corrupted images, too.

@@ -179,7 +179,7 @@ class Study:
     def confirmed(self, examples: int | str | None = None) -> list[ConfirmedRow]:
         """Return the confirmed points, from dense to sparse, as `robustsearch confirm` measured them on the test split.
 
-        `examples` chooses a set of examples where there are several: a number for the first so many, `all` for the
+        `examples` chooses a set of examples where there are several: a number N for the first N, `all` for the
         whole split; by default the largest.
         """
         points, results = self.points(), confirmations.read(self.records.storage).found

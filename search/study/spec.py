@@ -65,7 +65,10 @@ class Reproduces(Spec):
     paper: str = Field(max_length=64, description="Name of the paper.")
     table: str = Field(max_length=64, description="Name of its table.")
     scale: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the published length of all that counts epochs or steps."
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Length of all trainings, as a fraction of the published one.",
     )
 
 

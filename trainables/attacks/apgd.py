@@ -23,7 +23,7 @@ class Apgd(Climbing):
 
     steps: int = Field(default=100, gt=0, description="gradient steps of a run; they decide when the step size halves")
     restarts: int = Field(default=1, gt=0, description="runs from independent random starts")
-    stop: int | None = Field(default=None, gt=0, description="end each run after so many of its steps; null: after all")
+    stop: int | None = Field(default=None, gt=0, description="end each run after this many steps; null: after all")
 
     @property
     def label(self) -> str:

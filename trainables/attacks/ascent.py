@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainables.attacks.losses import AttackLoss
 
 _BROKEN = 8
-"""Broken images are dropped once they are one in so many: smaller batches cost copies, and kernels of a new shape."""
+"""Broken images are dropped once they are one in this many: smaller batches cost copies, and kernels of a new shape."""
 
 _MOMENTUM, _RISES = 0.75, 0.75
 
@@ -127,7 +127,7 @@ class Adaptive(Climber):
 
 @cache
 def checkpoints(steps: int) -> frozenset[int]:
-    """Return after how many of so many steps APGD looks back: first after 22 %, then sooner and sooner."""
+    """Return after which of its steps APGD looks back: first after 22 %, then sooner and sooner."""
     ends, length = [0.22], 0.22
     while ends[-1] < 1:
         length = max(length - 0.03, 0.06)

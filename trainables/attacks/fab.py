@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainables.attacks.base import LogitsFn
 
 _LOOK = 5
-"""A class out of reach is given up after one step in so many."""
+"""A class out of reach is given up after one in this many steps."""
 
 
 class Fab(Minimal):

@@ -15,7 +15,7 @@ from trainables.store.state import duplicate, fill, named_tensors, prunable
 Shape = tuple[int, int, int]
 
 SMALL = 1_000_000
-"""Below so many weights, images are passed through a network to see that it takes them; above, shapes alone are."""
+"""Below this number of weights, images are passed through a network to see that it takes them; above, shapes only."""
 
 
 def title(spec: Model) -> str:

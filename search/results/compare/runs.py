@@ -131,7 +131,7 @@ def _bits(text: str, examples: int) -> np.ndarray:
 
 
 def _some_of(allowed: np.ndarray, number: int, random: np.random.Generator) -> np.ndarray:
-    """Return so many of the allowed examples, drawn at random."""
+    """Return a number of the allowed examples, drawn at random."""
     found = np.zeros_like(allowed)
     where = np.flatnonzero(allowed)
     found[random.choice(where, size=min(max(number, 0), len(where)), replace=False)] = True

@@ -66,7 +66,7 @@ class Tpe(OptunaSampler):
 
 
 _POPULATION = Field(
-    default=20, ge=2, description="Points in a generation, those measured on the way of trials included."
+    default=20, ge=2, description="Points in a generation, including the intermediate points of trials."
 )
 
 

@@ -44,7 +44,7 @@ class Head(Spec):
     """The pod of Ray's head and of the launch. It runs no trials and stays off spot nodes."""
 
     cpus: int = Field(default=2, gt=0, description="Cores of the head.")
-    memory: str = Field(default="8Gi", description="Memory of the head, its limit too.")
+    memory: str = Field(default="8Gi", description="Memory of the head, which is also its limit.")
     node_selector: dict[str, str] = Field(default={}, description="Labels that its node must have.")
     tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints that its node may have.")
 
@@ -56,7 +56,7 @@ class WorkerGroup(Spec):
 
     name: str = Field(default="workers", description="Name of the group.")
     cpus: int = Field(gt=0, description="Cores of a pod.")
-    memory: str = Field(description="Memory of a pod, its limit too.")
+    memory: str = Field(description="Memory of a pod, which is also its limit.")
     gpus: int = Field(default=0, ge=0, description="GPUs, or MIG slices, of a pod.")
     gpu_resource: str = Field(
         default="nvidia.com/gpu",
@@ -69,7 +69,7 @@ class WorkerGroup(Spec):
     )
     min: int = Field(default=0, ge=0, description="How many pods are always there.")
     max: int = Field(gt=0, description="How many pods there may be; those above `min` come and go with the trials.")
-    spot: bool = Field(default=False, description="Whether pods may run, and rather do, on spot nodes.")
+    spot: bool = Field(default=False, description="Whether pods may run on spot nodes, which they then prefer.")
     node_selector: dict[str, str] = Field(default={}, description="Labels that their nodes must have.")
     tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints that their nodes may have.")
 
@@ -109,13 +109,13 @@ class Settings(Remote):
     """The keys of the kind, without what submits."""
 
     image: str = Field(
-        description="Image with robustsearch and Ray, the versions of this machine; see clusters/Containerfile."
+        description="Image with robustsearch and Ray in the versions of this machine; see clusters/Containerfile."
     )
     workers: tuple[WorkerGroup, ...] = Field(description="Groups of pods on which trials run.")
     context: str | None = Field(
         default=None, description="Context of the kubeconfig; null is its current one, or the pod's own account."
     )
-    namespace: str = Field(default="default", description="Namespace of everything that is made.")
+    namespace: str = Field(default="default", description="Namespace of everything that is created.")
     head: Head = Field(default=Head(), description="The pod of Ray's head and of the launch.")
     retries: int = Field(
         default=3,

@@ -80,8 +80,7 @@ class Slurm(Remote):
     requeues: int = Field(
         default=10,
         ge=0,
-        description="The job queues itself again at its time limit until it has been queued again this often, "
-        "preemptions included.",
+        description="How often the job requeues itself at its time limit; preemptions count.",
     )
     save_seconds: int = Field(
         default=180, ge=30, description="Seconds before the time limit at which running trials are told to save."

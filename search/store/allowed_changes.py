@@ -75,7 +75,7 @@ def _effects(old: StudySpec, new: StudySpec, trials: dict[int, Params]) -> Itera
 def _other_seeds(old: StudySpec, new: StudySpec) -> Iterator[str]:
     """Yield where trials would not be replicates of the new study."""
     if bool(old.seeds) != bool(new.seeds):
-        kind = "" if old.seeds else " no"
+        kind = "" if old.seeds else " not"
         yield f"seeds: were {list(old.seeds)}, are {list(new.seeds)}: the trials so far are{kind} replicates"
     elif left := set(old.seeds) - set(new.seeds):
         yield f"seeds: {', '.join(map(str, sorted(left)))} left out, but trials have them: seeds can only be added"

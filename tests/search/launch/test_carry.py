@@ -64,7 +64,7 @@ def test_what_is_submitted_is_the_study_as_planned_and_found_again(tmp_path: Pat
     assert json.loads(record.read_text())["cluster"]["kind"] == "pretend"
     assert carry.submit(planned(tmp_path, name="other"), said.append) == first
     assert len(pretend.submitted) == 1
-    assert said == ["submitted as job p1 (pretend)", f"job p1 (pretend) runs this study already: {FOLLOWED}"]
+    assert said == ["submitted as job p1 (pretend)", f"job p1 (pretend) {FOLLOWED}"]
     pretend.states[:] = [State("ended", code=0)]
     assert carry.submit(planned(tmp_path, name="other"), said.append).id == "p2"
 

@@ -31,7 +31,7 @@ LABELS = bytes(number % 3 for number in range(36))
         (header(36, 4, 4) + PIXELS + bytes(50_000_000), header(36) + LABELS, "577 bytes or more follow"),
         (header(36, 4, 4) + PIXELS, header(35) + LABELS[:35], "has 36 images, but train-labels.* has 35 labels"),
         (header(0, 4, 4), header(0), "0 images"),
-        (b"PK\3\4" + PIXELS, header(36) + LABELS, "no idx file"),
+        (b"PK\3\4" + PIXELS, header(36) + LABELS, "not an idx file"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])

@@ -100,9 +100,9 @@ def test_parquet_reads_shards_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no idx file"),
-        (bytes((0, 0, 13, 1, 0, 0, 0, 0)), "no idx file"),
-        (bytes((0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2)), "no idx file of unsigned bytes in 1"),
+        (b"", "not an idx file"),
+        (bytes((0, 0, 13, 1, 0, 0, 0, 0)), "not an idx file"),
+        (bytes((0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2)), "not an idx file of unsigned bytes in 1"),
         (bytes((0, 0, 8, 1, 0, 0, 0, 3, 1, 2)), r"says \[3\], but 2 bytes"),
         (bytes((0, 0, 8, 1, 0, 0, 0, 1, 1, 2)), r"says \[1\], but 2 bytes"),
     ],

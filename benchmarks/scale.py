@@ -128,7 +128,7 @@ def simulate(sampler: str, trials: int, workers: int, folder: str) -> list[dict[
     from trainables.store.storage import Storage
 
     spec = study_file.loads(STUDY + f"sampler: {sampler}\n", "scale")
-    spec = resized(spec, str(trials), None)
+    spec = resized(spec, str(trials), None, [])
     storage = Storage(folder).child(f"scale-{sampler}")
     records = Records.create(storage, spec, Fingerprint(data_hash="0" * 64, shape=(1, 8, 8), classes=10))
     driver = Driver(records, ahead=2 * workers)

@@ -116,6 +116,8 @@ def launch(
             given = {"--cluster": cluster, "--name": name, "--storage": typed}
             words = [study, *(word for pair in given.items() if pair[1] for word in pair if word)]
             words += [word for override in overrides for word in ("--set", override)]
+            if trials is not None:  # A budget of the file that is larger would count again.
+                words += ["--trials", str(plan.spec.planned)]
             say(next_step(plan, ending, shlex.join(words)))
     return ending.exit_code
 

@@ -39,7 +39,7 @@ class Plan:
 
     `storage` is the study's own directory, `records` are those of a stored study, opened once, None where the study is
     new. `effects` say what the changes of a stored study mean, a line each. `again` plans anew from the same arguments.
-    `notes` say what overrides change besides what they name.
+    `notes` say what overrides change besides what they name, and where the number of trials is not what was asked for.
     """
 
     spec: StudySpec
@@ -93,7 +93,7 @@ def plan(
     own = root.child(spec.name)
     if records is None and Records.exist(own):
         records = Records.open(own, plugins=True)
-    spec = resized(spec, trials, records.spec.planned if records else None)
+    spec = resized(spec, trials, records, notes)
     if resolved.this_machine:
         spec = spec.model_copy(update={"data": _located(spec.data, dry)})
         _check_images(spec)

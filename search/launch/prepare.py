@@ -17,21 +17,36 @@ from trainables.core.errors import SpecError
 from trainables.store.storage import Storage
 
 
-def resized(spec: StudySpec, trials: str | int | None, stored: int | None) -> StudySpec:
-    """Apply `--trials`: a number, or `+N` more than the stored study's budget. Trials that have run stay.
+def resized(spec: StudySpec, trials: str | int | None, records: Records | None, notes: list[str]) -> StudySpec:
+    """Apply `--trials`: a number, or `+N` more than the stored study is to have or, if those are more, has.
+
+    Trials that have run stay. `notes` receives where the study gets another number than what was asked for.
 
     Raises:
         SpecError: not a positive number.
     """
+    stored, issued = (records.spec.planned, records.issued()) if records else (0, 0)
     if trials is None:
-        return spec if stored is None or spec.planned >= stored else _with_trials(spec, stored)
+        if spec.planned >= stored:
+            return spec
+        if spec.budget.trials is not None:
+            notes.append(
+                f"budget.trials is {spec.budget.trials}, but the stored study's {stored} trials stay; "
+                f"--trials {spec.planned} would lower them"
+            )
+        return _with_trials(spec, stored)
     given = trials if isinstance(trials, str) else repr(trials)
     text = given.removeprefix("+")
     if not re.fullmatch(r"0*[1-9][0-9]{0,11}", text):
         wanted = "a positive number such as 20, or +20 for 20 more"
         raise SpecError(f"--trials {shown(trials).strip(chr(39))}: expected {wanted}")
-    total = int(text) + ((stored or 0) if given.startswith("+") else 0)
-    return _with_trials(spec, total)
+    total = int(text) + (max(stored, issued) if given.startswith("+") else 0)
+    spec = _with_trials(spec, total)
+    if spec.planned < total:
+        notes.append(f"the sampler ends after {spec.planned} trials, so there are no {total}")
+    elif total < issued:
+        notes.append(f"{issued} trials were started already, so that {total} in all start no new one")
+    return spec
 
 
 def _with_trials(spec: StudySpec, trials: int) -> StudySpec:

@@ -198,6 +198,11 @@ class Records:
         """Return the numbers that were issued and have no outcome, damaged ones left out."""
         return [trial.number for trial, outcome in self.trials() if outcome is None]
 
+    def issued(self) -> int:
+        """Return how many trials were issued, those with damaged records included."""
+        self._refresh()
+        return len(self._trials.keys() | self._damaged.keys())
+
     def next_number(self) -> int:
         """Return the smallest number that was never issued."""
         self._refresh()

@@ -121,6 +121,34 @@ def test_a_stored_study_resumes_by_its_name_and_can_be_extended(started: list[An
     assert started[2][0].budget.wall_time == 1800
 
 
+def test_another_number_of_trials_than_was_asked_for_is_said(started: list[Any], here: Path) -> None:
+    make_study(here / "runs" / "synthetic", 5)
+    kept = run("launch", "synthetic", "--set", "budget.trials=3")
+    assert "budget.trials is 3, but the stored study's 16 trials stay; --trials 3 would lower them" in kept.stderr
+    lowered = run("launch", "synthetic", "--trials", "2")
+    issued = Records.open(Storage(str(here / "runs" / "synthetic"))).issued()
+    assert f"{issued} trials were started already, so that 2 in all start no new one" in lowered.stderr
+    raised = run("launch", "synthetic", "--trials", "17")
+    assert "trials stay" not in raised.stderr
+    assert "started already" not in raised.stderr
+    assert [spec.planned for spec, _, _ in started] == [16, 2, 17]
+
+
+def test_more_trials_are_more_than_a_lowered_study_has(started: list[Any], here: Path) -> None:
+    records = make_study(here / "runs" / "synthetic", 5)
+    spec = records.spec
+    records.replace_spec(spec.model_copy(update={"budget": spec.budget.model_copy(update={"trials": 1})}))
+    assert run("launch", "synthetic", "--trials", "+2").exit_code == 0
+    assert started[0][0].planned == records.issued() + 2
+
+
+def test_a_grid_has_no_more_trials_than_combinations(started: list[Any], here: Path) -> None:
+    (here / "my.yaml").write_text(STUDY)
+    result = run("launch", "my.yaml", "--set", "sampler={kind: grid, values: 3}", "--trials", "9")
+    assert "the sampler ends after 3 trials, so there are no 9" in result.stderr
+    assert started[0][0].planned == 3
+
+
 def test_a_stored_study_cannot_become_another(started: list[Any], here: Path) -> None:
     make_study(here / "runs" / "synthetic", 2)
     result = run("launch", "synthetic", "--set", "protocol.eps=0.2")
@@ -383,7 +411,8 @@ def test_init_writes_files_that_are_valid_and_never_overwrites(started: list[Any
         (4, [], "robustsearch status mine"),
         (3, ["--storage", "else where"], "robustsearch front mine --storage '{here}/else where'"),
         (130, [], "robustsearch launch my.yaml"),
-        (6, ["--cluster", "inline", "--trials", "+3"], "robustsearch launch my.yaml --cluster inline"),
+        (6, ["--cluster", "inline", "--trials", "3"], "robustsearch launch my.yaml --cluster inline --trials 3"),
+        (130, ["--trials", "+3"], "robustsearch launch my.yaml --trials 3"),
         (143, ["--set", "recipe.epochs=7"], "robustsearch launch my.yaml --set recipe.epochs=7"),
     ],
 )

@@ -217,4 +217,4 @@ def init(directory: Path, as_json: bool) -> None:
         emit({"written": [str(path) for path in written]})
     else:
         print(*written, sep="\n")
-        say(f"next: edit {written[0]}, then run `robustsearch launch {written[0]}`")
+        say(f"next: edit {written[0]}, then run `{shlex.join(['robustsearch', 'launch', str(written[0])])}`")

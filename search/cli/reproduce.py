@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from search.study.spec import StudySpec
 
 
+class Share(click.FloatRange):
+    """A range of numbers; NaN, which is beyond no bound, is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number, and refuse one that is outside."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
 @click.command(
     cls=Command,
     epilog=examples(
@@ -31,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--recipe", metavar="RECIPE", help="The method, for tables named after one.")
 @click.option(
     "--scale",
-    type=click.FloatRange(min=0, max=1, min_open=True),
+    type=Share(min=0, max=1, min_open=True),
     default=1.0,
     show_default=True,
     help="Length of everything that counts epochs or steps, as a fraction of the published one.",

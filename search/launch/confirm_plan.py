@@ -258,12 +258,12 @@ def _chosen(study: Study, points: Sequence[str]) -> tuple[list[PointRow], list[P
         return (near(study.spec, study.points()) if points[0] == "near" else front), front
     known = {row.point: row for row in study.points()}
     points = cells.points(study) if list(points) == ["paper"] else points
-    wanted = [point if point.startswith("t") else f"t{point}" for point in points]
+    wanted = [f"t{point}" if point[:1].isdigit() else point for point in points]
     for point in wanted:
         if point not in known:
             raise SpecError(
-                f"--points {point}: no such point in {study.name}{nearest(point, known)}; give near, front, paper or "
-                f"ids, such as `robustsearch front {catalogue.arguments(study.records.storage)}` lists"
+                f"--points {point}: no such point in {study.name}{nearest(point, known)}; give near, front or paper "
+                f"alone, or ids, such as `robustsearch front {catalogue.arguments(study.records.storage)}` lists"
             )
     chosen = {known[point].network for point in wanted}
     found = [row for row in study.points() if row.network in chosen] if study.spec.seeds else map(known.get, wanted)

@@ -305,7 +305,7 @@ def check_target(target: Path, overwrite: bool = False) -> None:
         raise StorageError(f"{target} is a file; a network is saved as a directory")
     names = [entry.name for entry in target.iterdir()]
     if names and not overwrite:
-        raise StorageError(f"{target} is not empty; choose another directory or allow to overwrite it")
+        raise StorageError(f"{target} is not empty; choose a directory that is new or empty")
     foreign = [name for name in names if not name.startswith("model.") and name not in BESIDE]
     if foreign:
         raise StorageError(f"{target} has other files than a network's ({foreign[0]}) and is not overwritten")

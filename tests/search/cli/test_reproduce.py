@@ -39,6 +39,14 @@ def test_without_a_paper_all_tables_are_listed() -> None:
     assert "cosentino2019 --table mnist: table 1" in run("reproduce").stdout
 
 
+@pytest.mark.parametrize("scale", ["0", "1.5", "nan"])
+def test_a_scale_is_a_share(scale: str, started: list[Any]) -> None:
+    result = run("reproduce", "cosentino2019", "--table", "mnist", "--scale", scale)
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "is not in the range 0<x<=1" in result.stderr
+    assert started == []
+
+
 def test_a_table_is_launched_as_a_study_and_printed(started: list[Any]) -> None:
     result = run("reproduce", "cosentino2019", "--table", "mnist", "--scale", "0.05", "--seeds", "2", *TINY)
     assert result.exit_code == 0, result.stderr

@@ -266,6 +266,7 @@ def test_a_job_refuses_other_weights_data_or_images_and_says_so(storage: Path) -
     ("options", "error", "says"),
     [
         ({"points": ("t0.99",)}, SpecError, "--points t0.99: no such point in tiny"),
+        ({"points": ("0.0", "front")}, SpecError, "--points front: no such point in tiny.*; give near, front or paper alone"),
         ({"attack": "pdg"}, SpecError, "--attack pdg: no such attack; did you mean 'pgd'|--attack pdg: no such attack"),
         ({"attack": "cw"}, SpecError, "not an attack in linf"),
         ({"cluster": "nowhere"}, SpecError, "nowhere"),

@@ -80,7 +80,9 @@ def show_front(study: Study) -> None:
     print_answer(console, study.answer())
     nearest = study.infeasible(NEAREST)
     if not nearest:
-        console.print(f"{study.name}: no valid point has been measured yet.")
+        waiting = study.spec.seeds and study.points()
+        what = "configuration has ended with all of its seeds" if waiting else "valid point has been measured"
+        console.print(f"{study.name}: no {what} yet.")
         return
     wanted = ", ".join(f"{measure} {bound}" for measure, bound in study.spec.constraints.items())
     console.print(f"{study.name}: no point satisfies {wanted}. Those that violate it least:")

@@ -254,7 +254,8 @@ def _chosen(study: Study, points: Sequence[str]) -> tuple[list[PointRow], list[P
             raise NothingToConfirm(f"{study.name} has no feasible point to confirm")
         if study.spec.seeds:
             chosen = {row.network for row in front}
-            return [row for row in study.points() if row.network in chosen], []
+            shared = [row for row in study.points() if row.network in chosen]
+            return list({row.weights_sha256: row for row in reversed(shared)}.values())[::-1], []
         return (near(study.spec, study.points()) if points[0] == "near" else front), front
     known = {row.point: row for row in study.points()}
     points = cells.points(study) if list(points) == ["paper"] else points

@@ -56,7 +56,8 @@ def plan_facts(plan: Plan) -> dict[str, str]:
     objectives = [f"{direction} {measure}" for measure, direction in spec.objectives.items()]
     bounds = [f"{measure} {bound}" for measure, bound in spec.constraints.items()]
     attack = spec.protocol.attack
-    given = f"{len(spec.enqueue)} of them enqueued, the rest " if spec.enqueue else ""
+    enqueued = min(spec.planned, len(spec.enqueued()) * len(spec.replicates))
+    given = f"{enqueued} of them enqueued, the rest " if enqueued else ""
     warm = f", which starts with the points of {', '.join(spec.warm_start)}" if spec.warm_start else ""
     shown = [_phase(phase) for phase in phases[:_SHOWN_PHASES]]
     more = f", ... ({len(phases)} phases in all)" if len(phases) > _SHOWN_PHASES else ""

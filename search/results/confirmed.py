@@ -163,8 +163,8 @@ def _networks(spec: StudySpec, rows: Sequence[PointRow], networks: Mapping[str, 
     own = networks[rows[0].weights_sha256]
     if rows[0].configuration is None:
         return [own, *_others(networks, rows[0].weights_sha256, {row.point for row in rows}, spec.seed)]
-    others = (networks[row.weights_sha256] for row in rows[1:])
-    return [own, *(network for network in others if network.complete)]
+    others = dict.fromkeys(row.weights_sha256 for row in rows if row.weights_sha256 != rows[0].weights_sha256)
+    return [own, *(networks[weights] for weights in others if networks[weights].complete)]
 
 
 def _others(networks: Mapping[str, Network], weights: str, ids: set[str], seed: int) -> list[Network]:

@@ -136,16 +136,20 @@ class Study:
         """Return the front, from dense to sparse: the valid, feasible points that no other such point dominates.
 
         A network that several trials share (they have its stage in common) is listed once, under the first. So is a
-        point of several replicates, which are judged by their means.
+        point of several replicates, which are judged by their means, and is shared if the networks of all of them are.
         """
         front = [row for row in self.configurations() if row.on_front]
         return sorted(front, key=lambda row: (row.sparsity, row.trial, row.measured.measure))
 
     def configurations(self) -> list[PointRow]:
-        """Return every point once, in order of trial and measurement: the first of those that replicates share."""
+        """Return every point once, in order of trial and measurement: the first of those that replicates share.
+
+        Of configurations that share it, those whose replicates have all ended, which alone are compared, come first.
+        """
         first: dict[tuple[Any, ...], PointRow] = {}
         for row in self.points():
-            first.setdefault(row.network, row)
+            if row.on_front > first.setdefault(row.network, row).on_front:
+                first[row.network] = row
         return list(first.values())
 
     def infeasible(self, limit: int | None = None) -> list[PointRow]:

@@ -97,10 +97,11 @@ class PointRow:
 
     @property
     def network(self) -> tuple[Any, ...]:
-        """What distinguishes rows in tables that list a configuration once; trials that share a network are one."""
-        if self.configuration is None:
-            return (self.measured.key,)
-        return self.configuration, self.measured.measure
+        """What distinguishes rows in tables that list a network, or the networks of all seeds, once.
+
+        Trials that share it are one, and so are configurations that share those of all their replicates.
+        """
+        return tuple(sorted(point.key for point in self.replicates))
 
     @property
     def remark(self) -> str:

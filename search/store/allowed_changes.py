@@ -38,7 +38,7 @@ def effects(records: Records, new: StudySpec) -> list[str]:
             f"{records.storage.location} cannot be changed in this way, even with --allow-change:\n{listed}\n"
             "its points and new ones could not be compared; launch under another --name"
         )
-    return list(_effects(old, new, trials))
+    return [*_effects(old, new, trials), *_too_few_trials(records, new)]
 
 
 def may_be_allowed(old: StudySpec, new: StudySpec) -> bool:
@@ -70,6 +70,14 @@ def _effects(old: StudySpec, new: StudySpec, trials: dict[int, Params]) -> Itera
         yield f"seeds: every configuration is run with {listed} too, and is compared again once those have ended"
     if old.target != new.target:
         yield f"target: applies {since}; no point changes"
+
+
+def _too_few_trials(records: Records, new: StudySpec) -> Iterator[str]:
+    """Yield that the budget leaves configurations without trials of the new seeds: none of those is compared."""
+    configurations = {record.configuration for record, _ in records.trials()}
+    needed = len(configurations) * len(new.seeds)
+    if set(new.seeds) - set(records.spec.seeds) and needed > new.planned:
+        yield f"seeds: this takes {needed} trials, and the budget is {new.planned}; --trials {needed} runs them"
 
 
 def _other_seeds(old: StudySpec, new: StudySpec) -> Iterator[str]:

@@ -63,7 +63,8 @@ def filled(study: Study) -> list[Filled]:
     table = reproduction.table(of)
     networks: dict[tuple[Any, ...], list[PointRow]] = {}
     for row in study.points():
-        networks.setdefault(row.network, []).append(row)
+        at = row.network if row.configuration is None else (row.configuration, row.measured.measure)
+        networks.setdefault(at, []).append(row)
     confirmed = {each.weights_sha256: each for row in study.confirmed() for each in row.replicates}
     metrics = study.spec.protocol.metrics
     cells = []

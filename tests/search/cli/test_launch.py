@@ -142,6 +142,13 @@ def test_more_trials_are_more_than_a_lowered_study_has(started: list[Any], here:
     assert started[0][0].planned == records.issued() + 2
 
 
+def test_a_dry_run_counts_the_trials_that_are_enqueued(here: Path) -> None:
+    (here / "my.yaml").write_text(STUDY)
+    replicates = ("--set", "seeds=[0, 1]", "--set", "enqueue=[{recipe.sparsity: [0.5, 0.6, 0.7]}]")
+    assert "9, 6 of them enqueued" in run("launch", "my.yaml", "--trials", "9", *replicates, "--dry-run").stdout
+    assert "4, 4 of them enqueued" in run("launch", "my.yaml", *replicates, "--dry-run").stdout
+
+
 def test_a_grid_has_no_more_trials_than_combinations(started: list[Any], here: Path) -> None:
     (here / "my.yaml").write_text(STUDY)
     result = run("launch", "my.yaml", "--set", "sampler={kind: grid, values: 3}", "--trials", "9")

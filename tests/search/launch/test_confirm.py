@@ -112,6 +112,28 @@ def test_the_front_is_measured_and_the_search_stays_as_it_was(storage: Path) -> 
     assert {trial.seed for trial in retrained.trials()} == {1}
 
 
+def test_networks_that_configurations_share_are_measured_once(tmp_path: Path) -> None:
+    train = {**FIELDS["recipe"]["train"], "eps": 0.01, "optimiser": {"kind": "adam", "lr": 1e-2}}
+    shared = {
+        **FIELDS,
+        "name": "twins",
+        "recipe": {**FIELDS["recipe"], "rate": 0.9, "epochs": 8, "train": train},
+        "protocol": {**FIELDS["protocol"], "eps": 0.01},
+        "space": {"recipe.sparsity": {"kind": "categorical", "choices": [0.95, 0.97]}},
+        "sampler": "grid",
+        "seeds": [0, 1],
+    }
+    search.launch(shared, cluster="inline", storage=tmp_path, trials=4, quiet=True)
+    study = Study.open(str(tmp_path / "twins"))
+    dense = [row for row in study.points() if row.measured.measure == 0]
+    assert len({row.weights_sha256 for row in dense}) == 2 < len(dense), "both configurations prune the same networks"
+    planned = plan("twins", cluster="inline", storage=tmp_path, attack="pgd")
+    weights = [row.weights_sha256 for row in planned.rows]
+    assert any(row.on_front for row in dense)
+    assert len(weights) == len(set(weights))
+    assert {row.network for row in planned.rows} == {row.network for row in study.front()}
+
+
 def test_results_are_those_of_a_direct_measurement_and_the_worst_counts(storage: Path) -> None:
     study, _ = confirmed(storage)
     row = next(row for row in study.confirmed() if row.sparsity > 0)
@@ -266,7 +288,11 @@ def test_a_job_refuses_other_weights_data_or_images_and_says_so(storage: Path) -
     ("options", "error", "says"),
     [
         ({"points": ("t0.99",)}, SpecError, "--points t0.99: no such point in tiny"),
-        ({"points": ("0.0", "front")}, SpecError, "--points front: no such point in tiny.*; give near, front or paper alone"),
+        (
+            {"points": ("0.0", "front")},
+            SpecError,
+            "--points front: no such point in tiny.*; give near, front or paper alone",
+        ),
         ({"attack": "pdg"}, SpecError, "--attack pdg: no such attack; did you mean 'pgd'|--attack pdg: no such attack"),
         ({"attack": "cw"}, SpecError, "not an attack in linf"),
         ({"cluster": "nowhere"}, SpecError, "nowhere"),

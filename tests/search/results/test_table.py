@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -7,11 +9,14 @@ from hypothesis import strategies as st
 
 from search import objectives
 from search.results.exporters.base import readable
+from search.results.study import Study
 from search.results.table import PointRow, TrialRow, columns, point_rows, table, trial_rows
+from search.store.records import Records
 from search.study.spec import StudySpec
 from tests.search import factories
 from trainables.metrics import wilson
 from trainables.store.records import Outcome, Point, TrialRecord
+from trainables.store.storage import Storage
 
 DOCUMENTED = """
 point, trial, study, recipe, seed, model, data, on_front, feasible, status, flags,
@@ -272,3 +277,20 @@ def test_a_configuration_waits_for_its_last_replicate() -> None:
     failed = replicates(0.5, 0.6, 0.7, spec=spec, missing=1)
     failed[2] = failed[2][0], factories.outcome(2, failure=factories.failure())
     assert [(row.seeds, row.on_front) for row in point_rows(spec, failed)] == [(2, True)] * 2
+
+
+def test_configurations_that_share_their_networks_are_one(tmp_path: Path) -> None:
+    spec = factories.study_spec(seeds=[1, 2], constraints={})
+    records = Records.create(Storage(str(tmp_path / "twins")), spec, factories.FINGERPRINT)
+    dense = {seed: factories.point(0, robust_accuracy=0.5 + seed / 10, sparsity=0.0) for seed in spec.seeds}
+    for number in range(6):
+        own, seed = number // 2, spec.seeds[number % 2]
+        records.issue(factories.trial(number, spec, configuration=own, seed=seed, params=factories.params(own)))
+        sparse = factories.point(1, robust_accuracy=0.4, sparsity=0.8 + own / 100)
+        if number != 1:  # The first configuration waits for a seed, and is not on the front yet.
+            records.write_outcome(factories.outcome(number, [dense[seed], sparse]))
+    front = Study(records).front()
+    assert [(row.point, row.configuration, row.seeds) for row in front] == [("t2.0", 1, 2), ("t4.1", 2, 2)]
+    records.write_outcome(factories.outcome(1, [dense[2], factories.point(1, robust_accuracy=0.4, sparsity=0.8)]))
+    assert [row.point for row in Study(records).front()] == ["t0.0", "t4.1"]
+    assert len(Study(records).configurations()) == 1 + 3

@@ -148,6 +148,15 @@ def test_the_command_says_what_it_means(records: Records, tmp_path: Path) -> Non
     assert "is searched from trial 4 on" in run("launch", *options, "--allow-change").stdout
 
 
+def test_seeds_for_which_no_trials_are_left_are_said(tmp_path: Path) -> None:
+    spec = ladder(seeds=[0, 1], budget={"trials": 4})
+    records = Records.create(Storage(str(tmp_path / "ladder")), spec, factories.FINGERPRINT)
+    run_trials(records, 4)
+    _, told = effects(records, ladder(seeds=[0, 1, 5], budget={"trials": 4}))
+    assert told == "seeds: this takes 6 trials, and the budget is 4; --trials 6 runs them"
+    assert len(effects(records, ladder(seeds=[0, 1, 5], budget={"trials": 6}))) == 1
+
+
 def test_seeds_of_replicates_can_only_be_added(tmp_path: Path) -> None:
     replicated = Records.create(Storage(str(tmp_path / "ladder")), ladder(seeds=[0, 1]), factories.FINGERPRINT)
     (told,) = effects(replicated, ladder(seeds=[0, 1, 5]))

@@ -37,7 +37,7 @@ def status(name: str | None, storage: str | None, as_json: bool) -> None:
     if job is not None and not Records.exist(own):
         answer(as_json, {"study": name, "job": job}, lambda: show_job(name, job))
         return
-    state = state_of(opened(storage, name))
+    state = state_of(opened(storage, name, complete=False))
     answer(as_json, {**state.plain(), "job": job}, lambda: show_status(state, job))
 
 

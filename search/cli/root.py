@@ -209,12 +209,18 @@ def name_argument(command: F) -> F:
     return click.argument("name")(command)
 
 
-def opened(storage: str | None, name: str) -> Study:
-    """Open a stored study."""
+def opened(storage: str | None, name: str, *, complete: bool = True) -> Study:
+    """Open a stored study; with `complete`, say which trials are left out because their records are damaged."""
     from search.results.study import open_study
+    from search.store.catalogue import arguments
     from trainables.store.storage import Storage
 
-    return open_study(Storage(storage or DEFAULT_STORAGE), name)
+    study = open_study(Storage(storage or DEFAULT_STORAGE), name)
+    if complete and (damaged := study.records.damaged()):
+        listed = ", ".join(str(record.number) for record in damaged[:10]) + (", ..." if len(damaged) > 10 else "")
+        more = f"`robustsearch doctor {arguments(study.records.storage)}` says why"
+        say(f"note: without trial{'' if len(damaged) == 1 else 's'} {listed}, whose records cannot be read; {more}")
+    return study
 
 
 def answer(as_json: bool, facts: Mapping[str, Any], show: Callable[[], None]) -> None:

@@ -60,7 +60,7 @@ def _once(name: str, storage: str | None, as_json: bool) -> int:
     from search.cli.summaries import show_progress
     from search.results.status import status
 
-    state = status(opened(storage, name))
+    state = status(opened(storage, name, complete=False))
     assert state.progress is not None
     now = state.progress
     answer(as_json, state.plain(), lambda: show_progress(now))

@@ -49,12 +49,13 @@ def ending(driver: Driver, signal_number: int | None) -> Ending:
     storage = driver.records.storage
     snapshot = driver.snapshot()
     early = f", {snapshot.stopped} stopped early" if snapshot.stopped else ""
-    state = f"{snapshot.complete} of {snapshot.target} trials complete{early}, {snapshot.failed} failed"
+    damaged = f", {snapshot.damaged} damaged" if snapshot.damaged else ""
+    state = f"{snapshot.complete} of {snapshot.target} trials complete{early}, {snapshot.failed} failed{damaged}"
     if signal_number is not None or driver_lock.stop_requested(storage):
         return Ending(interrupted_code(signal_number), f"stopped: {state}; {resumes(storage)}")
     reason = driver.stop_reason()
     ended = f"{reason}: " if reason else ""
-    failed = failures(driver)
+    failed = failures(driver) + damages(driver)
     if snapshot.failed and not snapshot.complete:
         alike = f"; {reason}" if reason else ""
         return Ending(ExitCode.TRIALS_FAILED, f"too many trials failed: {state}{alike}{failed}")
@@ -64,6 +65,13 @@ def ending(driver: Driver, signal_number: int | None) -> Ending:
     points = f"{snapshot.points} point{'' if snapshot.points == 1 else 's'}, {snapshot.front} on the front"
     measured = f"hypervolume {snapshot.hypervolume:.4f}, {snapshot.elapsed:.0f} s"
     return Ending(ExitCode.DONE, f"{ended}{state}; {points}, {measured}{failed}")
+
+
+def damages(driver: Driver) -> str:
+    """Return how trials with damaged records run again; empty without any."""
+    if not driver.snapshot().damaged:
+        return ""
+    return f"; `robustsearch repair {catalogue.arguments(driver.records.storage)}` lets damaged trials run again"
 
 
 def failures(driver: Driver) -> str:

@@ -83,11 +83,9 @@ def opened(storage: Storage) -> Opened:
     """Open a study by its `study.yaml`, else by the copy, and return what is wrong with the former."""
     try:
         return Records.open(storage), []
-    except StorageError as error:
-        kind: Kind = "foreign" if Records.exist(storage) else "study"
-        fault = Fault(kind, paths.STUDY, str(error))
     except RobustsearchError as error:
-        fault = Fault("study", paths.STUDY, str(error))
+        foreign = type(error) is StorageError and Records.exist(storage)
+        fault = Fault("foreign" if foreign else "study", paths.STUDY, str(error))
     try:
         return Records.open(storage, paths.STUDY_COPY), [fault]
     except RobustsearchError:

@@ -92,8 +92,8 @@ class Records:
         """Read `study.yaml`, or its copy; only a launch needs the study's `plugins`, and imports them.
 
         Raises:
-            StorageError: there is no study, or another version of robustsearch wrote it.
-            SpecError: the file is damaged, or a plug-in cannot be imported.
+            StorageError: there is no study, it is damaged, or another version of robustsearch wrote it.
+            SpecError: a plug-in cannot be imported.
         """
         where = f"{storage.location}/{file}"
         try:

@@ -91,19 +91,35 @@ def _digest(content: dict[str, Any]) -> str:
     return sha256(canonical.encode())
 
 
+class StudyDamaged(StorageError):
+    """The file is not as it was written."""
+
+    def __init__(self, where: str, reason: str, named: str) -> None:
+        detail = reason.removeprefix(f"{where}:").strip()
+        super().__init__(
+            f"{where}: truncated or edited since it was written ({detail}); `robustsearch repair {named}` restores it"
+        )
+
+
 def parse_study(content: bytes, where: str, named: str, *, plugins: bool = False) -> tuple[StudySpec, Fingerprint]:
     """Read the content of the file, which calls itself `where` in errors; commands have the study as `named`.
 
     Plug-ins are imported with `plugins`; without it nothing is executed, and their kinds are opaque.
 
     Raises:
-        SpecError: it is damaged, or a plug-in cannot be imported.
+        StudyDamaged: it is not as it was written.
+        SpecError: a plug-in cannot be imported, or another version wrote what this one does not allow.
         StorageError: another version of robustsearch wrote it.
     """
-    document = yaml.parse(yaml.decode(content, where), where)
+    try:
+        document = yaml.parse(yaml.decode(content, where), where)
+    except SpecError as error:
+        raise StudyDamaged(where, str(error), named) from None
     made_with = document.data.get(MADE_WITH) if isinstance(document.data, dict) else None
     if not isinstance(made_with, dict):
-        raise SpecError(f"{where}: not a study that was launched: `{MADE_WITH}` is missing")
+        raise StudyDamaged(where, f"`{MADE_WITH}` is missing", named)
+    if len(document.data) == 1:
+        raise StudyDamaged(where, "the study is missing", named)
     digest = _digest(document.data)
     del document.data[MADE_WITH]
     if made_with.get("schema") != SCHEMA:
@@ -114,10 +130,10 @@ def parse_study(content: bytes, where: str, named: str, *, plugins: bool = False
     try:
         fingerprint = Fingerprint.model_validate({"digests": False, **made_with})
     except ValidationError as error:
-        raise SpecError(f"{where}: {MADE_WITH}.{first_error(error)}") from None
-    spec = study_file.from_document(document) if plugins else study_file.from_record(document)
+        raise StudyDamaged(where, f"{MADE_WITH}.{first_error(error)}", named) from None
     if made_with.get(DIGEST, None if fingerprint.digests else digest) != digest:
-        raise SpecError(f"{where}: truncated or edited since it was written; `robustsearch repair {named}` restores it")
+        raise StudyDamaged(where, f"its {DIGEST} is another", named)
+    spec = study_file.from_document(document) if plugins else study_file.from_record(document)
     return spec, fingerprint
 
 

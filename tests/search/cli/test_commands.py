@@ -184,6 +184,28 @@ def test_status_counts_a_damaged_record(tmp_path: Path) -> None:
     assert paths.outcome(1) in result.stdout
 
 
+def test_results_say_which_trials_they_are_without(tmp_path: Path) -> None:
+    make_study(tmp_path / "synthetic", 4, troubled=False)
+    for command in (("front",), ("export",), ("plot", "--output", tmp_path / "front.png")):
+        assert "note:" not in run(command[0], "synthetic", "--storage", tmp_path, *command[1:]).stderr
+    (tmp_path / "synthetic" / paths.outcome(1)).write_text("{")
+    for command in (("front",), ("export",), ("plot", "--output", tmp_path / "front.png")):
+        result = run(command[0], "synthetic", "--storage", tmp_path, *command[1:])
+        assert result.exit_code == 0
+        assert "note: without trial 1, whose records cannot be read; `robustsearch doctor synthetic" in result.stderr
+
+
+def test_a_damaged_study_is_told_from_bad_input(tmp_path: Path) -> None:
+    make_study(tmp_path / "synthetic", 2)
+    path = tmp_path / "synthetic" / paths.STUDY
+    whole = path.read_bytes()
+    for length in (0, len(whole) // 3, len(whole) - 9):
+        path.write_bytes(whole[:length])
+        result = run("front", "synthetic", "--storage", tmp_path)
+        assert result.exit_code == 5
+        assert "`robustsearch repair synthetic" in result.stderr
+
+
 def test_stop_asks_the_driver_at_work(tmp_path: Path) -> None:
     make_study(tmp_path / "synthetic", 2)
     storage_root = Storage(str(tmp_path / "synthetic"))

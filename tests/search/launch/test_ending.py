@@ -12,6 +12,7 @@ from search.launch.driver import Driver
 from search.launch.ending import ending, interrupted
 from search.results.study import Ending
 from search.store import driver_lock
+from search.store.records import Records
 from tests.search import factories
 from trainables.core.errors import ExitCode
 from trainables.store.records import Failure
@@ -48,6 +49,18 @@ def test_the_reasons_of_failed_trials_are_counted_and_the_first_is_named(tmp_pat
         "; failed: 2 diverged, 1 oom; trial 1 (oom): no memory; "
         f"see `robustsearch status {storage[2]} --storage {storage[0]}`"
     )
+
+
+def test_damaged_trials_and_what_repairs_them_are_named(tmp_path: Path) -> None:
+    records = factories.sparsity_records(tmp_path, budget={"trials": 2})
+    before = Driver(records)
+    for number in range(2):
+        assert before.next() is not None
+        factories.finish(before, number, factories.point())
+    (Path(records.storage.location) / "trials/00001/outcome.json").write_bytes(b"{")
+    found = ending(Driver(Records.open(records.storage)), None)
+    assert found.message.startswith("1 of 2 trials complete, 0 failed, 1 damaged; 1 point")
+    assert "`robustsearch repair " in found.message
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 100_000
 _LONG_NAME = 28
+_LEAST_TEXT = 12
 
 
 class Out(Console):
@@ -42,7 +44,10 @@ class Out(Console):
 
 
 def table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> Table:
-    """Build a table. The first column and those in `right`, which hold numbers, are not wrapped where that can be."""
+    """Build a table. The first column and those in `right`, which hold numbers, are not wrapped where that can be.
+
+    They are never cut, which would make another number of one: in a terminal too narrow for them, lines run over.
+    """
     style = box.SIMPLE_HEAD if console.is_terminal else None
     table = Table(box=style, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     cells = [[printable(cell) for cell in row] for row in rows]
@@ -50,7 +55,14 @@ def table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str
     for index, heading in enumerate(headings):
         numeric = index in right
         whole = numeric or (index == 0 and names_fit)
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=whole, overflow="fold")
+        longest = max(cell_len(cell) for cell in (heading, *(row[index] for row in cells)))
+        table.add_column(
+            heading,
+            justify="right" if numeric else "left",
+            no_wrap=whole,
+            overflow="fold",
+            min_width=longest if whole else min(longest, _LEAST_TEXT),
+        )
     for row in cells:
         table.add_row(*map(Text, row))
     return table
@@ -58,7 +70,7 @@ def table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str
 
 def print_table(console: Console, table: Table) -> None:
     if console.is_terminal:
-        console.print(table)
+        console.print(table, crop=False)
         return
     with console.capture() as captured:
         console.print(table)

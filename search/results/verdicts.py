@@ -26,6 +26,8 @@ from scipy import stats
 Verdict = Literal["holds", "does not", "cannot tell", "not tested"]
 ERROR = 0.025
 """Of a false verdict, on either side."""
+_ROUNDING = 1e-12
+"""The part of the numbers themselves below which their differences are rounding."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Mean:
         if arm.outcomes is not None:
             found = _of_table(np.asarray(arm.outcomes, dtype=np.float64), (0.0, 1.0), among)
         else:
-            found = _of_seeds(arm.values, _image_variance(arm.values, arm.examples), among)
+            found = _of_seeds(arm.values, _image_variance(arm.values, arm.examples), among, _size(arm.values))
         if arm.examples is None or found.low is None or found.high is None:
             return found
         return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0), found.seeds, arm.examples)
@@ -164,7 +166,8 @@ class Difference:
             images = _image_variance(ours.values, ours.examples) + ratio**2 * _image_variance(
                 theirs.values, theirs.examples
             )
-            found = _of_seeds(differences, images / base**2, among)
+            size = (_size(ours.values) + _size(ratio * theirs.values)) / abs(base)
+            found = _of_seeds(differences, images / base**2, among, size)
         examples = ours.examples if ours.examples == theirs.examples else None
         most = 1.0 if examples is not None and not self.relative else math.inf  # Of two accuracies.
         low, high = (None if end is None else min(max(end + shift, -most), most) for end in (found.low, found.high))
@@ -197,11 +200,16 @@ class Difference:
         return bool(arm.values.mean() <= arm.chance) if low is None else low <= arm.chance
 
 
-def _of_seeds(values: np.ndarray, images: float, among: int) -> Interval:
+def _size(values: np.ndarray) -> float:
+    return float(np.abs(values).max(initial=0.0))
+
+
+def _of_seeds(values: np.ndarray, images: float, among: int, size: float) -> Interval:
     """Return Student's interval over seeds, widened by the variance `images` that all seeds share.
 
     The squares of both halves add up (Howe 1974, doi:10.1080/01621459.1974.10480190), which is Student's interval where
-    images do not matter. Without any spread there is no interval: equal seeds do not say how unequal they can be.
+    images do not matter. Without any spread there is no interval: equal seeds do not say how unequal they can be. What
+    numbers of this `size` differ by in their last digits is no spread.
     """
     seeds, mean = len(values), float(np.mean(values))
     if seeds < 2 or not np.isfinite(values).all():
@@ -209,7 +217,9 @@ def _of_seeds(values: np.ndarray, images: float, among: int) -> Interval:
     students, normal = quantiles(among, seeds)
     over_seeds = students * float(np.std(values, ddof=1)) / math.sqrt(seeds)
     reach = math.hypot(over_seeds, normal * math.sqrt(images))
-    return Interval(mean, mean - reach, mean + reach, seeds) if reach > 0 else Interval(mean, None, None, seeds)
+    if reach <= _ROUNDING * size:
+        return Interval(mean, None, None, seeds)
+    return Interval(mean, mean - reach, mean + reach, seeds)
 
 
 @cache
@@ -237,7 +247,7 @@ def _of_table(table: np.ndarray, added: tuple[float, float], among: int) -> Inte
     rest = table - rows[:, None] - columns + mean
     left = float((rest**2).sum()) / ((seeds - 1) * (images - 1)) / (seeds * images)
     shared = max(float(columns.var(ddof=1)) / images - left, 0.0)
-    found = _of_seeds(rows, shared, among)
+    found = _of_seeds(rows, shared, among, _size(table))
     return Interval(plain, found.low, found.high, seeds, examples)
 
 

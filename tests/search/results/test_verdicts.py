@@ -189,6 +189,13 @@ def test_one_seed_and_equal_seeds_allow_no_verdict() -> None:
     assert one.text() == "cannot tell: one seed"
     equal = Bound(Difference(Arm.of([3.0] * 3), Arm.of([1.0] * 3)), more_than=0.0).judged()
     assert equal.text() == "cannot tell: no spread"
+    # Means of equal numbers, and equal differences of unequal ones, differ in their last digits.
+    rounded = Bound(Mean(Arm.of([0.7] * 3)), at_least=0.6).judged()
+    assert rounded.text() == "cannot tell: no spread"
+    shifted = Bound(Difference(Arm.of([0.4, 0.5, 0.6]), Arm.of([0.1, 0.2, 0.3])), more_than=0.2).judged()
+    assert shifted.text() == "cannot tell: no spread"
+    small = Bound(Difference(Arm.of([1.0, 1.0 + 1e-6]), Arm.of([1.0, 1.0])), less_than=1.0).judged()
+    assert small.verdict == "holds"
     missing = Bound(Mean(Arm.of([1.0, math.nan, 1.1])), at_least=0.0).judged()
     assert missing.verdict == "cannot tell"
 

@@ -16,7 +16,7 @@ from search.results.confirmed_network import Replicate
 from search.results.exporters.base import CAPTION
 from search.results.paper.base import Study, reproduces
 from search.results.paper.caption import caption
-from search.results.verdicts import Arm, Interval, Mean
+from search.results.verdicts import Arm, Interval, Mean, collapsed
 from search.study import reproduction
 from search.study.reproduction import Column, Number, Row
 from trainables.metrics import ROBUST_ACCURACY
@@ -65,7 +65,7 @@ def filled(study: Study) -> list[Filled]:
     for row in study.points():
         at = row.network if row.configuration is None else (row.configuration, row.measured.measure)
         networks.setdefault(at, []).append(row)
-    confirmed = {each.weights_sha256: each for row in study.confirmed() for each in row.replicates}
+    confirmed = _confirmed(study)
     metrics = study.spec.protocol.metrics
     cells = []
     for line in table.rows:
@@ -99,12 +99,25 @@ def points(study: Study) -> list[str]:
 
 @dataclass(frozen=True)
 class _Measured:
-    """The number of one network: accuracies with the images they are of, and which of them were correct if known."""
+    """The number of one network, and its accuracy on clean images.
+
+    Accuracies have the images that they are of, and which of them were correct if known.
+    """
 
     value: float
+    clean: float
     examples: int | None = None
     verdicts: str = ""
-    clean: float | None = None
+
+
+def _confirmed(study: Study) -> dict[str, Replicate]:
+    """Return the confirmed networks by their weights: without those of which attacks are missing."""
+    return {
+        each.weights_sha256: each
+        for row in study.confirmed()
+        for each in row.replicates
+        if row.complete or each.weights_sha256 != row.weights_sha256
+    }
 
 
 def _cell(
@@ -128,14 +141,14 @@ def _cell(
 
 
 def _arm(each: Sequence[_Measured], classes: int) -> Arm:
-    values, examples = [found.value for found in each], each[0].examples
+    values, clean, examples = [found.value for found in each], [found.clean for found in each], each[0].examples
+    chance = 1 / classes
     if examples is None:
-        return Arm.of(values)
+        return Arm.of(values, collapsed=any(collapsed(value, chance) for value in clean))
     outcomes = None
     if examples >= FEWEST and all(found.verdicts for found in each):
         outcomes = np.array([unpacked_passes(found.verdicts, examples) for found in each])
-    clean = [found.clean for found in each if found.clean is not None]
-    return Arm.accuracy(values, examples, outcomes=outcomes, clean=clean, chance=1 / classes)
+    return Arm.accuracy(values, examples, outcomes=outcomes, clean=clean, chance=chance)
 
 
 def _measured(
@@ -148,18 +161,18 @@ def _measured(
             return None
         robust = name.removeprefix(CONFIRMED) == ROBUST_ACCURACY
         accuracy, verdicts = (found.robust, found.verdicts) if robust else (found.clean, found.clean_verdicts)
-        return _Measured(accuracy.value, accuracy.examples, verdicts, found.clean.value)
+        return _Measured(accuracy.value, found.clean.value, accuracy.examples, verdicts)
     if not name.startswith(METRIC):
         verdicts = row.measured.verdicts if name == ROBUST_ACCURACY else row.measured.outcomes.get(name, "")
-        return _Measured(getattr(row, name), row.examples, verdicts, clean)
+        return _Measured(getattr(row, name), clean, row.examples, verdicts)
     name = name.removeprefix(METRIC)
     if (value := row.measured.metrics.get(name)) is None:
         return None
     if not column.accuracy:
-        return _Measured(value)
+        return _Measured(value, clean)
     # A metric that has fewer images than the protocol names its numbers after its kind.
     fewer = [n for metric in metrics if name.startswith(metric.kind) and (n := getattr(metric, "examples", None))]
-    return _Measured(value, min([row.examples, *fewer]), row.measured.outcomes.get(name, ""), clean)
+    return _Measured(value, clean, min([row.examples, *fewer]), row.measured.outcomes.get(name, ""))
 
 
 def _meets(row: PointRow, wanted: Mapping[str, Any]) -> bool:

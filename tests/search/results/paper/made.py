@@ -35,6 +35,7 @@ class Made:
         self.spec = reproduction.study(of, seeds).model_copy(update=changes)
         self.records = Records.create(Storage(str(folder)), self.spec, FINGERPRINT)
         self.robust = lambda seed, params, sparsity: 0.5 + 0.01 * seed
+        self.clean = lambda seed, params, sparsity: 0.95
 
     def study(self, leave_out: int = 0) -> Study:
         number = 0
@@ -67,6 +68,7 @@ class Made:
                 labels = {"attack": spec.protocol.attack.label, "eps": float(spec.protocol.eps)}
                 labels |= {"eps_text": spec.protocol.eps.text, "key": step.key, "stage": step.parent}
                 labels |= {"examples": spec.protocol.examples or 10_000}
-                numbers = {"robust_accuracy": robust, "clean_accuracy": 0.95, "sparsity": sparsity}
+                clean = self.clean(seed, params, sparsity)
+                numbers = {"robust_accuracy": robust, "clean_accuracy": clean, "sparsity": sparsity}
                 found.append(point(len(found), epoch=step.phase.epoch, metrics=metrics, **numbers, **labels))
         return found

@@ -12,9 +12,11 @@ from search.results.paper.cells import filled, paper_table, points
 from search.results.study import Study
 from search.study import reproduction
 from search.study.spec import Reproduces
+from tests.search.confirmations import network
 from tests.search.factories import make_study
 from tests.search.results.paper.made import ATTACKED, MNIST, Made, inverted_u
 from trainables.core.errors import SpecError
+from trainables.store import confirmations
 
 TABLES = [(paper, table) for paper in reproduction.names() for table in reproduction.paper(paper).tables]
 
@@ -86,3 +88,14 @@ def test_other_studies_fill_no_table(tmp_path: Path) -> None:
     records = make_study(tmp_path)
     with pytest.raises(SpecError, match="fills no table of a paper"):
         paper_table(Study(records))
+
+
+def test_a_confirmation_that_lacks_attacks_fills_no_cell(tmp_path: Path) -> None:
+    """Without them the clean accuracy is left, which is no accuracy under AutoAttack."""
+    study = Made(tmp_path, Reproduces(paper="piras2024", table="hydra"), seeds=2).study()
+    for row in study.points():
+        for result in network(row, row.seed):
+            if row.seed == 1 or result.role == "clean":
+                confirmations.write(study.records.storage, result)
+    cells = [cell for cell in filled(study) if "test split" in cell.column]
+    assert {cell.seeds for cell in cells} == {(1,)}

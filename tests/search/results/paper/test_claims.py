@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from search.results.paper.claims import claims_table
+from search.study.spec import Reproduces
 from tests.search.results.paper.made import MNIST, Made, inverted_u
 
 
@@ -33,3 +34,15 @@ def test_of_a_claim_about_many_cells_the_least_and_the_most_are_written(tmp_path
         "from 0.7 (16.9 %, PGD: natural training, attacked) to 11.5 (16.9 %, FGSM: natural training, attacked)"
     )
     assert last["paper"] == "3.6 %: -2.8; 1.8 %: -5.7"
+
+
+def test_a_collapsed_training_says_nothing_of_distances_either(tmp_path: Path) -> None:
+    def verdict(clean: float) -> tuple[str, str]:
+        made = Made(tmp_path / str(clean), Reproduces(paper="guo2018", table="lenet300"), seeds=3)
+        made.robust = lambda seed, params, sparsity: (0.5 + 0.01 * seed) * (0.1 if sparsity > 0.99 else 1.0)
+        made.clean = lambda seed, params, sparsity: clean if sparsity > 0.99 and seed == 2 else 0.95
+        (row,) = (row for row in claims_table(made.study()).to_pylist() if "sparsest" in row["claim"])
+        return row["verdict"], row["why"]
+
+    assert verdict(0.9) == ("holds", "")
+    assert verdict(0.11) == ("cannot tell", "a training collapsed")

@@ -37,7 +37,8 @@ def p_nondominated(samples: Sequence[Sample], judge: Judge, draws: int = DRAWS) 
     """Return for each point the share of resamples in which it is on the front.
 
     Every resample draws the examples with replacement, the same for all points, as they were measured on the same ones,
-    and for each point as many seeds as it has. Source: Efron 1979, doi:10.1214/aos/1176344552.
+    and as many seeds as a point has, the same for all points that have equally many: several may be of one training.
+    Source: Efron 1979, doi:10.1214/aos/1176344552.
     """
     if not samples:
         return []
@@ -61,12 +62,14 @@ def _resampled(samples: Sequence[Sample], draws: int) -> list[tuple[np.ndarray, 
         weights = np.bincount(random.integers(examples, size=examples), minlength=examples)
         drawn[draw] = stacked @ weights.astype(np.float32)
     ends = np.cumsum([s.verdicts.shape[0] * s.verdicts.shape[1] for s in samples])[:-1]
+    several = sorted({len(sample.verdicts) for sample in samples})
+    chosen = {seeds: random.integers(seeds, size=(draws, seeds)) for seeds in several}
     found = []
     for sample, flat in zip(samples, np.split(drawn / examples, ends, axis=1), strict=True):
         seeds, kinds, _ = sample.verdicts.shape
-        chosen = random.integers(seeds, size=(draws, seeds))
-        accuracies = np.take_along_axis(flat.reshape(draws, seeds, kinds), chosen[:, :, None], axis=1).mean(axis=1)
-        found.append((accuracies, sample.others[chosen].mean(axis=1)))
+        of_all = flat.reshape(draws, seeds, kinds)
+        accuracies = np.take_along_axis(of_all, chosen[seeds][:, :, None], axis=1).mean(axis=1)
+        found.append((accuracies, sample.others[chosen[seeds]].mean(axis=1)))
     return found
 
 

@@ -34,7 +34,8 @@ def interval(value: float, draws: np.ndarray) -> Interval:
 class Resamples:
     """Resampled accuracies of every run's networks.
 
-    All networks that were measured on the same examples get the same draws of them: differences are paired.
+    All networks that were measured on the same examples get the same draws of them: differences are paired. So do the
+    networks of a run that have equally many seeds: what a seed has trained well may be well trained at all sparsities.
     """
 
     def __init__(self, runs: Sequence[Run], draws: int = DRAWS) -> None:
@@ -90,13 +91,13 @@ def _resampled(verdicts: Sequence[np.ndarray], weights: np.ndarray, random: np.r
     ends = np.cumsum([each.shape[0] * each.shape[1] for each in verdicts])[:-1]
     found = np.split((rows @ weights).astype(np.float64), ends)
     shapes = [(*each.shape[:2], weights.shape[1]) for each in verdicts]
-    return np.stack([_over_seeds(flat.reshape(shape), random) for flat, shape in zip(found, shapes, strict=True)])
+    several = sorted({seeds for seeds, *_ in shapes})
+    chosen = {seeds: random.integers(seeds, size=(seeds, 1, weights.shape[1])) for seeds in several}
+    return np.stack(
+        [_over_seeds(flat.reshape(shape), chosen[shape[0]]) for flat, shape in zip(found, shapes, strict=True)]
+    )
 
 
-def _over_seeds(found: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Average accuracies (seeds, kinds, draws) over as many seeds as there are, drawn with replacement."""
-    seeds, _, draws = found.shape
-    if seeds == 1:
-        return np.asarray(found[0])
-    chosen = random.integers(seeds, size=(seeds, 1, draws))
+def _over_seeds(found: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Average accuracies (seeds, kinds, draws) over the seeds that are drawn, (seeds, 1, draws)."""
     return np.asarray(np.take_along_axis(found, chosen, axis=0).mean(axis=0))

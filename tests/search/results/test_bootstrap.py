@@ -62,6 +62,15 @@ def test_seeds_are_drawn_for_each_point() -> None:
     assert found[1] == 1.0
 
 
+def test_the_same_seeds_are_drawn_for_all_points() -> None:
+    """One seed is good and one bad at both sparsities, and pruning costs each of them an example."""
+    dense, sparse = [[True] * 9, [True] * 4 + [False] * 5], [[True] * 8 + [False], [True] * 3 + [False] * 6]
+    found = p_nondominated([sample(*dense, sparsity=0.2), sample(*sparse, sparsity=0.8)], judge, DRAWS)
+    # Where no example that pruning costs is drawn for any seed drawn, both are equally robust.
+    neither = (7 / 9) ** 9 / 2 + (8 / 9) ** 9 / 2
+    assert found == [pytest.approx(1 - neither, abs=0.03), 1.0]
+
+
 def test_infeasible_resamples_do_not_count() -> None:
     """Of two examples one is right, and half of the resamples have an accuracy of one half."""
     bound = 0.6

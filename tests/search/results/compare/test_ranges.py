@@ -85,6 +85,17 @@ def test_of_equal_searches_with_few_repeats_few_are_ahead_anywhere() -> None:
     assert plain / RUNS > 0.15
 
 
+def test_networks_of_one_training_are_resampled_with_the_same_seeds() -> None:
+    """Else their mean over a range would vary less than each of them, though all are what the seeds have made them."""
+    verdicts = np.stack([np.tile(standing(count), (2, 1)) for count in (100, 180)])
+    measures = {"robust_accuracy": 0.7, "clean_accuracy": 0.7}
+    networks = tuple(Network("", {**measures, "sparsity": sparsity}, verdicts) for sparsity in (0.5, 0.6, 0.7))
+    resamples = Resamples([Run("", networks, np.zeros((3, 1)), ("robust_accuracy",))], 200)
+    first, *others = resamples.robust(0)
+    assert first.std() > 0.1
+    assert all(np.allclose(first, other, atol=1e-5) for other in others)
+
+
 def run(random: np.random.Generator, better: float) -> Run:
     """Return a front of three networks of equal true accuracies but for what is better of the run."""
     networks = []

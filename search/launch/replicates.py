@@ -33,7 +33,8 @@ class Replicates:
     """The sampling of a study whose configurations have a trial per seed.
 
     The sampler learns of a configuration when its last replicate has ended: means over the replicates, of each point on
-    the way as of the last. Those that failed are left out; where one was stopped, the configuration counts as stopped.
+    the way as of the last. Those that failed are left out; where one was stopped, the configuration counts as stopped,
+    and only the points on the way that it has measured too.
     A study without `seeds` has one trial per configuration, of which the sampler learns at once.
     """
 
@@ -85,9 +86,12 @@ class Replicates:
         known.ended[record.seed] = ("failed" if state == "complete" and judged is None else state), judged
         if not set(self._seeds) <= known.ended.keys():
             return
-        for params, each in known.on_the_way.values():
-            self._sampling.add_observation(at, params, *_mean(each))
         states = {state for state, _ in known.ended.values()}
+        # Later points are those of the better replicates alone.
+        least = sum(state != "failed" for state, _ in known.ended.values()) if "stopped" in states else 1
+        for params, each in known.on_the_way.values():
+            if len(each) >= least:
+                self._sampling.add_observation(at, params, *_mean(each))
         counts = next(state for state in ("stopped", "complete", "failed") if state in states)
         each = [judged for state, judged in known.ended.values() if judged is not None and state != "failed"]
         self._sampling.tell(at, counts, *(_mean(each) if each else (None, [])))

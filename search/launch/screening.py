@@ -1,4 +1,8 @@
-"""The front that workers screen their points against, as far as the sampler has observed it."""
+"""The front that workers screen their points against, as far as the sampler has observed it.
+
+Replicates are not screened: their mean may reach a front that one of them does not, and of a screened one there is no
+mean.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,13 @@ class Screens:
     def __init__(self, spec: StudySpec) -> None:
         """Start without a point."""
         self._spec = spec
+        self._screening = None if spec.seeds else spec.screening
         self._front = pareto.Archive()
         self._measures: dict[str, dict[str, float]] = {}
 
     def add(self, outcome: Outcome) -> None:
         """Add the points of an ended trial."""
-        if self._spec.screening is None or outcome.state != "complete":
+        if self._screening is None or outcome.state != "complete":
             return
         for point in outcome.points:
             if not objectives.trusted(point, self._spec) or not objectives.feasible(point, self._spec):
@@ -33,7 +38,7 @@ class Screens:
 
     def now(self) -> dict[str, Any] | None:
         """Return the screen of a trial that starts now, as plain data; None where nothing can be ruled out."""
-        if self._spec.screening is None or not self._front.front:
+        if self._screening is None or not self._front.front:
             return None
         front = tuple(self._measures[name] for name in self._front.front)
-        return dict(plain(Screen(**plain(self._spec.screening), front=front)))
+        return dict(plain(Screen(**plain(self._screening), front=front)))

@@ -52,10 +52,10 @@ class Tally:
         trained, shared = epochs_of(outcome)
         self._epochs_trained += trained
         self._epochs_shared += shared
-        points = outcome.points if outcome.state == "complete" else ()
-        self._complete += outcome.state == "complete"
-        self._points += len(points)
-        for point in self._replicated.end(trial, points):
+        if outcome.state == "complete":
+            self._complete += 1
+            self._points += len(outcome.points)
+        for point in self._replicated.end(trial, outcome):
             self._judge(point)
 
     def _judge(self, point: Point) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pydantic import Field
 
 from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, SPARSITY
-from trainables.store.records import Point, TrialRecord
+from trainables.store.records import Outcome, Point, TrialRecord
 
 COUNTED = ("nonzero", "macs_effective")
 
@@ -62,26 +62,30 @@ def deviation(values: Sequence[float]) -> float | None:
 
 
 class Replicated:
-    """What the trials of a study have measured so far, where replicates count once the last one has ended."""
+    """What the trials of a study have measured so far, where replicates count once the last one has ended.
+
+    Where one was stopped early, none counts: those that went on are the better ones.
+    """
 
     def __init__(self, seeds: Collection[int]) -> None:
         """Start with nothing; `seeds` are those of the replicates, none where there are none."""
         self._seeds = set(seeds)
-        self._ended: dict[int | None, dict[int, Sequence[Point]]] = {}
+        self._ended: dict[int | None, dict[int, Outcome]] = {}
 
-    def end(self, trial: TrialRecord, points: Sequence[Point]) -> Sequence[Point]:
-        """Add an ended trial with its points, none where it is not complete, and return those that count from now on.
+    def end(self, trial: TrialRecord, outcome: Outcome) -> Sequence[Point]:
+        """Add an ended trial, and return the points that count from now on.
 
-        These are its own; of the last replicate to end, the means over all that have them.
+        These are its own, if it is complete; of the last replicate to end, the means over all that have them.
         """
         if trial.configuration is None:
-            return points
+            return outcome.points if outcome.state == "complete" else ()
         ended = self._ended.setdefault(trial.configuration, {})
-        ended[trial.seed] = points
-        if not self._seeds <= ended.keys():
+        ended[trial.seed] = outcome
+        states = {each.state for each in ended.values()}
+        if not self._seeds <= ended.keys() or "stopped" in states:
             return ()
         alike: dict[int, list[Point]] = {}
         for each in ended.values():
-            for point in each:
+            for point in each.points if each.state == "complete" else ():
                 alike.setdefault(point.measure, []).append(point)
         return [mean_point(points) for points in alike.values()]

@@ -154,7 +154,8 @@ class Study:
 
     def infeasible(self, limit: int | None = None) -> list[PointRow]:
         """Return the valid points that violate a constraint, those that violate least first."""
-        rows = [row for row in self.configurations() if not row.feasible and objectives.valid(row.judged, self.spec)]
+        settled = [row for row in self.configurations() if row.settled]
+        rows = [row for row in settled if not row.feasible and objectives.valid(row.judged, self.spec)]
         return sorted(rows, key=self._violation)[:limit]
 
     def knee(self) -> PointRow | None:
@@ -167,7 +168,8 @@ class Study:
         """Return the sparsest trusted, feasible point that reaches the study's target; None where it has no target."""
         if not self.spec.target:
             return None
-        rows = [row for row in self.points() if row.feasible and objectives.trusted(row.judged, self.spec)]
+        settled = [row for row in self.points() if row.settled]
+        rows = [row for row in settled if row.feasible and objectives.trusted(row.judged, self.spec)]
         missed = {
             row.point: [max(0.0, gap) for gap in objectives.target_violations(row.judged, self.spec)] for row in rows
         }

@@ -38,7 +38,8 @@ class PointRow:
 
     Accuracies with `_mean` and `_sd` are over the `seeds` networks that the replicates of the trial's configuration
     have at this measurement; all of them say the same. `params` are the trial's parameters, as issued, `measured` is
-    the record itself, `replicates` are the records of those networks. These are not columns.
+    the record itself, `replicates` are the records of those networks. `settled` is False where a replicate has not
+    ended, or was stopped early: means of the others do not compare. These are not columns.
     """
 
     point: str
@@ -89,6 +90,7 @@ class PointRow:
     params: Mapping[str, Any]
     measured: Point
     replicates: tuple[Point, ...]
+    settled: bool
 
     @property
     def judged(self) -> Point:
@@ -148,15 +150,14 @@ def point_rows(spec: StudySpec, trials: Trials) -> list[PointRow]:
     alike = _replicates(points)
     judged = [_judged(trial, point, alike) for trial, point in points]
     feasible = [objectives.feasible(point, spec) for point in judged]
-    ended = _ended(spec, trials)
+    configurations = _settled(spec, trials)
+    settled = [trial.configuration in configurations for trial, _ in points]
     values = [
-        objectives.values(point, spec)
-        if fits and objectives.valid(point, spec) and trial.configuration in ended
-        else None
-        for (trial, _), point, fits in zip(points, judged, feasible, strict=True)
+        objectives.values(point, spec) if fits and objectives.valid(point, spec) and counts else None
+        for point, fits, counts in zip(judged, feasible, settled, strict=True)
     ]
-    rows = zip(points, feasible, pareto.front(values), strict=True)
-    return [_point_row(trial, point, fits, best, alike) for (trial, point), fits, best in rows]
+    rows = zip(points, feasible, pareto.front(values), settled, strict=True)
+    return [_point_row(trial, point, fits, best, counts, alike) for (trial, point), fits, best, counts in rows]
 
 
 _Alike = Mapping[tuple[int, int], tuple[Point, ...]]
@@ -176,13 +177,16 @@ def _judged(trial: TrialRecord, point: Point, alike: _Alike) -> Point:
     return point if trial.configuration is None else mean_point(alike[trial.configuration, point.measure])
 
 
-def _ended(spec: StudySpec, trials: Trials) -> set[int | None]:
-    """Return the configurations whose replicates have all ended: means over different seeds do not compare."""
+def _settled(spec: StudySpec, trials: Trials) -> set[int | None]:
+    """Return the configurations whose replicates have all ended, and none early: means of the others do not compare."""
     seeds: dict[int | None, set[int]] = {None: set(spec.seeds)}
+    stopped: set[int | None] = set()
     for trial, outcome in trials:
         if outcome is not None:
             seeds.setdefault(trial.configuration, set()).add(trial.seed)
-    return {configuration for configuration, ended in seeds.items() if set(spec.seeds) <= ended}
+            if outcome.state == "stopped" and trial.configuration is not None:
+                stopped.add(trial.configuration)
+    return {configuration for configuration, ended in seeds.items() if set(spec.seeds) <= ended} - stopped
 
 
 def front_stages(spec: StudySpec, trials: Trials) -> set[str]:
@@ -201,7 +205,9 @@ def _kind(trial: TrialRecord, part: str) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _point_row(trial: TrialRecord, point: Point, feasible: bool, on_front: bool, alike: _Alike) -> PointRow:
+def _point_row(
+    trial: TrialRecord, point: Point, feasible: bool, on_front: bool, settled: bool, alike: _Alike
+) -> PointRow:
     replicates = (point,) if trial.configuration is None else alike[trial.configuration, point.measure]
     robusts, cleans = ([getattr(each, name) for each in replicates] for name in (ROBUST_ACCURACY, CLEAN_ACCURACY))
     robust = wilson(point.robust_correct, point.examples)
@@ -230,6 +236,7 @@ def _point_row(trial: TrialRecord, point: Point, feasible: bool, on_front: bool,
         params=trial.params,
         measured=point,
         replicates=replicates,
+        settled=settled,
         **same,
     )
 
@@ -257,7 +264,7 @@ def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> TrialRow:
     )
 
 
-_APART = ("params", "measured", "replicates")
+_APART = ("params", "measured", "replicates", "settled")
 _ARROW: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),

@@ -90,7 +90,7 @@ def _run(study: Study, goals: Sequence[StudySpec], confirmed: bool) -> Run:
 
 
 def _counts(row: PointRow | ConfirmedRow, measures: dict[str, Any], own: StudySpec, goals: Sequence[StudySpec]) -> bool:
-    complete = not isinstance(row, ConfirmedRow) or row.complete
+    complete = row.complete if isinstance(row, ConfirmedRow) else row.settled
     return complete and objectives.valid(measures, own) and all(objectives.feasible(measures, each) for each in goals)
 
 

@@ -164,7 +164,7 @@ def progress_of(spec: StudySpec, trials: Trials) -> list[Progressed]:
     ended.sort(key=lambda pair: (pair[1].finished, pair[1].number))
     for count, (trial, outcome) in enumerate(ended, 1):
         epochs, seconds = epochs + _trained(outcome), seconds + outcome.seconds
-        for point in replicated.end(trial, outcome.points if outcome.state == "complete" else ()):
+        for point in replicated.end(trial, outcome):
             if objectives.valid(point, spec) and objectives.feasible(point, spec):
                 archive.add(f"{outcome.number}.{point.measure}", objectives.values(point, spec))
         found.append(Progressed(outcome.number, count, epochs, seconds, archive.hypervolume()))
@@ -238,7 +238,9 @@ def _importance(spec: StudySpec, points: Sequence[PointRow]) -> Importance | Non
     from search.samplers.optuna.importance import importance
 
     compared = [
-        objectives.values(row.judged, spec) if row.feasible and objectives.valid(row.judged, spec) else None
+        objectives.values(row.judged, spec)
+        if row.settled and row.feasible and objectives.valid(row.judged, spec)
+        else None
         for row in points
     ]
     networks = {row.network: (row.own_params, values) for row, values in zip(points, compared, strict=True)}

@@ -63,6 +63,14 @@ def test_a_failed_replicate_is_left_out_and_a_stopped_one_stops_the_configuratio
     assert own[0].values[0] == pytest.approx(0.6, abs=1e-3)
 
 
+def test_of_points_that_a_stopped_replicate_has_not_the_sampler_learns_nothing(tmp_path: Path) -> None:
+    driver = Driver(sparsity_records(tmp_path, seeds=[5, 7], budget={"trials": 2}))
+    good, bad = started(driver), started(driver)
+    finish(driver, good.number, *points(good, driver, 0.9))
+    finish(driver, bad.number, state="stopped")
+    assert [row.origin for row in driver._sampling.observations.learned()] == []
+
+
 def test_a_restart_resumes_configurations_and_issues_only_what_is_missing(tmp_path: Path) -> None:
     first = Driver(sparsity_records(tmp_path, seeds=[5, 7], budget={"trials": 4}))
     issued = [started(first) for _ in range(3)]

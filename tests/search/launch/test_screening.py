@@ -55,6 +55,13 @@ def test_a_study_without_screening_has_no_screen() -> None:
     assert screens.now() is None
 
 
+def test_replicates_are_not_screened() -> None:
+    """They are judged by their mean, which may reach the front where one of them does not."""
+    screens = Screens(factories.study_spec(**ON, seeds=[1, 2]))
+    screens.add(factories.outcome(0, [point(0, 0.7, 0.5)]))
+    assert screens.now() is None
+
+
 def test_counts_go_to_workers_as_they_were_counted() -> None:
     screens = Screens(factories.study_spec(**ON, objectives={"robust_accuracy": "maximise", "nonzero": "minimise"}))
     screens.add(factories.outcome(0, [point(0, 0.7, 0.5)]))

@@ -32,6 +32,14 @@ def test_opening_what_is_no_study_is_an_error(tmp_path: Path) -> None:
         Study.open(str(tmp_path))
 
 
+def test_a_target_is_reached_once_all_replicates_have_ended(tmp_path: Path) -> None:
+    spec = factories.study_spec(seeds=[1, 2], constraints={}, target={"robust_accuracy": ">= 0.05"})
+    for trials in (2, 3):  # The last one has not ended.
+        answer = Study(factories.make_study(tmp_path / str(trials), trials, spec)).answer()
+        assert answer is not None
+        assert (answer.point is not None) is (trials == 3)
+
+
 @pytest.mark.slow
 def test_importing_search_stays_light() -> None:
     for statement, heavy in (

@@ -277,6 +277,9 @@ def test_a_configuration_waits_for_its_last_replicate() -> None:
     failed = replicates(0.5, 0.6, 0.7, spec=spec, missing=1)
     failed[2] = failed[2][0], factories.outcome(2, failure=factories.failure())
     assert [(row.seeds, row.on_front) for row in point_rows(spec, failed)] == [(2, True)] * 2
+    stopped = replicates(0.5, 0.6, 0.7, spec=spec, missing=1)
+    stopped[2] = stopped[2][0], factories.outcome(2, [factories.point(0)], state="stopped")
+    assert [(row.seeds, row.on_front, row.settled) for row in point_rows(spec, stopped)] == [(2, False, False)] * 2
 
 
 def test_configurations_that_share_their_networks_are_one(tmp_path: Path) -> None:

@@ -113,6 +113,15 @@ def test_a_study_without_points_attains_nothing(tmp_path: Path) -> None:
     assert pair.covers is None
 
 
+def test_a_configuration_is_compared_once_all_its_replicates_have_ended(tmp_path: Path) -> None:
+    spec = factories.study_spec(name="a", seeds=[1, 2], constraints={})
+    study = Study(factories.make_study(tmp_path / "a", 4, spec))
+    assert [(row.configuration, row.seeds) for row in study.configurations()] == [(0, 2), (0, 2), (1, 1), (1, 1)]
+    found = compare(alone(study, made(tmp_path, "b", [(0.5, standing(100))])))
+    assert found.groups[0].runs[0].front == tuple(row.point for row in study.front())
+    assert found.groups[0].hypervolume.value == pytest.approx(study.hypervolume())
+
+
 def test_confirmed_numbers_replace_estimates(tmp_path: Path) -> None:
     studies = [Study(factories.make_study(tmp_path / name, 12, factories.study_spec(name=name))) for name in "ab"]
     confirm(studies[0].records)

@@ -160,9 +160,10 @@ class L2:
         return self.project(self.x + direction * (radius / _length(direction).clamp_min(1e-12)))
 
     def ascend(self, z: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
-        # Scaled by its largest entry first, or squaring a tiny gradient underflows to a length of 0.
+        # Scaled by its largest entry first, or squaring a tiny gradient underflows to a length of 0. NaN leads nowhere,
+        # as its sign does in l_inf.
         dims = tuple(range(1, gradient.dim()))
-        gradient = gradient.to(z.dtype)
+        gradient = gradient.to(z.dtype).nan_to_num(0.0)
         gradient = gradient / gradient.abs().amax(dim=dims, keepdim=True).clamp_min(1e-30)
         return self.project(_move(z, gradient / _length(gradient).clamp_min(1e-12), size))
 

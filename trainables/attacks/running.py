@@ -156,6 +156,8 @@ class _Recorder:
 
         if inputs.shape == self.inputs.shape:
             wrong = self._wrong(logits)
+            if bool(wrong.any()):  # An image has no pixels that are NaN.
+                wrong = wrong & ~inputs.detach().isnan().flatten(1).any(dim=1)
             self.inputs = choose(wrong, inputs.detach(), self.inputs)
             self.fooled = self.fooled | wrong
 
@@ -169,4 +171,6 @@ class _Recorder:
         return choose(missed, self.inputs, found)
 
     def _wrong(self, logits: Tensor) -> Tensor:
-        return logits.detach().argmax(dim=1) != self.labels
+        from trainables.attacks.ascent import wrong
+
+        return wrong(logits.detach(), self.labels)

@@ -109,14 +109,14 @@ def descend(target: Target, x: Tensor, y: Tensor, eps: float, steps: int = STEPS
 
 
 def _zero(target: Target, z: Tensor, y: Tensor, *, cross_entropy: bool = False) -> Tensor:
-    """Return where the gradient of the lead, or of the cross-entropy, is 0 at inputs: (N,)."""
+    """Return where the gradient of the lead, or of the cross-entropy, is 0 or NaN at inputs: (N,)."""
 
     def slope(logits: Tensor) -> Tensor:
         true = torch.nn.functional.one_hot(y, logits.shape[1])
         return (logits.float().softmax(dim=1) - true).to(logits.dtype)
 
     found = input_gradient(target.logits_fn, z, slope) if cross_entropy else lead_gradient(target.logits_fn, z, y)
-    return (found == 0).flatten(1).all(dim=1)
+    return (found.nan_to_num(0.0) == 0).flatten(1).all(dim=1)
 
 
 @torch.no_grad()

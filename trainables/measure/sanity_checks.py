@@ -129,7 +129,10 @@ def of_sample(
 
 
 def _gradient(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradient of the cross-entropy with respect to each image (N, C, H, W), and the logits (N, K)."""
+    """Return the gradient of the cross-entropy with respect to each image (N, C, H, W), and the logits (N, K).
+
+    NaN, which no attack can follow, counts as 0.
+    """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = net(x)
@@ -137,7 +140,7 @@ def _gradient(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             return torch.zeros_like(x), logits.detach()
         loss = torch.nn.functional.cross_entropy(logits.float(), y, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, x, allow_unused=True, materialize_grads=True)
-    return gradient, logits.detach()
+    return gradient.nan_to_num(0.0), logits.detach()
 
 
 def _noise(protocol: Protocol, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -287,6 +287,14 @@ def test_large_logits_mask_the_gradient() -> None:
     assert result.robust_correct.mean() > measured(linear()).robust_correct.mean()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_gradients_that_are_not_numbers_are_none(norm: Any) -> None:
+    """The logits are those of a network that the attack breaks; the slope of the root at 0 hides how."""
+    result = measured(Through(after=lambda z: z + (z - z).abs().sqrt()), Protocol(attack=Pgd(norm=norm), eps=EPS))
+    assert {"zero_gradient", "no_gradient"} <= set(result.flags)
+    assert "non_finite_logits" not in result.flags, "the attack has made no such images"
+
+
 def test_constant_network_is_at_chance_with_zero_gradients() -> None:
     result = measured(Through(after=lambda z: z * 0 + torch.tensor([0.0, 1.0, 0.0])))
     assert {"at_chance", "zero_gradient"} <= set(result.flags)

@@ -72,7 +72,8 @@ def runs_of(studies: Sequence[Study], *, confirmed: bool) -> list[Run]:
 
 
 def _run(study: Study, goals: Sequence[StudySpec], confirmed: bool) -> Run:
-    rows = study.confirmed() if confirmed else list({row.network: row for row in study.points()[::-1]}.values())
+    settled = [row for row in study.points()[::-1] if row.settled]
+    rows = study.confirmed() if confirmed else list({row.network: row for row in settled}.values())
     described = [(row, _measures(row)) for row in rows]
     chosen = [(row, measures) for row, measures in described if _counts(row, measures, study.spec, goals)]
     # The order of the objectives is that of the first study, so that all values mean the same.
@@ -90,7 +91,7 @@ def _run(study: Study, goals: Sequence[StudySpec], confirmed: bool) -> Run:
 
 
 def _counts(row: PointRow | ConfirmedRow, measures: dict[str, Any], own: StudySpec, goals: Sequence[StudySpec]) -> bool:
-    complete = row.complete if isinstance(row, ConfirmedRow) else row.settled
+    complete = not isinstance(row, ConfirmedRow) or row.complete
     return complete and objectives.valid(measures, own) and all(objectives.feasible(measures, each) for each in goals)
 
 

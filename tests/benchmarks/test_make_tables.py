@@ -91,7 +91,7 @@ TABLES = sorted(make_tables.TABLES.glob("*.yaml"))
 @pytest.mark.parametrize("name", [path.stem for path in TABLES])
 def test_the_studies_of_the_tables_have_enough_configurations(name: str) -> None:
     chains = [*chained(make_tables.study(name))]
-    assert len(chains) >= (1440 if name.endswith("wide") else 500)
+    assert len(chains) >= (960 if name.endswith("wide") else 500)
     assert sorted(map(str, chains)) == sorted(
         str(params) for part in make_tables.parts(make_tables.study(name)) for params in part
     )

@@ -87,7 +87,9 @@ def _fit(rows: bytes, shape: tuple[int, int], values: bytes, of_groups: tuple[in
     x, y, groups = np.frombuffer(rows).reshape(shape), np.frombuffer(values), np.array(of_groups, dtype=int)
     count = int(groups.max()) + 1 if len(groups) else 0
     target = (y - y.mean()) / _deviation(y)
-    centre = np.array([math.sqrt(2) + 0.5 * math.log(max(1, count))] * count + [_NOISE[0]])
+    # The mode of a length's own density: that of its logarithm is 20 times as long, and hides what matters for long.
+    typical = math.sqrt(2) + 0.5 * math.log(max(1, count)) - _LENGTH_SPREAD**2
+    centre = np.array([typical] * count + [_NOISE[0]])
     spread = np.array([_LENGTH_SPREAD] * count + [_NOISE[1]])
     start = np.array([0.0] * count + [_NOISE[0]])
     bounds = [_BOUNDS_LENGTH] * count + [_BOUNDS_NOISE]

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy.optimize import check_grad
+from scipy.optimize import check_grad, minimize_scalar
+from scipy.stats import lognorm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
@@ -53,6 +54,13 @@ def test_lengths_tell_what_matters_and_how_noisy_it_is() -> None:
     found = fit(x, y, np.array([0, 1, 2]))
     assert found.lengths[0] < 1 < found.lengths[1:].min()
     assert math.sqrt(found.noise) * y.std() == pytest.approx(0.1, rel=0.3)
+
+
+def test_a_length_of_which_nothing_is_known_is_the_one_of_highest_density() -> None:
+    prior = lognorm(s=math.sqrt(3), scale=math.exp(math.sqrt(2) + math.log(3) / 2))
+    mode = minimize_scalar(lambda length: -prior.pdf(length), bounds=(0.01, 20), method="bounded").x
+    found = fit(np.zeros((1, 4)), np.zeros(1), GROUPS)
+    np.testing.assert_allclose(found.lengths, mode, rtol=1e-3)
 
 
 def test_it_fits_a_function_and_is_uncertain_far_from_observations() -> None:

@@ -235,6 +235,8 @@ def value_at(share: float, parameter: Parameter) -> Any:
         return parameter.choices[min(int(share * len(parameter.choices)), len(parameter.choices) - 1)]
     assert isinstance(parameter, (FloatRange, IntRange))
     low, high = parameter.low, parameter.high
+    if share >= 1:
+        return high
     whole = isinstance(parameter, IntRange)
     step = parameter.step or (1 if whole else None)
     if parameter.log:

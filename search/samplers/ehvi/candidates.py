@@ -75,7 +75,7 @@ def _moved(parameter: Parameter, value: Any, draw: np.random.Generator) -> Any:
     low, high = (math.log(x) if parameter.log else x for x in (parameter.low, parameter.high))
     at = (math.log(value) if parameter.log else value) - low
     share = at / (high - low) if high > low else 0.0
-    return value_at(min(max(share + 0.15 * draw.standard_normal(), 0.0), 1 - 1e-9), parameter)
+    return value_at(min(max(share + 0.15 * draw.standard_normal(), 0.0), 1.0), parameter)
 
 
 def at_sparsities(space: Space, params: Params, shares: Iterable[float]) -> list[Params]:
@@ -85,13 +85,14 @@ def at_sparsities(space: Space, params: Params, shares: Iterable[float]) -> list
         return []
     if isinstance(parameter, Categorical):
         rising = parameter.model_copy(update={"choices": tuple(sorted(parameter.choices))})
-        return [{**params, SPARSITY_PATH: value_at(min(share, 1 - 1e-9), rising)} for share in shares]
+        return [{**params, SPARSITY_PATH: value_at(share, rising)} for share in shares]
     assert isinstance(parameter, (FloatRange, IntRange))
     low, high = (math.log1p(-min(bound, 1 - 1e-9)) for bound in (parameter.low, parameter.high))
     width = parameter.high - parameter.low
     found = []
     for share in shares:
         value = -math.expm1(low + share * (high - low))
-        at = (value - parameter.low) / width if width else 0.0
-        found.append({**params, SPARSITY_PATH: value_at(min(max(at, 0.0), 1 - 1e-12), parameter)})
+        # Exactly the bound, not a number beside it that would be trained anew.
+        at = (value - parameter.low) / width if width and share < 1 else share
+        found.append({**params, SPARSITY_PATH: value_at(min(max(at, 0.0), 1.0), parameter)})
     return found

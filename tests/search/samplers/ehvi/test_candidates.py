@@ -36,7 +36,8 @@ def test_candidates_lie_in_the_space_and_repeat_with_their_seed() -> None:
     for params in (*found, *around, *ends):
         assert active(SPACE, params) == params
         assert list(params) == [path for path in SPACE if path in params]
-    assert [ends[0]["recipe.sparsity"], ends[2]["recipe.sparsity"]] == pytest.approx([0.1, 0.98])
+    # Exactly: a sparsity beside the bound would be another training of the same network.
+    assert [ends[0]["recipe.sparsity"], ends[2]["recipe.sparsity"]] == [0.1, 0.98]
     # Half of the way in what is left, as a logarithm.
     assert ends[1]["recipe.sparsity"] == pytest.approx(1 - (0.9 * 0.02) ** 0.5)
 
@@ -51,6 +52,14 @@ def test_sparsities_on_a_grid_and_of_choices_are_reached_from_end_to_end() -> No
         assert [params["recipe.sparsity"] for params in found] == pytest.approx(expected)
         assert all(parameter.contains(params["recipe.sparsity"]) for params in found)
     assert at_sparsities({}, {}, shares) == []
+
+
+def test_neighbours_at_a_bound_have_its_value() -> None:
+    space = {"recipe.sparsity": SPACE["recipe.sparsity"]}
+    found = near(space, {"recipe.sparsity": 0.97}, np.random.default_rng(0), 64)
+    sparsities = {params["recipe.sparsity"] for params in found}
+    assert 0.98 in sparsities
+    assert not [value for value in sparsities if 0 < 0.98 - value < 1e-6]
 
 
 def test_a_sobol_sequence_can_start_anywhere_in_the_sequence() -> None:

@@ -214,7 +214,7 @@ def test_a_job_that_is_preempted_at_once_or_with_a_time_of_grace_loses_nothing(
         slurm.preempt("n1,n2", grace)
     assert "requeued to resume" in study.log(), "by itself, before the time of grace was over"
     done = study.run(*study.launch)
-    assert f"job {job} (slurm) runs this study already" in done.stderr
+    assert f"job {job} (slurm) already runs this study" in done.stderr
     assert slurm.job(job)["Restarts"] == "2"
     study.check(before)
 
@@ -268,7 +268,7 @@ def test_of_two_studies_on_ray_that_share_a_node_one_is_requeued_in_the_middle(s
         assert set(machine.run("stat -c %a /tmp/rs-*").stdout.split()) == {"700"}, "nobody else may write there"
     slurm.head.run(["scontrol", "requeue", job])
     done = study.run(*study.launch, on=slurm.machines["n2"])
-    assert f"job {job} (slurm) runs this study already" in done.stderr
+    assert f"job {job} (slurm) already runs this study" in done.stderr
     assert slurm.job(job)["Restarts"] == "1"
     study.check(before)
     slurm.wait_state(other, "COMPLETED")

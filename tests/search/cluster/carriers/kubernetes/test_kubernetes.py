@@ -62,7 +62,7 @@ def test_a_detached_study_is_followed_and_ended_by_commands(words: list[str], se
     server.status("Initializing")
     server.pod("head", containerStatuses=[{"image": "r:1", "state": {"waiting": {"reason": "ErrImagePull"}}}])
     again = run("launch", *words, "--detach")
-    assert "runs this study already" in again.stderr
+    assert "already runs this study" in again.stderr
     assert server.made == 2
     shown = run("status", "tiny", *storage)
     assert (

@@ -82,7 +82,7 @@ def test_too_few_classes_are_refused_with_what_to_take_instead(version: str, cla
     x, y = net.batch()
     attack = SHORT.model_copy(update={"version": version})
     with pytest.raises(
-        SpecError, match=rf"{version} needs {needed} classes .* the network has {classes}; take .* `aa`"
+        SpecError, match=rf"{version} needs at least {needed} classes .* the network has {classes}; take .* `aa`"
     ):
         run(attack, net, x, y, eps=0.1, generator=generator())
 

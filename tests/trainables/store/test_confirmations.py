@@ -29,7 +29,7 @@ def test_a_result_is_written_once_under_its_name(tmp_path: Path) -> None:
     [
         ({"correct": "00"}, "0 bits of correct are set"),
         ({"attacked": "e1"}, "other examples"),
-        ({"attacked": "zz"}, "no hexadecimal"),
+        ({"attacked": "zz"}, "not hexadecimal"),
         ({"attacked": "40", "attacked_count": 1}, "correct that was not attacked"),
         ({"distances": (0.1,)}, "1 distances of 3"),
         ({"limit": 2}, "2 were asked for"),

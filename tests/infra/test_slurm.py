@@ -271,7 +271,8 @@ def test_of_two_studies_on_ray_that_share_a_node_one_is_requeued_in_the_middle(s
     assert f"job {job} (slurm) already runs this study" in done.stderr
     assert slurm.job(job)["Restarts"] == "1"
     study.check(before)
-    slurm.wait_state(other, "COMPLETED")
+    for number in (job, other):
+        slurm.wait_state(number, "COMPLETED")
     assert slurm.job(other)["Restarts"] == "0"
     beside.check({})
     for machine in slurm.machines:

@@ -55,7 +55,7 @@ def ending(driver: Driver, signal_number: int | None) -> Ending:
         return Ending(interrupted_code(signal_number), f"stopped: {state}; {resumes(storage)}")
     reason = driver.stop_reason()
     ended = f"{reason}: " if reason else ""
-    failed = failures(driver) + damages(driver)
+    failed = failures(driver) + (damages(storage) if snapshot.damaged else "")
     if snapshot.failed and not snapshot.complete:
         alike = f"; {reason}" if reason else ""
         return Ending(ExitCode.TRIALS_FAILED, f"too many trials failed: {state}{alike}{failed}")
@@ -67,11 +67,9 @@ def ending(driver: Driver, signal_number: int | None) -> Ending:
     return Ending(ExitCode.DONE, f"{ended}{state}; {points}, {measured}{failed}")
 
 
-def damages(driver: Driver) -> str:
-    """Return how trials with damaged records run again; empty without any."""
-    if not driver.snapshot().damaged:
-        return ""
-    return f"; `robustsearch repair {catalogue.arguments(driver.records.storage)}` lets damaged trials run again"
+def damages(storage: Storage) -> str:
+    """Return how trials with damaged records run again."""
+    return f"; `robustsearch repair {catalogue.arguments(storage)}` lets damaged trials run again"
 
 
 def failures(driver: Driver) -> str:

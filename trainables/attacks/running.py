@@ -155,9 +155,8 @@ class _Recorder:
         from trainables.attacks.geometry import choose
 
         if inputs.shape == self.inputs.shape:
-            wrong = self._wrong(logits)
-            if bool(wrong.any()):  # An image has no pixels that are NaN.
-                wrong = wrong & ~inputs.detach().isnan().flatten(1).any(dim=1)
+            # An image has no pixels that are NaN. A branch on the answers would make a GPU wait at every step.
+            wrong = self._wrong(logits) & ~inputs.detach().isnan().flatten(1).any(dim=1)
             self.inputs = choose(wrong, inputs.detach(), self.inputs)
             self.fooled = self.fooled | wrong
 

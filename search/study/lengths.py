@@ -37,13 +37,16 @@ LENGTHS = frozenset(
 INTERVALS = frozenset({"every", "rerank"})
 """Those whose real numbers are shares."""
 
+BEGINNINGS = frozenset({"natural_epochs", "rewind"})
+"""Those at the beginning of a training, which may become 0: a whole epoch would be most of a short training."""
+
 
 def shortened(study: Mapping[str, Any], scale: float) -> dict[str, Any]:
     """Return a study, as plain data with all defaults, whose lengths are `scale` times as long.
 
-    A length in whole epochs or steps stays at least 1, a part of a running average that a step replaces at most all of
-    it. Weights of penalties stay: recipes scale them by the steps of a training. A measurement within trainings that
-    would come at their end or later is left out.
+    A length in whole epochs or steps stays at least 1, except for a beginning, which may become 0. The part of a
+    running average that a step replaces is at most all of it. Weights of penalties stay: recipes scale them by the
+    steps of a training. A measurement within trainings that would come at their end or later is left out.
     """
     found: dict[str, Any] = {name: _shortened(value, scale) for name, value in study.items() if name != "measure_at"}
     for path, parameter in study.get("space", {}).items():
@@ -57,19 +60,24 @@ def shortened(study: Mapping[str, Any], scale: float) -> dict[str, Any]:
     return {**found, "measure_at": within}
 
 
-def scaled(length: Any, scale: float) -> Any:
-    """Return a length, or each of several, times `scale`; what is not a number, such as the name of a state, stays."""
+def scaled(length: Any, scale: float, least: int = 1) -> Any:
+    """Return a length, or each of several, times `scale`; what is not a number, such as the name of a state, stays.
+
+    Whole numbers become `least` at least.
+    """
     if isinstance(length, (list, tuple)):
-        return [scaled(each, scale) for each in length]
+        return [scaled(each, scale, least) for each in length]
     if isinstance(length, bool) or not isinstance(length, (int, float)) or length == 0:
         return length
-    return length * scale if isinstance(length, float) else max(1, int(length * scale + 0.5))
+    return length * scale if isinstance(length, float) else max(least, int(length * scale + 0.5))
 
 
 def _length(name: str, value: Any, scale: float) -> Any:
     if isinstance(value, (list, tuple)):
         return [_length(name, each, scale) for each in value]
-    return value if name in INTERVALS and isinstance(value, float) else scaled(value, scale)
+    if name in INTERVALS and isinstance(value, float):
+        return value
+    return scaled(value, scale, least=0 if name in BEGINNINGS else 1)
 
 
 def _shortened(value: Any, scale: float) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from search.space.parameters import Params, is_active, value_at
+from search.space.parameters import MAX_GRID, Params, identity, is_active, value_at
 from search.study.spec import StudySpec
 from trainables.method.phases import EpochPhase
 from trainables.recipes.trial import keyed_phases
@@ -17,11 +19,12 @@ _MOST_PHASES = 5_000
 
 @dataclass(frozen=True)
 class Sharing:
-    """The training epochs of `trials` random trials: each by itself, and with every stage trained once."""
+    """The training epochs of `trials` trials: each by itself, and with every stage trained once."""
 
     trials: int
     alone: int
     shared: int
+    random: bool = True
 
     @property
     def factor(self) -> float:
@@ -29,33 +32,42 @@ class Sharing:
         return self.alone / self.shared if self.shared else 1.0
 
     def __str__(self) -> str:
+        drawn = f"{self.trials} {'random ' if self.random else ''}trials would train {self.alone} epochs"
         if self.alone == self.shared:
-            return f"{self.trials} random trials would train {self.alone} epochs, and share none"
-        return (
-            f"{self.trials} random trials would train {self.alone} epochs each by itself and {self.shared} with equal "
-            f"stages trained once: {self.factor:.1f} times fewer"
-        )
+            return f"{drawn}, and share none"
+        return f"{drawn} without sharing, {self.shared} with it: {self.factor:.1f} times fewer"
 
 
 def estimate(spec: StudySpec, trials: int | None = None) -> Sharing:
-    """Draw trials from the space, by default as many as the budget has, and count what they share.
+    """Count what the first trials share, by default as many as the budget has.
 
-    No more than `MOST_TRIALS` are drawn, and fewer where trials have very many phases. A search that learns draws
-    closer together, and shares more.
+    They are those of the sampler where it tries every combination, otherwise random ones: a search that learns draws
+    closer together, and shares more. No more than `MOST_TRIALS` are counted, and fewer where trials have very many
+    phases.
     """
+    planned = list(itertools.islice(_every(spec), MOST_TRIALS))
     draws = random.Random(0)
-    drawn, phases, alone, stages = 0, 0, 0, {}
+    counted, phases, alone, stages = 0, 0, 0, {}
     params: Params = {}
-    while drawn < min(trials or spec.planned, MOST_TRIALS) and phases < _MOST_PHASES:
-        replicate = drawn % len(spec.replicates)
-        params = params if replicate else draw(spec, draws)
+    while counted < min(trials or spec.planned, MOST_TRIALS) and phases < _MOST_PHASES:
+        configuration, replicate = divmod(counted, len(spec.replicates))
+        if not replicate:
+            params = planned[configuration] if planned else draw(spec, draws)
         steps = keyed_phases(spec.trial(params, spec.replicates[replicate]), "")
-        drawn, phases = drawn + 1, phases + len(steps)
+        counted, phases = counted + 1, phases + len(steps)
         for step in steps:
             if isinstance(step.phase, EpochPhase):
                 alone += step.phase.length
                 stages[step.key] = step.phase.length
-    return Sharing(drawn, alone, sum(stages.values()))
+    return Sharing(counted, alone, sum(stages.values()), random=not planned)
+
+
+def _every(spec: StudySpec) -> Iterator[Params]:
+    """Yield what a sampler of every combination tries, in its order: what is enqueued first."""
+    every = itertools.islice(spec.sampler.every(spec.space), MAX_GRID + 1)
+    if (first := next(every, None)) is not None:
+        trials = itertools.chain(spec.enqueued(), [first], every)
+        yield from {identity(params): params for params in trials}.values()
 
 
 def draw(spec: StudySpec, draws: random.Random) -> Params:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -82,6 +82,10 @@ class Sampler(Spec):
     def trials(self, space: Mapping[str, Parameter], enqueued: Collection[Params]) -> int | None:
         """Return how many trials there are to suggest, with those that are `enqueued`; None where there is no end."""
         return None
+
+    def every(self, space: Mapping[str, Parameter]) -> Iterator[Params]:
+        """Yield the parameters of all trials where they depend on the space alone; otherwise nothing."""
+        yield from ()
 
     def enqueued(self, context: SamplerContext, params: Params) -> Suggestion:
         """Take the parameters that the study file gives for a trial, in place of a suggestion."""

@@ -24,7 +24,6 @@ class Grid(Sampler):
     )
 
     def every(self, space: Mapping[str, Parameter]) -> Iterator[Params]:
-        """Yield all combinations, in their order."""
         return combinations(space, {path: parameter.spaced(self.values) for path, parameter in space.items()})
 
     def trials(self, space: Mapping[str, Parameter], enqueued: Collection[Params]) -> int:

@@ -79,6 +79,12 @@ class Rakin2019(FineTuned):
         else:
             phases.append(Threshold(below=self.threshold))
         if self.finetune_epochs:
-            tuning = self.finetuning(self.finetune_lr)
-            phases.append(train.model_copy(update={"epochs": self.finetune_epochs, "training": tuning}))
+            tuning: dict[str, Any] = {"epochs": self.finetune_epochs, "training": self.finetuning(self.finetune_lr)}
+            phases.append(train.model_copy(update={**tuning, "penalty_steps": self._tuning_steps()}))
         return (*phases, Measure())
+
+    def _tuning_steps(self) -> int | None:
+        """Return `penalty_steps` of the fine-tuning, with which its lasso is as strong as that of the training."""
+        if self.penalty_steps is None:
+            return None
+        return max(1, round(self.penalty_steps * self.finetune_epochs / self.epochs))

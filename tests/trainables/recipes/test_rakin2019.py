@@ -20,6 +20,16 @@ def test_trains_with_noise_cuts_once_and_tunes_if_asked() -> None:
     assert (tune.epochs, tune.training.optimiser.lr, tune.weights) == (3, 0.01, Noise())
 
 
+@pytest.mark.parametrize(("epochs", "penalty_steps"), [(160, 62_560), (40, 62_560), (40, None)])
+def test_the_lasso_of_the_fine_tuning_is_as_strong_as_that_of_the_training(
+    epochs: int, penalty_steps: int | None
+) -> None:
+    recipe = Rakin2019(epochs=epochs, finetune_epochs=10, penalty_steps=penalty_steps)
+    train, tune = (phase for phase in recipe.phases() if isinstance(phase, Train))
+    assert train.penalty_factor(391) == (1.0 if penalty_steps is None else 160 / epochs)
+    assert tune.penalty_factor(391) == pytest.approx(train.penalty_factor(391), rel=1e-3)
+
+
 def test_a_threshold_takes_the_place_of_the_budget() -> None:
     *_, cut, _ = Rakin2019(sparsity=0.0, threshold=1e-3).phases()
     assert cut == Threshold(below=1e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Self
@@ -48,7 +48,8 @@ class Row(Spec):
 class Comparison(Spec):
     """A statement about a cell, or about the difference of two; accuracies in percent.
 
-    A `relative` difference is a share of that to which it is.
+    A `relative` difference is a share of that to which it is. With `also`, such as a bound on what a gain costs, these
+    hold too, or the statement does not.
     """
 
     of: Cell
@@ -58,6 +59,13 @@ class Comparison(Spec):
     more_than: float | None = None
     at_most: float | None = None
     less_than: float | None = None
+    also: tuple[Comparison, ...] = ()
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield all cells that the statement is about."""
+        yield from (self.of, *([self.than] if self.than else []))
+        for part in self.also:
+            yield from part.cells()
 
 
 class Claim(Spec):
@@ -86,7 +94,7 @@ class Table(Spec):
                 raise located(f"{len(row.paper)} numbers for {len(self.columns)} columns", "rows", index, "paper")
         rows, columns = {row.name for row in self.rows}, {column.name for column in self.columns}
         for index, claim in enumerate(self.claims):
-            for cell in (cell for part in (*claim.every, *claim.some) for cell in (part.of, part.than) if cell):
+            for cell in (cell for part in (*claim.every, *claim.some) for cell in part.cells()):
                 if cell[0] not in rows or cell[1] not in columns:
                     raise located(f"there is no cell {cell}", "claims", index)
         return self

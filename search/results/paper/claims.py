@@ -64,7 +64,8 @@ def _statement(each: Comparison, cells: Mapping[Cell, Filled]) -> Statement:
         return Untested()
     unit = 100 if cells[each.of].percent and not each.relative else 1
     bounds = {name: getattr(each, name) for name in ("at_least", "more_than", "at_most", "less_than")}
-    return Bound(quantity, **{name: bound / unit for name, bound in bounds.items() if bound is not None})
+    bound = Bound(quantity, **{name: bound / unit for name, bound in bounds.items() if bound is not None})
+    return Every((bound, *(_statement(part, cells) for part in each.also))) if each.also else bound
 
 
 def _quantity(each: Comparison, cells: Mapping[Cell, Filled]) -> Mean | Difference | None:
@@ -129,4 +130,6 @@ def _found(each: Comparison, cells: Mapping[Cell, Filled]) -> _Number | None:
         " (one seed)"
     )
     sign = "+" if each.than and text[0].isdigit() else ""
-    return found.mean, f"{sign}{text}{' %' if each.relative else ''}"
+    also = [f"{part.of[1]} {other[1]}" for part in each.also if (other := _found(part, cells))]
+    cost = f" ({', '.join(also)})" if also else ""
+    return found.mean, f"{sign}{text}{' %' if each.relative else ''}{cost}"

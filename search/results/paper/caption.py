@@ -72,7 +72,7 @@ def _changed(spec: StudySpec) -> list[str]:
 
 _LAUNCHING = ("name", "budget", "description", "stage_storage", "timeouts", "max_failures", "abort_after")
 _TOLD_ELSEWHERE = ("reproduces", "seeds")
-_EXECUTION = ("data.root", "data.download", "recipe.train.precision", "shrink", "sparse")
+_EXECUTION = ("data.root", "data.download", "shrink", "sparse")
 _NOT_TOLD = {*_LAUNCHING, *_TOLD_ELSEWHERE, *_EXECUTION}
 """Keys whose differences a caption does not list."""
 

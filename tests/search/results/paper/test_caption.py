@@ -35,3 +35,11 @@ def test_the_caption_names_what_is_set_otherwise_within_lists_too(tmp_path: Path
         "Set otherwise: protocol.metrics.noise.attacks.square is left out; "
         "protocol.metrics.noise.examples is 32 instead of 1000."
     )
+
+
+def test_the_caption_says_that_a_paper_was_not_trained_in_fp32(tmp_path: Path) -> None:
+    of = Reproduces(paper="cosentino2019", table="mnist")
+    recipe = reproduction.study(of).recipe
+    half = recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": "bf16"})})
+    told = caption(Made(tmp_path, of, recipe=half).study())
+    assert "Set otherwise: recipe.train.precision is bf16 instead of fp32." in told

@@ -5,8 +5,8 @@ is run on the CPU with torch's counter of floating-point operations, attack, per
 are images held back. All else is multiplication: images, epochs, seeds. Operations of pruned weights count too, as no
 GPU skips them. `--rate` is what a GPU sustains, in 10^12 operations a second: it is assumed, nothing here measures it,
 and hours are in inverse proportion to it. AutoAttack is estimated: an image that it cannot break takes the passes of
-an APGD-CE, nine APGD-T and nine FAB-T runs of 100 steps, and 5,000 queries; `--robust` is the share of such images.
-Measurements on validation images are left out.
+an APGD-CE, nine APGD-T and nine FAB-T runs of 100 steps, and 5,000 queries; `--robust` is the share of such images. It
+attacks the last network of each trial, or all of a paper's table. Measurements on validation images are left out.
 
     python benchmarks/gpu_hours.py cifar10-resnet18-front
     python benchmarks/gpu_hours.py cifar10-resnet18-front --rate 100
@@ -168,7 +168,7 @@ def report(spec: StudySpec, rate: float, robust: float) -> str:
         row[1] += operations
     trial = next(trials(spec))
     forward = 2 * macs.dense(macs.count(_model(trial, _data(trial, 1)), type(trial.data).shape or (0, 0, 0)))
-    networks = sum(1 for _ in trials(spec))
+    networks = confirmed(spec)
     confirm = networks * TEST_IMAGES * robust * AUTOATTACK * forward
     lines = ["| | epochs | operations, 10^15 | hours |", "| --- | --- | --- | --- |"]
 
@@ -184,6 +184,19 @@ def report(spec: StudySpec, rate: float, robust: float) -> str:
     passes = f"A forward pass of an image is {forward / 1e9:.2f} 10^9 operations; training on one takes {each} of them."
     assumed = f"Assumed: {rate:g} 10^12 operations a second, {100 * robust:g} % of the test images robust."
     return "\n".join([*lines, "", passes, assumed])
+
+
+def confirmed(spec: StudySpec) -> int:
+    """Return how many networks AutoAttack measures: the last of each trial, or those of a paper's table."""
+    if spec.reproduces is None:
+        return sum(1 for _ in trials(spec))
+    of, table = spec.reproduces, reproduction.table(spec.reproduces)
+    cells = {
+        canonical_json(reproduction.conditions(of, row, column, spec.measure_at))
+        for row in table.rows
+        for column in table.columns
+    }
+    return len(cells) * len(spec.seeds or (spec.seed,))
 
 
 def wanted(name: str) -> StudySpec:

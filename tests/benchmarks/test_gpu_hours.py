@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from gpu_hours import IMAGES, count, report, trainings, wanted
+from gpu_hours import IMAGES, confirmed, count, report, trainings, wanted
 
 from search.study.file import from_dict
 from search.study.spec import StudySpec
@@ -78,3 +78,12 @@ def test_shared_trainings_count_once_for_each_seed() -> None:
 def test_a_papers_table_is_a_study_too() -> None:
     assert wanted("rakin2019/resnet20").recipe.epochs == 160
     assert wanted("quickstart").name == "quickstart"
+
+
+@pytest.mark.parametrize(
+    ("name", "networks"),
+    [("rakin2019/resnet20", 8 * 3), ("cosentino2019/mnist", 3 * 6 * 5), ("piras2024/hydra", 3 * 3)],
+)
+def test_all_networks_of_a_papers_table_are_attacked(name: str, networks: int) -> None:
+    """Dense and pruned ones, of each seed: what `confirm --points paper` measures."""
+    assert confirmed(wanted(name)) == networks

@@ -77,8 +77,8 @@ def reproduce(
 ) -> int:
     """Run the study behind a paper's table, and print the table beside the paper's numbers.
 
-    Without PAPER, lists the papers and their tables. The study has the published length and hyperparameters; the same
-    command resumes it, and `export NAME --what paper` writes its table at any time.
+    Without PAPER, lists the papers and their tables. The study has the published length and hyperparameters, where
+    they are known; the same command resumes it, and `export NAME --what paper` writes its table at any time.
     """
     from search.study import reproduction
     from search.study.spec import Reproduces

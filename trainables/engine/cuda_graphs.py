@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from trainables.attacks.base import Attack
 from trainables.losses.base import Loss
 from trainables.models import macs
 
@@ -41,6 +42,7 @@ class Given:
     """What a step is told besides its images and the learning rate. Units: eps in pixel units of [0, 1]."""
 
     loss: Loss
+    attack: Attack
     eps: float
     climbs: Mapping[str, float]
     keep_gradients: bool = False

@@ -1,7 +1,8 @@
 """The epoch that is a training's result: the most robust one on images that it is not trained on.
 
 Adversarial training overfits: after the learning rate has fallen, robust accuracy on new images falls while that on the
-trained ones rises. Source: Rice, Wong & Kolter 2020, arXiv:2002.11569.
+trained ones rises. Source: Rice, Wong & Kolter 2020, arXiv:2002.11569. In training against a single step it may fall to
+nothing within an epoch; some epochs against a stronger attack bring it back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables import attacks
+from trainables.attacks.base import Attack
 from trainables.core.errors import SpecError
 from trainables.core.rng import generator
 from trainables.data.splits import quotas
@@ -26,6 +28,8 @@ from trainables.store.state import State, Tensors, duplicate
 
 BATCH = 500
 EPOCH, ROBUST = "selected_epoch", "selected_robust_accuracy"
+COLLAPSE = 0.5
+"""An epoch whose robust accuracy is below this share of the highest one is a collapse, which the guard ends."""
 _RESULTS = "select"
 _BEST = "best."
 
@@ -115,6 +119,13 @@ class Selection:
         chosen = {EPOCH: self._chosen.epoch, ROBUST: self._chosen.robust}
         notes = {name: torch.tensor([value], dtype=torch.float64) for name, value in chosen.items()}
         return replace(self._best, history={**state.history, **notes})
+
+    @property
+    def attack(self) -> Attack:
+        """The attack of the next epoch: the guard's after a collapse."""
+        guard, robust = self._training.guard, [result.robust for result in self.results]
+        collapsed = bool(robust) and robust[-1] < COLLAPSE * max(robust)
+        return guard if guard is not None and collapsed else self._training.attack
 
     def checkpoint(self) -> dict[str, Tensors]:
         """Return all tensors that the next epoch depends on."""

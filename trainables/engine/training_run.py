@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from trainables.attacks.base import LogitsFn
+from trainables.attacks.base import Attack, LogitsFn
 from trainables.core.errors import Diverged
 from trainables.core.precision import resolve_precision
 from trainables.core.rng import derive, generator
@@ -137,7 +137,7 @@ class TrainingRun:
         if self.weights is not None:
             self.weights.begin(epoch)
             self._forget()
-        self.loss = self.training.loss_at(epoch)
+        self.loss, self.attack = self.training.loss_at(epoch), self.selection.attack
         n, batch = len(self.split), self.training.batch
         steps = len(self.sizes)
         losses = torch.zeros(steps, device=self.device)
@@ -201,7 +201,7 @@ class TrainingRun:
 
     def _step(self, index: Tensor, *, lr: float, eps: float, number: int, climbs: Mapping[str, float]) -> Found:
         due = self.phase.rewiring.due(number, self.steps)
-        given = Given(self.loss, eps, climbs, keep_gradients=due)
+        given = Given(self.loss, self.attack, eps, climbs, keep_gradients=due)
         self.optimisation.set_rate(lr)
         found = self.replayed(self._descend, index, given) if self.replayed else self._descend(index, given)
         self.optimisation.follow(number)
@@ -213,7 +213,7 @@ class TrainingRun:
         """Do all of a step that a graph may replay."""
         y = self.split.y.index_select(0, index)
         x = self.pixels(index, self.draws["augment"])
-        adversary = self._adversary(given.eps, self.draws["attack"])
+        adversary = self._adversary(given.attack, given.eps, self.draws["attack"])
         back = None
         if any(given.climbs.values()):
             adversary = Once(adversary)
@@ -260,22 +260,22 @@ class TrainingRun:
             found = self.loss.terms(self._forward, adversary, x, y, settings.label_smoothing)
         return replace(found, loss=found.loss + settings.activation_l1 * activity(outputs)) if outputs else found
 
-    def _adversary(self, eps: float, draws: torch.Generator) -> Adversary:
-        """Return the attack on the network as it is now."""
+    def _adversary(self, attack: Attack, eps: float, draws: torch.Generator) -> Adversary:
+        """Return an attack on the network as it is now."""
         logits_fn: LogitsFn = self._forward
         if self.frozen is not None and self.reparametrised is not None:
             logits_fn = self.reparametrised.adversary(self.frozen, self.noise)
         elif self.frozen is not None:
             self.frozen.outdate()  # Not refreshed at once: within a radius of 0 nothing is attacked.
             logits_fn = self.frozen
-        return Adversary(self.training.attack, logits_fn, eps, draws, self.training.attack_labels)
+        return Adversary(attack, logits_fn, eps, draws, self.training.attack_labels)
 
     def _validate(self, epoch: int, step: int, steps: int, eps: float) -> None:
         draws = generator(self.key, epoch, f"validation-{step}", self.device)
         if self.weights is not None:
             noise, self.noise = self.noise, draws
         self.model.eval()
-        loss = self.validation.loss(self._forward, self._adversary(eps, draws))
+        loss = self.validation.loss(self._forward, self._adversary(self.training.attack, eps, draws))
         self.model.train()
         if self.weights is not None:
             self.noise = noise

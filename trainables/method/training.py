@@ -79,6 +79,12 @@ class Training(Spec):
     select_attack: Annotated[Attack, ATTACKS] = Field(
         default=Pgd(steps=10), description="the attack on the images held back, within the full radius"
     )
+    guard: Annotated[Attack, ATTACKS] | None = Field(
+        default=None,
+        description="the attack in an epoch after one that lost more than half of the highest robust accuracy on the "
+        "images held back: single-step attacks can be learnt by heart, and networks are then open to all others "
+        "(catastrophic overfitting); null: the attack stays",
+    )
     activation_l1: float = Field(
         default=0.0, ge=0, description="weight of the l1 norm of each image's activations in the loss"
     )
@@ -86,10 +92,13 @@ class Training(Spec):
     @model_validator(mode="after")
     def _radius_fits_norm(self) -> Self:
         check_radius(self.eps, self.attack.norm)
-        if self.select and self.select_attack.norm != self.attack.norm:
-            kind, norm = self.select_attack.kind, self.select_attack.norm
-            message = f"{kind} is in {norm}, but the radius of the training is in {self.attack.norm}"
-            raise located(message, "select_attack", "norm", value=norm)
+        others = {"select_attack": self.select_attack if self.select else None, "guard": self.guard}
+        for field, other in others.items():
+            if other is not None and other.norm != self.attack.norm:
+                message = f"{other.kind} is in {other.norm}, but the radius of the training is in {self.attack.norm}"
+                raise located(message, field, "norm", value=other.norm)
+        if self.guard is not None and not self.select:
+            raise located("a guard needs images that are held back; set select above 0", "select", value=0)
         return self
 
     def loss_at(self, epoch: int) -> Loss:

@@ -36,6 +36,7 @@ BUILTIN = {
     "mnist-lenet300": ("mnist", "lenet300"),
     "fashion-lenet5": ("fashion_mnist", "lenet5"),
     "cifar10-resnet20": ("cifar10", "resnet20"),
+    "cifar10-resnet20-fast": ("cifar10", "resnet20"),
     "cifar10-resnet18": ("cifar10", "resnet18"),
     "cifar10-vgg16": ("cifar10", "vgg16"),
     "svhn-resnet18": ("svhn", "resnet18"),

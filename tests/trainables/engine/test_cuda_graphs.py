@@ -180,7 +180,7 @@ def test_a_resumed_training_equals_one_that_is_replayed() -> None:
     assert resumed[-1][0].replayed < whole[-1][0].replayed
 
 
-GIVEN = Given(Natural(), 0.1, {})
+GIVEN = Given(Natural(), Pgd(), 0.1, {})
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from tests.trainables.engine.factories import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
 from trainables import attacks
-from trainables.attacks.pgd import Pgd
+from trainables.attacks.base import Attack
+from trainables.attacks.pgd import Fgsm, Pgd
 from trainables.core.errors import SpecError
 from trainables.core.spec import Eps
 from trainables.data.tensors import Split
-from trainables.engine.selection import EPOCH, ROBUST, held_back
+from trainables.engine.selection import EPOCH, ROBUST, Selection, held_back
 from trainables.engine.train import train
+from trainables.mask_updates.base import EpochResult
 from trainables.method.schedules import Constant
 from trainables.method.training import Training
 from trainables.optimisers.sgd import Sgd
 from trainables.recipes.trial import TrialSpec
 from trainables.store.state import State, pack, unpack
+
+CPU, CONTIGUOUS = torch.device("cpu"), torch.contiguous_format
 
 # A learning rate at which accuracy goes up and down.
 ROUGH = {"select": 20, "optimiser": Sgd(lr=0.2), "schedule": Constant(), "eps": 0.3}
@@ -82,8 +89,9 @@ def test_what_is_held_back_is_not_trained_on() -> None:
 
 
 @pytest.mark.parametrize("at", [1, 4])
-def test_a_resumed_training_chooses_as_an_uninterrupted_one(at: int) -> None:
-    spec = phase(epochs=6, **{**EVERYTHING, **ROUGH}, validate_on=10)
+@pytest.mark.parametrize("more", [{}, {"attack": Fgsm(), "guard": Pgd(steps=2)}], ids=["", "guarded"])
+def test_a_resumed_training_chooses_as_an_uninterrupted_one(at: int, more: dict[str, Any]) -> None:
+    spec = phase(epochs=6, **{**EVERYTHING, **ROUGH, **more}, validate_on=10)
     begin = pruned(State.of(network()))
     wanted = end(started(spec, begin)).state()
     cut = started(spec, begin)
@@ -96,7 +104,40 @@ def test_a_resumed_training_chooses_as_an_uninterrupted_one(at: int) -> None:
     assert all(torch.equal(mask, begin.masks[name]) for name, mask in found.masks.items())
 
 
+GUARDED = {**ROUGH, "attack": Fgsm(random_start=False, step_size=1.0), "eps": 0.6, "guard": Pgd(steps=3)}
+
+
+def test_the_guard_attacks_after_a_collapse_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    attacked: list[str] = []
+    run = attacks.run
+
+    def noted(attack: Attack, *arguments: Any, **named: Any) -> Tensor:
+        attacked.append(attack.label)
+        return run(attack, *arguments, **named)
+
+    monkeypatch.setattr("trainables.losses.base.run", noted)
+    used, robust = [], []
+    for report in started(phase(epochs=12, **GUARDED)):
+        used.append({*attacked})
+        attacked.clear()
+        assert report.held_back is not None
+        robust.append(report.held_back.robust_accuracy)
+    wanted = ["FGSM", *("PGD-3" if robust[at] < max(robust[: at + 1]) / 2 else "FGSM" for at in range(11))]
+    assert used == [{label} for label in wanted]
+    assert len({*wanted}) == 2, "one of the attacks was never needed"
+
+
+def test_without_a_guard_the_attack_stays() -> None:
+    selection = Selection(phase(**ROUGH).training, Split(torch.zeros(1), torch.zeros(1), 1.0), KEY, CPU, CONTIGUOUS)
+    selection.results = [EpochResult(1, 0.9, 0.4, 1.0), EpochResult(2, 0.9, 0.0, 1.0)]
+    assert selection.attack == Training().attack
+
+
 def test_what_cannot_be_chosen_by_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"guard.norm\n  pgd is in l2, but the radius"):
+        Training(select=20, guard=Pgd(norm="l2"))
+    with pytest.raises(ValidationError, match=r"select\n  a guard needs images that are held back"):
+        Training(guard=Pgd())
     with pytest.raises(ValidationError, match=r"select_attack.norm\n  pgd is in linf, but the radius"):
         Training(select=20, attack=Pgd(norm="l2"), eps=Eps(0.5))
     assert Training(attack=Pgd(norm="l2"), eps=Eps(0.5)).select == 0

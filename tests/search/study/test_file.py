@@ -92,6 +92,17 @@ def test_builtin_studies_are_what_their_names_say(name: str) -> None:
     Draft202012Validator(json_schema()).validate(parse(builtin_text(name), name).data)
 
 
+@pytest.mark.parametrize("name", [*GRIDS, "all-recipes", *(n for n in BUILTIN if n.split("-")[0] in RECIPES)])
+def test_papers_and_comparisons_of_methods_train_in_fp32(name: str) -> None:
+    """Whatever `auto` is on a worker: no method in another precision than the one it is set against."""
+    spec = load(name)
+    kinds = spec.space.get("recipe.kind")
+    for kind in kinds.choices if isinstance(kinds, Categorical) else (spec.recipe.kind,):
+        first = {path: next(iter(parameter.extremes().values())) for path, parameter in spec.space.items()}
+        chosen = {"recipe.kind": kind} if kinds else {}
+        assert spec.trial(searched(spec.space, {**first, **chosen})).recipe.train.precision == "fp32"
+
+
 @pytest.mark.parametrize("name", BUILTIN)
 def test_studies_survive_being_written_and_read(name: str) -> None:
     spec = load(name)

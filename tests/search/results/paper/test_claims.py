@@ -51,7 +51,9 @@ def test_a_collapsed_training_says_nothing_of_distances_either(tmp_path: Path) -
 def test_a_gain_counts_only_where_it_costs_as_little_as_the_claim_says(tmp_path: Path) -> None:
     def gain(loss: float) -> dict[str, str]:
         made = Made(tmp_path / str(loss), Reproduces(paper="guo2018", table="lenet5"), seeds=5)
-        made.robust = lambda seed, params, sparsity: 0.3 + 0.01 * seed * (1 - sparsity / 9) + 0.2 * (0.9 < sparsity < 0.95)
+        made.robust = lambda seed, params, sparsity: (
+            0.3 + 0.01 * seed * (1 - sparsity / 9) + 0.2 * (0.9 < sparsity < 0.95)
+        )
         made.clean = lambda seed, params, sparsity: 0.9 + 1e-4 * seed * (1 + sparsity) - loss * (sparsity > 0.9)
         rows = claims_table(made.study()).to_pylist()
         return next(row for row in rows if "C&W at least 5 % above" in row["claim"])

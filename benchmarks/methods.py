@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from curves import Curves
 from ours import Ours, Parts
 from rivals import SHORT, BoTorch, Ladders, Moasha, Optuna, TuneOptuna
-from simulator import Ledger, Method
+from simulator import MOST_TRIALS, Ledger, Method
 
 from search.early_stopping.moasha import Moasha as Halving
 from search.early_stopping.reach import Reach
@@ -49,7 +49,7 @@ def _ours(*, by_epoch: bool = False, **changes: Any) -> Entry:
     parts = Parts(**{"sampler": Ehvi(), **changes})
 
     def build(curves: Curves, ledger: Ledger, seed: int, storage: Storage, workers: int) -> Method:
-        return Ours(curves, ledger, parts, seed, storage, workers, trials=1000)
+        return Ours(curves, ledger, parts, seed, storage, workers, trials=MOST_TRIALS)
 
     return Entry(build, "robustsearch", by_epoch=by_epoch)
 

@@ -47,8 +47,6 @@ from trainables.store.storage import Storage
 TABLES = Path(__file__).parent / "tables"
 GOAL = 0.99
 """A run ends when it has this share of the best known hypervolume."""
-MOST_TRIALS = 500
-"""Trials after which a run is given up: with shared training, repeated ones cost no epochs."""
 TRIALS = 120
 """A run's budget of epochs is that of this many trials of middle length that share nothing."""
 
@@ -64,7 +62,7 @@ def run(curves: Curves, entry: Entry, *, seed: int, workers: int) -> dict[str, A
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         method = entry.build(curves, ledger, seed, Storage(folder).child("study"), workers)
-        simulate(method, ledger, workers=workers, epochs=budget(curves), goal=GOAL * curves.ideal, trials=MOST_TRIALS)
+        simulate(method, ledger, workers=workers, epochs=budget(curves), goal=GOAL * curves.ideal)
     return {
         "all_points": [asdict(mark) for mark in ledger.all_points],
         "last_points": [asdict(mark) for mark in ledger.last_points],

@@ -16,6 +16,9 @@ from search.objectives import pareto
 
 Work = Generator[int, None, None]
 
+MOST_TRIALS = 500
+"""Trials after which a run is given up: with shared training, repeated ones cost no epochs."""
+
 
 class Method(Protocol):
     """Whoever chooses trials."""
@@ -72,7 +75,9 @@ class Ledger:
             self.last_points.append(Mark(self.epochs, self.time, self.trials, self._last.hypervolume))
 
 
-def simulate(method: Method, ledger: Ledger, *, workers: int, epochs: int, goal: float, trials: int = 100_000) -> None:
+def simulate(
+    method: Method, ledger: Ledger, *, workers: int, epochs: int, goal: float, trials: int = MOST_TRIALS
+) -> None:
     """Run a method until this many epochs are trained or trials started, the goal is reached by all points, or it ends.
 
     An epoch of every busy worker counts as it is trained, finished trial or not.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from methods import METHODS
-from simulator import Ledger, simulate
+from simulator import MOST_TRIALS, Ledger, simulate
 
+from search.store.records import Records
 from tests.benchmarks import made
 from trainables.store.storage import Storage
 
@@ -26,3 +27,9 @@ def test_a_method_searches(name: str, tmp_path: Path) -> None:
     simulate(method, ledger, workers=2, epochs=10**6, goal=2.0, trials=4)
     assert ledger.trials == 4
     assert ledger.all_points
+
+
+def test_our_study_ends_where_runs_of_all_methods_are_given_up(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path)).child("study")
+    METHODS["ours-random"].build(made.curves(), Ledger(), 0, storage, 2)
+    assert Records.open(storage).spec.planned == MOST_TRIALS

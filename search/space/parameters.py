@@ -230,12 +230,13 @@ def canonical_value(parameter: Parameter, value: Any) -> Any:
 
 
 def value_at(share: float, parameter: Parameter) -> Any:
-    """Return the value of a parameter at `share` of its range, in [0, 1]."""
+    """Return the value of a parameter at `share` of its range; below 0 it is the first, from 1 on the last."""
+    share = min(max(share, 0.0), 1.0)
     if isinstance(parameter, Categorical):
         return parameter.choices[min(int(share * len(parameter.choices)), len(parameter.choices) - 1)]
     assert isinstance(parameter, (FloatRange, IntRange))
     low, high = parameter.low, parameter.high
-    if share >= 1:
+    if share == 1:
         return high
     whole = isinstance(parameter, IntRange)
     step = parameter.step or (1 if whole else None)

@@ -75,7 +75,7 @@ def _moved(parameter: Parameter, value: Any, draw: np.random.Generator) -> Any:
     low, high = (math.log(x) if parameter.log else x for x in (parameter.low, parameter.high))
     at = (math.log(value) if parameter.log else value) - low
     share = at / (high - low) if high > low else 0.0
-    return value_at(min(max(share + 0.15 * draw.standard_normal(), 0.0), 1.0), parameter)
+    return value_at(share + 0.15 * draw.standard_normal(), parameter)
 
 
 def at_sparsities(space: Space, params: Params, shares: Iterable[float]) -> list[Params]:
@@ -94,5 +94,5 @@ def at_sparsities(space: Space, params: Params, shares: Iterable[float]) -> list
         value = -math.expm1(low + share * (high - low))
         # Exactly the bound, not a number beside it that would be trained anew.
         at = (value - parameter.low) / width if width and share < 1 else share
-        found.append({**params, SPARSITY_PATH: value_at(min(max(at, 0.0), 1.0), parameter)})
+        found.append({**params, SPARSITY_PATH: value_at(at, parameter)})
     return found

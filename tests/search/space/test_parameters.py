@@ -146,7 +146,8 @@ def test_sound_conditions_raise_nothing() -> None:
         {"kind": "float", "low": 0.1, "high": 0.9, "log": True},
     ],
 )
-def test_the_far_end_of_a_parameter_is_its_last_value(fields: dict[str, Any]) -> None:
+def test_the_ends_of_a_parameter_are_its_first_and_last_value_and_those_beyond(fields: dict[str, Any]) -> None:
     found = parameter(**fields)
-    assert value_at(1.0, found) == pytest.approx(list(found.extremes().values())[-1])
-    assert value_at(0.0, found) == pytest.approx(next(iter(found.extremes().values())))
+    first, *_, last = found.extremes().values()
+    assert [value_at(share, found) for share in (0.0, -0.4, -7.0)] == pytest.approx([first] * 3)
+    assert [value_at(share, found) for share in (1.0, 1.4, 8.0)] == pytest.approx([last] * 3)

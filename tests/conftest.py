@@ -91,8 +91,11 @@ def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """A folder whose path is short enough for the sockets that Ray keeps in it, which that of `tmp_path` is not."""
-    folder = Path(tempfile.mkdtemp(prefix="rs"))
+    """A folder whose path is short enough for the sockets that Ray keeps in it, whatever TMPDIR says.
+
+    That of `tmp_path` is not.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="rs", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -73,6 +73,16 @@ def test_the_next_launch_removes_what_killed_ones_left_and_spares_living_ones(ro
     assert not used.exists()
 
 
+def test_folders_of_tests_are_short_and_safe_wherever_temporary_files_are(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere := tmp_path / ("long" * 30)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    made = request.getfixturevalue("short_path")
+    monkeypatch.setattr(tempfile, "tempdir", str(made))
+    assert folder.temporary() == made
+
+
 NEGLIGENT = """
 import os, subprocess, sys
 started = subprocess.Popen(["sleep", "1000"], env={**os.environ, sys.argv[1]: sys.argv[2]})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from search.files.messages import counted
+from search.results.progress import front_text
 from search.results.study import Ending
 from search.store import catalogue, confirmations, driver_lock
 from trainables.core.errors import ExitCode, RobustsearchError
@@ -62,7 +64,7 @@ def ending(driver: Driver, signal_number: int | None) -> Ending:
     if not snapshot.front:
         nearest = f"`robustsearch front {catalogue.arguments(storage)}` lists the nearest"
         return Ending(ExitCode.NO_FEASIBLE_POINT, f"{ended}no feasible point: {state}; {nearest}{failed}")
-    points = f"{snapshot.points} point{'' if snapshot.points == 1 else 's'}, {snapshot.front} on the front"
+    points = f"{counted(snapshot.points, 'point')}, {front_text(snapshot)}"
     measured = f"hypervolume {snapshot.hypervolume:.4f}, {snapshot.elapsed:.0f} s"
     return Ending(ExitCode.DONE, f"{ended}{state}; {points}, {measured}{failed}")
 

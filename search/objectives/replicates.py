@@ -72,6 +72,17 @@ class Replicated:
         self._seeds = set(seeds)
         self._ended: dict[int | None, dict[int, Outcome]] = {}
 
+    def add(self, trial: TrialRecord, outcome: Outcome) -> None:
+        """Add an ended trial."""
+        self._ended.setdefault(trial.configuration, {})[trial.seed] = outcome
+
+    def settled(self, configuration: int | None) -> bool:
+        """Return whether all replicates of a configuration have ended, none of them early; without replicates, True."""
+        if configuration is None:
+            return True
+        ended = self._ended.get(configuration, {})
+        return self._seeds <= ended.keys() and all(outcome.state != "stopped" for outcome in ended.values())
+
     def end(self, trial: TrialRecord, outcome: Outcome) -> Sequence[Point]:
         """Add an ended trial, and return the points that count from now on.
 
@@ -79,13 +90,11 @@ class Replicated:
         """
         if trial.configuration is None:
             return outcome.points if outcome.state == "complete" else ()
-        ended = self._ended.setdefault(trial.configuration, {})
-        ended[trial.seed] = outcome
-        states = {each.state for each in ended.values()}
-        if not self._seeds <= ended.keys() or "stopped" in states:
+        self.add(trial, outcome)
+        if not self.settled(trial.configuration):
             return ()
         alike: dict[int, list[Point]] = {}
-        for each in ended.values():
+        for each in self._ended[trial.configuration].values():
             for point in each.points if each.state == "complete" else ():
                 alike.setdefault(point.measure, []).append(point)
         return [mean_point(points) for points in alike.values()]

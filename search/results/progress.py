@@ -180,6 +180,16 @@ def most_robust(front: Sequence[Point]) -> Point | None:
     return max(points, key=lambda point: (point.robust_accuracy, point.sparsity), default=None)
 
 
+def on_front(count: int, *, means: bool) -> str:
+    """Write a number of rows of the front, which are points or, with replicates, their `means` over seeds."""
+    return f"{counted(count, 'mean')} over seeds on the front" if means else f"{count} on the front"
+
+
+def front_text(now: Snapshot) -> str:
+    """Write how many rows the front of a snapshot has, and of what."""
+    return on_front(now.front, means=any(isinstance(point, MeanPoint) for point in now.front_points))
+
+
 def duration(seconds: float) -> str:
     """Write a duration with its two largest units."""
     whole = int(seconds + 0.5)
@@ -194,7 +204,7 @@ def lines(now: Snapshot) -> dict[str, str]:
     counts = ", ".join(f"{count} {state}" for state, count in now.counts.items())
     found = {
         "trials": f"{now.target} planned: {counts}",
-        "points": f"{now.points} measured, {now.front} on the front",
+        "points": f"{now.points} measured, {front_text(now)}",
         "hypervolume": f"{now.hypervolume:.4f}",
     }
     if now.best is not None:
@@ -271,7 +281,7 @@ def line(now: Snapshot) -> str:
     left = f", {duration(now.remaining)} left" if now.remaining else ""
     return (
         f"{now.complete}/{now.target} trials complete{others}, {now.running} running{waiting}{room}; "
-        f"{now.points} point{'' if now.points == 1 else 's'}, {now.front} on the front, "
+        f"{counted(now.points, 'point')}, {front_text(now)}, "
         f"hypervolume {now.hypervolume:.4f}{_best(now.best)}; {duration(now.elapsed)}{left}"
     )
 
@@ -279,5 +289,7 @@ def line(now: Snapshot) -> str:
 def _best(point: Point | None) -> str:
     if point is None:
         return ""
+    if isinstance(point, MeanPoint):
+        return f", best robust accuracy {_accuracy(point, 'robust')}"
     low, high = wilson(point.robust_correct, point.examples)
     return f", best robust accuracy {point.robust_accuracy:.3f} [{low:.3f}, {high:.3f}] of {point.examples}"

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from search.files.messages import counted
 from search.results.exporters.base import percent_sparsity
+from search.results.progress import on_front
 from search.store.confirmations import DamagedConfirmation
 from search.store.records import Damaged
 from trainables.models.share import Share
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from search.results.progress import Snapshot
     from search.results.study import Answer, Study, Summary
     from search.results.table import PointRow, TrialRow
+    from trainables.store.records import Point
 
 SPARSE = 0.9
 """The sparsity from which a point counts as sparse."""
@@ -33,16 +36,17 @@ class Failed:
 
 @dataclass(frozen=True)
 class Flagged:
-    """How many points have a flag, and how many of them are on the front."""
+    """How many points have a flag, and how many rows of the front: points, or `means` over the seeds of several."""
 
     flag: str
     points: int
     on_front: int
     severity: str
+    means: bool = False
 
     def __str__(self) -> str:
-        on_front = f", {self.on_front} on the front" if self.on_front else ""
-        return f"{self.flag} ({self.severity}): {self.points} point{'s' if self.points > 1 else ''}{on_front}"
+        best = f", {on_front(self.on_front, means=self.means)}" if self.on_front else ""
+        return f"{self.flag} ({self.severity}): {counted(self.points, 'point')}{best}"
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,12 @@ class Status:
 def status(study: Study) -> Status:
     """Read a study's state from its records."""
     now = study.progress()
-    trials = study.trials()
+    trials, front = study.trials(), study.front()
     ends = [outcome for _, outcome in study.records.trials() if outcome is not None and outcome.points]
     return Status(
         summary=study.summary(now),
         storage=study.records.storage.location,
-        best=_best(study.front(), study.knee()),
+        best=best_of(front, study.knee()),
         epochs_trained=sum(end.points[-1].epochs_trained for end in ends),
         epochs_shared=sum(end.points[-1].epochs_shared for end in ends),
         first_issued=min((trial.issued for trial in trials), default=None),
@@ -112,17 +116,17 @@ def status(study: Study) -> Status:
         damaged_confirmations=tuple(study.damaged_confirmations()),
         answer=study.answer(),
         networks=_networks(study),
-        flags=_flagged(study.points()),
+        flags=_flagged(study.points(), front),
         progress=now,
     )
 
 
-def _flagged(points: list[PointRow]) -> tuple[Flagged, ...]:
+def _flagged(points: list[PointRow], front: list[PointRow]) -> tuple[Flagged, ...]:
     """Return the flags that points have, those of the most points first."""
-    points_of = Counter(flag for point in points for flag in point.flags)
-    front_of = Counter(flag for point in points if point.on_front for flag in point.flags)
+    points_of, front_of = (Counter(flag for row in rows for flag in row.flags) for rows in (points, front))
+    means = any(row.configuration is not None for row in front)
     return tuple(
-        Flagged(flag, count, front_of[flag], known.severity if (known := FLAGS.get(flag)) else "warn")
+        Flagged(flag, count, front_of[flag], known.severity if (known := FLAGS.get(flag)) else "warn", means)
         for flag, count in points_of.most_common()
     )
 
@@ -171,24 +175,34 @@ def said(answer: Answer) -> str:
     row = answer.point or answer.nearest
     if row is None:
         return f"target {target}: no feasible point yet"
-    shown = f"{row.point}, {percent_sparsity(row.sparsity)} % sparse, {100 * row.robust_accuracy:.1f} % robust"
-    shown = f"{shown}, {100 * row.clean_accuracy:.1f} % clean"
+    judged = row.judged
+    shown = f"{row.point}, {percent_sparsity(judged.sparsity)} % sparse, {100 * judged.robust_accuracy:.1f} % robust"
+    shown = f"{shown}, {100 * judged.clean_accuracy:.1f} % clean"
+    if row.configuration is not None:
+        shown += f" (means over {counted(row.seeds, 'seed')})"
     return f"target {target}: {shown}" if answer.point else f"target {target}: no point reaches it; nearest is {shown}"
 
 
-def _best(front: list[PointRow], knee: PointRow | None) -> dict[str, PointRow]:
-    """Return the points that are best at something, by what they are best at, of those that no flag questions."""
+def best_of(front: list[PointRow], knee: PointRow | None) -> dict[str, PointRow]:
+    """Return the points that are best at something, by what they are best at, of those that no flag questions.
+
+    Of equally good ones, it is the sparsest.
+    """
     front = [row for row in front if not questioned(row.flags)]
-    wanted: dict[str, tuple[list[PointRow], Callable[[PointRow], float]]] = {
-        "most robust": (front, lambda row: row.robust_accuracy),
-        "most accurate": (front, lambda row: row.clean_accuracy),
+    wanted: dict[str, tuple[list[PointRow], Callable[[Point], float]]] = {
+        "most robust": (front, lambda point: point.robust_accuracy),
+        "most accurate": (front, lambda point: point.clean_accuracy),
         f"most robust at {100 * SPARSE:.0f} % sparsity or more": (
-            [row for row in front if row.sparsity >= SPARSE],
-            lambda row: row.robust_accuracy,
+            [row for row in front if row.judged.sparsity >= SPARSE],
+            lambda point: point.robust_accuracy,
         ),
-        "sparsest": (front, lambda row: row.sparsity),
+        "sparsest": (front, lambda point: point.sparsity),
     }
-    best = {name: max(rows, key=value) for name, (rows, value) in wanted.items() if rows}
+    best = {
+        name: max(rows, key=lambda row: (value(row.judged), row.judged.sparsity))
+        for name, (rows, value) in wanted.items()
+        if rows
+    }
     return {**best, **({"knee of the front": knee} if knee and not questioned(knee.flags) else {})}
 
 

@@ -139,23 +139,27 @@ class Study:
         point of several replicates, which are judged by their means, and is shared if the networks of all of them are.
         """
         front = [row for row in self.configurations() if row.on_front]
-        return sorted(front, key=lambda row: (row.sparsity, row.trial, row.measured.measure))
+        return sorted(front, key=lambda row: (row.judged.sparsity, row.trial, row.measured.measure))
 
     def configurations(self) -> list[PointRow]:
         """Return every point once, in order of trial and measurement: the first of those that replicates share.
 
         Of configurations that share it, those whose replicates have all ended, which alone are compared, come first.
+        Status and flags are those of all replicates.
         """
         first: dict[tuple[Any, ...], PointRow] = {}
         for row in self.points():
-            if row.on_front > first.setdefault(row.network, row).on_front:
+            if row.settled > first.setdefault(row.network, row).settled:
                 first[row.network] = row
-        return list(first.values())
+        return [row.for_all_replicates() for row in first.values()]
+
+    def settled(self) -> list[PointRow]:
+        """Return every point once that compares: those of which no replicate is missing or was stopped early."""
+        return [row for row in self.configurations() if row.settled]
 
     def infeasible(self, limit: int | None = None) -> list[PointRow]:
         """Return the valid points that violate a constraint, those that violate least first."""
-        settled = [row for row in self.configurations() if row.settled]
-        rows = [row for row in settled if not row.feasible and objectives.valid(row.judged, self.spec)]
+        rows = [row for row in self.settled() if not row.feasible and objectives.valid(row.judged, self.spec)]
         return sorted(rows, key=self._violation)[:limit]
 
     def knee(self) -> PointRow | None:
@@ -168,14 +172,13 @@ class Study:
         """Return the sparsest trusted, feasible point that reaches the study's target; None where it has no target."""
         if not self.spec.target:
             return None
-        settled = [row for row in self.points() if row.settled]
-        rows = [row for row in settled if row.feasible and objectives.trusted(row.judged, self.spec)]
+        rows = [row for row in self.settled() if row.feasible and objectives.trusted(row.judged, self.spec)]
         missed = {
             row.point: [max(0.0, gap) for gap in objectives.target_violations(row.judged, self.spec)] for row in rows
         }
         reached = [row for row in rows if not any(missed[row.point])]
-        point = max(reached, key=lambda row: (row.sparsity, row.robust_accuracy), default=None)
-        nearest = min(rows, key=lambda row: (sum(missed[row.point]), -row.sparsity), default=None)
+        point = max(reached, key=lambda row: (row.judged.sparsity, row.judged.robust_accuracy), default=None)
+        nearest = min(rows, key=lambda row: (sum(missed[row.point]), -row.judged.sparsity), default=None)
         return Answer(dict(self.spec.target), point, None if point else nearest)
 
     def hypervolume(self) -> float:

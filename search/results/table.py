@@ -11,14 +11,15 @@ import statistics
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Self
 
 import pyarrow as pa
 
 from search import objectives
 from search.objectives import pareto
-from search.objectives.replicates import deviation, mean_point
+from search.objectives.replicates import Replicated, deviation, mean_point
 from search.space.parameters import Parameter
 from search.study.spec import StudySpec
 from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, wilson
@@ -92,10 +93,14 @@ class PointRow:
     replicates: tuple[Point, ...]
     settled: bool
 
-    @property
+    @cached_property
     def judged(self) -> Point:
         """What objectives and constraints read: the measured point, or the mean over its replicates."""
         return self.measured if self.configuration is None else mean_point(self.replicates)
+
+    def for_all_replicates(self) -> Self:
+        """Return the row where it stands for all its replicates: with their worst status, and the flags of all."""
+        return replace(self, status=self.judged.status, flags=self.judged.flags)
 
     @property
     def network(self) -> tuple[Any, ...]:
@@ -150,8 +155,11 @@ def point_rows(spec: StudySpec, trials: Trials) -> list[PointRow]:
     alike = _replicates(points)
     judged = [_judged(trial, point, alike) for trial, point in points]
     feasible = [objectives.feasible(point, spec) for point in judged]
-    configurations = _settled(spec, trials)
-    settled = [trial.configuration in configurations for trial, _ in points]
+    replicated = Replicated(spec.seeds)
+    for trial, outcome in trials:
+        if outcome is not None:
+            replicated.add(trial, outcome)
+    settled = [replicated.settled(trial.configuration) for trial, _ in points]
     values = [
         objectives.values(point, spec) if fits and objectives.valid(point, spec) and counts else None
         for point, fits, counts in zip(judged, feasible, settled, strict=True)
@@ -175,18 +183,6 @@ def _replicates(points: Sequence[tuple[TrialRecord, Point]]) -> _Alike:
 
 def _judged(trial: TrialRecord, point: Point, alike: _Alike) -> Point:
     return point if trial.configuration is None else mean_point(alike[trial.configuration, point.measure])
-
-
-def _settled(spec: StudySpec, trials: Trials) -> set[int | None]:
-    """Return the configurations whose replicates have all ended, and none early: means of the others do not compare."""
-    seeds: dict[int | None, set[int]] = {None: set(spec.seeds)}
-    stopped: set[int | None] = set()
-    for trial, outcome in trials:
-        if outcome is not None:
-            seeds.setdefault(trial.configuration, set()).add(trial.seed)
-            if outcome.state == "stopped" and trial.configuration is not None:
-                stopped.add(trial.configuration)
-    return {configuration for configuration, ended in seeds.items() if set(spec.seeds) <= ended} - stopped
 
 
 def front_stages(spec: StudySpec, trials: Trials) -> set[str]:

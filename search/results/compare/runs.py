@@ -72,7 +72,7 @@ def runs_of(studies: Sequence[Study], *, confirmed: bool) -> list[Run]:
 
 
 def _run(study: Study, goals: Sequence[StudySpec], confirmed: bool) -> Run:
-    rows = study.confirmed() if confirmed else _settled(study)
+    rows = study.confirmed() if confirmed else study.settled()
     described = [(row, _measures(row)) for row in rows]
     chosen = [(row, measures) for row, measures in described if _counts(row, measures, study.spec, goals)]
     # The order of the objectives is that of the first study, so that all values mean the same.
@@ -87,11 +87,6 @@ def _run(study: Study, goals: Sequence[StudySpec], confirmed: bool) -> Run:
         np.array(shares, dtype=np.float64).reshape(len(networks), len(goals[0].objectives)),
         tuple(goals[0].objectives),
     )
-
-
-def _settled(study: Study) -> list[PointRow]:
-    """Return the networks of which no replicate is missing or was stopped, each under its first point."""
-    return list({row.network: row for row in study.points()[::-1] if row.settled}.values())
 
 
 def _counts(row: PointRow | ConfirmedRow, measures: dict[str, Any], own: StudySpec, goals: Sequence[StudySpec]) -> bool:

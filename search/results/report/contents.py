@@ -50,7 +50,7 @@ def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
         "tables": tables,
         "field": _field(found, study),
         "overfitting": _overfitting(found),
-        "flags": _flags(found.points),
+        "flags": _flags(found.points, found.front),
         "failures": _failures(found),
         "costs": _costs(found),
         "protocol": _protocol(found),
@@ -58,7 +58,7 @@ def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
         "yaml": printable(dump_yaml(found.spec.resolved())),
     }
     figures = {key: each for name, group in groups.items() for key, _, each in _numbered(name, group)}
-    chosen = max(found.front, key=lambda row: (row.robust_accuracy, row.sparsity), default=None)
+    chosen = status.best_of(found.front, found.knee).get("most robust") or next(iter(found.front), None)
     data = {
         "figures": figures,
         "copies": copies,
@@ -189,16 +189,21 @@ def _overfitting(found: Gathered) -> Table | None:
     return Table("overfitting", headings, numeric, rows, [None] * len(rows)) if rows else None
 
 
-def _flags(points: Sequence[PointRow]) -> list[tuple[str, str, int, int, str]]:
-    """Return each flag with the status of its points, how many there are, how many on the front, and the first."""
-    found: dict[tuple[str, str], list[PointRow]] = {}
-    for row in points:
-        for flag in row.flags or ((row.status,) if row.status != "ok" else ()):
-            found.setdefault((flag, row.status), []).append(row)
+def _flags(points: Sequence[PointRow], front: Sequence[PointRow]) -> list[tuple[str, str, int, int, str]]:
+    """Return each flag with the status of its points, how many there are, how many rows of the front, and the first."""
+    found, best = _by_flag(points), _by_flag(front)
     return [
-        (one_line(flag), status, len(rows), sum(row.on_front for row in rows), _listed([row.point for row in rows]))
+        (one_line(flag), status, len(rows), len(best.get((flag, status), ())), _listed([row.point for row in rows]))
         for (flag, status), rows in sorted(found.items())
     ]
+
+
+def _by_flag(rows: Sequence[PointRow]) -> dict[tuple[str, str], list[PointRow]]:
+    found: dict[tuple[str, str], list[PointRow]] = {}
+    for row in rows:
+        for flag in row.flags or ((row.status,) if row.status != "ok" else ()):
+            found.setdefault((flag, row.status), []).append(row)
+    return found
 
 
 def _listed(names: Sequence[str], most: int = 12) -> str:

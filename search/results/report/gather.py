@@ -130,7 +130,7 @@ def gather(study: Study, reference: Match | None = None) -> Gathered:
         costs=costs(outcomes, _seconds_in_stages(study)),
         curves=_curves(study, shown),
         networks=_networks(study, shown),
-        importance=_importance(study.spec, points),
+        importance=_importance(study.spec, study.settled()),
         damaged=_damaged(study),
         versions=_versions(outcomes, points),
         reference=reference,
@@ -212,7 +212,7 @@ def _seconds_in_stages(study: Study) -> float | None:
 
 
 def _curves(study: Study, front: Sequence[PointRow]) -> dict[int, list[Curve]]:
-    trials = dict.fromkeys(row.trial for row in sorted(front, key=lambda row: -row.robust_accuracy))
+    trials = dict.fromkeys(row.trial for row in sorted(front, key=lambda row: -row.judged.robust_accuracy))
     return {trial: found for trial in trials if (found := study.curves(trial))}
 
 
@@ -238,13 +238,10 @@ def _importance(spec: StudySpec, points: Sequence[PointRow]) -> Importance | Non
     from search.samplers.optuna.importance import importance
 
     compared = [
-        objectives.values(row.judged, spec)
-        if row.settled and row.feasible and objectives.valid(row.judged, spec)
-        else None
+        objectives.values(row.judged, spec) if row.feasible and objectives.valid(row.judged, spec) else None
         for row in points
     ]
-    networks = {row.network: (row.own_params, values) for row, values in zip(points, compared, strict=True)}
-    return importance(spec.space, list(networks.values()))
+    return importance(spec.space, [(row.own_params, values) for row, values in zip(points, compared, strict=True)])
 
 
 def _versions(outcomes: Sequence[Outcome], points: Sequence[PointRow]) -> dict[str, tuple[str, ...]]:

@@ -41,11 +41,11 @@ def fronts(found: Gathered) -> list[Chart]:
 def _front(found: Gathered, x: Axis, y: Axis) -> Chart:
     data: list[dict[str, Any]] = []
     front = sorted(found.front, key=x.at)
-    keys = {row.point for row in front}
+    drawn = [*front, *(row for row in found.points if not row.on_front)]
     if (x.measure, y.measure) == (SPARSITY, ROBUST_ACCURACY) and front:
         data.append(_edge(front, x, y))
     for kind, (name, marker) in _STYLES.items():
-        alike = [r for r in found.points if kind_of(r) == kind and (r.point in keys or not r.on_front)]
+        alike = [row for row in drawn if kind_of(row) == kind]
         if alike:
             trace = _points(alike, x, y, name, marker)
             if kind in ("front", "flagged"):

@@ -13,7 +13,7 @@ from search.cli import main
 from search.store import driver_lock
 from search.study import file as study_file
 from tests.search.command import run
-from tests.search.factories import failure, make_study, outcome, point, study_spec, trial
+from tests.search.factories import failure, make_study, outcome, params, point, study_spec, trial
 from tests.search.tiny import FIELDS as TINY_STUDY
 from trainables.store import paths
 from trainables.store.storage import Storage
@@ -80,10 +80,44 @@ def test_flags_stand_beside_each_point_wherever_it_is_shown(tmp_path: Path) -> N
     assert "black_box_stronger (invalid): 1 point" in status
     assert "8,192 weights" in status
     told = json.loads(run("status", "flagged", "--storage", tmp_path, "--json").stdout)
-    assert {"flag": "softmax_output", "points": 1, "on_front": 1, "severity": "warn"} in told["flags"]
+    assert {"flag": "softmax_output", "points": 1, "on_front": 1, "severity": "warn", "means": False} in told["flags"]
     assert "most robust" not in told["best"]  # The flags question its robust accuracy.
     for kind in ("markdown", "latex", "csv"):
         assert "gradient" in run("export", "flagged", "--storage", tmp_path, "--format", kind).stdout
+
+
+def test_all_commands_count_and_judge_replicates_as_the_front_does(tmp_path: Path) -> None:
+    spec = study_spec(name="seeds", seeds=[1, 2, 3], target={"robust_accuracy": ">= 0.1"})
+    records = make_study(tmp_path / "seeds", 0, spec)
+    flagged = {"flags": ("softmax_output",)}
+    # The first network of the first configuration is the most robust one, the second configuration is so in the mean.
+    robust = [(0.9, {}), (0.5, {}), (0.4, flagged), (0.65, {}), (0.7, {}), (0.75, {})]
+    for number, (accuracy, changes) in enumerate(robust):
+        configuration, seed = divmod(number, 3)
+        own = {"configuration": configuration, "seed": spec.seeds[seed], "params": params(configuration)}
+        records.issue(trial(number, spec, **own))
+        sparse = 0.5 - configuration / 10
+        records.write_outcome(outcome(number, [point(0, robust_accuracy=accuracy, sparsity=sparse, **changes)]))
+    storage = ("--storage", tmp_path)
+    front = run("front", "seeds", *storage).stdout.splitlines()
+    assert [(line.split()[0], "warn: softmax_output" in line) for line in front[1:3]] == [
+        ("t3.0", False),
+        ("t0.0", True),
+    ]
+    for row in json.loads(run("front", "seeds", *storage, "--json").stdout)["front"]:
+        assert row["flags"] == (["softmax_output"] if row["point"] == "t0.0" else [])
+    status = run("status", "seeds", *storage).stdout
+    assert "6 measured, 2 means over seeds on the front" in status
+    assert "softmax_output (warn): 1 point, 1 mean over seeds on the front" in status
+    best = next(line for line in status.splitlines() if line.startswith("most robust  "))
+    assert best.split()[2:7] == ["t3.0", "40.0", "70.0", "±", "5.0"]
+    assert "6 measured, 2 means over seeds on the front" in run("watch", "seeds", "--once", *storage).stdout
+    assert run("report", "seeds", *storage, "--output", tmp_path / "seeds.html").exit_code == 0
+    page = (tmp_path / "seeds.html").read_text()
+    assert "softmax_output (warn): 1, 1 mean over seeds on the front" in page
+    assert '"chosen": "t3.0"' in page or '"chosen":"t3.0"' in page
+    answer = "t3.0, 40.0 % sparse, 70.0 % robust, 90.0 % clean (means over 3 seeds)"
+    assert f"target robust_accuracy >= 0.1: {answer}" in status
 
 
 def test_a_count_that_is_an_objective_stands_in_the_table(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from search.launch.driver import Driver
+from search.objectives.replicates import mean_point
 from search.results.progress import Snapshot, activity, forecast, line, lines, most_robust, trial_line
 from search.results.status import status
 from search.results.study import Study
@@ -110,6 +111,10 @@ def test_accuracies_have_their_interval_and_number_of_images() -> None:
     assert said == "85.0 % [80.9, 88.3] robust, 95.0 % [92.2, 96.8] clean at 50.0 % sparsity (n = 360)"
     assert "0.850 [0.809, 0.883] of 360" in line(SNAPSHOT)
     assert SNAPSHOT.best is not None
+    mean = mean_point([SNAPSHOT.best, SNAPSHOT.best.model_copy(update={"robust_accuracy": 0.75})])
+    seen = dataclasses.replace(SNAPSHOT, best=mean, front=1, front_points=(mean,))
+    assert "1 mean over seeds on the front, " in line(seen)
+    assert ", best robust accuracy 80.0 % ± 7.1 (2);" in line(seen)
     flagged = SNAPSHOT.best.model_copy(update={"status": "warn", "flags": ("zero_gradient", "constant")})
     said = lines(dataclasses.replace(SNAPSHOT, best=flagged))["most robust"]
     assert said.endswith("(n = 360); warn: zero_gradient, constant")

@@ -297,3 +297,18 @@ def test_configurations_that_share_their_networks_are_one(tmp_path: Path) -> Non
     records.write_outcome(factories.outcome(1, [dense[2], factories.point(1, robust_accuracy=0.4, sparsity=0.8)]))
     assert [row.point for row in Study(records).front()] == ["t0.0", "t4.1"]
     assert len(Study(records).configurations()) == 1 + 3
+
+
+def test_points_that_a_configuration_shares_with_an_unfinished_one_are_judged_once_and_by_it(tmp_path: Path) -> None:
+    spec = factories.study_spec(seeds=[1, 2], constraints={"clean_accuracy": ">= 0.95"})
+    records = Records.create(Storage(str(tmp_path / "twins")), spec, factories.FINGERPRINT)
+    shared = factories.point(0)
+    ends = [{}, {"state": "stopped"}, {}, {"failure": factories.failure()}]
+    for number, end in enumerate(ends):
+        own, seed = number // 2, spec.seeds[number % 2]
+        records.issue(factories.trial(number, spec, configuration=own, seed=seed, params=factories.params(own)))
+        records.write_outcome(factories.outcome(number, [] if end else [shared], **end))
+    study = Study(records)
+    assert [(row.point, row.settled) for row in study.points()] == [("t0.0", False), ("t2.0", True)]
+    assert [row.point for row in study.settled()] == ["t2.0"]
+    assert [row.point for row in study.infeasible()] == ["t2.0"]

@@ -77,9 +77,9 @@ class Ensemble(Sparing):
     ) -> Tensor:
         import torch
 
-        from trainables.attacks.ascent import wrong
         from trainables.attacks.autoattack import stepped
         from trainables.attacks.standing import classes
+        from trainables.attacks.verdicts import wrong
 
         with torch.no_grad():
             standing = ~wrong(logits_fn(x), classes(y))

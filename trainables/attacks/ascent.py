@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trainables.attacks.geometry import choose, column, per_image, region
 from trainables.attacks.gradients import input_gradient
+from trainables.attacks.verdicts import wrong
 
 if TYPE_CHECKING:
     from trainables.attacks.base import LogitsFn, Norm
@@ -214,9 +215,3 @@ def differentiate(logits_fn: LogitsFn, z: Tensor, loss: AttackLoss) -> tuple[Ten
         return gradient, *passes[0]
     value = torch.stack([value for value, _ in passes]).mean(dim=0)
     return gradient, value, torch.stack([logits.float().log_softmax(dim=1) for _, logits in passes]).logsumexp(dim=0)
-
-
-def wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return which inputs (N,) count as misclassified: by their logits (N, K), or because these are not finite."""
-    # A sum of products with 0 is 0 where all are finite; `isfinite` takes twice the time.
-    return (logits.argmax(dim=1) != labels) | ((logits * 0).sum(dim=1) != 0)

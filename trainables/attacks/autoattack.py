@@ -142,10 +142,12 @@ def _decide_ties(net: Any, margin_and_loss: Any) -> Any:
     """Give tied logits a margin with the sign of the verdict: where all margins are 0, the package fails."""
     import torch
 
+    from trainables.attacks.verdicts import correct
+
     def decided(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         margin, loss = margin_and_loss(x, y)
         if bool((margin == 0).any()):
-            tied = torch.where(net(x).argmax(dim=1) == y, 1e-30, -1e-30).to(margin)
+            tied = torch.where(correct(net(x), y), 1e-30, -1e-30).to(margin)
             margin = torch.where(margin == 0, tied, margin)
         return margin, loss
 

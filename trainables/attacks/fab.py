@@ -81,9 +81,11 @@ class Fab(Minimal):
         """Return the nearest inputs found. Shapes: x (N, ...); y and eps (N,)."""
         import torch
 
+        from trainables.attacks.verdicts import correct
+
         with torch.no_grad():
             logits = logits_fn(x)
-        found, least = x.clone(), torch.where(logits.argmax(dim=1) == y, torch.inf, 0.0).to(x.dtype)
+        found, least = x.clone(), torch.where(correct(logits, y), torch.inf, 0.0).to(x.dtype)
         ranked = logits.scatter(1, y[:, None], -torch.inf).sort(dim=1, descending=True, stable=True).indices
         others = logits.shape[1] - 1
         rounds = [None] if self.targets is None else range(min(self.targets, others))
@@ -134,6 +136,7 @@ class _Run:
         import torch
 
         from trainables.attacks.geometry import choose, length, to_plane
+        from trainables.attacks.verdicts import wrong
 
         norm, x = self.attack.norm, self.x
         value, slope = self._face(logits_fn)
@@ -146,7 +149,7 @@ class _Run:
         z = (here + over * from_z) * (1 - weight) + (flat + over * from_x) * weight
         z = torch.where(z.isnan(), flat, z).clamp_(0, 1).view_as(x)
         with torch.no_grad():
-            crossed = logits_fn(z).argmax(dim=1) != self.y
+            crossed = wrong(logits_fn(z), self.y)
         distance = length(z - x, norm)
         nearer = crossed & (distance < self.least[self.left])
         self.found[self.left[nearer]], self.least[self.left[nearer]] = z[nearer], distance[nearer]

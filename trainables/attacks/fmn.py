@@ -61,9 +61,8 @@ class Fmn(Minimal):
         best, least = x.clone(), torch.full_like(farthest, torch.inf)
         z, radius = x, farthest
         for step in range(self.steps + 1):
-            predicted, ahead, gradient = slope_of_lead(logits_fn, z, y)
+            crossed, ahead, gradient = slope_of_lead(logits_fn, z, y)
             distance = length(z - x, self.norm)
-            crossed = predicted != y
             nearer = crossed & (distance < least)
             best = choose(nearer, z, best)
             least = torch.where(nearer, distance, least)

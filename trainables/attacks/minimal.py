@@ -59,11 +59,12 @@ def distances(attack: Minimal, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Ten
     import torch
 
     from trainables.attacks.geometry import length
+    from trainables.attacks.verdicts import correct
 
     found = attack.nearest(logits_fn, x, y)
     with torch.no_grad():
-        correct = logits_fn(found).argmax(dim=1) == y
-    return torch.where(correct, torch.inf, length((found - x).double(), attack.norm))
+        stands = correct(logits_fn(found), y)
+    return torch.where(stands, torch.inf, length((found - x).double(), attack.norm))
 
 
 class DeepFool(Minimal):
@@ -90,13 +91,15 @@ class DeepFool(Minimal):
     def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
         import torch
 
+        from trainables.attacks.verdicts import wrong
+
         shape = (-1, *[1] * (x.dim() - 1))
         z, total = x, torch.zeros_like(x)
         found, done = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
         for _ in range(self.steps):
             heartbeat.beat()
             logits, slopes = jacobian(logits_fn, z, y, self.candidates - 1)
-            crossed = ~done & (logits.argmax(dim=1) != y)
+            crossed = ~done & wrong(logits, y)
             found = torch.where(crossed.view(shape), z, found)
             done = done | crossed
             if bool(done.all()):
@@ -104,7 +107,7 @@ class DeepFool(Minimal):
             total = total + _to_nearest_face(*slopes).view_as(x)
             z = (x + (1 + self.overshoot) * total).clamp(0, 1)
         with torch.no_grad():
-            crossed = ~done & (logits_fn(z).argmax(dim=1) != y)
+            crossed = ~done & wrong(logits_fn(z), y)
         return torch.where(crossed.view(shape) & z.isfinite(), z, found)
 
 
@@ -135,27 +138,28 @@ def jacobian(logits_fn: LogitsFn, z: Tensor, y: Tensor, others: Tensor | int) ->
 def slope_of_lead(
     logits_fn: LogitsFn, z: Tensor, y: Tensor, rivals: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the predictions, by how much the logit of `y` leads the rival's, and the gradient of that; NaN becomes 0.
+    """Return what is misclassified, by how much the logit of `y` leads the rival's, and the gradient of that.
 
-    Without rivals they are the largest other logits.
+    Without rivals they are the largest other logits. NaN in leads and gradients becomes 0.
 
-    Shapes: z (N, ...) and the gradient alike; y, rivals, the predictions and the lead (N,).
+    Shapes: z (N, ...) and the gradient alike; y, rivals, what is misclassified and the lead (N,).
     """
     import torch
 
     from trainables.attacks.gradients import input_gradient
+    from trainables.attacks.verdicts import wrong
 
-    predicted, leads = y, z.new_zeros(len(z))
+    crossed, leads = torch.zeros_like(y, dtype=torch.bool), z.new_zeros(len(z))
 
     def slope(logits: Tensor) -> Tensor:
-        nonlocal predicted, leads
+        nonlocal crossed, leads
         others = logits.scatter(1, y[:, None], -torch.inf).argmax(dim=1) if rivals is None else rivals
-        predicted = logits.argmax(dim=1)
+        crossed = wrong(logits, y)
         leads = (logits.gather(1, y[:, None]) - logits.gather(1, others[:, None]))[:, 0]
         return torch.zeros_like(logits).scatter_(1, others[:, None], -1.0).scatter_(1, y[:, None], 1.0)
 
     gradient = input_gradient(logits_fn, z, slope).to(z.dtype)
-    return predicted, torch.nan_to_num(leads.to(z.dtype)), torch.nan_to_num(gradient)
+    return crossed, torch.nan_to_num(leads.to(z.dtype)), torch.nan_to_num(gradient)
 
 
 def _to_nearest_face(differences: Tensor, slopes: Tensor) -> Tensor:
@@ -199,6 +203,8 @@ class CarliniWagner(Minimal):
     def nearest(self, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
         import torch
 
+        from trainables.attacks.verdicts import wrong
+
         low = x.new_zeros(len(x))
         high = x.new_full((len(x),), torch.inf)
         weight = x.new_full((len(x),), self.constant)
@@ -213,8 +219,8 @@ class CarliniWagner(Minimal):
             low = torch.where(enough, low, torch.maximum(low, weight))
             weight = torch.where(high.isfinite(), (low + high) / 2, 10 * weight)
         with torch.no_grad():
-            wrong = logits_fn(x).argmax(dim=1) != y
-        return torch.where(wrong.view(-1, *[1] * (x.dim() - 1)), x, best)
+            misclassified = wrong(logits_fn(x), y)
+        return torch.where(misclassified.view(-1, *[1] * (x.dim() - 1)), x, best)
 
     def _descend(self, logits_fn: LogitsFn, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the nearest misclassified inputs for these constants and their squared distances, inf for none.
@@ -224,6 +230,7 @@ class CarliniWagner(Minimal):
         import torch
 
         from trainables.attacks.gradients import input_gradient
+        from trainables.attacks.verdicts import broken
 
         shape = (-1, *[1] * (x.dim() - 1))
         # Pixels of exactly 0 or 1 have no finite arctanh.
@@ -238,7 +245,7 @@ class CarliniWagner(Minimal):
             nonlocal wrong
             other = logits.masked_fill(chosen, -torch.inf)
             lead = logits[chosen] - other.amax(dim=1)
-            wrong = (logits.argmax(dim=1) != y) & (lead <= -self.confidence)
+            wrong = ((logits.argmax(dim=1) != y) & (lead <= -self.confidence)) | broken(logits)
             rival = torch.nn.functional.one_hot(other.argmax(dim=1), logits.shape[1])
             gradient = (chosen.to(logits.dtype) - rival) * (lead > -self.confidence).to(logits.dtype)[:, None]
             return gradient * weight[:, None].to(logits.dtype)

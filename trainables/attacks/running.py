@@ -170,6 +170,6 @@ class _Recorder:
         return choose(missed, self.inputs, found)
 
     def _wrong(self, logits: Tensor) -> Tensor:
-        from trainables.attacks.ascent import wrong
+        from trainables.attacks.verdicts import wrong
 
         return wrong(logits.detach(), self.labels)

@@ -72,6 +72,7 @@ class Square(Attack):
         from trainables.attacks.losses import lead
         from trainables.attacks.random_search import SEARCHES
         from trainables.attacks.standing import Standing
+        from trainables.attacks.verdicts import wrong
 
         standing = Standing(logits_fn, x, y, eps)
         for _ in range(self.restarts):
@@ -94,14 +95,11 @@ class Square(Attack):
                 leads = lead(logits.float(), standing.y).to(x.dtype)
                 search.accept(inputs, leads < shortest)
                 shortest = torch.fmin(shortest, leads)
-                # Not below 0 where two logits are equal; NaN is above nothing.
-                if bool((leads > 0).all()):
-                    continue
-                wrong = logits.argmax(dim=1) != standing.y
-                if bool(wrong.any()):
-                    standing.leave(inputs.view(-1, *x.shape[1:]), wrong)
-                    search.keep(~wrong)
-                    shortest, pace.broke = shortest[~wrong], True
+                fooled = wrong(logits, standing.y)
+                if bool(fooled.any()):
+                    standing.leave(inputs.view(-1, *x.shape[1:]), fooled)
+                    search.keep(~fooled)
+                    shortest, pace.broke = shortest[~fooled], True
                     if not len(standing):
                         break
             standing.found[standing.left] = search.best.view(-1, *x.shape[1:])

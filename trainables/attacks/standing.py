@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainables.attacks.geometry import per_image
+from trainables.attacks.verdicts import wrong
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ class Standing:
         self.x, self.y, self.eps = x, classes(y), eps
         self.left = torch.arange(len(x), device=x.device)
         with torch.no_grad():
-            self._leave(logits_fn(x).argmax(dim=1) != self.y)
+            self._leave(wrong(logits_fn(x), self.y))
 
     def __len__(self) -> int:
         return len(self.left)
@@ -42,8 +43,8 @@ class Standing:
             self.found[self.left[which]] = inputs[which].to(self.found.dtype)
             self._leave(which)
 
-    def _leave(self, wrong: Tensor) -> None:
-        stay = ~wrong
+    def _leave(self, which: Tensor) -> None:
+        stay = ~which
         self.left, self.x, self.y = self.left[stay], self.x[stay], self.y[stay]
         if isinstance(self.eps, torch.Tensor) and self.eps.dim():
             self.eps = self.eps[stay]

@@ -81,8 +81,9 @@ class Worst(Sparing):
     ) -> Tensor:
         import torch
 
-        from trainables.attacks.ascent import Kept, wrong
+        from trainables.attacks.ascent import Kept
         from trainables.attacks.losses import Margin
+        from trainables.attacks.verdicts import wrong
 
         kept, loss = Kept(x), Margin(y)
         for attack in self.attacks:
@@ -104,7 +105,7 @@ class Worst(Sparing):
     ) -> Tensor:
         import torch
 
-        from trainables.attacks.ascent import wrong
+        from trainables.attacks.verdicts import wrong
 
         inputs, standing = x.clone(), standing.clone()
         for attack in self.attacks:

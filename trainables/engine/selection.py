@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from trainables import attacks
 from trainables.attacks.base import Attack
+from trainables.attacks.verdicts import correct
 from trainables.core.errors import SpecError
 from trainables.core.rng import generator
 from trainables.data.splits import quotas
 from trainables.data.tensors import Split
 from trainables.mask_updates.base import EpochResult
-from trainables.measure.sanity_checks import correct
 from trainables.method.training import Training
 from trainables.store.state import State, Tensors, duplicate
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.attacks.base import Attack, LogitsFn
+from trainables.attacks.verdicts import correct
 from trainables.core.errors import Diverged
 from trainables.core.precision import resolve_precision
 from trainables.core.rng import derive, generator
@@ -221,7 +222,7 @@ class TrainingRun:
             back = climb(lambda: self._terms(adversary, x, y).loss, trained, self.masks, buffers, given.climbs)
         found = self._terms(adversary, x, y)
         self.optimisation.descend(found.loss, back=back, keep_gradients=given.keep_gradients)
-        return found.loss.detach(), (found.logits.detach().argmax(dim=1) == y).sum()
+        return found.loss.detach(), correct(found.logits.detach(), y).sum()
 
     def _forget(self) -> None:
         if self.replayed:

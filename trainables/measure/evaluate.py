@@ -20,6 +20,7 @@ from trainables import attacks
 from trainables.attacks.base import Keep, LogitsFn
 from trainables.attacks.eot import Eot
 from trainables.attacks.parts import Parts
+from trainables.attacks.verdicts import correct
 from trainables.core import heartbeat
 from trainables.core.errors import SpecError
 from trainables.core.rng import derive
@@ -280,13 +281,13 @@ def one_pass(net: nn.Module) -> LogitsFn:
 
 def classified(net: nn.Module, x: Tensor, y: Tensor, votes: int) -> tuple[Tensor, bool]:
     """Return whether most of `votes` passes are correct, by example (N,), and whether all logits are finite."""
-    correct, finite = torch.zeros(len(x), dtype=torch.long, device=x.device), True
+    right, finite = torch.zeros(len(x), dtype=torch.long, device=x.device), True
     for _ in range(votes):
         with torch.no_grad():
             logits = net(x)
-        correct += sanity_checks.correct(logits, y)
+        right += correct(logits, y)
         finite = finite and bool(logits.isfinite().all())
-    return 2 * correct > votes, finite
+    return 2 * right > votes, finite
 
 
 def _flags_of_sample(

@@ -44,14 +44,6 @@ MISSED = 0.05
 _TOLERANCE = 1e-4
 
 
-def correct(logits: Tensor, y: Tensor) -> Tensor:
-    """Return which examples are classified correctly; logits that are not finite are wrong.
-
-    Shapes: logits (N, K), y and the result (N,).
-    """
-    return (logits.argmax(dim=1) == y) & logits.isfinite().all(dim=1)
-
-
 def status(flags: Iterable[str]) -> Status:
     """Return the worst severity among the flags."""
     severities = {SEVERITY[flag] for flag in flags}

@@ -46,10 +46,11 @@ class Attacked(Metric):
         import torch
 
         from trainables import attacks
+        from trainables.attacks.verdicts import correct
 
         eps = context.eps if self.eps is None else float(self.eps)
         keep: Keep = "worst" if self.labels == "true" else "last"
-        correct = []
+        outcomes = []
         for start in range(0, len(context.y), CHUNK):
             x, y = context.x[start : start + CHUNK], context.y[start : start + CHUNK]
             aim = y
@@ -58,5 +59,5 @@ class Attacked(Metric):
                     aim = context.net(x).argmax(dim=1)
             found = attacks.run(self.attack, context.net, x, aim, eps=eps, generator=context.generator, keep=keep)
             with torch.no_grad():
-                correct.append(context.net(found).argmax(dim=1) == y)
-        return {f"{self.name}_accuracy": Accuracy.of(torch.cat(correct))}
+                outcomes.append(correct(context.net(found), y))
+        return {f"{self.name}_accuracy": Accuracy.of(torch.cat(outcomes))}

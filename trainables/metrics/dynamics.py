@@ -59,6 +59,8 @@ class Dynamics(Metric):
         import torch
         from torch.func import functional_call
 
+        from trainables.attacks.verdicts import correct
+
         x, y = (t[: self.examples].contiguous() for t in (context.x, context.y))
         state = state.to(x.device)
 
@@ -71,5 +73,5 @@ class Dynamics(Metric):
         worse = run(attack, logits_fn, x, y, eps=context.eps, generator=context.generator, keep="worst")
         with torch.no_grad():
             clean, attacked = logits_fn(x), logits_fn(worse)
-        correct = (clean.argmax(dim=1) == y) & (attacked.argmax(dim=1) == y)
-        return clean.double(), float(correct.double().mean())
+        stands = correct(clean, y) & correct(attacked, y)
+        return clean.double(), float(stands.double().mean())

@@ -116,6 +116,7 @@ def _accuracy(
     import torch
 
     from trainables.attacks import run
+    from trainables.attacks.verdicts import correct
 
     outcomes = []
     for x, y in batches:
@@ -124,5 +125,5 @@ def _accuracy(
             attack, attacked = against
             found = run(attack, attacked, x, y, eps=context.eps, generator=context.generator, keep="last")
         with torch.no_grad():
-            outcomes.append(torch.stack([scored(found).argmax(dim=1) == y for _ in range(trials)]))
+            outcomes.append(torch.stack([correct(scored(found), y) for _ in range(trials)]))
     return Accuracy.of(torch.cat(outcomes, dim=1))

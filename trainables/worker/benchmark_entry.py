@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trainables.attacks.autoattack import AutoAttack
 from trainables.attacks.fmn import Fmn
 from trainables.attacks.minimal import distances
+from trainables.attacks.verdicts import correct
 from trainables.core.errors import DataError
 from trainables.core.rng import derive
 from trainables.core.spec import plain
@@ -124,8 +125,7 @@ def _attacked(net: nn.Module, split: Split, count: int, report: Callable[[str], 
 
 def _correct(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     with torch.no_grad():
-        correct: Tensor = net(x).argmax(dim=1) == y
-    return correct
+        return correct(net(x), y)
 
 
 def _nearest(net: nn.Module, split: Split, curve: slice, report: Callable[[str], None]) -> np.ndarray:

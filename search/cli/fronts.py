@@ -25,6 +25,7 @@ from search.results.exporters.base import (
     readable,
 )
 from search.results.status import NEAREST, said
+from search.store import catalogue
 
 if TYPE_CHECKING:
     from search.results.references.match import Match
@@ -94,8 +95,9 @@ def show_confirmed(study: Study, examples: int | str | None = None) -> None:
     console = Out(sys.stdout)
     found = study.confirmed(examples)
     if not found:
+        named = catalogue.arguments(study.records.storage)
         console.print(
-            f"{study.name}: nothing is confirmed; `robustsearch confirm {study.name}` measures it on the test split"
+            f"{study.name}: nothing is confirmed; `robustsearch confirm {named}` measures it on the test split"
         )
         return
     rows = study.table("confirmed", examples=examples).to_pylist()

@@ -12,10 +12,11 @@ from rich.text import Text
 from search.cli.console import Out, print_facts, print_table, table
 from search.cli.fronts import POINT_HEADINGS, measured, print_answer, remark_cells, show_front
 from search.cli.progress import ascii_only, running_cells
-from search.files.messages import emit, failed, printable, say
+from search.files.messages import counted, emit, failed, printable, say
 from search.launch.view import duration
 from search.results import progress
 from search.results.status import status
+from search.store import catalogue
 
 if TYPE_CHECKING:
     from search.results.progress import Snapshot
@@ -105,6 +106,7 @@ def show_status(state: Status, job: Mapping[str, Any] | None = None) -> None:
 def _status_facts(state: Status, now: Snapshot, job: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the lines above the tables by their names; those that say nothing are left out."""
     told = progress.lines(now)
+    named = catalogue.arguments(state.storage)
     share = 100 * state.epochs_shared / max(1, state.epochs_shared + state.epochs_trained)
     facts = {
         "study": state.summary.study,
@@ -116,7 +118,9 @@ def _status_facts(state: Status, now: Snapshot, job: Mapping[str, Any] | None) -
         "points": told["points"],
         "flags": "; ".join(map(str, state.flags)),
         "hypervolume": told["hypervolume"],
-        "confirmed": f"{state.confirmed} points, see `robustsearch front --confirmed`" if state.confirmed else "",
+        "confirmed": f"{counted(state.confirmed, 'point')}, see `robustsearch front {named} --confirmed`"
+        if state.confirmed
+        else "",
         "rate": told.get("rate", ""),
         "this launch": told.get("time", ""),
         "epochs": f"{state.epochs_trained} trained, {state.epochs_shared} ({share:.0f} %) from stored stages",

@@ -82,7 +82,7 @@ def resumed(spec: StudySpec, records: Records, *, allow_change: bool = False) ->
         return spec, ()
     if allow_change:
         return spec, tuple(allowed_changes.effects(records, spec))
-    allowed = " or --allow-change" if allowed_changes.may_be_allowed(records.spec, spec) else ""
+    allowed = " or --allow-change" if allowed_changes.may_be_allowed(records, spec) else ""
     listed = "\n".join(f"  {line}" for line in differences)
     raise SpecError(
         f"{records.storage.location} holds a study that differs from this one:\n{listed}\n"

@@ -42,7 +42,7 @@ def find(study: Study, point: str) -> tuple[TrialRecord, Outcome, Point]:
         hint = f" (trial {trial[1:]} has: {', '.join(same)})" if same else nearest(wanted, found)
         raise SpecError(
             f"'{point[:40]}' is not a point of {study.name}{hint}; "
-            f"`robustsearch front {arguments(study.records.storage)}` lists them"
+            f"`robustsearch export {arguments(study.records.storage)} --what points` lists them"
         )
     return found[wanted]
 

@@ -283,7 +283,8 @@ class Study:
         for record, _ in self.records.trials():
             if record.number == trial:
                 return training_curves.curves(Stages(self.records.storage), record)
-        raise SpecError(f"{self.name} has no trial {trial}; `robustsearch export {self.name} --what trials` lists them")
+        named = catalogue.arguments(self.records.storage)
+        raise SpecError(f"{self.name} has no trial {trial}; `robustsearch export {named} --what trials` lists them")
 
     def _rows_of(
         self, what: What, examples: int | str | None

@@ -22,28 +22,34 @@ def effects(records: Records, new: StudySpec) -> list[str]:
     Raises:
         SpecError: its points and new ones could not be compared, or its trials would be outside the space.
     """
+    if refused := _refused(records, new):
+        listed = "\n".join(f"  {line}" for line in refused)
+        raise SpecError(
+            f"{records.storage.location} cannot be changed in this way, even with --allow-change:\n{listed}\n"
+            "its points and new ones could not be compared; launch under another --name"
+        )
+    return [*_effects(records.spec, new, _params(records)), *_too_few_trials(records, new)]
+
+
+def may_be_allowed(records: Records, new: StudySpec) -> bool:
+    """Return whether everything that differs may be changed on purpose."""
+    return not _refused(records, new)
+
+
+def _refused(records: Records, new: StudySpec) -> list[str]:
+    """Return what may not be changed, a line each."""
     old = records.spec
-    trials = {record.number: record.params for record, _ in records.trials()}
     kept = {name: getattr(new, name) for name in ALLOWED}
     refused = [
         *changes(old.model_copy(update=kept), new),
         *(line for path in old.space for line in _shrunk(path, old.space[path], new.space.get(path))),
         *_other_seeds(old, new),
     ]
-    if not refused:
-        refused += _left_behind(new, trials)
-    if refused:
-        listed = "\n".join(f"  {line}" for line in refused)
-        raise SpecError(
-            f"{records.storage.location} cannot be changed in this way, even with --allow-change:\n{listed}\n"
-            "its points and new ones could not be compared; launch under another --name"
-        )
-    return [*_effects(old, new, trials), *_too_few_trials(records, new)]
+    return refused or list(_left_behind(new, _params(records)))
 
 
-def may_be_allowed(old: StudySpec, new: StudySpec) -> bool:
-    """Return whether everything that differs may be changed on purpose."""
-    return not changes(old.model_copy(update={name: getattr(new, name) for name in ALLOWED}), new)
+def _params(records: Records) -> dict[int, Params]:
+    return {record.number: record.params for record, _ in records.trials()}
 
 
 def _effects(old: StudySpec, new: StudySpec, trials: dict[int, Params]) -> Iterator[str]:

@@ -113,6 +113,12 @@ def test_without_the_option_it_is_refused_and_named_where_it_would_help(records:
     assert "--allow-change" not in str(caught.value)
 
 
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_stays_refused_is_not_said_to_be_allowed(case: str, records: Records) -> None:
+    with pytest.raises(SpecError, match=r"launch under another --name$"):
+        resumed(ladder(**REFUSED[case][0]), records)
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "ehvi", "gp", "qmc"])
 @pytest.mark.slow
 def test_old_trials_keep_their_numbers_and_the_search_resumes(records: Records, sampler: str) -> None:
@@ -161,6 +167,8 @@ def test_seeds_of_replicates_can_only_be_added(tmp_path: Path) -> None:
     replicated = Records.create(Storage(str(tmp_path / "ladder")), ladder(seeds=[0, 1]), factories.FINGERPRINT)
     (told,) = effects(replicated, ladder(seeds=[0, 1, 5]))
     assert told.startswith("seeds: every configuration is run with 5 too")
+    with pytest.raises(SpecError, match=r"seeds: was .*\n.*launch under another --name$"):
+        resumed(ladder(seeds=[0]), replicated)
     with pytest.raises(SpecError, match="seeds: 1 left out"):
         effects(replicated, ladder(seeds=[0, 5]))
     with pytest.raises(SpecError, match="the trials so far are replicates"):

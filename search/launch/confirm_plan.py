@@ -22,6 +22,7 @@ from search.study.spec import StudySpec
 from trainables.core.errors import ExitCode, RobustsearchError, SpecError, StorageError
 from trainables.core.registry import nearest
 from trainables.core.spec import plain
+from trainables.data.base import Data
 from trainables.method.confirmation import CLEAN, ENSEMBLE, Step, ensemble, groups
 from trainables.store import paths
 from trainables.store.confirmations import examples_name
@@ -202,6 +203,7 @@ def plan(
 
     Raises:
         NothingToConfirm: the study has no feasible point.
+        SpecError: there are fewer examples, or what else is asked for cannot be.
         RobustsearchError: what else prevents the confirmation.
     """
     resolved = resolve(cluster)
@@ -221,6 +223,7 @@ def plan(
         study.spec.data.check_test()
         located = study.spec.data.located()
         study.records.spec = study.spec.model_copy(update={"data": located})
+    _check_examples(examples, study.spec.data, here=resolved.this_machine)
     code_paths(resolved, study.spec.plugins)
     check_writable(study.records.storage)
     own = study.spec.seed
@@ -241,6 +244,16 @@ def plan(
         corruptions=corruptions,
         missing=missing,
     )
+
+
+def _check_examples(examples: int | None, data: Data, *, here: bool) -> None:
+    """Refuse more examples than test images, as far as these can be counted: on this machine in the files."""
+    there = data.count_test() if here else data.test_images
+    if examples is not None and there is not None and examples > there:
+        some = ", of which `select` leaves some" if data.select else ""
+        raise SpecError(
+            f"--examples {examples}: the test split of {data.kind} has {there} images{some}; leave it out for all"
+        )
 
 
 def _chosen(study: Study, points: Sequence[str]) -> tuple[list[PointRow], list[PointRow]]:

@@ -151,7 +151,7 @@ def _located(data: Data, dry: bool) -> Data:
 
 
 def _check_images(spec: StudySpec) -> None:
-    """Refuse a validation split, a limit or examples beyond the images that there are.
+    """Refuse a validation split, a limit or a selection beyond the images that there are, and what never comes due.
 
     Images are counted without decoding any, unless classes are selected: then once, and what is found is cached.
 
@@ -167,13 +167,10 @@ def _check_images(spec: StudySpec) -> None:
         return
     if images is not None and (wrong := wrong_sizes(spec.data, images)):
         raise SpecError(f"data.{wrong[1]}")
-    if images is not None and spec.data.training_images is None and (left := trained_on(spec.data, images)):
+    unknown = spec.data.training_images is None or spec.data.select
+    if images is not None and unknown and (left := trained_on(spec.data, images)):
         for trial in corner_trials(spec.space, spec.trial):
             trial.check_lengths(left)
-    if images is not None and (spec.protocol.examples or 0) > spec.data.validation:
-        raise SpecError(
-            f"protocol.examples is {spec.protocol.examples}, but there are {spec.data.validation} validation images"
-        )
 
 
 def check_writable(storage: Storage) -> None:

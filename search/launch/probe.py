@@ -53,7 +53,7 @@ def shares(found: dict[str, Any]) -> list[str]:
     return [str(Share.from_plain(share)) for share in found["networks"]]
 
 
-def check_images(spec: StudySpec, trials: Iterable[TrialSpec], training: int, validation: int) -> None:
+def check_images(trials: Iterable[TrialSpec], training: int) -> None:
     """Refuse a study whose trials want more images than there are.
 
     Raises:
@@ -62,6 +62,3 @@ def check_images(spec: StudySpec, trials: Iterable[TrialSpec], training: int, va
     selected = max(trial.recipe.train.select for trial in trials)
     if selected >= training:
         raise SpecError(f"recipe.train.select holds back {selected} of {training} training images, which leaves none")
-    wanted = spec.protocol.examples
-    if wanted is not None and wanted > validation:
-        raise SpecError(f"protocol.examples is {wanted}, but there are {validation} validation images")

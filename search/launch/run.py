@@ -206,7 +206,7 @@ class Launch:
 
     def _search(self, connection: Connection, found: dict[str, Any]) -> Ending:
         """Run the trials of a study that a worker has probed."""
-        probe.check_images(self._plan.spec, self._trials, found["train"], found["validation"])
+        probe.check_images(self._trials, found["train"])
         spec = with_precision(self._plan.spec, found["precision"])
         if not self._plan.exists:
             spec = with_sizes(spec, sparse=found["sparse"])

@@ -133,7 +133,7 @@ def parse_study(content: bytes, where: str, named: str, *, plugins: bool = False
         raise StudyDamaged(where, f"{MADE_WITH}.{first_error(error)}", named) from None
     if made_with.get(DIGEST, None if fingerprint.digests else digest) != digest:
         raise StudyDamaged(where, f"its {DIGEST} is another", named)
-    spec = study_file.from_document(document) if plugins else study_file.from_record(document)
+    spec = study_file.from_record(document, plugins=plugins)
     return spec, fingerprint
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search.files.diagnostics import refuse_credentials, shown, spec_error
+from search.files.diagnostics import dotted, refuse_credentials, shown, spec_error
 from search.files.plain_data import plain_data
 from search.files.yaml import Document, Path_, dump_yaml, parse
 from search.files.yaml import load as load_yaml
+from search.study.images import wrong_images
 from search.study.overrides import apply_overrides
 from search.study.spec import StudySpec
 from trainables.core import credentials, plugins
@@ -101,17 +102,24 @@ def from_document(document: Document, overrides: Sequence[str] = (), notes: list
     Raises:
         SpecError: as `load`.
     """
-    if not isinstance(document.data, dict):
-        raise SpecError(f"{document.name}: a study file is a mapping that begins with 'name: ...'")
-    if "cluster_name" in document.data and "provider" in document.data:
-        raise SpecError(f"{document.name}: this is a file for Ray's launcher, not a study")
+    _check_mapping(document)
     refuse_credentials(document)
     _import_plugins(document)
     said = apply_overrides(document, overrides)
     if notes is not None:
         notes.extend(said)
     _import_plugins(document)
-    return _validated(document)
+    study = _validated(document)
+    if wrong := wrong_images(study):
+        raise SpecError("\n".join(f"{document.where(path)} {dotted(path)}: {message}" for path, message in wrong))
+    return study
+
+
+def _check_mapping(document: Document) -> None:
+    if not isinstance(document.data, dict):
+        raise SpecError(f"{document.name}: a study file is a mapping that begins with 'name: ...'")
+    if "cluster_name" in document.data and "provider" in document.data:
+        raise SpecError(f"{document.name}: this is a file for Ray's launcher, not a study")
 
 
 def _validated(document: Document) -> StudySpec:
@@ -121,16 +129,20 @@ def _validated(document: Document) -> StudySpec:
         raise spec_error(error, document, StudySpec) from None
 
 
-def from_record(document: Document) -> StudySpec:
-    """Read the document of a stored study without executing anything: no plug-in is imported.
+def from_record(document: Document, *, plugins: bool = False) -> StudySpec:
+    """Read the document of a stored study; without `plugins`, none is imported, so that nothing is executed.
 
     Kinds of plug-ins that this process has not imported are opaque: they keep their fields, and can do nothing.
+    Numbers of images that were taken as upper bounds when the study was made are so still.
 
     Raises:
         SpecError: as `load`.
     """
-    if not isinstance(document.data, dict) or not document.data.get("plugins"):
-        return from_document(document)
+    _check_mapping(document)
+    if plugins:
+        _import_plugins(document)
+    if plugins or not document.data.get("plugins"):
+        return _validated(document)
     with opaque_kinds():
         return _validated(document)
 

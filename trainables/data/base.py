@@ -64,6 +64,8 @@ class Data(Spec):
     """The names of the classes where they are known beforehand; by default those in the files, else the labels."""
     training_images: ClassVar[int | None] = None
     """The number of training images where it is known beforehand."""
+    test_images: ClassVar[int | None] = None
+    """The number of test images where it is known beforehand."""
 
     @abstractmethod
     def read_training(self) -> Arrays:
@@ -117,6 +119,14 @@ class Data(Spec):
         """
         return self.training_images
 
+    def count_test(self) -> int | None:
+        """Count the test images before `select`, if that is possible without decoding or downloading them.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        return self.test_images
+
     def unused_files(self) -> tuple[str, ...]:
         """Return lines about training files that are not used, as far as their names tell.
 
@@ -140,11 +150,15 @@ class Data(Spec):
 
 
 def trained_on(spec: Data, images: int | None = None) -> int | None:
-    """Return the number of images to train on where there are `images` training images; None where it is not known."""
+    """Return the number of images to train on; None where it is not known.
+
+    `images` is the number of training images of the selected classes; by default the known one of all classes.
+    """
     if spec.limit is not None:
         return spec.limit
-    known = spec.training_images if images is None else images
-    return None if known is None or spec.select else known - spec.validation
+    if images is None:
+        images = None if spec.select else spec.training_images
+    return None if images is None else images - spec.validation
 
 
 def wrong_sizes(spec: Data, images: int) -> tuple[str, str] | None:

@@ -112,6 +112,7 @@ class Cifar10(FileData):
         *("dog", "frog", "horse", "ship", "truck"),
     )
     training_images: ClassVar[int | None] = 50_000
+    test_images: ClassVar[int | None] = 10_000
 
     def layouts(self) -> tuple[Layout, ...]:
         batches = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -129,6 +130,7 @@ class Cifar100(FileData):
     classes: ClassVar[int | None] = 100
     class_names: ClassVar[tuple[str, ...]] = tuple(_FINE.split())
     training_images: ClassVar[int | None] = 50_000
+    test_images: ClassVar[int | None] = 10_000
 
     def layouts(self) -> tuple[Layout, ...]:
         parquet = ParquetLayout(labels=("fine_label", "label"), channels=3)

@@ -45,6 +45,7 @@ class Digits(Data):
     shape: ClassVar[tuple[int, int, int] | None] = (1, 8, 8)
     classes: ClassVar[int | None] = 10
     training_images: ClassVar[int | None] = 1438
+    test_images: ClassVar[int | None] = 359
 
     def read_training(self) -> Arrays:
         images, labels, test = _read(self)

@@ -107,7 +107,14 @@ class FileData(Data):
         return self.read("train")
 
     def count_training(self) -> int | None:
-        root, layout, files = self.find("train")
+        return self._count(self.find("train"))
+
+    def count_test(self) -> int | None:
+        found = _look(self.roots(), self.layouts(), "test")
+        return self.test_images if found is None else self._count(found)
+
+    def _count(self, found: Found) -> int | None:
+        root, layout, files = found
         try:
             return layout.count(files)
         except OSError as error:

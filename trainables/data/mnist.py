@@ -18,6 +18,7 @@ class Mnist(FileData):
     shape: ClassVar[tuple[int, int, int] | None] = (1, 28, 28)
     classes: ClassVar[int | None] = 10
     training_images: ClassVar[int | None] = 60_000
+    test_images: ClassVar[int | None] = 10_000
 
     def layouts(self) -> tuple[Layout, ...]:
         return (IdxLayout("MNIST/raw"), IdxLayout(), ParquetLayout(channels=1))
@@ -37,6 +38,7 @@ class FashionMnist(FileData):
         *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     )
     training_images: ClassVar[int | None] = 60_000
+    test_images: ClassVar[int | None] = 10_000
 
     def layouts(self) -> tuple[Layout, ...]:
         return (IdxLayout("FashionMNIST/raw"), IdxLayout(), ParquetLayout(channels=1))

@@ -53,6 +53,7 @@ class Svhn(FileData):
     shape: ClassVar[tuple[int, int, int] | None] = (3, 32, 32)
     classes: ClassVar[int | None] = 10
     training_images: ClassVar[int | None] = 73_257
+    test_images: ClassVar[int | None] = 26_032
 
     def layouts(self) -> tuple[Layout, ...]:
         return (MatLayout(), ParquetLayout(channels=3))

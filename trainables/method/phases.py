@@ -122,7 +122,10 @@ class Train(EpochPhase):
         return self
 
     def check_length(self, images: int) -> None:
-        steps = -(-max(1, images - self.training.select) // self.training.batch)
+        if (held := self.training.select) >= images:
+            message = f"{held} of {images} images to train on are held back, which leaves none"
+            raise located(message, "training", "select", value=held)
+        steps = -(-(images - held) // self.training.batch)
         with within("training", "schedule"):
             self.training.schedule.check_length(self.epochs, steps)
         with within("rewiring"):

@@ -51,6 +51,10 @@ class DataKit:
             assert part.y.tolist() == [number_of[image.numpy().tobytes()] for image in part.x]
         assert set(test.y.tolist()) == {0, 1}
 
+    def test_images_are_counted_as_they_are_read(self, data: Data) -> None:
+        assert data.count_training() in (None, len(data.read_training()[1]))
+        assert data.count_test() in (None, len(load_test(data)))
+
     def test_each_class_has_one_name(self, data: Data) -> None:
         loaded = load(data)
         assert len(loaded.class_names) == len(set(loaded.class_names)) == loaded.classes

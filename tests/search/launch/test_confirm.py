@@ -316,10 +316,22 @@ def test_data_without_a_test_split_are_refused_before_anything_starts(
     assert "has no test split" in said.stderr
 
 
-def test_more_examples_than_there_are_is_bad_input(storage: Path) -> None:
+def test_more_examples_than_there_are_are_refused_before_anything_starts(storage: Path) -> None:
+    asked = ("confirm", "tiny", "--storage", storage, "--cluster", "inline", "--attack", "pgd", "--dry-run")
+    said = run(*asked, "--examples", "360")
+    assert said.exit_code == ExitCode.BAD_INPUT
+    assert "--examples 360: the test split of digits has 359 images; leave it out for all" in said.stderr
+    assert run(*asked, "--examples", "359").exit_code == ExitCode.DONE
+
+
+def test_more_examples_than_the_selected_classes_have_is_bad_input(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Digits, "count_test", Data.count_test)
+    monkeypatch.setattr(Digits, "test_images", None)
     _, ending = confirmed(storage, examples=100_000)
     assert ending.exit_code == ExitCode.BAD_INPUT
-    assert "--examples 100000: the test split of digits has" in ending.message
+    assert "--examples 100000: the test split of digits has 359 images" in ending.message
     assert files(storage) == {}
 
 

@@ -205,8 +205,8 @@ def test_a_network_that_cannot_be_built_is_refused_before_the_first_trial(
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("protocol.examples=90000", "protocol.examples is 90000, but there are"),
-        ("recipe.train.select=90000", "recipe.train.select holds back 90000 of"),
+        ("protocol.examples=90000", "protocol.examples: 90000, but data.validation holds back"),
+        ("recipe.train.select=90000", "recipe.train.select: 90000 of"),
         ("recipe.prune.pruner=slimming", "needs a network whose layers have batch norms"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from search.cluster.base import Cluster
 from search.cluster.spec import resolve
+from search.files.messages import counted
 from search.launch.code import code_paths
 from search.launch.plan import check_writable
 from search.results.candidates import dense_stage, near
@@ -310,7 +311,7 @@ def plan_data(plan: ConfirmPlan) -> dict[str, Any]:
         "points": [row.point for row in plan.rows],
         "missing": list(plan.missing),
         "retrained": [row.point for row in plan.again] if len(plan.seeds) > 1 else [],
-        "seeds": list(plan.seeds),
+        "seeds": list(plan.spec.seeds or plan.seeds),
         "examples": plan.limit,
         "eps": plan.spec.protocol.eps.text,
         "norm": plan.spec.protocol.attack.norm,
@@ -323,14 +324,16 @@ def plan_data(plan: ConfirmPlan) -> dict[str, Any]:
 def plan_facts(plan: ConfirmPlan) -> dict[str, str]:
     """Return a plan for a person to read, by name."""
     data = plan_data(plan)
-    front = sum(row.on_front for row in plan.rows)
+    points = {row.network if plan.spec.seeds else row.point: row for row in plan.rows}
+    many = f"{len(plan.rows)} networks of {counted(len(points), 'point')}" if plan.spec.seeds else str(len(points))
+    front = sum(row.on_front for row in points.values())
     attacks = dict.fromkeys(name.partition("-t")[0] for own in data["attacks"].values() for name in own)
     further = f"; {len(plan.again)} are retrained" if len(plan.seeds) > 1 else ""
     return {
         "study": data["study"],
-        "points": f"{len(plan.rows)}, {front} of them on the front: {', '.join(data['points'])}",
+        "points": f"{many}, {front} of them on the front: {', '.join(data['points'])}",
         **({"left out": f"{', '.join(plan.missing)}: their weights are not stored"} if plan.missing else {}),
-        "seeds": f"{', '.join(map(str, plan.seeds))}{further}",
+        "seeds": f"{', '.join(map(str, data['seeds']))}{further}",
         "examples": f"the first {plan.limit} of the test split" if plan.limit else "the whole test split",
         "threat": f"{data['norm']}, eps {data['eps']}",
         "attacks": ", ".join(attacks),

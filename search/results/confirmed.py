@@ -43,7 +43,8 @@ class ConfirmedRow:
     Accuracies are those of the search's own network, `_mean` and `_sd` those over the networks of all seeds. `estimate`
     is what the search measured on the validation split; `drop` is how much of it was lost. `complete` tells whether
     all planned attacks were run: only such points are compared, by their means. Ranks count by robust accuracy among
-    the compared points, from 1.
+    the compared points, from 1: those of the search, too, by the mean over replicates (`estimate_mean`). Status and
+    flags are those of all replicates.
     """
 
     point: str
@@ -102,6 +103,7 @@ class ConfirmedRow:
     finished: str
     params: Mapping[str, Any] = field(metadata=_APART, repr=False)
     measured: Point = field(metadata=_APART, repr=False)
+    estimate_mean: float = field(metadata=_APART, repr=False)
     attacks: tuple[AttackResult, ...] = field(metadata=_APART, repr=False)
     curve: tuple[CurvePoint, ...] = field(metadata=_APART, repr=False)
     corruptions: tuple[Corrupted, ...] = field(metadata=_APART, repr=False)
@@ -140,7 +142,7 @@ def rows(
     for point in points:
         if point.weights_sha256 in networks:
             alike[point.weights_sha256 if point.configuration is None else point.network].append(point)
-    found = [_row(spec, rows[0], _networks(spec, rows, networks)) for rows in alike.values()]
+    found = [_row(spec, rows[0].for_all_replicates(), _networks(spec, rows, networks)) for rows in alike.values()]
     return _compared(spec, sorted(found, key=lambda row: (row.sparsity, row.trial, row.point)))
 
 
@@ -193,6 +195,7 @@ def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> Confi
     return ConfirmedRow(
         **{name: getattr(point, name) for name in (*named, *_SIZES, "norm", "eps", "eps_text", "weights_sha256")},
         **spread,
+        estimate_mean=point.judged.robust_accuracy,
         on_front=False,
         on_search_front=point.on_front,
         p_nondominated=None,
@@ -250,7 +253,7 @@ def _compared(spec: StudySpec, found: list[ConfirmedRow]) -> list[ConfirmedRow]:
         for mean, fits, counts in zip(means, feasible, compared, strict=True)
     ]
     rank = _ranks([mean[ROBUST_ACCURACY] for mean in means], compared)
-    before = _ranks([row.estimate for row in found], compared)
+    before = _ranks([row.estimate_mean for row in found], compared)
     sure = iter(_probabilities(spec, [row for row, counts in zip(found, compared, strict=True) if counts]))
     return [
         replace(

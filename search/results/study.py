@@ -202,8 +202,11 @@ class Study:
         return [row for row in self.confirmed(examples) if row.on_front]
 
     def confirmed_points(self) -> int:
-        """Count the points of which there are results of `robustsearch confirm`."""
-        return len({result.point for result in confirmations.read(self.records.storage).found})
+        """Count the points of which there are results of `robustsearch confirm`; those of all replicates are one."""
+        ids = {result.point for result in confirmations.read(self.records.storage).found}
+        if not ids or not self.spec.seeds:
+            return len(ids)
+        return len({row.network for row in self.points() if row.point in ids})
 
     def damaged_confirmations(self) -> list[DamagedConfirmation]:
         """Return the results of `robustsearch confirm` that cannot be read."""

@@ -100,7 +100,7 @@ class PointRow:
 
     def for_all_replicates(self) -> Self:
         """Return the row where it stands for all its replicates: with their worst status, and the flags of all."""
-        return replace(self, status=self.judged.status, flags=self.judged.flags)
+        return replace(self, status=self.judged.status, flags=tuple(self.judged.flags))
 
     @property
     def network(self) -> tuple[Any, ...]:

@@ -263,6 +263,7 @@ def front_change(row: dict[str, Any]) -> str:
 def _trial_columns(rows: list[dict[str, Any]]) -> list[Column]:
     return [
         ("trial", True, _named("trial")),
+        *([("seed", True, _named("seed"))] if len({row["seed"] for row in rows}) > 1 else []),
         ("state", False, lambda row: row["state"] or "unfinished"),
         ("points", True, _named("points")),
         ("seconds", True, lambda row: "" if row["seconds"] is None else f"{row['seconds']:.1f}"),

@@ -132,6 +132,10 @@ def test_networks_that_configurations_share_are_measured_once(tmp_path: Path) ->
     assert any(row.on_front for row in dense)
     assert len(weights) == len(set(weights))
     assert {row.network for row in planned.rows} == {row.network for row in study.front()}
+    facts, points = confirm_plan.plan_facts(planned), len(study.front())
+    assert facts["points"].startswith(f"{len(weights)} networks of {points} point")
+    assert f", {points} of them on the front: " in facts["points"]
+    assert facts["seeds"] == "0, 1"
 
 
 def test_results_are_those_of_a_direct_measurement_and_the_worst_counts(storage: Path) -> None:

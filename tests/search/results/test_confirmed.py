@@ -10,6 +10,7 @@ import pytest
 
 from search.results.bootstrap import DRAWS
 from search.results.confirmed import Accuracy, ConfirmedRow, Network, rows, sets
+from search.results.exporters.base import readable
 from search.results.study import Study
 from search.results.table import columns, point_rows
 from tests.search import factories
@@ -234,3 +235,22 @@ def test_replicates_are_one_row_with_the_networks_of_all_seeds() -> None:
     assert (found.point, found.seeds, [each.seed for each in found.replicates]) == ("t0.0", 2, [4, 7])
     assert found.clean_accuracy_mean == pytest.approx(0.7)
     assert found.clean_accuracy_sd == pytest.approx(np.std([0.6, 0.8], ddof=1))
+
+
+def test_replicates_are_one_confirmed_point_which_is_ranked_and_flagged_for_all(tmp_path: Path) -> None:
+    spec = factories.study_spec(name="seeds", seeds=[1, 2], constraints={})
+    records = factories.make_study(tmp_path / "seeds", 0, spec)
+    # Of the first networks the first is better, of the means the second.
+    for number, robust in enumerate((0.8, 0.4, 0.7, 0.7)):
+        configuration, seed = divmod(number, 2)
+        own = {"configuration": configuration, "seed": spec.seeds[seed], "params": factories.params(configuration)}
+        records.issue(factories.trial(number, spec, **own))
+        flagged = {"flags": ("softmax_output",)} if number == 3 else {}
+        measured = factories.point(0, robust_accuracy=robust, sparsity=0.5 - configuration / 10, **flagged)
+        records.write_outcome(factories.outcome(number, [measured]))
+    confirm(records, seeds=1, points=Study(records).points())
+    study = Study(records)
+    assert [(row.point, row.rank_estimate) for row in study.confirmed()] == [("t2.0", 1), ("t0.0", 2)]
+    assert [row.flags for row in study.confirmed()] == [("softmax_output",), ()]
+    assert study.confirmed_points() == len(study.confirmed()) == 2
+    assert readable(study.table("trials"), what="trials", study="seeds").headings[:2] == ("trial", "seed")

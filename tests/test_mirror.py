@@ -13,6 +13,7 @@ OF_SEVERAL = {
     "search/cli/test_commands.py": "all commands on studies that lie on disk",
     "search/cli/test_plugins.py": "all commands on studies with plug-ins",
     "search/cli/test_process.py": "the command line as a process",
+    "search/cli/test_suggestions.py": "the commands that messages of all modules suggest",
     "search/cluster/test_kinds.py": "a new kind of cluster",
     "search/early_stopping/test_collapse.py": "every scheduler on a search whose networks collapse",
     "search/launch/test_reads.py": "how often commands read a study",

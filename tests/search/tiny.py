@@ -30,7 +30,7 @@ FIELDS: dict[str, Any] = yaml.parse(TINY, "tiny.yaml").data
 """The same study as a mapping."""
 
 EARLY = f"""{TINY.replace("choices: [0.05, 0.1]", "choices: [0, 0.02, 0.05, 0.1]")}
-early_stopping: {{kind: moasha, grace: 1, eta: 2, max_rungs: 4, examples: 64, steps: 2}}
+early_stopping: {{kind: moasha, grace: 1, eta: 2, max_rungs: 4, examples: 50, steps: 2}}
 """
 """The study with early stopping, which stops some of ten trials."""
 

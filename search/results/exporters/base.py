@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
@@ -120,11 +121,12 @@ def _beside_the_paper(rows: list[dict[str, Any]], caption: str) -> Readable:
     left, above = sorted(sides, key=_width_above, reverse=True)
     cells = {(row["row"], row["column"]) if left is sides[0] else (row["column"], row["row"]): row for row in rows}
     most = max((row["seeds"] for row in rows), default=0)
-    mean = _with_deviation("mean", "sd")
+    decimals = _decimals(rows)
+    mean = _with_deviation("mean", "sd", decimals)
     kinds = {
-        "paper": _with_deviation("paper", "paper_sd"),
+        "paper": _with_deviation("paper", "paper_sd", decimals),
         "ours": lambda row: mean(row) + (f" ({row['seeds']})" if 0 < row["seeds"] < most else ""),
-        "95 %": _interval_of_mean,
+        "95 %": _interval_of_mean(decimals),
     }
     lines = []
     for name in left:
@@ -142,26 +144,41 @@ _CELL = 12
 """About how wide a number with its standard deviation, or an interval, is."""
 
 
-def _with_deviation(mean: str, sd: str) -> Any:
-    """Return what writes a number with its standard deviation: accuracies, which have examples, in percent."""
+def _decimals(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Return how many decimals the numbers of each column have: one in percent, else three digits of the largest."""
+    found: dict[str, int] = {}
+    for name in dict.fromkeys(row["column"] for row in rows):
+        of = [row for row in rows if row["column"] == name]
+        largest = max((abs(row[side]) for row in of for side in ("paper", "mean") if row[side]), default=1.0)
+        found[name] = 1 if any(row["accuracy"] for row in of) else max(0, 2 - math.floor(math.log10(largest)))
+    return found
+
+
+def _figures(row: dict[str, Any], value: float, decimals: Mapping[str, int]) -> str:
+    """Write a number of a cell, accuracies in percent."""
+    digits = decimals[row["column"]]
+    # Adding 0 to what is rounded makes no minus of it.
+    return f"{round(100 * value if row['accuracy'] else value, digits) + 0.0:.{digits}f}"
+
+
+def _with_deviation(mean: str, sd: str, decimals: Mapping[str, int]) -> Any:
+    """Return what writes a number with its standard deviation."""
 
     def cell(row: dict[str, Any]) -> str:
         if row[mean] is None:
             return ""
-        unit = 100 if row["accuracy"] else 1
-        spread = "" if row[sd] is None else f" ± {_figures(unit * row[sd], unit)}"
-        return f"{_figures(unit * row[mean], unit)}{spread}"
+        spread = "" if row[sd] is None else f" ± {_figures(row, row[sd], decimals)}"
+        return f"{_figures(row, row[mean], decimals)}{spread}"
 
     return cell
 
 
-def _figures(value: float, unit: int) -> str:
-    return f"{value:.1f}" if unit == 100 else f"{value:.3g}"
+def _interval_of_mean(decimals: Mapping[str, int]) -> Any:
+    def cell(row: dict[str, Any]) -> str:
+        low, high = row["low"], row["high"]
+        return "" if low is None else f"[{_figures(row, low, decimals)}, {_figures(row, high, decimals)}]"
 
-
-def _interval_of_mean(row: dict[str, Any]) -> str:
-    unit = 100 if row["accuracy"] else 1
-    return "" if row["low"] is None else f"[{_figures(unit * row['low'], unit)}, {_figures(unit * row['high'], unit)}]"
+    return cell
 
 
 def _named(name: str) -> Any:

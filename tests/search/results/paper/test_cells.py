@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from search.results import exporters
+from search.results.exporters.base import readable
 from search.results.paper.cells import filled, paper_table, points
 from search.results.study import Study
 from search.study import reproduction
@@ -62,6 +64,26 @@ def test_the_table_is_read_in_the_papers_shape(tmp_path: Path) -> None:
     assert rows[at + 2][2].startswith("[4")
     assert len({len(line) for line in lines if line.startswith("|")}) == 1, "a terminal shows columns"
     assert "&amp;" not in lines[0]
+
+
+def test_numbers_of_one_quantity_have_equal_decimals() -> None:
+    cells = [
+        {"row": "dense", "column": "r_2", "mean": 1.6, "sd": 0.1698, "low": 1.18, "high": 1.999},
+        {"row": "sparse", "column": "r_2", "mean": 0.0229, "sd": None, "low": -0.0001, "high": 0.085},
+        {"row": "dense", "column": "r_inf", "mean": 0.5, "sd": 0.01, "low": 0.4, "high": 1.0, "accuracy": True},
+        {"row": "sparse", "column": "r_inf", "mean": None, "sd": None, "low": None, "high": None, "accuracy": True},
+        {"row": "dense", "column": "steps", "mean": 12345.6, "sd": 0.4, "low": None, "high": None},
+    ]
+    empty = {"accuracy": False, "paper": None, "paper_sd": None, "seeds": 3, "examples": None, "points": []}
+    cells.append({"row": "sparse", "column": "steps", "mean": 0.0, "sd": None, "low": None, "high": None})
+    shown = readable(pa.Table.from_pylist([empty | cell for cell in cells]), what="paper", study="short")
+    assert list(shown.rows) == [
+        ("r_2", "ours", "1.60 ± 0.17", "0.02"),
+        ("", "95 %", "[1.18, 2.00]", "[0.00, 0.09]"),
+        ("r_inf", "ours", "50.0 ± 1.0", ""),
+        ("", "95 %", "[40.0, 100.0]", ""),
+        ("steps", "ours", "12346 ± 0", "0"),
+    ]
 
 
 def test_a_shortened_study_is_measured_where_its_trainings_allow_it(tmp_path: Path) -> None:

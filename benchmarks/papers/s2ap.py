@@ -87,7 +87,7 @@ def search(spec: TrialSpec, bench: Bench) -> tuple[float, float]:
     Returns the share of the kept weights that is exchanged from one epoch to the next, on average over the second half,
     and the share that a perturbation by `GAMMA` exchanges at the end.
     """
-    data = tensors.load(spec.data)
+    data = tensors.load(spec.data, bench.device)
     chain = keyed_phases(spec, data.fingerprint)
     step = next(s for s in chain if isinstance(s.phase, Train) and isinstance(s.phase.weights, Scores))
     assert isinstance(step.phase, Train)
@@ -98,17 +98,18 @@ def search(spec: TrialSpec, bench: Bench) -> tuple[float, float]:
         spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=spec.seed
     )
     masks, last = [], None
-    for epoch in train(model, state, step.phase, data, key=step.key, device="cpu"):
+    for epoch in train(model, state, step.phase, data, key=step.key, device=bench.device):
         masks.append(epoch.state().masks)
         last = epoch
     assert last is not None
     late = masks[len(masks) // 2 - 1 :] if len(masks) > 2 else masks
     moved = [exchanged(one, other) for one, other in pairwise(late)]
-    return statistics.fmean(moved) if moved else 0.0, flipped(spec, step.phase, state, last.checkpoint())
+    end = {group: {name: t.cpu() for name, t in found.items()} for group, found in last.checkpoint().items()}
+    return statistics.fmean(moved) if moved else 0.0, flipped(spec, step.phase, state, end)
 
 
 def flipped(spec: TrialSpec, phase: Train, begun: State, checkpoint: dict[str, Tensors]) -> float:
-    """Return the share of the kept weights that a step up the loss of one attacked batch exchanges."""
+    """Return the share of the kept weights that a step up the loss of one attacked batch exchanges; on the CPU."""
     data = tensors.load(spec.data)
     model = models.build(spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0)
     State({**begun.params, **checkpoint["params"]}, checkpoint["buffers"]).into(model)

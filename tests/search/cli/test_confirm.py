@@ -85,7 +85,7 @@ def test_nothing_confirmed_is_exit_code_3_and_says_what_to_type(tmp_path: Path) 
     factories.make_study(tmp_path / "synthetic", 3)
     shown = run("front", "synthetic", "--confirmed", "--storage", tmp_path)
     assert shown.exit_code == ExitCode.NO_FEASIBLE_POINT
-    assert "`robustsearch confirm synthetic`" in shown.stdout
+    assert f"`robustsearch confirm synthetic --storage {tmp_path}` measures it" in shown.stdout
     exported = run("export", "synthetic", "--what", "confirmed", "--storage", tmp_path)
     assert (exported.exit_code, len(exported.stdout.splitlines())) == (ExitCode.DONE, 1)
 

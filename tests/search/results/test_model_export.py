@@ -189,7 +189,7 @@ def test_a_network_is_written_without_its_dead_filters_if_it_has_any(tmp_path: P
         ("0.7", "trial 0 has: t0.0, t0.1"),
         ("0.10", "trial 0 has: t0.0, t0.1"),
         ("t9.1", "t0.1"),
-        ("best", "front"),
+        ("best", "--what points` lists them"),
     ],
 )
 def test_an_unknown_point_is_answered_with_those_near(which: str, hint: str, studied: tuple[Path, State]) -> None:

@@ -127,6 +127,7 @@ COUNTED_OTHERWISE = {
     "to": "of a phase",
     "epoch": "of a phase",
     "ema": "a decay per step, which is changed as such",
+    "guard": "an attack",
 }
 """Fields that speak of epochs, steps or rounds and are no length of a training."""
 

@@ -97,7 +97,7 @@ def test_large_objects_are_sent_in_parts_and_are_there_when_they_are_complete(
 
     with object_server.failing(look):
         storage.write("big", content)
-    assert len(seen) == 5, "a beginning, three parts, and an end"
+    assert len(seen) >= 5, "a beginning, three parts, and an end; a slow one may be sent again"
     assert not any(seen)
     assert storage.read("big") == content
 

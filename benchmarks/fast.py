@@ -1,12 +1,13 @@
 """Compare fast adversarial training, with and without its guard, to training against PGD-7.
 
 Trains LeNet-5 per seed against FGSM, without a random start and with one, each with and without a guard (PGD-7), and
-against PGD-7; all with the epoch selected that is most robust on 500 images held back. Prints the robust accuracy on
-the validation images under PGD-40, that of the last epoch on the images held back, the CPU seconds, and how many epochs
-were the guard's. FGSM without a random start is known to be overfitted to (Wong et al. 2020, arXiv:2001.03994).
+against PGD-7; all with a ramp of the radius, and the epoch selected that is most robust on 500 images held back. Prints
+the robust accuracy on the validation images under PGD-40, that of the last epoch on the images held back, the CPU
+seconds, and how many epochs were the guard's. FGSM without a random start is known to be overfitted to (Wong et al.
+2020, arXiv:2001.03994).
 
     python benchmarks/fast.py                      # MNIST from Parquet, l_inf 0.3, about 20 minutes on one core
-    python benchmarks/fast.py --seeds 1 --epochs 4
+    python benchmarks/fast.py --warmup 0           # collapses, and PGD-7 learns nothing within 0.3 from the start
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from trainables.data.tensors import TrainingData
 from trainables.engine.selection import COLLAPSE
 from trainables.engine.train import train
 from trainables.method.phases import Train
+from trainables.method.schedules import SCHEDULES
 from trainables.method.training import Training
 from trainables.models import MODELS
 from trainables.optimisers.sgd import Sgd
@@ -44,10 +46,19 @@ ARMS: dict[str, dict[str, Any]] = {
 HELD_BACK = 500
 
 
-def measured(data: TrainingData, arm: dict[str, Any], seed: int, *, epochs: int, eps: float) -> tuple[float, ...]:
+def measured(data: TrainingData, arm: dict[str, Any], seed: int, options: argparse.Namespace) -> tuple[float, ...]:
     """Return robust accuracy, that of the last epoch on images held back, seconds, and the guard's epochs."""
-    began = time.process_time()
-    training = Training(batch=64, optimiser=Sgd(lr=0.05), eps=eps, select=HELD_BACK, precision="fp32", **arm)
+    began, epochs, eps = time.process_time(), options.epochs, options.eps
+    training = Training(
+        batch=64,
+        optimiser=Sgd(lr=0.05),
+        schedule=SCHEDULES[options.schedule](),
+        eps=eps,
+        eps_warmup=options.warmup,
+        select=HELD_BACK,
+        precision="fp32",
+        **arm,
+    )
     model = models.build(
         MODELS["lenet5"](), shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed
     )
@@ -74,15 +85,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--limit", type=int, default=8_000, help="training images")
     parser.add_argument("--eps", type=float, default=0.3)
+    parser.add_argument("--warmup", type=float, default=2.0, help="epochs over which the radius rises; 0 for none")
+    parser.add_argument("--schedule", choices=("constant", "cosine"), default="constant", help="of the learning rate")
     args = parser.parse_args()
     torch.set_num_threads(1)
     data, name = load(args.limit)
-    print(f"torch {torch.__version__}, lenet5 on {len(data.train)} images of {name}, {args.epochs} epochs")
+    print(f"torch {torch.__version__}, lenet5 on {len(data.train)} images of {name}")
+    print(f"{args.epochs} epochs, {args.schedule} learning rate, a ramp of the radius of {args.warmup:g} epochs")
     print(f"{len(data.validation)} validation images, {HELD_BACK} held back, eps {args.eps}; a number for each seed\n")
     print("| training | PGD-40 % | last epoch, held back % | CPU seconds | epochs of the guard |")
     print("| --- | --- | --- | --- | --- |")
     for label, arm in ARMS.items():
-        found = [measured(data, arm, seed, epochs=args.epochs, eps=args.eps) for seed in range(args.seeds)]
+        found = [measured(data, arm, seed, args) for seed in range(args.seeds)]
         robust, last, seconds, guarded = zip(*found, strict=True)
         columns = [
             " / ".join(f"{100 * share:.1f}" for share in robust),

@@ -92,7 +92,7 @@ def test_builtin_studies_are_what_their_names_say(name: str) -> None:
     Draft202012Validator(json_schema()).validate(parse(builtin_text(name), name).data)
 
 
-@pytest.mark.parametrize("name", [*GRIDS, "all-recipes", *(n for n in BUILTIN if n.split("-")[0] in RECIPES)])
+@pytest.mark.parametrize("name", [*sorted(GRIDS), "all-recipes", *(n for n in BUILTIN if n.split("-")[0] in RECIPES)])
 def test_papers_and_comparisons_of_methods_train_in_fp32(name: str) -> None:
     """Whatever `auto` is on a worker: no method in another precision than the one it is set against."""
     spec = load(name)

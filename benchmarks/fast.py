@@ -24,9 +24,10 @@ from precision import load
 
 from trainables import attacks, models
 from trainables.attacks.pgd import Fgsm, Pgd
+from trainables.attacks.verdicts import correct
 from trainables.core.rng import generator
 from trainables.data.tensors import TrainingData
-from trainables.engine.selection import COLLAPSE
+from trainables.engine.selection import collapsed
 from trainables.engine.train import train
 from trainables.method.phases import Train
 from trainables.method.schedules import SCHEDULES
@@ -68,13 +69,13 @@ def measured(data: TrainingData, arm: dict[str, Any], seed: int, options: argpar
         assert epoch.held_back is not None
         robust.append(epoch.held_back.robust_accuracy)
     seconds = time.process_time() - began
-    guarded = sum(robust[at] < COLLAPSE * max(robust[: at + 1]) for at in range(epochs - 1)) if "guard" in arm else 0
+    guarded = sum(collapsed(robust[:at]) for at in range(epochs)) if "guard" in arm else 0
     net, right = epoch.state().into(model).eval(), 0
     for number, index in enumerate(torch.arange(len(data.validation)).split(500)):
         x, y = data.validation.pixels(index), data.validation.y[index]
         found = attacks.run(Pgd(steps=40), net, x, y, eps=eps, generator=generator("fast", number, "attack"))
         with torch.no_grad():
-            right += int(((net(found).argmax(1) == y) & (net(x).argmax(1) == y)).sum())
+            right += int((correct(net(found), y) & correct(net(x), y)).sum())
     return right / len(data.validation), robust[-1], seconds, guarded
 
 

@@ -7,7 +7,7 @@ nothing within an epoch; some epochs against a stronger attack bring it back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
@@ -32,6 +32,11 @@ COLLAPSE = 0.5
 """An epoch whose robust accuracy is below this share of the highest one is a collapse, which the guard ends."""
 _RESULTS = "select"
 _BEST = "best."
+
+
+def collapsed(robust: Sequence[float]) -> bool:
+    """Return whether the last epoch is a collapse, by the robust accuracy after each."""
+    return bool(robust) and robust[-1] < COLLAPSE * max(robust)
 
 
 @dataclass(frozen=True)
@@ -123,9 +128,10 @@ class Selection:
     @property
     def attack(self) -> Attack:
         """The attack of the next epoch: the guard's after a collapse."""
-        guard, robust = self._training.guard, [result.robust for result in self.results]
-        collapsed = bool(robust) and robust[-1] < COLLAPSE * max(robust)
-        return guard if guard is not None and collapsed else self._training.attack
+        guard = self._training.guard
+        if guard is not None and collapsed([result.robust for result in self.results]):
+            return guard
+        return self._training.attack
 
     def checkpoint(self) -> dict[str, Tensors]:
         """Return all tensors that the next epoch depends on."""

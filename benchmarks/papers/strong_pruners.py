@@ -4,7 +4,8 @@ Every method trains about `--epochs` epochs in total for one sparsity, divided a
 masks, thirds for R-ADMM, a cut after a tenth for TwinRep), with the same loss and attack; imp takes what its rounds
 take. What a method is set against differs in one thing: HYDRA and R-ADMM train on at a tenth of the learning rate after
 a cut within layers, and so do "magnitude, as hydra" and "magnitude, as radmm"; MAD cuts all layers together and trains
-on at the full rate, as `three_stage` does. "mad without masks" is the control of `mad`.
+on at the full rate, as `three_stage` does. "mad without masks" is the control of `mad`, "magnitude, as twin_rep" trains
+the weights instead of factors, "random, as flying_bird" keeps the random mask.
 
 The claims come from the methods' own tables and from the benchmark of Piras et al. 2024 (AutoAttack, ResNet-18 on
 CIFAR-10), so ours only tell whether the order is the same at this size. `filter` prunes whole filters: a harder task
@@ -57,6 +58,7 @@ METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "harp": _learned,
     "magnitude, as radmm": lambda o: _cut_within_layers(o, _pulled(o)["epochs"]),
     "radmm": _pulled,
+    "magnitude, as twin_rep": lambda o: {**METHODS["twin_rep"](o), "kind": "twin_rep", "factors": False},
     "twin_rep": lambda o: {"epochs": o.epochs, "prune_epoch": max(1, o.epochs // 10), "init": o.init},
     # Its saliency takes the time of some epochs more, which is in the seconds.
     "mad": lambda o: {"epochs": o.epochs // 2, "finetune_epochs": o.epochs - o.epochs // 2},
@@ -65,6 +67,11 @@ METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         "kind": "mad",
         "prune": {"pruner": {"kind": "mad", "mask": False, "blocks": "weight"}},
         **METHODS["mad"](o),
+    },
+    "random, as flying_bird": lambda o: {
+        "kind": "flying_bird",
+        "dynamics": {"drop": 0.0, "final_drop": 0.0},
+        **METHODS["flying_bird"](o),
     },
     "flying_bird": lambda o: {"epochs": o.epochs},
     "gradual": lambda o: {"epochs": o.epochs, "every": 1 / 40},
@@ -153,9 +160,27 @@ CLAIMS: tuple[tuple[str, str, str, tuple[str, float], tuple[str, float], dict[st
     ),
     ("A2", "radmm at 99 % is below hydra", "-1.6", ("radmm", 0.99), ("hydra", 0.99), LESS),
     ("T1", "twin_rep at 99 % is below hydra", "-2.7", ("twin_rep", 0.99), ("hydra", 0.99), LESS),
+    (
+        "T2",
+        "twin_rep over its magnitude at 99 %",
+        "not known",
+        ("twin_rep", 0.99),
+        ("magnitude, as twin_rep", 0.99),
+        MORE,
+    ),
+    ("T3", "the same at 90 %", "not known", ("twin_rep", 0.9), ("magnitude, as twin_rep", 0.9), MORE),
     ("F1", "flying_bird over hydra at 90 %", "+3.2", ("flying_bird", 0.9), ("hydra", 0.9), MORE),
     ("F2", "flying_bird over harp at 95 %", "+0.4", ("flying_bird", 0.95), ("harp", 0.95), MORE),
     ("F3", "flying_bird at 99 % is below harp", "-3.5", ("flying_bird", 0.99), ("harp", 0.99), LESS),
+    (
+        "F4",
+        "flying_bird over its random mask at 99 %",
+        "not known",
+        ("flying_bird", 0.99),
+        ("random, as flying_bird", 0.99),
+        MORE,
+    ),
+    ("F5", "the same at 90 %", "not known", ("flying_bird", 0.9), ("random, as flying_bird", 0.9), MORE),
     (
         "M1",
         "mad over magnitude (three_stage) at 99 %",

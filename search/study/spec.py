@@ -18,7 +18,7 @@ from search.samplers.ehvi.sampler import Ehvi
 from search.samplers.registry import SAMPLERS
 from search.space.parameters import MAX_GRID, Params, Space
 from search.study.enqueued import MAX_ENQUEUED, Enqueued, expanded, wrong_enqueued
-from search.study.space_check import Problem, wrong_space
+from search.study.space_check import Problem, corner_trials, wrong_space
 from search.study.trials import TrialTemplate, rewind_epochs
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest, reading_opaque
@@ -270,16 +270,26 @@ def _wrong_grid(study: StudySpec) -> Iterator[Problem]:
 
 
 def _never_due(study: StudySpec) -> Iterator[Problem]:
-    """Check that each measurement within a training comes due, where all trials train for as long."""
-    if any(path.endswith(("epochs", ".kind")) for path in study.space):
+    """Check that what is measured or followed within trainings comes due in some trial."""
+    followed = [(index, metric.follows or ()) for index, metric in enumerate(study.protocol.metrics)]
+    if not study.measure_at and not any(epochs for _, epochs in followed):
         return
-    longest = max((p.end for p in study.recipe.phases() if isinstance(p, Train)), default=0)
+    longest = compared = 0
+    for trial in corner_trials(study.space, study.trial):
+        if ends := [phase.end for phase in trial.recipe.phases() if isinstance(phase, Train)]:
+            longest = max(longest, *ends)
+            compared = max(compared, min(ends[0], max(ends[1:], default=0)))
     for index, epoch in enumerate(study.measure_at):
         if epoch >= longest:
             message = f"no training is longer than {longest} epochs, so nothing would be measured after {epoch}"
             yield ("measure_at", index), message
         elif epoch in study.measure_at[:index]:
             yield ("measure_at", index), f"{epoch} is named twice"
+    for index, epochs in followed:
+        if late := [epoch for epoch in epochs if epoch > compared]:
+            most = f"of {compared} epochs at most" if compared else "none: no trial has two"
+            message = f"nothing would be compared after {late[0]} epochs; the trainings that are compared are {most}"
+            yield ("protocol", "metrics", index, "epochs"), message
 
 
 def _wrong_data(data: Data) -> Iterator[Problem]:

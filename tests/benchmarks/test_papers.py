@@ -16,6 +16,7 @@ import pytest
 
 from search.results.verdicts import Bound, Mean, Statement
 from tests.pages import PAGES_FOR_READERS, ROOT
+from trainables.core.spec import plain
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "papers"))
 
@@ -153,6 +154,27 @@ def test_a_baseline_differs_in_one_thing(rival: str, baseline: str) -> None:
     assert theirs.prune.scope == "layerwise"
     total = sum(getattr(phase, "length", 0) for phase in ours.phases())
     assert sum(getattr(phase, "length", 0) for phase in theirs.phases()) == total == options.epochs
+
+
+def test_controls_leave_out_one_thing() -> None:
+    pruners = script("strong_pruners")
+    options = pruners.parsed([])
+
+    def phases(method: str) -> list[dict[str, Any]]:
+        return [plain(phase) for phase in pruners.trial(method, 0.9, 0, options).recipe.phases()]
+
+    for rival, control, field, without in [
+        ("twin_rep", "magnitude, as twin_rep", "weights", {"kind": "plain"}),
+        ("flying_bird", "random, as flying_bird", "rewiring", {"drop": 0.0, "final_drop": 0.0}),
+    ]:
+        ours, theirs = phases(rival), phases(control)
+        assert ours != theirs
+        for phase, left in zip(ours, theirs, strict=True):
+            if phase["kind"] == "train":
+                assert without.items() <= left[field].items()
+                assert {**phase, field: None} == {**left, field: None}
+            else:
+                assert phase == left
 
 
 def test_statements_of_claims_are_of_the_module() -> None:

@@ -21,7 +21,7 @@ class FlyingBird(MaskUpdate):
     """Drop each layer's smallest weights at intervals and grow as many elsewhere, from 0.
 
     A weight that grows where it was just dropped keeps its value. The share that is dropped falls with half a cosine
-    over the training. Dense layers stay dense.
+    over the training; with `drop` and `final_drop` 0 the masks stay, a control. Dense layers stay dense.
 
     With `plus` the number of weights follows the training: if the gap between robust accuracy on the images trained on
     and on those held back (`train.select`) rose in at least half of the last `window` epochs, more are dropped than
@@ -34,7 +34,7 @@ class FlyingBird(MaskUpdate):
     every: Interval = Field(
         default=900, description="steps between two updates; below 1, a share of the steps of the training"
     )
-    drop: float = Field(default=0.5, gt=0, lt=1, description="share of a layer's weights dropped at first")
+    drop: float = Field(default=0.5, ge=0, lt=1, description="share of a layer's weights dropped at first")
     final_drop: float = Field(default=0.005, ge=0, lt=1, description="share dropped at the end")
     until: float = Field(default=1.0, gt=0, le=1, description="share of the training after which masks stay")
     grow: Literal["gradient", "random"] = Field(

@@ -11,6 +11,7 @@ from trainables.method.phases import Measure, Phase, Prune, Train
 from trainables.method.training import Training
 from trainables.pruning import Pruning
 from trainables.recipes.base import PUBLISHED_TRAINING, Recipe, check_warmups
+from trainables.reparametrisations.base import Plain
 from trainables.reparametrisations.twin import Twin
 
 PUBLISHED: dict[str, Any] = {
@@ -40,6 +41,9 @@ class TwinRep(Recipe):
     init: Literal["kaiming_uniform", "ones"] = Field(
         default="kaiming_uniform", description="initial value of the second factor"
     )
+    factors: bool = Field(
+        default=True, description="train products of two factors; false: the weights themselves, a control"
+    )
     prune: Pruning = Field(default=Pruning(), description="how it is pruned")
 
     @model_validator(mode="after")
@@ -51,9 +55,10 @@ class TwinRep(Recipe):
         return self
 
     def phases(self) -> tuple[Phase, ...]:
-        whole = Train(epochs=self.epochs, training=self.train, weights=Twin(init=self.init, fold=True))
+        kept, folded = (Twin(init=self.init, fold=fold) if self.factors else Plain() for fold in (False, True))
+        whole = Train(epochs=self.epochs, training=self.train, weights=folded)
         if not self.sparsity:
             return (whole, Measure())
-        first = whole.model_copy(update={"until": self.prune_epoch, "weights": Twin(init=self.init)})
+        first = whole.model_copy(update={"until": self.prune_epoch, "weights": kept})
         rest = whole.model_copy(update={"start": self.prune_epoch})
         return (first, Prune(sparsity=self.sparsity, pruning=self.prune), rest, Measure())

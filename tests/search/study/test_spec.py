@@ -94,6 +94,32 @@ def test_a_study_to_start_from_is_named_once() -> None:
         study("warm_start: [b, b]\n")
 
 
+KINDS = """\
+  epochs: 6
+measure_at: [{at}]
+protocol: {{metrics: [{{kind: dynamics, epochs: [{followed}]}}]}}
+space:
+  recipe.kind: {{kind: categorical, choices: [imp, three_stage]}}
+  recipe.round_epochs: {{kind: categorical, choices: [4], when: {{recipe.kind: imp}}}}
+  recipe.finetune_epochs: {{kind: categorical, choices: [3, 5], when: {{recipe.kind: three_stage}}}}
+"""
+"""Kinds with trainings of 6 epochs, and after a cut of 3 to 5."""
+
+
+def test_what_is_measured_within_trainings_comes_due_in_some_trial() -> None:
+    assert study(KINDS.format(at=5, followed="2, 5")).measure_at == (5,)
+    with pytest.raises(SpecError) as caught:
+        study(KINDS.format(at="2, 2, 6", followed="5, 6"))
+    assert [line.partition(" ")[2] for line in str(caught.value).splitlines()] == [
+        "measure_at[1]: 2 is named twice",
+        "measure_at[2]: no training is longer than 6 epochs, so nothing would be measured after 6",
+        "protocol.metrics[0].epochs: nothing would be compared after 6 epochs; the trainings that are compared are of "
+        "5 epochs at most",
+    ]
+    with pytest.raises(SpecError, match=r"metrics\[0\].epochs: .* after 1 epochs; .* none: no trial has two"):
+        study("  sparsity: 0\nprotocol: {metrics: [{kind: dynamics, epochs: [1]}]}\n")
+
+
 def test_all_problems_are_listed_but_not_without_end() -> None:
     with pytest.raises(SpecError) as caught:
         study("  sparsity: 95\n  epochs: 0\nseed: -1\nbudget: {trials: 0}\n")

@@ -100,6 +100,8 @@ def test_flying_bird_drops_the_smallest_and_grows_the_steepest() -> None:
     again = spec.model_copy(update={"grow": "random"}).masks(_context())
     assert int(again["sparse"].sum()) == int(mask.sum())
     assert not torch.equal(again["sparse"], found["sparse"])
+    kept = FlyingBird(drop=0, final_drop=0).masks(context)
+    assert all(torch.equal(kept[name], context.masks[name]) for name in context.masks)
 
 
 def _results(gaps: list[float], losses: list[float]) -> list[EpochResult]:

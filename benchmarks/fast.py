@@ -6,7 +6,7 @@ the robust accuracy on the validation images under PGD-40, that of the last epoc
 seconds, and how many epochs were the guard's. FGSM without a random start is known to be overfitted to (Wong et al.
 2020, arXiv:2001.03994).
 
-    python benchmarks/fast.py                      # MNIST from Parquet, l_inf 0.3, about 20 minutes on one core
+    python benchmarks/fast.py                      # MNIST, l_inf 0.3, about 20 minutes on one core
     python benchmarks/fast.py --warmup 0           # collapses, and PGD-7 learns nothing within 0.3 from the start
 """
 

@@ -5,7 +5,7 @@ attack draws), measures both in fp32 with PGD-20 on the same validation images, 
 95 % t interval. Then attacks one fp32-trained network through its fp32 and its bf16 frozen copy from the same starts,
 and prints the share of images whose verdicts, both evaluated in fp32, differ.
 
-    python benchmarks/precision.py                # MNIST from Parquet if available, otherwise the digits
+    python benchmarks/precision.py                # MNIST from $ROBUSTSEARCH_DATA if it is there, otherwise the digits
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ PRECISIONS = ("fp32", "bf16")
 
 
 def load(limit: int) -> tuple[TrainingData, str]:
-    """Return `limit` MNIST training images and 5,000 for validation, or the digits."""
-    root = os.environ.get("ROBUSTSEARCH_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
+    """Return `limit` MNIST training images and 5,000 for validation, or the digits where MNIST is not at hand."""
     try:
-        return tensors.load(DATASETS["parquet"](root=str(Path(root) / "mnist"), limit=limit)), "mnist"
+        return tensors.load(DATASETS["mnist"](limit=limit)), "mnist"
     except DataError:
         return tensors.load(DATASETS["digits"]()), "digits"
 

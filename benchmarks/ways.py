@@ -7,10 +7,8 @@ like torchvision's data sets: PIL image, `ToTensor`, a DataLoader in the same pr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -58,12 +56,10 @@ class Setup:
 
 def make_setup(net: str, *, images: int, batch: int, steps: int, device: torch.device) -> tuple[Setup, str]:
     """Return the first `images` training images a network is made for, and which they are."""
-    root = os.environ.get("ROBUSTSEARCH_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
     shape = NETS[net]
     name = "mnist" if shape == MNIST else "cifar10"
     try:
-        data = tensors.load(DATASETS["parquet"](root=str(Path(root) / name)), device)
-        source = f"{name} from Parquet"
+        data, source = tensors.load(DATASETS[name](), device), name
     except DataError:
         generator = torch.Generator().manual_seed(0)
         x = torch.randint(256, (max(images, 1024), *shape), generator=generator).to(torch.uint8).to(device)

@@ -20,21 +20,15 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from precision import load
+from precision import load, trained, verdicts
 
-from trainables import attacks, models
 from trainables.attacks.pgd import Fgsm, Pgd
-from trainables.attacks.verdicts import correct
-from trainables.core.rng import generator
 from trainables.data.tensors import TrainingData
 from trainables.engine.selection import collapsed
-from trainables.engine.train import train
 from trainables.method.phases import Train
 from trainables.method.schedules import SCHEDULES
 from trainables.method.training import Training
-from trainables.models import MODELS
 from trainables.optimisers.sgd import Sgd
-from trainables.store.state import State
 
 BEST = Pgd(steps=7)
 ARMS: dict[str, dict[str, Any]] = {
@@ -49,34 +43,23 @@ HELD_BACK = 500
 
 def measured(data: TrainingData, arm: dict[str, Any], seed: int, options: argparse.Namespace) -> tuple[float, ...]:
     """Return robust accuracy, that of the last epoch on images held back, seconds, and the guard's epochs."""
-    began, epochs, eps = time.process_time(), options.epochs, options.eps
+    began = time.process_time()
     training = Training(
         batch=64,
         optimiser=Sgd(lr=0.05),
         schedule=SCHEDULES[options.schedule](),
-        eps=eps,
+        eps=options.eps,
         eps_warmup=options.warmup,
         select=HELD_BACK,
         precision="fp32",
         **arm,
     )
-    model = models.build(
-        MODELS["lenet5"](), shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed
-    )
-    phase = Train(epochs=epochs, training=training)
-    robust = []
-    for epoch in train(model, State.of(model), phase, data, key=f"seed {seed}", device="cpu"):
-        assert epoch.held_back is not None
-        robust.append(epoch.held_back.robust_accuracy)
+    net, epochs = trained(data, "lenet5", Train(epochs=options.epochs, training=training), seed)
     seconds = time.process_time() - began
-    guarded = sum(collapsed(robust[:at]) for at in range(epochs)) if "guard" in arm else 0
-    net, right = epoch.state().into(model).eval(), 0
-    for number, index in enumerate(torch.arange(len(data.validation)).split(500)):
-        x, y = data.validation.pixels(index), data.validation.y[index]
-        found = attacks.run(Pgd(steps=40), net, x, y, eps=eps, generator=generator("fast", number, "attack"))
-        with torch.no_grad():
-            right += int((correct(net(found), y) & correct(net(x), y)).sum())
-    return right / len(data.validation), robust[-1], seconds, guarded
+    robust = [epoch.held_back.robust_accuracy for epoch in epochs if epoch.held_back is not None]
+    guarded = sum(collapsed(robust[:at]) for at in range(options.epochs)) if "guard" in arm else 0
+    accuracy = verdicts(net, data, Pgd(steps=40), eps=options.eps).float().mean().item()
+    return accuracy, robust[-1], seconds, guarded
 
 
 def main() -> None:

@@ -25,11 +25,15 @@ from scipy import stats
 from torch import Tensor, nn
 
 from trainables import attacks, models
+from trainables.attacks.base import Attack
 from trainables.attacks.pgd import Pgd
+from trainables.attacks.verdicts import correct
 from trainables.core.errors import DataError
+from trainables.core.precision import Resolved
 from trainables.core.rng import generator
 from trainables.data import DATASETS, tensors
 from trainables.data.tensors import TrainingData
+from trainables.engine.epoch import Epoch
 from trainables.engine.train import train
 from trainables.method.phases import Train
 from trainables.method.training import Training
@@ -38,7 +42,8 @@ from trainables.models.graph.folding import FrozenAttackModel
 from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS: tuple[Resolved, ...] = ("fp32", "bf16")
+ATTACK = Pgd(steps=20)
 
 
 def load(limit: int) -> tuple[TrainingData, str]:
@@ -49,34 +54,28 @@ def load(limit: int) -> tuple[TrainingData, str]:
         return tensors.load(DATASETS["digits"]()), "digits"
 
 
-def build(data: TrainingData, seed: int) -> nn.Module:
-    """Build the network with the initial weights of a seed."""
-    return models.build(
-        MODELS["lenet300"](), shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed
-    )
+def trained(data: TrainingData, net: str, phase: Train, seed: int) -> tuple[nn.Module, list[Epoch]]:
+    """Train a network from the initial weights of a seed; return it in eval mode, and what its epochs gave."""
+    model = models.build(MODELS[net](), shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed)
+    epochs = list(train(model, State.of(model), phase, data, key=f"seed {seed}", device="cpu"))
+    return epochs[-1].state().into(model).eval(), epochs
 
 
-def trained(data: TrainingData, precision: str, seed: int, *, epochs: int, eps: float) -> nn.Module:
-    """Train, and return the network in eval mode."""
-    training = Training(
-        optimiser=Sgd(lr=0.05), eps=eps, eps_warmup=epochs / 3, attack=Pgd(steps=7), precision=precision
-    )
-    model = build(data, seed)
-    phase = Train(epochs=epochs, training=training)
-    *_, last = train(model, State.of(model), phase, data, key=f"seed {seed}", device="cpu")
-    return last.state().into(model).eval()
+def verdicts(
+    model: nn.Module, data: TrainingData, attack: Attack, *, eps: float, through: Resolved | None = None
+) -> Tensor:
+    """Return which validation images are classified correctly clean and attacked.
 
-
-def verdicts(model: nn.Module, data: TrainingData, eps: float, through: str = "fp32") -> Tensor:
-    """Return which validation images are classified correctly under PGD-20 on the frozen copy of a precision."""
+    The attack sees the network itself, or `through` its frozen copy in a precision.
+    """
     found = []
     for number, index in enumerate(torch.arange(len(data.validation)).split(500)):
         x, y = data.validation.pixels(index), data.validation.y[index]
-        frozen = FrozenAttackModel(model, through, x[:8])
+        seen = model if through is None else FrozenAttackModel(model, through, x[:8])
         draws = generator("precision", number, "attack")
-        adversarial = attacks.run(Pgd(steps=20), frozen, x, y, eps=eps, generator=draws)
+        adversarial = attacks.run(attack, seen, x, y, eps=eps, generator=draws)
         with torch.no_grad():
-            found.append((model(adversarial).argmax(1) == y) & (model(x).argmax(1) == y))
+            found.append(correct(model(adversarial), y) & correct(model(x), y))
     return torch.cat(found)
 
 
@@ -98,9 +97,17 @@ def main() -> None:
     for seed in range(args.seeds):
         for precision in PRECISIONS:
             began = time.process_time()
-            model = trained(data, precision, seed, epochs=args.epochs, eps=args.eps)
+            training = Training(
+                optimiser=Sgd(lr=0.05),
+                eps=args.eps,
+                eps_warmup=args.epochs / 3,
+                attack=Pgd(steps=7),
+                precision=precision,
+            )
+            model, _ = trained(data, "lenet300", Train(epochs=args.epochs, training=training), seed)
             seconds[precision].append(time.process_time() - began)
-            accuracies[precision].append(verdicts(model, data, args.eps).float().mean().item())
+            robust = verdicts(model, data, ATTACK, eps=args.eps, through="fp32")
+            accuracies[precision].append(robust.float().mean().item())
             if precision == "fp32":
                 models_fp32.append(model)
         print(
@@ -111,7 +118,7 @@ def main() -> None:
         "bf16 less fp32: {mean:+.2%} (95 % interval {low:+.2%} to {high:+.2%}, {n} seeds);".format(**result),
         f"spread of fp32 over seeds {statistics.stdev(accuracies['fp32']):.2%}; goal: interval within half a point",
     )
-    exact, half = (verdicts(models_fp32[0], data, args.eps, through) for through in PRECISIONS)
+    exact, half = (verdicts(models_fp32[0], data, ATTACK, eps=args.eps, through=through) for through in PRECISIONS)
     result["differing"] = (exact != half).float().mean().item()
     print(f"PGD-20 verdicts that differ: {result['differing']:.2%} of {len(exact)} (goal: at most 0.2 %)")
     if args.json:

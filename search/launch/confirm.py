@@ -15,6 +15,7 @@ from search.cluster import folder, watchdog
 from search.cluster.base import ClusterError, Connection
 from search.cluster.watchdog import Interrupt, Watchdog
 from search.early_stopping.base import Off
+from search.files.messages import counted
 from search.launch import run
 from search.launch.code import code_paths
 from search.launch.confirm_plan import ConfirmPlan, names
@@ -27,6 +28,7 @@ from search.store import catalogue, confirmations, driver_lock
 from search.store.records import Records, set_aside
 from search.study.spec import Budget, StudySpec
 from trainables.core.errors import ExitCode, RobustsearchError
+from trainables.store import paths
 from trainables.store.confirmations import Confirmation, examples_name
 from trainables.store.confirmations import read as read_result
 from trainables.store.lease import Lease
@@ -122,7 +124,7 @@ class _Confirmation:
         spec = seed_study(plan, seed, records)
         if records is not None and spec == records.spec and not self._untrained(records):
             return None
-        self._say(f"retraining {len(plan.again)} points with seed {seed}")
+        self._say(f"retraining {counted(len(plan.again), 'point')} with seed {seed}")
 
         def again() -> Plan:
             return Plan(spec, plan.cluster, storage, Records.open(storage, plugins=True), (), again)
@@ -156,12 +158,12 @@ class _Confirmation:
         if not jobs:
             return None
         cluster = self._plan.cluster
-        paths = code_paths(cluster, self._plan.spec.plugins)
+        code = code_paths(cluster, self._plan.spec.plugins)
         dog = Watchdog(self._interrupt, self._last_words if self._owns_process else None)
         try:
             with dog.watching(), ExitStack() as stack:
                 with dog.over(cluster.starting()):
-                    connection = stack.enter_context(cluster.connect(paths))
+                    connection = stack.enter_context(cluster.connect(code))
                 try:
                     with dog.over(connection.alive):
                         if connection.wait_for_room(0.0, cancelled=self._stop_requested, say=self._say):
@@ -178,7 +180,7 @@ class _Confirmation:
     def _run(self, connection: Connection, jobs: list[dict[str, Any]], seed: int) -> None:
         doing = "measuring" if seed == self._plan.spec.seed else f"measuring the networks of seed {seed}"
         where = f"{connection.capacity} at once" if connection.capacity > 1 else "one at a time"
-        self._say(f"{doing}: {len(jobs)} jobs, {where}")
+        self._say(f"{doing}: {counted(len(jobs), 'job')}, {where}")
 
         pause, looked = 0.0 if self._plan.storage.local is not None else REMOTE_LOOK_EVERY, time.monotonic()
 
@@ -273,7 +275,7 @@ class Progress:
     def _read(self, weights: str) -> set[str]:
         have = self._plan.stored(weights)
         for name in have:
-            path = f"confirm/{weights}/{examples_name(self._plan.limit)}/{name}.json"
+            path = paths.confirmation(weights, examples_name(self._plan.limit), name)
             if path not in self._seconds:
                 found = read_result(self._plan.storage, path)
                 if isinstance(found, Confirmation):

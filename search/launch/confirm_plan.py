@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,10 @@ class ConfirmPlan:
 
     def steps(self, network: Network, others: Sequence[Network]) -> dict[str, tuple[Step, ...]]:
         """Return what is measured of a network, by group; `others` are the networks of the same seed."""
-        sources = self.sources(network, others)
-        options: dict[str, Any] = {"first": self.first, "corruptions": self.corruptions}
-        return groups(self.spec.protocol, sources, **options)
+        return self._steps(self.sources(network, others))
+
+    def _steps(self, sources: Iterable[str]) -> dict[str, tuple[Step, ...]]:
+        return groups(self.spec.protocol, sources, first=self.first, corruptions=self.corruptions)
 
     def sources(self, network: Network, others: Sequence[Network]) -> dict[str, dict[str, Any]]:
         """Return the networks from which attacks are transferred: the dense parent, and neighbours on the front."""
@@ -134,22 +135,27 @@ class ConfirmPlan:
         networks = self.networks(seed)
         found: list[tuple[int, dict[str, Any]]] = []
         for network in networks:
-            steps = self.steps(network, networks)
+            sources = self.sources(network, networks)
+            steps = self._steps(sources)
             planned = names(steps)
             have = self.stored(network.point.weights_sha256)
             for order, (group, own) in enumerate(steps.items()):
                 if not have.issuperset({CLEAN.name, *(step.name for step in own)}):
-                    found.append((order, self._job(network, networks, group, own, planned)))
+                    found.append((order, self._job(network, group, own, planned, sources)))
         return [job for _, job in sorted(found, key=lambda each: each[0])]
 
     def _job(
-        self, network: Network, others: Sequence[Network], group: str, steps: Sequence[Step], planned: Sequence[str]
+        self,
+        network: Network,
+        group: str,
+        steps: Sequence[Step],
+        planned: Sequence[str],
+        sources: Mapping[str, dict[str, Any]],
     ) -> dict[str, Any]:
         trial = dict(network.trial.spec)
         if self.cluster.this_machine:
             trial["data"] = plain(self.spec.data)
         used = {step.source for step in steps}
-        sources = {name: found for name, found in self.sources(network, others).items() if name in used}
         return {
             "title": f"{self.spec.name}-{network.row.point} seed {network.trial.seed}: {group}",
             "storage": self.storage.address,
@@ -161,7 +167,7 @@ class ConfirmPlan:
             "limit": self.limit,
             "steps": [plain(step) for step in steps],
             "planned": list(planned),
-            "sources": sources,
+            "sources": {name: source for name, source in sources.items() if name in used},
         }
 
     def stored(self, weights: str) -> set[str]:
@@ -212,14 +218,7 @@ def plan(
     study = Study(Records.open(catalogue.study_storage(root, name), plugins=True))
     first = _first_attack(attack, study, resolved)
     rows, again = _chosen(study, points)
-    stages = Stages(study.records.storage)
-    kept = [row for row in rows if stages.find(row.measured.stage) is not None]
-    missing = tuple(row.point for row in rows if row not in kept)
-    if not kept:
-        raise StorageError(
-            f"the weights of {len(rows)} points are no longer stored in {study.records.storage.location}, the first is "
-            f"{rows[0].point}; launch the study under another --name to train them again"
-        )
+    kept = _stored(rows, study.records.storage)
     if resolved.this_machine:
         study.spec.data.check_test()
         located = study.spec.data.located()
@@ -227,24 +226,44 @@ def plan(
     _check_examples(examples, study.spec.data, here=resolved.this_machine)
     code_paths(resolved, study.spec.plugins)
     check_writable(study.records.storage)
-    own = study.spec.seed
-    if study.spec.seeds and seeds > 1:
-        listed = ", ".join(map(str, study.spec.seeds))
-        raise SpecError(
-            f"--seeds {seeds}: {study.name} has replicates with the seeds {listed}, which are confirmed as they are; "
-            "leave --seeds out, or give the study more seeds"
-        )
+    _check_seeds(seeds, study.spec)
     return ConfirmPlan(
         study=study,
         cluster=resolved,
         rows=tuple(kept),
         again=tuple(row for row in again if row in kept),
-        seeds=tuple(range(own, own + seeds)),
+        seeds=tuple(range(study.spec.seed, study.spec.seed + seeds)),
         limit=examples,
         first=first,
         corruptions=corruptions,
-        missing=missing,
+        missing=tuple(row.point for row in rows if row not in kept),
     )
+
+
+def _stored(rows: Sequence[PointRow], storage: Storage) -> list[PointRow]:
+    """Return the points whose weights are stored.
+
+    Raises:
+        StorageError: there is none.
+    """
+    stages = Stages(storage)
+    kept = [row for row in rows if stages.find(row.measured.stage) is not None]
+    if not kept:
+        raise StorageError(
+            f"the weights of {counted(len(rows), 'point')} are no longer stored in {storage.location}, the first is "
+            f"{rows[0].point}; launch the study under another --name to train them again"
+        )
+    return kept
+
+
+def _check_seeds(seeds: int, spec: StudySpec) -> None:
+    """Refuse further training seeds for a study whose replicates have theirs."""
+    if spec.seeds and seeds > 1:
+        listed = ", ".join(map(str, spec.seeds))
+        raise SpecError(
+            f"--seeds {seeds}: {spec.name} has replicates with the seeds {listed}, which are confirmed as they are; "
+            "leave --seeds out, or give the study more seeds"
+        )
 
 
 def _check_examples(examples: int | None, data: Data, *, here: bool) -> None:

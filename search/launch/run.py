@@ -165,12 +165,12 @@ class Launch:
     def _connect(self) -> Ending:
         """Run the trials while connected; the cluster is watched while it starts, runs and is left."""
         cluster = self._plan.cluster
-        paths = code_paths(cluster, self._plan.spec.plugins)
+        code = code_paths(cluster, self._plan.spec.plugins)
         if self._stop_requested():
             return self._not_begun()
         with ExitStack() as stack:
             with self._watchdog.over(cluster.starting()):
-                connection = stack.enter_context(cluster.connect(paths, self._load))
+                connection = stack.enter_context(cluster.connect(code, self._load))
             try:
                 with self._watchdog.over(connection.alive):
                     self._ended = self._probe(connection)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from search.cli.root import Command, answer, examples, name_argument, storage_options
 from search.files import interrupts
 from search.files.messages import emit, failed, prints_on_stderr, say
+from search.store import catalogue
 from trainables.core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -91,9 +90,7 @@ def confirm(
     with Interrupt(signal=interrupts.noted()).caught():
         ending = _run(plan, as_json)
         if not as_json and ending.exit_code == ExitCode.DONE:
-            source = click.get_current_context().get_parameter_source("storage")
-            typed = ["--storage", str(storage)] if source is ParameterSource.COMMANDLINE else []
-            say(f"next: robustsearch export {shlex.join([name, *typed])} --what confirmed --format latex")
+            say(f"next: robustsearch export {catalogue.arguments(plan.storage)} --what confirmed --format latex")
     return ending.exit_code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +85,9 @@ def launch(
     """
     from search.launch.api import plan as check
 
-    options: Any = {"name": name, "trials": trials, "allow_change": allow_change}
+    asked: Any = {"name": name, "trials": trials, "allow_change": allow_change}
     with prints_on_stderr(as_json):
-        plan = check(study, cluster=cluster, storage=storage, overrides=overrides, dry=dry_run, **options)
+        plan = check(study, cluster=cluster, storage=storage, overrides=overrides, dry=dry_run, **asked)
     if dry_run:
         from search.cli.console import show_facts
         from search.launch.dry_run import plan_data, plan_facts
@@ -111,15 +112,25 @@ def launch(
         found, ending = run(plan, wait, as_json)
         show_ending(plan.spec.name, found, ending, as_json)
         if not as_json:
-            source = click.get_current_context().get_parameter_source("storage")
-            typed = storage if source is ParameterSource.COMMANDLINE else None
-            given = {"--cluster": cluster, "--name": name, "--storage": typed}
-            words = [study, *(word for pair in given.items() if pair[1] for word in pair if word)]
-            words += [word for override in overrides for word in ("--set", override)]
-            if trials is not None:  # A budget of the file that is larger would count again.
-                words += ["--trials", str(plan.spec.planned)]
-            say(next_step(plan, ending, shlex.join(words)))
+            options = {"--cluster": cluster, "--name": name, "--storage": _typed(storage)}
+            # A budget of the file that is larger would count again.
+            total = None if trials is None else plan.spec.planned
+            say(next_step(plan, ending, _same_again(study, options, overrides, total)))
     return ending.exit_code
+
+
+def _typed(storage: str | None) -> str | None:
+    """Return the storage root where it was typed; one that the environment names is there again."""
+    source = click.get_current_context().get_parameter_source("storage")
+    return storage if source is ParameterSource.COMMANDLINE else None
+
+
+def _same_again(study: str, options: Mapping[str, str | None], overrides: Sequence[str], trials: int | None) -> str:
+    """Return the arguments of the launch that resumes this one."""
+    given = [(option, value) for option, value in options.items() if value]
+    given += [("--set", override) for override in overrides]
+    given += [("--trials", str(trials))] if trials is not None else []
+    return shlex.join([study, *(word for pair in given for word in pair)])
 
 
 def run(plan: Plan, wait: int, as_json: bool) -> tuple[Study | None, Ending]:

@@ -11,8 +11,10 @@ import pytest
 from pyarrow import parquet
 
 from search.cli.confirm import ConfirmView, line
+from search.cluster.inline import Inline
 from search.launch.confirm import ConfirmSnapshot
-from search.results.study import Study
+from search.launch.confirm_plan import ConfirmPlan
+from search.results.study import Ending, Study
 from tests.search import factories
 from tests.search.command import run
 from tests.search.confirmations import make_confirmed_study
@@ -102,6 +104,25 @@ def test_weights_that_are_gone_are_exit_code_5(root: Path) -> None:
     assert shown.exit_code == ExitCode.STORAGE
     assert json.loads(shown.stdout)["error"]["exit_code"] == ExitCode.STORAGE
     assert "are no longer stored" in shown.stderr
+
+
+def test_the_last_line_says_where_the_study_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = ConfirmPlan(
+        study=Study.open(str(root / "synthetic")),
+        cluster=Inline(),
+        rows=(),
+        again=(),
+        seeds=(0,),
+        limit=None,
+        first="pgd",
+        corruptions=False,
+        missing=(),
+    )
+    monkeypatch.setattr("search.launch.confirm_plan.plan", lambda *given, **options: planned)
+    monkeypatch.setattr("search.launch.confirm.confirm", lambda *given, **options: Ending(ExitCode.DONE, "confirmed"))
+    shown = run("confirm", "synthetic", "--cluster", "names-a-storage.yaml")
+    named = f"synthetic --storage {root}"
+    assert shown.stderr.splitlines()[-1] == f"next: robustsearch export {named} --what confirmed --format latex"
 
 
 def test_progress_is_a_line_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from search.cluster import folder, watchdog
 from search.cluster.base import ClusterError, Connection
 from search.cluster.watchdog import Interrupt, Watchdog
+from search.files.messages import counted
 from search.launch import probe
 from search.launch.cautions import cautions
 from search.launch.code import code_paths
@@ -305,7 +306,7 @@ def _runner(name: str) -> Callable[..., None]:
 def _beginning(records: Records, capacity: int, found: dict[str, Any]) -> str:
     spec = records.spec
     return (
-        f"{spec.name}: {spec.planned} trial{'' if spec.planned == 1 else 's'}, "
+        f"{spec.name}: {counted(spec.planned, 'trial')}, "
         f"{capacity} at once on {found['device']}, "
         f"{found['precision']}; {found['train']} training and {found['validation']} validation images; "
         f"in {records.storage.location}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from search.cluster import spec as cluster_spec
 from search.files import yaml
+from search.files.messages import counted
 from search.launch import sharing
 from search.launch.cautions import cautions
 from search.launch.networks import described
@@ -55,10 +56,10 @@ def check_file(file: str, *, networks: bool = True) -> Checked:
     except RobustsearchError as error:
         of_plugin = plugins.source(error)
         return Checked(file, kind, "", error=SpecError(f"{error}{of_plugin}") if of_plugin else error)
-    searched = f"{len(spec.space)} searched parameter{'' if len(spec.space) == 1 else 's'}"
+    searched = counted(len(spec.space), "searched parameter")
     says = f"study {spec.name}: {_kinds(spec, 'recipe')} of {_kinds(spec, 'model')} on {spec.data.kind}, {searched}"
     shared = f"; {sharing.estimate(spec)}" if spec.space else ""
-    return Checked(file, kind, f"{says}, {spec.planned} trials{shared}", (*built, *warned))
+    return Checked(file, kind, f"{says}, {counted(spec.planned, 'trial')}{shared}", (*built, *warned))
 
 
 def _kinds(spec: StudySpec, part: str) -> str:

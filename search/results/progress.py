@@ -256,7 +256,7 @@ def trial_line(trial: RunningTrial) -> str:
     """Return in a line what a running trial does."""
     parts = [f"trial {trial.number}: {activity(trial)}"]
     parts += [f"loss {trial.loss:.4g}"] if trial.loss is not None else []
-    parts += [f"{trial.points} point{'' if trial.points == 1 else 's'}"] if trial.points else []
+    parts += [counted(trial.points, "point")] if trial.points else []
     return ", ".join([*parts, duration(trial.seconds)])
 
 

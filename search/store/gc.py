@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.files.fields import size_text
+from search.files.messages import counted
 from search.store.records import Records
 from trainables.store.stages import Stages
 
@@ -31,11 +32,9 @@ class Swept:
         went, stays = size_text(self.freed), size_text(self.size)
         number = len(self.links)
         links = f"; {number} {'is' if number == 1 else 'are'} reached through links, which are not followed"
-        return f"{verb} {_stages(len(self.dropped))}, {went}; {self.kept} stay, {stays}{links if number else ''}"
-
-
-def _stages(number: int) -> str:
-    return f"{number} stage{'' if number == 1 else 's'}"
+        return (
+            f"{verb} {counted(len(self.dropped), 'stage')}, {went}; {self.kept} stay, {stays}{links if number else ''}"
+        )
 
 
 class StageCollector:

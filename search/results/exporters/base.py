@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from search.files.messages import printable
+from search.files.messages import counted, printable
 from trainables.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -331,8 +331,8 @@ def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
     if what in AVERAGED and replicated(rows):
         spread = "mean ± standard deviation over training seeds, whose number is in brackets."
     else:
-        seeds = len({row["seed"] for row in rows})
-        spread = f"{seeds} seed{'s' if seeds > 1 else ''}; 95 % Wilson confidence intervals in brackets."
+        seeds = counted(len({row["seed"] for row in rows}), "seed")
+        spread = f"{seeds}; 95 % Wilson confidence intervals in brackets."
     return (
         f"{title} ({all_of('data')}, {all_of('model')}, {all_of('recipe')}): robust accuracy under {all_of('attack')}, "
         f"{NORMS.get(all_of('norm'), all_of('norm'))}, eps = {all_of('eps_text')}, n = {all_of('examples')} examples; "

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from search.files.messages import counted
 from search.results.paper.base import Study, reproduces
 from search.study import reproduction
 from search.study.spec import Reproduces, StudySpec
@@ -25,12 +26,12 @@ def caption(study: Study) -> str:
     table = reproduction.table(reproduces(spec))
     seeds = len({record.seed for record in _complete(study)}) or len(spec.replicates)
     published = len(reproduction.study(reproduces(spec)).replicates)
-    counted = f"{seeds} seed{'' if seeds == 1 else 's'}{'' if seeds == published else f' of {published}'}"
+    replicates = f"{counted(seeds, 'seed')}{'' if seeds == published else f' of {published}'}"
     spread = "mean, standard deviation over seeds, and 95 % interval of the mean"
     images = f"{spec.protocol.examples or spec.data.validation} validation images"
     parts = [
         title(spec),
-        f"Paper: {table.evidence}. Ours: {f'{spread}; ' if seeds > 1 else ''}{counted}, {images}.",
+        f"Paper: {table.evidence}. Ours: {f'{spread}; ' if seeds > 1 else ''}{replicates}, {images}.",
         *warnings(study),
     ]
     if table.differs:

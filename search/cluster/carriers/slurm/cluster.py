@@ -17,6 +17,7 @@ from search.cluster.carriers.base import WAIT_SECONDS, Carrier, Remote, State, S
 from search.cluster.carriers.slurm import commands, jobs
 from search.cluster.carriers.slurm.script import script
 from search.files.findings import Finding
+from search.files.messages import counted
 from trainables.core.errors import SpecError, StorageError
 from trainables.store import paths
 
@@ -152,7 +153,7 @@ class Slurm(Remote):
         return int(str(self.gpus_per_node).rpartition(":")[2]) if self.gpus_per_node is not None else 0
 
     def where(self) -> str:
-        return f"a Slurm job on {self.nodes} node{'' if self.nodes == 1 else 's'}"
+        return f"a Slurm job on {counted(self.nodes, 'node')}"
 
     def opening(self) -> str:
         return "submitting to Slurm ..."

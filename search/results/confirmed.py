@@ -13,6 +13,7 @@ import numpy as np
 from search import objectives
 from search.files.fields import bound
 from search.objectives import pareto
+from search.objectives.replicates import deviation
 from search.results.bootstrap import Sample, p_nondominated, unpacked
 from search.results.confirmed_network import (
     Accuracy,
@@ -25,7 +26,7 @@ from search.results.confirmed_network import (
     label,
     replicate,
 )
-from search.results.table import PointRow
+from search.results.table import APART, PointRow, params_of
 from search.study.spec import StudySpec
 from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY
 from trainables.store.confirmations import ALL, Confirmation, examples_name
@@ -33,7 +34,6 @@ from trainables.store.records import Point
 
 _ACCURACIES = (ROBUST_ACCURACY, CLEAN_ACCURACY)
 _SIZES = ("sparsity", "nonzero", "prunable", "macs_dense", "macs_effective")
-_APART = {"column": False}
 
 
 @dataclass(frozen=True)
@@ -101,19 +101,18 @@ class ConfirmedRow:
     code_version: str
     started: str
     finished: str
-    params: Mapping[str, Any] = field(metadata=_APART, repr=False)
-    measured: Point = field(metadata=_APART, repr=False)
-    estimate_mean: float = field(metadata=_APART, repr=False)
-    attacks: tuple[AttackResult, ...] = field(metadata=_APART, repr=False)
-    curve: tuple[CurvePoint, ...] = field(metadata=_APART, repr=False)
-    corruptions: tuple[Corrupted, ...] = field(metadata=_APART, repr=False)
-    replicates: tuple[Replicate, ...] = field(metadata=_APART, repr=False)
+    params: Mapping[str, Any] = field(metadata=APART, repr=False)
+    measured: Point = field(metadata=APART, repr=False)
+    estimate_mean: float = field(metadata=APART, repr=False)
+    attacks: tuple[AttackResult, ...] = field(metadata=APART, repr=False)
+    curve: tuple[CurvePoint, ...] = field(metadata=APART, repr=False)
+    corruptions: tuple[Corrupted, ...] = field(metadata=APART, repr=False)
+    replicates: tuple[Replicate, ...] = field(metadata=APART, repr=False)
 
     @property
     def own_params(self) -> Mapping[str, Any]:
         """The parameters of a trial that would have ended with this network."""
-        stood_for = {f"recipe.{name}": value for name, value in self.measured.stands_for.items()}
-        return {path: stood_for.get(path, value) for path, value in self.params.items()}
+        return params_of(self.params, self.measured)
 
     @property
     def verdicts(self) -> str:
@@ -183,18 +182,11 @@ def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> Confi
     own, eps = networks[0], float(spec.protocol.eps)
     robust, clean = own.accuracy(eps), own.accuracy(0.0)
     replicates = tuple(replicate(network, eps) for network in networks)
-    spread: dict[str, Any] = {}
-    for name, values in {
-        ROBUST_ACCURACY: [each.robust.value for each in replicates],
-        CLEAN_ACCURACY: [each.clean.value for each in replicates],
-    }.items():
-        spread[f"{name}_mean"] = statistics.fmean(values)
-        spread[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    robusts, cleans = [each.robust.value for each in replicates], [each.clean.value for each in replicates]
     named = ("point", "trial", "study", "recipe", "model", "data", "status", "flags", "params", "measured")
     off = next((result for result in own.results if result.role == "noise_off"), None)
     return ConfirmedRow(
         **{name: getattr(point, name) for name in (*named, *_SIZES, "norm", "eps", "eps_text", "weights_sha256")},
-        **spread,
         estimate_mean=point.judged.robust_accuracy,
         on_front=False,
         on_search_front=point.on_front,
@@ -204,9 +196,13 @@ def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> Confi
         robust_accuracy=robust.value,
         robust_accuracy_low=robust.low,
         robust_accuracy_high=robust.high,
+        robust_accuracy_mean=statistics.fmean(robusts),
+        robust_accuracy_sd=deviation(robusts),
         clean_accuracy=clean.value,
         clean_accuracy_low=clean.low,
         clean_accuracy_high=clean.high,
+        clean_accuracy_mean=statistics.fmean(cleans),
+        clean_accuracy_sd=deviation(cleans),
         seeds=len(networks),
         examples=own.examples,
         estimate=point.robust_accuracy,

@@ -11,7 +11,7 @@ import statistics
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -31,6 +31,9 @@ PARAM = "param."
 
 METRIC = "metric."
 """Prefix of the column of a metric, before its name."""
+
+APART = {"column": False}
+"""The metadata of a field of a row that is no column."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,10 @@ class PointRow:
     robust_accuracy_sd: float | None
     clean_accuracy_mean: float
     clean_accuracy_sd: float | None
-    params: Mapping[str, Any]
-    measured: Point
-    replicates: tuple[Point, ...]
-    settled: bool
+    params: Mapping[str, Any] = field(metadata=APART)
+    measured: Point = field(metadata=APART)
+    replicates: tuple[Point, ...] = field(metadata=APART)
+    settled: bool = field(metadata=APART)
 
     @cached_property
     def judged(self) -> Point:
@@ -118,8 +121,7 @@ class PointRow:
     @property
     def own_params(self) -> Mapping[str, Any]:
         """The parameters of a trial that would have ended with this measurement."""
-        stood_for = {f"recipe.{name}": value for name, value in self.measured.stands_for.items()}
-        return {path: stood_for.get(path, value) for path, value in self.params.items()}
+        return params_of(self.params, self.measured)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,13 @@ class TrialRow:
     issued: str
     started: str | None
     finished: str | None
-    params: Mapping[str, Any]
+    params: Mapping[str, Any] = field(metadata=APART)
+
+
+def params_of(params: Mapping[str, Any], measured: Point) -> dict[str, Any]:
+    """Return the parameters of a trial that would have ended with a measurement of a trial with `params`."""
+    stood_for = {f"recipe.{name}": value for name, value in measured.stands_for.items()}
+    return {path: stood_for.get(path, value) for path, value in params.items()}
 
 
 Trials = Sequence[tuple[TrialRecord, Outcome | None]]
@@ -237,7 +245,7 @@ def _point_row(
     )
 
 
-_SHARED = [field.name for field in fields(PointRow) if field.name in Point.model_fields]
+_SHARED = [each.name for each in fields(PointRow) if each.name in Point.model_fields]
 
 
 def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> TrialRow:
@@ -260,7 +268,6 @@ def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> TrialRow:
     )
 
 
-_APART = ("params", "measured", "replicates", "settled")
 _ARROW: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
@@ -271,9 +278,9 @@ _ARROW: dict[Any, pa.DataType] = {
 
 
 class AsColumns(typing.Protocol):
-    """A dataclass of which a table is made: its fields are the columns, `params` has those of the searched parameters.
+    """A dataclass of which a table is made: its fields but those `APART` are the columns.
 
-    A field with the metadata `column=False` is none.
+    `params` has those of the searched parameters.
     """
 
     __dataclass_fields__: typing.ClassVar[dict[str, Any]]
@@ -286,8 +293,7 @@ def columns(kind: type[AsColumns]) -> list[pa.Field]:
     """Return the fixed columns of a table, without the parameters."""
     hints = typing.get_type_hints(kind)
     result = []
-    own = [field.name for field in fields(kind) if field.metadata.get("column", True)]
-    for name in (name for name in own if name not in _APART):
+    for name in (each.name for each in fields(kind) if each.metadata.get("column", True)):
         options = typing.get_args(hints[name]) if isinstance(hints[name], types.UnionType) else (hints[name],)
         known = next(option for option in options if option is not types.NoneType)
         result.append(pa.field(name, _ARROW[known], nullable=types.NoneType in options))
@@ -301,7 +307,7 @@ def table(kind: type[AsColumns], rows: Sequence[AsColumns], space: Mapping[str, 
     points, a column `metric.<name>` for each metric that any of them has, by name.
     """
     fixed = columns(kind)
-    arrays = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in fixed]
+    arrays = [pa.array([getattr(row, column.name) for row in rows], column.type) for column in fixed]
     searched = []
     for path, parameter in space.items():
         values = [row.params.get(path) for row in rows]

@@ -43,10 +43,7 @@ def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
         "lines": progress.lines(found.now),
         "running": [progress.trial_line(trial) for trial in found.now.trials],
         "answer": status.said(found.answer) if found.answer else None,
-        "charts": {
-            name: [(f"{name}-{at}", title, each) for at, (title, each) in enumerate(group)]
-            for name, group in groups.items()
-        },
+        "charts": groups,
         "tables": tables,
         "field": _field(found, study),
         "overfitting": _overfitting(found),
@@ -57,7 +54,7 @@ def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
         "environment": _environment(found),
         "yaml": printable(dump_yaml(found.spec.resolved())),
     }
-    figures = {key: each for name, group in groups.items() for key, _, each in _numbered(name, group)}
+    figures = {key: each for group in groups.values() for key, _, each in group}
     chosen = status.best_of(found.front, found.knee).get("most robust") or next(iter(found.front), None)
     data = {
         "figures": figures,
@@ -69,12 +66,8 @@ def of(found: Gathered, study: Study) -> tuple[dict[str, Any], dict[str, Any]]:
     return values, data
 
 
-def _numbered(name: str, group: list[tuple[str, Chart]]) -> list[tuple[str, str, Chart]]:
-    return [(f"{name}-{at}", heading, each) for at, (heading, each) in enumerate(group)]
-
-
-def _charts(found: Gathered) -> dict[str, list[tuple[str, Chart]]]:
-    """Return the charts by section, each with its heading; a section without data has none."""
+def _charts(found: Gathered) -> dict[str, list[tuple[str, str, Chart]]]:
+    """Return the charts by section, each with its id and its heading; a section without data has none."""
     single = {
         "confirmed": results_charts.confirmed(found),
         "importance": search_charts.importance(found),
@@ -84,12 +77,16 @@ def _charts(found: Gathered) -> dict[str, list[tuple[str, Chart]]]:
         "compute": search_charts.compute(found),
         "field": field_charts.field(found),
     }
-    return {
+    groups = {
         "front": [("", each) for each in results_charts.fronts(found)],
         "hypervolume": results_charts.hypervolume(found),
         "slices": search_charts.slices(found),
         "curves": [(f"trial {trial}", each) for trial, each in search_charts.curves(found)],
         **{name: [("", each)] if each else [] for name, each in single.items()},
+    }
+    return {
+        name: [(f"{name}-{at}", heading, each) for at, (heading, each) in enumerate(group)]
+        for name, group in groups.items()
     }
 
 

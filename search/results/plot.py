@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.objectives import pareto
+from search.objectives import COUNTS, pareto
 from search.results.exporters.output import OutputError, write_output
 from search.results.references import drawing
 from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, SPARSITY
@@ -131,6 +131,11 @@ class Axis:
         """The measure in words."""
         return _TITLES.get(self.measure, self.measure).removesuffix(" (%)")
 
+    @property
+    def counts(self) -> bool:
+        """Whether the measure is a number of things; the others are fractions."""
+        return self.measure in COUNTS
+
     def at(self, row: PointRow | ConfirmedRow | Point | Row) -> float:
         """Return where a point lies; NaN where the measure is unknown."""
         value = _mean(row, self.measure)
@@ -138,14 +143,14 @@ class Axis:
             return math.nan
         if self.measure == SPARSITY:
             return -math.log10(max(1 - value, 0.5 / row.prunable))
-        return 100 * value if self.measure.endswith("accuracy") else max(float(value), 0.5)
+        return max(float(value), 0.5) if self.counts else 100 * value
 
     def interval(self, row: PointRow | ConfirmedRow) -> tuple[float, float] | None:
         """Return how far the Wilson interval reaches below and above the point; None where there is none.
 
         Of means over replicates it is the standard deviation.
         """
-        if not self.measure.endswith("accuracy"):
+        if self.counts or self.measure == SPARSITY:
             return None
         if getattr(row, "configuration", None) is not None:
             deviation = 100 * (getattr(row, f"{self.measure}_sd") or 0.0)
@@ -162,7 +167,7 @@ class Axis:
             ticks = sparsity_ticks(reach)
             axis.set_ticks(list(ticks), labels=list(ticks.values()))
             _limits(axis, -0.04 * reach, 1.08 * reach)
-        elif not self.measure.endswith("accuracy"):
+        elif self.counts:
             _logarithmic(axis)
         elif not finite:
             _limits(axis, 0.0, 100.0)

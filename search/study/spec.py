@@ -12,6 +12,7 @@ from search.early_stopping.base import Off, Scheduler
 from search.early_stopping.registry import SCHEDULERS
 from search.files.diagnostics import dotted, problems, shown
 from search.files.fields import Bound, Duration, Module, Name, Size, bound
+from search.objectives import COUNTS
 from search.objectives.problem import SearchProblem, bounds
 from search.samplers.base import Sampler
 from search.samplers.ehvi.sampler import Ehvi
@@ -35,8 +36,6 @@ from trainables.recipes import RECIPES
 from trainables.recipes.base import Recipe
 from trainables.recipes.trial import TrialSpec
 from trainables.store.records import LARGEST
-
-_COUNTS = ("nonzero", "macs_effective")
 
 TRIALS = 32
 """The default number of trials, where the sampler has no end of its own."""
@@ -225,16 +224,16 @@ class StudySpec(Spec):
 
     def _template(self) -> TrialTemplate:
         return TrialTemplate(
-            self.model,
-            self.recipe,
-            self.data,
-            self.protocol,
-            self.seed,
-            self.plugins,
-            rewind_epochs(self.space),
-            self.measure_at,
-            bool(self.shrink),
-            bool(self.sparse),
+            model=self.model,
+            recipe=self.recipe,
+            data=self.data,
+            protocol=self.protocol,
+            seed=self.seed,
+            plugins=self.plugins,
+            snapshots=rewind_epochs(self.space),
+            measure_at=self.measure_at,
+            shrink=bool(self.shrink),
+            sparse=bool(self.sparse),
         )
 
     def problem(self) -> SearchProblem:
@@ -315,7 +314,7 @@ def _wrong_measures(study: StudySpec) -> Iterator[Problem]:
     for section, texts in bounded:
         for measure, text in texts.items():
             number = bound(text)[1]
-            if measure in MEASURES and measure not in _COUNTS and number > 1:
+            if measure in MEASURES and measure not in COUNTS and number > 1:
                 slip = f"; did you mean {number / 100:g}?" if number <= 100 else ""
                 yield (section, measure), f"{measure} is a fraction from 0 to 1, {number:g} is none{slip}"
     if study.target and SPARSITY not in study.objectives:

@@ -82,7 +82,7 @@ def measure_axis(axis: Axis, rows: Sequence[PointRow | Row]) -> dict[str, Any]:
         reach = max([*finite, 1.0])
         ticks = sparsity_ticks(reach)
         dressed |= {"tickvals": list(ticks), "ticktext": list(ticks.values()), "range": [-0.06 * reach, 1.08 * reach]}
-    elif not axis.measure.endswith("accuracy"):
+    elif axis.counts:
         dressed |= {"type": "log"}
     elif not finite:
         dressed |= {"range": [0, 100]}

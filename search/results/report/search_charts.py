@@ -79,7 +79,7 @@ def _slice(found: Gathered, path: str, y: Axis, rows: Sequence[PointRow]) -> Cha
         for alike, marker in kinds
         if alike
     ]
-    return chart(data, axis.dressed(), title(y.title) | ({} if y.measure.endswith("y") else {"type": "log"}))
+    return chart(data, axis.dressed(), title(y.title) | ({"type": "log"} if y.counts else {}))
 
 
 def _usable(found: Gathered) -> list[PointRow]:

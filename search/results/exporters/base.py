@@ -78,15 +78,17 @@ def readable(table: pa.Table, *, what: str, study: str) -> Readable:
     ]
     if what != "trials":
         columns += [(name, False, _named(name)) for name in ("status", "flags") if _worth_showing(rows, name)]
-    return Readable(
-        headings=tuple(heading for heading, _, _ in columns),
-        numeric=tuple(numeric for _, numeric, _ in columns),
-        rows=tuple(tuple(cell(row) for _, _, cell in columns) for row in rows),
-        caption=one_line(caption(rows, what=what, study=study)),
-    )
+    return _written(columns, rows, one_line(caption(rows, what=what, study=study)))
 
 
 Column = tuple[str, bool, Any]
+"""The heading of a column, whether it holds numbers, and what makes a cell of a row."""
+
+
+def _written(columns: Iterable[Column], rows: list[dict[str, Any]], caption: str) -> Readable:
+    headings, numeric, cells = zip(*columns, strict=True)
+    return Readable(headings, numeric, tuple(tuple(cell(row) for cell in cells) for row in rows), caption)
+
 
 REFERENCE = "reference"
 """What a table of published results is."""
@@ -103,12 +105,7 @@ def _reference(rows: list[dict[str, Any]], caption: str) -> Readable:
         ("robust accuracy (%)", True, _accuracy("robust_accuracy", 2)),
         ("clean accuracy (%)", True, _accuracy("clean_accuracy", 2)),
     ]
-    return Readable(
-        headings=tuple(heading for heading, _, _ in columns),
-        numeric=tuple(numeric for _, numeric, _ in columns),
-        rows=tuple(tuple(cell(row) for _, _, cell in columns) for row in rows),
-        caption=caption,
-    )
+    return _written(columns, rows, caption)
 
 
 OF_PAPERS = ("paper", "claims")
@@ -322,10 +319,7 @@ def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
         return f"{title}: no point so far."
     if what == "confirmed":
         return _confirmed_caption(rows, title)
-
-    def all_of(name: str) -> str:
-        return ", ".join(str(value) for value in sorted({row[name] for row in rows if row[name] is not None}))
-
+    all_of = functools.partial(_all_of, rows)
     estimates = {"search": "search estimates", "confirmed": "confirmed"}
     tier = ", ".join(estimates.get(name, name) for name in all_of("tier").split(", "))
     if what in AVERAGED and replicated(rows):
@@ -340,10 +334,13 @@ def caption(rows: list[dict[str, Any]], *, what: str, study: str) -> str:
     )
 
 
-def _confirmed_caption(rows: list[dict[str, Any]], title: str) -> str:
-    def all_of(name: str) -> str:
-        return ", ".join(str(value) for value in sorted({row[name] for row in rows if row[name] is not None}))
+def _all_of(rows: list[dict[str, Any]], name: str) -> str:
+    """Return the values that rows have in a column."""
+    return ", ".join(str(value) for value in sorted({row[name] for row in rows if row[name] is not None}))
 
+
+def _confirmed_caption(rows: list[dict[str, Any]], title: str) -> str:
+    all_of = functools.partial(_all_of, rows)
     norm, seeds = NORMS.get(all_of("norm"), all_of("norm")), sorted({row["seeds"] for row in rows})
     counts = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
     many = f"mean ± standard deviation over {counts} training seeds"

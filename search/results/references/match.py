@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from search.results.exporters.base import NORMS
 from search.results.references.base import Reference, Row
 from trainables.core.errors import RobustsearchError
 from trainables.recipes.trial import TrialSpec
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from trainables.store.records import TrialRecord
 
 _STRUCTURES = {"unstructured": "single weights", "filter": "whole filters"}
-_NORMS = {"linf": "l_inf", "l2": "l_2"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _other_threat(reference: Reference, study: Study) -> str | None:
     protocol = study.spec.protocol
     if protocol.attack.norm == reference.norm and abs(float(protocol.eps) - reference.eps) <= reference.tolerance:
         return None
-    norms = [_NORMS.get(norm, norm) for norm in (protocol.attack.norm, reference.norm)]
+    norms = [NORMS.get(norm, norm) for norm in (protocol.attack.norm, reference.norm)]
     return (
         f"the study's threat model is {norms[0]} with eps = {protocol.eps.text}; that of the {reference.title} is "
         f"{norms[1]} with eps = {reference.eps_text}"

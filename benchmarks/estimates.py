@@ -161,7 +161,7 @@ def measured(
 ) -> dict[str, Any]:
     """Measure a point's network with another attack; the rest of its protocol stays."""
     spec = TrialSpec.model_validate(trial.spec)
-    net = models.build(spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=spec.seed)
+    net = models.build_for(data, spec.model, seed=spec.seed)
     state = Stages(study.records.storage).read(point.stage)
     counts = counting(net)
     protocol = Protocol(attack=attack, eps=spec.protocol.eps, examples=examples, seed=spec.protocol.seed)

@@ -145,7 +145,7 @@ def _data(trial: TrialSpec, images: int) -> TrainingData:
 
 
 def _model(trial: TrialSpec, data: TrainingData) -> torch.nn.Module:
-    return models.build(trial.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0)
+    return models.build_for(data, trial.model, seed=0)
 
 
 def report(spec: StudySpec, rate: float, robust: float) -> str:

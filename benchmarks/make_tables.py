@@ -90,9 +90,7 @@ class Laboratory:
     def of(cls, spec: StudySpec) -> Laboratory:
         """Load the data and build the network."""
         data = tensors.load(spec.data)
-        model = models.build(
-            spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=spec.seed
-        )
+        model = models.build_for(data, spec.model, seed=spec.seed)
         return cls(spec, data, model, State.of(model))
 
     def measured(self, state: State) -> Row:

@@ -128,7 +128,7 @@ def _digits() -> tuple[Any, Any, dict[str, Any]]:
 
     data = tensors.load(DATASETS["digits"](validation=300))
     spec = MODELS["lenet300"](hidden=(32, 32))
-    net = models.build(spec, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0)
+    net = models.build_for(data, spec, seed=0)
     draws = torch.Generator().manual_seed(0)
     masks = {name: torch.rand(p.shape, generator=draws) < 0.5 for name, p in net.named_parameters() if p.dim() > 1}
     return data, net, masks

@@ -56,7 +56,7 @@ def load(limit: int) -> tuple[TrainingData, str]:
 
 def trained(data: TrainingData, net: str, phase: Train, seed: int) -> tuple[nn.Module, list[Epoch]]:
     """Train a network from the initial weights of a seed; return it in eval mode, and what its epochs gave."""
-    model = models.build(MODELS[net](), shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed)
+    model = models.build_for(data, MODELS[net](), seed=seed)
     epochs = list(train(model, State.of(model), phase, data, key=f"seed {seed}", device="cpu"))
     return epochs[-1].state().into(model).eval(), epochs
 

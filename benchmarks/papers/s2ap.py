@@ -94,9 +94,7 @@ def search(spec: TrialSpec, bench: Bench) -> tuple[float, float]:
     assert step.parent is not None
     state = bench.stages.load(step.parent)
     assert state is not None
-    model = models.build(
-        spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=spec.seed
-    )
+    model = models.build_for(data, spec.model, seed=spec.seed)
     masks, last = [], None
     for epoch in train(model, state, step.phase, data, key=step.key, device=bench.device):
         masks.append(epoch.state().masks)
@@ -111,7 +109,7 @@ def search(spec: TrialSpec, bench: Bench) -> tuple[float, float]:
 def flipped(spec: TrialSpec, phase: Train, begun: State, checkpoint: dict[str, Tensors]) -> float:
     """Return the share of the kept weights that a step up the loss of one attacked batch exchanges; on the CPU."""
     data = tensors.load(spec.data)
-    model = models.build(spec.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=0)
+    model = models.build_for(data, spec.model, seed=0)
     State({**begun.params, **checkpoint["params"]}, checkpoint["buffers"]).into(model)
     own = State(dict(model.named_parameters()), dict(named_buffers(model)), begun.masks)
     weights = phase.weights.build(own, torch.Generator(), model, data.shape)

@@ -13,6 +13,7 @@ from trainables.models.vgg import Vgg16
 from trainables.models.zoo import Torchvision
 
 if TYPE_CHECKING:
+    from trainables.data.tensors import TrainingData
     from trainables.models.normalised import Normalised
 
 MODELS: Registry[Model] = Registry(
@@ -55,3 +56,12 @@ def build(
     from trainables.models.normalised import build_normalised
 
     return build_normalised(spec, shape, classes, mean, std, seed)
+
+
+def build_for(data: TrainingData, spec: Model, *, seed: int) -> Normalised:
+    """Build the network of `spec` for a data set, as `build` does.
+
+    Raises:
+        SpecError: the network cannot take its images.
+    """
+    return build(spec, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed)

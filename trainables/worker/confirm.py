@@ -7,7 +7,6 @@ is not measured again.
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import time
 import traceback
@@ -43,7 +42,7 @@ from trainables.store.state import State
 from trainables.store.storage import Address, Storage
 from trainables.worker.job import release_memory
 from trainables.worker.points import device_name
-from trainables.worker.run import assigned_device
+from trainables.worker.run import assigned_device, use_assigned_threads
 
 PACKAGES = {"autoattack": "pyautoattack"}
 """The package that has an attack, by kind, where it is not ours: its version is part of the name."""
@@ -110,7 +109,7 @@ class _Job:
     def __post_init__(self) -> None:
         self.trial = TrialSpec.model_validate(self.config["spec"])
         self.device = assigned_device(self.config["resources"].get("GPU", 0))
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        use_assigned_threads()
         self._data = training(self.trial.data, self.config["fingerprint"], self.device)
         self._split, self._split_sha256 = examples(self.trial.data, self.config["limit"], str(self.device))
         state = self._state(self.config["stages"], self.config["network"]["stage"])
@@ -205,11 +204,7 @@ class _Job:
         return Stages(Storage(stages)).read(key).to(self.device)
 
     def _network(self, model: Model) -> nn.Module:
-        data = self._data
-        built = models.build(
-            model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=self.trial.seed
-        )
-        return built.to(self.device)
+        return models.build_for(self._data, model, seed=self.trial.seed).to(self.device)
 
 
 def training(spec: Data, fingerprint: str, device: torch.device) -> TrainingData:

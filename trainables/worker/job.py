@@ -6,7 +6,6 @@ The worker writes its own outcome, so a finished trial is on disk whatever happe
 from __future__ import annotations
 
 import gc
-import os
 import socket
 import time
 import traceback
@@ -32,7 +31,7 @@ from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 from trainables.worker.log import TrialLog
 from trainables.worker.preemption import Preempted
-from trainables.worker.run import Progress, Run, assigned_device
+from trainables.worker.run import Progress, Run, assigned_device, use_assigned_threads
 from trainables.worker.supervision import Supervision, supervision
 from trainables.worker.supervisor import Order
 
@@ -193,7 +192,7 @@ class Job:
         plugins.load(self.config["spec"].get("plugins", ()))
         trial = TrialSpec.model_validate(self.config["spec"])
         device = assigned_device(self.config["resources"].get("GPU", 0))
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        use_assigned_threads()
         data = tensors.load(trial.data, device)
         expected = self.config["fingerprint"]
         if data.fingerprint != expected:

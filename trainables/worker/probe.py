@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import uuid
 from bdb import BdbQuit
@@ -78,8 +77,6 @@ def _probe(
     gpus: float,
     trials: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    import torch
-
     from trainables import models
     from trainables.data import DATASETS, tensors
     from trainables.models.checks import title
@@ -89,7 +86,7 @@ def _probe(
     from trainables.recipes.trial import TrialSpec
     from trainables.worker.points import device_name
     from trainables.worker.rehearsal import rehearse
-    from trainables.worker.run import assigned_device
+    from trainables.worker.run import assigned_device, use_assigned_threads
 
     _check_storage(storage)
     plugin_modules.load(plugins)
@@ -104,8 +101,7 @@ def _probe(
         shares.append(Share.of(title(spec), network).plain())
         for pruner in pruners:
             _check_pruner(PRUNERS.parse(pruner), spec, network, loaded.shape)
-    # As a trial does.
-    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    use_assigned_threads()
     rehearse(small, loaded, device)
     return {
         "host": socket.gethostname(),
@@ -150,27 +146,22 @@ def _network(spec: Model, data: TrainingData, seed: int) -> nn.Module:
     Raises:
         SpecError: they cannot, whatever was raised.
     """
+    from trainables import models
     from trainables.models.checks import check_passes, check_structure, check_trainable, title
     from trainables.models.isolation import isolated
     from trainables.worker.rehearsal import IMAGES, explained
 
     images, other = data.train.pixels(slice(IMAGES)).cpu(), None
     with explained(lambda: f"the network {title(spec)} cannot be built"):
-        network = _built(spec, data, seed)
+        network = models.build_for(data, spec, seed=seed)
         check_trainable(spec, network)
         if not type(spec).__module__.startswith("trainables."):
-            other = _built(spec, data, seed + 1)
+            other = models.build_for(data, spec, seed=seed + 1)
     with explained(lambda: f"the network {title(spec)} cannot be trained"), isolated():
         check_passes(spec, network, images, data.classes)
         if other is not None:
             check_structure(spec, network, other, images)
     return network
-
-
-def _built(spec: Model, data: TrainingData, seed: int) -> nn.Module:
-    from trainables import models
-
-    return models.build(spec, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed)
 
 
 def _check_pruner(pruner: Pruner, model: Model, network: nn.Module, shape: tuple[int, int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -238,11 +239,7 @@ class Run:
         return Progress(phase.kind, done, len(self._phases), self._trained, epoch, point, partial, waits_for, ahead)
 
     def _build(self, seed: int) -> nn.Module:
-        data = self.data
-        model = models.build(
-            self.trial.model, shape=data.shape, classes=data.classes, mean=data.mean, std=data.std, seed=seed
-        )
-        return model.to(self.device)
+        return models.build_for(self.data, self.trial.model, seed=seed).to(self.device)
 
     def _load(self, key: str | None) -> State:
         """Return the state with this key: the current one, or from the store."""
@@ -436,6 +433,11 @@ COMPUTES: dict[type[Phase], Callable[[Run, Any, KeyedPhase], Iterator[Epoch]]] =
     Inherit: Run._inherit,
 }
 """What computes each kind of phase. A `Measure` has no entry: it leads to a point, not to a stage."""
+
+
+def use_assigned_threads() -> None:
+    """Compute on as many threads as this worker was given cores (`OMP_NUM_THREADS`), by default on one."""
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
 
 
 def assigned_device(gpus: float) -> torch.device:

@@ -64,14 +64,14 @@ def faults(storage: Storage, *, alone: bool = False, weights: bool = True, study
     busy = not alone and lease.living_holder(storage, paths.DRIVER) is not None
     records, wrong = study or opened(storage)
     found = [*wrong]
-    live: set[str] = set()
+    resumed: set[str] = set()
     if records is not None:
         found += [*_warm_start(records), *_records(records), *_gaps(records), *_proofs(records)]
-        live = {key for trial, outcome in records.trials() if outcome is None for key in trial.keys}
+        resumed = records.unfinished_keys()
     for key in storage.names(paths.STAGES):
         if storage.is_link(paths.stage(key)):  # What it leads to is not this study's.
             continue
-        wanted = busy or records is None or key in live
+        wanted = busy or records is None or key in resumed
         found += [*(_contents(storage, key) if weights else ()), *_remains(storage, key, wanted=wanted)]
     found += _confirmations(storage)
     if not busy:

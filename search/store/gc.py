@@ -56,12 +56,12 @@ class StageCollector:
         dropped, and the result says what would be. Measured points stay: they are small. So do links and what they
         lead to: it is not this study's.
         """
-        live = self._live()
-        self._look(live)
+        resumed = self._records.unfinished_keys()
+        self._look(resumed)
         size = sum(self._sizes.values())
         dropped: list[str] = []
         if size > limit:
-            needed = live | self._needed()
+            needed = resumed | self._needed()
             for key in self._least_useful_first(self._sizes.keys() - needed):
                 if size <= limit:
                     break
@@ -85,10 +85,6 @@ class StageCollector:
                 self._points.add(key)
             else:
                 self._sizes[key] = self._stages.size(key)
-
-    def _live(self) -> set[str]:
-        unfinished = [trial for trial, outcome in self._records.trials() if outcome is None]
-        return {key for trial in unfinished for key in trial.keys}
 
     def _least_useful_first(self, keys: Iterable[str]) -> list[str]:
         used: Counter[str] = Counter()

@@ -198,6 +198,10 @@ class Records:
         """Return the numbers that were issued and have no outcome, damaged ones left out."""
         return [trial.number for trial, outcome in self.trials() if outcome is None]
 
+    def unfinished_keys(self) -> set[str]:
+        """Return the keys of the stages and points of trials without an outcome, which the next launch resumes."""
+        return {key for trial, outcome in self.trials() if outcome is None for key in trial.keys}
+
     def issued(self) -> int:
         """Return how many trials were issued, those with damaged records included."""
         self._refresh()

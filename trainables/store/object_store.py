@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from trainables.core.errors import StorageError
-from trainables.store import bucket_errors
+from trainables.store import bucket_errors, paths
 from trainables.store.aws_profile import aws_profile
 from trainables.store.storage_options import StorageOptions
 
@@ -55,7 +55,6 @@ MARK = "claim"
 """The object's metadata with what tells one claim from every other: an answer that was lost is found by it."""
 METADATA_SERVICE = ("169.254.169.254", 80)
 """Where machines in a cloud ask for the credentials of their role."""
-PROBE = "probe-"
 
 _used_by: int | None = None
 """The process that opened a bucket first: in one forked from it obstore has no threads, and would wait for ever."""
@@ -208,7 +207,7 @@ class Bucket:
 
         if self._exclusive:
             return
-        key, mark = f"{folder}/{PROBE}{uuid.uuid4().hex}".lstrip("/"), uuid.uuid4().hex
+        key, mark = f"{folder}/{paths.PROBE}{uuid.uuid4().hex}".lstrip("/"), uuid.uuid4().hex
         with self._reported("write", key, missing=False):
             first = self._put(key, b"1", "create", mark)
             try:

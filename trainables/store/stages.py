@@ -176,7 +176,7 @@ class Stages:
 
     def has_point(self, key: str) -> bool:
         """Return whether a key names a measured point, a small file, and no weights."""
-        return self._storage.exists(f"{paths.stage(key)}/{paths.POINT}")
+        return self._storage.exists(paths.point(key))
 
     def size(self, key: str) -> int:
         """Return the bytes of a stage with its snapshots and progress."""
@@ -226,7 +226,7 @@ class Stages:
         path = f"{folder}/{paths.STAGE}"
         self._storage.write(path, sealed(json.dumps(asdict(stage), indent=1), path))
         for name in self._storage.names(folder) if epochs else ():  # Only a training saves progress.
-            if name.startswith(_PROGRESS):
+            if name.startswith(paths.PROGRESS):
                 self._storage.delete(f"{folder}/{name}", through_links=True)
         return state
 
@@ -236,10 +236,10 @@ class Stages:
 
         folder = paths.stage(key)
         kept = {f"snapshot.{at}.{group}": t for at, state in snapshots.items() for group, t in _groups(state).items()}
-        name = f"{_PROGRESS}{epoch:06d}.safetensors"
+        name = f"{paths.PROGRESS}{epoch:06d}.safetensors"
         self._storage.write(f"{folder}/{name}", pack({**checkpoint, **kept}))
         for older in self._storage.names(folder):
-            if older.startswith(_PROGRESS) and older < name:
+            if older.startswith(paths.PROGRESS) and older < name:
                 self._storage.delete(f"{folder}/{older}", through_links=True)
 
     def load_progress(self, key: str) -> tuple[int, Checkpoint, dict[int, State]] | None:
@@ -247,9 +247,9 @@ class Stages:
         from trainables.store.state import unpack
 
         folder = paths.stage(key)
-        names = [name for name in self._storage.names(folder) if name.startswith(_PROGRESS)]
+        names = [name for name in self._storage.names(folder) if name.startswith(paths.PROGRESS)]
         for name in sorted(names, reverse=True):
-            number = name.removeprefix(_PROGRESS).removesuffix(".safetensors")
+            number = name.removeprefix(paths.PROGRESS).removesuffix(".safetensors")
             try:
                 groups = unpack(self._storage.read(f"{folder}/{name}"))
                 epoch = int(number)
@@ -304,7 +304,7 @@ class Stages:
 
     def save_point(self, point: Point) -> Point:
         """Store the result of a measurement, unless one is stored; return the stored one."""
-        if not self._storage.claim(f"{paths.stage(point.key)}/{paths.POINT}", point.json_bytes()):
+        if not self._storage.claim(paths.point(point.key), point.json_bytes()):
             return self.find_point(point.key) or point
         return point
 
@@ -318,7 +318,6 @@ class Stages:
         self._storage.write(path, partial.json_bytes(path))
 
 
-_PROGRESS = "progress-"
 _PARTIAL = "rung-"
 _GROUPS = {
     "params": "params",

@@ -33,7 +33,7 @@ class ClusterError(RobustsearchError):
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """What a worker checks before the first trial, as plain data: the arguments of `trainables.worker.probe.probe`.
+    """What a worker checks before the first trial, as plain data: arguments of `trainables.worker.probe.probe`.
 
     `networks` are the models that trials have, each with the pruners that cut it, and `trials` are run in small;
     `silence` is the limit in seconds of the time in which nothing progresses.

@@ -76,16 +76,7 @@ class InlineConnection(Connection):
         """Run the probe here."""
         from trainables.worker import probe
 
-        found = probe.probe(
-            request.data,
-            request.networks,
-            request.storage,
-            request.plugins,
-            request.precision,
-            self._gpus,
-            request.trials,
-            request.silence,
-        )
+        found = probe.probe(**vars(request), gpus=self._gpus)
         return None if cancelled() else checked_probe(found)
 
     def confirm(

@@ -112,18 +112,8 @@ class Prober:
         """Start the probe with a trial's resources, on a node or on any; its supervisor writes the report."""
         from trainables.worker import probe
 
-        asked = self.request
-        return self._task(probe.probe, node).remote(
-            asked.data,
-            asked.networks,
-            asked.storage,
-            asked.plugins,
-            asked.precision,
-            self.cluster.gpus_per_trial,
-            asked.trials,
-            asked.silence,
-            report,
-        )
+        task = self._task(probe.probe, node)
+        return task.remote(**vars(self.request), gpus=self.cluster.gpus_per_trial, report=report)
 
     def _task(self, function: Any, node: Node | None, *, light: bool = False) -> Any:
         """Return a function as a task of Ray: with a trial's resources, or a `light` one; on a node, or on any."""

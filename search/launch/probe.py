@@ -22,16 +22,15 @@ LEAST_SILENCE = 10.0
 
 def request(spec: StudySpec, trials: Iterable[TrialSpec], storage: Address) -> ProbeRequest:
     """Return what a worker checks for a study whose corner trials are `trials`."""
-    corners = list(trials)
-    small = [plain(trial) for trial in distinct(corners)]
+    corners, silence = list(trials), spec.timeouts.silence
     return ProbeRequest(
-        plain(spec.data),
-        networks(corners),
-        storage,
-        spec.plugins,
-        spec.recipe.train.precision,
-        small,
-        None if (silence := spec.timeouts.silence) is None else max(silence, LEAST_SILENCE),
+        data=plain(spec.data),
+        networks=networks(corners),
+        storage=storage,
+        plugins=spec.plugins,
+        precision=spec.recipe.train.precision,
+        trials=[plain(trial) for trial in distinct(corners)],
+        silence=None if silence is None else max(silence, LEAST_SILENCE),
     )
 
 

@@ -111,8 +111,7 @@ def measure(
         chunks = _chunks(measured, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
         robust = torch.cat([c.robust for c in chunks]).cpu()
-        inputs = (net, state, protocol, split, clean, robust, origin, trainings)
-        metrics = values(*inputs) if protocol.metrics else {}
+        metrics = values(net, state, protocol, split, clean, robust, origin=origin, trainings=trainings)
         found = _flags(net, measured, state, protocol, split, chunks, device) if checked else ()
         if checked and noise is not None:
             found = (*found, *sanity_checks.of_noise(noise, state))

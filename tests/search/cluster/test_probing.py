@@ -165,7 +165,7 @@ class Nodes:
         node = strategy.node_id if strategy is not None else self.nodes[0].id
 
         def run(name: str) -> Callable[..., Any]:
-            def task(*arguments: Any) -> tuple[str, str]:
+            def task(*arguments: Any, **named: Any) -> tuple[str, str]:
                 self.ran.append((name, self._hosts[node], options["num_cpus"]))
                 return name, node
 

@@ -231,7 +231,7 @@ class Driver:
         """Return what a trial that starts now screens its points against; None where nothing can be ruled out."""
         return self._screens.now()
 
-    def on_end(self, number: int, crash: str | Failure | None) -> Outcome | None:
+    def on_end(self, number: int, crash: Failure | None) -> Outcome | None:
         """Record and observe the end of a trial.
 
         The worker has written the outcome, unless the trial was stopped early (it is recorded as stopped), its process
@@ -248,8 +248,7 @@ class Driver:
         outcome = self.records.outcome(number)
         early = self.stops(number)
         if outcome is None and (early or crash is not None):
-            failure = Failure(kind="crashed", message=crash[:2000]) if isinstance(crash, str) else crash
-            failure = None if early else failure
+            failure = None if early else crash
             self.records.write_outcome(_cut_short(record, points, partials, failure, seconds))
             outcome = self.records.outcome(number)
         if outcome is None:

@@ -38,8 +38,8 @@ class Sharing:
         return f"{drawn} without sharing, {self.shared} with it: {self.factor:.1f} times fewer"
 
 
-def estimate(spec: StudySpec, trials: int | None = None) -> Sharing:
-    """Count what the first trials share, by default as many as the budget has.
+def estimate(spec: StudySpec) -> Sharing:
+    """Count what the first trials share, as many as the budget has.
 
     They are those of the sampler where it tries every combination, otherwise random ones: a search that learns draws
     closer together, and shares more. No more than `MOST_TRIALS` are counted, and fewer where trials have very many
@@ -49,7 +49,7 @@ def estimate(spec: StudySpec, trials: int | None = None) -> Sharing:
     draws = random.Random(0)
     counted, phases, alone, stages = 0, 0, 0, {}
     params: Params = {}
-    while counted < min(trials or spec.planned, MOST_TRIALS) and phases < _MOST_PHASES:
+    while counted < min(spec.planned, MOST_TRIALS) and phases < _MOST_PHASES:
         configuration, replicate = divmod(counted, len(spec.replicates))
         if not replicate:
             params = planned[configuration] if planned else draw(spec, draws)

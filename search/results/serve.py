@@ -123,10 +123,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def _message(title: str, text: str, *, refresh: float = REFRESH_SECONDS) -> str:
+def _message(title: str, text: str) -> str:
     shown, heading = html.escape(printable(text)), html.escape(printable(title) or "robustsearch")
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{refresh:.0f}">'
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<meta http-equiv="refresh" content="{REFRESH_SECONDS:.0f}">'
         f"<title>{heading}</title><body style='font: 16px sans-serif; margin: 2em'><h1>{heading}</h1><p>{shown}</p>"
     )
 

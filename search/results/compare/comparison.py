@@ -14,7 +14,7 @@ import numpy as np
 from search.results.compare import comparable
 from search.results.compare.groups import Group
 from search.results.compare.ranges import Attained, Range, Steps, attained, ranges
-from search.results.compare.resamples import DRAWS, Interval, Resamples, interval
+from search.results.compare.resamples import Interval, Resamples, interval
 from search.results.compare.runs import Run, runs_of
 
 SURFACES = (25, 50, 75)
@@ -81,7 +81,7 @@ class Comparison:
     """The studies' directories on this machine, in which nothing is written."""
 
 
-def compare(groups: Sequence[Group], *, confirmed: bool = False, draws: int = DRAWS) -> Comparison:
+def compare(groups: Sequence[Group], *, confirmed: bool = False) -> Comparison:
     """Compare the fronts of groups of studies; `confirmed` takes the confirmed numbers.
 
     Source of the surfaces: Grunert da Fonseca, Fonseca, Hall 2001, doi:10.1007/3-540-44719-9_15; of coverage and the
@@ -93,7 +93,7 @@ def compare(groups: Sequence[Group], *, confirmed: bool = False, draws: int = DR
     studies = [study for group in groups for study in group.studies]
     comparable.check(studies, confirmed=confirmed)
     runs = runs_of(studies, confirmed=confirmed)
-    resamples = Resamples(runs, draws)
+    resamples = Resamples(runs)
     volumes = [resamples.hypervolumes(run, at) for at, run in enumerate(runs)]
     members = _members(groups)
     steps = Steps(runs, resamples)

@@ -120,7 +120,7 @@ def test_a_worker_that_died_for_good_is_a_failed_trial_that_keeps_its_points(tmp
     driver = Driver(sparsity_records(tmp_path))
     driver.next()
     driver.on_point(0, point())
-    outcome = driver.on_end(0, "its process died")
+    outcome = driver.on_end(0, Failure(kind="crashed", message="its process died"))
     assert outcome is not None
     assert outcome.failure is not None
     assert (outcome.state, outcome.failure.kind, len(outcome.points)) == ("failed", "crashed", 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from search.launch.sharing import estimate
+from search.study.spec import Budget
 from tests.search import factories
 
 
@@ -32,7 +33,7 @@ def test_the_estimate_repeats_and_reads_as_a_sentence() -> None:
     assert str(found).startswith(
         f"30 random trials would train {found.alone} epochs without sharing, {found.shared} with it: "
     )
-    assert estimate(spec, 1).factor == 1.0
+    assert estimate(spec.model_copy(update={"budget": Budget(trials=1)})).factor == 1.0
 
 
 def test_a_search_before_training_is_shared_by_what_trains_its_mask() -> None:
@@ -58,6 +59,6 @@ def test_a_sampler_of_every_combination_is_counted_as_it_tries_them() -> None:
     # Two seeds of three radii, each with one and with two rounds after the dense training.
     assert (found.trials, found.alone, found.shared) == (12, 2 * 3 * (12 + 14), 2 * 3 * 14)
     assert str(found) == "12 trials would train 156 epochs without sharing, 84 with it: 1.9 times fewer"
-    first = estimate(spec, 2)
+    first = estimate(spec.model_copy(update={"budget": Budget(trials=2)}))
     assert (first.alone, first.shared) == (2 * 14, 2 * 14)
     assert str(first) == "2 trials would train 28 epochs, and share none"

@@ -15,10 +15,11 @@ from search.store.records import Records
 from tests.search import factories
 from tests.search.factories import rung
 from trainables.recipes import RECIPES
-from trainables.store.records import Outcome, TrialRecord
+from trainables.store.records import Failure, Outcome, TrialRecord
 from trainables.store.storage import Storage
 
 EAGER = {"kind": "moasha", "grace": 1, "eta": 2, "max_rungs": 3}
+DIED = Failure(kind="crashed", message="its process died")
 SPACE = {
     "recipe.sparsity": {"kind": "float", "low": 0.3, "high": 0.98},
     "recipe.train.eps": {"kind": "float", "low": 0.02, "high": 0.2},
@@ -192,7 +193,7 @@ def test_a_trial_that_died_after_its_stop_request_is_stopped_and_others_that_die
     driver.on_partial(first.number, rung(resource=1, robust_accuracy=0.6))
     driver.on_partial(second.number, rung(resource=1, robust_accuracy=0.0))
     assert [driver.stops(0), driver.stops(1)] == [False, True]
-    ends = [driver.on_end(number, "its process died") for number in (0, 1)]
+    ends = [driver.on_end(number, DIED) for number in (0, 1)]
     assert [end.state for end in ends if end] == ["failed", "stopped"]
     assert all(len(end.rungs) == 1 for end in ends if end)
 
@@ -229,7 +230,7 @@ def test_in_a_deterministic_study_verdicts_do_not_depend_on_who_is_faster(
         number = numbers[index]
         driver.on_partial(number, rung(0, 0.1, resource=1, robust_accuracy=late[number]))
         stops[number] = driver.stops(number)
-        driver.on_end(number, None if stops[number] else "it died")
+        driver.on_end(number, None if stops[number] else DIED)
     alone = EarlyStopping(driver.spec)
     for _, outcome in driver.records.trials()[:3]:
         assert outcome is not None

@@ -12,6 +12,7 @@ from search.store.records import Records
 from trainables.core import credentials
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
+from trainables.core.spec import first_error
 from trainables.store import paths
 from trainables.store.storage import Storage
 
@@ -29,7 +30,7 @@ def check_name(name: str) -> str:
     try:
         return _NAME.validate_python(name)
     except ValidationError as error:
-        raise SpecError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
+        raise SpecError(first_error(error)) from None
 
 
 def _is_name(name: str) -> bool:

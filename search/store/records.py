@@ -19,10 +19,11 @@ from pydantic import ValidationError
 from search.store import warm_start_points
 from search.store.consistency import Expected, inconsistency
 from search.store.default_storage import arguments
-from search.store.study_yaml import Changed, Fingerprint, first_error, parse_study, sha256, study_bytes
+from search.store.study_yaml import Changed, Fingerprint, parse_study, sha256, study_bytes
 from search.store.warm_start_points import NOTHING, WarmStartPoints
 from search.study.spec import StudySpec
 from trainables.core.errors import StorageError
+from trainables.core.spec import first_error
 from trainables.store import paths, worker_reports
 from trainables.store.checksum import checksum_fault
 from trainables.store.records import SCHEMA, Failure, Outcome, TrialRecord

@@ -14,6 +14,7 @@ from search.study import file as study_file
 from search.study.spec import StudySpec
 from trainables import __version__
 from trainables.core.errors import SpecError, StorageError
+from trainables.core.spec import first_error
 from trainables.store import paths
 from trainables.store.records import SCHEMA
 from trainables.store.storage import Storage
@@ -135,10 +136,3 @@ def parse_study(content: bytes, where: str, named: str, *, plugins: bool = False
         raise StudyDamaged(where, f"its {DIGEST} is another", named)
     spec = study_file.from_record(document, plugins=plugins)
     return spec, fingerprint
-
-
-def first_error(error: ValidationError) -> str:
-    """Return the first error of a validation with its path."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainables.core.errors import StorageError
+from trainables.core.spec import first_error
 from trainables.store import paths
 from trainables.store.checksum import checksum_fault, sealed
 from trainables.store.records import Point, point_id
@@ -73,7 +74,7 @@ def read(storage: Storage) -> WarmStartPoints:
     except FileNotFoundError:
         raise StorageError(f"{where} is missing; without it this study cannot resume as it began") from None
     except ValidationError as error:
-        raise StorageError(f"{where} is damaged: {error.errors()[0]['msg']}") from None
+        raise StorageError(f"{where} is damaged: {first_error(error)}") from None
     if fault := checksum_fault(content, paths.WARM_START):
         raise StorageError(f"{where} is damaged: {fault}")
     return points

@@ -125,6 +125,13 @@ def located(message: str, *loc: str | int, value: Any = None) -> ValidationError
     return ValidationError.from_exception_data("", [InitErrorDetails(type=kind, loc=loc, input=value)])
 
 
+def first_error(error: ValidationError) -> str:
+    """Return the first problem that a validation has found, with the path of its field."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place, said = ".".join(map(str, first["loc"])), str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {said}" if place else said
+
+
 @contextmanager
 def within(*loc: str | int) -> Iterator[None]:
     """Say of the errors that `located` returned in this block that they are about a field below `loc`."""

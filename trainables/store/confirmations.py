@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from trainables.core.spec import first_error
 from trainables.store import paths
 from trainables.store.checksum import checksum_fault
 from trainables.store.consistency import times_fault
@@ -107,8 +108,7 @@ def read(storage: Storage, path: str) -> Confirmation | str | None:
     try:
         result = Confirmation.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        return first_error(error)
     if result.schema_number != SCHEMA:
         return f"schema {str(result.schema_number)[:20]} is unknown to this version, which reads {SCHEMA}"
     if reason := checksum_fault(content, path, required=True):

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from trainables.core import credentials
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
-from trainables.core.spec import Spec, plain
+from trainables.core.spec import Spec, first_error, plain
 
 OPTIONS_VARIABLE = "ROBUSTSEARCH_STORAGE_OPTIONS"
 """The environment variable with options as `name=value`, separated by spaces."""
@@ -114,12 +114,7 @@ class StorageOptions(Spec):
         try:
             return type(self).model_validate(given)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            said = first["msg"].removeprefix("Value error, ")
-            raise SpecError(
-                f"{OPTIONS_VARIABLE} or the provider's variables: {place}: {said}".replace(": : ", ": ")
-            ) from None
+            raise SpecError(f"{OPTIONS_VARIABLE} or the provider's variables: {first_error(error)}") from None
 
 
 ADVICE = (

@@ -51,6 +51,12 @@ def test_a_damaged_result_is_listed_and_does_not_count(storage: Storage, damage,
     assert reason in found.damaged[0].reason
 
 
+def test_a_result_that_contradicts_itself_is_listed_with_the_reason_alone(storage: Storage) -> None:
+    path = RESULTS[1].place()
+    storage.write(path, storage.read(path).replace(b'"started": "', b'"started": "x'))
+    assert reading.read(storage).damaged[0].reason == "a time is not in ISO 8601"
+
+
 def test_a_result_in_the_place_of_another_does_not_count(storage: Storage) -> None:
     path = RESULTS[1].place().replace("square", "fab")
     storage.write(path, storage.read(RESULTS[1].place()))

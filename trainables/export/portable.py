@@ -17,9 +17,8 @@ from trainables.data import DATASETS
 from trainables.export import onnx, program, saved
 from trainables.export.examples import BATCH, Examples, clean_verdicts, confirmed_table, examples, table
 from trainables.export.readme import readme
+from trainables.export.saved import CARD, CONFIRMED, EXAMPLES, ONNX, PROGRAM, README, WEIGHTS
 from trainables.store.state import State, named_tensors
-
-PROGRAM, ONNX, EXAMPLES, CONFIRMED, README = "model.pt2", "model.onnx", "examples.csv", "confirmed.csv", "README.md"
 
 
 @dataclass
@@ -75,9 +74,7 @@ def portable(
     if confirmed is not None:
         made.files[CONFIRMED] = confirmed_table(*confirmed)
     shrunk = {"shrunk": True} if shrink else {}
-    text = readme(
-        {**card, **made.card, **shrunk, "versions": versions()}, made.files.keys() | {saved.WEIGHTS, saved.CARD}
-    )
+    text = readme({**card, **made.card, **shrunk, "versions": versions()}, made.files.keys() | {WEIGHTS, CARD})
     made.files[README] = text.encode()
     return made
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainables.core.rng import derive
 from trainables.data import DATASETS
+from trainables.export.saved import CARD, CONFIRMED, EXAMPLES, ONNX, PROGRAM, WEIGHTS
 
 PLAIN_STEPS = 50
 """Steps of the README's attack where the study's own is another kind."""
@@ -16,15 +17,15 @@ PLAIN_STEPS = 50
 def readme(card: dict[str, Any], files: Collection[str]) -> str:
     """Return the README for a card and the files beside it."""
     parts = [_head(card), _files(files)]
-    if "model.pt2" in files:
+    if PROGRAM in files:
         parts.append(_load(card))
-        if "examples.csv" in files:
+        if EXAMPLES in files:
             parts.append(_again(card))
-        if "confirmed.csv" in files:
+        if CONFIRMED in files:
             parts.append(_confirmed(card))
     else:
-        parts.append(f"There is no `model.pt2`: {_quoted(card['program']['missing'])}\n\n{_ours(card)}")
-    if "model.onnx" in files:
+        parts.append(f"There is no `{PROGRAM}`: {_quoted(card['program']['missing'])}\n\n{_ours(card)}")
+    if ONNX in files:
         parts.append(_onnx(card))
     return "\n\n".join(parts) + "\n"
 
@@ -66,14 +67,14 @@ def _head(card: dict[str, Any]) -> str:
 
 
 _WHAT = {
-    "model.safetensors": "the weights, pruned ones 0; names with the prefix `alive/` belong to a network without its "
+    WEIGHTS: "the weights, pruned ones 0; names with the prefix `alive/` belong to a network without its "
     "dead filters and are not weights",
-    "model.json": "the card: architecture, data, protocol, accuracies, hashes of all other files",
-    "model.pt2": "the network as a `torch.export` program, with its weights",
-    "model.onnx": "the network in ONNX",
-    "examples.csv": "the images of the search estimate: `index` is the row among the training images in the order of "
+    CARD: "the card: architecture, data, protocol, accuracies, hashes of all other files",
+    PROGRAM: "the network as a `torch.export` program, with its weights",
+    ONNX: "the network in ONNX",
+    EXAMPLES: "the images of the search estimate: `index` is the row among the training images in the order of "
     "their files (with `select` in `data`: of those classes), `clean` and `robust` are 1 for a correct one",
-    "confirmed.csv": "the images of the confirmed numbers, by their position in the order given below",
+    CONFIRMED: "the images of the confirmed numbers, by their position in the order given below",
 }
 
 

@@ -33,7 +33,12 @@ from trainables.store.state import State, Tensors, fill, named_tensors, prunable
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
-BESIDE = frozenset(("model.pt2", "model.onnx", "examples.csv", "confirmed.csv", "README.md"))
+PROGRAM = "model.pt2"
+ONNX = "model.onnx"
+EXAMPLES = "examples.csv"
+CONFIRMED = "confirmed.csv"
+README = "README.md"
+BESIDE = frozenset((PROGRAM, ONNX, EXAMPLES, CONFIRMED, README))
 """What else may be in the directory of a network."""
 SCHEMA = 1
 

@@ -432,7 +432,7 @@ def test_paths_in_a_dict_are_texts_and_what_no_file_holds_is_named() -> None:
         ("budget.trials=true", "valid integer"),
         ("recipe.train.eps=８/255", "neither a number nor a fraction"),
         ("budget.wall_time=１h", "is not a time"),
-        ("stage_storage=1" + "0" * 60 + "TB", "."),
+        ("stage_storage=1" + "0" * 60 + "TB", "must be less than"),
         ("seed=18446744073709551616", "64 bits"),
         ("budget.trials=1000000000000", "less than"),
     ],

@@ -95,23 +95,25 @@ class Pgd(Climbing):
         from trainables.attacks.losses import LOSSES
 
         around, loss_fn = region(self.norm, x, eps), LOSSES[self.loss](y)
-        restarts = self.restarts if self.random_start and start is None else 1
-        kept: Tensor | None = None
-        highest: Tensor | None = None
-        for _ in range(restarts):
-            begin = around.draw(generator) if self.random_start and start is None else x if start is None else start
-            end = climb(logits_fn, begin, loss_fn, around, steps=self.steps, size=self.share * eps)
-            if restarts == 1:
-                return end
-            with torch.no_grad():
-                loss = loss_fn.value(logits_fn(end))
-            if kept is None or highest is None:
-                kept, highest = end, loss
-            else:
-                better = loss > highest
-                kept = choose(better, end, kept)
-                highest = torch.maximum(highest, loss)
-        assert kept is not None
+        drawn = self.random_start and start is None
+
+        def run() -> Tensor:
+            begin = around.draw(generator) if drawn else x if start is None else start
+            return climb(logits_fn, begin, loss_fn, around, steps=self.steps, size=self.share * eps)
+
+        @torch.no_grad()
+        def reached(end: Tensor) -> Tensor:
+            return loss_fn.value(logits_fn(end))
+
+        kept = run()
+        if not drawn or self.restarts == 1:
+            return kept
+        highest = reached(kept)
+        for _ in range(self.restarts - 1):
+            end = run()
+            loss = reached(end)
+            kept = choose(loss > highest, end, kept)
+            highest = torch.maximum(highest, loss)
         return kept
 
     def hunt(
@@ -124,6 +126,7 @@ class Pgd(Climbing):
         generator: torch.Generator,
         standing: Tensor,
     ) -> Tensor:
+        # Without this, `can_hunt` takes the `hunt` of the base for one of another `perturb`.
         return super().hunt(logits_fn, x, y, eps=eps, generator=generator, standing=standing)
 
 

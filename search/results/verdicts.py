@@ -54,8 +54,8 @@ class Interval:
         return f"{number(self.mean)} [{number(self.low)}, {number(self.high)}]"
 
     def size(self) -> str:
-        """Write what was measured: `3 seeds`, or `3 x 1000` where they share images."""
-        return f"{self.seeds}" if self.examples is None else f"{self.seeds} x {self.examples}"
+        """Write how many seeds were measured, with the number of images where they share them: `3`, or `3 x 1000`."""
+        return str(self.seeds) if self.examples is None else f"{self.seeds} x {self.examples}"
 
 
 def collapsed(clean: float, chance: float) -> bool:

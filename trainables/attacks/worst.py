@@ -40,9 +40,8 @@ class Worst(Sparing):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if (
-            not self.attacks
-        ):  # Not as a bound of the list, which is also said to be broken where an attack in it is wrong.
+        # Not as a bound of the list, which is also said to be broken where an attack in it is wrong.
+        if not self.attacks:
             raise located("at least 1 attack required", "attacks", value=[])
         for index, attack in enumerate(self.attacks):
             if isinstance(attack, Worst):

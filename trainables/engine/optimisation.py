@@ -194,13 +194,10 @@ class Optimisation:
         self._hold(masks)
         self._write(self._beneath)
         for p, keep in zip(self._pruned, self._keep, strict=True):
-            slots = (
-                []
-                if self._beneath
-                else [value for value in self._optimiser.state.get(p, {}).values() if isinstance(value, Tensor)]
-            )
-            for tensor in (p, *(value for value in slots if value.shape == p.shape)):
-                tensor.mul_(keep)
+            p.mul_(keep)
+            for value in () if self._beneath else self._optimiser.state.get(p, {}).values():
+                if isinstance(value, Tensor) and value.shape == p.shape:
+                    value.mul_(keep)
         for name in self._average.keys() & masks.keys():
             self._average[name].mul_(masks[name].to(self._average[name].device))
 

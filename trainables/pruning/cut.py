@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -85,77 +85,78 @@ def _prune(
     with unchanged(f"the pruner {pruning.pruner.kind}", shared):
         scores = pruning.pruner.scores(PrunerContext(weights, masks, generator, network))
     _check_scores(scores, masks)
-    kept = _kept(pruning, keep, keep_open, state, scores, masks, rates, network)
+    kept = _Cut(pruning, state, weights, masks, keep, keep_open, rates, network).kept(scores)
     params = _rescaled(state, kept) if pruning.rescale else state.params
     return replace(state, params=params, masks={**state.masks, **kept}, history={}).masked()
 
 
-def _kept(
-    pruning: Pruning,
-    keep: int,
-    keep_open: int,
-    state: State,
-    scores: Mapping[str, Tensor],
-    masks: Tensors,
-    rates: Rates | None,
-    network: Network | None,
-) -> Tensors:
-    """Return new masks by scores: `keep` weights live in the network, `keep_open` of them in the layers of `masks`."""
-    weights = {name: state.params[name] for name in masks}
-    if pruning.backend == "torch-pruning":
-        if network is None:
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """One cut: of the layers that may be pruned with their `weights` and `masks`, `keep_open` weights stay.
+
+    `keep` are those that live in the whole network afterwards.
+    """
+
+    pruning: Pruning
+    state: State
+    weights: Tensors
+    masks: Tensors
+    keep: int
+    keep_open: int
+    rates: Rates | None
+    network: Network | None
+
+    def kept(self, scores: Mapping[str, Tensor]) -> Tensors:
+        """Return the new masks by scores."""
+        pruning = self.pruning
+        if pruning.backend == "torch-pruning":
+            return self._coupled(scores)
+        if pruning.structure == "filter":
+            return self._filters(scores)
+        if pruning.pattern is not None:
+            return {name: keep_pattern(scores[name], mask, *pruning.pattern) for name, mask in self.masks.items()}
+        floors = _floors(pruning, self.masks, self.keep_open)
+        if pruning.scope == "global" and self.rates is None:
+            return _above_floors(scores, self.masks, self.keep_open, floors)
+        kept: Tensors = {}
+        for name, quota in self._quotas(floors).items():
+            kept |= keep_best({name: scores[name]}, {name: self.masks[name]}, quota)
+        return kept
+
+    def _coupled(self, scores: Mapping[str, Tensor]) -> Tensors:
+        if self.network is None:
             raise ValueError("coupled filters need the network, and weights alone were given")
-        model = state.into(network.scratch())
-        return keep_coupled(state, scores, keep, pruning.scope, pruning.group, network.coupling, model)
-    if pruning.structure == "filter":
-        densities = _densities(pruning, keep_open, weights, masks, network)
-        wiring = network.wiring if network else None
-        return keep_filters(state, scores, keep, pruning.scope, pruning.group, wiring, densities, pruning.floor)
-    if pruning.pattern is not None:
-        return {name: keep_pattern(scores[name], mask, *pruning.pattern) for name, mask in masks.items()}
-    floors = _floors(pruning, masks, keep_open)
-    if pruning.scope == "global" and rates is None:
-        return _above_floors(scores, masks, keep_open, floors)
-    last = list(state.prunable())[-1]
-    kept: Tensors = {}
-    for name, quota in _quotas(pruning, keep_open, weights, masks, rates, last, network, floors).items():
-        kept |= keep_best({name: scores[name]}, {name: masks[name]}, quota)
-    return kept
+        model, pruning = self.state.into(self.network.scratch()), self.pruning
+        coupling = self.network.coupling
+        return keep_coupled(self.state, scores, self.keep, pruning.scope, pruning.group, coupling, model)
 
+    def _filters(self, scores: Mapping[str, Tensor]) -> Tensors:
+        pruning, wiring = self.pruning, self.network.wiring if self.network else None
+        densities = None if pruning.layers == Uniform() else self._densities()
+        return keep_filters(
+            self.state, scores, self.keep, pruning.scope, pruning.group, wiring, densities, pruning.floor
+        )
 
-def _densities(
-    pruning: Pruning, keep: int, weights: Tensors, masks: Tensors, network: Network | None
-) -> dict[str, float] | None:
-    """Return the layers' densities of `keep` weights, None where they are alike."""
-    if pruning.layers == Uniform():
-        return None
-    found = quotas(pruning.layers, max(keep, 0), weights, masks, network)
-    return {name: quota / weights[name].numel() for name, quota in zip(masks, found, strict=True)}
+    def _densities(self) -> dict[str, float]:
+        """Return the layers' densities."""
+        found = quotas(self.pruning.layers, max(self.keep_open, 0), self.weights, self.masks, self.network)
+        return {name: quota / self.weights[name].numel() for name, quota in zip(self.masks, found, strict=True)}
 
+    def _quotas(self, floors: Mapping[str, int]) -> dict[str, int]:
+        """Return how many weights each layer keeps."""
+        rates = self.rates
+        if rates is None:
+            return dict(zip(self.masks, lifted(self._divided, self.keep_open, floors), strict=True))
+        last = list(self.state.prunable())[-1]
+        living = [int(mask.sum()) for mask in self.masks.values()]
+        left = [rates.left(n, last=name == last) for name, n in zip(self.masks, living, strict=True)]
+        shares = share(self.keep_open, left, living) if rates.exact else left
+        return dict(zip(self.masks, shares, strict=True))
 
-def _quotas(
-    pruning: Pruning,
-    keep: int,
-    weights: Tensors,
-    masks: Tensors,
-    rates: Rates | None,
-    last: str,
-    network: Network | None,
-    floors: Mapping[str, int],
-) -> dict[str, int]:
-    """Return how many weights each layer keeps of the `keep` that all do; `last` names the network's last layer."""
-    if rates is None:
-
-        def divide(total: int, names: Sequence[str]) -> list[int]:
-            some = {name: weights[name] for name in names}
-            return quotas(pruning.layers, total, some, {name: masks[name] for name in names}, network)
-
-        shares = lifted(divide, keep, floors)
-    else:
-        living = [int(mask.sum()) for mask in masks.values()]
-        left = [rates.left(n, last=name == last) for name, n in zip(masks, living, strict=True)]
-        shares = share(keep, left, living) if rates.exact else left
-    return dict(zip(masks, shares, strict=True))
+    def _divided(self, total: int, names: Sequence[str]) -> list[int]:
+        """Divide `total` living weights between some layers."""
+        weights, masks = ({name: tensors[name] for name in names} for tensors in (self.weights, self.masks))
+        return quotas(self.pruning.layers, total, weights, masks, self.network)
 
 
 def _rescaled(state: State, kept: Mapping[str, Tensor]) -> Tensors:

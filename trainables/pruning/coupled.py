@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 import torch
@@ -55,19 +56,12 @@ def keep_coupled(
         found = masks(after(cut))
         return sum(int(found[name].sum()) for name in state.prunable())
 
-    low, high = 0, len(flat) - len(ranks)
-    if count(high) > keep:
+    most = len(flat) - len(ranks)
+    if (left := count(most)) > keep:
         raise SpecError(
-            f"one unit of coupled filters per group holds {count(high)} weights, and {keep} are to be kept: lower the "
-            "sparsity"
+            f"one unit of coupled filters per group holds {left} weights, and {keep} are to be kept: lower the sparsity"
         )
-    while low < high:
-        middle = (low + high) // 2
-        if count(middle) > keep:
-            low = middle + 1
-        else:
-            high = middle
-    alive = after(low)
+    alive = after(bisect_left(range(most), True, key=lambda cut: count(cut) <= keep))
     found = masks(alive)
     coupling.check(model, found, alive)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -60,17 +61,11 @@ def keep_filters(
     def after(cut: int) -> dict[str, Tensor]:
         return dict(zip(ranks, torch.split(top_k(flat, len(flat) - cut), sizes), strict=True))
 
-    low, high = 0, len(flat) - sum(min(least[name], size) for name, size in zip(ranks, sizes, strict=True))
-    if plan.count(after(high)) > keep:
+    most = len(flat) - sum(min(least[name], size) for name, size in zip(ranks, sizes, strict=True))
+    if (left := plan.count(after(most))) > keep:
         held = "one filter per layer holds" if floor in (0, 1) else f"a floor of {floor:g} filters per layer holds"
-        raise SpecError(f"{held} {plan.count(after(high))} weights, and {keep} are to be kept")
-    while low < high:
-        middle = (low + high) // 2
-        if plan.count(after(middle)) > keep:
-            low = middle + 1
-        else:
-            high = middle
-    return plan.masks(after(low))
+        raise SpecError(f"{held} {left} weights, and {keep} are to be kept")
+    return plan.masks(after(bisect_left(range(most), True, key=lambda cut: plan.count(after(cut)) <= keep)))
 
 
 def _keys(

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from search.samplers.base import Forecast
-from search.space.parameters import SPARSITY_PATH, Parameter, Params, active, identity, is_active
+from search.space.parameters import SPARSITY_PATH, Parameter, Params, active, identity, is_active, standing_for
 from search.study.spec import StudySpec
 from trainables.core.keys import key
 from trainables.method.phases import EpochPhase, Measure, Phase
@@ -37,15 +37,15 @@ def params_measured(
     None where the study has no such trial: it would differ in a field of the recipe that is not searched and is
     `fixed` at another value, or have a parameter more.
     """
-    stood_for = {f"recipe.{name}": value for name, value in stands_for.items()}
     if any(f"recipe.{name}" not in params and fixed(name) != value for name, value in stands_for.items()):
         return None
+    standing = standing_for(params, stands_for)
     measured: Params = {}
     for path, parameter in space.items():
         if is_active(parameter, measured):
             if path not in params:
                 return None
-            measured[path] = stood_for.get(path, params[path])
+            measured[path] = standing[path]
     return measured
 
 

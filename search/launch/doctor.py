@@ -163,7 +163,8 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
 
 def _plugins(spec: StudySpec, name: str) -> Iterator[Finding]:
     """Look for the plug-ins of a study, without importing them: reading its records needs none."""
-    missing = [name for name in dict.fromkeys(spec.plugins) if not plugins.find(name, plugins.current_folder())]
+    here = plugins.current_folder()
+    missing = [plugin for plugin in dict.fromkeys(spec.plugins) if not plugins.find(plugin, here)]
     if missing:
         yield Finding(
             "warn",

@@ -8,6 +8,7 @@ from typing import Any
 
 from search import objectives
 from search.files.messages import counted
+from search.space.parameters import standing_for
 from search.store.catalogue import study_storage
 from search.store.records import Records
 from search.store.warm_start_points import WarmStartPoint, WarmStartPoints, copied
@@ -76,9 +77,7 @@ def gather(spec: StudySpec, root: Storage, data_hash: str) -> WarmStartPoints:
 def _stands_for(record: TrialRecord, point: Point) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return the trial of which a point would have been the last, and its parameters."""
     recipe = {**record.spec.get("recipe", {}), **point.stands_for}
-    stood_for = {f"recipe.{name}": value for name, value in point.stands_for.items()}
-    params = {path: stood_for.get(path, value) for path, value in record.params.items()}
-    return {**record.spec, "recipe": recipe}, params
+    return {**record.spec, "recipe": recipe}, standing_for(record.params, point.stands_for)
 
 
 def summary(transferred: WarmStartPoints, spec: StudySpec) -> str:

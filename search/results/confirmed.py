@@ -26,7 +26,8 @@ from search.results.confirmed_network import (
     label,
     replicate,
 )
-from search.results.table import APART, PointRow, params_of
+from search.results.table import APART, PointRow
+from search.space.parameters import standing_for
 from search.study.spec import StudySpec
 from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY
 from trainables.store.confirmations import ALL, Confirmation, examples_name
@@ -112,7 +113,7 @@ class ConfirmedRow:
     @property
     def own_params(self) -> Mapping[str, Any]:
         """The parameters of a trial that would have ended with this network."""
-        return params_of(self.params, self.measured)
+        return standing_for(self.params, self.measured.stands_for)
 
     @property
     def verdicts(self) -> str:

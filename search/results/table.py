@@ -20,7 +20,7 @@ import pyarrow as pa
 from search import objectives
 from search.objectives import pareto
 from search.objectives.replicates import Replicated, deviation, mean_point
-from search.space.parameters import Parameter
+from search.space.parameters import Parameter, standing_for
 from search.study.spec import StudySpec
 from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, wilson
 from trainables.store.flags import remark
@@ -121,7 +121,7 @@ class PointRow:
     @property
     def own_params(self) -> Mapping[str, Any]:
         """The parameters of a trial that would have ended with this measurement."""
-        return params_of(self.params, self.measured)
+        return standing_for(self.params, self.measured.stands_for)
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,6 @@ class TrialRow:
     started: str | None
     finished: str | None
     params: Mapping[str, Any] = field(metadata=APART)
-
-
-def params_of(params: Mapping[str, Any], measured: Point) -> dict[str, Any]:
-    """Return the parameters of a trial that would have ended with a measurement of a trial with `params`."""
-    stood_for = {f"recipe.{name}": value for name, value in measured.stands_for.items()}
-    return {path: stood_for.get(path, value) for path, value in params.items()}
 
 
 Trials = Sequence[tuple[TrialRecord, Outcome | None]]

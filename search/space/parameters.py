@@ -220,6 +220,12 @@ def identity(params: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple([(path, type(value), value) for path, value in params.items()])  # Of a list: samplers ask thousands.
 
 
+def standing_for(params: Mapping[str, Any], recipe: Mapping[str, Any]) -> Params:
+    """Return the parameters of the trial that a measurement stands for: those of its own, but for these of `recipe`."""
+    fields = {f"recipe.{name}": value for name, value in recipe.items()}
+    return {path: fields.get(path, value) for path, value in params.items()}
+
+
 def canonical_value(parameter: Parameter, value: Any) -> Any:
     """Return the value of a parameter that an equal one stands for, such as the choice 0.0 for 0."""
     if isinstance(parameter, FloatRange) and type(value) is int:

@@ -38,7 +38,8 @@ def test_numbers_stand_beside_the_papers_with_means_and_intervals_over_seeds(tmp
     made.robust = inverted_u
     study = made.study()
     rows = {(row["row"], row["column"]): row for row in paper_table(study).to_pylist()}
-    assert len(rows) == 48
+    assert len(rows) == 60
+    assert sum(row["paper"] is not None for row in rows.values()) == 48
     dense = rows["100.0 %", ATTACKED]
     assert (dense["paper"], dense["paper_sd"]) == pytest.approx((0.4532, 0.002))
     assert dense["mean"] == pytest.approx(0.455)

@@ -5,8 +5,8 @@ processes with the same data, network, space, epochs, trials and workers, in tur
 network that either side measures counts, at the moment its measurement ended. Ours are measured by the study's
 protocol; the glue measures by PGD-20, which is faster, and its saved networks are measured by the protocol afterwards,
 outside of its time. Prints the hypervolume (robust accuracy x sparsity above 0) over wall time, the ratios of the times
-to shares of the lower final, and where they come from: epochs, seconds an epoch, and the share of the workers' time
-that is training and measuring.
+to shares of the lower final with the goals, and where they come from: epochs, seconds an epoch, and the share of the
+workers' time that is training and measuring. `--agreement` fails where both sides' networks differ by over a point.
 
     python benchmarks/glue.py quickstart [--seeds 5]             # a line for each run is appended to --results
     python benchmarks/glue.py quickstart --sides ours-tpe ours-pgd      # parts of ours switched off, same seeds
@@ -40,7 +40,9 @@ import glue_trial
 import numpy as np
 import standings
 import torch
+import unshared
 from optuna.distributions import distribution_to_json
+from scipy import stats
 from simulator import Front
 from torch import Tensor, nn
 
@@ -77,13 +79,25 @@ SIDES: dict[str, tuple[str, ...]] = {
     "ours-startup-10": ("sampler={kind: ehvi, n_startup_trials: 10}",),
     # Measured as the glue measures; by the study's protocol afterwards.
     "ours-pgd": ("protocol.attack={kind: pgd, steps: 20}",),
+    # In the precision in which the glue trains, also where the other is faster.
+    "ours-fp32": ("recipe.train.precision=fp32",),
     # A weight decay without effect that no two trials have in common: they share no training.
-    "ours-unshared": ("space.recipe.train.optimiser.weight_decay={kind: float, low: 0, high: 1e-15}",),
+    "ours-unshared": (
+        *("plugins=[unshared]", "sampler=unshared"),
+        f"space.{unshared.PATH}={{kind: float, low: 0, high: {unshared.HIGHEST}}}",
+    ),
 }
 SHARES = (0.5, 0.9, 0.95, 1.0)
+MOMENTS = (10, 20, 30, 45, 60, 90, 120, 180, 240, 300)
+"""Seconds after which the hypervolume is printed."""
 GLUE_STEPS = 20
+GOAL = 6.0
+"""How many times sooner ours should have the lower final, by the mean over at least `SEEDS` seeds."""
+SEEDS = 5
 HEAD_START = 30.0
 """Seconds after which ours should never be behind."""
+POINT = 1.0
+"""By how many points of robust accuracy networks of both sides may differ."""
 
 Line = dict[str, Any]
 
@@ -195,7 +209,7 @@ def ours(name: str, seed: int, workers: int, folder: Path, side: str) -> Line:
     (folder / "cluster.yaml").write_text(f"kind: local\ncpus: {workers}\n")
     command = [sys.executable, "-m", "search.console", "launch", name, *changes]
     command += ["--cluster", "cluster.yaml", "--storage", str(folder / "runs")]
-    began, seconds, loads = timed(command, folder, [HERE.parent])
+    began, seconds, loads = timed(command, folder, [HERE.parent, HERE])  # `unshared` is a plug-in.
     records = Records.open(Storage(str(folder / "runs")).child(name))
     outcomes = [outcome for _, outcome in records.trials() if outcome is not None]
     written = {file.parent.name: file.stat().st_mtime for file in (folder / "runs").rglob("point.json")}
@@ -257,27 +271,36 @@ def until(curve: Curve, volume: float) -> tuple[float, float]:
     return next(((at, epochs) for at, epochs, found in curve if found >= volume - 1e-12), (math.inf, math.inf))
 
 
+def volume(curve: Curve, at: float) -> float:
+    """Return the hypervolume at a second."""
+    return max((found for when, _, found in curve if when <= at), default=0.0)
+
+
 def behind(mine: Curve, theirs: Curve) -> float:
     """Return the last second, after the head start, at which ours had less hypervolume; 0 where there is none."""
-
-    def volume(curve: Curve, at: float) -> float:
-        return max((found for when, _, found in curve if when <= at), default=0.0)
-
     moments = sorted({HEAD_START, *(at for at, *_ in (*mine, *theirs) if at >= HEAD_START)})
     last = [at for at in moments if volume(theirs, at) > volume(mine, at) + 1e-12]
     return next((later for later in moments if last and later > last[-1]), last[-1]) if last else 0.0
 
 
+def half_width(variance: float, count: int) -> float:
+    """Return half of Student's interval of 95 % for the mean of `count` values of this variance."""
+    return float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count)
+
+
+def spread(values: list[float]) -> str:
+    """Write the median with the lowest and highest."""
+    return f"{standings.median(values):.2f} ({min(values):.2f}..{max(values):.2f})"
+
+
 def between(values: list[float]) -> str:
-    """Write the median with the lowest and highest, and the geometric mean with its bootstrap interval over seeds."""
-    middle = standings.median(values)
-    text = f"{middle:.2f} ({min(values):.2f}..{max(values):.2f})"
+    """Write the median with the lowest and highest, and the geometric mean with Student's interval over seeds."""
+    text = spread(values)
     if len(values) < 3 or not all(map(math.isfinite, values)):
         return text
     logs = np.log(values)
-    draws = np.random.default_rng(0).choice(logs, (standings.DRAWS, len(logs))).mean(axis=1)
-    low, high = np.exp(np.quantile(draws, (0.025, 0.975)))
-    return f"{text}, mean {math.exp(logs.mean()):.2f} [{low:.2f}, {high:.2f}]"
+    mean, half = float(logs.mean()), half_width(float(logs.var(ddof=1)), len(logs))
+    return f"{text}, mean {math.exp(mean):.2f} [{math.exp(mean - half):.2f}, {math.exp(mean + half):.2f}]"
 
 
 def report(lines: list[Line], workers: int) -> Iterator[str]:
@@ -287,22 +310,30 @@ def report(lines: list[Line], workers: int) -> Iterator[str]:
         by_seed.setdefault(line["seed"], {})[line["side"]] = line
     pairs = {seed: sides for seed, sides in sorted(by_seed.items()) if {"ours", "glue"} <= sides.keys()}
     for seed, sides in pairs.items():
+        first = min(sides, key=lambda side: sides[side]["finished"])
+        yield f"  seed {seed}, {first} first"
         for side, line in sides.items():
             curve = rise(line)
             window = curve[-1][0] - line["first"]
             busy = line["own"] / workers / window
             yield (
-                f"  seed {seed} {side:<16} {curve[-1][2]:.4f} after {curve[-1][0]:6.1f} s, {curve[-1][1]:5} epochs, "
+                f"    {side:<16} {curve[-1][2]:.4f} after {curve[-1][0]:6.1f} s, {curve[-1][1]:5} epochs, "
                 f"{line['trials']} trials; first step {line['first']:5.1f} s, process {line['seconds']:6.1f} s; "
                 f"{1000 * line['own'] / curve[-1][1]:5.0f} ms an epoch, measuring included; workers busy {busy:4.0%}, "
                 f"{(workers * window - line['own']) / line['trials']:5.2f} s a trial outside; load {line['load'][0]}"
             )
     for side in SIDES:
+        if curves := [rise(sides[side]) for sides in pairs.values() if side in sides]:
+            last = max(curve[-1][0] for curve in curves)
+            until_then = [at for at in MOMENTS if at < last]
+            cells = [f"{at} s {spread([volume(curve, at) for curve in curves])}" for at in (*until_then, math.inf)]
+            yield f"  hypervolume of {side}, n = {len(curves)}: {', '.join(cells).replace('inf s', 'at the end')}"
+    for side in SIDES:
         chosen = [sides for sides in pairs.values() if side in sides]
         if side == "glue" or not chosen:
             continue
         curves = [(rise(sides[side]), rise(sides["glue"])) for sides in chosen]
-        yield f"  the glue's over those of {side}, {len(chosen)} seeds: median (lowest..highest), mean [95 %]"
+        yield f"  the glue's over those of {side}, n = {len(chosen)}: median (lowest..highest), mean [95 %]"
         for share in SHARES:
             goals = [share * min(mine[-1][2], theirs[-1][2]) for mine, theirs in curves]
             times, epochs = (
@@ -314,9 +345,25 @@ def report(lines: list[Line], workers: int) -> Iterator[str]:
         yield f"    seconds an epoch, measuring included: {between([theirs / mine for theirs, mine in rates])}"
         last = ", ".join(f"{at:.0f}" if (at := behind(*pair)) else "never" for pair in curves)
         yield f"    behind after {HEAD_START:.0f} s, until second: {last}"
+        if side == "ours":
+            yield f"    goals: {judged(curves)}"
 
 
-def agreement(name: str, seeds: int, file: Path) -> Iterator[str]:
+def judged(curves: list[tuple[Curve, Curve]]) -> str:
+    """Tell which of the two goals pairs of ours and the glue's meet."""
+    if len(curves) < SEEDS:
+        return f"not judged: n = {len(curves)}, and {SEEDS} are needed"
+    finals = [min(mine[-1][2], theirs[-1][2]) for mine, theirs in curves]
+    ratios = [until(b, final)[0] / until(a, final)[0] for (a, b), final in zip(curves, finals, strict=True)]
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    late = sum(bool(behind(*pair)) for pair in curves)
+    return (
+        f"{GOAL:g} times to the lower final {'met' if mean >= GOAL else 'missed'} ({mean:.2f}); "
+        f"never behind after {HEAD_START:.0f} s {f'missed in {late} seeds' if late else 'met'}"
+    )
+
+
+def agreement(name: str, seeds: int, file: Path) -> list[str]:
     """Train one configuration to the last level on both sides, and measure both by the study's protocol."""
     spec, _ = study(name, 0)
     bench = Bench(spec)
@@ -334,14 +381,28 @@ def agreement(name: str, seeds: int, file: Path) -> Iterator[str]:
             points = [progress.point for progress in run.progress() if progress.point is not None]
         mine = [[point.robust_accuracy, point.sparsity] for point in points]
         append(file, {"seed": seed, "glue": theirs, "ours": mine})
-    found = stored(file)
-    yield f"{name}: robust accuracy of ours and the glue, means of {len(found)} trainings; difference in points [95 %]"
-    for level, (_, sparsity) in enumerate(found[0]["ours"]):
-        mine, theirs = (np.array([line[side][level][0] for line in found]) for side in ("ours", "glue"))
-        difference = 100 * (mine.mean() - theirs.mean())
-        half = 196 * math.sqrt((mine.var(ddof=1) + theirs.var(ddof=1)) / len(found)) if len(found) > 1 else math.inf
-        between = f"[{difference - half:+.1f}, {difference + half:+.1f}]"
-        yield f"  sparsity {sparsity:.4f}: {mine.mean():.3f}, {theirs.mean():.3f}; {difference:+.1f} {between}"
+    return [f"{name}: robust accuracy of ours and the glue, and points between them", *compared(stored(file))]
+
+
+DIFFER = "DIFFER"
+
+
+def compared(trainings: list[Line]) -> Iterator[str]:
+    """Compare the means of both sides at each level, with Student's interval of 95 %, to what they may differ by."""
+    count = len(trainings)
+    for level, (_, sparsity) in enumerate(trainings[0]["ours"]):
+        mine, theirs = (np.array([line[side][level][0] for line in trainings]) for side in ("ours", "glue"))
+        difference = 100 * float(mine.mean() - theirs.mean())
+        half = 100 * half_width(float(mine.var(ddof=1) + theirs.var(ddof=1)), count) if count > 1 else math.inf
+        low, high = difference - half, difference + half
+        if low >= -POINT and high <= POINT:
+            verdict = f"within {POINT:g} point"
+        else:
+            verdict = DIFFER if low > POINT or high < -POINT else "open"
+        yield (
+            f"  sparsity {sparsity:.4f}: {mine.mean():.3f}, {theirs.mean():.3f}; {difference:+.1f} "
+            f"[{low:+.1f}, {high:+.1f}], {count} trainings each: {verdict}"
+        )
 
 
 def stored(file: Path) -> list[Line]:
@@ -360,17 +421,20 @@ def main() -> None:
     """Run what is missing and print what there is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="*", default=list(STUDIES), help=f"of {', '.join(STUDIES)}")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--sides", nargs="*", default=["ours", "glue"], choices=list(SIDES))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path("build/glue"), help="folder of the lines of all runs")
     parser.add_argument("--agreement", type=int, default=0, metavar="SEEDS", help="compare networks, not searches")
     parser.add_argument("--show", action="store_true", help="run nothing, print what is there")
     arguments = parser.parse_args()
+    differ = False
     for name in arguments.studies:
         file = arguments.results / f"{name}.jsonl"
         if arguments.agreement:
-            print("\n".join(agreement(name, arguments.agreement, file.with_suffix(".agreement.jsonl"))))
+            found = agreement(name, arguments.agreement, file.with_suffix(".agreement.jsonl"))
+            print("\n".join(found))
+            differ |= any(text.endswith(DIFFER) for text in found)
             continue
         for seed in range(0 if arguments.show else arguments.seeds):
             done = {line["side"] for line in stored(file) if line["seed"] == seed}
@@ -386,6 +450,7 @@ def main() -> None:
                 print(f"{name} {seed} {side}: {line['seconds']} s", file=sys.stderr, flush=True)
         print(name)
         print("\n".join(report(stored(file), arguments.workers)))
+    sys.exit(differ)
 
 
 if __name__ == "__main__":

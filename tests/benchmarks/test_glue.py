@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import glue
+import numpy as np
 import pytest
 import torch
 from glue_trial import Data, Setting, Trial, cosine, levels, pgd, prunable
 
+from search.store.records import Records
 from search.study import file as study_file
+from tests.search import factories, synthetic
+from trainables.method.phases import Train
 from trainables.method.schedules import Cosine
 from trainables.recipes.base import ladder
+from trainables.recipes.trial import keyed_phases
 from trainables.store.state import State
+from trainables.store.storage import Storage
 
 SETTING = Setting(
     model="lenet300",
@@ -48,7 +55,7 @@ def data() -> Data:
 
 def line(points: list[list[float]], **more: Any) -> dict[str, Any]:
     known = {"seed": 0, "load": [1.0, 1.0], "trials": 2, "own": 4.0, "first": points[0][0] - 1, "seconds": 99.0}
-    return {**known, "points": points, **more}
+    return {**known, "finished": "2030-01-02T03:04:05+00:00", "points": points, **more}
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.75, 0.8, 0.98])
@@ -101,6 +108,21 @@ def test_the_studies_are_the_glues_too() -> None:
         assert recipe.train.model_dump(include=set(defaults)) == defaults
 
 
+def test_without_sharing_no_two_trials_have_a_training_in_common(tmp_path: Path) -> None:
+    spec, _ = glue.study("quickstart", 0, "ours-unshared")
+    spec = spec.model_copy(update={"protocol": synthetic.ladder_study("ehvi").protocol})
+    records = Records.create(Storage(str(tmp_path)).child("study"), spec, factories.FINGERPRINT)
+    synthetic.run_trials(records, 8)
+    keys = [
+        step.key
+        for record, _ in records.trials()
+        for step in keyed_phases(spec.trial(record.params), "")
+        if isinstance(step.phase, Train)
+    ]
+    assert len(keys) > 8
+    assert len(set(keys)) == len(keys)
+
+
 def test_networks_of_the_glue_are_measured_as_ours() -> None:
     spec, _ = glue.study("quickstart", 0)
     bench = glue.Bench(spec)
@@ -127,6 +149,44 @@ def test_times_to_shares_of_the_lower_final_are_compared() -> None:
     assert "to 100% of the lower final: time 3.00 (3.00..3.00); epochs 4.00 (4.00..4.00)" in text
     # To half of it ours needs its first network.
     assert "to  50% of the lower final: time 6.00" in text
+    assert "hypervolume of ours, n = 1: 10 s 0.40 (0.40..0.40), at the end 0.54 (0.54..0.54)" in text
+    assert "hypervolume of glue, n = 1: 10 s 0.00 (0.00..0.00), 20 s 0.20 (0.20..0.20)" in text
+    assert "goals: not judged: n = 1" in text
+
+
+def test_the_side_that_ran_first_is_said() -> None:
+    mine = line([[10.0, 0.5, 0.8, 10]], side="ours", finished="2030-01-02T03:05:00+00:00")
+    theirs = line([[15.0, 0.5, 0.4, 40]], side="glue", finished="2030-01-02T03:04:00+00:00")
+    assert "  seed 0, glue first" in list(glue.report([mine, theirs], workers=2))
+
+
+def test_an_interval_of_a_ratio_is_students() -> None:
+    """Of five seeds a bootstrap covers the mean in five of six cases only."""
+    found = glue.between([math.exp(x) for x in (-1.0, 0.0, 1.0)])
+    half = 4.3027 / math.sqrt(3)
+    assert found == f"1.00 (0.37..2.72), mean 1.00 [{math.exp(-half):.2f}, {math.exp(half):.2f}]"
+    draws = np.random.default_rng(0).normal(size=(400, 5))
+    covered = [abs(row.mean()) <= glue.half_width(row.var(ddof=1), 5) for row in draws]
+    assert sum(covered) >= 0.92 * len(covered)
+
+
+def test_the_goals_are_judged_from_five_seeds_on() -> None:
+    mine, theirs = (glue.rise(line([[at, 0.5, 0.9, 1]])) for at in (10.0, 60.0))
+    assert glue.judged([(mine, theirs)] * 4) == "not judged: n = 4, and 5 are needed"
+    met = "6 times to the lower final met (6.00); never behind after 30 s met"
+    assert glue.judged([(mine, theirs)] * 5) == met
+    ahead = glue.rise(line([[10.0, 0.5, 0.9, 1], [50.0, 0.6, 0.9, 1]]))
+    wanted = "6 times to the lower final missed (3.49); never behind after 30 s missed in 1 seeds"
+    late = glue.rise(line([[40.0, 0.5, 0.9, 1]]))
+    assert glue.judged([(mine, theirs)] * 4 + [(late, ahead)]) == wanted.replace("3.49", f"{6**0.8 * 0.25**0.2:.2f}")
+
+
+@pytest.mark.parametrize(("mine", "verdict"), [(0.5, "within 1 point"), (0.6, glue.DIFFER), (0.508, "open")])
+def test_networks_of_both_sides_agree_within_a_point_differ_or_leave_it_open(mine: float, verdict: str) -> None:
+    noise = [-0.004, 0.0, 0.004, 0.002, -0.002]
+    trainings = [{"ours": [[mine + x, 0.5]], "glue": [[0.5 - x, 0.5]]} for x in noise]
+    (text,) = glue.compared(trainings)
+    assert text.endswith(f"5 trainings each: {verdict}")
 
 
 def test_being_behind_counts_after_the_head_start() -> None:

@@ -40,7 +40,6 @@ import glue_trial
 import numpy as np
 import standings
 import torch
-import unshared
 from optuna.distributions import distribution_to_json
 from scipy import stats
 from simulator import Front
@@ -81,10 +80,10 @@ SIDES: dict[str, tuple[str, ...]] = {
     "ours-pgd": ("protocol.attack={kind: pgd, steps: 20}",),
     # In the precision in which the glue trains, also where the other is faster.
     "ours-fp32": ("recipe.train.precision=fp32",),
-    # A weight decay without effect that no two trials have in common: they share no training.
+    # A weight decay without effect that no two trials have in common (`unshared.py`): they share no training.
     "ours-unshared": (
         *("plugins=[unshared]", "sampler=unshared"),
-        f"space.{unshared.PATH}={{kind: float, low: 0, high: {unshared.HIGHEST}}}",
+        "space.recipe.train.optimiser.weight_decay={kind: float, low: 0, high: 1e-15}",
     ),
 }
 SHARES = (0.5, 0.9, 0.95, 1.0)

@@ -7,7 +7,8 @@
 - How many times as fast training on clean images is as plain PyTorch loops.
 - Seconds from `robustsearch launch quickstart` to its first training step, and the processor time in them.
 
-For comparison, Ray Tune runs trials that do nothing with its defaults, without actor reuse.
+Each number stands beside its goal (`GOALS`) and whether it was met, with how many runs there were and the load. For
+comparison, Ray Tune runs trials that do nothing with its defaults, without actor reuse.
 
     python benchmarks/overhead.py [--starts 3] [--trials 200] [--workers 2] [--rival 20] [--quickstart 60] [--pairs 41]
 """
@@ -24,12 +25,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 # A script's folder comes first on the path; put last, its search.py does not hide the package of that name.
 sys.path.sort(key=str(Path(__file__).parent).__eq__)
 
-import no_work
+GOALS = {"first step": 6.0, "outside": 0.08, "share": 0.9, "clean images": 1.0}
+"""Most seconds to the first training step, and of a trial outside its own work; least share of the workers' time that
+is trials' own work on `quickstart`, and times as fast as a plain loop."""
 
 STUDY = """
 name: overhead
@@ -62,9 +66,25 @@ class Shares:
         """The share of the workers' time in which they worked on trials."""
         return self.working / (self.workers * self.wall)
 
+    def judged(self, name: str, asked: int) -> str:
+        """Tell which goals were met by the workers that were asked for; one that did all says nothing of two."""
+        if self.workers < asked:
+            return f"goals not judged: {self.workers} of {asked} workers took part"
+        found = [goal(self.outside <= GOALS["outside"], f"{GOALS['outside']} s")]
+        if name == "quickstart":
+            found.append(goal(self.share >= GOALS["share"], f"{GOALS['share']:.0%}"))
+        return ", ".join(found)
+
+
+def goal(met: bool, what: str) -> str:
+    """Tell whether a goal was met."""
+    return f"goal {what} {'met' if met else 'missed'}"
+
 
 def ours(study: dict[str, Any], trials: int, workers: int) -> Shares:
     """Run a study on workers with a clock."""
+    import no_work
+
     from search.cluster.spec import Local
     from search.launch.api import launch
 
@@ -240,22 +260,28 @@ def main() -> None:
     parser.add_argument("--quickstart", type=int, default=60, help="trials of quickstart; 0 leaves it out")
     parser.add_argument("--pairs", type=int, default=41, help="pairs of runs on clean images; 0 leaves them out")
     arguments = parser.parse_args()
+    starts = []
     for _ in range(arguments.starts):
         seconds, used = first_step(arguments.workers)
+        starts.append(seconds)
         said = f"{seconds:.2f}, with {used:.1f} s of processor time"
         print(f"seconds from the command to the first training step: {said}, {load()}")
+    if starts:
+        said = goal(median(starts) <= GOALS["first step"], f"{GOALS['first step']:g} s")
+        print(f"median of {len(starts)} starts: {median(starts):.2f} s; {said}")
     if arguments.pairs:
         for loop, ratios in natural(arguments.pairs).items():
             low, middle, high = (sorted(ratios)[int(share * (len(ratios) - 1))] for share in (0.1, 0.5, 0.9))
             said = f"{middle:.2f} times as fast as a plain loop with {loop} ({low:.2f} to {high:.2f}, 10 to 90 %)"
-            print(f"training on clean images: {said}, {len(ratios)} pairs, {load()}")
+            met = goal(middle >= GOALS["clean images"], f"{GOALS['clean images']:g}")
+            print(f"training on clean images: {said}, {len(ratios)} pairs, {load()}; {met}")
     for name, trials in (("trials that train nothing", arguments.trials), ("quickstart", arguments.quickstart)):
         if trials:
             found = ours(study(name), trials, arguments.workers)
             print(
                 f"{name}: {found.outside:.3f} s a trial outside its own work of "
                 f"{found.working / found.trials:.3f} s, so {found.share:.1%} of the workers' time is trials' own work; "
-                f"{found.workers} workers, {found.trials} trials, {load()}"
+                f"{found.workers} workers, {found.trials} trials, {load()}; {found.judged(name, arguments.workers)}"
             )
     if arguments.rival:
         other = rival(arguments.rival, arguments.workers)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from curves import Curves
 from ours import Ours, Parts
-from rivals import SHORT, BoTorch, Ladders, Moasha, Optuna, TuneOptuna
+from rivals import SHORT, Ax, BoTorch, Ladders, Moasha, Optuna, TuneOptuna
 from simulator import MOST_TRIALS, Ledger, Method
 
 from search.early_stopping.moasha import Moasha as Halving
@@ -24,13 +24,14 @@ Build = Callable[[Curves, Ledger, int, Storage, int], Method]
 class Entry:
     """A method: how to start it, whose code it is, and with how many seeds it runs at most.
 
-    Some need tables on which every epoch was measured.
+    Some need tables on which every epoch was measured. `shared`: trainings are shared as ours are.
     """
 
     build: Build
     package: str
     seeds: int = 20
     by_epoch: bool = False
+    shared: bool = False
 
 
 class FewEhvi(Ehvi):
@@ -54,23 +55,45 @@ def _ours(*, by_epoch: bool = False, **changes: Any) -> Entry:
     return Entry(build, "robustsearch", by_epoch=by_epoch)
 
 
-def _optuna(sampler: str, *, seeds: int = 20, **options: bool) -> Entry:
-    return Entry(lambda curves, ledger, seed, *_: Optuna(curves, ledger, sampler, seed, **options), "optuna", seeds)
+def _optuna(sampler: str, *, full: bool = False, shared: bool = False) -> Entry:
+    def build(curves: Curves, ledger: Ledger, seed: int, *_: Any) -> Method:
+        return Optuna(curves, ledger, sampler, seed, full=full, shared=shared)
+
+    return Entry(build, "optuna", shared=shared)
+
+
+def _ladders(sampler: str, *, shared: bool = False) -> Entry:
+    return Entry(
+        lambda curves, ledger, seed, *_: Ladders(curves, ledger, sampler, seed, shared=shared), "optuna", shared=shared
+    )
 
 
 def _tune(sampler: str | None, seeds: int = 20) -> Entry:
     return Entry(lambda curves, ledger, seed, *_: TuneOptuna(curves, ledger, sampler, seed), "ray", seeds)
 
 
-def _botorch(**options: Any) -> Entry:
-    return Entry(lambda curves, ledger, seed, *_: BoTorch(curves, ledger, seed, **options), "botorch")
-
-
-def _moasha(resource: str, grace: int, factor: float, brackets: int = 1) -> Entry:
+def _botorch(*, shared: bool = False, **options: Any) -> Entry:
     return Entry(
-        lambda curves, ledger, seed, *_: Moasha(curves, ledger, seed, resource, grace, factor, brackets),
+        lambda curves, ledger, seed, *_: BoTorch(curves, ledger, seed, shared=shared, **options),
+        "botorch",
+        shared=shared,
+    )
+
+
+def _ax(*, shared: bool = False, startup: int | None = None) -> Entry:
+    return Entry(
+        lambda curves, ledger, seed, *_: Ax(curves, ledger, seed, startup=startup, shared=shared),
+        "ax-platform",
+        shared=shared,
+    )
+
+
+def _moasha(resource: str, grace: int, factor: float, *, shared: bool = False) -> Entry:
+    return Entry(
+        lambda curves, ledger, seed, *_: Moasha(curves, ledger, seed, resource, grace, factor, shared=shared),
         "syne-tune",
         by_epoch=resource == "epochs",
+        shared=shared,
     )
 
 
@@ -91,18 +114,25 @@ METHODS: dict[str, Entry] = {
     "optuna-gp-short": _optuna("gp-short"),
     "optuna-tpe-shared": _optuna("tpe-short", shared=True),
     "optuna-gp-shared": _optuna("gp-short", shared=True),
-    "optuna-ladders": Entry(lambda curves, ledger, seed, *_: Ladders(curves, ledger, "tpe", seed), "optuna"),
-    "optuna-ladders-short": Entry(
-        lambda curves, ledger, seed, *_: Ladders(curves, ledger, "tpe-short", seed), "optuna"
-    ),
+    "optuna-nsga2-shared": _optuna("nsga2", shared=True),
+    "optuna-ladders": _ladders("tpe"),
+    "optuna-ladders-short": _ladders("tpe-short"),
+    "optuna-ladders-shared": _ladders("tpe-short", shared=True),
     "botorch": _botorch(known=False),
+    "botorch-short": _botorch(known=False, startup=SHORT),
+    "botorch-shared": _botorch(known=False, startup=SHORT, shared=True),
     "botorch-known": _botorch(known=True),
     "botorch-known-short": _botorch(known=True, startup=SHORT),
     "botorch-known-shared": _botorch(known=True, startup=SHORT, shared=True),
+    "botorch-known-weighted": _botorch(known=True, startup=SHORT, shared=True, weighted=True),
+    "ax": _ax(),
+    "ax-short": _ax(startup=SHORT),
+    "ax-shared": _ax(startup=SHORT, shared=True),
     # (d)
     "moasha-rounds-1-3": _moasha("rounds", 1, 3),
     "moasha-rounds-1-2": _moasha("rounds", 1, 2),
     "moasha-rounds-2-2": _moasha("rounds", 2, 2),
+    "moasha-rounds-shared": _moasha("rounds", 2, 2, shared=True),
     "moasha-epochs-3": _moasha("epochs", 10, 3),
     "moasha-epochs-2": _moasha("epochs", 20, 2),
     # (e)

@@ -3,10 +3,12 @@
 Every method searches the studies of `benchmarks/tables` in simulated time (`simulator.py`); the table answers its
 trials. Prints the epochs that all workers train until the hypervolume (robust accuracy x sparsity above 0) is 90, 95
 and 98 % of the best known, that of the whole table: the median over seeds with a 95 % bootstrap interval, and its ratio
-to ours. A run that does not get there within the budget counts as one that never does.
+to ours. A run that does not get there within the budget counts as one that never does. Below stand the goals: ours
+against the best rival as it ships, and against the best that shares trainings as ours does.
 
 The rivals run their own code (`rivals.py`). They share no training, so each trial pays for its dense network; but all
-their intermediate measurements count for their front, which is generous. `--last` counts only the last one of a trial.
+their intermediate measurements count for their front, which is generous; those named `shared` and `weighted` share all
+that ours shares. `--last` counts only the last measurement of a trial.
 
     python benchmarks/search.py                            # run what is missing, print all tables; hours on one core
     python benchmarks/search.py --show                     # print the tables of stored runs
@@ -15,7 +17,8 @@ their intermediate measurements count for their front, which is generous. `--las
 Results are stored in `--results`, one file per run; a run is repeated if the code behind it has changed. A table that
 is not complete yet is left out. MOASHA needs Syne Tune: `pip install --no-deps syne-tune dill`; BoTorch: `pip install
 --no-deps botorch gpytorch linear_operator jaxtyping pyro-ppl pyro-api multipledispatch pyre-extensions typing-inspect
-wadler-lindig opt-einsum`.
+wadler-lindig opt-einsum`; Ax, beside these: `pip install --no-deps ax-platform pymoo graphviz markdown pandas comm`
+and `pip install ipython ipywidgets`.
 """
 
 from __future__ import annotations
@@ -75,11 +78,12 @@ def run(curves: Curves, entry: Entry, *, seed: int, workers: int) -> dict[str, A
 
 def code_of(entry: Entry) -> str:
     """Name the code that a method's runs depend on."""
-    if entry.package != "robustsearch":
-        return f"{entry.package} {version(entry.package)}, optuna {version('optuna')}"
-    folder = Path(search.__file__).parent
-    content = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))
-    return hashlib.sha256(content).hexdigest()[:16]
+    here, folder = Path(__file__).parent, Path(search.__file__).parent
+    ours = entry.package == "robustsearch"
+    files = [here / name for name in ("curves.py", "simulator.py", "ours.py" if ours else "rivals.py")]
+    files += sorted(folder.rglob("*.py")) if ours else []
+    found = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    return found if ours else f"{found}, {entry.package} {version(entry.package)}, optuna {version('optuna')}"
 
 
 def fill(
@@ -116,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made = sorted(path.stem for path in TABLES.glob("*.parquet") if is_complete(path))
     parser.add_argument("--tables", nargs="*", default=made, choices=made, metavar="TABLE")
-    parser.add_argument("--workers", nargs="*", type=int, default=[4, 16])
+    parser.add_argument("--workers", nargs="*", type=int, default=[1, 4, 16])
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--results", type=Path, default=Path("build/search"))
@@ -139,8 +143,10 @@ def main() -> None:
             title = (
                 f"{name}, {count} workers, best known hypervolume {curves.ideal:.4f}, budget {budget(curves)} epochs"
             )
-            for line in standings.lines(title, here, curves.ideal, "last_points" if arguments.last else "all_points"):
-                print(line)
+            marks = "last_points" if arguments.last else "all_points"
+            print("\n".join(standings.lines(title, here, curves.ideal, marks)))
+            rivals = {name: entry.shared for name, entry in METHODS.items() if entry.package != "robustsearch"}
+            print("\n".join(standings.goals(here, curves.ideal, marks, rivals)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ DRAWS = 4000
 FEWEST = 6
 """Runs of which the median has an interval of 95 %: of five, even the lowest and the highest miss it more often."""
 REFERENCE = "ours"
+GOALS = {False: 0.5, True: 0.8}
+"""The most epochs that ours should need to 95 and 98 %, as a share of those of the best rival as it ships, and of the
+best that shares trainings as ours does; the first with an interval below 1."""
 
 
 def arrival(run: dict[str, Any], marks: str, goal: float, unit: str = "epochs") -> float:
@@ -64,6 +67,41 @@ def lines(title: str, runs: list[dict[str, Any]], ideal: float, marks: str) -> I
         seconds = sum(run["seconds"] for run in own) / len(own)
         when = f"{arrived:>16}{_number(median(at['time'])):>7}{_number(median(at['trials'])):>8}"
         yield f"  {method:<26}{len(own):>4}{''.join(cells)}{when}{seconds:>7.1f}"
+
+
+def goals(runs: Sequence[dict[str, Any]], ideal: float, marks: str, rivals: Mapping[str, bool]) -> Iterator[str]:
+    """Tell whether ours meets its goals against `rivals`, of which each shares trainings or not."""
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        by_method.setdefault(run["method"], []).append(run)
+    own = by_method.get(REFERENCE, [])
+    for shared, most in GOALS.items():
+        for share in (0.95, 0.98):
+            reached = {
+                name: [arrival(run, marks, share * ideal) for run in by_method[name]]
+                for name in rivals
+                if rivals[name] is shared and name in by_method
+            }
+            if not own or not reached:
+                continue
+            best = min(reached, key=lambda name: median(reached[name]))
+            head = f"  ours to {share:.0%}, by the best rival {'with sharing' if shared else 'as it ships'} ({best})"
+            ours = [arrival(run, marks, share * ideal) for run in own]
+            if min(len(ours), len(reached[best])) < FEWEST:
+                yield f"{head}: not judged by fewer than {FEWEST} runs"
+                continue
+            theirs = reached[best]
+            middle = _share(median(ours), median(theirs))
+            draws = [medians(sample, np.random.default_rng(seed)) for seed, sample in enumerate((theirs, ours))]
+            low, high = interval(np.array([_share(mine, other) for other, mine in zip(*draws, strict=True)]))
+            verdict = "met" if middle <= most and (shared or high < 1) else "missed"
+            numbers = f"{_number(middle, 2)} ({_number(low, 2)}..{_number(high, 2)})"
+            yield f"{head}: {numbers}, {len(ours)} and {len(theirs)} runs; goal {most:g} {verdict}"
+
+
+def _share(own: float, other: float) -> float:
+    """Divide epochs; where neither arrived, nobody was sooner."""
+    return own / other if math.isfinite(own) or math.isfinite(other) else 1.0
 
 
 def _ratio(reached: list[float], reference: list[float]) -> str:

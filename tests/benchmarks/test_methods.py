@@ -13,7 +13,7 @@ from search.store.records import Records
 from tests.benchmarks import made
 from trainables.store.storage import Storage
 
-IMPORTED = {"robustsearch": "search", "syne-tune": "syne_tune"}
+IMPORTED = {"robustsearch": "search", "syne-tune": "syne_tune", "ax-platform": "ax"}
 BY_GP = [name for name in METHODS if "gp" in name]
 
 
@@ -27,6 +27,14 @@ def test_a_method_searches(name: str, tmp_path: Path) -> None:
     simulate(method, ledger, workers=2, epochs=10**6, goal=2.0, trials=4)
     assert ledger.trials == 4
     assert ledger.all_points
+
+
+def test_every_rival_runs_as_it_ships_and_with_our_sharing() -> None:
+    """Ray Tune's search is Optuna's, and early stopping by epochs has nothing to share."""
+    rivals = ("optuna-tpe", "optuna-gp", "optuna-nsga2", "optuna-ladders", "botorch", "botorch-known", "ax")
+    assert all(not METHODS[name].shared and METHODS[f"{name}-shared"].shared for name in rivals)
+    assert METHODS["moasha-rounds-shared"].shared
+    assert all(entry.seeds == 20 for name, entry in METHODS.items() if name != "tune-optuna-gp")
 
 
 def test_our_study_ends_where_runs_of_all_methods_are_given_up(tmp_path: Path) -> None:

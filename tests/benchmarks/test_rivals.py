@@ -3,7 +3,7 @@ from __future__ import annotations
 import optuna
 import pytest
 from curves import Curves
-from rivals import ROUNDS, Ladders, Optuna, decoded, distributions
+from rivals import ROUNDS, Ladders, Optuna, Trainings, decoded, distributions
 from simulator import Ledger, simulate
 
 from search.objectives import pareto
@@ -75,9 +75,25 @@ def test_what_is_shared_is_trained_once_and_its_rounds_are_told() -> None:
         assert trial.values == curves.chain(params)[params[ROUNDS]][-1].values
 
 
-def test_a_ladder_is_told_as_one_number() -> None:
+def test_what_is_missing_of_a_chain_is_what_no_trial_has_trained() -> None:
+    curves = made.curves()
+    params = {made.EPS: 0.1, made.LOSS: "mix", made.L1: 0.0, made.REWIND: 2}
+    for shared in (False, True):
+        trainings = Trainings(curves, shared=shared)
+        assert list(trainings.train(params, 0)) == [made.DENSE_EPOCHS]
+        assert list(trainings.train(params, 1)) == [made.ROUND_EPOCHS]
+        other = {**params, made.REWIND: "none"}
+        assert trainings.missing(other, 0) == (0 if shared else made.DENSE_EPOCHS), "rewinding comes after it"
+        assert trainings.missing(params, 1) == (0 if shared else made.ROUND_EPOCHS)
+        assert trainings.missing(other, 1) == trainings.missing(params, 2) == made.ROUND_EPOCHS
+        assert trainings.missing({**params, made.EPS: 0.0}, 0) == made.DENSE_EPOCHS
+        assert list(trainings.train(params, 1)) == ([] if shared else [made.ROUND_EPOCHS])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_ladder_is_told_as_one_number(shared: bool) -> None:
     curves, ledger = made.curves(), Ledger()
-    rival = Ladders(curves, ledger, "random", seed=0)
+    rival = Ladders(curves, ledger, "random", seed=0, shared=shared)
     simulate(rival, ledger, workers=2, epochs=10**6, goal=2.0, trials=5)
     for trial in rival._study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
         chain = curves.chain(decoded(curves, trial.params))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import standings
@@ -27,11 +28,39 @@ def test_the_interval_covers_the_median_of_a_sample() -> None:
     assert hits >= 85
 
 
-def test_a_table_has_a_line_for_each_method() -> None:
-    def run(method: str, seed: int, epochs: int) -> dict[str, object]:
-        marks = [{"hypervolume": 0.96, "epochs": epochs, "time": epochs, "trials": 1}]
-        return {"method": method, "seed": seed, "all_points": marks, "seconds": 1.0}
+def run(method: str, seed: int, epochs: int) -> dict[str, Any]:
+    marks = [{"hypervolume": 0.96, "epochs": epochs, "time": epochs, "trials": 1}]
+    return {"method": method, "seed": seed, "all_points": marks, "seconds": 1.0}
 
+
+def test_the_goals_are_those_against_the_best_rival_with_and_without_sharing() -> None:
+    rivals = {"slow": False, "fast": False, "sharing": True}
+    epochs = {"ours": 100, "slow": 900, "fast": 250, "sharing": 110}
+    runs = [run(method, seed, most + seed) for method, most in epochs.items() for seed in range(8)]
+    found = list(standings.goals(runs, 1.0, "all_points", rivals))
+    assert [line.partition(":")[0].strip() for line in found] == [
+        "ours to 95%, by the best rival as it ships (fast)",
+        "ours to 98%, by the best rival as it ships (slow)",
+        "ours to 95%, by the best rival with sharing (sharing)",
+        "ours to 98%, by the best rival with sharing (sharing)",
+    ]
+    assert found[0].endswith("8 and 8 runs; goal 0.5 met")
+    assert "0.41 (" in found[0]
+    assert found[1].endswith("1.00 (1.00..1.00), 8 and 8 runs; goal 0.5 missed"), "nobody came to 98 %"
+    assert found[2].endswith("goal 0.8 missed")
+
+
+def test_a_goal_needs_enough_runs_and_an_interval_below_one() -> None:
+    few = [run(method, seed, 100) for method in ("ours", "other") for seed in range(5)]
+    assert "not judged by fewer than 6 runs" in next(standings.goals(few, 1.0, "all_points", {"other": False}))
+    wide = [run("ours", seed, 10 if seed < 6 else 900) for seed in range(10)]
+    wide += [run("other", seed, 30 if seed < 5 else 300) for seed in range(10)]
+    found = next(standings.goals(wide, 1.0, "all_points", {"other": False}))
+    assert "0.06 (" in found
+    assert found.endswith("missed")
+
+
+def test_a_table_has_a_line_for_each_method() -> None:
     runs = [run("ours", seed, 100 + seed) for seed in range(5)] + [run("other", seed, 300) for seed in range(5)]
     lines = list(standings.lines("title", runs, 1.0, "all_points"))
     other = next(line for line in lines if line.split()[:1] == ["other"])

@@ -15,10 +15,11 @@ from torch import nn
 
 from tests.trainables.engine.factories import EVERYTHING, KEY, data, end, network, phase, pruned, same
 from tests.trainables.engine.tape import Tape
+from tests.trainables.models.factories import SHAPE, small_state, trained_net
 from trainables import models
 from trainables.attacks.pgd import Pgd
 from trainables.data.tensors import Split, TrainingData
-from trainables.engine.cuda_graphs import CudaGraphs, Recorder
+from trainables.engine.cuda_graphs import ENABLED, CudaGraphs, Recorder
 from trainables.engine.epoch import Epoch
 from trainables.engine.train import train
 from trainables.losses.cross_entropy import Mix, Natural
@@ -107,6 +108,8 @@ def close(one: State, other: State, limit: float) -> None:
 def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     """cuDNN's fastest algorithms may add gradients in any order."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    # What is compared to a graph must be none.
+    monkeypatch.delenv(ENABLED, raising=False)
 
 
 @pytest.mark.parametrize("device", [GPU, STAND_IN])
@@ -156,6 +159,27 @@ def test_steps_replayed_from_a_graph_equal_those_without_one(name: str, precisio
     assert (replayed.not_replayed, replayed.replayed > 0) == (None, True)
     assert replayed.loss == eager.loss
     assert same(replayed.state(), eager.state())
+
+
+@pytest.mark.parametrize("device", [GPU, STAND_IN])
+def test_without_pruned_filters_a_training_on_a_gpu_agrees_resumes_and_replays(device: str) -> None:
+    begin = small_state(trained_net("lenet5", 0), "filter", 0.8)
+    calm = described(batch=60, epochs=2).model_copy(update={"shrunk": True})
+    lively = described(batch=9, epochs=3).model_copy(update={"shrunk": True})
+
+    def run(spec: Train, where: str, graph: Recorder | None = None, **options: Any) -> Iterator[Epoch]:
+        model, images = trained_net("lenet5", 1), on(where, data(60, SHAPE))
+        return train(model, begin.to(where), spec, images, key=KEY, device=where, recorder=graph, **options)
+
+    with exact(torch.device(device)):
+        here, there = (end(run(calm, where)) for where in ("cpu", device))
+    assert there.size.startswith("without pruned filters")
+    close(here.state(), there.state(), 1e-2)
+    whole = end(run(lively, device)).state()
+    assert same(end(run(lively, device, resume=(1, next(run(lively, device)).checkpoint()))).state(), whole)
+    replayed = end(run(lively, device, recorder(device)))
+    assert (replayed.not_replayed, replayed.replayed > 0) == (None, True)
+    assert same(replayed.state(), whole)
 
 
 @pytest.mark.parametrize("device", [GPU, STAND_IN])

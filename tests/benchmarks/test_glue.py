@@ -12,6 +12,7 @@ import pytest
 import torch
 from glue_trial import Data, Setting, Trial, cosine, levels, pgd, prunable
 
+from search.samplers import SAMPLERS
 from search.store.records import Records
 from search.study import file as study_file
 from tests.search import factories, synthetic
@@ -108,7 +109,10 @@ def test_the_studies_are_the_glues_too() -> None:
         assert recipe.train.model_dump(include=set(defaults)) == defaults
 
 
-def test_without_sharing_no_two_trials_have_a_training_in_common(tmp_path: Path) -> None:
+def test_without_sharing_no_two_trials_have_a_training_in_common(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SAMPLERS, "_table", dict(SAMPLERS))  # Other tests know no plug-in.
     spec, _ = glue.study("quickstart", 0, "ours-unshared")
     spec = spec.model_copy(update={"protocol": synthetic.ladder_study("ehvi").protocol})
     records = Records.create(Storage(str(tmp_path)).child("study"), spec, factories.FINGERPRINT)

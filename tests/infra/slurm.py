@@ -43,7 +43,8 @@ PartitionName=main Nodes={names} Default=YES MaxTime=60 DefMemPerCPU=500 Priorit
 PartitionName=urgent Nodes={names} MaxTime=60 DefMemPerCPU=500 PriorityTier=10 PreemptMode=OFF
 PartitionName=shut Nodes={names} MaxTime=60 State=DOWN
 """
-GOING = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED")  # A job that has not ended.
+GOING = ("PENDING", "CONFIGURING", "RUNNING", "SIGNALING", "SUSPENDED", "COMPLETING", "REQUEUED")
+"""States of a job that has not ended. It is SIGNALING for a moment while it is told that its time is nearly over."""
 NODE = "NodeName={name} NodeAddr={address} CPUs=4 RealMemory=8000 Gres=gpu:a100:2"
 
 

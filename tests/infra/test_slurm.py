@@ -24,10 +24,11 @@ from tests.search.tiny import FIELDS, numbers, outcomes, params, states
 
 pytestmark = [pytest.mark.infra, pytest.mark.timeout(900)]
 
-SQUEUE_WITHOUT_AN_ANSWER = """#!/bin/bash
+SLOW_SQUEUE = """#!/bin/bash
 mkdir "$0.asked" 2>/dev/null && { echo "slurm_load_jobs error: Socket timed out" >&2; exit 1; }
-exec /usr/bin/squeue "$@"
+/usr/bin/squeue "$@" | sed 's/^RUNNING$/SIGNALING/'
 """
+"""Does not answer at first, and then as long as Slurm has not reached all nodes with a signal."""
 ROBUSTSEARCH = [sys.executable, "-m", "search.console"]
 
 
@@ -179,7 +180,7 @@ def test_a_time_limit_and_a_lost_node_lose_nothing(slurm: Slurm, tmp_path: Path,
     short = Study(slurm, tmp_path, "short", 1000, 60, save_seconds=150, **without_ray)
     lost = Study(slurm, tmp_path, "lost", 6, 40, **without_ray)
     squeue = tmp_path / "programs" / "squeue"
-    squeue.write_text(SQUEUE_WITHOUT_AN_ANSWER)
+    squeue.write_text(SLOW_SQUEUE)
     squeue.chmod(0o755)
     limited, moved = short.submit(), lost.submit()
     assert slurm.wait_state(moved, "RUNNING")["NodeList"] == "n2"

@@ -179,9 +179,9 @@ await "$launch"
 leave
 
 # The time limit, or a preemption that leaves the job where it is: the next start resumes. A job that somebody
-# cancels or requeues is no longer RUNNING.
+# cancels or requeues is no longer RUNNING; SIGNALING it is while the signal of `leave` is on its way to all nodes.
 if [ "$code" -eq 143 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$RS_REQUEUES" ] &&
-    [ "$(insist squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then
+    [[ $(insist squeue -h -j "$SLURM_JOB_ID" -o %T) =~ ^(RUNNING|SIGNALING)$ ]]; then
     say "requeued to resume"
     insist scontrol requeue "$SLURM_JOB_ID" && sleep 60
 fi

@@ -46,11 +46,17 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def grouped(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the runs by method, in the order in which methods come first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        found.setdefault(run["method"], []).append(run)
+    return found
+
+
 def lines(title: str, runs: list[dict[str, Any]], ideal: float, marks: str) -> Iterator[str]:
     """Write the standings of all methods on one table with one number of workers."""
-    by_method: dict[str, list[dict[str, Any]]] = {}
-    for run in runs:
-        by_method.setdefault(run["method"], []).append(run)
+    by_method = grouped(runs)
     yield ""
     yield title
     head = "".join(f"{f'epochs to {share:.0%}':>24}{'x ours':>22}" for share in SHARES)
@@ -71,9 +77,7 @@ def lines(title: str, runs: list[dict[str, Any]], ideal: float, marks: str) -> I
 
 def goals(runs: Sequence[dict[str, Any]], ideal: float, marks: str, rivals: Mapping[str, bool]) -> Iterator[str]:
     """Tell whether ours meets its goals against `rivals`, of which each shares trainings or not."""
-    by_method: dict[str, list[dict[str, Any]]] = {}
-    for run in runs:
-        by_method.setdefault(run["method"], []).append(run)
+    by_method = grouped(runs)
     own = by_method.get(REFERENCE, [])
     for shared, most in GOALS.items():
         for share in (0.95, 0.98):

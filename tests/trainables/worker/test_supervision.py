@@ -6,6 +6,7 @@ The workers are small processes of Python without torch.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -219,9 +220,12 @@ def test_a_kill_by_the_system_for_memory_is_told_from_others(
     (tmp_path / paths.trial(3)).mkdir(parents=True)
     counts = iter([before, after])
     monkeypatch.setattr(supervisor, "_out_of_memory_kills", lambda: next(counts))
-    watcher = supervisor.Supervisor(own.pid, own._shared, own._stack)
+    # The process's own may hold a stack that another test has left.
+    empty = os.open(tmp_path / "stack", os.O_CREAT | os.O_RDWR)
+    watcher = supervisor.Supervisor(own.pid, own._shared, empty)
     watcher._take({"number": 3, "storage": str(tmp_path), "silence": 1, "trial": None, "kill": True})
     watcher._died()
+    os.close(empty)
     report = json.loads((tmp_path / paths.worker_report(3)).read_bytes())
     assert report["kind"] == kind
 

@@ -25,6 +25,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "worst": {"attacks": [{"kind": "pgd", "steps": 5}, {"kind": "apgd-t", "steps": 5, "targets": 3}]},
 }
 """What makes an attack fast enough for tests."""
+SLOW = {"aa", "autoattack", "worst"}
+"""Attacks made of several."""
 
 
 def norms(kind: str) -> list[str]:
@@ -38,7 +40,13 @@ class TestAttacks(AttackKit):
         AttackKit.test_a_cheaper_form_is_of_the_same_kind_and_asks_no_more
     )
 
-    @pytest.fixture(params=[(kind, norm) for kind in ATTACKS for norm in norms(kind)], ids="-".join)
+    @pytest.fixture(
+        params=[
+            pytest.param((kind, norm), marks=[pytest.mark.slow] if kind in SLOW else [], id=f"{kind}-{norm}")
+            for kind in ATTACKS
+            for norm in norms(kind)
+        ]
+    )
     def attack(self, request: pytest.FixtureRequest) -> Attack:
         kind, norm = request.param
         return ATTACKS.parse({"kind": kind, "norm": norm, **SMALL.get(kind, {})})

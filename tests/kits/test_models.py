@@ -9,7 +9,7 @@ from trainables.models.base import Model
 from trainables.testing.models import ModelKit
 
 FIELDS = {"torchvision": {"name": "resnet18"}}
-SLOW = {"wrn28_10"}
+SLOW = {"resnet18", "torchvision", "vgg16", "wrn28_10"}
 
 
 class TestModels(ModelKit):

@@ -218,6 +218,7 @@ def test_status_counts_a_damaged_record(tmp_path: Path) -> None:
     assert paths.outcome(1) in result.stdout
 
 
+@pytest.mark.slow
 def test_results_say_which_trials_they_are_without(tmp_path: Path) -> None:
     make_study(tmp_path / "synthetic", 4, troubled=False)
     for command in (("front",), ("export",), ("plot", "--output", tmp_path / "front.png")):

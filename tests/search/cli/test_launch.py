@@ -410,6 +410,7 @@ def test_init_writes_files_that_are_valid_and_never_overwrites(started: list[Any
     assert paths.STUDY in result.stderr
 
 
+@pytest.mark.slow
 def test_the_command_after_init_can_be_pasted(here: Path) -> None:
     said = run("init", "two words").stderr
     assert said.splitlines()[-1].endswith("then run `robustsearch launch 'two words/study.yaml'`")

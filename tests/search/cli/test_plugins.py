@@ -200,6 +200,7 @@ def test_launching_needs_the_plugin(stored: Records) -> None:
     assert Path("runs/own/study.yaml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_truncated_trial_is_rebuilt_only_with_the_plugins(stored: Records) -> None:
     torn = Path("runs/own") / paths.trial_record(TRIALS)
     whole = torn.read_bytes()

@@ -47,6 +47,7 @@ def test_a_scale_is_a_share(scale: str, started: list[Any]) -> None:
     assert started == []
 
 
+@pytest.mark.slow
 def test_a_table_is_launched_as_a_study_and_printed(started: list[Any]) -> None:
     result = run("reproduce", "cosentino2019", "--table", "mnist", "--scale", "0.05", "--seeds", "2", *TINY)
     assert result.exit_code == 0, result.stderr

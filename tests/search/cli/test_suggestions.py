@@ -70,6 +70,7 @@ def test_a_suggested_command_can_be_typed(words: str) -> None:
     assert problem(words) is None
 
 
+@pytest.mark.slow
 def test_the_suggestions_are_found() -> None:
     found = suggested()
     assert len(found) > 15

@@ -54,6 +54,7 @@ class Borrowed(Cluster):
         yield InlineConnection(self.gpus_per_trial)
 
 
+@pytest.mark.slow
 def test_a_new_kind_is_one_class_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CLUSTERS, "_table", dict(CLUSTERS._table))
     CLUSTERS.register("borrowed", Borrowed)

@@ -95,6 +95,7 @@ def robust_alone() -> float:
     return mean(shares(SCHEDULERS["moasha"](), TWO[:1]))
 
 
+@pytest.mark.slow
 def test_halving_on_robust_accuracy_alone_collapses_the_front() -> None:
     assert robust_alone() < unstopped() - 0.03
     assert min(shares(SCHEDULERS["moasha"](), TWO[:1])) < 0.86
@@ -112,6 +113,7 @@ def test_ours_keep_the_front_and_lose_nothing_to_a_search_without_stopping(setti
     assert min(ours) > min(shares(SCHEDULERS["none"]()))
 
 
+@pytest.mark.slow
 def test_halving_on_robust_accuracy_alone_completes_no_sparse_trial() -> None:
     def sparse(scheduler: Scheduler, objectives: tuple[str, ...]) -> float:
         found = [s for seed in range(3) for _, s in search(scheduler, objectives, seed)]

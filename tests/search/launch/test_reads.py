@@ -85,6 +85,7 @@ def test_a_stored_study_is_parsed_once_however_many_values_are_overridden(
     assert counts.parses == 1 + len(settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

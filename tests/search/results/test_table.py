@@ -144,6 +144,7 @@ def test_point_whose_objective_is_unknown_is_off_the_front() -> None:
 UNIT = st.integers(0, 20).map(lambda i: i / 20)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

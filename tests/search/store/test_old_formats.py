@@ -44,6 +44,7 @@ def test_it_is_listed_and_exported(study: Path) -> None:
     assert all(0 <= float(row["robust_accuracy"]) <= float(row["clean_accuracy"]) <= 1 for row in rows)
 
 
+@pytest.mark.slow
 def test_its_networks_can_be_exported(study: Path) -> None:
     point = FRONTS[study.name][-1]
     result = run("model", study.name, point, "--output", study.parent / "net", ROBUSTSEARCH_STORAGE=str(study.parent))

@@ -42,6 +42,7 @@ def test_is_exact_on_affine_networks_of_any_number_of_classes(norm: str, classes
     assert not bool(broken[exact > eps].any())
 
 
+@pytest.mark.slow
 def test_tiers_cost_half_where_nothing_more_is_in_reach_and_change_no_verdict() -> None:
     net, x, y = curved(30)
     found, cost = [], []

@@ -193,6 +193,7 @@ def below(root: str, opened: list[str]) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_training_opens_no_test_file(layout: str, child: dict[str, Any]) -> None:
     root, report = child["specs"][layout]["root"], child["report"][layout]
@@ -205,6 +206,7 @@ def test_training_opens_no_test_file(layout: str, child: dict[str, Any]) -> None
     assert test, "the hook sees a test file where one is read"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["digits", *LAYOUTS])
 def test_another_process_gets_the_same(layout: str, child: dict[str, Any]) -> None:
     report = child["report"][layout]

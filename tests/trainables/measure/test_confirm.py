@@ -78,6 +78,7 @@ def test_inputs_made_for_another_network_are_shown_to_the_measured_one() -> None
         confirm.run(own, transfer, SPLIT, ALL)
 
 
+@pytest.mark.slow
 def test_noise_is_judged_by_the_majority_of_fresh_draws() -> None:
     protocol = Protocol(attack=Pgd(steps=5), eps=EPS, noise=True)
     own = subject(*noisy(0.0), protocol=protocol)

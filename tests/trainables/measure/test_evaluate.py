@@ -287,6 +287,7 @@ def test_large_logits_mask_the_gradient() -> None:
     assert result.robust_correct.mean() > measured(linear()).robust_correct.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_gradients_that_are_not_numbers_are_none(norm: Any) -> None:
     """The logits are those of a network that the attack breaks; the slope of the root at 0 hides how."""

@@ -34,6 +34,7 @@ def affine() -> MetricContext:
     return context(net, x, torch.randint(2, (40,)))
 
 
+@pytest.mark.slow
 def test_distance_is_the_margin_over_the_gradient_s_length(affine: MetricContext) -> None:
     weight = affine.net[1].weight  # type: ignore[index]
     difference = (weight[0] - weight[1]).norm()

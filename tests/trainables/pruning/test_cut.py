@@ -108,6 +108,7 @@ def test_scores_that_are_not_finite_are_an_error_of_the_pruner() -> None:
         prune(pruning, 0.5, _state(), torch.Generator())
 
 
+@pytest.mark.slow
 @given(
     sparsity=st.floats(0, 0.97),
     layers=st.sampled_from(["erk", "igq", "lamp"]),

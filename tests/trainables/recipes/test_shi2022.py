@@ -125,6 +125,7 @@ def test_the_search_comes_nearer_than_the_mask_it_starts_with(tmp_path: Path) ->
         assert (ours.metrics[name] or 0) < 0.8 * (distance or 0), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learn", ["weights", "mask"])
 def test_a_search_broken_off_between_its_epochs_ends_with_the_same_bits(tmp_path: Path, learn: str) -> None:
     spec = trial(search_epochs=4, imitation={"learn": learn, "kernel": 0.1, "outputs": "random", "attacked": "sparse"})

@@ -334,6 +334,7 @@ def test_a_small_trial_leaves_no_trace_in_global_state() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_neither_a_rehearsal_nor_a_measurement_of_a_perceptron_loads_sympy() -> None:
     """It takes a third of a second, which torch spends when a gradient is weighted."""
     code = """

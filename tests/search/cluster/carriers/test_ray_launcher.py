@@ -111,6 +111,7 @@ def test_a_command_that_fails_is_said_with_its_last_line(ray: Path, config: Path
         ray_launcher.up(str(config), lambda line: None)
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_command_and_what_it_started(
     ray: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     return compare([Group(HOSTILE_LABEL, tuple(one)), Group("other", (other,))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ALLOWED)
 def test_every_format_is_written_twice_the_same(found: Comparison, suffix: str, tmp_path: Path) -> None:
     target = tmp_path / f"x{suffix}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from search.results.paper.caption import caption
 from search.study import reproduction
 from search.study.spec import Reproduces
 from tests.search.results.paper.made import MNIST, Made
 
 
+@pytest.mark.slow
 def test_the_caption_says_what_was_shortened_changed_and_left_out(tmp_path: Path) -> None:
     of = Reproduces(paper="cosentino2019", table="mnist", scale=0.05)
     whole = Made(tmp_path / "whole", MNIST).study()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from search.results.paper.claims import claims_table
 from search.study.spec import Reproduces
 from tests.search.results.paper.made import MNIST, Made, inverted_u
 
 
+@pytest.mark.slow
 def test_claims_have_the_verdict_of_what_was_measured(tmp_path: Path) -> None:
     made = Made(tmp_path / "true", MNIST, seeds=3)
     made.robust = inverted_u

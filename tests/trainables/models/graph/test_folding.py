@@ -56,6 +56,7 @@ def assert_stands_for(frozen: FrozenAttackModel, model: nn.Module, x: Tensor, to
     model.train(training)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", FORMATS, ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])
 def test_the_frozen_model_equals_the_network_in_eval_mode(kind: str, memory: torch.memory_format) -> None:

@@ -15,7 +15,8 @@ from trainables.store import paths
 from trainables.store.records import Outcome, Point
 from trainables.store.stages import Stages
 from trainables.store.storage import Storage
-from trainables.worker.run import Progress, Run
+from trainables.worker.progress import Progress
+from trainables.worker.run import Run
 
 CPU = torch.device("cpu")
 FAST = {

@@ -42,7 +42,7 @@ from trainables.store.state import State
 from trainables.store.storage import Address, Storage
 from trainables.worker.job import release_memory
 from trainables.worker.points import device_name
-from trainables.worker.run import assigned_device, use_assigned_threads
+from trainables.worker.resources import assigned_device, use_assigned_threads
 
 PACKAGES = {"autoattack": "pyautoattack"}
 """The package that has an attack, by kind, where it is not ours: its version is part of the name."""

@@ -31,7 +31,9 @@ from trainables.store.stages import Stages
 from trainables.store.storage import Storage
 from trainables.worker.log import TrialLog
 from trainables.worker.preemption import Preempted
-from trainables.worker.run import Progress, Run, assigned_device, use_assigned_threads
+from trainables.worker.progress import Progress
+from trainables.worker.resources import assigned_device, use_assigned_threads
+from trainables.worker.run import Run
 from trainables.worker.supervision import Supervision, supervision
 from trainables.worker.supervisor import Order
 

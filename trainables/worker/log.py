@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainables.engine.epoch import Epoch
 from trainables.store.records import Outcome, Point
-from trainables.worker.run import Progress
+from trainables.worker.progress import Progress
 
 
 class TrialLog:

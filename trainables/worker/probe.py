@@ -86,7 +86,7 @@ def _probe(
     from trainables.recipes.trial import TrialSpec
     from trainables.worker.points import device_name
     from trainables.worker.rehearsal import rehearse
-    from trainables.worker.run import assigned_device, use_assigned_threads
+    from trainables.worker.resources import assigned_device, use_assigned_threads
 
     _check_storage(storage)
     plugin_modules.load(plugins)

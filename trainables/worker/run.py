@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -49,6 +48,7 @@ from trainables.store.stages import Stage, Stages
 from trainables.store.state import State, Tensors
 from trainables.worker.missing import compared_trainings, missing, rewind_source, stored_snapshots
 from trainables.worker.points import Measurements
+from trainables.worker.progress import Progress
 
 WAIT_SECONDS = 0.2
 """The pause between two checks whether another process has stored a stage."""
@@ -60,41 +60,6 @@ FIRST_SAVE_SECONDS = 0.5
 
 Work = Callable[..., Iterator[Epoch]]
 """What trains the epochs of a phase: called as `train` is."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a trial is.
-
-    Yielded after an epoch, perhaps with a partial measurement; with a point, measured now or `stored` before; or while
-    another process computes a stage that the trial needs. `phase` is what it reports on, and `ahead` the phase that
-    comes next, if any.
-    """
-
-    phase: str
-    phases_done: int
-    phases: int
-    epochs_trained: int
-    epoch: Epoch | None = None
-    point: Point | None = None
-    partial: PartialMeasurement | None = None
-    waits_for: str | None = None
-    ahead: str | None = None
-    stored: bool = False
-
-    @property
-    def last(self) -> bool:
-        """Whether nothing of the trial is left to do: it ends with a point."""
-        return self.point is not None and self.phases_done == self.phases
-
-    @property
-    def activity(self) -> str:
-        """What the trial does now, such as `train 34/80`."""
-        if self.waits_for is not None:
-            return "waits"
-        if self.epoch is not None:
-            return f"{self.phase} {self.epoch.epoch}/{self.epoch.epochs}"
-        return self.ahead or "ends"
 
 
 @dataclass
@@ -433,13 +398,3 @@ COMPUTES: dict[type[Phase], Callable[[Run, Any, KeyedPhase], Iterator[Epoch]]] =
     Inherit: Run._inherit,
 }
 """What computes each kind of phase. A `Measure` has no entry: it leads to a point, not to a stage."""
-
-
-def use_assigned_threads() -> None:
-    """Compute on as many threads as this worker was given cores (`OMP_NUM_THREADS`), by default on one."""
-    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-
-
-def assigned_device(gpus: float) -> torch.device:
-    """Return the device of a trial that was given `gpus` GPUs: Ray hides no GPU from one that asked for none."""
-    return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")

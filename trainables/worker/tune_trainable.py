@@ -16,7 +16,7 @@ from trainables.core.errors import StorageError
 from trainables.worker.preemption import Preempted, Preemption
 
 if TYPE_CHECKING:
-    from trainables.worker.run import Progress
+    from trainables.worker.progress import Progress
 
 
 class RobustsearchTrial(tune.Trainable):

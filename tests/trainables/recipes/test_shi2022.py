@@ -15,7 +15,8 @@ from trainables.recipes.trial import TrialSpec, keyed_phases
 from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Storage
-from trainables.worker.run import Progress, Run
+from trainables.worker.progress import Progress
+from trainables.worker.run import Run
 
 CPU = torch.device("cpu")
 FAST = {"batch": 100, "eps": 0.1, "attack": {"kind": "pgd", "steps": 1}, "precision": "fp32"}

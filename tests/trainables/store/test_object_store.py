@@ -13,7 +13,7 @@ import pytest
 
 from tests.object_server import LOST, Fault, ObjectServer
 from trainables.core.errors import StorageError
-from trainables.store import object_store
+from trainables.store import bucket_client, object_store
 from trainables.store.object_store import Bucket
 from trainables.store.storage import Storage
 from trainables.store.storage_options import StorageOptions
@@ -25,7 +25,7 @@ def storage(request: pytest.FixtureRequest, object_server: ObjectServer, monkeyp
     object_store.bucket.cache_clear()
     wait = {"init_backoff": timedelta(seconds=0.01), "max_backoff": timedelta(seconds=0.02), "base": 2}
     retries = {"max_retries": 2, "retry_timeout": timedelta(seconds=5), "backoff": wait}
-    monkeypatch.setattr(object_store, "RETRIES", retries)
+    monkeypatch.setattr(bucket_client, "RETRIES", retries)
     return object_server.storage("study", request.param)
 
 
@@ -213,7 +213,7 @@ def test_a_machine_without_credentials_is_told_where_they_are_looked_for(
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(object_store, "METADATA_SERVICE", closed.getsockname())
+        monkeypatch.setattr(bucket_client, "METADATA_SERVICE", closed.getsockname())
         storage = Storage("s3://bucket/x", StorageOptions(endpoint=object_server.endpoint))
         with pytest.raises(StorageError, match="has no credentials for s3://bucket; looked for: AWS_ACCESS_KEY_ID"):
             storage.read("a")

@@ -24,7 +24,7 @@ from trainables.store import paths
 from trainables.store.storage import Storage
 from trainables.worker import job, points, run
 from trainables.worker.job import Job
-from trainables.worker.run import Progress
+from trainables.worker.progress import Progress
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from trainables.recipes.trial import TrialSpec
 from trainables.testing.trainings import end, phase, started
 from trainables.worker.job import Job
 from trainables.worker.log import TrialLog
-from trainables.worker.run import Progress
+from trainables.worker.progress import Progress
 
 NUMBER = r"[\d.e-]+"
 

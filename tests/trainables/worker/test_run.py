@@ -25,7 +25,8 @@ from trainables.store.records import PartialMeasurement, Point
 from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Storage
-from trainables.worker.run import COMPUTES, Progress, Run
+from trainables.worker.progress import Progress
+from trainables.worker.run import COMPUTES, Run
 
 
 def final_state(spec: TrialSpec, place: Path) -> State:

@@ -8,7 +8,11 @@ from typing import Any, ClassVar
 
 from curves import Curves
 from ours import Ours, Parts
-from rivals import SHORT, Ax, BoTorch, Ladders, Moasha, Optuna, TuneOptuna
+from rivals.ax import Ax
+from rivals.base import SHORT
+from rivals.botorch import BoTorch
+from rivals.optuna import Ladders, Optuna, TuneOptuna
+from rivals.syne_tune import Moasha
 from simulator import MOST_TRIALS, Ledger, Method
 
 from search.early_stopping.moasha import Moasha as Halving

@@ -6,7 +6,7 @@ and 98 % of the best known, that of the whole table: the median over seeds with 
 to ours. A run that does not get there within the budget counts as one that never does. Below stand the goals: ours
 against the best rival as it ships, and against the best that shares trainings as ours does.
 
-The rivals run their own code (`rivals.py`). They share no training, so each trial pays for its dense network; but all
+The rivals run their own code (`rivals`). They share no training, so each trial pays for its dense network; but all
 their intermediate measurements count for their front, which is generous; those named `shared` and `weighted` share all
 that ours shares. `--last` counts only the last measurement of a trial.
 
@@ -80,8 +80,8 @@ def code_of(entry: Entry) -> str:
     """Name the code that a method's runs depend on."""
     here, folder = Path(__file__).parent, Path(search.__file__).parent
     ours = entry.package == "robustsearch"
-    files = [here / name for name in ("curves.py", "simulator.py", "ours.py" if ours else "rivals.py")]
-    files += sorted(folder.rglob("*.py")) if ours else []
+    files = [here / "curves.py", here / "simulator.py", *([here / "ours.py"] if ours else [])]
+    files += sorted((folder if ours else here / "rivals").rglob("*.py"))
     found = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
     return found if ours else f"{found}, {entry.package} {version(entry.package)}, optuna {version('optuna')}"
 

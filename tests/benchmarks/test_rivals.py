@@ -3,7 +3,8 @@ from __future__ import annotations
 import optuna
 import pytest
 from curves import Curves
-from rivals import ROUNDS, Ladders, Optuna, Trainings, decoded, distributions
+from rivals.base import ROUNDS, Trainings, decoded, distributions
+from rivals.optuna import Ladders, Optuna
 from simulator import Ledger, simulate
 
 from search.objectives import pareto

@@ -17,6 +17,7 @@ IMPORTED = {"robustsearch": "search", "syne-tune": "syne_tune", "ax-platform": "
 BY_GP = [name for name in METHODS if "gp" in name]
 
 
+@pytest.mark.filterwarnings("ignore")  # Other packages use what is deprecated.
 @pytest.mark.timeout(600)  # BoTorch compiles when it is first used, where it is installed.
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in BY_GP and not name.startswith("tune")])
 def test_a_method_searches(name: str, tmp_path: Path) -> None:

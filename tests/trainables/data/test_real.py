@@ -10,11 +10,12 @@ import pytest
 
 from trainables.data import DATASETS
 from trainables.data.base import Data
+from trainables.data.files import DATA_VARIABLE
 from trainables.data.heldout import load_test
 from trainables.data.splits import quotas
 from trainables.data.tensors import load
 
-HERE = Path(os.environ.get("ROBUSTSEARCH_TEST_DATA") or Path(__file__).parents[4] / "shared" / "data")
+HERE = Path(os.environ.get(DATA_VARIABLE) or Path(__file__).parents[3] / "data")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 SETS = {
     "cifar10": (HERE / "cifar10", (3, 32, 32), 50_000),
@@ -33,7 +34,7 @@ SETS = {
 def real(request: pytest.FixtureRequest) -> Data:
     root, _, _ = SETS[request.param]
     if not root.is_dir():
-        pytest.skip(f"{request.param} is not at {root}; ROBUSTSEARCH_TEST_DATA names the folder above it")
+        pytest.skip(f"{request.param} is not at {root}; {DATA_VARIABLE} names the folder above it")
     return DATASETS[request.param](root=None if root == DEBIAN else str(root))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -79,28 +80,30 @@ def goals(runs: Sequence[dict[str, Any]], ideal: float, marks: str, rivals: Mapp
     """Tell whether ours meets its goals against `rivals`, of which each shares trainings or not."""
     by_method = grouped(runs)
     own = by_method.get(REFERENCE, [])
-    for shared, most in GOALS.items():
-        for share in (0.95, 0.98):
-            reached = {
-                name: [arrival(run, marks, share * ideal) for run in by_method[name]]
-                for name in rivals
-                if rivals[name] is shared and name in by_method
-            }
-            if not own or not reached:
-                continue
+    for (shared, most), share in itertools.product(GOALS.items(), (0.95, 0.98)):
+        reached = {
+            name: [arrival(run, marks, share * ideal) for run in by_method[name]]
+            for name in rivals
+            if rivals[name] is shared and name in by_method
+        }
+        if own and reached:
             best = min(reached, key=lambda name: median(reached[name]))
-            head = f"  ours to {share:.0%}, by the best rival {'with sharing' if shared else 'as it ships'} ({best})"
             ours = [arrival(run, marks, share * ideal) for run in own]
-            if min(len(ours), len(reached[best])) < FEWEST:
-                yield f"{head}: not judged by fewer than {FEWEST} runs"
-                continue
-            theirs = reached[best]
-            middle = _share(median(ours), median(theirs))
-            draws = [medians(sample, np.random.default_rng(seed)) for seed, sample in enumerate((theirs, ours))]
-            low, high = interval(np.array([_share(mine, other) for other, mine in zip(*draws, strict=True)]))
-            verdict = "met" if middle <= most and (shared or high < 1) else "missed"
-            numbers = f"{_number(middle, 2)} ({_number(low, 2)}..{_number(high, 2)})"
-            yield f"{head}: {numbers}, {len(ours)} and {len(theirs)} runs; goal {most:g} {verdict}"
+            judged = _judged(ours, reached[best], most, below_one=not shared)
+            kind = "with sharing" if shared else "as it ships"
+            yield f"  ours to {share:.0%}, by the best rival {kind} ({best}): {judged}"
+
+
+def _judged(ours: list[float], theirs: list[float], most: float, *, below_one: bool) -> str:
+    """Tell whether ours needs at most this share of their epochs, in the median, perhaps with an interval below 1."""
+    if min(len(ours), len(theirs)) < FEWEST:
+        return f"not judged by fewer than {FEWEST} runs"
+    middle = _share(median(ours), median(theirs))
+    draws = [medians(sample, np.random.default_rng(seed)) for seed, sample in enumerate((theirs, ours))]
+    low, high = interval(np.array([_share(mine, other) for other, mine in zip(*draws, strict=True)]))
+    verdict = "met" if middle <= most and (high < 1 or not below_one) else "missed"
+    numbers = f"{_number(middle, 2)} ({_number(low, 2)}..{_number(high, 2)})"
+    return f"{numbers}, {len(ours)} and {len(theirs)} runs; goal {most:g} {verdict}"
 
 
 def _share(own: float, other: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import glue
+import glue_report
 import numpy as np
 import pytest
 import torch
@@ -145,10 +146,10 @@ def test_networks_of_the_glue_are_measured_as_ours() -> None:
 def test_times_to_shares_of_the_lower_final_are_compared() -> None:
     mine = line([[10.0, 0.5, 0.8, 10], [20.0, 0.6, 0.9, 10]], side="ours")
     theirs = line([[15.0, 0.5, 0.4, 40], [60.0, 0.5, 0.9, 40]], side="glue")
-    assert glue.rise(mine)[-1] == (20.0, 20, pytest.approx(0.54))
-    assert glue.until(glue.rise(theirs), 0.45) == (60.0, 80)
-    assert glue.until(glue.rise(theirs), 0.5) == (math.inf, math.inf)
-    text = "\n".join(glue.report([mine, theirs], workers=2))
+    assert glue_report.rise(mine)[-1] == (20.0, 20, pytest.approx(0.54))
+    assert glue_report.until(glue_report.rise(theirs), 0.45) == (60.0, 80)
+    assert glue_report.until(glue_report.rise(theirs), 0.5) == (math.inf, math.inf)
+    text = "\n".join(glue_report.report([mine, theirs], workers=2))
     # To 0.45, the glue's final: 60 s and 80 epochs against 20 s and 20.
     assert "to 100% of the lower final: time 3.00 (3.00..3.00); epochs 4.00 (4.00..4.00)" in text
     # To half of it ours needs its first network.
@@ -161,42 +162,44 @@ def test_times_to_shares_of_the_lower_final_are_compared() -> None:
 def test_the_side_that_ran_first_is_said() -> None:
     mine = line([[10.0, 0.5, 0.8, 10]], side="ours", finished="2030-01-02T03:05:00+00:00")
     theirs = line([[15.0, 0.5, 0.4, 40]], side="glue", finished="2030-01-02T03:04:00+00:00")
-    assert "  seed 0, glue first" in list(glue.report([mine, theirs], workers=2))
+    assert "  seed 0, glue first" in list(glue_report.report([mine, theirs], workers=2))
 
 
 def test_an_interval_of_a_ratio_is_students() -> None:
     """Of five seeds a bootstrap covers the mean in five of six cases only."""
-    found = glue.between([math.exp(x) for x in (-1.0, 0.0, 1.0)])
+    found = glue_report.between([math.exp(x) for x in (-1.0, 0.0, 1.0)])
     half = 4.3027 / math.sqrt(3)
     assert found == f"1.00 (0.37..2.72), mean 1.00 [{math.exp(-half):.2f}, {math.exp(half):.2f}]"
     draws = np.random.default_rng(0).normal(size=(400, 5))
-    covered = [abs(row.mean()) <= glue.half_width(row.var(ddof=1), 5) for row in draws]
+    covered = [abs(row.mean()) <= glue_report.half_width(row.var(ddof=1), 5) for row in draws]
     assert sum(covered) >= 0.92 * len(covered)
 
 
 def test_the_goals_are_judged_from_five_seeds_on() -> None:
-    mine, theirs = (glue.rise(line([[at, 0.5, 0.9, 1]])) for at in (10.0, 60.0))
-    assert glue.judged([(mine, theirs)] * 4) == "not judged: n = 4, and 5 are needed"
+    mine, theirs = (glue_report.rise(line([[at, 0.5, 0.9, 1]])) for at in (10.0, 60.0))
+    assert glue_report.judged([(mine, theirs)] * 4) == "not judged: n = 4, and 5 are needed"
     met = "6 times to the lower final met (6.00); never behind after 30 s met"
-    assert glue.judged([(mine, theirs)] * 5) == met
-    ahead = glue.rise(line([[10.0, 0.5, 0.9, 1], [50.0, 0.6, 0.9, 1]]))
+    assert glue_report.judged([(mine, theirs)] * 5) == met
+    ahead = glue_report.rise(line([[10.0, 0.5, 0.9, 1], [50.0, 0.6, 0.9, 1]]))
     wanted = "6 times to the lower final missed (3.49); never behind after 30 s missed in 1 seeds"
-    late = glue.rise(line([[40.0, 0.5, 0.9, 1]]))
-    assert glue.judged([(mine, theirs)] * 4 + [(late, ahead)]) == wanted.replace("3.49", f"{6**0.8 * 0.25**0.2:.2f}")
+    late = glue_report.rise(line([[40.0, 0.5, 0.9, 1]]))
+    assert glue_report.judged([(mine, theirs)] * 4 + [(late, ahead)]) == wanted.replace(
+        "3.49", f"{6**0.8 * 0.25**0.2:.2f}"
+    )
 
 
-@pytest.mark.parametrize(("mine", "verdict"), [(0.5, "within 1 point"), (0.6, glue.DIFFER), (0.508, "open")])
+@pytest.mark.parametrize(("mine", "verdict"), [(0.5, "within 1 point"), (0.6, glue_report.DIFFER), (0.508, "open")])
 def test_networks_of_both_sides_agree_within_a_point_differ_or_leave_it_open(mine: float, verdict: str) -> None:
     noise = [-0.004, 0.0, 0.004, 0.002, -0.002]
     trainings = [{"ours": [[mine + x, 0.5]], "glue": [[0.5 - x, 0.5]]} for x in noise]
-    (text,) = glue.compared(trainings)
+    (text,) = glue_report.compared(trainings)
     assert text.endswith(f"5 trainings each: {verdict}")
 
 
 def test_being_behind_counts_after_the_head_start() -> None:
-    early = glue.rise(line([[10.0, 0.5, 0.5, 1]]))
-    late = glue.rise(line([[20.0, 0.5, 0.9, 1]]))
-    later = glue.rise(line([[40.0, 0.5, 0.9, 1]]))
-    assert glue.behind(late, early) == 0
-    assert glue.behind(later, early) == 40
-    assert glue.behind(early, later) == 40
+    early = glue_report.rise(line([[10.0, 0.5, 0.5, 1]]))
+    late = glue_report.rise(line([[20.0, 0.5, 0.9, 1]]))
+    later = glue_report.rise(line([[40.0, 0.5, 0.9, 1]]))
+    assert glue_report.behind(late, early) == 0
+    assert glue_report.behind(later, early) == 40
+    assert glue_report.behind(early, later) == 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -152,7 +153,9 @@ def test_kills_at_random_times_lose_no_trial_and_repeat_none(loop: Loop, rounds:
     print(tally)
     assert sorted(outcomes(loop.study)) == numbers(loop.trials)
     assert states(loop.study) == {"complete": loop.trials}
-    assert " trials, 3 at once" in loop.said()
+    # A node whose raylet was killed counts until Ray misses it, beside the one that came in its place.
+    said = [int(number) for number in re.findall(r" trials, (\d+) at once", loop.said())]
+    assert 3 <= min(said) <= max(said) <= 3 + wanted["raylet"]
     done = subprocess.run(
         [Path(sys.executable).parent / "robustsearch", "repair", "killed"], cwd=loop.folder, capture_output=True
     )

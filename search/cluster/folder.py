@@ -105,15 +105,14 @@ def remove_dead(root: Path) -> None:
 
 
 def end_processes(folder: Path) -> None:
-    """End all processes that were started for a launch, known by their environment."""
-    ending = []
-    for process in _processes(folder):
-        with suppress(Exception):  # It has ended meanwhile.
-            process.kill()
-            ending.append(process)
+    """End all processes that were started for a launch, known by their environment, and those that they start now."""
     until = time.monotonic() + END_SECONDS
-    while (ending := [process for process in ending if not _has_ended(process)]) and time.monotonic() < until:
-        time.sleep(0.02)
+    while (ending := _processes(folder)) and time.monotonic() < until:
+        for process in ending:
+            with suppress(Exception):  # It has ended meanwhile.
+                process.kill()
+        while (ending := [process for process in ending if not _has_ended(process)]) and time.monotonic() < until:
+            time.sleep(0.02)
 
 
 def _has_ended(process: Any) -> bool:

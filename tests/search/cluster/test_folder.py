@@ -96,9 +96,20 @@ def test_processes_that_nobody_reaps_are_not_waited_for(root: Path, monkeypatch:
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", NEGLIGENT, folder.VARIABLE, str(root)], **pipes) as parent:
         started = psutil.Process(int(parent.stdout.readline()))
+        while not started.environ():  # It has none for a moment after it was started.
+            pass
         folder.end_processes(root)
         assert started.status() == psutil.STATUS_ZOMBIE
         parent.communicate("\n")
+
+
+def test_processes_that_the_ended_ones_had_just_started_end_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {**os.environ, folder.VARIABLE: str(root)}
+    first, second = (subprocess.Popen(["sleep", "1000"], env=environment) for _ in range(2))
+    found = [[psutil.Process(second.pid)], [psutil.Process(first.pid)]]
+    monkeypatch.setattr(folder, "_processes", lambda _: found.pop() if found else [])
+    folder.end_processes(root)
+    assert [first.wait(10), second.wait(10)] == [-9, -9]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

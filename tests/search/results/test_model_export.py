@@ -123,7 +123,6 @@ def test_the_network_is_the_one_that_was_measured(studied: tuple[Path, State]) -
     assert torch.equal(network(images), state.into(original).eval()(images))
 
 
-@pytest.mark.slow
 def test_the_card_says_what_the_network_is(studied: tuple[Path, State]) -> None:
     place, state = studied
     code, out, _ = take(place, "t0.1", "taken", "--json")

@@ -57,7 +57,6 @@ def test_the_study_is_what_it_was(study: Study, database: Path) -> None:
     assert [path.name for path in database.parent.iterdir()] == ["study.db"]
 
 
-@pytest.mark.slow
 def test_every_trial_has_its_state_values_and_parameters(study: Study, database: Path) -> None:
     trials = opened(database).trials
     rows = {row.point: row for row in study.points()}

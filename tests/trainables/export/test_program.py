@@ -82,7 +82,6 @@ class Noisy(Branches):
         return logits + torch.rand_like(logits)
 
 
-@pytest.mark.slow
 def test_tied_weights_and_temporary_buffers_are_written() -> None:
     net = Tied().eval()
     x = torch.rand(4, *SHAPE)

@@ -69,7 +69,6 @@ def test_a_network_that_masks_is_invalid(name: str) -> None:
     assert questioned(found.flags)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", WARN)
 def test_a_network_whose_number_may_be_right_is_warned_of_and_teaches_nothing(name: str) -> None:
     found = planted(name)

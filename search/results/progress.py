@@ -20,7 +20,7 @@ from trainables.store.flags import questioned
 from trainables.store.records import Outcome, Point
 
 LONG_SILENCE = 60.0
-"""Seconds without a word of a worker from which they are shown."""
+"""Seconds without a report of a worker from which they are shown; an epoch may take longer."""
 _SETTLED = 0.5
 """How many trials' work must be done before the time left is estimated."""
 
@@ -261,14 +261,13 @@ def trial_line(trial: RunningTrial) -> str:
 
 
 def activity(trial: RunningTrial) -> str:
-    """Return what a running trial does: phase and epoch, what it waits for, or since when nothing is known of it."""
+    """Return what a running trial does: phase and epoch, or what it waits for; and since when it said nothing."""
     said = trial.phase
     if trial.waits_for is not None:
         said = f"waits for {trial.waits_for.partition(', started')[0]}"
     elif trial.epoch is not None and trial.epochs is not None and trial.phase != "starting":
         said = f"{trial.phase} {trial.epoch}/{trial.epochs}"
-    silent = f" (silent for {duration(trial.silent)})" if trial.silent >= LONG_SILENCE else ""
-    return said + silent
+    return said + (f" (no report for {duration(trial.silent)})" if trial.silent >= LONG_SILENCE else "")
 
 
 def line(now: Snapshot) -> str:

@@ -125,7 +125,7 @@ def test_accuracies_have_their_interval_and_number_of_images() -> None:
     [
         ({}, "trial 7: train 3/20, loss 0.5123, 1 point, 1 min 5 s"),
         ({"phase": "measure", "epoch": None, "epochs": None, "loss": None}, "trial 7: measure, 1 point, 1 min 5 s"),
-        ({"silent": 600.0, "points": 0}, "trial 7: train 3/20 (silent for 10 min 0 s), loss 0.5123, 1 min 5 s"),
+        ({"silent": 600.0, "points": 0}, "trial 7: train 3/20 (no report for 10 min 0 s), loss 0.5123, 1 min 5 s"),
         (
             {"waits_for": "process 4 on node-2, started 2026-01-01", "loss": None, "points": 2},
             "trial 7: waits for process 4 on node-2, 2 points, 1 min 5 s",

@@ -16,7 +16,7 @@ STARTING = "starting"
 
 @dataclass
 class _Entry:
-    """A trial that runs. `stored` epochs need no training.
+    """A trial that runs. Its first `ready` phases need no work, `stored` epochs among them no training.
 
     `began` and `heard` are times of the monotonic clock.
     """
@@ -24,6 +24,7 @@ class _Entry:
     chain: Sequence[KeyedPhase]
     began: float
     heard: float
+    ready: int
     stored: int
     phase: int = 0
     started: bool = False
@@ -68,7 +69,7 @@ class RunningTrials:
         now = time.monotonic()
         ready = next((at for at, step in enumerate(chain) if not _ready(step, stored)), len(chain))
         lengths = [step.phase.length for step in chain[:ready] if isinstance(step.phase, EpochPhase)]
-        entry = _Entry(chain, now, now, sum(lengths))
+        entry = _Entry(chain, now, now, ready, sum(lengths))
         entry.moves_on(ready)
         self._entries[number] = entry
 
@@ -87,9 +88,10 @@ class RunningTrials:
             return
         entry.heard, entry.started, entry.waits_for = time.monotonic(), True, waits_for
         entry.host = host or entry.host
-        entry.moves_on(phases_done)
-        if epoch is None:
+        if epoch is None:  # The first report comes before the worker has passed what is stored.
+            entry.moves_on(max(phases_done, entry.ready))
             return
+        entry.moves_on(phases_done)
         entry.epoch, entry.loss = epoch, loss
         current = entry.chain[entry.phase].phase if entry.chain else None
         if isinstance(current, EpochPhase) and epoch >= current.end:

@@ -58,8 +58,16 @@ def test_a_trial_goes_through_its_phases() -> None:
 def test_stored_trainings_are_no_work_of_the_trial() -> None:
     trials = started({step.key for step in CHAIN[: TRAININGS[1]]})
     assert only(trials).done == 0.0
+    trials.report(3, 1)
+    assert (only(trials).phase, only(trials).epoch, only(trials).epochs) == ("train", 0, 5), "not the stored one"
     trials.report(3, TRAININGS[1], epoch=5, loss=1.0)
     assert only(trials).done == pytest.approx(0.5)
+
+
+def test_a_stored_training_that_is_trained_again_is_shown() -> None:
+    trials = started({step.key for step in CHAIN[: TRAININGS[1]]})
+    trials.report(3, TRAININGS[0], epoch=2, loss=1.0)
+    assert (only(trials).epoch, only(trials).epochs) == (2, 20)
 
 
 def test_a_trial_that_waits_says_for_whom() -> None:

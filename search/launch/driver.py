@@ -22,6 +22,7 @@ from search.launch.stopping import ENQUEUED, EarlyStopping
 from search.launch.tally import Snapshot, Tally
 from search.results import table
 from search.store.gc import StageCollector
+from search.store.live import Running
 from search.store.records import Records
 from search.store.study_yaml import utc_now
 from search.study.inverse import completed
@@ -328,6 +329,11 @@ class Driver:
             damaged=self._damaged,
             driver=self.name,
         )
+
+    def running(self) -> Running:
+        """Return the trials that run, and the seconds that the launch still needs; of any thread."""
+        trials = self.trials.now()
+        return Running(trials, self._tally.remaining(trials))
 
     @property
     def elapsed(self) -> float:

@@ -243,7 +243,7 @@ class Launch:
 
         run = _runner(cluster.runner)
         header = live.Header(self._lease.token, time.time() - driver.elapsed, driver.ended)
-        with live.Writer(self._storage, header, driver.trials.now):
+        with live.Writer(self._storage, header, driver.running):
             run(driver, cluster, connection.capacity, self._storage.address, view=shown, should_end=should_end)
         if self._interrupt.cluster_died:
             return self._interrupted()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from search.space.parameters import MAX_GRID, Params, identity, is_active, value_at
 from search.study.spec import StudySpec
+from trainables.core.errors import SpecError
 from trainables.method.phases import EpochPhase
 from trainables.recipes.trial import keyed_phases
 
@@ -38,6 +39,26 @@ class Sharing:
         return f"{drawn} without sharing, {self.shared} with it: {self.factor:.1f} times fewer"
 
 
+@dataclass(frozen=True)
+class Course:
+    """How many epochs the first trials of a search train with every stage trained once, `after` each of them."""
+
+    after: tuple[int, ...]
+
+    def work(self, trials: float) -> float:
+        """Return what the first so many trials cost in epochs, parts of a trial in proportion.
+
+        What a trial does besides its training, such as measuring, counts as one epoch. Trials beyond those counted
+        train as many epochs as one of their later half.
+        """
+        counted = len(self.after)
+        sums = (0, *self.after)
+        whole = min(int(trials), counted)
+        since = counted // 2
+        next_one = sums[whole + 1] - sums[whole] if whole < counted else (sums[-1] - sums[since]) / (counted - since)
+        return trials + sums[whole] + (trials - whole) * next_one
+
+
 def estimate(spec: StudySpec) -> Sharing:
     """Count what the first trials share, as many as the budget has.
 
@@ -45,21 +66,38 @@ def estimate(spec: StudySpec) -> Sharing:
     closer together, and shares more. No more than `MOST_TRIALS` are counted, and fewer where trials have very many
     phases.
     """
+    alone, after, planned = _counted(spec)
+    return Sharing(len(after), alone, after[-1], random=not planned)
+
+
+def course(spec: StudySpec) -> Course:
+    """Return what the first trials train one after the other, counted as for `estimate`."""
+    return Course(_counted(spec)[1])
+
+
+def _counted(spec: StudySpec) -> tuple[int, tuple[int, ...], bool]:
+    """Return the epochs without sharing, those with it after each trial, and whether it is known what is tried."""
     planned = list(itertools.islice(_every(spec), MOST_TRIALS))
     draws = random.Random(0)
-    counted, phases, alone, stages = 0, 0, 0, {}
+    phases, alone = 0, 0
+    after: list[int] = []
+    stages: set[str] = set()
     params: Params = {}
-    while counted < min(spec.planned, MOST_TRIALS) and phases < _MOST_PHASES:
-        configuration, replicate = divmod(counted, len(spec.replicates))
+    while len(after) < min(spec.planned, MOST_TRIALS) and phases < _MOST_PHASES:
+        configuration, replicate = divmod(len(after), len(spec.replicates))
         if not replicate:
             params = planned[configuration] if planned else draw(spec, draws)
-        steps = keyed_phases(spec.trial(params, spec.replicates[replicate]), "")
-        counted, phases = counted + 1, phases + len(steps)
-        for step in steps:
-            if isinstance(step.phase, EpochPhase):
-                alone += step.phase.length
-                stages[step.key] = step.phase.length
-    return Sharing(counted, alone, sum(stages.values()), random=not planned)
+        try:
+            steps = keyed_phases(spec.trial(params, spec.replicates[replicate]), "")
+        except SpecError:  # Such a trial fails before it trains.
+            steps = ()
+        trained = {step.key: step.phase.length for step in steps if isinstance(step.phase, EpochPhase)}
+        phases += len(steps)
+        alone += sum(trained.values())
+        new = sum(length for key, length in trained.items() if key not in stages)
+        stages |= trained.keys()
+        after.append((after[-1] if after else 0) + new)
+    return alone, tuple(after), bool(planned)
 
 
 def _every(spec: StudySpec) -> Iterator[Params]:

@@ -6,13 +6,17 @@ import time
 from collections import Counter
 
 from search import objectives
+from search.launch import sharing
 from search.objectives import pareto
 from search.objectives.replicates import Replicated
 from search.results.progress import Snapshot as Snapshot
-from search.results.progress import epochs_of, forecast, most_robust
+from search.results.progress import epochs_of, most_robust, rate
 from search.store.live import RunningTrial
 from search.study.spec import StudySpec
 from trainables.store.records import Outcome, Point, TrialRecord
+
+_SETTLED = 0.5
+"""How many trials' work must be done before the time left is estimated."""
 
 
 class Tally:
@@ -33,6 +37,7 @@ class Tally:
         self._replicated = Replicated(spec.seeds)
         self._archive = pareto.Archive()
         self._front: dict[str, Point] = {}
+        self._course: sharing.Course | None = None
 
     def start(self, number: int) -> None:
         """Start the clock of a trial; one that runs again after a crash keeps its first start."""
@@ -105,6 +110,23 @@ class Tally:
         """How many trials have ended, in this launch and before it."""
         return len(self._ended)
 
+    def remaining(self, trials: tuple[RunningTrial, ...]) -> float | None:
+        """Return the seconds that the launch still needs, given what is known of the running trials; None at first.
+
+        Early trials train what later ones share, so trials count by what they are expected to train.
+        """
+        elapsed, ended, ended_now = self.elapsed, len(self._ended), self._ended_now
+        done = ended + sum(trial.done for trial in trials)
+        if done - (ended - ended_now) < _SETTLED:
+            return None
+        if self._course is None:
+            self._course = sharing.course(self._spec)
+        work = self._course.work
+        left = max(0.0, work(self._spec.planned) - work(done))
+        remaining = elapsed * left / (work(done) - work(ended - ended_now))
+        wall_time = self._spec.budget.wall_time
+        return remaining if wall_time is None else min(remaining, max(0.0, wall_time - elapsed))
+
     def snapshot(
         self,
         running: int,
@@ -119,14 +141,11 @@ class Tally:
 
         It costs the same however many trials have ended.
         """
-        elapsed = self.elapsed
-        ended, planned = len(self._ended), self._spec.planned
-        left = max(0, planned - ended)
-        rate, remaining = forecast(elapsed, self._ended_now, left, trials, self._spec.budget.wall_time)
+        elapsed, ended = self.elapsed, len(self._ended)
         front = tuple(sorted(self._front.values(), key=lambda point: point.sparsity))
         return Snapshot(
             study=self._spec.name,
-            target=planned,
+            target=self._spec.planned,
             complete=self._complete,
             failed=ended - self._complete - self._stopped,
             running=running,
@@ -135,11 +154,11 @@ class Tally:
             hypervolume=self._archive.hypervolume(),
             best=most_robust(front),
             elapsed=elapsed,
-            remaining=remaining,
+            remaining=self.remaining(trials),
             stopped=self._stopped,
             issued=issued,
             damaged=damaged,
-            rate=rate,
+            rate=rate(self._ended_now, elapsed),
             trials=trials,
             front_points=front,
             driver=driver,

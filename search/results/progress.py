@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from search.files.messages import counted
 from search.objectives.replicates import MeanPoint
 from search.results.exporters.base import percent_sparsity
-from search.store.live import DriverState, Live, RunningTrial
+from search.store.live import DriverState, RunningTrial
 from search.store.records import Records
 from trainables.core.measures import wilson
 from trainables.store.flags import questioned
@@ -21,8 +21,6 @@ from trainables.store.records import Outcome, Point
 
 LONG_SILENCE = 60.0
 """Seconds without a report of a worker from which they are shown; an epoch may take longer."""
-_SETTLED = 0.5
-"""How many trials' work must be done before the time left is estimated."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def snapshot(records: Records, state: DriverState, front: Sequence[Point], hyper
     damaged, planned = len(records.damaged()), records.spec.planned
     points = sum(len(outcome.points) for outcome in ended if outcome.state == "complete")
     epochs = [epochs_of(outcome) for outcome in ended]
-    elapsed, rate, remaining = _times(live, len(ended), planned, running, records.spec.budget.wall_time)
+    elapsed = max(0.0, time.time() - live.began) if live else 0.0
     return Snapshot(
         study=str(records.spec.name),
         target=planned,
@@ -124,11 +122,11 @@ def snapshot(records: Records, state: DriverState, front: Sequence[Point], hyper
         hypervolume=hypervolume,
         best=most_robust(front),
         elapsed=elapsed,
-        remaining=remaining,
+        remaining=live.remaining if live else None,
         stopped=states["stopped"],
         issued=len(trials) + damaged,
         damaged=damaged,
-        rate=rate,
+        rate=rate(len(ended) - live.ended_before, elapsed) if live else None,
         trials=running,
         front_points=tuple(front),
         driver=str(state.driver) if state.driver else None,
@@ -146,32 +144,9 @@ def epochs_of(outcome: Outcome) -> tuple[int, int]:
     return (last.epochs_trained, last.epochs_shared) if last else (0, 0)
 
 
-def _times(
-    live: Live | None, ended: int, planned: int, running: Sequence[RunningTrial], wall_time: float | None
-) -> tuple[float, float | None, float | None]:
-    if live is None:
-        return 0.0, None, None
-    elapsed = max(0.0, time.time() - live.began)
-    return elapsed, *forecast(elapsed, ended - live.ended_before, planned - ended, running, wall_time)
-
-
-def forecast(
-    elapsed: float, ended: int, left: int, running: Iterable[RunningTrial] = (), wall_time: float | None = None
-) -> tuple[float | None, float | None]:
-    """Return the rate of a launch in trials per hour and the seconds that it needs; None where nothing can be said.
-
-    `ended` trials have ended in its `elapsed` seconds, and `left` have not; what running ones have done counts in part.
-    """
-    begun = sum(trial.done for trial in running)
-    done = ended + begun
-    rate = 3600 * ended / elapsed if ended and elapsed > 0 else None
-    if not ended and done < _SETTLED:
-        remaining = None
-    else:
-        remaining = elapsed / done * max(0.0, left - begun)
-    if wall_time is not None and remaining is not None:
-        remaining = min(remaining, max(0.0, wall_time - elapsed))
-    return rate, remaining
+def rate(ended: int, elapsed: float) -> float | None:
+    """Return how many trials end per hour if `ended` did in `elapsed` seconds; None before the first."""
+    return 3600 * ended / elapsed if ended and elapsed > 0 else None
 
 
 def most_robust(front: Sequence[Point]) -> Point | None:

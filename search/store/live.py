@@ -58,11 +58,20 @@ class RunningTrial:
     robust_accuracy: float | None = None
 
 
+@dataclass(frozen=True)
+class Running:
+    """What changes during a launch: the trials that run, and the seconds that it still needs, None where unknown."""
+
+    trials: tuple[RunningTrial, ...]
+    remaining: float | None = None
+
+
 @checked_dataclass(frozen=True, config=_FINITE)
 class Live:
     """The state of a launch at the Unix time `written`.
 
-    `token` is that of the lease of its driver. It `began` at that Unix time, when `ended_before` trials had ended.
+    `token` is that of the lease of its driver. It `began` at that Unix time, when `ended_before` trials had ended, and
+    needed `remaining` more seconds when it was written, None where that is unknown.
     """
 
     token: str
@@ -70,12 +79,14 @@ class Live:
     ended_before: int
     trials: tuple[RunningTrial, ...]
     written: float
+    remaining: float | None = None
 
     def at(self, now: float) -> Live:
         """Return the state with the times of its trials moved on to the Unix time `now`."""
         passed = max(0.0, now - self.written)
         moved = (replace(t, seconds=t.seconds + passed, silent=t.silent + passed) for t in self.trials)
-        return replace(self, trials=tuple(moved))
+        remaining = None if self.remaining is None else max(0.0, self.remaining - passed)
+        return replace(self, trials=tuple(moved), remaining=remaining)
 
 
 _LIVE = TypeAdapter(Live)
@@ -126,11 +137,11 @@ class Header:
 class Writer:
     """Write the state of a launch from a thread of its own, while the object is entered; delete it at the end."""
 
-    def __init__(self, storage: Storage, header: Header, trials: Callable[[], tuple[RunningTrial, ...]]) -> None:
-        """Write nothing yet; `trials` is called from the thread."""
+    def __init__(self, storage: Storage, header: Header, running: Callable[[], Running]) -> None:
+        """Write nothing yet; `running` is called from the thread."""
         self._storage = storage
         self._header = header
-        self._trials = trials
+        self._running = running
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._write_on, name="live", daemon=True)
 
@@ -152,7 +163,8 @@ class Writer:
         Raises:
             StorageError: the storage refuses.
         """
-        live = Live(**asdict(self._header), trials=self._trials(), written=time.time())
+        now = self._running()
+        live = Live(**asdict(self._header), trials=now.trials, written=time.time(), remaining=now.remaining)
         self._storage.write(paths.LIVE, json.dumps(asdict(live), indent=1).encode(), durable=False)
 
     def _write_on(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from search.launch.driver import Driver
 from search.objectives.replicates import mean_point
-from search.results.progress import Snapshot, activity, forecast, line, lines, most_robust, trial_line
+from search.results.progress import Snapshot, activity, line, lines, most_robust, rate, trial_line
 from search.results.status import status
 from search.results.study import Study
 from search.store import driver_lock
@@ -54,7 +54,7 @@ def driver(tmp_path: Path) -> Driver:
 def test_launch_and_study_count_alike(driver: Driver) -> None:
     storage = driver.records.storage
     with driver_lock.acquire(storage) as lease:
-        Writer(storage, Header(lease.token, time.time() - 60, 0), driver.trials.now).write()
+        Writer(storage, Header(lease.token, time.time() - 60, 0), driver.running).write()
         said, seen = driver.snapshot(), Study.open(storage.location).progress()
         told = run("status", "study", "--storage", Path(storage.location).parent)
         watched = run("watch", "study", "--once", "--storage", Path(storage.location).parent)
@@ -78,7 +78,7 @@ def test_launch_and_study_count_alike(driver: Driver) -> None:
 def test_a_trial_whose_end_is_recorded_runs_no_more(driver: Driver) -> None:
     storage = driver.records.storage
     with driver_lock.acquire(storage) as lease:
-        Writer(storage, Header(lease.token, time.time() - 60, 0), driver.trials.now).write()
+        Writer(storage, Header(lease.token, time.time() - 60, 0), driver.running).write()
         before = Study.open(storage.location).progress()
         finish(driver, 3, point(0, key="c", sparsity=0.6))
         after = Study.open(storage.location).progress()
@@ -140,22 +140,8 @@ def test_a_trial_that_starts_has_no_epoch_yet() -> None:
     assert activity(dataclasses.replace(TRIAL, phase="starting", epoch=0)) == "starting"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "found"),
-    [
-        ((60.0, 0, 10, ()), (None, None)),
-        ((60.0, 2, 10, ()), (120.0, 300.0)),
-        ((60.0, 0, 10, (TRIAL, TRIAL)), (None, pytest.approx(60 / 0.5 * 9.5))),
-        ((60.0, 1, 9, (TRIAL, TRIAL)), (60.0, pytest.approx(60 / 1.5 * 8.5))),
-        ((60.0, 2, 10, (), 100.0), (120.0, 40.0)),
-        ((60.0, 2, 0, ()), (120.0, 0.0)),
-    ],
-    ids=["nothing done", "ended", "begun", "both", "wall time", "done"],
-)
-def test_the_time_left_counts_what_running_trials_have_done(
-    arguments: tuple[object, ...], found: tuple[object, object]
-) -> None:
-    assert forecast(*arguments) == found  # type: ignore[arg-type]
+def test_the_rate_is_of_trials_that_have_ended() -> None:
+    assert (rate(2, 60.0), rate(0, 60.0), rate(2, 0.0)) == (120.0, None, None)
 
 
 def test_a_point_that_a_flag_questions_is_not_the_best(driver: Driver) -> None:

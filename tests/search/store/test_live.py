@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from search.store import driver_lock, live
-from search.store.live import Header, RunningTrial, Writer, driver_state
+from search.store.live import Header, Running, RunningTrial, Writer, driver_state
 from trainables.store import paths
 from trainables.store.lease import STALE_AFTER
 from trainables.store.storage import Storage
@@ -25,7 +25,9 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def written(storage: Storage, token: str) -> Writer:
-    writer = Writer(storage, Header(token, began=time.time() - 90.0, ended_before=4), lambda: (TRIAL,))
+    writer = Writer(
+        storage, Header(token, began=time.time() - 90.0, ended_before=4), lambda: Running((TRIAL,), remaining=100.0)
+    )
     writer.write()
     return writer
 
@@ -43,6 +45,8 @@ def test_what_the_driver_writes_is_read_with_the_time_that_has_passed(
         assert (trial.seconds, trial.silent) == (pytest.approx(90.0, abs=1.0), pytest.approx(32.0, abs=1.0))
         assert dataclasses.replace(trial, seconds=60.0, silent=2.0) == TRIAL
         assert found.ended_before == 4
+        assert found.remaining == pytest.approx(70.0, abs=1.0)
+        assert found.at(found.written + 80.0).remaining == 0.0
 
 
 def test_nothing_is_known_without_a_driver_or_from_another_one(storage: Storage) -> None:
@@ -87,13 +91,13 @@ def test_the_writer_renews_the_state_and_deletes_it_at_the_end(
     monkeypatch.setattr(live, "WRITE_EVERY", 0.001)
     asked, thrice = [], threading.Event()
 
-    def trials() -> tuple[RunningTrial, ...]:
+    def running() -> Running:
         asked.append(threading.current_thread().name)
         if len(asked) == 3:
             thrice.set()
-        return (TRIAL,)
+        return Running((TRIAL,))
 
-    with driver_lock.acquire(storage) as lease, Writer(storage, Header(lease.token, time.time(), 0), trials):
+    with driver_lock.acquire(storage) as lease, Writer(storage, Header(lease.token, time.time(), 0), running):
         assert thrice.wait(10.0)
         assert driver_state(storage).live is not None
     assert set(asked) == {"live"}, "the training does not wait for the disk"
@@ -106,9 +110,9 @@ def test_a_storage_that_refuses_does_not_end_the_launch(storage: Storage, monkey
     Path(storage.location).write_text("a file where the study should be")
     asked = threading.Event()
 
-    def trials() -> tuple[RunningTrial, ...]:
+    def running() -> Running:
         asked.set()
-        return ()
+        return Running(())
 
-    with Writer(storage, Header("token", time.time(), 0), trials):
+    with Writer(storage, Header("token", time.time(), 0), running):
         assert asked.wait(10.0)

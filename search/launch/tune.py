@@ -275,11 +275,14 @@ def crash(said: str) -> Failure:
     """Return a failure by what Ray says of a process that died; its own monitor of memory may have ended it."""
     said = said.rpartition("\nFailure #")[2]
     detail = re.search(WORKER_EXIT + r": (.*?)(?:\. |\n|$)", said)
-    first = next((line.strip() for line in said.splitlines()[1:] if line.strip()), "")
+    lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
+    # An error that was raised stands below its traceback.
+    raised = bool(lines) and lines[0].startswith("ray::")
+    line = lines[-1].rpartition("errors.")[2] if raised else lines[0] if lines else ""
     oom = re.search(r"OutOfMemoryError|due to the node running low on memory|memory (usage )?threshold", said)
     kind = "oom" if oom else "crashed"
     return Failure(
-        kind=kind, message=f"its process died: {detail[1] if detail else first}"[:500], traceback=said[-8000:]
+        kind=kind, message=f"its process died: {detail[1] if detail else line}"[:500], traceback=said[-8000:]
     )
 
 

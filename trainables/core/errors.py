@@ -55,6 +55,12 @@ class Diverged(RobustsearchError):
     """Training produced a non-finite loss or non-finite weights."""
 
 
+class NoDevice(RobustsearchError):
+    """The worker was given a GPU that it cannot use; another worker may have one."""
+
+    exit_code = ExitCode.CLUSTER
+
+
 class TimedOut(BaseException):
     """The trial exceeded a limit of time. No handler of errors in a network or a plug-in may catch it."""
 

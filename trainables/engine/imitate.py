@@ -17,12 +17,13 @@ from torch.func import functional_call
 
 from trainables.attacks import run
 from trainables.core.errors import Diverged
-from trainables.core.rng import generator
+from trainables.core.rng import derive, generator
 from trainables.data.tensors import TrainingData, batches
 from trainables.engine.epoch import Checkpoint, Epoch
 from trainables.engine.optimisation import load_slots, slots
 from trainables.method.phases import Imitate
 from trainables.models.graph.folding import FrozenAttackModel
+from trainables.models.isolation import isolated
 from trainables.models.ntk import Function, kernel, readout
 from trainables.pruning.base import Pruner
 from trainables.pruning.cut import View, prune
@@ -97,7 +98,8 @@ class _Search:
     def mask_of(self, pruner: Pruner, state: State) -> Tensors:
         """Return the mask that a pruner gives the phase's network."""
         pruning = self.phase.pruning.model_copy(update={"pruner": pruner})
-        return prune(pruning, self.phase.sparsity, state, self.draws(0, "prune"), self.view).masks
+        with isolated(derive(self.key, 0, "network"), self.device):
+            return prune(pruning, self.phase.sparsity, state, self.draws(0, "prune"), self.view).masks
 
     def epoch(self, epoch: int) -> Epoch:
         """Search for one epoch."""
@@ -113,10 +115,9 @@ class _Search:
             agreed += same
             number = epoch * steps + step + 1
             if self.settings.reranks(number, total):
+                self._check_finite(epoch, losses[: step + 1])
                 self.masks = self._ranked()
-        wrong = (~losses.isfinite()).nonzero()
-        if len(wrong):
-            raise Diverged(f"the objective is {losses[wrong[0]].item()} in epoch {epoch + 1}, step {int(wrong[0]) + 1}")
+        self._check_finite(epoch, losses)
         return Epoch(
             epoch=epoch + 1,
             epochs=self.phase.epochs,
@@ -130,6 +131,13 @@ class _Search:
             checkpoint=self.checkpoint,
             images=n,
         )
+
+    def _check_finite(self, epoch: int, losses: Tensor) -> None:
+        wrong = (~losses.isfinite()).nonzero()
+        if len(wrong):
+            raise Diverged(f"the objective is {losses[wrong[0]].item()} in epoch {epoch + 1}, step {int(wrong[0]) + 1}")
+        if not all(bool(t.isfinite().all()) for t in self.learnt.values()):
+            raise Diverged(f"what is learnt is no longer finite in epoch {epoch + 1}, step {len(losses)}")
 
     def _step(self, x: Tensor, y: Tensor, attack: torch.Generator, outputs: torch.Generator) -> tuple[Tensor, Tensor]:
         """Take one step; return the objective, and for how many inputs both networks predict the same class.

@@ -29,14 +29,23 @@ from trainables.store.state import State, Tensors, duplicate
 BATCH = 500
 EPOCH, ROBUST = "selected_epoch", "selected_robust_accuracy"
 COLLAPSE = 0.5
-"""An epoch whose robust accuracy is below this share of the highest one is a collapse, which the guard ends."""
+"""An epoch whose robust accuracy is below this share of the highest one may be a collapse, which the guard ends."""
 _RESULTS = "select"
 _BEST = "best."
 
 
-def collapsed(robust: Sequence[float]) -> bool:
-    """Return whether the last epoch is a collapse, by the robust accuracy after each."""
-    return bool(robust) and robust[-1] < COLLAPSE * max(robust)
+def collapsed(results: Sequence[EpochResult]) -> bool:
+    """Return whether the network is collapsed after the last of these epochs.
+
+    It begins with an epoch after which the network withstands the attack that it is trained with, but not that of the
+    selection: where training prunes, or fails, both accuracies fall. It ends once half of the best robustness is back.
+    """
+    highest, found = 0.0, False
+    for result in results:
+        highest = max(highest, result.robust)
+        low = result.robust < COLLAPSE * highest
+        found = low and (found or result.robust < COLLAPSE * result.trained)
+    return found
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,7 @@ class Selection:
     def attack(self) -> Attack:
         """The attack of the next epoch: the guard's after a collapse."""
         guard = self._training.guard
-        if guard is not None and collapsed([result.robust for result in self.results]):
+        if guard is not None and collapsed(self.results):
             return guard
         return self._training.attack
 

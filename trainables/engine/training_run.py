@@ -31,6 +31,7 @@ from trainables.method.training import Training
 from trainables.models.activations import activity, recorded
 from trainables.models.graph.folding import FrozenAttackModel
 from trainables.models.graph.mlp_gradient import layers_of
+from trainables.models.isolation import isolated
 from trainables.models.single import trains_on_one
 from trainables.pruning.network import Network
 from trainables.reparametrisations.network import ReparametrisedNetwork
@@ -67,7 +68,8 @@ class TrainingRun:
         self.model = model
         begun = generator(key, phase.start, "latent", device)
         own = replace(state, params=dict(model.named_parameters()))
-        with exact(self.device):
+        seed = derive(key, phase.start, "latent network")
+        with exact(self.device), isolated(seed, self.device):
             self.weights = phase.weights.build_seeing(Network(model, own, data, begun))
         self.reparametrised = ReparametrisedNetwork(model, self.weights) if self.weights else None
         plain = not self.weights and self.precision == "fp32" and not self.training.activation_l1
@@ -130,7 +132,14 @@ class TrainingRun:
         return as_pixels(images.contiguous(memory_format=self.format), self.split.scale)
 
     def epoch(self, epoch: int) -> Epoch:
-        """Train one epoch."""
+        """Train one epoch.
+
+        Layers that draw from torch's own generators, such as dropout, find them seeded by the key and the epoch.
+        """
+        with isolated(derive(self.key, epoch, "network"), self.device):
+            return self._epoch(epoch)
+
+    def _epoch(self, epoch: int) -> Epoch:
         began = time.perf_counter()
         self.completed = -1
         for purpose, draws in self.draws.items():
@@ -149,8 +158,13 @@ class TrainingRun:
             lr = self.training.optimiser.lr * self.training.schedule.factor(at, self.phase.epochs)
             eps = self.training.eps_at(at)
             number = (epoch - self.phase.start) * steps + step + 1
-            losses[step], right = self._step(index, lr=lr, eps=eps, number=number, climbs=self._climbs(at))
+            due = self.phase.rewiring.due(number, self.steps)
+            given = Given(self.loss, self.attack, eps, self._climbs(at), keep_gradients=due)
+            losses[step], right = self._step(index, given, lr=lr, number=number)
             hits += right
+            if due:
+                self._check_finite(epoch, losses[: step + 1])
+                self._update_masks(number)
             if self.validation.due(step, steps):
                 self._validate(epoch, step, steps, eps)
             if (step + 1) % _CHECK_EVERY == 0:
@@ -200,14 +214,10 @@ class TrainingRun:
             self.optimisation.change_masks(self.masks)
             self._forget()
 
-    def _step(self, index: Tensor, *, lr: float, eps: float, number: int, climbs: Mapping[str, float]) -> Found:
-        due = self.phase.rewiring.due(number, self.steps)
-        given = Given(self.loss, self.attack, eps, climbs, keep_gradients=due)
+    def _step(self, index: Tensor, given: Given, *, lr: float, number: int) -> Found:
         self.optimisation.set_rate(lr)
         found = self.replayed(self._descend, index, given) if self.replayed else self._descend(index, given)
         self.optimisation.follow(number)
-        if due:
-            self._update_masks(number)
         return found
 
     def _descend(self, index: Tensor, given: Given) -> Found:

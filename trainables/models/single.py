@@ -17,9 +17,8 @@ def trains_on_one(model: nn.Module, image: Tensor) -> bool:
 
     The model and all random generators stay as they are. Shapes: image (1, C, H, W) in [0, 1].
     """
-    devices = [image.device] if image.device.type == "cuda" else []
     try:
-        with isolated(), torch.random.fork_rng(devices), torch.no_grad():
+        with isolated(on=image.device), torch.no_grad():
             duplicate(model).train()(image)
     except Exception as error:
         return not str(error).startswith(REFUSAL)

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from trainables.core.errors import Diverged
 from trainables.core.spec import plain
 from trainables.engine.epoch import Epoch
 from trainables.mask_updates import MASK_UPDATES
 from trainables.mask_updates.base import EpochResult, MaskUpdate, MaskUpdateContext
 from trainables.method.phases import Train
+from trainables.optimisers.sgd import Sgd
 from trainables.store.state import State, Tensors, pack, unpack
 from trainables.testing.trainings import FORMATS, network, phase, pruned, same, started
 
@@ -139,6 +141,10 @@ class MaskUpdateKit:
         per_epoch = STEPS // last.epochs
         chosen = int(state.history["selected_epoch"])
         assert mask_update.settled(chosen * per_epoch, STEPS)
+
+    def test_a_training_that_diverges_says_so(self, mask_update: MaskUpdate) -> None:
+        with pytest.raises(Diverged):
+            reports(training(mask_update, optimiser=Sgd(lr=1e15), ema=0.0))
 
     def test_survives_json(self, mask_update: MaskUpdate) -> None:
         assert MASK_UPDATES.parse(json.loads(json.dumps(plain(mask_update)))) == mask_update

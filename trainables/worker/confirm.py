@@ -42,7 +42,7 @@ from trainables.store.state import State
 from trainables.store.storage import Address, Storage
 from trainables.worker.job import release_memory
 from trainables.worker.points import device_name
-from trainables.worker.resources import assigned_device, use_assigned_threads
+from trainables.worker.resources import required_device, use_assigned_threads
 
 PACKAGES = {"autoattack": "pyautoattack"}
 """The package that has an attack, by kind, where it is not ours: its version is part of the name."""
@@ -108,7 +108,7 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.trial = TrialSpec.model_validate(self.config["spec"])
-        self.device = assigned_device(self.config["resources"].get("GPU", 0))
+        self.device = required_device(self.config["resources"].get("GPU", 0))
         use_assigned_threads()
         self._data = training(self.trial.data, self.config["fingerprint"], self.device)
         self._split, self._split_sha256 = examples(self.trial.data, self.config["limit"], str(self.device))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from trainables.core import heartbeat, plugins
-from trainables.core.errors import DataError, StageLost, StorageError, TimedOut, failure_class
+from trainables.core.errors import DataError, NoDevice, StageLost, StorageError, TimedOut, failure_class
 from trainables.core.versions import versions
 from trainables.data import tensors
 from trainables.method.partial import PartialSchedule
@@ -32,7 +32,7 @@ from trainables.store.storage import Storage
 from trainables.worker.log import TrialLog
 from trainables.worker.preemption import Preempted
 from trainables.worker.progress import Progress
-from trainables.worker.resources import assigned_device, use_assigned_threads
+from trainables.worker.resources import required_device, use_assigned_threads
 from trainables.worker.run import Run
 from trainables.worker.supervision import Supervision, supervision
 from trainables.worker.supervisor import Order
@@ -96,6 +96,7 @@ class Job:
 
         Raises:
             StorageError: the storage refused twice; the trial has no outcome.
+            NoDevice: the worker lost its GPU; the trial has no outcome.
         """
         try:
             with self._working():
@@ -114,7 +115,10 @@ class Job:
 
         Raises:
             StorageError: the storage refused twice.
+            NoDevice: the worker lost its GPU.
         """
+        if isinstance(error, NoDevice):
+            raise error
         lost, kind = isinstance(error, StageLost), failure_class(error)
         refused = isinstance(error, StorageError) and not lost
         if self._attempts < (MAX_LOST_STAGES if lost else 2 if kind == "oom" or refused else 0):
@@ -193,7 +197,7 @@ class Job:
         self._check_storage()
         plugins.load(self.config["spec"].get("plugins", ()))
         trial = TrialSpec.model_validate(self.config["spec"])
-        device = assigned_device(self.config["resources"].get("GPU", 0))
+        device = required_device(self.config["resources"].get("GPU", 0))
         use_assigned_threads()
         data = tensors.load(trial.data, device)
         expected = self.config["fingerprint"]

@@ -73,8 +73,7 @@ def run_small(trial: TrialSpec, data: TrainingData, device: torch.device) -> Non
         name = ("init", *(phase.kind for phase in phases), "measure")[min(done, len(phases))]
         return f"a small trial of the recipe {trial.recipe.kind} with the network {title(trial.model)} fails ({name})"
 
-    generators = [device] if device.type == "cuda" else []
-    with explained(what, always=True), isolated(), torch.random.fork_rng(generators):
+    with explained(what, always=True), isolated(on=device):
         little = _few(data, phases)
         run = Run(tiny, little, InMemory(), 0, "rehearsal", device)
         _attack(run, tiny, little.validation, device)

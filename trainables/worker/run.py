@@ -37,6 +37,7 @@ from trainables.method.phases import (
 from trainables.method.screening import Screen
 from trainables.metrics.base import Trainings
 from trainables.models.graph.channels import Wiring
+from trainables.models.isolation import isolated
 from trainables.pruning.cut import below, prune
 from trainables.pruning.network import Network
 from trainables.recipes.trial import KeyedPhase, TrialSpec, keyed_phases
@@ -311,9 +312,9 @@ class Run:
         )
 
     def _prune(self, phase: Prune, keyed: KeyedPhase) -> Iterator[Epoch]:
-        draws = generator(keyed.key, 0, "prune", self.device)
+        draws, seed = generator(keyed.key, 0, "prune", self.device), derive(keyed.key, 0, "network")
         # Scores decide which weights go: they are not to depend on how a device rounds or chooses algorithms.
-        with exact(self.device):
+        with exact(self.device), isolated(seed, self.device):
             cut = prune(phase.pruning, phase.sparsity, self._load(keyed.parent), draws, self._view, phase.rates)
         self._store(keyed, cut)
         yield from ()

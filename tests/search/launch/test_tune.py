@@ -15,6 +15,13 @@ UNAVAILABLE = """
 Failure # 1 (occurred at 2026-11-29_21-00-00)
 The actor e665a3 is unavailable: The actor is temporarily unavailable: RpcError: RPC error: Socket closed rpc_code: 14.
 """
+RAISED = """
+Failure # 1 (occurred at 2026-12-01_21-00-00)
+ray::RobustsearchTrial.train() (pid=4227, ip=10.0.0.1, actor_id=7, repr=<RobustsearchTrial>)
+  File "worker/job.py", line 100, in work
+    raise error
+trainables.core.errors.NoDevice: a trial was given 1 GPUs on node-7, but torch 2.11 sees none there
+"""
 OUT_OF_MEMORY = """
 Failure # 1 (occurred at 2026-11-29_21-00-00)
 Task was killed due to the node running low on memory.
@@ -28,6 +35,8 @@ def test_the_last_failure_that_ray_tells_of_is_put_in_a_line() -> None:
         "its process died: Worker unexpectedly exits with a connection error code 2",
     )
     assert "Socket closed" not in failure.traceback
+    raised = "NoDevice: a trial was given 1 GPUs on node-7, but torch 2.11 sees none there"
+    assert crash(RAISED).message == f"its process died: {raised}"
     assert crash(UNAVAILABLE).message.startswith("its process died: The actor e665a3 is unavailable: ")
     assert crash(OUT_OF_MEMORY).kind == "oom"
 

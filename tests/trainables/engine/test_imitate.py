@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainables import models
+from trainables.core.errors import Diverged
 from trainables.data import tensors
 from trainables.data.digits import Digits
 from trainables.data.tensors import TrainingData
@@ -132,6 +133,12 @@ def test_pruned_weights_rest_and_come_back_at_a_ranking(data: TrainingData) -> N
     for name, mask in first.masks.items():
         assert torch.equal(second.masks[name], mask)
         assert torch.equal(third.masks[name], mask)
+
+
+@pytest.mark.parametrize("rerank", [1, 1000])
+def test_a_search_that_diverges_says_so(data: TrainingData, rerank: int) -> None:
+    with pytest.raises(Diverged, match="epoch 1, step"):
+        reports(data, phase(rerank=rerank, optimiser={**SGD, "lr": 1e20}))
 
 
 def test_the_mask_alone_leaves_the_weights_what_they_were(data: TrainingData) -> None:

@@ -16,7 +16,7 @@ from trainables.attacks.pgd import Fgsm, Pgd
 from trainables.core.errors import SpecError
 from trainables.core.spec import Eps
 from trainables.data.tensors import Split
-from trainables.engine.selection import EPOCH, ROBUST, Selection, held_back
+from trainables.engine.selection import EPOCH, ROBUST, Selection, collapsed, held_back
 from trainables.engine.train import train
 from trainables.mask_updates.base import EpochResult
 from trainables.method.schedules import Constant
@@ -116,15 +116,36 @@ def test_the_guard_attacks_after_a_collapse_and_only_then(monkeypatch: pytest.Mo
         return run(attack, *arguments, **named)
 
     monkeypatch.setattr("trainables.losses.base.run", noted)
-    used, robust = [], []
+    used, robust, results = [], [], []
     for report in started(phase(epochs=12, **GUARDED)):
         used.append({*attacked})
         attacked.clear()
         assert report.held_back is not None
         robust.append(report.held_back.robust_accuracy)
-    wanted = ["FGSM", *("PGD-3" if robust[at] < max(robust[: at + 1]) / 2 else "FGSM" for at in range(11))]
+        results.append(EpochResult(report.epoch, report.accuracy, robust[-1], 0.0))
+    wanted = ["FGSM", *("PGD-3" if collapsed(results[: at + 1]) else "FGSM" for at in range(11))]
     assert used == [{label} for label in wanted]
     assert len({*wanted}) == 2, "one of the attacks was never needed"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "found"),
+    [
+        ([], False),
+        ([(0.1, 0.0)], False),
+        ([(0.5, 0.4), (0.9, 0.1)], True),
+        ([(0.5, 0.4), (0.9, 0.2)], False),
+        ([(0.5, 0.4), (0.15, 0.1)], False),
+        ([(0.5, 0.4), (0.9, 0.1), (0.2, 0.15)], True),
+        ([(0.5, 0.4), (0.9, 0.1), (0.2, 0.2)], False),
+    ],
+    ids=["none", "the first", "one step alone", "half", "both fall", "not yet back", "back"],
+)
+def test_a_collapse_is_a_fall_under_another_attack_than_that_of_the_training(
+    epochs: list[tuple[float, float]], found: bool
+) -> None:
+    results = [EpochResult(number, trained, robust, 1.0) for number, (trained, robust) in enumerate(epochs, 1)]
+    assert collapsed(results) is found
 
 
 def test_without_a_guard_the_attack_stays() -> None:

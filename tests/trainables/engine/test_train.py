@@ -63,13 +63,36 @@ def test_a_resumed_training_equals_an_uninterrupted_one(optimiser: Any, precisio
 
 def test_nothing_but_key_and_start_decides() -> None:
     spec = phase()
+    one, other = started(spec), started(spec)
     torch.manual_seed(1)
-    one = end(started(spec)).state()
+    wanted = end(one).state()
     torch.manual_seed(2)
-    assert same(one, end(started(spec)).state())
+    assert same(wanted, end(other).state())
     model = network()
-    other = end(train(model, State.of(model), spec, data(), key="another", device="cpu"))
-    assert not same(one, other.state())
+    another = end(train(model, State.of(model), spec, data(), key="another", device="cpu"))
+    assert not same(wanted, another.state())
+
+
+def test_random_layers_draw_by_the_key_and_the_epoch_alone() -> None:
+    spec = phase(epochs=3)
+
+    def trained(seed: int, key: str = KEY, resume: Any = None) -> list[tuple[float, State, Any]]:
+        model = nn.Sequential(*network(), nn.Dropout(0.5))
+        epochs = train(model, State.of(model), spec, data(), key=key, device="cpu", resume=resume)
+        found: list[tuple[float, State, Any]] = []
+        torch.manual_seed(seed)  # As if the worker had run something else.
+        before = torch.get_rng_state()
+        for epoch in epochs:
+            found.append((epoch.loss, epoch.state(), unpack(pack(epoch.checkpoint()))))
+            assert torch.equal(torch.get_rng_state(), before), "what runs next is not to depend on it"
+        return found
+
+    one, other = trained(1), trained(2)
+    assert [loss for loss, _, _ in one] == [loss for loss, _, _ in other]
+    assert same(one[-1][1], other[-1][1])
+    (resumed,) = trained(3, resume=(2, one[1][2]))
+    assert same(resumed[1], one[-1][1])
+    assert not same(trained(1, "another")[-1][1], one[-1][1])
 
 
 def test_the_model_passed_in_is_a_workshop_only() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.trainables.factories import FAST, job_config, outcome, trial
-from trainables.core.errors import StorageError
+from trainables.core.errors import NoDevice, StorageError
 from trainables.core.spec import plain
 from trainables.engine import training_run
 from trainables.measure import evaluate
@@ -140,6 +140,17 @@ def test_other_data_than_the_studys_are_refused(start: Any, study_folder: Path) 
     assert ended.failure is not None
     assert ended.failure.kind == "data"
     assert "differ from those the study was made with" in ended.failure.message
+
+
+def test_a_worker_that_lost_its_gpu_leaves_the_trial_to_others(
+    start: Any, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    work = start(trial(), resources={"CPU": 1, "GPU": 0.5})
+    with pytest.raises(NoDevice, match=r"given 0\.5 GPUs on .*, but torch .* sees none there \(CUDA_VISIBLE_DEVICES: "):
+        finish(work)
+    assert not work.over
+    assert not (study_folder / paths.outcome(0)).exists()
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ class FrozenAttackModel:
         self._outdated = False
         self.folded = self._fold(example)
         if not self.folded:
+            self._perceptron = None
             self._net: nn.Module = duplicate(model).eval().requires_grad_(False)
             self._layers: list[_Layer] = []
             self._autocast = precision == "bf16"

@@ -290,6 +290,30 @@ def test_network_that_cannot_be_traced_gets_a_copy(precision: str) -> None:
     assert_stands_for(frozen, model, x, 1e-6 if precision == "fp32" else 0.1)
 
 
+def test_a_perceptron_that_cannot_be_computed_in_bf16_is_followed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = torch.nn.functional.linear
+
+    def refuse(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if x.dtype == torch.bfloat16 and not torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("no kernel for bf16")
+        return linear(x, weight, bias)
+
+    x = torch.rand(4, 1, 4, 4)
+    net = models.build(
+        MODELS.parse({"kind": "lenet300", "hidden": [8]}), shape=(1, 4, 4), classes=3, mean=(0.0,), std=(1.0,), seed=0
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.functional, "linear", refuse)
+        frozen = FrozenAttackModel(net, "bf16", x)
+    assert not frozen.folded
+    before = frozen.input_gradient(x, torch.ones_like)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(-2)
+    frozen.outdate()
+    assert not torch.equal(frozen.input_gradient(x, torch.ones_like), before)
+
+
 def test_random_network_is_not_frozen_by_its_trace() -> None:
     x = torch.rand(4, 3, 8, 8)
     frozen = FrozenAttackModel(Random(), "fp32", x)

@@ -107,12 +107,16 @@ def measure(
     measured = net if noise is None else Noisy(net, noise, state.to(device).masks).eval()
     if shrunk and noise is None:
         measured = _smaller(model, state, split, device) or net
+    networks = nn.ModuleList([net] if noise is not None else [net, measured])
+    before = {name: t.clone() for name, t in named_tensors(networks).items()}
     with exact(device):
         chunks = _chunks(measured, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
         robust = torch.cat([c.robust for c in chunks]).cpu()
         metrics = values(net, state, protocol, split, clean, robust, origin=origin, trainings=trainings)
-        found = _flags(net, measured, state, protocol, split, chunks, device) if checked else ()
+        found = _flags(measured, protocol, split, chunks, device) if checked else ()
+        if checked:
+            found = (*sanity_checks.of_state(state), *sanity_checks.of_networks(networks, before), *found)
         if checked and noise is not None:
             found = (*found, *sanity_checks.of_noise(noise, state))
         counts = macs.count(net, _shape(split))
@@ -220,17 +224,10 @@ def _together(net: nn.Module, protocol: Protocol, split: Split, device: torch.de
 
 
 def _flags(
-    net: nn.Module,
-    measured: nn.Module,
-    state: State,
-    protocol: Protocol,
-    split: Split,
-    chunks: list[_Chunk],
-    device: torch.device,
+    measured: nn.Module, protocol: Protocol, split: Split, chunks: list[_Chunk], device: torch.device
 ) -> tuple[str, ...]:
     clean, robust = (torch.cat(part).cpu() for part in ([c.clean for c in chunks], [c.robust for c in chunks]))
     return (
-        *sanity_checks.of_state(state, net),
         *sanity_checks.of_verdicts(clean, split.y[: len(clean)].cpu(), finite=all(c.finite for c in chunks)),
         *(sampled := tuple(_flags_of_sample(measured, protocol, split, robust, device))),
         *_flags_of_probe(measured, protocol, split, robust, device, sampled),

@@ -21,7 +21,7 @@ from trainables.method.protocol import Protocol
 from trainables.models.noise import Noise, Noisy
 from trainables.store.flags import FLAGS, Severity
 from trainables.store.records import Status
-from trainables.store.state import FORCED, State, named_tensors
+from trainables.store.state import FORCED, State, Tensors, named_tensors
 
 SEVERITY: dict[str, Severity] = {name: flag.severity for name, flag in FLAGS.items()}
 """Every flag that a measurement may have, and the point's status with it."""
@@ -56,17 +56,20 @@ def ordered(flags: Iterable[str]) -> tuple[str, ...]:
     return tuple(flag for flag in SEVERITY if flag in raised)
 
 
-def of_state(state: State, net: nn.Module) -> Iterator[str]:
-    """Check the tensors of a state, and of the network that was measured with it."""
+def of_state(state: State) -> Iterator[str]:
+    """Check the tensors of a state that is measured."""
     if any(bool(state.params[name][~mask].count_nonzero()) for name, mask in state.masks.items()):
         yield "masks_broken"
-    now = named_tensors(net)
-    if not all(torch.equal(now[name].to(t), t) for name, t in {**state.params, **state.buffers}.items()):
-        yield "buffers_changed"
     if not all(bool(state.params[name].count_nonzero()) for name in state.prunable()):
         yield "dead_layer"
     if FORCED in state.notes and float(state.notes[FORCED]) > MISSED:
         yield "budget_missed"
+
+
+def of_networks(nets: nn.Module, before: Tensors) -> Iterator[str]:
+    """Check networks that were measured, whose tensors were those of `before`."""
+    if not all(torch.equal(t, before[name]) for name, t in named_tensors(nets).items()):
+        yield "buffers_changed"
 
 
 def of_noise(noise: Noise, state: State) -> Iterator[str]:

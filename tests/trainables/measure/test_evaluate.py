@@ -281,6 +281,16 @@ def test_suspicious_network_raises_its_flag(flag: str) -> None:
     assert result.status == ("invalid" if "invalid" in {SEVERITY[f] for f in result.flags} else "warn")
 
 
+def test_a_network_without_its_pruned_filters_that_changes_while_it_is_measured_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = linear()
+    for smaller, changed in ((Through(), False), (Counting(), True)):
+        monkeypatch.setattr(evaluate, "_smaller", lambda *_, smaller=smaller: smaller.eval())
+        result = measure(model, State.of(model), QUICK, SPLIT, device="cpu", shrunk=True)
+        assert ("buffers_changed" in result.flags) == changed
+
+
 def test_large_logits_mask_the_gradient() -> None:
     result = measured(linear(scale=1e6))
     assert "zero_gradient" in result.flags
@@ -333,7 +343,7 @@ def test_dead_layer_and_broken_masks_are_seen_in_the_state() -> None:
 def test_a_budget_that_a_training_did_not_reach_is_seen_in_the_state(forced: float, flagged: bool) -> None:
     model = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 3)), None)
     state = replace(State.of(model), notes={FORCED: torch.tensor(forced)})
-    assert ("budget_missed" in sanity_checks.of_state(state, model)) == flagged
+    assert ("budget_missed" in sanity_checks.of_state(state)) == flagged
 
 
 def test_logits_that_are_not_finite_are_wrong() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from search.samplers.base import Forecaster, SamplerContext, alone
 from search.samplers.observations import ObservationStore
-from search.space.parameters import Params, active
+from search.space.parameters import Params, active, canonical_value
 from search.study.spec import StudySpec
 from trainables.core.errors import SpecError
 from trainables.store.records import State
@@ -45,7 +45,7 @@ class Sampling:
         sampler = self.spec.sampler
         context = SamplerContext(self.spec.seed, number, self.problem, self.observations, self._forecast)
         made = sampler.suggest(context) if given is None else sampler.enqueued(context, dict(given))
-        params = active(self.problem.space, made.params)
+        params = self._known(made.params)
         if params is None:
             raise SpecError(f"sampler '{sampler.kind}' suggests {made.params}, which is not in the space of the study")
         self.observations.begin(number, params, made.attributes)
@@ -55,7 +55,7 @@ class Sampling:
         """Add a trial that was issued before, by this process or an earlier one, as running."""
         assert number not in self.observations, f"trial {number} was issued already"
         self._forget()
-        self.observations.begin(number, dict(params), dict(attributes))
+        self.observations.begin(number, self._known(params) or dict(params), dict(attributes))
 
     def tell(
         self, number: int, state: State, values: Sequence[float] | None = None, violations: Sequence[float] = ()
@@ -92,13 +92,19 @@ class Sampling:
         self, params: Mapping[str, Any], values: Sequence[float] | None, violations: Sequence[float]
     ) -> tuple[Params, Sequence[float], Sequence[float]] | None:
         """Return what is added of a point; None for one that no sampler can learn from."""
-        known = active(self.problem.space, params)
+        known = self._known(params)
         if known is None:
             self.outside += 1
             return None
         if values is None or not self._finite(values) or not self._comparable(violations):
             return None
         return known, values, violations
+
+    def _known(self, params: Mapping[str, Any]) -> Params | None:
+        """Return the active parameters with one number for each value of a grid; None outside of the space."""
+        space = self.problem.space
+        known = active(space, params)
+        return None if known is None else {path: canonical_value(space[path], value) for path, value in known.items()}
 
     def _forget(self) -> None:
         """Keep the better half where the sampler has twice as many points as it is to see."""

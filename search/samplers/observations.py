@@ -18,8 +18,8 @@ class Observation:
 
     `trial` is the number of the trial, None for a transferred point, whose `study` is named instead. `values` and
     `violations` are in the order of the problem's objectives and bounds, and `order` counts the complete ones as they
-    were learned. `attributes` are what the sampler returned with its suggestion; a point on
-    the way has those of its trial.
+    were learned; of any other that has ended, it says how many were learned before. `attributes` are what the sampler
+    returned with its suggestion; a point on the way has those of its trial.
     """
 
     trial: int | None
@@ -86,7 +86,7 @@ class ObservationStore:
         if state == "complete":
             self._rows[index] = self._numbered(running, values, violations)
         else:
-            self._rows[index] = replace(running, state=state, values=tuple(values))
+            self._rows[index] = replace(running, state=state, values=tuple(values), order=self._learned)
         self.changes.append(index)
 
     def add_on_the_way(self, number: int, params: Params, values: Sequence[float], violations: Sequence[float]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,9 +23,10 @@ class ObservedPoints:
     """Points with values, in the order in which they were learned, and parameters of trials without.
 
     `params` are those of the points, of which the first `transferred` are of other studies. `running` are trials
-    whose results are to come or were stopped early, `failed` those that gave none.
+    whose results are to come, `stopped` those that were stopped before they had all, `failed` those that gave none.
 
-    Shapes: values (points, objectives), violations (points, bounds).
+    Shapes: values (points, objectives), violations (points, bounds); last (stopped, objectives), what stopped trials
+    measured at last, NaN where that is not known.
     """
 
     params: list[Params]
@@ -32,6 +34,8 @@ class ObservedPoints:
     violations: Array
     running: list[Params]
     failed: list[Params]
+    stopped: list[Params]
+    last: Array
     transferred: int = 0
 
     @classmethod
@@ -43,13 +47,16 @@ class ObservedPoints:
         complete = sorted(by_state["complete"], key=lambda row: row.order or 0)
         values = np.array([row.values for row in complete], dtype=float)
         violations = np.array([row.violations for row in complete], dtype=float)
+        unknown = (math.nan,) * len(problem.objectives)
+        last = np.array([row.values or unknown for row in by_state["stopped"]], dtype=float)
         return cls(
             params=[row.params for row in complete],
             values=values.reshape(len(complete), len(problem.objectives)),
             violations=violations.reshape(len(complete), len(problem.bounds())),
-            # A stopped trial counts as what is predicted for it: nobody knows better, and it is not suggested again.
-            running=[row.params for state in ("stopped", "running") for row in by_state[state]],
+            running=[row.params for row in by_state["running"]],
             failed=[row.params for row in by_state["failed"]],
+            stopped=[row.params for row in by_state["stopped"]],
+            last=last.reshape(len(by_state["stopped"]), len(problem.objectives)),
             transferred=sum(row.origin == "transferred" for row in complete),
         )
 
@@ -66,14 +73,20 @@ class ObservedPoints:
     def part(self, rows: Array) -> ObservedPoints:
         """Return some of the points, by their indices in rising order."""
         transferred = int((rows < self.transferred).sum())
-        params = [self.params[at] for at in rows]
-        return ObservedPoints(params, self.values[rows], self.violations[rows], self.running, self.failed, transferred)
+        return replace(
+            self,
+            params=[self.params[at] for at in rows],
+            values=self.values[rows],
+            violations=self.violations[rows],
+            transferred=transferred,
+        )
 
 
 def worth_keeping(points: ObservedPoints, most: int, recent: int, draw: np.random.Generator) -> Array:
     """Return the indices of at most `most` points: the front, the `recent` newest, those nearest to it, some others.
 
-    Of points with equal parameters the newest stays: they are one network, which several trials have in common.
+    Where no point is feasible, the nearest are those that violate least. Of points with equal parameters the newest
+    stays: they are one network, which several trials have in common.
     """
     last = {named: at for at, named in enumerate(points.names)}
     rows = np.array(sorted(last.values()), dtype=int)
@@ -81,7 +94,8 @@ def worth_keeping(points: ObservedPoints, most: int, recent: int, draw: np.rando
         feasible = points.feasible[rows]
         values = np.where(feasible[:, None], points.values[rows], 0.0)
         on_front = np.array(pareto.nondominated(values), dtype=bool) & feasible
-        near = np.argsort(_shortfall(values, values[on_front]), kind="stable")
+        far = _shortfall(values, values[on_front]) if feasible.any() else _excess(points.violations[rows])
+        near = np.argsort(far, kind="stable")
         orders = (np.flatnonzero(on_front)[::-1][: most // 2], np.arange(len(rows))[::-1][:recent], near[: most // 2])
         chosen: dict[int, None] = {}
         for order in (*orders, draw.permutation(len(rows))):
@@ -93,12 +107,15 @@ def worth_keeping(points: ObservedPoints, most: int, recent: int, draw: np.rando
 def _shortfall(values: Array, front: Array) -> Array:
     """Return by how much each point would have to gain in every objective to reach the front, or a sample of it.
 
-    Shapes: values (points, objectives), front (M, objectives); returns (points,).
+    Shapes: values (points, objectives), front (M, objectives), M > 0; returns (points,).
     """
-    if not len(front):
-        return np.zeros(len(values))
     front = front[:: 1 + len(front) // 64]
     return np.asarray((front[None] - values[:, None]).min(axis=2).max(axis=1))
+
+
+def _excess(violations: Array) -> Array:
+    """Return by how much each point violates its bounds, all together. Shapes: (points, bounds); returns (points,)."""
+    return np.asarray(np.clip(violations, 0, None).sum(axis=1))
 
 
 def forget(observations: ObservationStore, most: int, problem: SearchProblem, seed: int) -> ObservationStore:

@@ -108,11 +108,19 @@ class _Range(Parameter):
         if self.log:
             value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
         elif step is not None:
-            value = low + round(share * (high - low) / step) * step
+            return self.on_grid(round(share * (high - low) / step), step)
         else:
             value = low + share * (high - low)
         value = min(max(value, low), high)
         return round(value) if isinstance(self, IntRange) else float(f"{value:.12g}")
+
+    def on_grid(self, at: int, step: float) -> Any:
+        """Return the value that is `at` steps above `low`, which is one number however it is reached.
+
+        Where 0.1 + 2 * 0.1 and 0.3 were two values, their trials would share nothing.
+        """
+        value = min(self.low + at * step, self.high)
+        return value if isinstance(self, IntRange) else float(f"{value:.15g}")
 
     def _checked(self, step: float | None) -> None:
         if self.low > self.high:
@@ -227,8 +235,10 @@ def standing_for(params: Mapping[str, Any], recipe: Mapping[str, Any]) -> Params
 
 
 def canonical_value(parameter: Parameter, value: Any) -> Any:
-    """Return the value of a parameter that an equal one stands for, such as the choice 0.0 for 0."""
-    if isinstance(parameter, FloatRange) and type(value) is int:
+    """Return the value of a parameter that an equal one stands for: the choice 0.0 for 0, 0.3 for 0.1 + 2 * 0.1."""
+    if isinstance(parameter, FloatRange) and type(value) in (int, float):
+        if parameter.step is not None and parameter.contains(value):
+            return parameter.on_grid(round((value - parameter.low) / parameter.step), parameter.step)
         return float(value)
     if isinstance(parameter, Categorical) and type(value) in (int, float):
         return next((choice for choice in parameter.choices if choice == value and type(choice) is not bool), value)
@@ -251,7 +261,7 @@ def value_at(share: float, parameter: Parameter) -> Any:
         margin = 0.5 if whole else 0.0
         value = math.exp(math.log(low - margin) + share * (math.log(high + margin) - math.log(low - margin)))
     elif step is not None:
-        value = low + int(share * (round((high - low) / step) + 1)) * step
+        return parameter.on_grid(int(share * (round((high - low) / step) + 1)), step)
     else:
         value = low + share * (high - low)
     value = min(max(value, low), high)

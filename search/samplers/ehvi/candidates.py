@@ -50,7 +50,7 @@ def _values(parameter: Parameter) -> Sequence[Any] | None:
     if parameter.step is None:
         return None
     count = round((parameter.high - parameter.low) / parameter.step) + 1
-    return [min(parameter.low + at * parameter.step, parameter.high) for at in range(count)]
+    return [parameter.on_grid(at, parameter.step) for at in range(count)]
 
 
 def near(space: Space, params: Params, draw: np.random.Generator, count: int) -> list[Params]:

@@ -27,7 +27,7 @@ from trainables.metrics import SPARSITY
 
 MOST_POINTS = 250
 """How many points the models see."""
-_RECENT, _FAILED, _RUNNING = 80, 40, 100
+_RECENT, _FAILED, _RUNNING, _STOPPED = 80, 40, 100, 40
 _SPREAD, _FRONT, _NEAR, _SPARSITIES, _WAYS = 128, 12, 6, 8, 16
 _POINTS = 8
 """How many new measurements of a trial are scored, evenly chosen and with the last; fewer only lower the bound."""
@@ -53,16 +53,27 @@ class _Chain:
 def suggest(context: SamplerContext, observed: ObservedPoints, startup: int) -> Params:
     """Return the parameters of the trial with most expected gain per cost; the first `startup` cover the space."""
     # Transferred points train the models; they are on the front only once this study has measured them itself.
-    under_way = (identity(params) for params in (*observed.running, *observed.failed))
+    under_way = (identity(params) for params in (*observed.running, *observed.stopped, *observed.failed))
     seen = frozenset((*observed.names[observed.transferred :], *under_way))
     if len(observed.params) < 2 or context.number < startup > observed.transferred:
         return _first_new(context, seen)
     front = observed.values[observed.transferred :][observed.feasible[observed.transferred :]]
     sampled = sample(observed, context.seed)
-    running = _yet_to_measure(context, observed)
+    running = _yet_to_measure(context, observed, observed.running)
+    stopped = [
+        (point, last)
+        for params, last in zip(observed.stopped, observed.last, strict=True)
+        for point in _yet_to_measure(context, observed, [params])
+    ][-_STOPPED:]
     rows = worth_keeping(observed, MOST_POINTS, _RECENT, _generator(context, "bounded", _BLOCK))
     observed = observed.part(rows)
-    observed = replace(observed, running=running[-_RUNNING:], failed=observed.failed[-_FAILED:])
+    observed = replace(
+        observed,
+        running=running[-_RUNNING:],
+        failed=observed.failed[-_FAILED:],
+        stopped=[point for point, _ in stopped],
+        last=np.array([last for _, last in stopped]),
+    )
     surrogate = Surrogate(context.problem, observed, front[pareto.nondominated(front)], sampled)
     best = _best(context, surrogate, _considered(context, observed), seen)
     around = [near for _, params in best for near in _near(context, params, _AROUND)]
@@ -121,10 +132,10 @@ def _chain(context: SamplerContext, params: Params, seen: Names) -> _Chain | Non
     return _Chain({named: new[named][0] for named in kept}, tuple(new[named][1] for named in kept))
 
 
-def _yet_to_measure(context: SamplerContext, observed: ObservedPoints) -> list[Params]:
-    """Return the points that trials under way have yet to measure."""
+def _yet_to_measure(context: SamplerContext, observed: ObservedPoints, trials: Sequence[Params]) -> list[Params]:
+    """Return the points of trials that are not measured."""
     points: dict[tuple[object, ...], Params] = {}
-    for params in observed.running:
+    for params in trials:
         if found := _expected(context, params):
             points |= dict(zip(found.names, found.points, strict=True))
     measured = set(observed.names)

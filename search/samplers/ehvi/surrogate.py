@@ -20,6 +20,8 @@ from trainables.metrics import CLEAN_ACCURACY, NONZERO, ROBUST_ACCURACY, SPARSIT
 KNOWN = (SPARSITY, NONZERO)
 """Measures that follow from the parameters of a trial; as an objective, either is the sparsity."""
 
+ACCURACIES = (ROBUST_ACCURACY, CLEAN_ACCURACY)
+
 AS_ASKED = 0.06
 """How far the sparsity of networks may be from the one asked for, which whole filters do not give exactly."""
 
@@ -49,9 +51,12 @@ class _Model:
     x: Array
     y: Array
 
-    def with_predicted(self, rows: Array, groups: Array) -> _Model:
-        """Condition the model on its own mean at more rows (trials, features), as if it had been measured."""
-        y = np.append(self.y, self.process.predict(rows)[0])
+    def with_predicted(self, rows: Array, groups: Array, most: Array | float = math.inf) -> _Model:
+        """Condition the model on its own mean at more rows (trials, features), as if it had been measured.
+
+        It is taken to be no more than `most` (trials,), where that is known and no NaN.
+        """
+        y = np.append(self.y, np.fmin(self.process.predict(rows)[0], most))
         x = np.concatenate([self.x, rows])
         return _Model(condition(x, y, groups, self.lengths, self.y), self.lengths, x, y)
 
@@ -59,7 +64,8 @@ class _Model:
 class Surrogate:
     """Models of the expensive measures of a study, fitted to its observations.
 
-    A failed trial counts as the worst that was measured; a point that is being measured as its prediction.
+    A failed trial counts as the worst that was measured; a point that is being measured as its prediction; and a point
+    that a stopped trial did not come to as its prediction, or as accurate as the trial was at last, if that is less.
     """
 
     def __init__(self, problem: SearchProblem, points: ObservedPoints, front: Array, sampled: ObservedPoints) -> None:
@@ -81,6 +87,13 @@ class Surrogate:
         self.known = KNOWN if self._as_asked(points) else ()
         """Measures that follow from the parameters."""
         self._models = self._fitted(points, sampled)
+        if points.stopped:
+            rows, groups = self._encoder.rows(points.stopped), self._encoder.groups
+            most = {what: points.last[:, at] for at, what in enumerate(self._measures) if what in ACCURACIES}
+            self._models = {
+                what: model.with_predicted(rows, groups, most.get(what, math.inf))
+                for what, model in self._models.items()
+            }
         self.front = front
         """Objectives of the front, with those predicted for running trials (points, objectives)."""
         if points.running:
@@ -115,11 +128,11 @@ class Surrogate:
             if measure in self.known:
                 slope, offset = self._slopes[label]
                 violations.append((slope * sparsity + offset, certain))
-            elif measure in modelled:
+            elif _violation(label) in modelled:
+                violations.append(modelled[_violation(label)])
+            else:
                 mean, deviation = modelled[measure]
                 violations.append((limit - mean if operator == ">=" else mean - limit, deviation))
-            else:
-                violations.append(modelled[_violation(label)])
         return Posterior(*_columns(objectives, len(trials)), *_columns(violations, len(trials)))
 
     def _fitted(self, points: ObservedPoints, sampled: ObservedPoints) -> dict[str, _Model]:
@@ -142,7 +155,7 @@ class Surrogate:
                 targets[measure] = (points.values[:, at], float(points.values[:, at].min()))
         for at, (label, (measure, *_)) in enumerate(self._bounds.items()):
             # An accuracy that is an objective has its model; counts have other units as a bound than as an objective.
-            if measure not in self.known and not (measure in targets and measure in (ROBUST_ACCURACY, CLEAN_ACCURACY)):
+            if measure not in self.known and not (measure in targets and measure in ACCURACIES):
                 targets[_violation(label)] = (points.violations[:, at], float(points.violations[:, at].max()))
         return targets
 

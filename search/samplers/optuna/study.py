@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,12 +21,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from search.objectives.problem import SearchProblem
 from search.samplers.base import SamplerContext, Suggestion
 from search.samplers.observations import Observation, ObservationStore
-from search.space.parameters import Categorical, FloatRange, IntRange, Parameter, Params, is_active
+from search.space.parameters import Categorical, FloatRange, IntRange, Parameter, Params, canonical_value, is_active
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 _IDLE = optuna.samplers.RandomSampler(seed=0)
 _STATES = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
+"""Samplers do not see trials that failed; see `_as_worst`."""
 _GENERATION = ":generation"
 _PARENTS = ":parent:"
 _TRANSFERRED = -1
@@ -59,7 +61,7 @@ class OptunaStudy:
             row = observations[index]
             if index == len(self._ids) and not self._append(row):
                 return False
-            self._end(self._ids[index], row)
+            self._end(self._ids[index], row if row.state != "failed" else _as_worst(row, observations))
         self._read = len(observations.changes)
         return self._asked is None
 
@@ -74,7 +76,10 @@ class OptunaStudy:
         params: Params = {}
         for path, parameter in self.problem.space.items():
             if is_active(parameter, params):
-                params[path] = _suggest(trial, path, self._distributions[path])
+                params[path] = canonical_value(parameter, _suggest(trial, path, self._distributions[path]))
+                # Of a grid Optuna has other floats: the study is to hold what a study made from the records would.
+                domain = self._distributions[path]
+                self._storage.set_trial_param(trial._trial_id, path, domain.to_internal_repr(params[path]), domain)
         # Optuna asks a study's sampler again whenever it looks at a trial.
         self.study.sampler = _IDLE
         self._asked = (number, trial._trial_id)
@@ -147,6 +152,19 @@ class OptunaStudy:
             for key, members in parents.items():
                 known = [ids[number, index] for number, index in members if (number, index) in ids]
                 self._storage.set_study_system_attr(self.study._study_id, key, known)
+
+
+def _as_worst(row: Observation, observations: ObservationStore) -> Observation:
+    """Return a failed trial as one that measured the worst of what was learned before; as it is where that is nothing.
+
+    Samplers of Optuna ignore failed trials, and would go on to suggest their like.
+    """
+    before = [known for known in observations.learned() if (known.order or 0) <= (row.order or 0)]
+    if not before:
+        return row
+    values = tuple(map(min, zip(*(known.values for known in before), strict=True)))
+    violations = tuple(map(max, zip(*(known.violations for known in before), strict=True)))
+    return replace(row, state="complete", values=values, violations=violations)
 
 
 _STUDIES: WeakKeyDictionary[ObservationStore, OptunaStudy] = WeakKeyDictionary()

@@ -71,7 +71,8 @@ def test_failed_and_stopped_trials_are_no_points() -> None:
     assert asked.observations.learned() == []
     points = ObservedPoints.of(asked.observations, asked.problem)
     assert points.params == []
-    assert (points.failed, points.running) == ([observed(asked)[0].params], [observed(asked)[1].params])
+    assert (points.failed, points.stopped) == ([observed(asked)[0].params], [observed(asked)[1].params])
+    assert points.running == []
 
 
 def test_points_on_the_way_are_observations_of_their_own() -> None:

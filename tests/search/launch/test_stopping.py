@@ -103,6 +103,15 @@ def test_a_missed_constraint_keeps_a_point_off_the_front_that_protects() -> None
         assert early.stops(1) == stops
 
 
+def test_a_point_that_is_not_sparse_enough_protects_no_trial() -> None:
+    for sparsity, stops in ((0.6, False), (0.0, True)):
+        early = EarlyStopping(spec(constraints={"sparsity": ">= 0.5"}))
+        early.partial(record(0), rung(resource=2, robust_accuracy=0.9))
+        early.point(record(1), point(0, 0.5, sparsity, epochs_trained=0))
+        early.partial(record(1), rung(1, resource=2, robust_accuracy=0.1, sparsity=0.9))
+        assert early.stops(1) == stops
+
+
 def study(path: Path, **changes: Any) -> Driver:
     changes = {"budget": {"trials": 8}, **changes}
     return Driver(Records.create(Storage(str(path)), spec(**changes), factories.FINGERPRINT))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from search.samplers.ehvi.candidates import all_trials
 from search.samplers.optuna.study import distribution
 from search.space.parameters import (
     PARAMETERS,
@@ -14,6 +15,7 @@ from search.space.parameters import (
     IntRange,
     Parameter,
     active,
+    canonical_value,
     check_conditions,
     is_active,
     value_at,
@@ -66,6 +68,19 @@ def test_shares_are_placed_in_parameters(share: float, parameter: Any, value: An
     assert parameter.contains(found)
     domain = distribution(parameter)
     assert domain._contains(domain.to_internal_repr(found))
+
+
+def test_a_value_of_a_grid_is_one_number_however_it_is_reached() -> None:
+    grid = FloatRange(low=0.1, high=0.9, step=0.1)
+    wanted = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert grid.spaced(0) == wanted
+    assert [canonical_value(grid, 0.1 + at * 0.1) for at in range(9)] == wanted
+    assert sorted({value_at(at / 50, grid) for at in range(51)}) == wanted
+    found = all_trials({"a": grid}, 9)
+    assert found is not None
+    assert [params["a"] for params in found] == wanted
+    # What lies beside the grid stays what it is.
+    assert canonical_value(grid, 0.35) == 0.35
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def observed(
     values = np.array([measure(p) for p in params], float).reshape(len(params), len(spec.objectives))
     found = [violations(p) for p in params] if violations else []
     found = np.array(found, float).reshape(len(params), -1 if violations else 0)
-    return ObservedPoints(params, values, found, **{"running": [], "failed": [], **more})
+    nothing = {"running": [], "failed": [], "stopped": [], "last": np.zeros((0, 2))}
+    return ObservedPoints(params, values, found, **{**nothing, **more})
 
 
 def surrogate_of(spec: StudySpec, known: ObservedPoints) -> Surrogate:
@@ -252,6 +253,54 @@ def test_failed_trials_are_not_repeated_and_spoil_their_neighbourhood() -> None:
     bad = surrogate_of(spec, observed(spec, points, failed=[found]))
     good = surrogate_of(spec, observed(spec, points))
     assert bad.predict([found]).mean[0, 0] < good.predict([found]).mean[0, 0] - 0.05
+
+
+def test_stopped_trials_are_not_repeated_and_spoil_their_neighbourhood_by_what_they_showed_at_last() -> None:
+    spec = study(SPACE)
+    points = shown(spec)
+    found = suggest(context(spec), observed(spec, points), 4)
+    expected = surrogate_of(spec, observed(spec, points)).predict([found]).mean[0, 0]
+    for last in (0.1, 0.99, np.nan):
+        known = observed(spec, points, stopped=[found], last=np.array([[last, 0.0]]))
+        assert suggest(context(spec), known, 4) != found
+        surrogate = surrogate_of(spec, known)
+        predicted = surrogate.predict([found]).mean[0, 0]
+        assert predicted < expected / 2 if last == 0.1 else predicted == pytest.approx(expected, abs=0.01)
+        assert len(surrogate.front) == len(surrogate_of(spec, observed(spec, points)).front)
+
+
+def test_a_region_where_trials_are_stopped_is_left() -> None:
+    asked = Sampling(study(SPACE.split("  recipe.train.loss:")[0] + "sampler: ehvi\n"))
+    hit = 0
+    for number in range(40):
+        params, _ = asked.ask(number)
+        sparsity, eps = params["recipe.sparsity"], params["recipe.train.eps"]
+        if stopped := 0.05 < eps < 0.15 and number > 6:
+            hit += 1
+        robust = 0.0 if stopped else (1 - ((eps - 0.1) / 0.2) ** 2) * (1 - sparsity**4)
+        asked.tell(number, "stopped" if stopped else "complete", [robust, sparsity], [])
+    assert 0 < hit < 33 / 2, "random draws would be there in half of the trials"
+
+
+def test_a_bound_on_a_count_that_is_an_objective_as_well_is_learned_in_its_own_units() -> None:
+    spec = study(
+        f"{SPACE}objectives: {{robust_accuracy: maximise, macs_effective: minimise}}\n"
+        "constraints: {macs_effective: '<= 2000'}\n"
+    )
+    points = shown(spec)
+
+    def macs(params: dict[str, Any]) -> float:
+        return 10_000 * (1 - params["recipe.sparsity"])
+
+    known = observed(
+        spec,
+        points,
+        measure=lambda p: (robust(p), 1 - macs(p) / 10_000),
+        violations=lambda p: [macs(p) - 2000],
+    )
+    others = sobol_trials(spec.space, 16, seed=6)
+    predicted = surrogate_of(spec, known).predict(others)
+    assert predicted.violation[:, 0] == pytest.approx([macs(p) - 2000 for p in others], abs=300)
 
 
 def test_a_study_without_results_is_covered_evenly() -> None:

@@ -51,6 +51,31 @@ def test_a_trial_without_all_its_values_has_failed() -> None:
     assert (trial.state, trial.values) == (TrialState.FAIL, None)
 
 
+def test_a_failed_trial_counts_as_the_worst_that_was_learned_before() -> None:
+    asked = sampling()
+    for number in range(4):
+        asked.ask(number)
+    asked.tell(0, "complete", [0.5, 0.7], [-0.1])
+    asked.tell(1, "complete", [0.8, 0.2], [0.3])
+    asked.tell(2, "failed", None)
+    asked.tell(3, "complete", [0.0, 0.0], [0.9])
+    extended = trials(asked)
+    asked.observations = type(asked.observations)(asked.observations)
+    for found in (extended, trials(asked)):
+        assert (found[2].state, found[2].values) == (TrialState.COMPLETE, [0.5, 0.2])
+        assert found[2].constraints == {"clean_accuracy": 0.3}
+
+
+@pytest.mark.parametrize("kind", ["tpe", "qmc", "ehvi", "random", "grid", "nsga2"])
+def test_every_sampler_writes_a_value_of_a_grid_alike(kind: str) -> None:
+    grid = SPACE.replace("low: 0.3, high: 0.98", "low: 0.1, high: 0.9, step: 0.1").replace("high: 4", "high: 0")
+    asked = Sampling(study(f"{grid}sampler: {kind}\n"))
+    for number in range(8):
+        params, _ = asked.ask(number)
+        assert params["recipe.sparsity"] in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+        asked.tell(number, "complete", [1 - params["recipe.sparsity"] ** 2, params["recipe.sparsity"]], [-0.1])
+
+
 def test_failed_and_stopped_trials_are_on_no_front() -> None:
     asked = sampling()
     asked.ask(0)

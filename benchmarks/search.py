@@ -45,6 +45,7 @@ from methods import METHODS, Entry
 from simulator import Ledger, simulate
 
 import search
+import trainables
 from trainables.store.storage import Storage
 
 TABLES = Path(__file__).parent / "tables"
@@ -80,8 +81,13 @@ def code_of(entry: Entry) -> str:
     """Name the code that a method's runs depend on."""
     here, folder = Path(__file__).parent, Path(search.__file__).parent
     ours = entry.package == "robustsearch"
-    files = [here / "curves.py", here / "simulator.py", *([here / "ours.py"] if ours else [])]
-    files += sorted((folder if ours else here / "rivals").rglob("*.py"))
+    files = [here / "curves.py", here / "simulator.py", here / "methods.py"]
+    if ours:
+        stages = [Path(trainables.__file__).parent / part for part in ("method", "recipes")]
+        files += [here / "ours.py", *(path for part in (folder, *stages) for path in sorted(part.rglob("*.py")))]
+    else:
+        files += [folder / "objectives" / "pareto.py", folder / "space" / "parameters.py"]
+        files += sorted((here / "rivals").rglob("*.py"))
     found = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
     return found if ours else f"{found}, {entry.package} {version(entry.package)}, optuna {version('optuna')}"
 
@@ -100,10 +106,12 @@ def fill(
                 if seed >= entry.seeds or (entry.by_epoch and not curves.by_epoch):
                     continue
                 file = results / name / str(count) / method / f"{seed}.json"
-                made_with = {"table": table, "code": code_of(entry), "budget": budget(curves)}
+                made_with = {"table": table, "code": code_of(entry), "budget": budget(curves), "goal": GOAL}
                 known = json.loads(file.read_text()) if file.exists() else {}
-                if not known or (not show and known["made_with"] != made_with):
+                if known.get("made_with") != made_with:
                     if show:
+                        if known:
+                            print(f"left out, made with another version: {file}", file=sys.stderr)
                         continue
                     known = {"made_with": made_with, **run(curves, entry, seed=seed, workers=count)}
                     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Simulated time: workers train one epoch per unit of time, and a method decides what they train.
 
 A trial is a generator. It yields the number of epochs that it trains next, continues when they are trained, and reports
-its measurements. No time passes between two yields.
+its measurements. It may also yield for how long its worker waits for what another trains. No time passes between two
+yields.
 """
 
 from __future__ import annotations
@@ -10,11 +11,19 @@ import heapq
 import itertools
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from search.objectives import pareto
 
-Work = Generator[int, None, None]
+
+@dataclass(frozen=True)
+class Wait:
+    """A worker that trains nothing for some time."""
+
+    time: int
+
+
+Work = Generator[int | Wait, None, None]
 
 MOST_TRIALS = 500
 """Trials after which a run is given up: with shared training, repeated ones cost no epochs."""
@@ -80,27 +89,46 @@ def simulate(
 ) -> None:
     """Run a method until this many epochs are trained or trials started, the goal is reached by all points, or it ends.
 
-    An epoch of every busy worker counts as it is trained, finished trial or not.
+    An epoch of every worker that trains counts as it is trained, finished trial or not. What would be measured after
+    more epochs is not.
     """
     turn = itertools.count()
-    waiting: list[tuple[int, int, Work]] = []
+    waiting: list[_Entry] = []
     while True:
-        while len(waiting) < workers and ledger.trials < trials and (work := method.next()) is not None:
+        room = ledger.epochs < epochs and ledger.trials < trials
+        while room and len(waiting) < workers and (work := method.next()) is not None:
             ledger.trials += 1
             _go_on(waiting, next(turn), work, ledger)
+            room = ledger.trials < trials
         done = bool(ledger.all_points) and ledger.all_points[-1].hypervolume >= goal
-        if not waiting or ledger.epochs >= epochs or done:
+        if not waiting or done:
             return
-        at = waiting[0][0]
-        ledger.epochs += (at - ledger.time) * len(waiting)
+        at = waiting[0].at
+        training = sum(entry.trains for entry in waiting)
+        if ledger.epochs + (at - ledger.time) * training > epochs:
+            ledger.time += (epochs - ledger.epochs) // training
+            ledger.epochs = epochs
+            return
+        ledger.epochs += (at - ledger.time) * training
         ledger.time = at
-        _, _, work = heapq.heappop(waiting)
-        _go_on(waiting, next(turn), work, ledger)
+        _go_on(waiting, next(turn), heapq.heappop(waiting).work, ledger)
 
 
-def _go_on(waiting: list[tuple[int, int, Work]], turn: int, work: Work, ledger: Ledger) -> None:
-    """Let a trial go on to its next training; without one it is over and its worker free."""
-    for epochs in work:
-        if epochs:
-            heapq.heappush(waiting, (ledger.time + epochs, turn, work))
+class _Entry(NamedTuple):
+    """A trial that goes on at a time; of several at that time, in their turn."""
+
+    at: int
+    turn: int
+    trains: bool
+    work: Work
+
+
+def _go_on(waiting: list[_Entry], turn: int, work: Work, ledger: Ledger) -> None:
+    """Let a trial go on to its next training or wait; without one it is over and its worker free."""
+    for step in work:
+        if isinstance(step, Wait):
+            heapq.heappush(waiting, _Entry(ledger.time + step.time, turn, False, work))
+            return
+        if step:
+            heapq.heappush(waiting, _Entry(ledger.time + step, turn, True, work))
             return

@@ -68,7 +68,8 @@ def lines(title: str, runs: list[dict[str, Any]], ideal: float, marks: str) -> I
             reached = [arrival(run, marks, share * ideal) for run in own]
             between = _between(interval(medians(reached, np.random.default_rng(0))), len(own))
             cells.append(f"{f'{_number(median(reached))} ({between})':>24}")
-            cells.append(_ratio(reached, [arrival(run, marks, share * ideal) for run in by_method.get(REFERENCE, [])]))
+            ours = [arrival(run, marks, share * ideal) for run in by_method.get(REFERENCE, [])]
+            cells.append(f"{'1':>22}" if method == REFERENCE else _ratio(reached, ours))
         at = {unit: [arrival(run, marks, MAIN * ideal, unit) for run in own] for unit in ("time", "trials")}
         arrived = f"{sum(map(math.isfinite, at['time']))} of {len(own)}"
         seconds = sum(run["seconds"] for run in own) / len(own)
@@ -115,8 +116,9 @@ def _ratio(reached: list[float], reference: list[float]) -> str:
     """Write how many times the epochs of ours a method needs."""
     if not reference or not math.isfinite(median(reference)):
         return " " * 22
-    draws = medians(reached, np.random.default_rng(0)) / medians(reference, np.random.default_rng(1))
-    between = _between(interval(draws), min(len(reached), len(reference)), 1)
+    draws = [medians(sample, np.random.default_rng(seed)) for seed, sample in enumerate((reached, reference))]
+    ends = interval(np.array([_share(own, other) for own, other in zip(*draws, strict=True)]))
+    between = _between(ends, min(len(reached), len(reference)), 1)
     return f"{f'{_number(median(reached) / median(reference), 1)} ({between})':>22}"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from curves import Curves, dense_paths
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from simulator import Ledger, Work
+from simulator import Ledger, Wait, Work
 
 from search.space.parameters import numbers
 
@@ -39,22 +39,25 @@ def decoded(curves: Curves, params: Params) -> Params:
 
 
 class Trainings:
-    """The trainings of a search; with `shared`, one that has ended is not repeated."""
+    """The trainings of a search; with `shared`, one that has ended is not repeated, and one under way waited for."""
 
-    def __init__(self, curves: Curves, *, shared: bool) -> None:
-        self.curves, self._shared = curves, shared
+    def __init__(self, curves: Curves, ledger: Ledger, *, shared: bool) -> None:
+        self.curves, self._ledger, self._shared = curves, ledger, shared
         self._dense = dense_paths(curves.spec)
-        self._ended: set[tuple[Any, ...]] = set()
+        self._ends: dict[tuple[Any, ...], int] = {}
+        """The time at which each training that has begun ends, or has ended."""
 
     def train(self, params: Params, number: int) -> Work:
         """Train a round of a chain; 0 is the dense network."""
         if epochs := self.missing(params, number):
+            self._ends[self._key(params, number)] = self._ledger.time + epochs
             yield epochs
-            self._ended.add(self._key(params, number))
+        elif (left := self._ends[self._key(params, number)] - self._ledger.time) > 0:
+            yield Wait(left)
 
     def missing(self, params: Params, number: int) -> int:
-        """Return the epochs to train for a round, of which nothing is left where it is shared."""
-        if self._shared and self._key(params, number) in self._ended:
+        """Return the epochs to train for a round: none where it is shared."""
+        if self._shared and self._key(params, number) in self._ends:
             return 0
         return self.curves.round_epochs if number else self.curves.dense_epochs
 
@@ -72,7 +75,7 @@ class Rival:
         self.curves = curves
         self.ledger = ledger
         self._shared = shared
-        self.trainings = Trainings(curves, shared=shared)
+        self.trainings = Trainings(curves, ledger, shared=shared)
 
     def next(self) -> Work | None:
         suggestion = self.suggest()

@@ -38,7 +38,7 @@ class Moasha:
         random.seed(seed)
         np.random.seed(seed)
         self.curves, self.ledger = curves, ledger
-        self.trainings = Trainings(curves, shared=shared)
+        self.trainings = Trainings(curves, ledger, shared=shared)
         space: dict[str, Any] = {
             # Ordered choices by their position, others as text: it wants choices of one type.
             path: randint(0, len(options) - 1) if ordered(options) else choice([str(value) for value in options])

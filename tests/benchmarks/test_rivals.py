@@ -80,15 +80,29 @@ def test_what_is_missing_of_a_chain_is_what_no_trial_has_trained() -> None:
     curves = made.curves()
     params = {made.EPS: 0.1, made.LOSS: "mix", made.L1: 0.0, made.REWIND: 2}
     for shared in (False, True):
-        trainings = Trainings(curves, shared=shared)
+        ledger = Ledger()
+        trainings = Trainings(curves, ledger, shared=shared)
         assert list(trainings.train(params, 0)) == [made.DENSE_EPOCHS]
+        ledger.time = made.DENSE_EPOCHS
         assert list(trainings.train(params, 1)) == [made.ROUND_EPOCHS]
+        ledger.time += made.ROUND_EPOCHS
         other = {**params, made.REWIND: "none"}
         assert trainings.missing(other, 0) == (0 if shared else made.DENSE_EPOCHS), "rewinding comes after it"
         assert trainings.missing(params, 1) == (0 if shared else made.ROUND_EPOCHS)
         assert trainings.missing(other, 1) == trainings.missing(params, 2) == made.ROUND_EPOCHS
         assert trainings.missing({**params, made.EPS: 0.0}, 0) == made.DENSE_EPOCHS
         assert list(trainings.train(params, 1)) == ([] if shared else [made.ROUND_EPOCHS])
+
+
+def test_what_is_shared_and_under_way_is_waited_for() -> None:
+    curves, ledger = made.curves(), Ledger()
+    rival = Optuna(curves, ledger, "random", seed=0, shared=True)
+    chosen = {ROUNDS: 1, made.EPS: 1, made.LOSS: "mix", made.L1: 0, made.REWIND: "none"}
+    works = [rival.work(rival._study.ask(), chosen) for _ in range(2)]
+    rival.suggest = lambda: None  # type: ignore[method-assign]
+    rival.next = lambda: works.pop() if works else None  # type: ignore[method-assign]
+    simulate(rival, ledger, workers=2, epochs=10**6, goal=2.0)
+    assert ledger.epochs == ledger.time == made.DENSE_EPOCHS + made.ROUND_EPOCHS
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -4,7 +4,7 @@ from collections import deque
 
 from hypothesis import given
 from hypothesis import strategies as st
-from simulator import Front, Ledger, Work, simulate
+from simulator import Front, Ledger, Wait, Work, simulate
 
 from search.objectives import pareto
 
@@ -26,6 +26,20 @@ class Scripted:
         for epochs in spans:
             yield epochs
             self.reported.append((self.ledger.time, self.ledger.epochs))
+
+
+class Given:
+    """Trials that are given, and measure nothing."""
+
+    def __init__(self, works: list[Work]) -> None:
+        self.left = works
+
+    def next(self) -> Work | None:
+        return self.left.pop(0) if self.left else None
+
+
+def iter_of(*steps: int | Wait) -> Work:
+    yield from steps
 
 
 def ticked(trials: list[list[int]], workers: int) -> list[tuple[int, int]]:
@@ -68,13 +82,26 @@ def test_epochs_are_counted_as_they_are_trained(trials: list[list[int]], workers
     assert ledger.trials == len(trials)
 
 
-def test_no_more_than_the_budget_is_started() -> None:
+def test_what_takes_more_than_the_budget_is_not_measured() -> None:
     ledger = Ledger()
-    simulate(Scripted([[5, 5]] * 9, ledger), ledger, workers=2, epochs=12, goal=1.0)
-    assert (ledger.epochs, ledger.time) == (20, 10)
+    method = Scripted([[5, 5]] * 9, ledger)
+    simulate(method, ledger, workers=2, epochs=12, goal=1.0)
+    assert (ledger.epochs, ledger.time) == (12, 6)
+    assert method.reported == [(5, 10), (5, 10)]
+    ledger = Ledger()
+    method = Scripted([[5, 5]] * 9, ledger)
+    simulate(method, ledger, workers=2, epochs=20, goal=1.0)
+    assert method.reported == [(5, 10), (5, 10), (10, 20), (10, 20)]
     ledger = Ledger()
     simulate(Scripted([[5]] * 9, ledger), ledger, workers=2, epochs=10**6, goal=1.0, trials=3)
     assert (ledger.epochs, ledger.trials) == (15, 3)
+
+
+def test_a_worker_that_waits_takes_time_and_trains_nothing() -> None:
+    ledger = Ledger()
+    works: list[Work] = [iter_of(3, 2), iter_of(Wait(4), 1)]
+    simulate(Given(works), ledger, workers=2, epochs=10**6, goal=1.0)
+    assert (ledger.epochs, ledger.time) == (6, 5)
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)).map(lambda p: [p[0] / 5, p[1] / 5]), max_size=20)

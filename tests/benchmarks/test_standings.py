@@ -69,3 +69,13 @@ def test_a_table_has_a_line_for_each_method() -> None:
     runs += [run("ours", 5, 105), run("other", 5, 300)]
     other = next(line for line in standings.lines("title", runs, 1.0, "all_points") if line.split()[:1] == ["other"])
     assert "300 (300..300)" in other
+    assert next(line for line in lines if line.split()[:1] == ["ours"]).count("  1") >= 1
+
+
+def test_a_ratio_of_runs_that_mostly_arrive_has_an_interval() -> None:
+    """Some resamples have medians that are infinite on both sides."""
+    runs = [run(method, seed, 100 + seed) for method in ("ours", "other") for seed in range(10)]
+    for each in (*runs[:4], *runs[10:14]):
+        each["all_points"] = []
+    other = next(line for line in standings.lines("title", runs, 1.0, "all_points") if line.split()[:1] == ["other"])
+    assert "1.0 (0.0..never)" in other

@@ -20,7 +20,7 @@ PORT = click.IntRange(1, 65535)
     "--session",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The session folder of a Ray cluster whose head is this machine [default: that of the running one].",
+    help="The session folder of a Ray cluster whose head is this machine [default: the last that was started there].",
 )
 @json_option
 def monitoring(

@@ -18,13 +18,16 @@ from search.samplers.sobol import sobol_points
 Array = np.ndarray
 
 
-def expected(mean: Array, deviation: Array, best: Array) -> Array:
+def expected(mean: Array, deviation: Array, best: Array, floor: float = -math.inf) -> Array:
     """Return the expectation of max(0, r - best) for a normal r; a deviation of 0 is a certain value.
 
-    Shapes: mean, deviation and best are broadcast to one shape, which is returned.
+    An r below `floor` gains nothing. Shapes: mean, deviation and best are broadcast to one shape, which is returned.
     Source: Jones, Schonlau & Welch 1998, doi:10.1023/A:1008306431147 (expected improvement).
     """
     mean, deviation, best = np.broadcast_arrays(mean, deviation, best)
+    if math.isfinite(floor):
+        least = np.maximum(best, floor)
+        return np.asarray(expected(mean, deviation, least) + (least - best) * _at_most(least - mean, deviation))
     gain = mean - best
     with np.errstate(divide="ignore", invalid="ignore"):
         z = gain / deviation
@@ -79,8 +82,10 @@ class Chains:
     likely: Array
 
 
-def over_staircase(chains: Chains, front: Staircase) -> Array:
+def over_staircase(chains: Chains, front: Staircase, floor: float = -math.inf) -> Array:
     """Return a lower bound of the expected gain in hypervolume after each measurement (candidates, points).
+
+    `floor` is the least value of the unknown objective that is feasible.
 
     At each value t of the known objective the gain is that of the best of the points that reach t; its expectation is
     taken as the largest of their expectations. The bound is exact for one point, and for points that rise and fall
@@ -95,27 +100,35 @@ def over_staircase(chains: Chains, front: Staircase) -> Array:
     after = np.empty((count, points))
     for at in range(points):
         column = slice(at, at + 1)
-        gain = expected(chains.mean[:, column], chains.deviation[:, column], best) * chains.likely[:, column]
+        gain = expected(chains.mean[:, column], chains.deviation[:, column], best, floor) * chains.likely[:, column]
         gains = np.maximum(gains, np.where(ends <= chains.known[:, column], gain, 0.0))
         after[:, at] = (gains * widths).sum(axis=1)
     return after
 
 
 def by_sampling(
-    mean: Array, deviation: Array, violation_mean: Array, violation_deviation: Array, front: Array, draws: Array
+    mean: Array,
+    deviation: Array,
+    violation_mean: Array,
+    violation_deviation: Array,
+    front: Array,
+    draws: Array,
+    floors: Array | float = -math.inf,
 ) -> float:
     """Return the mean gain in hypervolume of measuring several points, over joint draws, in any number of objectives.
 
     A draw moves all points of a chain together, each objective by itself; what it makes infeasible does not count.
     Shapes: `mean` and `deviation` (points, objectives), violations (points, constraints), `front` (n, objectives),
-    `draws` (draws, objectives + constraints), standard normal.
+    `draws` (draws, objectives + constraints), standard normal; `floors` (objectives,), the least values that are
+    feasible.
     """
     before = _volume(front)
     objectives = mean.shape[1]
     gained = 0.0
     for draw in draws:
-        fits = (violation_mean + violation_deviation * draw[objectives:] <= 0).all(axis=1)
         drawn = mean + deviation * draw[:objectives]
+        fits = (violation_mean + violation_deviation * draw[objectives:] <= 0).all(axis=1)
+        fits &= (drawn >= floors).all(axis=1)
         gained += _volume(np.concatenate([front, drawn[fits]])) - before if fits.any() else 0.0
     return gained / len(draws)
 
@@ -135,6 +148,10 @@ def normal_draws(count: int, dimensions: int, seed: int) -> Array:
 
 def feasible(violation: Array, deviation: Array) -> Array:
     """Return the probability that all of several independent normal violations (points, constraints) are at most 0."""
+    return np.asarray(_at_most(violation, deviation).prod(axis=1))
+
+
+def _at_most(violation: Array, deviation: Array) -> Array:
+    """Return the probability that a normal violation is at most 0. All shapes are the same."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        likely = np.where(deviation > 0, ndtr(-violation / deviation), violation <= 0)
-    return np.asarray(likely.prod(axis=1))
+        return np.where(deviation > 0, ndtr(-violation / deviation), violation <= 0)

@@ -7,6 +7,7 @@ trial and the seed of the study.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -236,22 +237,26 @@ def _gains(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, 
         value = (predicted.mean[:, unknown[0]], predicted.deviation[:, unknown[0]], front[:, unknown[0]])
     else:
         value = (np.ones(count), np.zeros(count), np.ones(len(front)))
-    likely = acquisition.feasible(predicted.violation, predicted.violation_deviation)
+    bounds, floors = surrogate.bounds_beside([measures[at] for at in unknown])
+    likely = acquisition.feasible(predicted.violation[:, bounds], predicted.violation_deviation[:, bounds])
     chains = Chains(aim[0][index], value[0][index], value[1][index], np.where(real, likely[index], 0.0))
-    return acquisition.over_staircase(chains, Staircase.of(aim[1], value[2]))
+    return acquisition.over_staircase(chains, Staircase.of(aim[1], value[2]), max(floors.values(), default=-math.inf))
 
 
 def _sampled(context: SamplerContext, surrogate: Surrogate, predicted: Posterior, index: Array, real: Array) -> Array:
     """Estimate the same from draws, for the candidates with the largest gain at one deviation above the mean."""
     front = surrogate.front[np.argsort(-np.array(pareto.contributions(surrogate.front)), kind="stable")[:_CORNERS]]
-    dimensions = predicted.mean.shape[1] + predicted.violation.shape[1]
-    lucky = np.concatenate([np.ones(predicted.mean.shape[1]), -np.ones(predicted.violation.shape[1])])[None]
+    measures = list(context.problem.objectives)
+    bounds, least = surrogate.bounds_beside(measures)
+    floors = np.array([least.get(measure, -math.inf) for measure in measures])
+    dimensions = len(measures) + len(bounds)
+    lucky = np.concatenate([np.ones(len(measures)), -np.ones(len(bounds))])[None]
 
     def gain(row: int, column: int, draws: Array) -> float:
         at = index[row, : column + 1]
         objectives = (predicted.mean[at], predicted.deviation[at])
-        violations = (predicted.violation[at], predicted.violation_deviation[at])
-        return acquisition.by_sampling(*objectives, *violations, front, draws)
+        violations = (predicted.violation[at][:, bounds], predicted.violation_deviation[at][:, bounds])
+        return acquisition.by_sampling(*objectives, *violations, front, draws, floors)
 
     gains = np.zeros(index.shape)
     for row, column in np.argwhere(real):

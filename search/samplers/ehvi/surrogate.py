@@ -117,6 +117,22 @@ class Surrogate:
                 measured.append((points.violations[:, at] - offset) / slope)
         return all(bool((np.abs(values - asked) <= AS_ASKED).all()) for values in measured)
 
+    def bounds_beside(self, aims: Sequence[str]) -> tuple[list[int], dict[str, float]]:
+        """Return the bounds that count beside the objectives `aims`, by index, and the least values of these.
+
+        Of several bounds on one accuracy the tightest counts. One on an accuracy among the aims is met or not by the
+        very value that is aimed at, and so is no event beside it.
+        """
+        tightest: dict[str, tuple[float, int]] = {}
+        others = []
+        for at, (measure, operator, limit) in enumerate(self._bounds.values()):
+            if operator == ">=" and measure in ACCURACIES:
+                tightest[measure] = max(tightest.get(measure, (-math.inf, at)), (limit, at))
+            else:
+                others.append(at)
+        floors = {measure: limit for measure, (limit, _) in tightest.items() if measure in aims}
+        return sorted([*others, *(at for measure, (_, at) in tightest.items() if measure not in floors)]), floors
+
     def predict(self, trials: Sequence[Params]) -> Posterior:
         """Return the posterior of objectives and violations at some trials."""
         rows = self._encoder.rows(trials)

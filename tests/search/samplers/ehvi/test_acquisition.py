@@ -37,6 +37,30 @@ def test_expected_improvement_equals_its_integral(mean: float, deviation: float,
     assert expected(np.array(mean), np.array(deviation), np.array(best)) == pytest.approx(integral, abs=1e-9)
 
 
+@pytest.mark.parametrize("floor", [0.2, 0.55, 0.7])
+@pytest.mark.parametrize("best", [0.0, 0.5, 0.6])
+def test_what_is_below_the_least_feasible_value_gains_nothing(floor: float, best: float) -> None:
+    mean, deviation = 0.5, 0.1
+    least = max(best, floor)
+    integral = quad(lambda r: (r - best) * norm.pdf(r, mean, deviation), least, mean + 12 * deviation, limit=200)[0]
+    found = expected(np.array(mean), np.array(deviation), np.array(best), floor)
+    assert found == pytest.approx(integral, abs=1e-9)
+    certain = expected(np.array([0.6, 0.54]), np.zeros(2), np.array(0.5), 0.55)
+    assert certain == pytest.approx([0.1, 0.0])
+    stairs = Staircase.of(np.array([1.0]), np.array([best]))
+    assert over_staircase(chain((1.0, mean, deviation)), stairs, floor)[0, 0] == pytest.approx(integral, abs=1e-9)
+    sampled = by_sampling(
+        np.array([[mean, 1.0]]),
+        np.array([[deviation, 0.0]]),
+        np.zeros((1, 0)),
+        np.zeros((1, 0)),
+        np.array([[best, 1.0]]),
+        normal_draws(4096, 2, 0),
+        np.array([floor, -math.inf]),
+    )
+    assert sampled == pytest.approx(integral, rel=0.02, abs=1e-4)
+
+
 def test_a_certain_value_improves_by_what_it_is_better() -> None:
     found = expected(np.array([0.5, 0.3]), np.zeros(2), np.array(0.4))
     assert found == pytest.approx([0.1, 0.0])

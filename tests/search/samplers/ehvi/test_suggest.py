@@ -303,6 +303,16 @@ def test_a_bound_on_a_count_that_is_an_objective_as_well_is_learned_in_its_own_u
     assert predicted.violation[:, 0] == pytest.approx([macs(p) - 2000 for p in others], abs=300)
 
 
+def test_a_bound_on_an_accuracy_that_is_aimed_at_is_no_event_beside_it() -> None:
+    spec = study(
+        f"{SPACE}objectives: {{robust_accuracy: maximise, sparsity: maximise}}\n"
+        "constraints: {sparsity: '>= 0.3', robust_accuracy: '>= 0.4', clean_accuracy: '>= 0.5'}\n"
+    )
+    surrogate = surrogate_of(spec, observed(spec, shown(spec), violations=lambda p: [-0.1, 0.4 - robust(p), -0.2]))
+    assert surrogate.bounds_beside(["robust_accuracy"]) == ([0, 2], {"robust_accuracy": 0.4})
+    assert surrogate.bounds_beside(["sparsity"]) == ([0, 1, 2], {})
+
+
 def test_a_study_without_results_is_covered_evenly() -> None:
     spec = study(SPACE)
     nothing = observed(spec, [], running=shown(spec, 8), failed=[])

@@ -38,7 +38,7 @@ Ladder = list[Epoch]
 
 def volume(ladder: Ladder) -> float:
     """Return the hypervolume of a chain by itself."""
-    return pareto.hypervolume([epoch.values for epoch in ladder if epoch.status != "invalid"] or [[0.0, 0.0]])
+    return pareto.hypervolume([epoch.values for epoch in ladder if epoch.status != "invalid"])
 
 
 def trials_until(ladders: list[Ladder], ideal: float, rng: np.random.Generator) -> list[float]:

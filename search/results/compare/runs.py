@@ -12,6 +12,7 @@ import numpy as np
 
 from search import objectives
 from search.objectives import pareto
+from search.results.bootstrap import unpacked
 from search.results.compare.groups import name_of
 from search.results.confirmed import ConfirmedRow
 from search.results.study import Study
@@ -109,25 +110,20 @@ def _measures(row: PointRow | ConfirmedRow) -> dict[str, Any]:
 def _verdicts(row: PointRow | ConfirmedRow) -> np.ndarray:
     if isinstance(row, ConfirmedRow):
         texts = [(each.verdicts, each.clean_verdicts) for each in row.replicates]
-        return np.array([[_bits(text, row.examples) for text in both] for both in texts])
+        return np.array([[unpacked(text, row.examples) for text in both] for both in texts])
     return np.array([_of_search(point) for point in row.replicates])
 
 
 def _of_search(point: Point) -> list[np.ndarray]:
     """Return the robust and the clean verdicts of a point of a search."""
     random = np.random.default_rng(zlib.crc32(point.weights_sha256.encode()))
-    robust = _bits(point.verdicts, point.examples)
+    robust = unpacked(point.verdicts, point.examples)
     if int(robust.sum()) != point.robust_correct:  # Records of before verdicts were kept have none.
         robust = _some_of(np.ones(point.examples, dtype=bool), point.robust_correct, random)
     if (text := point.outcomes.get(CLEAN_ACCURACY)) is not None:
-        return [robust, _bits(text, point.examples)]
+        return [robust, unpacked(text, point.examples)]
     # Older records have robust verdicts alone; which of the other examples are correct clean is drawn.
     return [robust, robust | _some_of(~robust, point.clean_correct - point.robust_correct, random)]
-
-
-def _bits(text: str, examples: int) -> np.ndarray:
-    content = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
-    return np.unpackbits(content, count=examples).astype(bool)
 
 
 def _some_of(allowed: np.ndarray, number: int, random: np.random.Generator) -> np.ndarray:

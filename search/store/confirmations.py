@@ -1,6 +1,7 @@
 """The results of `robustsearch confirm` on disk: below `confirm/`, one file per network and attack, written once.
 
     confirm/<weights_sha256>/<examples>/<attack>.json   one result; `all`, or `first-500`, of the test split
+    confirm/<weights_sha256>/<examples>/<attack>.json.part   the first part of one that is measured
     confirm/seed-<n>/                                    a study: the front retrained with another seed
 
 Results that cannot be read are listed, and never count.

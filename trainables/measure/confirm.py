@@ -75,6 +75,13 @@ class Found:
     correct: np.ndarray
     distances: np.ndarray | None = None
 
+    def followed_by(self, correct: Tensor, distances: Tensor | None) -> Found:
+        """Return this with what was found of the next examples. Shapes: (n,)."""
+        both = np.concatenate([self.correct, correct.cpu().numpy()])
+        if self.distances is None or distances is None:
+            return Found(both)
+        return Found(both, np.concatenate([self.distances, distances.cpu().numpy()]))
+
 
 def run(
     subject: Subject,
@@ -83,10 +90,13 @@ def run(
     index: np.ndarray,
     source: nn.Module | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    begun: Found | None = None,
+    keep: Callable[[Found], None] = lambda found: None,
 ) -> Found:
     """Run a step on the examples of the split that `index` (N,) names.
 
-    `source` is the network that `step.source` names, in eval mode on the same device.
+    `source` is the network that `step.source` names, in eval mode on the same device. `keep` is given what was found
+    so far after each chunk of examples; with that as `begun`, the step goes on after them, to the same result.
 
     Raises:
         Cancelled: `cancelled()` turned true.
@@ -96,18 +106,17 @@ def run(
         source = subject.net
     if step.source is not None and source is None:
         raise SpecError(f"{step.name}: the network {step.source} is missing")
-    correct, nearest = [np.zeros(0, dtype=bool)], [np.zeros(0)]
+    minimal = isinstance(step.attack, Minimal) and source is None
+    found = begun or Found(np.zeros(0, dtype=bool), np.zeros(0) if minimal else None)
     with exact(subject.device):
-        for first, x, y in _chunks(split, index, subject.device):
+        for first, x, y in _chunks(split, index, subject.device, len(found.correct)):
             if cancelled():
                 raise Cancelled(step.name)
             heartbeat.beat()
             verdicts, distance = _chunk(subject, step, x, y, first, source, _watching(cancelled, step))
-            correct.append(verdicts.cpu().numpy())
-            if distance is not None:
-                nearest.append(distance.cpu().numpy())
-    minimal = isinstance(step.attack, Minimal) and source is None
-    return Found(np.concatenate(correct), np.concatenate(nearest) if minimal else None)
+            found = found.followed_by(verdicts, distance)
+            keep(found)
+    return found
 
 
 Watch = Callable[[nn.Module], "LogitsFn"]
@@ -128,9 +137,9 @@ def _watching(cancelled: Callable[[], bool], step: Step) -> Watch:
     return watch
 
 
-def _chunks(split: Split, index: np.ndarray, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
+def _chunks(split: Split, index: np.ndarray, device: torch.device, done: int) -> Iterator[tuple[int, Tensor, Tensor]]:
     size = CHUNK.get(device.type, CHUNK["cpu"])
-    for first in range(0, len(index), size):
+    for first in range(done, len(index), size):
         part = torch.from_numpy(index[first : first + size]).to(split.y.device)
         x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)
         yield first, x, split.y[part].to(device)

@@ -84,6 +84,29 @@ class Confirmation(Record):
         return self
 
 
+class Begun(Record):
+    """What is measured of an attack whose result is not there yet: its first examples, in their order.
+
+    `of` tells what it is the beginning of; another measurement does not go on from it.
+    """
+
+    of: str
+    examples: Count = Field(gt=0)
+    correct: str = Field(description="bits of the examples that are still classified correctly")
+    distances: tuple[float | None, ...] | None = None
+    seconds: float = Field(ge=0)
+
+
+def read_begun(storage: Storage, path: str, of: str) -> Begun | None:
+    """Return the beginning of a result; None where there is none, or it is damaged or that of another measurement."""
+    try:
+        content = storage.read(path)
+        begun = Begun.model_validate_json(content)
+    except (FileNotFoundError, ValidationError):
+        return None
+    return begun if begun.of == of and not checksum_fault(content, path, required=True) else None
+
+
 def bits(text: str) -> int:
     """Return packed bits as a number, of which set operations are cheap."""
     return int.from_bytes(bytes.fromhex(text))

@@ -65,6 +65,11 @@ def point(key: str) -> str:
     return f"{stage(key)}/{POINT}"
 
 
+def begun_confirmation(weights: str, examples: str, attack: str) -> str:
+    """Return where the first part of a result is, until it is whole."""
+    return f"{confirmation(weights, examples, attack)}.part"
+
+
 def confirmation(weights: str, examples: str, attack: str) -> str:
     """Return where the result of one attack on a network is, on the `examples` of the test split, such as `all`."""
     return f"{CONFIRM}/{weights}/{examples}/{attack}.json"

@@ -7,6 +7,7 @@ is not measured again.
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import time
 import traceback
@@ -36,13 +37,16 @@ from trainables.method.confirmation import CLEAN, NOISE_OFF, Step
 from trainables.models.base import Model
 from trainables.recipes.trial import TrialSpec
 from trainables.store import confirmations, paths
-from trainables.store.confirmations import Confirmation, bits, examples_name
+from trainables.store.confirmations import Begun, Confirmation, bits, examples_name
 from trainables.store.stages import Stages
 from trainables.store.state import State
 from trainables.store.storage import Address, Storage
 from trainables.worker.job import release_memory
 from trainables.worker.points import device_name
 from trainables.worker.resources import required_device, use_assigned_threads
+
+SAVE_SECONDS = 10.0
+"""The shortest time between two saves of a step under way; a chunk of AutoAttack may take minutes."""
 
 PACKAGES = {"autoattack": "pyautoattack"}
 """The package that has an attack, by kind, where it is not ours: its version is part of the name."""
@@ -127,6 +131,7 @@ class _Job:
         if found is None:
             measured = self._measured(step, cancelled)
             found = measured if confirmations.write(self.storage, measured) else confirmations.read(self.storage, path)
+            self.storage.delete(self._begun_path(step))
         if not isinstance(found, Confirmation):
             raise StorageError(f"{self.storage.location}/{path} is damaged: {found}")
         if found.split_sha256 != self._split_sha256:
@@ -150,11 +155,11 @@ class _Job:
         return stands
 
     def _measured(self, step: Step, cancelled: Callable[[], bool]) -> Confirmation:
-        started, clock = datetime.now(UTC), time.monotonic()
+        started = datetime.now(UTC)
         stands = self._standing(step)
         source = self._source(step.source) if step.source not in (None, NOISE_OFF) and stands.any() else None
         index = np.flatnonzero(stands)
-        found = confirm.run(self._subject, step, self._split, index, source, cancelled) if len(index) else None
+        found, seconds = self._found(step, index, source, cancelled)
         correct = np.zeros(len(self._split), dtype=bool)
         if found is not None:
             correct[index] = found.correct
@@ -177,7 +182,7 @@ class _Job:
             correct_count=int(correct.sum()),
             distances=self._distances(index, found),
             draws=0 if step.role == "noise_off" else self._subject.draws,
-            seconds=time.monotonic() - clock,
+            seconds=seconds,
             device=device_name(self.device),
             host=socket.gethostname(),
             versions=versions(),
@@ -186,13 +191,53 @@ class _Job:
             finished=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
 
+    def _found(
+        self, step: Step, index: np.ndarray, source: nn.Module | None, cancelled: Callable[[], bool]
+    ) -> tuple[confirm.Found | None, float]:
+        """Run a step, from where an earlier attempt was interrupted, and return the seconds of all attempts."""
+        if not len(index):
+            return None, 0.0
+        began = saved = time.monotonic()
+        path, of = self._begun_path(step), self._identity(step, index)
+        begun = confirmations.read_begun(self.storage, path, of)
+        before = begun.seconds if begun else 0.0
+
+        def keep(found: confirm.Found) -> None:
+            nonlocal saved
+            now = time.monotonic()
+            if now - saved >= SAVE_SECONDS and len(found.correct) < len(index):
+                part = Begun(
+                    of=of,
+                    examples=len(found.correct),
+                    correct=evaluate.pack_verdicts(found.correct),
+                    distances=None if found.distances is None else _plain(found.distances),
+                    seconds=before + now - began,
+                )
+                self.storage.write(path, part.json_bytes(path))
+                saved = now
+
+        start = None if begun is None else _found_before(begun)
+        found = confirm.run(self._subject, step, self._split, index, source, cancelled, start, keep)
+        return found, before + time.monotonic() - began
+
+    def _begun_path(self, step: Step) -> str:
+        weights = self.config["network"]["weights_sha256"]
+        return paths.begun_confirmation(weights, examples_name(self.config["limit"]), step.name)
+
+    def _identity(self, step: Step, index: np.ndarray) -> str:
+        """Name all that decides what a step finds of each example."""
+        source = self.config["sources"].get(step.source, {}).get("stage")
+        chunk = evaluate.CHUNK.get(self.device.type, evaluate.CHUNK["cpu"])
+        parts = (plain(step), source, self._split_sha256, index.tolist(), chunk, versions(), __version__)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
     def _distances(self, index: np.ndarray, found: confirm.Found | None) -> tuple[float | None, ...] | None:
         """Return the distance of every example: 0 for those that are wrong without an attack."""
         if found is None or found.distances is None:
             return None
         everywhere = np.zeros(len(self._split))
         everywhere[index] = found.distances
-        return tuple(float(f"{d:.9g}") if np.isfinite(d) else None for d in everywhere)
+        return tuple(None if d is None else float(f"{d:.9g}") for d in _plain(everywhere))
 
     def _source(self, name: str | None) -> nn.Module:
         """Return another network, in eval mode; of one with noise, that with the noise off."""
@@ -205,6 +250,18 @@ class _Job:
 
     def _network(self, model: Model) -> nn.Module:
         return models.build_for(self._data, model, seed=self.trial.seed).to(self.device)
+
+
+def _plain(distances: np.ndarray) -> tuple[float | None, ...]:
+    """Return distances (N,) as JSON has them: null where nothing was found."""
+    return tuple(float(d) if np.isfinite(d) else None for d in distances)
+
+
+def _found_before(begun: Begun) -> confirm.Found:
+    correct = evaluate.unpack_verdicts(begun.correct, begun.examples)
+    if begun.distances is None:
+        return confirm.Found(correct)
+    return confirm.Found(correct, np.array([np.inf if d is None else d for d in begun.distances]))
 
 
 def training(spec: Data, fingerprint: str, device: torch.device) -> TrainingData:

@@ -32,11 +32,12 @@ from trainables.data import tensors
 from trainables.data.base import Data
 from trainables.data.digits import Digits
 from trainables.data.heldout import load_test
-from trainables.measure import confirm
+from trainables.measure import confirm, evaluate
 from trainables.measure.evaluate import unpack_verdicts
 from trainables.method import confirmation
 from trainables.method.confirmation import CLEAN, Step
 from trainables.recipes.trial import TrialSpec
+from trainables.store import confirmations as stored
 from trainables.store import paths
 from trainables.store.confirmations import Confirmation, bits
 from trainables.store.stages import Stages
@@ -226,6 +227,50 @@ def test_a_request_to_stop_ends_it_and_the_next_one_goes_on(storage: Path) -> No
     assert kept.items() <= files(storage).items()
     assert 0 < len(kept) < len(files(storage))
     assert all(row.complete for row in study.confirmed())
+
+
+def test_an_attack_that_is_interrupted_goes_on_after_what_is_done(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(evaluate.CHUNK, "cpu", 2)
+    monkeypatch.setattr(worker, "SAVE_SECONDS", 0.0)
+    planned = plan("tiny", cluster="inline", storage=storage, points=("front",), attack="pgd", examples=EXAMPLES)
+    job = next(job for job in planned.jobs(0) if any(step["name"] == "fmn" for step in job["steps"]))
+    whole = worker.run(job)
+    assert "error" not in whole
+    wanted = files(storage)
+    for path in wanted:
+        (storage / "tiny" / path).unlink()
+    parts: list[str] = []
+    attempts = 0
+    while True:
+        asked = iter(range(4 + attempts))
+        answer = worker.run(job, cancelled=lambda asked=asked: next(asked, None) is None)
+        attempts += 1
+        found = [path.name for path in (storage / "tiny" / "confirm").rglob("*.part")]
+        parts += found
+        assert len(found) <= 1
+        if not answer.get("cancelled"):
+            break
+    assert attempts > 2
+    assert {"fmn.json.part"} <= {*parts}
+    assert not found
+    again = files(storage)
+    assert again.keys() == wanted.keys()
+    for path, content in again.items():
+        one, other = (Confirmation.model_validate_json(text) for text in (content, wanted[path]))
+        assert (one.attacked, one.correct, one.distances) == (other.attacked, other.correct, other.distances)
+
+
+def test_the_beginning_of_another_measurement_is_not_continued(storage: Path) -> None:
+    own = Storage(str(storage / "tiny"))
+    begun = stored.Begun(of="this", examples=8, correct="ff", seconds=1.0)
+    own.write("a.part", begun.json_bytes("a.part"))
+    assert stored.read_begun(own, "a.part", "this") == begun
+    assert stored.read_begun(own, "a.part", "other") is None
+    assert stored.read_begun(own, "b.part", "this") is None
+    own.write("a.part", begun.json_bytes("a.part").replace(b'"ff"', b'"fe"'))
+    assert stored.read_begun(own, "a.part", "this") is None
 
 
 def test_sets_of_examples_and_seeds_are_added_one_by_one(storage: Path) -> None:

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from tests.trainables.measure.factories import EPS, SPLIT, linear, measured, split_of
+from trainables.attacks.base import Attack
 from trainables.attacks.fmn import Fmn
 from trainables.attacks.pgd import Pgd
 from trainables.attacks.square import Square
 from trainables.core.errors import SpecError
 from trainables.core.spec import Eps
-from trainables.measure import confirm
+from trainables.measure import confirm, evaluate
 from trainables.measure.confirm import Subject
 from trainables.method.confirmation import CLEAN, EOT, Step
 from trainables.method.protocol import Protocol
@@ -106,6 +107,23 @@ def test_it_ends_before_the_next_pass_when_asked(passes: int) -> None:
     with pytest.raises(confirm.Cancelled):
         confirm.run(subject(linear()), PGD, SPLIT, ALL, cancelled=lambda: next(asked))
     assert list(asked) == []
+
+
+@pytest.mark.parametrize("attack", [Square(queries=20), Fmn(steps=10)])
+def test_a_step_goes_on_after_the_chunks_that_are_done(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(evaluate.CHUNK, "cpu", 64)
+    step, own = Step(name="step", attack=attack, eps=Eps(EPS)), subject(linear())
+    kept: list[confirm.Found] = []
+    whole = confirm.run(own, step, SPLIT, ALL, keep=kept.append)
+    assert [len(found.correct) for found in kept] == [64, 128, 192, 256, 300]
+    for found in (*kept, None):
+        again: list[confirm.Found] = []
+        resumed = confirm.run(own, step, SPLIT, ALL, begun=found, keep=again.append)
+        assert len(again) == 5 - (kept.index(found) + 1 if found else 0)
+        assert np.array_equal(resumed.correct, whole.correct)
+        assert (resumed.distances is None) == (whole.distances is None)
+        if whole.distances is not None and resumed.distances is not None:
+            assert np.array_equal(resumed.distances, whole.distances)
 
 
 def test_an_attack_never_helps_the_network() -> None:

@@ -331,7 +331,7 @@ class Driver:
         )
 
     def running(self) -> Running:
-        """Return the trials that run, and the seconds that the launch still needs; of any thread."""
+        """Return the trials that run, and the seconds that the launch still needs; any thread may ask."""
         trials = self.trials.now()
         return Running(trials, self._tally.remaining(trials))
 

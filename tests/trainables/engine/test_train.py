@@ -203,9 +203,9 @@ def test_learning_rate_and_radius_are_functions_of_the_epoch(monkeypatch: pytest
     seen: list[tuple[float, float]] = []
     step = subject.TrainingRun._step
 
-    def spy(self: Any, *args: Any, lr: float, eps: float, **rest: Any) -> Any:
-        seen.append((lr, eps))
-        return step(self, *args, lr=lr, eps=eps, **rest)
+    def spy(self: Any, index: Tensor, given: Any, *, lr: float, number: int) -> Any:
+        seen.append((lr, given.eps))
+        return step(self, index, given, lr=lr, number=number)
 
     monkeypatch.setattr(subject.TrainingRun, "_step", spy)
     spec = phase(epochs=4, start=1, optimiser=Sgd(lr=0.2), schedule=Cosine(warmup=2.0), eps=0.1, eps_warmup=3.0)

@@ -278,7 +278,7 @@ def crash(said: str) -> Failure:
     lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
     # An error that was raised stands below its traceback.
     raised = bool(lines) and lines[0].startswith("ray::")
-    line = lines[-1].rpartition("errors.")[2] if raised else lines[0] if lines else ""
+    line = re.sub(r"^(\w+\.)+(?=\w+:)", "", lines[-1]) if raised else lines[0] if lines else ""
     oom = re.search(r"OutOfMemoryError|due to the node running low on memory|memory (usage )?threshold", said)
     kind = "oom" if oom else "crashed"
     return Failure(

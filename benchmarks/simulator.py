@@ -95,11 +95,14 @@ def simulate(
     turn = itertools.count()
     waiting: list[_Entry] = []
     while True:
-        room = ledger.epochs < epochs and ledger.trials < trials
-        while room and len(waiting) < workers and (work := method.next()) is not None:
+        while (
+            len(waiting) < workers
+            and ledger.epochs < epochs
+            and ledger.trials < trials
+            and (work := method.next()) is not None
+        ):
             ledger.trials += 1
             _go_on(waiting, next(turn), work, ledger)
-            room = ledger.trials < trials
         done = bool(ledger.all_points) and ledger.all_points[-1].hypervolume >= goal
         if not waiting or done:
             return

@@ -52,7 +52,7 @@ class Trainings:
         if epochs := self.missing(params, number):
             self._ends[self._key(params, number)] = self._ledger.time + epochs
             yield epochs
-        elif (left := self._ends[self._key(params, number)] - self._ledger.time) > 0:
+        elif (left := self._ends.get(self._key(params, number), 0) - self._ledger.time) > 0:
             yield Wait(left)
 
     def missing(self, params: Params, number: int) -> int:

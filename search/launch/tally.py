@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import cached_property
 
 from search import objectives
 from search.launch import sharing
@@ -37,7 +38,6 @@ class Tally:
         self._replicated = Replicated(spec.seeds)
         self._archive = pareto.Archive()
         self._front: dict[str, Point] = {}
-        self._course: sharing.Course | None = None
 
     def start(self, number: int) -> None:
         """Start the clock of a trial; one that runs again after a crash keeps its first start."""
@@ -110,6 +110,10 @@ class Tally:
         """How many trials have ended, in this launch and before it."""
         return len(self._ended)
 
+    @cached_property
+    def _course(self) -> sharing.Course:
+        return sharing.course(self._spec)
+
     def remaining(self, trials: tuple[RunningTrial, ...]) -> float | None:
         """Return the seconds that the launch still needs, given what is known of the running trials; None at first.
 
@@ -119,8 +123,6 @@ class Tally:
         done = ended + sum(trial.done for trial in trials)
         if done - (ended - ended_now) < _SETTLED:
             return None
-        if self._course is None:
-            self._course = sharing.course(self._spec)
         work = self._course.work
         left = max(0.0, work(self._spec.planned) - work(done))
         remaining = elapsed * left / (work(done) - work(ended - ended_now))

@@ -70,6 +70,11 @@ class ObservedPoints:
         """Whether each point meets all constraints (points,)."""
         return np.asarray((self.violations <= 0).all(axis=1))
 
+    @property
+    def excess(self) -> Array:
+        """By how much each point violates its bounds, all together (points,)."""
+        return np.asarray(np.clip(self.violations, 0, None).sum(axis=1))
+
     def part(self, rows: Array) -> ObservedPoints:
         """Return some of the points, by their indices in rising order."""
         transferred = int((rows < self.transferred).sum())
@@ -94,7 +99,7 @@ def worth_keeping(points: ObservedPoints, most: int, recent: int, draw: np.rando
         feasible = points.feasible[rows]
         values = np.where(feasible[:, None], points.values[rows], 0.0)
         on_front = np.array(pareto.nondominated(values), dtype=bool) & feasible
-        far = _shortfall(values, values[on_front]) if feasible.any() else _excess(points.violations[rows])
+        far = _shortfall(values, values[on_front]) if feasible.any() else points.excess[rows]
         near = np.argsort(far, kind="stable")
         orders = (np.flatnonzero(on_front)[::-1][: most // 2], np.arange(len(rows))[::-1][:recent], near[: most // 2])
         chosen: dict[int, None] = {}
@@ -111,11 +116,6 @@ def _shortfall(values: Array, front: Array) -> Array:
     """
     front = front[:: 1 + len(front) // 64]
     return np.asarray((front[None] - values[:, None]).min(axis=2).max(axis=1))
-
-
-def _excess(violations: Array) -> Array:
-    """Return by how much each point violates its bounds, all together. Shapes: (points, bounds); returns (points,)."""
-    return np.asarray(np.clip(violations, 0, None).sum(axis=1))
 
 
 def forget(observations: ObservationStore, most: int, problem: SearchProblem, seed: int) -> ObservationStore:

@@ -22,7 +22,7 @@ from trainables.core.errors import SpecError
 from trainables.core.rng import derive
 from trainables.data.tensors import Split
 from trainables.measure.corruptions import corrupted
-from trainables.measure.evaluate import CHUNK, classified, exact, frozen
+from trainables.measure.evaluate import chunk_size, classified, exact, frozen
 from trainables.method.confirmation import EOT, NOISE_OFF, Step
 from trainables.method.protocol import Protocol
 from trainables.models.noise import Noise, Noisy
@@ -138,7 +138,7 @@ def _watching(cancelled: Callable[[], bool], step: Step) -> Watch:
 
 
 def _chunks(split: Split, index: np.ndarray, device: torch.device, done: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    size = CHUNK.get(device.type, CHUNK["cpu"])
+    size = chunk_size(device)
     for first in range(done, len(index), size):
         part = torch.from_numpy(index[first : first + size]).to(split.y.device)
         x = split.pixels(part).to(device).contiguous(memory_format=torch.channels_last)

@@ -51,6 +51,11 @@ OUTSIDE = 0.1
 """The share of the weights outside prunable layers from which a point is flagged."""
 
 
+def chunk_size(device: torch.device) -> int:
+    """Return how many images are attacked at once on a device."""
+    return CHUNK.get(device.type, CHUNK["cpu"])
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """The verdicts on the protocol's examples, in their order, and the size of the network.
@@ -108,7 +113,7 @@ def measure(
     if shrunk and noise is None:
         measured = _smaller(model, state, split, device) or net
     networks = nn.ModuleList([net] if noise is not None else [net, measured])
-    before = {name: t.clone() for name, t in named_tensors(networks).items()}
+    before = {name: t.clone() for name, t in named_tensors(networks).items()} if checked else {}
     with exact(device):
         chunks = _chunks(measured, protocol, split, examples, device)
         clean = torch.cat([c.clean for c in chunks]).cpu()
@@ -194,7 +199,7 @@ def _shape(split: Split) -> tuple[int, int, int]:
 
 
 def _parts(examples: int, device: torch.device) -> Iterable[slice]:
-    size = CHUNK.get(device.type, CHUNK["cpu"])
+    size = chunk_size(device)
     return (slice(first, min(first + size, examples)) for first in range(0, examples, size))
 
 

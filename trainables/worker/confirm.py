@@ -12,7 +12,7 @@ import socket
 import time
 import traceback
 from bdb import BdbQuit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -139,7 +139,7 @@ class _Job:
         if step.role == "attack":
             self._broken.append((float(step.eps), bits(found.attacked) & ~bits(found.correct)))
             if found.distances is not None:
-                self._nearest = np.array([np.inf if d is None else d for d in found.distances])
+                self._nearest = _array(found.distances)
         return found
 
     def _standing(self, step: Step) -> np.ndarray:
@@ -227,7 +227,7 @@ class _Job:
     def _identity(self, step: Step, index: np.ndarray) -> str:
         """Name all that decides what a step finds of each example."""
         source = self.config["sources"].get(step.source, {}).get("stage")
-        chunk = evaluate.CHUNK.get(self.device.type, evaluate.CHUNK["cpu"])
+        chunk = evaluate.chunk_size(self.device)
         parts = (plain(step), source, self._split_sha256, index.tolist(), chunk, versions(), __version__)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -257,11 +257,16 @@ def _plain(distances: np.ndarray) -> tuple[float | None, ...]:
     return tuple(float(d) if np.isfinite(d) else None for d in distances)
 
 
+def _array(distances: Iterable[float | None]) -> np.ndarray:
+    """Return what `_plain` has made plain."""
+    return np.array([np.inf if d is None else d for d in distances])
+
+
 def _found_before(begun: Begun) -> confirm.Found:
     correct = evaluate.unpack_verdicts(begun.correct, begun.examples)
     if begun.distances is None:
         return confirm.Found(correct)
-    return confirm.Found(correct, np.array([np.inf if d is None else d for d in begun.distances]))
+    return confirm.Found(correct, _array(begun.distances))
 
 
 def training(spec: Data, fingerprint: str, device: torch.device) -> TrainingData:

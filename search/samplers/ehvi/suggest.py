@@ -168,7 +168,7 @@ def _leading(context: SamplerContext, observed: ObservedPoints) -> list[Params]:
     """Return the points of the front that add most to it; those that violate least where none is feasible."""
     feasible, target = observed.feasible, context.problem.target
     if not feasible.any() or target:
-        violation = np.clip(observed.violations, 0, None).sum(axis=1)
+        violation = observed.excess
         objectives = list(context.problem.objectives)
         sparsity = observed.values[:, objectives.index(SPARSITY)] if target else 0 * violation
         order = np.lexsort((-sparsity, violation))

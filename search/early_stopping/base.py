@@ -29,8 +29,8 @@ class Measurement:
     objectives of the network as it is now, and `sparsity` is that network's. `share` is how much of the current
     training is done; 1 at a measured point. `done` counts the points of the trial before, `ahead` are the sparsities of
     those to come, without this one. `violation` is the largest violation of a constraint on an accuracy, 0 where all
-    are met; it is `feasible` where it meets all constraints. `left` is the part of all epochs of the trial, stored ones
-    included, that is to come.
+    are met, and `known_violation` that of one which the sparsity decides. `left` is the part of all epochs of the
+    trial, stored ones included, that is to come.
     """
 
     resource: int
@@ -41,7 +41,12 @@ class Measurement:
     done: int = 0
     violation: float = 0.0
     left: float = 1.0
-    feasible: bool = True
+    known_violation: float = 0.0
+
+    @property
+    def feasible(self) -> bool:
+        """Whether all constraints are met."""
+        return self.violation <= 0 and self.known_violation <= 0
 
     @property
     def target(self) -> float:
@@ -123,8 +128,9 @@ class StoppingRule:
 
     def _extends_front(self, measurement: Measurement) -> bool:
         """Return whether this is a feasible measured point that no complete trial covers."""
-        measured = measurement.share == 1 and measurement.feasible and measurement.violation <= 0
-        return measured and not any(covers(values, measurement.values) for values in self.front)
+        if measurement.share < 1 or not measurement.feasible:
+            return False
+        return not any(covers(values, measurement.values) for values in self.front)
 
     def _hopeless(self, number: int, measurement: Measurement) -> bool:
         """Return whether a trial with points to come should stop, by the criterion of this rule."""

@@ -120,8 +120,7 @@ class EarlyStopping:
         if not self._on or not objectives.trusted(measured, self._spec):
             return None
         plan = self._plan(record)
-        violations = objectives.violations(measured, self._spec)
-        named = zip(self._spec.constraints, violations, strict=True)
+        violations = dict(zip(self._spec.constraints, objectives.violations(measured, self._spec), strict=True))
         return Measurement(
             resource=measured.epochs_trained if isinstance(measured, Point) else measured.resource,
             values=tuple(objectives.values(measured, self._spec)),
@@ -129,9 +128,9 @@ class EarlyStopping:
             ahead=plan.sparsities[done + (share == 1) :],
             share=share,
             done=done,
-            violation=max([0.0, *(violation for name, violation in named if name not in KNOWN)]),
+            violation=max([0.0, *(violations[name] for name in violations if name not in KNOWN)]),
             left=plan.left(done, share),
-            feasible=all(violation <= 0 for violation in violations),
+            known_violation=max([0.0, *(violations[name] for name in violations if name in KNOWN)]),
         )
 
     def _plan(self, record: TrialRecord) -> MeasurementPlan:

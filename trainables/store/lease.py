@@ -296,10 +296,13 @@ def _replace(storage: Storage, path: str, mine: Holder) -> str:
                 storage.delete(permit)
         raise _taken_meanwhile(storage, path)
     try:
-        current = holder(storage, path)
+        current = _parsed(storage.read(path))
         if current is not None and (old is None or current.token != old.token):
             raise _held(storage, path, current)
         storage.write(path, _content(mine))
+    except FileNotFoundError:  # It was released.
+        if not storage.claim(path, _content(mine)):
+            raise _taken_meanwhile(storage, path) from None
     finally:
         storage.delete(permit)
     return "a process whose lease cannot be read" if old is None else str(old)

@@ -15,7 +15,7 @@ import pytest
 from tests.object_server import ObjectServer
 from trainables.core.errors import RobustsearchError, StorageError
 from trainables.store import lease
-from trainables.store.lease import LeaseHeld, acquire, holder, living_holder
+from trainables.store.lease import Lease, LeaseHeld, acquire, holder, living_holder
 from trainables.store.storage import Storage
 
 PATH = "work.json"
@@ -78,6 +78,34 @@ def test_holder_in_another_process_is_refused_and_taken_over_when_killed(
         assert held.before is not None
         assert f"process {sleeper.pid} " in held.before
         assert living_holder(storage, PATH).pid == os.getpid()  # type: ignore[union-attr]
+    assert storage.names() == []
+
+
+def test_a_lease_that_is_released_and_acquired_during_a_takeover_has_one_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(str(tmp_path))
+    acquire(storage, PATH)._done.set()  # Its process is as good as dead: nothing beats, and nothing releases it.
+    dead = json.loads(storage.read(PATH))
+    storage.write(PATH, json.dumps({**dead, "token": "f00", "process_started": dead["process_started"] - 500}).encode())
+    others: list[Lease] = []
+    read, looks = Storage.read, iter(range(9))
+
+    def interrupted(found: Storage, path: str) -> bytes:
+        if next(looks) == 0:
+            return read(found, path)
+        # Another process has taken the lease over and released it, and a third acquires it.
+        monkeypatch.undo()
+        found.delete(path)
+        others.append(acquire(found, path))
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Storage, "read", interrupted)
+    with pytest.raises(LeaseHeld, match="is being replaced by another process"):
+        acquire(storage, PATH)
+    assert holder(storage, PATH) == others[0]._mine
+    others[0].check()
+    others[0].release()
     assert storage.names() == []
 
 

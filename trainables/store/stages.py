@@ -149,14 +149,20 @@ class Stages:
         """Copy a sibling's stage; return whether it could be: it may be damaged, or dropped meanwhile."""
         folder = paths.stage(key)
         try:
-            contents = {name: sibling._storage.read(f"{folder}/{name}") for name in (*stage.files, paths.STAGE)}
+            contents = {name: sibling._storage.read(f"{folder}/{name}") for name in stage.files}
         except FileNotFoundError:
             return False
         if any(hashlib.sha256(contents[name]).hexdigest() != sha for name, sha in stage.files.items()):
             return False
-        for name, content in contents.items():  # The description comes last.
+        for name, content in contents.items():
             self._storage.write(f"{folder}/{name}", content)
+        self._describe(key, stage)
         return True
+
+    def _describe(self, key: str, stage: Stage) -> None:
+        """Write a stage's description, which comes last: with it the stage is there."""
+        path = f"{paths.stage(key)}/{paths.STAGE}"
+        self._storage.write(path, sealed(json.dumps(asdict(stage), indent=1), path))
 
     def acquire(self, key: str) -> Lease:
         """Acquire the lease to compute a stage, which one process among all studies of the root has.
@@ -223,8 +229,7 @@ class Stages:
             files[paths.CURVE] = hashlib.sha256(text).hexdigest()
             self._storage.write(f"{folder}/{paths.CURVE}", text)
         stage = Stage(epochs, seconds, study, trial, files, __version__, state.weights_sha256())
-        path = f"{folder}/{paths.STAGE}"
-        self._storage.write(path, sealed(json.dumps(asdict(stage), indent=1), path))
+        self._describe(key, stage)
         for name in self._storage.names(folder) if epochs else ():  # Only a training saves progress.
             if name.startswith(paths.PROGRESS):
                 self._storage.delete(f"{folder}/{name}", through_links=True)

@@ -180,3 +180,29 @@ def test_a_description_without_its_checksum_is_no_older_one(stages: Stages, stor
     with pytest.raises(StageDamaged, match="checksum is missing"):
         stages.read(KEY)
     assert stages.find(KEY) is None
+
+
+def test_a_stage_that_is_extended_while_it_is_copied_is_copied_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Storage(str(tmp_path))
+    theirs, ours = Stages(root.child("theirs"), root), Stages(root.child("ours"), root)
+    _save(theirs)
+    read = Storage.read
+
+    def extended(self: Storage, path: str) -> bytes:
+        content = read(self, path)
+        if path.endswith(paths.STATE):
+            monkeypatch.undo()
+            _save(theirs, e2=_state(2.0))
+        return content
+
+    monkeypatch.setattr(Storage, "read", extended)
+    assert ours.find_anywhere(KEY) is not None
+    assert theirs.find(KEY, [2]) is not None
+    assert ours.find(KEY, [2]) is None
+    stored = ours.load(KEY)
+    assert stored is not None
+    assert _same(stored, _state(1.0))
+    assert ours.find_anywhere(KEY, [2]) is not None
+    assert ours.load(KEY, 2) is not None

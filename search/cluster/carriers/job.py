@@ -197,11 +197,10 @@ class JobCarrier(Carrier):
         """Return the command of the job, in words of `sh`."""
         launch = ["python", "-m", "search.console", "launch", STUDY, "--cluster", INNER, "--wait", str(WAIT_SECONDS)]
         command = f"exec {shlex.join([*launch, *self._submission.words])}"
-        return (
-            shlex.join(["exec", "bash", "-c", f"{self._cluster.shell} && {command}"])
-            if self._cluster.shell
-            else command
-        )
+        if not self._cluster.shell:
+            return command
+        # On lines of its own: it may have several, end in a comment or `;`, or join commands with `||`.
+        return shlex.join(["exec", "bash", "-c", f"{{\n{self._cluster.shell}\n}} && {command}"])
 
     def _script(self) -> str:
         """Return what submits the same job by hand, with the files beside it."""

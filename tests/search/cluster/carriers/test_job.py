@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def test_what_is_submitted_by_hand_is_what_is_submitted() -> None:
         "code": "ship",
     }
     command = (
-        "exec bash -c 'source /opt/venv/bin/activate && exec python -m search.console launch study.yaml "
+        "exec bash -c '{\nsource /opt/venv/bin/activate\n} && exec python -m search.console launch study.yaml "
         "--cluster inner.yaml --wait 120 --trials +20'"
     )
     assert files["submit.sh"].endswith(f" -- {command}\n")
@@ -96,6 +97,27 @@ def test_what_is_submitted_by_hand_is_what_is_submitted() -> None:
     assert "RAY_AUTH" not in plain["submit.sh"]
     assert "allow_no_token: true" in plain["inner.yaml"]
     assert " -- exec python -m search.console launch " in plain["submit.sh"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "printed", "code"),
+    [
+        ("export A=1", "launched 1", 0),
+        ("export A=1\nexport B=2\n", "launched 1", 0),
+        ("export A=1  # chosen", "launched 1", 0),
+        ("export A=1;", "launched 1", 0),
+        ("export A=1 || exit 3", "launched 1", 0),
+        ("A=1; false", "", 1),
+        ("false || exit 3", "", 3),
+    ],
+)
+def test_a_job_launches_behind_whatever_shell_ends_well(shell: str, printed: str, code: int) -> None:
+    command = Job(shell=shell).carrier(SUBMISSION).entrypoint()
+    inner = shlex.split(command)[-1]
+    assert inner.count("exec python -m search.console launch") == 1
+    told = inner[: inner.index("exec python")] + 'echo "launched $A"'
+    done = subprocess.run(["sh", "-c", shlex.join(["exec", "bash", "-c", told])], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == (printed, code)
 
 
 def test_the_fields_of_a_job_are_recorded_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

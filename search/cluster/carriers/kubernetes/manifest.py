@@ -68,7 +68,7 @@ def labels(submission: Submission) -> dict[str, str]:
     """Return the labels by which the objects of a study are found."""
     return {
         "app.kubernetes.io/managed-by": "robustsearch",
-        STUDY_LABEL: submission.study[:63].strip("-_"),
+        STUDY_LABEL: submission.study[:63].strip("-_."),
         IDENTITY_LABEL: submission.identity,
     }
 

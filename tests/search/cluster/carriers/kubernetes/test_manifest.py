@@ -164,7 +164,7 @@ def test_the_launch_on_the_head_knows_how_many_trials_there_may_be(
     assert inner == {**shared, **per_trial, **sizes}
 
 
-@given(study=st.from_regex(r"[a-z0-9_-]{1,64}", fullmatch=True), storage=st.sampled_from(["s3://a", "s3://b"]))
+@given(study=st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True), storage=st.sampled_from(["s3://a", "s3://b"]))
 def test_names_fit_kuberay(study: str, storage: str) -> None:
     submission = Submission(study, "", storage)
     name = manifest.job_name(submission)

@@ -15,6 +15,7 @@ from trainables.attacks.base import Attack
 from trainables.data.tensors import TrainingData, batch_sizes
 from trainables.models.graph.channels import Wiring
 from trainables.models.graph.coupling import Coupling
+from trainables.models.normalised import Normalised
 from trainables.models.single import trains_on_one
 from trainables.store.state import State, Tensors, duplicate
 
@@ -89,14 +90,14 @@ class Network:
             yield split.pixels(part).contiguous(), split.y[part]
 
     def noise(self, number: int) -> Tensor:
-        """Return Gaussian noise as inputs (number, C, H, W), of mean 0 and deviation 1 behind the normalisation."""
+        """Return Gaussian noise as inputs (number, C, H, W), of mean 0 and deviation 1 where the layers begin."""
         shape = (number, *self.data.shape)
         return self.unnormalised(torch.randn(shape, generator=self.generator, device=self.device))
 
     def unnormalised(self, z: Tensor) -> Tensor:
-        """Return the pixels that the training images' statistics normalise to `z` (N, C, H, W)."""
-        mean, std = (z.new_tensor(values).reshape(1, -1, 1, 1) for values in (self.data.mean, self.data.std))
-        return mean + std * z
+        """Return the inputs that the network normalises to `z` (N, C, H, W): `z` itself where it does not normalise."""
+        layer = self.model.normalise if isinstance(self.model, Normalised) else None
+        return z if layer is None else layer.mean.to(z) + layer.std.to(z) * z
 
     def attacked(self, attack: Attack, x: Tensor, y: Tensor, eps: float) -> Tensor:
         """Return adversarial images for the network as it is, in eval mode.

@@ -48,6 +48,15 @@ def test_snip_is_the_gradient_of_a_mask_variable(inputs: str) -> None:
     close(pruner.scores(seen), {name: g.abs() for name, g in zip(masked.masks, gradients, strict=True)})
 
 
+@pytest.mark.parametrize("normalise", [Normalise(MEAN, STD), None])
+def test_noise_is_standard_where_the_layers_begin(normalise: Normalise | None) -> None:
+    model = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(72, 3)), normalise)
+    noise = network(State.of(model), model).noise(2000)
+    begun = noise if normalise is None else normalise(noise)
+    torch.testing.assert_close(begun.mean((0, 2, 3)), torch.zeros(2), atol=0.02, rtol=0)
+    torch.testing.assert_close(begun.std((0, 2, 3)), torch.ones(2), atol=0.02, rtol=0)
+
+
 def test_snip_in_batches_is_snip_at_once_where_images_do_not_meet_in_batch_norm() -> None:
     model = build(batch_norm=False)
     whole, parts = (Snip(examples=24, batch=batch).scores(context(model)) for batch in (24, 7))
@@ -111,12 +120,11 @@ def test_grasp_keeps_what_the_gradient_flow_does_without_most_gladly() -> None:
         assert slope == pytest.approx(-2 * float(scores[name].view(-1)[place]), rel=0.02)
 
 
-def test_synflow_is_the_flow_through_each_weight_of_a_linear_chain() -> None:
+@pytest.mark.parametrize("normalise", [Normalise(MEAN, STD), Normalise(MEAN, (0.0, 0.3)), None])
+def test_synflow_is_the_flow_through_each_weight_of_a_linear_chain(normalise: Normalise | None) -> None:
     """For two layers without biases the score of a weight is the product of what flows in, it, and what flows out."""
-    model = Normalised(
-        nn.Sequential(nn.Flatten(), nn.Linear(72, 5, bias=False), nn.ReLU(), nn.Linear(5, 3, bias=False)),
-        Normalise(MEAN, STD),
-    )
+    layers = [nn.Flatten(), nn.Linear(72, 5, bias=False), nn.ReLU(), nn.Linear(5, 3, bias=False)]
+    model = Normalised(nn.Sequential(*layers), normalise)
     first, second = (p.detach().double().abs() for p in model.parameters())
     found = Synflow().scores(context(model))
     close(found, {"net.1.weight": first * second.sum(0)[:, None], "net.3.weight": second * first.sum(1)[None]}, 1e-6)
@@ -154,10 +162,8 @@ def test_ntk_sap_tends_to_the_gradient_of_the_kernels_trace() -> None:
     view = Network(model, state, data(), torch.Generator().manual_seed(0), rebuilt)
     seen = PrunerContext(state.params, state.masks, view.generator, view)
     found = NtkSap(samples=4000, batch=1, epsilon=1e-3).scores(seen)
-    # z is new in each draw, so its second moment takes its place: pixels are mean + std * normal.
-    mean = view.unnormalised(torch.zeros(1, *SHAPE)).flatten()
-    std = view.unnormalised(torch.ones(1, *SHAPE)).flatten() - mean
-    moment = torch.diag(std.square()) + torch.outer(mean, mean)
+    # z is new in each draw, so its second moment takes its place.
+    moment = torch.eye(72)
     masks = {name: torch.ones_like(w, requires_grad=True) for name, w in state.params.items()}
     a, b = (state.params[name] for name in masks)
     m, n = masks.values()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainables.attacks.base import Attack, LogitsFn
 from trainables.attacks.verdicts import correct
-from trainables.core.errors import Diverged
+from trainables.core.errors import Diverged, SpecError
 from trainables.core.precision import resolve_precision
 from trainables.core.rng import derive, generator
 from trainables.data.augment import augment
@@ -265,11 +265,17 @@ class TrainingRun:
         self.hold(self.phase.rewiring.masks(context))
 
     def _terms(self, adversary: Adversary, x: Tensor, y: Tensor) -> Terms:
-        settings = self.training
-        watching = recorded(self.model) if settings.activation_l1 else nullcontext[list[Tensor]]([])
-        with watching as outputs:
-            found = self.loss.terms(self._forward, adversary, x, y, settings.label_smoothing)
-        return replace(found, loss=found.loss + settings.activation_l1 * activity(outputs)) if outputs else found
+        smoothing, penalty = self.training.label_smoothing, self.training.activation_l1
+        if not penalty:
+            return self.loss.terms(self._forward, adversary, x, y, smoothing)
+        with recorded(self.model) as outputs:
+            found = self.loss.terms(self._forward, adversary, x, y, smoothing)
+        if not outputs:
+            raise SpecError(
+                "activation_l1: the network has no activation layers, that is, modules such as nn.ReLU or nn.GELU; "
+                "leave it at 0"
+            )
+        return replace(found, loss=found.loss + penalty * activity(outputs))
 
     def _adversary(self, attack: Attack, eps: float, draws: torch.Generator) -> Adversary:
         """Return an attack on the network as it is now."""

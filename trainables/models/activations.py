@@ -26,6 +26,13 @@ class TopK(nn.Module):
         return torch.where(flat >= least, flat, 0.0).view_as(x)
 
 
+ACTIVATIONS = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
+    *(nn.Softplus, nn.Tanh, TopK),
+)
+"""The layers whose outputs are activations. A gate's sigmoid is none, and a function is not seen."""
+
+
 @contextmanager
 def recorded(net: nn.Module) -> Iterator[list[Tensor]]:
     """Record the outputs of all activation layers in the order of the forward passes inside the block."""
@@ -34,7 +41,7 @@ def recorded(net: nn.Module) -> Iterator[list[Tensor]]:
     def record(module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
         outputs.append(output)
 
-    hooks = [module.register_forward_hook(record) for module in net.modules() if isinstance(module, (nn.ReLU, TopK))]
+    hooks = [module.register_forward_hook(record) for module in net.modules() if isinstance(module, ACTIVATIONS)]
     try:
         yield outputs
     finally:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tests.trainables.engine.factories import EVERYTHING, KEY, data, end, network, phase, pruned, same, started
 from tests.trainables.models.factories import SHAPE, Rows, small_state, trained_net
 from trainables.attacks.pgd import Pgd
-from trainables.core.errors import Diverged
+from trainables.core.errors import Diverged, SpecError
 from trainables.data.tensors import Split, TrainingData
 from trainables.engine import training_run as subject
 from trainables.engine.epoch import Epoch
@@ -323,6 +323,13 @@ def test_penalties_meant_for_twice_the_steps_weigh_twice_as_much(kind: str) -> N
 
     assert same(trained(0.01, 18), trained(0.02, None))
     assert not same(trained(0.01, 18), trained(0.01, None))
+
+
+def test_a_penalty_on_the_activations_of_a_network_without_them_is_refused() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    net(data().train.pixels(slice(2)))
+    with pytest.raises(SpecError, match="activation_l1: the network has no activation layers"):
+        end(train(net, State.of(net), phase(activation_l1=0.1), data(), key=KEY, device="cpu"))
 
 
 def test_notes_stay_with_a_state_that_is_trained_on() -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.trainables.pruning.factories import MEAN, SHAPE, STD, build, close, context, data, network
+from tests.trainables.pruning.factories import MEAN, STD, build, close, context, data, network
 from trainables.models.normalised import Normalise, Normalised
 from trainables.pruning import PRUNERS, Pruning
 from trainables.pruning.base import Pruner, PrunerContext

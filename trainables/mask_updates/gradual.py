@@ -19,11 +19,13 @@ def check_pruning(pruning: Pruning, field: str) -> None:
     """Refuse a pruning that cannot be done within a training; `field` is its name.
 
     Raises:
-        pydantic.ValidationError: it has another structure than single weights, or a pruner that needs the network.
+        pydantic.ValidationError: it is not of single weights, rescales them, or goes by more than weights.
     """
     if pruning.structure != "unstructured":
         message = "pruning within a training is for structure unstructured"
         raise located(message, field, "structure", value=pruning.structure)
+    if pruning.rescale:
+        raise located("pruning within a training changes masks alone", field, "rescale", value=True)
     for name in ("pruner", "layers"):
         part = getattr(pruning, name)
         if part.needs_network:

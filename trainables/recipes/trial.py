@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -14,7 +15,7 @@ from trainables.core.registry import reading_opaque
 from trainables.core.spec import MAX_SEED, Spec, located
 from trainables.data import DATASETS
 from trainables.data.base import Data, trained_on
-from trainables.method.phases import EpochPhase, Imitate, Inherit, Init, Measure, Phase, Prune, Snapshot, Train
+from trainables.method.phases import EpochPhase, Imitate, Inherit, Init, Measure, Phase, Prune, Rewind, Snapshot, Train
 from trainables.method.protocol import Protocol
 from trainables.models import MODELS
 from trainables.models.base import Model
@@ -51,6 +52,18 @@ class TrialSpec(Spec):
         if limit is not None and select >= limit:
             message = f"holding back {select} of {limit} training images (data.limit) leaves none to train on"
             raise located(message, "recipe", "train", "select", value=select)
+        return self
+
+    @model_validator(mode="after")
+    def _rescaled_weights_are_trained(self) -> Self:
+        if reading_opaque():
+            return self
+        for phase, after in pairwise(self.recipe.phases()):
+            if isinstance(phase, Prune) and not isinstance(after, Rewind):
+                continue
+            if isinstance(phase, (Imitate, Prune)) and phase.pruning.rescale:
+                message = "the pruned weights are replaced before they are trained, so rescaling them has no effect"
+                raise located(message, "recipe", "prune", "rescale", value=True)
         return self
 
     def phases(self) -> Iterator[Phase]:

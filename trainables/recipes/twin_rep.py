@@ -52,6 +52,8 @@ class TwinRep(Recipe):
         if self.prune_epoch >= self.epochs:
             message = f"epoch {self.prune_epoch} is not before the end of a training of {self.epochs} epochs"
             raise located(message, "prune_epoch", value=self.prune_epoch)
+        if self.factors and self.prune.rescale:
+            raise located("the factors are trained on as they were", "prune", "rescale", value=True)
         return self
 
     def phases(self) -> tuple[Phase, ...]:

@@ -26,11 +26,13 @@ def check_projection(pruning: Pruning) -> Pruning:
     """Return a pruning, unless it does not keep the nearest weights within its budget.
 
     Raises:
-        pydantic.ValidationError: it cuts whole filters, or by something else than magnitude.
+        pydantic.ValidationError: it cuts whole filters, rescales weights, or goes by something else than magnitude.
     """
     if pruning.structure == "filter":
         message = "weights are pulled to single weights or n:m patterns, not to whole filters"
         raise located(message, "structure", value=pruning.structure)
+    if pruning.rescale:
+        raise located("weights are pulled to the largest as they are, not rescaled", "rescale", value=True)
     if not isinstance(pruning.pruner, Magnitude):
         kind = pruning.pruner.kind
         message = f"weights are pulled to the nearest ones within the budget, the largest; {kind} keeps others"

@@ -161,3 +161,37 @@ def test_sparse_matrices_change_the_keys_of_the_trainings_that_use_them_and_of_w
     phase = steps[1][first].phase
     assert isinstance(phase, Train)
     assert phase.sparse
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "refused"),
+    [
+        ("imp", {"rewind": "init"}, True),
+        ("imp", {"rewind": "none"}, False),
+        ("shi2022", {"method": "awt", "search_epochs": 40}, True),
+        ("shi2022", {"method": "prune"}, False),
+        ("shi2022", {"method": "prune", "weights": "random"}, True),
+        ("twin_rep", {"prune_epoch": 2}, True),
+        ("twin_rep", {"prune_epoch": 2, "factors": False}, False),
+        ("gradual", {"every": 5}, True),
+        ("guo2018", {"splice": True}, True),
+        ("guo2018", {}, False),
+        ("radmm", {"admm_epochs": 4, "update_epochs": 1, "retrain_epochs": 2}, True),
+        ("three_stage", {}, False),
+    ],
+)
+def test_a_rescaling_of_weights_that_are_not_trained_is_refused(
+    kind: str, fields: dict[str, Any], refused: bool
+) -> None:
+    fields = {"epochs": 8, "sparsity": 0.5, **fields}
+    trial(kind=kind, **fields)
+    fields["prune"] = {"rescale": True, **({"scope": "layerwise"} if kind == "radmm" else {})}
+    if not refused:
+        trial(kind=kind, **fields)
+        return
+    with pytest.raises(ValidationError) as caught:
+        trial(kind=kind, **fields)
+    assert [".".join(map(str, error["loc"])) for error in caught.value.errors()] in (
+        ["recipe.prune.rescale"],
+        [f"recipe.{kind}.prune.rescale"],
+    )

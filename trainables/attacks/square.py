@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainables.attacks.base import LogitsFn
+    from trainables.attacks.standing import Standing
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10,000, after which the squares have half the area."""
@@ -75,6 +76,7 @@ class Square(Attack):
         from trainables.attacks.verdicts import wrong
 
         standing = Standing(logits_fn, x, y, eps)
+        least = x.new_full((len(x),), torch.inf)
         for _ in range(self.restarts):
             if not len(standing):
                 break
@@ -84,7 +86,8 @@ class Square(Attack):
             for query in range(self.queries):
                 heartbeat.beat()
                 if (hopeful := pace.hopeful(query, shortest)) is not None:
-                    standing.leave(search.best.view(-1, *x.shape[1:]), ~hopeful)
+                    self._keep(standing, search.best, shortest, least)
+                    standing.leave(standing.found[standing.left], ~hopeful)
                     search.keep(hopeful)
                     shortest = shortest[hopeful]
                     if not len(standing):
@@ -102,8 +105,16 @@ class Square(Attack):
                     shortest, pace.broke = shortest[~fooled], True
                     if not len(standing):
                         break
-            standing.found[standing.left] = search.best.view(-1, *x.shape[1:])
+            self._keep(standing, search.best, shortest, least)
         return standing.found
+
+    @staticmethod
+    def _keep(standing: Standing, best: Tensor, shortest: Tensor, least: Tensor) -> None:
+        """Keep a run's inputs where their leads (M,) are shorter than in the runs before, of all images (N,)."""
+        shorter = shortest < least[standing.left]
+        places = standing.left[shorter]
+        least[places] = shortest[shorter]
+        standing.found[places] = best[shorter].view(-1, *standing.found.shape[1:])
 
     def _side(self, query: int, size: tuple[int, int]) -> int:
         """Return the side of the squares of a query, for images of this height and width."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tests.trainables.attacks.oracles import Affine, Linear, strongest_linf, trained_on_digits
 from trainables.attacks import run
+from trainables.attacks.losses import lead
 from trainables.attacks.pgd import Pgd
 from trainables.attacks.random_search import SEARCHES, _hill
 from trainables.attacks.square import Square, _Pace
@@ -55,6 +56,22 @@ def test_all_images_may_leave_at_the_same_input(restarts: int) -> None:
     y = torch.zeros(5, dtype=torch.long)
     found = run(Square(queries=20, restarts=restarts), right_at_x_alone, x, y, eps=0.1, generator=generator())
     assert (right_at_x_alone(found).argmax(dim=1) != y).all()
+
+
+@pytest.mark.parametrize("reach", [None, 1e-3])
+def test_later_runs_keep_what_they_do_not_improve(reach: float | None) -> None:
+    model = Linear((1, 8, 8))
+    x = torch.rand(64, 1, 8, 8, generator=generator(1))
+    y = model(x).argmax(dim=1)
+
+    def leads(restarts: int) -> Tensor:
+        attack = Square(queries=30, restarts=restarts, reach=reach)
+        return lead(model(run(attack, model, x, y, eps=1e-3, generator=generator(), keep="last")), y)
+
+    once, twice, thrice = (leads(restarts) for restarts in (1, 2, 3))
+    assert (twice <= once).all()
+    assert (thrice <= twice).all()
+    assert (thrice < once).any() == (reach is None), "a run that gives up all images is the only one"
 
 
 def test_an_image_leaves_at_its_first_misclassified_input() -> None:

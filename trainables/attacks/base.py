@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeGuard
+from typing import TYPE_CHECKING, Literal, Self, TypeGuard
 
 from pydantic import Field
 
@@ -40,6 +40,10 @@ class Attack(Spec):
     def cheaper(self, steps: int) -> Attack:
         """Return an attack of at most the first `steps` steps of this one; by default this attack."""
         return self
+
+    def within(self, norm: str) -> Self:
+        """Return this attack in another norm, which it must have."""
+        return self.model_copy(update={"norm": norm})
 
     @property
     def sparing(self) -> bool:
@@ -92,8 +96,8 @@ class Sparing(Attack):
     ) -> Tensor:
         """Return misclassified inputs near `x` where it finds any; call `trainables.attacks.hunt` instead.
 
-        Only images that are `standing` need be attacked, and each only until an input is misclassified. What is drawn
-        for an image must not depend on which others stand.
+        Only images that are `standing` need be attacked, and each only until an input is misclassified. What this
+        attack draws for an image must not depend on which others stand.
 
         Shapes: as for `perturb`; y (N,) class indices; standing (N,) of truth values.
         """

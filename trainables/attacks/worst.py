@@ -65,6 +65,9 @@ class Worst(Sparing):
     def takes_parts(self) -> bool:
         return type(self).hunt is Worst.hunt and all(can_hunt(attack) and attack.takes_parts for attack in self.attacks)
 
+    def within(self, norm: str) -> Self:
+        return self.model_copy(update={"norm": norm, "attacks": tuple(each.within(norm) for each in self.attacks)})
+
     def cheaper(self, steps: int) -> Worst:
         return self.model_copy(update={"attacks": (self.attacks[0].cheaper(steps),)})
 

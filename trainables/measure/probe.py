@@ -170,7 +170,7 @@ def _withstand(target: Target, x: Tensor, y: Tensor) -> int:
     for attack in THOROUGH:
         if not len(x):
             break
-        attack = attack.model_copy(update={"norm": target.norm})
+        attack = attack.within(target.norm)
         given: dict[str, Any] = {"eps": target.eps, "generator": target.generator}
         if target.steady:  # An image that is broken needs no more of 20 restarts.
             given["standing"] = torch.ones_like(y, dtype=torch.bool)

@@ -84,5 +84,5 @@ class DenseDistance(Metric):
     def _attacked(self, context: MetricContext, logits_fn: LogitsFn, x: Tensor, y: Tensor) -> Tensor:
         if self.inputs == "clean":
             return x
-        attack = self.attack.model_copy(update={"norm": context.norm})
+        attack = self.attack.within(context.norm)
         return run(attack, logits_fn, x, y, eps=context.eps, generator=context.generator, keep="last")

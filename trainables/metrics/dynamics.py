@@ -68,7 +68,7 @@ class Dynamics(Metric):
             logits: Tensor = functional_call(context.net, {**state.params, **state.buffers}, (images,))
             return logits
 
-        attack = self.attack.model_copy(update={"norm": context.norm})
+        attack = self.attack.within(context.norm)
         context.generator.set_state(draws)
         worse = run(attack, logits_fn, x, y, eps=context.eps, generator=context.generator, keep="worst")
         with torch.no_grad():

@@ -102,6 +102,20 @@ def test_what_does_not_fit_together_is_refused(fields: dict[str, Any], message: 
         Worst.model_validate(fields)
 
 
+def _built(kind: str, norm: str) -> Any:
+    fields = {"attacks": ["pgd", "apgd-ce"]} if kind == "worst" else {}
+    try:
+        return ATTACKS[kind].model_validate({"norm": norm, **fields})
+    except ValidationError:
+        return None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in sorted(ATTACKS) if _built(kind, "l2") and _built(kind, "linf")])
+def test_within_another_norm_an_attack_is_the_one_built_there(kind: str) -> None:
+    assert _built(kind, "linf").within("l2") == _built(kind, "l2")
+    assert _built(kind, "l2").within("l2") == _built(kind, "l2")
+
+
 def test_of_a_kind_that_is_not_known_here_nothing_is_said() -> None:
     with opaque_kinds():
         found = Worst.model_validate({"attacks": ["pgd", {"kind": "my_attack", "force": 3}]})

@@ -185,7 +185,6 @@ def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> Confi
     replicates = tuple(replicate(network, eps) for network in networks)
     robusts, cleans = [each.robust.value for each in replicates], [each.clean.value for each in replicates]
     named = ("point", "trial", "study", "recipe", "model", "data", "status", "flags", "params", "measured")
-    off = next((result for result in own.results if result.role == "noise_off"), None)
     return ConfirmedRow(
         **{name: getattr(point, name) for name in (*named, *_SIZES, "norm", "eps", "eps_text", "weights_sha256")},
         estimate_mean=point.judged.robust_accuracy,
@@ -216,7 +215,7 @@ def _row(spec: StudySpec, point: PointRow, networks: Sequence[Network]) -> Confi
         clean_drop=point.clean_accuracy - clean.value,
         rank=None,
         rank_estimate=None,
-        noise_off_accuracy=off.correct_count / off.examples if off else None,
+        noise_off_accuracy=own.noise_off,
         attack=label(own, eps),
         split="test",
         tier="confirmed",

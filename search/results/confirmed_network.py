@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,12 @@ class Network:
     def accuracy(self, eps: float) -> Accuracy:
         """Return the accuracy under the worst of the attacks of at most this radius."""
         return Accuracy.of(self.robust(eps).bit_count(), self.examples)
+
+    @property
+    def noise_off(self) -> float | None:
+        """The accuracy with the noise off, under the worst of the attacks on it; None if there was none."""
+        stands = [bits(result.correct) for result in self.results if result.role == "noise_off"]
+        return reduce(and_, stands).bit_count() / self.examples if stands else None
 
     def curve(self) -> tuple[CurvePoint, ...]:
         """Return the accuracy at each radius of an attack, from 0 on, and where a minimum-norm attack breaks more."""

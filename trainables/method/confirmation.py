@@ -62,6 +62,8 @@ class Step(Spec):
             return f"{self.corruption.replace('_', ' ')} {self.severity:g}"
         if self.attack is None:
             return "clean"
+        if self.role == "noise_off":
+            return f"{self.attack.label}, noise off"
         return self.attack.label if self.source is None else f"transfer from {self.source}"
 
 
@@ -104,7 +106,7 @@ def groups(
         "curve": (*(() if protocol.noise else (_step("fmn", "fmn", norm, eps),)), *_sweep(norm, eps)),
     }
     if protocol.noise:
-        off = _step(NOISE_OFF, first, norm, eps)
+        off = _step(NOISE_OFF if first == ENSEMBLE else f"{NOISE_OFF}-{first}", first, norm, eps)
         found["noise off"] = (off.model_copy(update={"role": "noise_off", "source": NOISE_OFF}),)
     if corruptions:
         found["corruptions"] = tuple(_corruptions())

@@ -47,6 +47,16 @@ def test_distances_break_at_every_radius_that_they_reach() -> None:
     assert counts == {0.04: 4, 0.05: 3, 0.1: 2, 0.29: 2, 0.3: 1, 9.0: 1}
 
 
+def test_of_several_attacks_with_the_noise_off_the_worst_counts_and_none_of_them_with_it_on() -> None:
+    clean = confirmation([YES, YES, YES, YES])
+    assert Network([clean]).noise_off is None
+    weak = confirmation([YES, YES, NO, YES], attack="noise-off-pgd", role="noise_off", eps=0.1)
+    strong = confirmation([NO, YES, YES, NO], attack="noise-off", role="noise_off", eps=0.1)
+    assert Network([clean, weak]).noise_off == 0.75
+    assert Network([clean, weak, strong]).noise_off == Network([clean, strong, weak]).noise_off == 0.25
+    assert Network([clean, weak, strong]).accuracy(0.1) == Accuracy.of(4, 4)
+
+
 def test_rows_hold_what_was_measured_and_what_fell(study: Study) -> None:
     front = {row.point: row for row in study.front()}
     found = study.confirmed()

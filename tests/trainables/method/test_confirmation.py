@@ -34,6 +34,8 @@ def test_noise_is_attacked_by_averaged_gradients_and_measured_without_it() -> No
     assert "fmn" not in names(found)["curve"]
     (off,) = found["noise off"]
     assert (off.role, off.source, off.attack.kind if off.attack else None) == ("noise_off", "noise-off", "pgd")
+    assert (off.name, off.label) == ("noise-off-pgd", "PGD-10, noise off")
+    assert names(groups(NOISY, []))["noise off"] == ["noise-off"]
 
 
 def test_corruptions_count_towards_nothing() -> None:

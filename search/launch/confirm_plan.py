@@ -346,7 +346,8 @@ def plan_facts(plan: ConfirmPlan) -> dict[str, str]:
     points = {row.network if plan.spec.seeds else row.point: row for row in plan.rows}
     many = f"{len(plan.rows)} networks of {counted(len(points), 'point')}" if plan.spec.seeds else str(len(points))
     front = sum(row.on_front for row in points.values())
-    attacks = dict.fromkeys(name.partition("-t")[0] for own in data["attacks"].values() for name in own)
+    named = [name for own in data["attacks"].values() for name in own]
+    attacks = dict.fromkeys("transfer" if name.startswith("transfer-t") else name for name in named)
     further = f"; {len(plan.again)} are retrained" if len(plan.seeds) > 1 else ""
     return {
         "study": data["study"],

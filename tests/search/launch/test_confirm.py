@@ -137,6 +137,8 @@ def test_networks_that_configurations_share_are_measured_once(tmp_path: Path) ->
     assert facts["points"].startswith(f"{len(weights)} networks of {points} point")
     assert f", {points} of them on the front: " in facts["points"]
     assert facts["seeds"] == "0, 1"
+    targeted = confirm_plan.plan_facts(plan("twins", cluster="inline", storage=tmp_path, attack="apgd-t"))
+    assert targeted["attacks"].startswith("apgd-t, square, transfer-dense, transfer, fmn, sweep-0.25, ")
 
 
 def test_results_are_those_of_a_direct_measurement_and_the_worst_counts(storage: Path) -> None:

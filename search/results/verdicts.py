@@ -178,7 +178,7 @@ class Difference:
             return "a training collapsed"
         if self._at_chance(self.ours) and self._at_chance(self.theirs):
             return "at chance"
-        return ""
+        return "a share of 0" if self.relative and not self.theirs.values.any() else ""
 
     @property
     def _paired(self) -> bool:

@@ -230,7 +230,7 @@ def test_a_relative_change_is_a_share_of_theirs() -> None:
     assert absolute.low is not None
     assert found.low == pytest.approx(absolute.low / 2)
     nothing = Difference(ours, Arm.of([0.0, 0.0, 0.0]), relative=True)
-    assert Bound(nothing, more_than=0.0).judged().verdict == "cannot tell"
+    assert Bound(nothing, more_than=0.0).judged().text() == "cannot tell: a share of 0"
 
 
 def test_an_accuracy_lies_between_0_and_1_and_a_difference_within_1() -> None:

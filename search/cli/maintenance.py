@@ -42,11 +42,11 @@ def repair(name: str, plugins: bool, storage: str | None, as_json: bool) -> int:
 
     Damaged records are renamed, never deleted.
     """
-    from search.store.catalogue import damaged_study_storage
+    from search.store.catalogue import study_storage
     from search.store.repair import repair as restore
     from trainables.store.storage import Storage
 
-    found = restore(damaged_study_storage(Storage(storage or DEFAULT_STORAGE), name), plugins=plugins)
+    found = restore(study_storage(Storage(storage or DEFAULT_STORAGE), name), plugins=plugins)
     facts = {"study": name, **found.plain(), **failed(found.summary, found.exit_code)}
     answer(as_json, facts, lambda: say("\n".join([*found.lines(), found.summary])))
     return found.exit_code

@@ -137,7 +137,7 @@ def examine_study(name: str, storage: str | None) -> list[Finding]:
     Raises:
         RobustsearchError: there is no such study, or the storage cannot be read.
     """
-    own = catalogue.damaged_study_storage(Storage(storage or DEFAULT_STORAGE), name)
+    own = catalogue.study_storage(Storage(storage or DEFAULT_STORAGE), name)
     study = check.opened(own)
     faults = check.faults(own, study=study)
     found = [Finding("warn" if fault.harmless else "fail", fault.path, fault.message) for fault in faults]

@@ -13,7 +13,6 @@ from trainables.core import credentials
 from trainables.core.errors import SpecError
 from trainables.core.registry import nearest
 from trainables.core.spec import first_error
-from trainables.store import paths
 from trainables.store.storage import Storage
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -51,7 +50,7 @@ def names(storage: Storage) -> list[str]:
 
 
 def study_storage(storage: Storage, name: str) -> Storage:
-    """Return the directory of an existing study.
+    """Return the directory of an existing study, which may have lost its `study.yaml`.
 
     Raises:
         SpecError: `name` is not a valid name, or there is no such study.
@@ -63,13 +62,3 @@ def study_storage(storage: Storage, name: str) -> Storage:
         listed = f" (stored: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''})" if known else ""
         raise SpecError(f"there is no study '{name}' in {storage.location}{nearest(name, known)}{listed}")
     return found
-
-
-def damaged_study_storage(storage: Storage, name: str) -> Storage:
-    """Return the directory of a study that may have lost its `study.yaml`.
-
-    Raises:
-        SpecError: `name` is not a valid name, or there is no such study.
-    """
-    found = storage.child(check_name(name))
-    return found if found.exists(paths.STUDY_COPY) else study_storage(storage, name)

@@ -77,9 +77,7 @@ class Records:
             StorageError: there is a study already, or the storage refuses.
         """
         if storage.exists(paths.STUDY_COPY) and not storage.exists(paths.STUDY):
-            raise StorageError(
-                f"{storage.location} has lost its {paths.STUDY}: `robustsearch repair {arguments(storage)}` restores it"
-            )
+            raise _lost(storage)
         if spec.warm_start and not storage.exists(paths.STUDY):
             warm_start_points.write(storage, transferred)
         content = study_bytes(spec, fingerprint)
@@ -100,14 +98,16 @@ class Records:
         try:
             content = storage.read(file)
         except (FileNotFoundError, NotADirectoryError):
+            if file == paths.STUDY and storage.exists(paths.STUDY_COPY):
+                raise _lost(storage) from None
             raise StorageError(f"{storage.location} holds no study: {file} is not there") from None
         spec, fingerprint = parse_study(content, where, arguments(storage), plugins=plugins)
         return cls(storage, spec, fingerprint, sha256(content))
 
     @staticmethod
     def exist(storage: Storage) -> bool:
-        """Return whether the directory holds a study."""
-        return storage.exists(paths.STUDY)
+        """Return whether the directory holds a study, which may be damaged."""
+        return storage.exists(paths.STUDY) or storage.exists(paths.STUDY_COPY)
 
     def warm_start_points(self) -> WarmStartPoints:
         """Return the points of other studies that this one started from.
@@ -339,3 +339,9 @@ def set_aside(storage: Storage, path: str) -> str:
         raise StorageError(f"too many damaged copies of {path} in {storage.location}")
     storage.delete(path)
     return kept
+
+
+def _lost(storage: Storage) -> StorageError:
+    return StorageError(
+        f"{storage.location} has lost its {paths.STUDY}: `robustsearch repair {arguments(storage)}` restores it"
+    )

@@ -241,6 +241,18 @@ def test_a_damaged_study_is_told_from_bad_input(tmp_path: Path) -> None:
         assert "`robustsearch repair synthetic" in result.stderr
 
 
+def test_a_study_that_has_lost_its_file_is_not_said_to_be_absent(tmp_path: Path) -> None:
+    make_study(tmp_path / "synthetic", 2)
+    (tmp_path / "synthetic" / paths.STUDY).unlink()
+    result = run("front", "synthetic", "--storage", tmp_path)
+    assert result.exit_code == 5
+    assert "has lost its study.yaml: `robustsearch repair synthetic" in result.stderr
+    listed = json.loads(run("status", "--storage", tmp_path, "--json").stdout)
+    assert "has lost its study.yaml" in listed["damaged"]["synthetic"]
+    assert run("repair", "synthetic", "--storage", tmp_path).exit_code == 0
+    assert run("status", "synthetic", "--storage", tmp_path).exit_code == 0
+
+
 def test_stop_asks_the_driver_at_work(tmp_path: Path) -> None:
     make_study(tmp_path / "synthetic", 2)
     storage_root = Storage(str(tmp_path / "synthetic"))

@@ -62,8 +62,11 @@ def dotted(path: Path_) -> str:
 def problems(error: ValidationError, data: Any, model: type[Spec]) -> list[tuple[Path_, str]]:
     """Return path and message of every problem; alternatives for one value are joined with `or`."""
     found: dict[Path_, list[str]] = {}
-    for details in error.errors(include_url=False)[:MAX_SHOWN]:
-        path = _path(details, data)
+    told = [(_path(details, data), details) for details in error.errors(include_url=False)[:MAX_SHOWN]]
+    for path, details in told:
+        # A list is also called too short where all that it holds is refused.
+        if details["type"] == "too_short" and any(other[: len(path)] == path != other for other, _ in told):
+            continue
         messages = found.setdefault(path, [])
         message = _message(details, path, data, model)
         if message not in messages:

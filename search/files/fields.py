@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -66,7 +67,7 @@ def bound(text: str) -> tuple[Literal[">=", "<="], float]:
         ValueError: it is none.
     """
     match = _BOUND.fullmatch(text)
-    if not match:
+    if not match or math.isinf(float(match[2])):
         raise ValueError(f"{shown(text)} is not a constraint; write one such as '>= 0.75'")
     return (">=" if match[1] == ">=" else "<="), float(match[2])
 

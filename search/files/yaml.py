@@ -217,6 +217,8 @@ def _syntax_error(error: Any, text: str, name: str) -> SpecError:
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "'\\t'" in (error.problem or ""):
         problem = "a tab; YAML indents and separates with spaces"
+    elif re.search(r"[:=,{\[]\s*>=?\s*[0-9.]", line):
+        problem = "a bound needs quotes, such as '>= 0.75'"
     else:
         problem = "; ".join(part for part in (error.problem, error.context) if part)
     shown = f" in {line.strip()[:60]!r}" if line.strip() else ""

@@ -19,6 +19,10 @@ REFUSED_SPACES = {
     "step 0": ("recipe.rate: {kind: float, low: 0.1, high: 0.5, step: 0}", r"rate.step: 0 is not allowed"),
     "uneven step": ("recipe.rate: {kind: float, low: 0.1, high: 0.5, step: 0.3}", r"rate.high: .*last step is 0.4"),
     "empty categorical": ("recipe.rewind: {kind: categorical, choices: []}", r"rewind.choices: at least 1 required"),
+    "choices of lists": (
+        "recipe.rewind: {kind: categorical, choices: [[4], [8, 8]]}",
+        r"rewind.choices\[1\]: [^\n]*\Z",
+    ),
     "equal choices": ("recipe.rewind: {kind: categorical, choices: [1, true]}", r"rewind.choices\[1\]: True equals an"),
     "unknown kind": (
         "recipe.rate: {kind: flaot, low: 0, high: 1}",

@@ -74,6 +74,15 @@ REFUSED = {
         r"my.yaml:6:1 target: .*sparsity must be an objective",
     ),
     "constraint without a bound": ("constraints: {clean_accuracy: 0.75}\n", r"constraints.clean_accuracy: 0.75 is not"),
+    "constraint that no number meets": (
+        "constraints: {nonzero: '<= 1e400'}\n",
+        r"constraints.nonzero: '<= 1e400' is not",
+    ),
+    "constraint without quotes": ("constraints:\n  clean_accuracy: >= 0.75\n", r"my.yaml:7:\d+: a bound needs quotes"),
+    "constraint without quotes in braces": (
+        "constraints: {clean_accuracy: >= 0.75}\n",
+        r"my.yaml:6:\d+: a bound needs quotes, such as '>= 0.75'",
+    ),
     "constraint misspelt": (
         "constraints: {clean_accuracy: '> 0.75'}\n",
         r"'> 0.75' is not a constraint; write one such as",

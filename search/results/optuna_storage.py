@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from search import objectives
 from search.results.exporters.output import OutputError, check_outside, full_disk_reported, write_output
@@ -113,7 +113,8 @@ def _trial(
         return StoredTrial(state, record.params, None, {}, {}, {"state": state}, record.issued, None)  # type: ignore[arg-type]
     last = outcome.points[-1] if outcome.points else None
     values = _values(last, spec) if last is not None and objectives.valid(last, spec) else None
-    state = "failed" if outcome.state == "complete" and values is None else outcome.state
+    useless: Literal["stopped", "failed"] = "stopped" if last is not None and last.tier == "screened" else "failed"
+    state = useless if outcome.state == "complete" and values is None else outcome.state
     intermediate = _intermediate(outcome, spec) if len(spec.objectives) == 1 else {}
     if state == "stopped" and len(spec.objectives) == 1 and values is None and intermediate:
         values = (intermediate[max(intermediate)],)

@@ -85,6 +85,17 @@ def test_every_trial_has_its_state_values_and_parameters(study: Study, database:
     assert (trials[7].user_attrs["status"], trials[7].values) == ("invalid", None)
 
 
+def test_a_trial_whose_last_point_was_screened_out_is_pruned(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "study", 0, factories.study_spec(screening={"examples": 64}))
+    screened = {"tier": "screened", "attack": "PGD-5", "examples": 64}
+    for number, how in enumerate((screened, {})):
+        records.issue(factories.trial(number))
+        points = [factories.point(0), factories.point(1, sparsity=0.9, **how)]
+        records.write_outcome(factories.outcome(number, points))
+    first, second = opened(write(Study(records), tmp_path / "study.db")).trials
+    assert (first.state, second.state) == (TrialState.PRUNED, TrialState.COMPLETE)
+
+
 @pytest.mark.slow
 def test_spaces_with_conditions_and_minimised_counts_are_kept(tmp_path: Path) -> None:
     spec = factories.study_spec(space=SPACE, objectives={"nonzero": "minimise", "robust_accuracy": "maximise"})

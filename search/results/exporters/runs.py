@@ -126,9 +126,9 @@ def _tags(study: Study, record: TrialRecord, outcome: Outcome | None, state: Sta
 
 
 def _point_row(point: Point, confirmed: ConfirmedRow | None) -> Row:
-    low, high = wilson(point.robust_correct, point.examples)
-    values = {**{name: getattr(point, name) for name in _FINAL}, "examples": point.examples}
-    values |= {"robust_accuracy_low": low, "robust_accuracy_high": high, "measure": point.measure}
+    values = {**{name: getattr(point, name) for name in _FINAL}, "examples": point.examples, "measure": point.measure}
+    for name, correct in (("robust_accuracy", point.robust_correct), ("clean_accuracy", point.clean_correct)):
+        values[f"{name}_low"], values[f"{name}_high"] = wilson(correct, point.examples)
     values |= {f"metric.{name}": value for name, value in point.metrics.items()}
     if confirmed is not None:
         values |= {f"confirmed_{name}": getattr(confirmed, name) for name in _CONFIRMED}

@@ -33,6 +33,7 @@ def test_a_run_is_a_trial_with_its_points_by_sparsity(tmp_path: Path) -> None:
     assert (run.started, run.finished) == (datetime.fromisoformat(factories.WHEN).timestamp(),) * 2
     assert [row.step for row in run.rows] == [0, round(10_000 * last.sparsity)]
     assert run.rows[-1].values["robust_accuracy_low"] == wilson(last.robust_correct, last.examples)[0]
+    assert run.rows[-1].values["clean_accuracy_high"] == wilson(last.clean_correct, last.examples)[1]
     assert run.final == {
         "robust_accuracy": last.robust_accuracy,
         "clean_accuracy": last.clean_accuracy,

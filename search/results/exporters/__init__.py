@@ -46,7 +46,7 @@ def render(study: Study, what: What, format: str, reference: Match | None = None
     Matching rows of a reference are a table of their own in formats for reading, and further rows in all others.
 
     Raises:
-        OutputError: the format is unknown, or a directory.
+        OutputError: the format is unknown, a directory, or one table by itself, and a reference is asked for.
         PluginError: it is none of ours, and a plug-in of the study cannot be imported.
     """
     _check(study, format)
@@ -60,6 +60,8 @@ def render(study: Study, what: What, format: str, reference: Match | None = None
 
     if not exporter.for_reading:
         return exporter.render(tables.appended(table, reference), what=what, study=study.name)
+    if isinstance(exporter, Html):
+        raise OutputError("a page of html has one table: leave --reference out, or give it to `robustsearch report`")
     beside = exporter.render(tables.table(reference, table), what=REFERENCE, study=study.name)
     return exporter.render(table, what=what, study=study.name) + b"\n" + beside
 

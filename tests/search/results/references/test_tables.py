@@ -75,6 +75,14 @@ def test_where_nothing_matches_the_reason_stands_on_stderr(words: list[str], sto
     assert result.stderr == f"no row of piras2024 is shown: {reason}\n{plain.stderr}"
 
 
+def test_a_page_has_one_table(storage: Path) -> None:
+    words = ("export", "field", "--what", "front", "--format", "html", "--storage", storage)
+    assert run(*words).stdout.count("</html>") == 1
+    result = run(*words, "--reference", "piras2024")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "give it to `robustsearch report`" in result.stderr
+
+
 def test_trials_are_not_compared(storage: Path) -> None:
     result = run("export", "field", "--what", "trials", "--reference", "piras2024", "--storage", storage)
     assert result.exit_code == 2

@@ -84,9 +84,9 @@ def save(
     The model is built for that, so its plug-ins are imported.
 
     Raises:
-        SpecError: a required field of the card is missing, it is not JSON, or no filter is dead.
-        StorageError: the target exists and is not empty (`overwrite` replaces a saved network, nothing else), or the
-            disk refuses.
+        SpecError: a required field of the card is missing, it is not JSON, no filter is dead, or the target exists and
+            is not empty (`overwrite` replaces a saved network, nothing else).
+        StorageError: the disk refuses.
     """
     target = Path(directory).absolute()
     tensors = {**state.params, **state.buffers}
@@ -302,18 +302,18 @@ def check_target(target: Path, overwrite: bool = False) -> None:
     """Refuse a directory that a network cannot be written to.
 
     Raises:
-        StorageError: it exists and is not empty, or, with `overwrite`, has other files than a network's.
+        SpecError: it exists and is not empty, or, with `overwrite`, has other files than a network's.
     """
     if not target.exists():
         return
     if not target.is_dir():
-        raise StorageError(f"{target} is a file; a network is saved as a directory")
+        raise SpecError(f"{target} is a file; a network is saved as a directory")
     names = [entry.name for entry in target.iterdir()]
     if names and not overwrite:
-        raise StorageError(f"{target} is not empty; choose a directory that is new or empty")
+        raise SpecError(f"{target} is not empty; choose a directory that is new or empty")
     foreign = [name for name in names if not name.startswith("model.") and name not in BESIDE]
     if foreign:
-        raise StorageError(f"{target} has other files than a network's ({foreign[0]}) and is not overwritten")
+        raise SpecError(f"{target} has other files than a network's ({foreign[0]}) and is not overwritten")
 
 
 def write_directory(target: Path, files: Mapping[str, bytes]) -> None:

@@ -87,7 +87,7 @@ def test_channels_last_weights_are_saved_alike(tmp_path: Path) -> None:
 
 def test_refuses_a_target_that_is_not_empty_without_overwrite(folder: Path) -> None:
     before = (folder / saved.WEIGHTS).read_bytes()
-    with pytest.raises(StorageError, match="not empty"):
+    with pytest.raises(SpecError, match="not empty"):
         saved.save(folder, pruned(1), CARD)
     assert (folder / saved.WEIGHTS).read_bytes() == before
     saved.save(folder, pruned(1), CARD, overwrite=True)
@@ -97,9 +97,9 @@ def test_refuses_a_target_that_is_not_empty_without_overwrite(folder: Path) -> N
 
 def test_never_replaces_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(StorageError, match=r"thesis\.tex"):
+    with pytest.raises(SpecError, match=r"thesis\.tex"):
         saved.save(tmp_path, pruned(), CARD, overwrite=True)
-    with pytest.raises(StorageError, match="is a file"):
+    with pytest.raises(SpecError, match="is a file"):
         saved.save(tmp_path / "thesis.tex", pruned(), CARD, overwrite=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 

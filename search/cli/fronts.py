@@ -62,7 +62,7 @@ def measured(row: PointRow) -> tuple[str, ...]:
             percent(row.robust_accuracy, row.robust_accuracy_low, row.robust_accuracy_high),
             percent(row.clean_accuracy),
         ]
-    return (row.point, percent_sparsity(row.sparsity), *accuracies)
+    return (row.point, percent_sparsity(row.judged.sparsity), *accuracies)
 
 
 def show_front(study: Study) -> None:

@@ -42,6 +42,8 @@ _TITLES = {
     "macs_effective": "effective multiply-accumulates",
 }
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
+UNSETTLED = "seeds missing"
+"""What points are called that are not compared: some of their seeds have not ended, or were stopped early."""
 
 
 def plot(study: Study, output: Path, reference: Match | None = None) -> Path:
@@ -90,8 +92,9 @@ def draw(study: Study, reference: Match | None = None) -> Figure:
     y.dress(axes.yaxis, [*points, *rows])
     _dress(axes, study, points, f"{y.noun} against {x.noun}")
     if not front:
-        message = "no feasible point so far" if points else "no point measured so far"
-        axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=INK, fontsize=13)
+        axes.text(
+            0.5, 0.5, why_empty(points), transform=axes.transAxes, ha="center", va="center", color=INK, fontsize=13
+        )
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         order = sorted(range(len(labels)), key=lambda i: ("front" not in labels[i], "clean" not in labels[i]))
@@ -104,6 +107,13 @@ def draw(study: Study, reference: Match | None = None) -> Figure:
     if reference is not None:
         drawing.label(figure, axes, rows, x.at, y.at)
     return figure
+
+
+def why_empty(points: Sequence[PointRow]) -> str:
+    """Return why there is no front."""
+    if not points:
+        return "no point measured so far"
+    return "no feasible point so far" if any(row.settled for row in points) else "no point with all of its seeds so far"
 
 
 def axes_of(objectives: Sequence[str]) -> tuple[str, str]:
@@ -175,9 +185,7 @@ class Axis:
 
 def _mean(row: Any, measure: str) -> Any:
     """Return a measure of a row; of a row with replicates, the mean over them."""
-    if getattr(row, "configuration", None) is not None:
-        return getattr(row, f"{measure}_mean", getattr(row, measure))
-    return getattr(row, measure)
+    return getattr(row.judged if getattr(row, "configuration", None) is not None else row, measure)
 
 
 def spread_of(rows: Sequence[PointRow]) -> str:
@@ -209,11 +217,14 @@ def _logarithmic(axis: Any) -> None:
 def _others(axes: Axes, points: Sequence[PointRow], x: Axis, y: Axis) -> None:
     """Draw the points that are not on the front, each kind with its own marker."""
     invalid = [row for row in points if row.status == "invalid"]
-    infeasible = [row for row in points if not row.feasible and row.status != "invalid"]
-    beaten = [row for row in points if row.feasible and row.status != "invalid" and not row.on_front]
+    valid = [row for row in points if row.status != "invalid"]
+    infeasible = [row for row in valid if row.settled and not row.feasible]
+    beaten = [row for row in valid if row.settled and row.feasible and not row.on_front]
+    unsettled = [row for row in valid if not row.settled]
     kinds: tuple[tuple[list[PointRow], str, dict[str, Any]], ...] = (
         (beaten, "dominated", {"marker": "o", "s": 16, "color": _GREY, "linewidths": 0}),
         (infeasible, "infeasible", {"marker": "o", "s": 20, "facecolors": "none", "edgecolors": _GREY}),
+        (unsettled, UNSETTLED, {"marker": "+", "s": 24, "color": _GREY, "linewidths": 1.0}),
         (invalid, "invalid", {"marker": "x", "s": 24, "color": _INVALID, "linewidths": 1.2}),
     )
     for rows, label, style in kinds:
@@ -318,6 +329,7 @@ def _label_front(
         taken.append((left, bottom, right, _around(axes, x.at(row), y.at(row) + above, 3 * pixel)[3]))
         if y.measure == ROBUST_ACCURACY:
             taken.append(_around(axes, x.at(row), Axis(CLEAN_ACCURACY).at(row), 4 * pixel))
+    window = axes.get_window_extent()
     for row in front:
         text = shown(row.point)
         at = axes.transData.transform((x.at(row), y.at(row)))
@@ -325,7 +337,8 @@ def _label_front(
         for dx, dy, side in ((5, 3, "left"), (-5, -10, "right")):
             left = at[0] + dx * pixel - (width if side == "right" else 0)
             box = (left, at[1] + dy * pixel, left + width, at[1] + dy * pixel + height)
-            if not any(_overlap(box, other) for other in taken):
+            inside = window.x0 < box[0] and box[2] < window.x1 and window.y0 < box[1] and box[3] < window.y1
+            if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 style: dict[str, Any] = {"fontsize": 7, "color": _FRONT, "ha": side, "parse_math": False}
                 axes.annotate(text, (x.at(row), y.at(row)), xytext=(dx, dy), textcoords="offset points", **style)

@@ -207,9 +207,12 @@ def best_of(front: list[PointRow], knee: PointRow | None) -> dict[str, PointRow]
 
 
 def _brief(row: PointRow) -> dict[str, Any]:
-    names = ("point", "sparsity", "robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", "clean_accuracy")
-    flagged = {"status": row.status, "flags": list(row.flags)}
-    return {**{name: getattr(row, name) for name in names}, **flagged, "params": dict(row.params)}
+    names = ["point", "robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", "clean_accuracy"]
+    if row.configuration is not None:
+        names += [f"{measure}_{end}" for measure in ("robust_accuracy", "clean_accuracy") for end in ("mean", "sd")]
+        names.append("seeds")
+    found = {name: getattr(row, name) for name in names} | {"sparsity": row.judged.sparsity}
+    return {**found, "status": row.status, "flags": list(row.flags), "params": dict(row.params)}
 
 
 def _failures(trials: list[TrialRow]) -> tuple[Failed, ...]:

@@ -146,7 +146,7 @@ def _facts(row: PointRow, confirmed: ConfirmedRow | None) -> dict[str, str]:
         "clean accuracy": accuracy(row, "clean"),
         "measured with": f"{row.attack}, {NORMS.get(row.norm, row.norm)}, ε = {row.eps_text}",
         "images": f"{row.examples}, {row.split} split",
-        "sparsity": f"{percent_sparsity(row.sparsity)} %",
+        "sparsity": f"{percent_sparsity(row.judged.sparsity)} %",
         "weights left": f"{row.nonzero} of {row.prunable}",
         "multiply-accumulates": f"{row.macs_effective} of {row.macs_dense}" if row.macs_effective is not None else "",
         "recipe": row.recipe or "",

@@ -36,7 +36,7 @@ MOST_STAGES = 5000
 """How many stages' descriptions are read to tell training from measuring."""
 
 Work = Literal["complete", "stopped", "failed"]
-Kind = Literal["front", "flagged", "warned", "dominated", "infeasible", "screened", "invalid"]
+Kind = Literal["front", "flagged", "warned", "dominated", "infeasible", "unsettled", "screened", "invalid"]
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,8 @@ def kind_of(row: PointRow) -> Kind:
         return "screened"
     if row.on_front:
         return "flagged" if row.status != "ok" else "front"
+    if not row.settled:
+        return "unsettled"
     if row.status != "ok":
         return "warned"
     return "dominated" if row.feasible else "infeasible"

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.objectives import pareto
 from search.results import palette
-from search.results.plot import Axis, axes_of, spread_of
+from search.results.plot import UNSETTLED, Axis, axes_of, spread_of, why_empty
 from search.results.report import charts
 from search.results.report.charts import Chart, chart, errors, hover, measure_axis, place, shown, title
 from search.results.report.gather import Gathered, Kind, kind_of
@@ -18,6 +18,7 @@ from trainables.metrics import CLEAN_ACCURACY, ROBUST_ACCURACY, SPARSITY
 _STYLES: dict[Kind, tuple[str, dict[str, Any]]] = {
     "dominated": ("dominated", {"symbol": "circle", "size": 6, "color": charts.FADED}),
     "screened": ("screened out", {"symbol": "line-ns-open", "size": 7, "color": charts.FADED}),
+    "unsettled": (UNSETTLED, {"symbol": "cross-thin-open", "size": 7, "color": charts.GREY, "line": {"width": 1}}),
     "infeasible": ("infeasible", {"symbol": "circle-open", "size": 7, "color": charts.GREY}),
     "warned": (
         "with a warning",
@@ -55,7 +56,7 @@ def _front(found: Gathered, x: Axis, y: Axis) -> Chart:
     if y.measure == ROBUST_ACCURACY and x.measure != CLEAN_ACCURACY and front:
         marker = {"symbol": "diamond-open", "size": 7, "color": palette.ORANGE, "line": {"width": 1.5}}
         data.append(_points(front, x, Axis(CLEAN_ACCURACY), "its clean accuracy", marker))
-    notes = [] if front else [_note("no feasible point so far" if found.points else "no point measured so far")]
+    notes = [] if front else [_note(why_empty(found.points))]
     return chart(data, measure_axis(x, found.points), measure_axis(y, found.points), annotations=notes, height=500)
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
+from search.cli import fronts
 from search.results.exporters.output import OutputError
 from search.results.plot import Axis, axes_of, draw, plot
+from search.results.status import status
 from search.results.study import Study
 from tests.search import factories
 
@@ -104,11 +107,58 @@ def test_empty_studies_say_so(tmp_path: Path) -> None:
     assert labels(figure) == {"infeasible"}
 
 
+def test_labels_stay_within_the_axes(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "study", 0)
+    for number, (sparsity, robust) in enumerate(((0.0, 0.80), (0.01, 0.799), (0.02, 0.798), (0.97, 0.3))):
+        records.issue(factories.trial(number))
+        measured = factories.point(0, sparsity=sparsity, robust_accuracy=robust)
+        records.write_outcome(factories.outcome(number, [measured]))
+    figure = draw(Study(records))
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    window = figure.axes[0].get_window_extent()
+    written = [text for text in figure.axes[0].texts[1:] if text.get_text().startswith("t")]
+    assert {text.get_text() for text in written} >= {"t3.0"}
+    for text in written:
+        box = text.get_window_extent(renderer)
+        assert window.x0 < box.x0, text.get_text()
+        assert box.x1 < window.x1, text.get_text()
+
+
+def test_points_without_all_of_their_seeds_are_neither_dominated_nor_infeasible(tmp_path: Path) -> None:
+    seeds = {"seeds": [0, 1, 2]}
+    figure = draw(Study(factories.make_study(tmp_path / "a", 2, factories.study_spec(**seeds), troubled=False)))
+    assert labels(figure) == {"seeds missing"}
+    assert "no point with all of its seeds so far" in texts(figure)
+    figure = draw(Study(factories.make_study(tmp_path / "b", 8, factories.study_spec(**seeds), troubled=False)))
+    assert "seeds missing" in labels(figure)
+    study = Study(factories.make_study(tmp_path / "c", 9, factories.study_spec(**seeds), troubled=False))
+    assert "seeds missing" not in labels(draw(study))
+
+
+def test_a_point_of_replicates_lies_at_their_mean(tmp_path: Path) -> None:
+    records = factories.make_study(tmp_path / "study", 0, factories.study_spec(seeds=[0, 1]))
+    for number, (sparsity, robust) in enumerate(((0.5, 0.7), (0.7, 0.6))):
+        records.issue(factories.trial(number, records.spec, configuration=0, seed=number))
+        measured = factories.point(0, sparsity=sparsity, robust_accuracy=robust)
+        records.write_outcome(factories.outcome(number, [measured]))
+    (row,) = Study(records).front()
+    assert Axis("sparsity").at(row) == pytest.approx(-math.log10(0.4))
+    assert Axis("robust_accuracy").at(row) == pytest.approx(65)
+    assert fronts.measured(row)[:3] == ("t0.0", "60.0", "65.0 ± 7.1 (2)")
+    best = status(Study(records)).plain()["best"]["sparsest"]
+    assert best["sparsity"] == pytest.approx(0.6)
+    assert best["robust_accuracy"] == pytest.approx(0.7, abs=0.01)
+    assert best["robust_accuracy_mean"] == pytest.approx(0.65, abs=0.01)
+    assert best["seeds"] == 2
+
+
 def test_labels_do_not_overlap(tmp_path: Path) -> None:
     figure = draw(make(tmp_path, 40))
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts[1:]]
     assert len(boxes) >= 4
+    window = figure.axes[0].get_window_extent()
+    assert all(window.x0 < box.x0 and box.x1 < window.x1 for box in boxes)
     assert not [1 for i, box in enumerate(boxes) for other in boxes[:i] if box.overlaps(other)]
 
 

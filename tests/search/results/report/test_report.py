@@ -15,6 +15,7 @@ import pytest
 from search.results import report
 from search.results.curves import Curve
 from search.results.exporters import EXPORTERS
+from search.results.report.gather import kind_of
 from search.results.study import Study
 from search.store.records import Records
 from search.study import reproduction
@@ -331,3 +332,11 @@ def test_replicates_are_shown_by_their_means(tmp_path: Path) -> None:
     assert "95 % interval" not in page
     assert "All configurations (8)" in page
     assert len({row.network for row in study.front()}) == len(study.front())
+
+
+def test_points_without_all_of_their_seeds_are_a_kind_of_their_own(tmp_path: Path) -> None:
+    study = Study(factories.make_study(tmp_path, 2, factories.study_spec(seeds=[0, 1, 2]), troubled=False))
+    assert {kind_of(row) for row in study.configurations()} == {"unsettled"}
+    page = report.render(study)
+    assert "seeds missing" in page
+    assert "no point with all of its seeds so far" in page

@@ -187,4 +187,6 @@ def plain(value: Any, *, defaults: bool = True, hashed: bool = False) -> Any:
         return {str(key): plain(item, defaults=defaults, hashed=hashed) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, defaults=defaults, hashed=hashed) for item in value]
+    if isinstance(value, float):
+        return value + 0.0  # -0.0 equals 0.0, and must not have another key.
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Literal
 
@@ -118,7 +119,8 @@ def scaled(eps: Eps, multiple: Fraction, norm: str) -> Eps:
     if norm == "linf" and float(eps) * multiple > 1:
         return Eps("1")
     number, slash, below = eps.text.partition("/")
-    return Eps(f"{float(number) * float(multiple):.9g}{slash}{below}")
+    # Before a slash there is no exponent.
+    return Eps(f"{Decimal(f'{float(number) * float(multiple):.9g}'):f}{slash}{below}")
 
 
 def _step(name: str, kind: str, norm: str, eps: Eps) -> Step:

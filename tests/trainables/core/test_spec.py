@@ -49,6 +49,10 @@ def test_plain_omits_defaults_but_never_the_kind() -> None:
     assert plain(_Small()) == {"kind": "small", "a": 1, "b": 0.5}
 
 
+def test_numbers_that_are_equal_are_written_the_same() -> None:
+    assert str(plain({"a": [-0.0, 0.0, 1.5]})) == "{'a': [0.0, 0.0, 1.5]}"
+
+
 def test_plain_training_reads_back_equal_with_its_text() -> None:
     training = Training.model_validate({"eps": "4/255", "regularisers": {"l1": 1e-5}, "optimiser": "adam"})
     again = Training.model_validate(plain(training))

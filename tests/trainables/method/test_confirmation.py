@@ -55,6 +55,8 @@ def test_corruptions_count_towards_nothing() -> None:
         ("0.3", "4", "linf", "1"),
         ("0.5", "8", "l2", "4"),
         ("3/255", "1/2", "linf", "1.5/255"),
+        ("0.0001/255", "1/4", "linf", "0.000025/255"),
+        ("100/255", "8", "l2", "800/255"),
     ],
 )
 def test_radii_are_written_as_the_study_writes_them(text: str, multiple: str, norm: str, expected: str) -> None:

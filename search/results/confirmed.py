@@ -124,7 +124,7 @@ class ConfirmedRow:
 def rows(
     spec: StudySpec, points: Iterable[PointRow], results: Iterable[Confirmation], examples: int | str | None = None
 ) -> list[ConfirmedRow]:
-    """Return the confirmed points from dense to sparse, with the confirmed front marked.
+    """Return the points that were attacked, from dense to sparse, with the confirmed front marked.
 
     `examples` chooses the set of examples: a number, or `all`; by default the whole test split if it was measured, else
     the largest set.
@@ -133,11 +133,13 @@ def rows(
     by_weights: dict[str, list[Confirmation]] = defaultdict(list)
     for result in chosen:
         by_weights[result.weights_sha256].append(result)
-    networks = {
+    measured = {
         weights: Network(found)
         for weights, found in by_weights.items()
         if any(result.role == "clean" for result in found)
     }
+    # What no attack has seen yet has no robust accuracy.
+    networks = {weights: own for weights, own in measured.items() if own.attacks_at(float(spec.protocol.eps))}
     alike: dict[Any, list[PointRow]] = defaultdict(list)
     for point in points:
         if point.weights_sha256 in networks:

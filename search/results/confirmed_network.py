@@ -98,6 +98,10 @@ class Network:
         found = (result for result in self.results if result.role == "attack")
         return tuple(sorted(found, key=lambda result: (result.eps, result.started, result.attack)))
 
+    def attacks_at(self, eps: float) -> list[Confirmation]:
+        """Return the attacks at a radius, the minimum-norm ones among them."""
+        return [a for a in self.attacks if a.distances is not None or abs(a.eps - eps) <= _ROUNDING]
+
     def robust(self, eps: float) -> int:
         """Return the bits of the examples that are correct clean, and that no attack of at most this radius broke."""
         broken = 0
@@ -134,8 +138,8 @@ def _nearer(distances: Sequence[float | None], eps: float) -> int:
 
 def label(network: Network, eps: float) -> str:
     """Return the names of the attacks at the protocol's radius."""
-    at = [a for a in network.attacks if a.distances is not None or abs(a.eps - eps) <= _ROUNDING]
-    return " + ".join(dict.fromkeys("transfer" if attack.spec.get("source") else attack.label for attack in at))
+    attacks = network.attacks_at(eps)
+    return " + ".join(dict.fromkeys("transfer" if attack.spec.get("source") else attack.label for attack in attacks))
 
 
 def attack_result(result: Confirmation) -> AttackResult:

@@ -77,6 +77,17 @@ def test_rows_hold_what_was_measured_and_what_fell(study: Study) -> None:
         assert row.attack == "AUTOATTACK + FMN + SQUARE + TRANSFER-DENSE"
 
 
+def test_a_network_that_no_attack_has_seen_is_not_listed(study: Study) -> None:
+    first, second, third = study.front()[:3]
+    sweep = [result for result in network(second) if result.role == "clean"]
+    sweep.append(sweep[0].model_copy(update={"attack": "sweep-0.5", "role": "attack", "eps": 0.05, "eps_text": "0.05"}))
+    seen = [result for result in network(third) if result.role == "clean" or result.attack == "autoattack"]
+    results = [network(first)[0], *sweep, *seen]
+    assert results[0].role == "clean"
+    (row,) = rows(study.spec, study.points(), results)
+    assert (row.point, row.complete, row.attack) == (third.point, False, "AUTOATTACK")
+
+
 def test_front_and_ranks_are_those_of_the_means(study: Study) -> None:
     found = study.confirmed()
     for row in found:
@@ -234,17 +245,16 @@ def test_replicates_are_one_row_with_the_networks_of_all_seeds() -> None:
         issued = factories.trial(number, spec, configuration=own, seed=seed, params=factories.params(own))
         trials.append((issued, factories.outcome(number, [factories.point(0, robust_accuracy=robust)])))
     points = point_rows(spec, trials)
-    results = [
-        confirmation(
-            [YES] * right + [NO] * (10 - right), point=row.point, seed=row.seed, weights_sha256=row.weights_sha256
-        )
-        for row, right in zip(points[:2], (6, 8), strict=True)
-    ]
-    results = [result.model_copy(update={"planned": ("clean",)}) for result in results]
+    results = []
+    for row, right in zip(points[:2], (6, 8), strict=True):
+        own = {"point": row.point, "seed": row.seed, "weights_sha256": row.weights_sha256, "planned": ("clean", "one")}
+        correct, stands = [YES] * right + [NO] * (10 - right), [YES] * (right - 1) + [NO] * (11 - right)
+        results += [confirmation(correct, **own), attack("one", stands, correct, **own)]
     (found,) = rows(spec, points, results)
     assert (found.point, found.seeds, [each.seed for each in found.replicates]) == ("t0.0", 2, [4, 7])
     assert found.clean_accuracy_mean == pytest.approx(0.7)
     assert found.clean_accuracy_sd == pytest.approx(np.std([0.6, 0.8], ddof=1))
+    assert found.robust_accuracy_mean == pytest.approx(0.6)
 
 
 def test_replicates_are_one_confirmed_point_which_is_ranked_and_flagged_for_all(tmp_path: Path) -> None:

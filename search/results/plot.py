@@ -185,7 +185,7 @@ class Axis:
 
 def _mean(row: Any, measure: str) -> Any:
     """Return a measure of a row; of a row with replicates, the mean over them."""
-    return getattr(row.judged if getattr(row, "configuration", None) is not None else row, measure)
+    return getattr(getattr(row, "judged", row), measure)
 
 
 def spread_of(rows: Sequence[PointRow]) -> str:

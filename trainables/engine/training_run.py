@@ -265,11 +265,11 @@ class TrainingRun:
         self.hold(self.phase.rewiring.masks(context))
 
     def _terms(self, adversary: Adversary, x: Tensor, y: Tensor) -> Terms:
-        smoothing, penalty = self.training.label_smoothing, self.training.activation_l1
+        penalty = self.training.activation_l1
+        with recorded(self.model) if penalty else nullcontext[list[Tensor]]([]) as outputs:
+            found = self.loss.terms(self._forward, adversary, x, y, self.training.label_smoothing)
         if not penalty:
-            return self.loss.terms(self._forward, adversary, x, y, smoothing)
-        with recorded(self.model) as outputs:
-            found = self.loss.terms(self._forward, adversary, x, y, smoothing)
+            return found
         if not outputs:
             raise SpecError(
                 "activation_l1: the network has no activation layers, that is, modules such as nn.ReLU or nn.GELU; "

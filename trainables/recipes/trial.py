@@ -59,11 +59,10 @@ class TrialSpec(Spec):
         if reading_opaque():
             return self
         for phase, after in pairwise(self.recipe.phases()):
-            if isinstance(phase, Prune) and not isinstance(after, Rewind):
-                continue
-            if isinstance(phase, (Imitate, Prune)) and phase.pruning.rescale:
-                message = "the pruned weights are replaced before they are trained, so rescaling them has no effect"
-                raise located(message, "recipe", "prune", "rescale", value=True)
+            match phase, after:
+                case (Imitate() as cut, _) | (Prune() as cut, Rewind()) if cut.pruning.rescale:
+                    message = "the pruned weights are replaced before they are trained, so rescaling has no effect"
+                    raise located(message, "recipe", "prune", "rescale", value=True)
         return self
 
     def phases(self) -> Iterator[Phase]:

@@ -53,6 +53,7 @@ class Interrupt:
     cluster_died: bool = False
     _old: dict[int, Any] = field(default_factory=dict)
     _pipe: int = -1
+    _raised: bool = False
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -73,6 +74,11 @@ class Interrupt:
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._old[number] = signal.signal(number, self.note)
             yield
+        except Exception as error:
+            # Native code that is interrupted in an import may raise an error of its own instead.
+            if self._raised:
+                raise Interrupted from error
+            raise
         finally:
             for number, handler in self._old.items():
                 signal.signal(number, handler)
@@ -101,6 +107,7 @@ class Interrupt:
     def note(self, number: int, frame: Any) -> None:
         """Handle a signal."""
         if number == signal.SIGINT and (self.signal is not None or self.cluster_died):
+            self._raised = True
             raise Interrupted
         self.signal = number
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from search.cluster.watchdog import Interrupt
+from search.files.interrupts import Interrupted
 
 LAUNCH = """
 import os, signal, sys, threading, time
@@ -51,6 +55,20 @@ def test_a_launch_whose_cluster_has_died_ends(how: str, printed: list[str], code
         [sys.executable, "-c", LAUNCH, how], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[3]
     )
     assert (done.stdout.splitlines(), done.returncode) == (printed, code), done.stderr
+
+
+@pytest.mark.parametrize(("signals", "raised"), [(1, SystemError), (2, Interrupted)])
+def test_a_second_ctrl_c_that_becomes_another_error_is_still_one(signals: int, raised: type[BaseException]) -> None:
+    def work() -> None:
+        try:
+            for _ in range(signals):
+                signal.raise_signal(signal.SIGINT)
+        except Interrupted:
+            pass
+        raise SystemError("returned a result with an exception set")
+
+    with pytest.raises(raised), Interrupt().caught():
+        work()
 
 
 def test_a_second_ctrl_c_within_code_given_as_text_leaves_the_exit_code(tmp_path: Path) -> None:
